@@ -1,0 +1,1 @@
+"""One lark grammar a language."""

@@ -1,0 +1,1 @@
+"""The passes: one function a file, flat."""
