@@ -1,0 +1,36 @@
+"""What every test shares: the `--slow` switch, the hypothesis profile, the helpers' folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# `--import-mode=importlib` leaves sys.path alone, so the helper modules beside the tests
+# (`reference`, `nets`) are put within reach here, once, before any test module is imported.
+sys.path.insert(0, str(Path(__file__).parent))
+
+# Derandomized: the same commit runs the same examples, and no run writes an example database
+# into the checkout. `--hypothesis-profile=hunt` looks for new ones.
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=30, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("hunt", parent=settings.get_profile("ci"), derandomize=False,
+                          max_examples=2000)
+settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
