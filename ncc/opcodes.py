@@ -87,6 +87,7 @@ OPCODES: dict[str, Opcode] = {
 #   carry  (*,)         directly after its `for`: a value carried around, at first read[0]
 #   yield  (*, ...)     closes the innermost `for`: the next values of its carries, in order
 #   result ()           imm k: after a yield, the k-th carry's last value
+#   count  ()           the number of samples, in a counted function  -> i
 #   call   ()           imm the name of another function, given this one's buffers
 CONTROL = ("const", "word", "index", "lookup", "load", "store", "for", "carry", "yield", "result",
-           "call")
+           "call", "count")

@@ -1,0 +1,185 @@
+"""The plan level: the graph in evaluation order, the form of each function, where values live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.activations import expression
+from ncc.aggregate import finish, start, step
+from ncc.evaluate import Numpy
+from ncc.expressions import emit
+from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
+from ncc.source import NccError
+
+FORMS = ("straight", "table")
+
+
+class Run(NamedTuple):
+    """Consecutive rows with one activation and one aggregation; `biased` where any has a bias."""
+
+    first: int
+    last: int
+    activation: int
+    aggregation: int
+    biased: bool
+    bias: int  # the packed position of the first row's bias, in the table form
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """How one function (single or batch) is computed: its form, and why; its slots in `work`."""
+
+    form: str
+    why: str
+    slots: Ints | None = None  # (N): a slot for each neuron that needs one, else -1
+    work: int = 0  # slots in all, for one sample
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A graph cut into runs of rows in evaluation order, and the packed layout.
+
+    rows    int32 (R)    neurons in evaluation order, inputs left out
+    starts  int64 (R+1)  the edges of row r are starts[r] .. starts[r+1] of `edges`
+    edges   int64        positions in the graph's edge arrays, in row order
+    packed  int32        parameter codes (as in Graph) that `pack` writes, in order
+    constants  float64   the graph's, and after them -0.0, the start of a sum without a bias
+    """
+
+    graph: Graph
+    rows: Ints
+    starts: Longs
+    edges: Longs
+    runs: tuple[Run, ...]
+    packed: Ints
+    constants: Reals
+    single: Schedule
+    batch: Schedule
+
+    def with_(self, **changes: Any) -> Plan:
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        g = self.graph
+        k = max(2, len(f"{g.n_neurons - 1:x}"))
+        lines = [
+            f"plan {g.n_neurons:x} neurons, {len(self.rows)} rows, {len(self.edges)} edges, "
+            f"{len(self.packed)} packed"
+        ]
+        for name, s in (("single", self.single), ("batch", self.batch)):
+            lines.append(f"{name}: {s.form}, {s.work} slots of work ({s.why})")
+        for run in self.runs:
+            lines.append(
+                f"run activation {run.activation:02x} {AGGREGATIONS[run.aggregation]}"
+                f"{' bias' if run.biased else ''} {{"
+            )
+            for r in range(run.first, run.last):
+                j = self.rows[r]
+                at = self.edges[self.starts[r] : self.starts[r + 1]]
+                sources = " ".join([f"{i:0{k}x}" for i in g.sources[at].tolist()])
+                places = [
+                    f"{name}[{s.slots[j]}]"
+                    for name, s in (("single", self.single), ("batch", self.batch))
+                    if s.slots is not None and s.slots[j] >= 0
+                ]
+                lines.append(f"  {j:0{k}x} <- {sources or '-'}  {' '.join(places)}".rstrip())
+            lines.append("}")
+        return "\n".join(lines) + "\n"
+
+    def verify(self) -> None:
+        """Raise an NccError (status 3) unless
+
+        - rows are the graph's living neurons, inputs apart, each once;
+        - every source of a row is an input or an earlier row;
+        - the runs cover the rows in order, and each run has one activation and one aggregation;
+        - packed codes are slots or constants that exist;
+        - where slots are given, no value is overwritten before its last reader.
+        """
+        g = self.graph
+        n, r = g.n_neurons, len(self.rows)
+
+        def need(good: bool, message: str) -> None:
+            if not good:
+                raise NccError("E301", f"plan: {message}", status=3)
+
+        need(bool(np.array_equal(np.sort(self.rows), np.flatnonzero(g.activations >= 0))),
+             "the rows are not the living neurons")
+        position = np.full(n, n, np.int64)
+        position[g.inputs] = -1
+        position[self.rows] = np.arange(r)
+        reader = np.repeat(np.arange(r), np.diff(self.starts))
+        need(bool((position[g.sources[self.edges]] < reader).all()), "a row reads a later one")
+        at = 0
+        for run in self.runs:
+            need(run.first == at and run.last > at, "the runs do not cover the rows in order")
+            at = run.last
+            mine = self.rows[run.first : run.last]
+            need(bool((g.activations[mine] == run.activation).all()
+                      and (g.aggregations[mine] == run.aggregation).all()), "a run is mixed")
+        need(at == r, "the runs do not cover the rows in order")
+        low = -1 - len(self.constants)
+        need(bool(((self.packed >= low) & (self.packed < g.n_params)).all()), "a bad packed code")
+        for s in (self.single, self.batch):
+            if s.slots is not None:
+                need(_keeps(self, s, position), "a slot is written before its last reader")
+
+    def run(self, x: NDArray[Any], params: NDArray[Any] | None = None, dtype: str = "f32",
+            numerics: str = "fused") -> NDArray[Any]:
+        """y of x, (n_inputs,) or (batch, n_inputs), through the slots of `single` or of `batch`."""
+        g = self.graph
+        e = Numpy(dtype, numerics != "strict")
+        real = e.const(0.0).dtype
+        samples = np.atleast_2d(np.asarray(x, real))
+        values = g.values if params is None else np.asarray(params, np.float64)
+        table = np.concatenate([values, self.constants[::-1]]).astype(real)  # codes index it
+        schedule = self.batch if samples.shape[0] > 1 else self.single
+        slots = np.arange(g.n_neurons) if schedule.slots is None else schedule.slots
+        size = g.n_neurons if schedule.slots is None else schedule.work
+        work = np.full((size + 1, samples.shape[0]), np.nan, real)
+        inputs = {int(i): samples[:, k] for k, i in enumerate(g.inputs)}
+        for i, column in inputs.items():
+            if slots[i] >= 0:
+                work[slots[i]] = column
+        y: dict[int, Any] = {}
+        wanted = set(g.outputs.tolist())
+        for run in self.runs:
+            program = expression(run.activation, g.functions)
+            agg = AGGREGATIONS[run.aggregation]
+            for r in range(run.first, run.last):
+                j = int(self.rows[r])
+                at = self.edges[self.starts[r] : self.starts[r + 1]]
+                code = int(g.biases[j])
+                bias = None if code == NONE else table[code]
+                acc = bias if agg == "sum" else None
+                for i, w in zip(g.sources[at].tolist(), table[g.weights[at]], strict=True):
+                    n = work[slots[i]].copy() if slots[i] >= 0 else inputs[i]
+                    acc = start(e, agg, n, w) if acc is None else step(e, agg, acc, n, w)
+                total = finish(e, agg, acc, len(at), None if agg == "sum" else bias)
+                value = np.broadcast_to(emit(program, e, total), samples.shape[:1])
+                if slots[j] >= 0:
+                    work[slots[j]] = value
+                if j in wanted:
+                    y[j] = value
+        columns = [inputs[o] if g.activations[o] == INPUT else y[o] for o in g.outputs.tolist()]
+        out = np.stack(columns, axis=1).astype(real)
+        return out if np.ndim(x) == 2 else out[0]
+
+
+def _keeps(plan: Plan, schedule: Schedule, position: Longs) -> bool:
+    """Whether each slot holds a value from its row (or the start, for inputs) to its last reader."""
+    g, slots = plan.graph, schedule.slots
+    assert slots is not None
+    reader = np.repeat(np.arange(len(plan.rows)), np.diff(plan.starts))
+    until = position.copy()
+    np.maximum.at(until, g.sources[plan.edges], reader)
+    if schedule.form == "table":
+        until[g.outputs] = len(plan.rows)
+    held = np.flatnonzero(slots >= 0)
+    held = held[np.lexsort((position[held], slots[held]))]
+    same = slots[held[1:]] == slots[held[:-1]]
+    # A row may take the slot of a value that it is the last to read: it stores after its loads.
+    return bool((position[held[1:]] >= until[held[:-1]])[same].all())

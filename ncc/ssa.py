@@ -1,0 +1,500 @@
+"""The ssa level: functions of scalar ops over buffers.
+
+An op is `(opcode, reads, imm)`. A value is the number of the op that makes it, and an op reads only
+values above it, in its own or an enclosing loop: one comparison proves SSA form. The one control
+form is the counted loop with carried values; in the flat list of ops it is
+
+    for  carry*  ...body...  yield  result*
+
+A `lanes` loop says that its iterations are independent and may run side by side; a `private` buffer
+is one that every iteration of a lanes loop has to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.evaluate import Numpy
+from ncc.opcodes import CONTROL, OPCODES
+from ncc.source import NccError
+
+Op = tuple[str, tuple[int, ...], Any]
+DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
+KINDS = ("in", "out", "inout", "work", "private")
+
+
+class Buffer(NamedTuple):
+    """`size` in elements (of one sample, where the function takes a count of samples)."""
+
+    name: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A constant array: `type` is `f`, `i` or `w`, as in the opcode table."""
+
+    name: str
+    type: str
+    values: NDArray[Any]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Table)
+            and (self.name, self.type) == (other.name, other.type)
+            and self.values.tobytes() == other.values.tobytes()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.type))
+
+
+@dataclass(frozen=True)
+class Func:
+    """A function; `counted` where it takes a number of samples first; `exported` or internal."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    ops: list[Op]
+    counted: bool = False
+    exported: bool = True
+
+    def with_ops(self, ops: list[Op]) -> Func:
+        return replace(self, ops=ops)
+
+    def __str__(self) -> str:
+        return _print_func(self)
+
+
+@dataclass(frozen=True)
+class Module:
+    """The ssa level: functions that share constant tables, one dtype and one numerics."""
+
+    name: str
+    dtype: str
+    numerics: str
+    funcs: tuple[Func, ...]
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def fused(self) -> bool:
+        return self.numerics != "strict"
+
+    def func(self, name: str) -> Func:
+        for func in self.funcs:
+            if func.name == name:
+                return func
+        raise KeyError(name)
+
+    def with_(self, **changes: Any) -> Module:
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        """The text that `grammar/ssa.lark` reads back to an identical module."""
+        parts = [f"module {self.name} {self.dtype} {self.numerics}\n"]
+        for t in self.tables:
+            shown = " ".join(map(repr if t.type == "f" else str, t.values.tolist()))
+            parts.append(f"table {t.name} {t.type}: {shown}\n")
+        parts += [str(f) for f in self.funcs]
+        return "\n".join(parts)
+
+    def verify(self) -> None:
+        """Raise an NccError (status 3) unless
+
+        - function and table names are unique; buffer names are unique in a function and differ
+          from the tables';
+        - every opcode is known and has as many reads as its row says, each of the right type;
+        - an op reads only values made above it, in its own or an enclosing loop;
+        - `carry` stands directly after its `for` (or another carry of it), `result` directly after
+          its `yield`, which names as many values as there are carries, of their types;
+        - loops are closed; lanes loops do not nest;
+        - loads and stores name a buffer of the function (a table only to load), a constant index
+          lies inside it, and nothing is stored to an `in` buffer or loaded from an `out` one;
+        - a private buffer is used only inside a lanes loop;
+        - a lookup names a table of words;
+        - a call names an internal function whose buffers this one has, and which calls nothing.
+        """
+        _Verifier(self).check()
+
+    def run(self, name: str, buffers: Mapping[str, NDArray[Any]], n: int | None = None) -> None:
+        """Interpret function `name` over `buffers`, which are written in place.
+
+        Without `n`, an axis after the first is a batch: a buffer of shape (size, B) makes every
+        value of its B samples at once. `n` is the count of samples of a counted function, whose
+        buffers are flat.
+        """
+        evaluate = Numpy(self.dtype, self.fused)
+        tables = {t.name: t.values for t in self.tables}
+        _run(self, self.func(name), dict(buffers), tables, n, evaluate)
+
+
+def types(func: Func, tables: Mapping[str, str]) -> list[str]:
+    """The type letter of every op's value, '' where it makes none; `tables` are their types."""
+    out: list[str] = []
+    carries: list[list[int]] = []
+    done: list[int] = []
+    for at, (opcode, reads, imm) in enumerate(func.ops):
+        row = OPCODES.get(opcode)
+        if row is not None:
+            out.append(row.result if row.result != "*" else out[reads[-1]])
+        elif opcode == "const":
+            out.append("f")
+        elif opcode in ("word", "lookup"):
+            out.append("w")
+        elif opcode in ("index", "for", "count"):
+            out.append("i")
+            if opcode == "for":
+                carries.append([])
+        elif opcode == "load":
+            out.append(tables.get(imm[0], "f"))
+        elif opcode == "carry":
+            out.append(out[reads[0]])
+            carries[-1].append(at)
+        elif opcode == "yield":
+            done = carries.pop()
+            out.append("")
+        elif opcode == "result":
+            out.append(out[done[imm]])
+        else:
+            out.append("")
+    return out
+
+
+# ---- text
+
+
+def _print_func(func: Func) -> str:
+    buffers = ", ".join(f"{b.name} {b.kind} {b.size}" for b in func.buffers)
+    head = "func" if func.exported else "internal"
+    count = "count, " if func.counted and buffers else "count" if func.counted else ""
+    lines = [f"{head} {func.name}({count}{buffers}) {{"]
+    depth = 1
+    for at, (opcode, reads, imm) in enumerate(func.ops):
+        if opcode == "yield":
+            depth -= 1
+        lines.append("  " * depth + print_op(at, opcode, reads, imm))
+        if opcode == "for":
+            depth += 1
+    lines.append("}\n")
+    return "\n".join(lines)
+
+
+def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
+    if opcode in OPCODES:
+        return f"%{at} = {opcode} {', '.join([f'%{r}' for r in reads])}"
+    if opcode == "const":
+        return f"%{at} = const {imm!r}"
+    if opcode == "load":
+        return f"%{at} = load {_place(imm, reads)}"
+    if opcode == "store":
+        return f"store %{reads[0]}, {_place(imm, reads[1:])}"
+    if opcode == "for":
+        lanes = f" lanes {imm}" if imm else ""
+        return f"%{at} = for %{reads[0]}..%{reads[1]}{lanes} {{"
+    if opcode == "yield":
+        return ("} yield " + ", ".join([f"%{r}" for r in reads])).rstrip()
+    if opcode == "call":
+        return f"call {imm}"
+    words = "".join([f" %{r}" for r in reads])
+    shown = "" if imm is None else f" {imm}"
+    return f"%{at} = {opcode}{shown}{words}"
+
+
+def _place(imm: tuple[str, int], index: tuple[int, ...]) -> str:
+    name, offset = imm
+    if not index:
+        return f"{name}[{offset}]"
+    return f"{name}[%{index[0]}{f' + {offset}' if offset else ''}]"
+
+
+# ---- building
+
+
+@dataclass
+class Builder:
+    """Collects ops; also the Emitter that expressions and sequences are replayed on."""
+
+    dtype: str
+    fused: bool
+    ops: list[Op] = field(default_factory=list)
+    tables: dict[tuple[int, ...], Table] = field(default_factory=dict)
+
+    def emit(self, opcode: str, reads: tuple[int, ...] = (), imm: Any = None) -> int:
+        self.ops.append((opcode, reads, imm))
+        return len(self.ops) - 1
+
+    def op(self, name: str, *reads: int) -> int:
+        self.ops.append((name, reads, None))
+        return len(self.ops) - 1
+
+    def const(self, value: float) -> int:
+        """A real, rounded to the dtype."""
+        return self.emit("const", (), float(DTYPES[self.dtype](value)))
+
+    def word(self, value: int) -> int:
+        bits = 32 if self.dtype == "f32" else 64
+        return self.emit("word", (), (value + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1))
+
+    def index(self, value: int) -> int:
+        return self.emit("index", (), value)
+
+    def lookup(self, values: tuple[int, ...], index: int) -> int:
+        if values not in self.tables:
+            word = np.int32 if self.dtype == "f32" else np.int64
+            bits = 32 if self.dtype == "f32" else 64
+            array = np.array([v % (1 << bits) for v in values], dtype=f"u{bits // 8}").view(word)
+            self.tables[values] = Table(f"words_{len(self.tables)}", "w", array)
+        return self.emit("lookup", (index,), self.tables[values].name)
+
+    def load(self, buffer: str, offset: int, index: int | None = None) -> int:
+        return self.emit("load", () if index is None else (index,), (buffer, offset))
+
+    def store(self, value: int, buffer: str, offset: int, index: int | None = None) -> None:
+        self.emit("store", (value,) if index is None else (value, index), (buffer, offset))
+
+    def loop(self, lo: int, hi: int, carries: Iterable[int] = (), lanes: int = 0) -> list[int]:
+        """Open a loop: [index, carry, ...]."""
+        first = self.emit("for", (lo, hi), lanes)
+        return [first] + [self.emit("carry", (init,)) for init in carries]
+
+    def close(self, *values: int) -> list[int]:
+        """Close the innermost loop with the carries' next values: their last values."""
+        self.emit("yield", values)
+        return [self.emit("result", (), k) for k in range(len(values))]
+
+
+# ---- verification
+
+
+class _Verifier:
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.tables = {t.name: t for t in module.tables}
+
+    def check(self) -> None:
+        m = self.module
+        names = [t.name for t in m.tables] + [f.name for f in m.funcs]
+        for name in names:
+            if names.count(name) > 1 if len(names) < 500 else False:
+                raise self.fault(None, 0, f"the name {name} is used twice")
+        if len(set(names)) != len(names):
+            raise self.fault(None, 0, "a name is used twice")
+        if m.dtype not in DTYPES or m.numerics not in ("strict", "fused", "fast"):
+            raise self.fault(None, 0, f"unknown dtype or numerics: {m.dtype} {m.numerics}")
+        for func in m.funcs:
+            self.func(func)
+
+    def fault(self, func: Func | None, at: int, message: str) -> NccError:
+        note = ""
+        if func is not None:
+            rows = range(max(0, at - 3), min(len(func.ops), at + 4))
+            shown = [print_op(r, *func.ops[r]) + ("   <-- here" if r == at else "") for r in rows]
+            note = f"in {func.name}: " + " ; ".join(shown)
+        return NccError("E300", f"ssa: {message}", note=note, status=3)
+
+    def func(self, func: Func) -> None:
+        buffers = {b.name: b for b in func.buffers}
+        if len(buffers) != len(func.buffers) or any(b in self.tables for b in buffers):
+            raise self.fault(func, 0, "a buffer's name is used twice")
+        for b in func.buffers:
+            if b.kind not in KINDS or b.size < 0:
+                raise self.fault(func, 0, f"bad buffer {b}")
+        typed: list[str] = []
+        visible: list[bool] = []
+        loops: list[tuple[int, list[int]]] = []  # (the for's number, its carries)
+        lanes = -1  # the depth of the lanes loop
+        closed: tuple[int, list[int]] | None = None  # (the yield's number, the loop's carries)
+        for at, (opcode, reads, imm) in enumerate(func.ops):
+            result = ""
+            for r in reads:
+                if not 0 <= r < at or not visible[r]:
+                    raise self.fault(func, at, f"%{r} is not a value that %{at} can read")
+            got = "".join([typed[r] for r in reads])
+            row = OPCODES.get(opcode)
+            if row is not None:
+                want = row.reads
+                if "*" in want and len(got) == len(want):
+                    want = want.replace("*", got[-1])
+                if got != want or imm is not None:
+                    raise self.fault(func, at, f"{opcode} reads {row.reads}, not {got}")
+                result = row.result if row.result != "*" else got[-1]
+            elif opcode not in CONTROL and opcode != "count":
+                raise self.fault(func, at, f"unknown opcode {opcode}")
+            elif opcode == "const":
+                self.expect(func, at, got, "", isinstance(imm, float))
+                result = "f"
+            elif opcode in ("word", "index"):
+                self.expect(func, at, got, "", isinstance(imm, int))
+                result = opcode[0]
+            elif opcode == "count":
+                self.expect(func, at, got, "", func.counted)
+                result = "i"
+            elif opcode == "lookup":
+                t = self.tables.get(imm)
+                self.expect(func, at, got, "w", t is not None and t.type == "w")
+                result = "w"
+            elif opcode in ("load", "store"):
+                result = self.access(func, at, opcode, reads, imm, got, buffers, lanes >= 0)
+            elif opcode == "for":
+                self.expect(func, at, got, "ii", isinstance(imm, int) and imm >= 0)
+                if imm:
+                    if lanes >= 0:
+                        raise self.fault(func, at, "lanes loops do not nest")
+                    lanes = len(loops)
+                loops.append((at, []))
+                result = "i"
+            elif opcode == "carry":
+                if not loops or len(reads) != 1 or loops[-1][0] + len(loops[-1][1]) + 1 != at:
+                    raise self.fault(func, at, "a carry stands directly after its for")
+                if reads[0] >= loops[-1][0]:
+                    raise self.fault(func, at, "a carry starts from a value above its loop")
+                loops[-1][1].append(at)
+                result = got
+            elif opcode == "yield":
+                if not loops:
+                    raise self.fault(func, at, "a yield without a loop")
+                start, carries = loops.pop()
+                if got != "".join([typed[c] for c in carries]):
+                    raise self.fault(func, at, "a yield names the next value of every carry")
+                visible[start:] = [False] * (at - start)
+                lanes = -1 if lanes == len(loops) else lanes
+                closed = (at, carries)
+            elif opcode == "result":
+                last = closed is not None and all(
+                    func.ops[k][0] == "result" for k in range(closed[0] + 1, at)
+                )
+                if closed is None or not last or not 0 <= imm < len(closed[1]) or reads:
+                    raise self.fault(func, at, "a result stands directly after its yield")
+                result = typed[closed[1][imm]]
+            elif opcode == "call":
+                callee = next((f for f in self.module.funcs if f.name == imm), None)
+                if callee is None or callee.exported or reads:
+                    raise self.fault(func, at, f"a call of no internal function: {imm}")
+                if any(op[0] == "call" for op in callee.ops):
+                    raise self.fault(func, at, "a called function calls nothing")
+                if any(b.name not in buffers for b in callee.buffers):
+                    raise self.fault(func, at, f"{imm} wants buffers that are not here")
+            typed.append(result)
+            visible.append(result != "")
+        if loops:
+            raise self.fault(func, len(func.ops) - 1, "a loop is not closed")
+
+    def expect(self, func: Func, at: int, got: str, want: str, good: bool) -> None:
+        if got != want or not good:
+            raise self.fault(func, at, f"{func.ops[at][0]} is ill-formed")
+
+    def access(self, func: Func, at: int, opcode: str, reads: tuple[int, ...], imm: Any, got: str,
+               buffers: dict[str, Buffer], in_lanes: bool) -> str:
+        name, offset = imm
+        table, buffer = self.tables.get(name), buffers.get(name)
+        value, index = ("", got) if opcode == "load" else (got[:1], got[1:])
+        if index not in ("", "i") or value != ("" if opcode == "load" else "f"):
+            raise self.fault(func, at, f"{opcode} is ill-formed")
+        size = len(table.values) if table else buffer.size if buffer else -1
+        if size < 0:
+            raise self.fault(func, at, f"no buffer or table {name}")
+        if not index and not 0 <= offset < size:
+            raise self.fault(func, at, f"{name}[{offset}] lies outside its {size} elements")
+        kind = "table" if table else buffer.kind if buffer else ""
+        bad = ("in", "table") if opcode == "store" else ("out",)
+        if kind in bad or (kind == "private" and not in_lanes):
+            raise self.fault(func, at, f"{opcode} of {name}, which is {kind}")
+        return "" if opcode == "store" else table.type if table else "f"
+
+
+# ---- meaning
+
+
+def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[str, Any],
+         n: int | None, evaluate: Numpy) -> None:
+    ops = func.ops
+    real = DTYPES[module.dtype]
+    values: list[Any] = [None] * len(ops)
+    ends: dict[int, int] = {}
+    stack: list[int] = []
+    for at, op in enumerate(ops):
+        if op[0] == "for":
+            stack.append(at)
+        elif op[0] == "yield":
+            ends[stack.pop()] = at
+    private = {b.name: b.size for b in func.buffers if b.kind == "private"}
+    for b in func.buffers:
+        if b.kind == "work" and b.name not in buffers:
+            shape = (b.size, *next(iter(buffers.values())).shape[1:])
+            buffers[b.name] = np.full(shape, np.nan, real)
+    running: list[tuple[int, int, int]] = []  # (for, the next index, hi) of the open plain loops
+    at = 0
+    while at < len(ops):
+        opcode, reads, imm = ops[at]
+        if opcode in OPCODES:
+            args = [values[r] for r in reads]
+            if opcode == "iadd":
+                values[at] = args[0] + args[1]
+            elif opcode == "imul":
+                values[at] = args[0] * args[1]
+            else:
+                values[at] = evaluate.op(opcode, *args)
+        elif opcode == "const":
+            values[at] = evaluate.const(imm)
+        elif opcode == "word":
+            values[at] = evaluate.word(imm)
+        elif opcode == "index":
+            values[at] = imm
+        elif opcode == "count":
+            values[at] = n
+        elif opcode == "lookup":
+            values[at] = tables[imm][values[reads[0]]]
+        elif opcode == "load":
+            name, offset = imm
+            index = values[reads[0]] + offset if reads else offset
+            held = tables.get(name)
+            got = (buffers[name] if held is None else held)[index]
+            is_index = held is not None and held.dtype.kind == "i" and np.ndim(got) == 0
+            values[at] = int(got) if is_index else got.copy()
+        elif opcode == "store":
+            name, offset = imm
+            index = values[reads[1]] + offset if len(reads) > 1 else offset
+            buffers[name][index] = values[reads[0]]
+        elif opcode == "for":
+            lo, hi = int(values[reads[0]]), int(values[reads[1]])
+            carries = []
+            while ops[at + 1 + len(carries)][0] == "carry":
+                carries.append(at + 1 + len(carries))
+            for c in carries:
+                values[c] = values[ops[c][1][0]]
+            if imm and lo < hi:  # the iterations of a lanes loop, all at once
+                values[at] = np.arange(lo, hi)
+                for name, size in private.items():
+                    buffers[name] = np.full((size, hi - lo), np.nan, real)
+                running.append((at, hi, hi))
+                at += len(carries)
+            elif lo < hi:
+                values[at] = lo
+                running.append((at, lo + 1, hi))
+                at += len(carries)
+            else:
+                at = ends[at]
+                for k, c in enumerate(carries):
+                    values[at + 1 + k] = values[c]
+        elif opcode == "yield":
+            start, following, hi = running.pop()
+            nexts = [values[r] for r in reads]
+            for k, v in enumerate(nexts):
+                values[start + 1 + k] = v
+            if following < hi:
+                values[start] = following
+                running.append((start, following + 1, hi))
+                at = start + len(reads)
+            else:
+                for k, v in enumerate(nexts):
+                    if at + 1 + k < len(ops) and ops[at + 1 + k][0] == "result":
+                        values[at + 1 + k] = v
+        elif opcode == "call":
+            _run(module, module.func(imm), buffers, tables, n, evaluate)
+        at += 1

@@ -1,0 +1,195 @@
+"""The plan as functions of scalar ops: forward, forward_batch, pack."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncc.activations import expression
+from ncc.aggregate import finish, start, step
+from ncc.expressions import emit
+from ncc.graph import AGGREGATIONS, NONE
+from ncc.plan import Plan, Schedule
+from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
+
+
+def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
+          lanes: int = 16) -> Module:
+    """Write each function of the plan in its form.
+
+        04 <- 00 01          =>        %0 = load x[0]
+                                       %1 = load packed[0]
+                                       %2 = mul %0, %1
+                                       %3 = load x[1]
+                                       %4 = load packed[1]
+                                       %5 = fma %3, %4, %2
+
+    `straight` writes every edge as ops; `table` loops over rows and edges and reads sources and
+    slots from constant tables. In `forward_batch` the samples are a loop of `lanes`, and what is
+    `work` in `forward` is private to each sample.
+    """
+    lowering = _Lowering(plan, dtype, numerics)
+    funcs = [lowering.function("forward", plan.single, 0)]
+    funcs.append(lowering.function("forward_batch", plan.batch, lanes))
+    if lowering.packs:
+        funcs.insert(0, lowering.pack())
+    return Module(name, dtype, numerics, tuple(funcs), tuple(lowering.tables.values()))
+
+
+class _Lowering:
+    def __init__(self, plan: Plan, dtype: str, numerics: str) -> None:
+        self.plan = plan
+        self.dtype = dtype
+        self.fused = numerics != "strict"
+        self.tables: dict[str, Table] = {}
+        # Parameters that are all constants are no buffer but a table (--embed-weights).
+        self.packs = bool((plan.packed >= 0).any())
+        if not self.packs and "table" in (plan.single.form, plan.batch.form):
+            self.table("packed", "f", self.constants(plan.packed))
+        slots, first = np.unique(plan.packed, return_index=True)
+        self.position = dict(zip(slots.tolist(), first.tolist(), strict=True))
+
+    def constants(self, codes: np.ndarray) -> np.ndarray:
+        return self.plan.constants[-1 - codes].astype(DTYPES[self.dtype])
+
+    def table(self, name: str, type: str, values: np.ndarray) -> str:
+        if name not in self.tables:
+            array = values if type == "f" else np.ascontiguousarray(values, np.int32)
+            self.tables[name] = Table(name, type, array)
+        return name
+
+    def builder(self) -> Builder:
+        return Builder(self.dtype, self.fused)
+
+    def function(self, name: str, schedule: Schedule, lanes: int) -> Func:
+        g = self.plan.graph
+        b = self.builder()
+        sample = None
+        if lanes:
+            sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
+        write = self.straight if schedule.form == "straight" else self.rows
+        write(b, schedule, sample)
+        if lanes:
+            b.close()
+        buffers = [Buffer("x", "in", len(g.inputs))]
+        if self.packs:
+            buffers.append(Buffer("packed", "in", len(self.plan.packed)))
+        buffers.append(Buffer("y", "out", len(g.outputs)))
+        buffers.append(Buffer("work", "private" if lanes else "work", schedule.work))
+        return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
+
+    def straight(self, b: Builder, schedule: Schedule, sample: int | None) -> None:
+        plan, g = self.plan, self.plan.graph
+        assert schedule.slots is not None
+        slots = schedule.slots.tolist()
+        row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
+        row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
+        wanted: dict[int, list[int]] = {}
+        for k, o in enumerate(g.outputs.tolist()):
+            wanted.setdefault(o, []).append(k)
+        made: dict[int, int] = {}
+        for k, i in enumerate(g.inputs.tolist()):
+            made[i] = b.load("x", k, row_of_x)
+            for o in wanted.get(i, ()):
+                b.store(made[i], "y", o, row_of_y)
+        codes: dict[int, int] = {}
+
+        def parameter(code: int) -> int:
+            if code not in codes:
+                codes[code] = (b.load("packed", self.position[code]) if code >= 0
+                               else b.const(float(plan.constants[-1 - code])))
+            return codes[code]
+
+        biases = g.biases.tolist()
+        for run in plan.runs:
+            program = expression(run.activation, g.functions)
+            agg = AGGREGATIONS[run.aggregation]
+            for r in range(run.first, run.last):
+                j = int(plan.rows[r])
+                at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
+                bias = None if biases[j] == NONE else parameter(biases[j])
+                acc = bias if agg == "sum" else None
+                weights = g.weights[at].tolist()
+                for i, code in zip(g.sources[at].tolist(), weights, strict=True):
+                    n, w = made[i], parameter(code)
+                    acc = start(b, agg, n, w) if acc is None else step(b, agg, acc, n, w)
+                assert acc is not None or bias is not None
+                acc = finish(b, agg, acc, len(at), None if agg == "sum" else bias)
+                value = made[j] = emit(program, b, acc)
+                if slots[j] >= 0 and sample is None:
+                    b.store(value, "work", slots[j])
+                for o in wanted.get(j, ()):
+                    b.store(value, "y", o, row_of_y)
+
+    def rows(self, b: Builder, schedule: Schedule, sample: int | None) -> None:
+        plan, g = self.plan, self.plan.graph
+        assert schedule.slots is not None
+        # Where single and batch functions are both tables, their slots and so these are the same.
+        sources = self.table("sources", "i", schedule.slots[g.sources[plan.edges]])
+        starts = self.table("starts", "i", plan.starts)
+        places = self.table("places", "i", schedule.slots[plan.rows])
+        zero = b.index(0)
+        row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
+        k = b.loop(zero, b.index(len(g.inputs)))[0]
+        b.store(b.load("x", 0, k if row_of_x is None else b.op("iadd", row_of_x, k)), "work", 0, k)
+        b.close()
+        for run in plan.runs:
+            agg = AGGREGATIONS[run.aggregation]
+            program = expression(run.activation, g.functions)
+            r = b.loop(b.index(run.first), b.index(run.last))[0]
+            lo, hi = b.load(starts, 0, r), b.load(starts, 1, r)
+            bias = b.load("packed", run.bias - run.first, r) if run.biased else None
+            if agg == "sum":
+                # -0.0 + p is p, of either sign: the sum starts from its first product.
+                first = bias if bias is not None else b.const(-0.0)
+                count = 0
+            else:
+                n, w = self.edge(b, sources, lo)
+                first = start(b, agg, n, w)
+                lo = b.op("iadd", lo, b.index(1))
+                counts = np.diff(plan.starts).astype(DTYPES[self.dtype])
+                count = b.load(self.table("counts", "f", counts), 0, r) if agg == "mean" else 0
+            e, acc = b.loop(lo, hi, (first,))
+            n, w = self.edge(b, sources, e)
+            acc = b.close(step(b, agg, acc, n, w))[0]
+            if agg == "mean":
+                acc = b.op("div", acc, count)
+                agg = "sum"
+                acc = b.op("add", acc, bias) if bias is not None else acc
+            elif agg != "sum":
+                acc = finish(b, agg, acc, 0, bias)
+            b.store(emit(program, b, acc), "work", 0, b.load(places, 0, r))
+            b.close()
+        outs = self.table("outs", "i", schedule.slots[g.outputs])
+        row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
+        k = b.loop(zero, b.index(len(g.outputs)))[0]
+        value = b.load("work", 0, b.load(outs, 0, k))
+        b.store(value, "y", 0, k if row_of_y is None else b.op("iadd", row_of_y, k))
+        b.close()
+
+    def edge(self, b: Builder, sources: str, at: int) -> tuple[int, int]:
+        return b.load("work", 0, b.load(sources, 0, at)), b.load("packed", 0, at)
+
+    def pack(self) -> Func:
+        codes = self.plan.packed
+        b = self.builder()
+        n_params = self.plan.graph.n_params
+        buffers = (Buffer("params", "in", n_params), Buffer("packed", "out", len(codes)))
+        moved = np.flatnonzero(codes >= 0)
+        fixed = np.flatnonzero(codes < 0)
+        if len(moved) == len(codes) and np.array_equal(codes, np.arange(len(codes))):
+            k = b.loop(b.index(0), b.index(len(codes)))[0]
+            b.store(b.load("params", 0, k), "packed", 0, k)
+            b.close()
+            return Func("pack", buffers, b.ops)
+        everywhere = len(fixed) == 0
+        k = b.loop(b.index(0), b.index(len(moved)))[0]
+        value = b.load("params", 0, b.load(self.table("pack_from", "i", codes[moved]), 0, k))
+        to = k if everywhere else b.load(self.table("pack_to", "i", moved), 0, k)
+        b.store(value, "packed", 0, to)
+        b.close()
+        if not everywhere:
+            k = b.loop(b.index(0), b.index(len(fixed)))[0]
+            value = b.load(self.table("fixed", "f", self.constants(codes[fixed])), 0, k)
+            b.store(value, "packed", 0, b.load(self.table("fixed_to", "i", fixed), 0, k))
+            b.close()
+        return Func("pack", buffers, b.ops)

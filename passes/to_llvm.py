@@ -1,0 +1,510 @@
+"""The ssa module as the text of an LLVM module."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ncc.opcodes import OPCODES
+from ncc.ssa import Func, Module, Table, types
+
+# {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
+INSTRUCTIONS = {
+    "add": "fadd {t} {0}, {1}",
+    "sub": "fsub {t} {0}, {1}",
+    "mul": "fmul {t} {0}, {1}",
+    "div": "fdiv {t} {0}, {1}",
+    "fma": "call {t} @llvm.fma.{m}({t} {0}, {t} {1}, {t} {2})",
+    "neg": "fneg {t} {0}",
+    "abs": "call {t} @llvm.fabs.{m}({t} {0})",
+    "sqrt": "call {t} @llvm.sqrt.{m}({t} {0})",
+    "lt": "fcmp olt {t} {0}, {1}",
+    "gt": "fcmp ogt {t} {0}, {1}",
+    "le": "fcmp ole {t} {0}, {1}",
+    "ge": "fcmp oge {t} {0}, {1}",
+    "eq": "fcmp oeq {t} {0}, {1}",
+    "une": "fcmp une {t} {0}, {1}",
+    "bits": "bitcast {t} {0} to {w}",
+    "unbits": "bitcast {w} {0} to {t}",
+    "wadd": "add {w} {0}, {1}",
+    "wsub": "sub {w} {0}, {1}",
+    "wmul": "mul {w} {0}, {1}",
+    "wand": "and {w} {0}, {1}",
+    "wor": "or {w} {0}, {1}",
+    "wxor": "xor {w} {0}, {1}",
+    "wshl": "shl {w} {0}, {1}",
+    "wshr": "lshr {w} {0}, {1}",
+    "wsar": "ashr {w} {0}, {1}",
+    "weq": "icmp eq {w} {0}, {1}",
+    "wlt": "icmp slt {w} {0}, {1}",
+    "iadd": "add {i} {0}, {1}",
+    "imul": "mul {i} {0}, {1}",
+    # max(a, b) is b > a ? b : a: an instruction of its own where the machine has this very one
+    "max": "fcmp ogt {t} {1}, {0}",
+    "min": "fcmp olt {t} {1}, {0}",
+    "select": "select {b} {0}, {s} {1}, {s} {2}",
+}
+FAST = {"add", "sub", "mul", "div", "fma", "neg"}
+INTRINSICS = ("fma", "abs", "sqrt")
+
+
+def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
+            attributes: str = "") -> str:
+    """One LLVM module, as text.
+
+        %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
+
+    Values of a lanes loop that differ from lane to lane become vectors of `vector_bits`, as many
+    as the lanes need; a load is a vector load from a private buffer and one load a lane from
+    elsewhere. A last round with too few samples repeats the last sample in the lanes left over,
+    which then store the same bits to the same place. No function is called but intrinsics that
+    are one instruction, and no name of a user's stands in the text.
+    """
+    real = "float" if module.dtype == "f32" else "double"
+    head = [f'target triple = "{triple}"'] if triple else []
+    lines = [*head, ""]
+    for table in module.tables:
+        lines.append(_table(table, module.name))
+    used: set[str] = set()
+    bodies = [
+        _Writer(module, func, real, vector_bits, index_bits, used).text() for func in module.funcs
+    ]
+    lines += bodies
+    for name in sorted(used):
+        lines.append(name)
+    lines.append(f"attributes #0 = {{ nounwind norecurse mustprogress {attributes} }}")
+    lines.append(f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: Table, prefix: str) -> str:
+    raw = np.ascontiguousarray(table.values).tobytes()
+    shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
+    return (f'@{prefix}.{table.name} = private unnamed_addr constant [{len(raw)} x i8] c"{shown}", '
+            "align 64")
+
+
+_ESCAPES = [f"\\{b:02X}" for b in range(256)]
+
+
+def _escaped(raw: bytes) -> str:
+    digits = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+    data = np.frombuffer(raw, np.uint8)
+    out = np.empty((len(data), 3), np.uint8)
+    out[:, 0] = ord("\\")
+    out[:, 1] = digits[data >> 4]
+    out[:, 2] = digits[data & 15]
+    return out.tobytes().decode("ascii")
+
+
+class _Writer:
+    def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
+                 used: set[str]) -> None:
+        self.module = module
+        self.func = func
+        self.real = real
+        self.used = used
+        self.bits = 32 if real == "float" else 64
+        self.index = f"i{index_bits}"
+        self.native = max(1, vector_bits // self.bits)
+        self.tables = {t.name: t for t in module.tables}
+        self.private = {b.name for b in func.buffers if b.kind == "private"}
+        self.types = types(func, {t.name: t.type for t in module.tables})
+        self.lines: list[str] = []
+        self.holes: dict[tuple[int, int], int] = {}  # lines of phis that want their next value
+        self.scalar: dict[int, str] = {}
+        self.vectors: dict[int, list[str]] = {}
+        self.fresh = 0
+        self.lanes = 1
+        self.flags = "reassoc contract nsz arcp " if module.numerics == "fast" else ""
+        self.varying, self.splatted = self.analyse()
+        # Lane-dependent indices: the sample's, times a stride, plus something the same in every
+        # lane: (stride, the operand or None).
+        self.affine: dict[int, tuple[int, str | None]] = {}
+        self.offsets: dict[int, list[str]] = {}
+
+    # -- which values differ from lane to lane
+
+    def analyse(self) -> tuple[list[bool], list[bool]]:
+        ops = self.func.ops
+        varying = [False] * len(ops)
+        if not any(op[0] == "for" and op[2] for op in ops):
+            return varying, varying
+        changed = True
+        while changed:
+            changed = False
+            loops: list[list[int]] = []
+            done: list[int] = []
+            for at, (opcode, reads, imm) in enumerate(ops):
+                if opcode == "for":
+                    loops.append([])
+                    now = imm > 0
+                elif opcode == "load":
+                    now = imm[0] in self.private or any(varying[r] for r in reads)
+                elif opcode == "result":
+                    now = varying[done[imm]]
+                else:
+                    now = varying[at] or any(varying[r] for r in reads)
+                if opcode == "carry":
+                    loops[-1].append(at)
+                elif opcode == "yield":
+                    done = loops.pop()
+                    for c, r in zip(done, reads, strict=True):
+                        if varying[r] and not varying[c]:
+                            varying[c] = changed = True
+                    now = False
+                varying[at] = now or varying[at]
+        splatted = [False] * len(ops)
+        loops = []
+        for at, (opcode, reads, _) in enumerate(ops):
+            if opcode == "for":
+                loops.append([])
+            elif opcode == "carry":
+                loops[-1].append(at)
+            carries = loops.pop() if opcode == "yield" else []
+            for k, r in enumerate(reads):
+                mixed = varying[carries[k]] if carries else varying[at] or opcode == "store"
+                if not varying[r] and mixed and self.types[r] in "fwb":
+                    splatted[r] = True
+        return varying, splatted
+
+    # -- names and types
+
+    def type(self, letter: str, vector: bool = False) -> str:
+        scalar = {"f": self.real, "w": f"i{self.bits}", "i": self.index, "b": "i1"}[letter]
+        return f"<{self.native} x {scalar}>" if vector and self.native > 1 else scalar
+
+    def name(self) -> str:
+        self.fresh += 1
+        return f"%t{self.fresh}"
+
+    def add(self, text: str) -> str:
+        name = self.name()
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def parts(self) -> int:
+        return max(1, self.lanes // self.native)
+
+    def vector(self, value: int) -> list[str]:
+        return self.vectors[value]
+
+    def splat(self, value: int) -> None:
+        scalar = self.scalar[value]
+        letter = self.types[value]
+        if self.native == 1:
+            self.vectors[value] = [scalar] * self.parts()
+            return
+        t, v = self.type(letter), self.type(letter, True)
+        if scalar[0] != "%":  # a literal
+            self.vectors[value] = [f"splat ({t} {scalar})"] * self.parts()
+            return
+        one = self.add(f"insertelement {v} poison, {t} {scalar}, i64 0")
+        mask = f"<{self.native} x i32> zeroinitializer"
+        full = self.add(f"shufflevector {v} {one}, {v} poison, {mask}")
+        self.vectors[value] = [full] * self.parts()
+
+    # -- text
+
+    def text(self) -> str:
+        func = self.func
+        arguments = ([f"{self.index} %n"] if func.counted else []) + [
+            f"ptr {'noalias ' if b.kind != 'in' else 'noalias readonly '}%{b.name}"
+            for b in func.buffers
+        ]
+        ops = func.ops
+        carries: list[list[int]] = []
+        starts: list[int] = []
+        block = "entry"
+        depth_lanes = -1
+        for at, (opcode, reads, imm) in enumerate(ops):
+            varying = self.varying[at]
+            if opcode == "const":
+                self.scalar[at] = self.literal(imm)
+            elif opcode in ("word", "index"):
+                self.scalar[at] = str(imm)
+            elif opcode == "count":
+                self.scalar[at] = "%n"
+            elif opcode in OPCODES:
+                if varying and OPCODES[opcode].result == "i":
+                    self.affine[at] = self.lane_index(opcode, reads)
+                elif varying:
+                    args = [self.vector(r) for r in reads]
+                    letter = self.types[reads[-1]]
+                    self.vectors[at] = [
+                        self.instruction(opcode, [a[p] for a in args], letter, True)
+                        for p in range(self.parts())
+                    ]
+                else:
+                    operands = [self.scalar[r] for r in reads]
+                    self.scalar[at] = self.instruction(
+                        opcode, operands, self.types[reads[-1]], False)
+            elif opcode == "load":
+                self.load(at, reads, imm, varying)
+            elif opcode == "store":
+                self.store(reads, imm)
+            elif opcode == "lookup":
+                if varying:
+                    self.vectors[at] = self.lookup_lanes(imm, reads[0])
+                else:
+                    word = f"i{self.bits}"
+                    index = self.scalar[reads[0]]
+                    at_ = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{imm}, "
+                                   f"{word} {index}")
+                    self.scalar[at] = self.add(f"load {word}, ptr {at_}, align {self.bits // 8}")
+            elif opcode == "for":
+                mine = []
+                while ops[at + 1 + len(mine)][0] == "carry":
+                    mine.append(at + 1 + len(mine))
+                carries.append(mine)
+                starts.append(at)
+                if imm:
+                    self.lanes = imm if self.native > 1 else 1
+                    depth_lanes = len(starts)
+                lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
+                self.lines += [f"  br label %head{at}", f"head{at}:"]
+                self.scalar[at] = f"%k{at}"
+                self.lines.append(
+                    f"  %k{at} = phi {self.index} [ {lo}, %{block} ], [ %next{at}, %latch{at} ]")
+                for c in mine:
+                    self.carry(c, at, block, ops[c][1][0])
+                self.lines += [f"  %go{at} = icmp slt {self.index} %k{at}, {hi}",
+                               f"  br i1 %go{at}, label %body{at}, label %exit{at}",
+                               f"body{at}:"]
+                block = f"body{at}"
+                if imm:
+                    self.open_lanes(at, hi)
+                for c in mine:
+                    if self.splatted[c]:
+                        self.splat(c)
+            elif opcode == "carry":
+                continue
+            elif opcode == "yield":
+                start = starts.pop()
+                done = carries.pop()
+                self.lines += [f"  br label %latch{start}", f"latch{start}:"]
+                step = 1
+                if depth_lanes == len(starts) + 1:
+                    step, depth_lanes = self.lanes, -1
+                self.lines.append(
+                    f"  %next{start} = add nuw nsw {self.index} %k{start}, {step}")
+                self.lines += [f"  br label %head{start}", f"exit{start}:"]
+                block = f"exit{start}"
+                for c, r in zip(done, reads, strict=True):
+                    values = self.vectors[r] if self.varying[c] else [self.scalar[r]]
+                    for p, value in enumerate(values):
+                        hole = self.holes[(c, p)]
+                        self.lines[hole] = self.lines[hole].replace("?", value)
+                for k, c in enumerate(done):
+                    if at + 1 + k < len(ops):
+                        for later in range(at + 1, min(len(ops), at + 1 + len(done))):
+                            if ops[later][0] == "result" and ops[later][2] == k:
+                                if self.varying[c]:
+                                    self.vectors[later] = self.vectors[c]
+                                else:
+                                    self.scalar[later] = self.scalar[c]
+                if step > 1 or (depth_lanes == -1 and ops[start][2]):
+                    self.lanes = 1
+            elif opcode == "call":
+                callee = self.module.func(imm)
+                passed = ", ".join([f"ptr %{b.name}" for b in callee.buffers])
+                self.lines.append(f"  call fastcc void @{self.symbol(imm)}({passed})")
+            if self.splatted[at] and not varying and opcode not in ("for", "carry"):
+                self.splat(at)
+        self.lines.append("  ret void")
+        kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
+        return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
+                "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
+
+    def symbol(self, name: str) -> str:
+        return f"{self.module.name}_{name}"
+
+    def carry(self, c: int, start: int, block: str, init: int) -> None:
+        letter = self.types[c]
+        if self.varying[c]:
+            self.vectors[c] = []
+            t = self.type(letter, True)
+            for p, value in enumerate(self.vector(init)):
+                self.holes[(c, p)] = len(self.lines)
+                self.lines.append(f"  %c{c}_{p} = phi {t} [ {value}, %{block} ], "
+                                  f"[ ?, %latch{start} ]")
+                self.vectors[c].append(f"%c{c}_{p}")
+        else:
+            self.holes[(c, 0)] = len(self.lines)
+            self.lines.append(f"  %c{c} = phi {self.type(letter)} [ {self.scalar[init]}, %{block} ], "
+                              f"[ ?, %latch{start} ]")
+            self.scalar[c] = f"%c{c}"
+
+    def literal(self, value: float) -> str:
+        # A double's bits serve both: LLVM writes a float constant as the double of its value.
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+    def instruction(self, opcode: str, args: Sequence[str], letter: str, vector: bool) -> str:
+        t = self.type("f", vector)
+        many = vector and self.native > 1
+        m = f"v{self.native}f{self.bits}" if many else f"f{self.bits}"
+        text = INSTRUCTIONS[opcode].format(
+            *args, t=t, m=m, w=self.type("w", vector), i=self.index, b=self.type("b", vector),
+            s=self.type(letter, vector))
+        if opcode in INTRINSICS:
+            name = text.split("@")[1].split("(")[0]
+            self.used.add(f"declare {t} @{name}({', '.join([t] * len(args))})")
+        if self.flags and opcode in FAST:
+            word, rest = text.split(" ", 1)
+            text = f"{word} {self.flags}{rest}"
+        result = self.add(text)
+        if opcode in ("max", "min"):
+            result = self.add(f"select {self.type('b', vector)} {result}, {t} {args[1]}, "
+                              f"{t} {args[0]}")
+        return result
+
+    # -- memory
+
+    def address(self, name: str, offset: int, index: str | None, scale: int = 1) -> str:
+        """The address of element (index + offset) * scale."""
+        table = self.tables.get(name)
+        base = f"@{self.module.name}.{name}" if table is not None else f"%{name}"
+        if table is not None and table.type == "i":
+            element = "i32"
+        elif table is not None and table.type == "w":
+            element = f"i{self.bits}"
+        else:
+            element = self.real
+        if index is None:
+            if offset == 0:
+                return base
+            return self.add(f"getelementptr inbounds {element}, ptr {base}, "
+                            f"{self.index} {offset * scale}")
+        if offset:
+            index = self.add(f"add nsw {self.index} {index}, {offset}")
+        if scale != 1:
+            index = self.add(f"mul nsw {self.index} {index}, {scale}")
+        return self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} {index}")
+
+    def load(self, at: int, reads: tuple[int, ...], imm: Any, varying: bool) -> None:
+        name, offset = imm
+        size = self.bits // 8
+        if name in self.private:
+            index = self.scalar[reads[0]] if reads else None
+            base = self.address(name, offset, index, self.lanes)
+            v = self.type("f", True)
+            align = size * self.native
+            self.vectors[at] = []
+            for p in range(self.parts()):
+                a = base if p == 0 else self.add(
+                    f"getelementptr inbounds {self.real}, ptr {base}, i64 {p * self.native}")
+                self.vectors[at].append(self.add(f"load {v}, ptr {a}, align {align}"))
+        elif varying:
+            t, v = self.real, self.type("f", True)
+            self.vectors[at] = []
+            for p in range(self.parts()):
+                value = "poison"
+                for lane, a in enumerate(self.lane_addresses(name, offset, reads[0], p)):
+                    one = self.add(f"load {t}, ptr {a}, align {size}")
+                    if self.native == 1:
+                        value = one
+                    else:
+                        value = self.add(f"insertelement {v} {value}, {t} {one}, i64 {lane}")
+                self.vectors[at].append(value)
+        else:
+            table = self.tables.get(name)
+            a = self.address(name, offset, self.scalar[reads[0]] if reads else None)
+            if table is not None and table.type == "i":
+                loaded = self.add(f"load i32, ptr {a}, align 4")
+                self.scalar[at] = (loaded if self.index == "i32"
+                                   else self.add(f"zext i32 {loaded} to {self.index}"))
+            else:
+                t = self.real if table is None or table.type == "f" else f"i{self.bits}"
+                self.scalar[at] = self.add(f"load {t}, ptr {a}, align {size}")
+
+    def store(self, reads: tuple[int, ...], imm: Any) -> None:
+        name, offset = imm
+        size = self.bits // 8
+        value = reads[0]
+        if name in self.private:
+            base = self.address(name, offset, self.scalar[reads[1]] if len(reads) > 1 else None,
+                                self.lanes)
+            v = self.type("f", True)
+            for p, part in enumerate(self.vector(value)):
+                a = base if p == 0 else self.add(
+                    f"getelementptr inbounds {self.real}, ptr {base}, i64 {p * self.native}")
+                self.lines.append(f"  store {v} {part}, ptr {a}, align {size * self.native}")
+        elif len(reads) > 1 and self.varying[reads[1]]:
+            for p, part in enumerate(self.vector(value)):
+                for lane, a in enumerate(self.lane_addresses(name, offset, reads[1], p)):
+                    one = part
+                    if self.native > 1:
+                        one = self.add(f"extractelement {self.type('f', True)} {part}, i64 {lane}")
+                    self.lines.append(f"  store {self.real} {one}, ptr {a}, align {size}")
+        else:
+            a = self.address(name, offset, self.scalar[reads[1]] if len(reads) > 1 else None)
+            self.lines.append(f"  store {self.real} {self.scalar[value]}, ptr {a}, align {size}")
+
+    def lookup_lanes(self, table: str, index: int) -> list[str]:
+        word, v = f"i{self.bits}", self.type("w", True)
+        out = []
+        for part in self.vector(index):
+            value = "poison"
+            for lane in range(self.native):
+                one = part
+                if self.native > 1:
+                    one = self.add(f"extractelement {v} {part}, i64 {lane}")
+                a = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
+                             f"{word} {one}")
+                got = self.add(f"load {word}, ptr {a}, align {self.bits // 8}")
+                value = got if self.native == 1 else self.add(
+                    f"insertelement {v} {value}, {word} {got}, i64 {lane}")
+            out.append(value)
+        return out
+
+    # -- lanes
+
+    def open_lanes(self, at: int, hi: str) -> None:
+        """The sample of each lane; past the end the last sample again."""
+        self.affine[at] = (1, None)
+        self.offsets = {}
+        samples = [f"%k{at}"]
+        if self.lanes > 1:
+            last = self.add(f"sub {self.index} {hi}, 1")
+            for lane in range(1, self.lanes):
+                s = self.add(f"add nsw {self.index} %k{at}, {lane}")
+                inside = self.add(f"icmp slt {self.index} {s}, {hi}")
+                samples.append(self.add(f"select i1 {inside}, {self.index} {s}, "
+                                        f"{self.index} {last}"))
+        self.offsets[1] = samples
+        strides = {int(self.scalar_of(op[1])) for op in self.func.ops
+                   if op[0] == "imul" and at in op[1]}
+        for stride in sorted(strides - {1}):
+            self.offsets[stride] = [self.add(f"mul nsw {self.index} {s}, {stride}")
+                                    for s in samples]
+
+    def scalar_of(self, reads: tuple[int, ...]) -> int:
+        """The constant of a product with the sample: it may stand above or inside the loop."""
+        for r in reads:
+            if self.func.ops[r][0] == "index":
+                return int(self.func.ops[r][2])
+        raise ValueError("a sample's index is multiplied by a constant only")
+
+    def lane_index(self, opcode: str, reads: tuple[int, ...]) -> tuple[int, str | None]:
+        a, b = reads
+        if not self.varying[a]:
+            a, b = b, a
+        stride, uniform = self.affine[a]
+        if self.varying[b]:
+            raise ValueError("an index adds no two samples' indices")
+        if opcode == "imul":
+            return stride * self.scalar_of(reads), None
+        other = self.scalar[b]
+        if uniform is not None:
+            other = self.add(f"add nsw {self.index} {uniform}, {other}")
+        return stride, other
+
+    def lane_addresses(self, name: str, offset: int, index: int, part: int) -> list[str]:
+        stride, uniform = self.affine[index]
+        base = self.address(name, offset, uniform)
+        lanes = self.offsets[stride][part * self.native : (part + 1) * self.native]
+        return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} {lane}")
+                for lane in lanes]
