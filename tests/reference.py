@@ -373,14 +373,14 @@ def _activate(net: Net, code: int, x: Approximate, rounding: _Rounding) -> Appro
     value = f(x.value)
     if code == CODES["identity"]:
         return x
-    slack = x.error + 2 * rounding.eps * np.abs(x.value)
+    size = np.where(np.isfinite(x.value), np.abs(x.value), 0.0)  # an infinity is not rounded
+    slack = x.error + 2 * rounding.eps * size
     ends = [f(x.value + slack), f(x.value - slack)]
     moved = np.max([_distance(end, value) for end in ends], axis=0)
     error = 1.5 * moved + 8 * rounding.eps * np.abs(value) + 4 * rounding.tiny
     if code in _CANCELLING or code in net.functions:
-        error = error + 8 * rounding.eps * (1 + np.abs(x.value))
+        error = error + 8 * rounding.eps * (1 + size)
     error = np.where(np.isfinite(value), error, moved)
-    error = np.where(~np.isfinite(x.value) & (x.error == 0), 0.0, error)
     error = np.where(np.isinf(x.error), np.inf, error)
     if code == CODES["step"]:  # what a step makes of NaN is its own affair
         error = np.where(np.isnan(x.value), np.inf, moved)
