@@ -1,0 +1,7 @@
+"""`python -m ncc`."""
+
+import sys
+
+from ncc.cli import main
+
+sys.exit(main())

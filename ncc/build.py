@@ -1,0 +1,132 @@
+"""A graph at the end of the road: the last ssa module, the object and its header."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ncc.cheader import graph_hash, header
+from ncc.graph import Graph
+from ncc.machine import Machine, Target
+from ncc.plan import Plan
+from ncc.road import Watch, walk
+from ncc.source import NccError
+from ncc.ssa import DTYPES, Module
+
+
+def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
+            name: str = "net", **more: Any) -> dict[str, Any]:
+    """The passes' options for a target; `numerics` None is fused where the target can, else
+    strict. NccError E203 where fused is asked of a target without an FMA."""
+    if dtype not in DTYPES:
+        raise NccError("E203", f"no dtype {dtype}", help="f32 or f64", status=2)
+    has_fma = dtype in target.fma
+    if numerics in ("fused", "fast") and not has_fma:
+        raise NccError("E203", f"{target.name} has no {dtype} fused multiply-add", status=2,
+                       help="--numerics strict")
+    width = 32 if dtype == "f32" else 64
+    native = max(1, target.vector_bits // width)
+    return {
+        "dtype": dtype,
+        "numerics": numerics or ("fused" if has_fma else "strict"),
+        "name": name,
+        "lanes": 4 * native if native > 1 else 1,
+        "native_sqrt": dtype in target.sqrt,
+        "triple": target.triple,
+        "vector_bits": target.vector_bits,
+        "index_bits": target.index_bits,
+        "attributes": target.attributes,
+        **more,
+    }
+
+
+class Sizes:
+    """What a caller provides, read from the last ssa module: elements of packed and of work."""
+
+    def __init__(self, module: Module) -> None:
+        self.packed: int | None = None  # None: the weights are in the code
+        self.work = self.batch_work = 0
+        for func in module.funcs:
+            buffers = {b.name: b for b in func.buffers}
+            if func.name == "forward":
+                self.work = buffers["work"].size
+                if "packed" in buffers:
+                    self.packed = buffers["packed"].size
+            elif func.name == "forward_batch":
+                lanes = max((op[2] for op in func.ops if op[0] == "for"), default=1)
+                self.batch_work = buffers["work"].size * max(1, lanes)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one graph becomes on one target with the passes' `options`; each stage made once."""
+
+    graph: Graph
+    target: Target
+    options: Mapping[str, Any]
+    opt: int = 2
+    watch: Watch | None = None
+    along: Any = None
+    embedded: bool = field(default=False)
+
+    @cached_property
+    def plan(self) -> Plan:
+        plan: Plan = self._walk(self.graph, Plan)
+        return plan
+
+    @cached_property
+    def module(self) -> Module:
+        module: Module = self._walk(self.plan, Module)
+        return module
+
+    @cached_property
+    def llvm(self) -> str:
+        text: str = self._walk(self.module, str)
+        return text
+
+    def _walk(self, level: Any, until: type) -> Any:
+        return walk(level, self.options, self.watch, until=until, along=self.along)
+
+    def machine(self) -> Machine:
+        return Machine(self.target, self.opt)
+
+    def object(self) -> bytes:
+        return self.machine().object(self.llvm)
+
+    def header(self) -> str:
+        return header(self.plan, self.module, name=self.options["name"],
+                      dtype=self.options["dtype"], embedded=self.embedded,
+                      target=self.target.name, target_note=self.target.triple,
+                      hash=graph_hash(self.graph))
+
+
+def write(files: Mapping[Path, bytes]) -> None:
+    """Write all files or none: each beside its place first, then renamed into it."""
+    made: list[tuple[str, Path]] = []
+    try:
+        for path, data in files.items():
+            try:
+                handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+                made.append((name, path))
+                with os.fdopen(handle, "wb") as out:
+                    out.write(data)
+                # mkstemp makes private files; an output has the rights any new file would have.
+                mask = os.umask(0)
+                os.umask(mask)
+                os.chmod(name, 0o666 & ~mask)
+                if path.is_dir():
+                    raise IsADirectoryError(21, "is a directory")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise NccError("E103", f"cannot write {path}: {reason}") from None
+        while made:
+            name, path = made.pop(0)
+            os.replace(name, path)
+    finally:
+        for name, _ in made:
+            Path(name).unlink(missing_ok=True)

@@ -1,0 +1,250 @@
+"""The machine: LLVM text to assembly, objects and running code. Only this file imports llvmlite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from ncc.source import NccError
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the passes have to know of a machine. `fma` and `sqrt` are the dtypes that have the
+    instruction; `abi` is LLVM's name of the calling convention, where the triple leaves it open."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: str = ""
+    abi: str = ""
+    vector_bits: int = 0
+    index_bits: int = 64
+    fma: tuple[str, ...] = ()
+    sqrt: tuple[str, ...] = ("f32", "f64")
+    soft: bool = False  # arithmetic is libgcc's, at least in f64
+
+    @property
+    def attributes(self) -> str:
+        """Function attributes, without which LLVM halves 512-bit vectors on some CPUs."""
+        bits = self.vector_bits
+        return f'"min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}"' if bits else ""
+
+
+BOTH = ("f32", "f64")
+LINUX = "unknown-linux-gnu"
+TARGETS: dict[str, Target] = {
+    t.name: t
+    for t in (
+        Target("x86-64", f"x86_64-{LINUX}", "x86-64", vector_bits=128),
+        Target("x86-64-v3", f"x86_64-{LINUX}", "x86-64-v3", vector_bits=256, fma=BOTH),
+        Target("x86-64-v4", f"x86_64-{LINUX}", "x86-64-v4", vector_bits=512, fma=BOTH),
+        Target("aarch64", f"aarch64-{LINUX}", "generic", vector_bits=128, fma=BOTH),
+        Target("cortex-m0", "thumbv6m-none-eabi", "cortex-m0", index_bits=32, sqrt=(), soft=True),
+        Target("cortex-m4f", "thumbv7em-none-eabihf", "cortex-m4", index_bits=32, fma=("f32",),
+               sqrt=("f32",), soft=True),
+        Target("cortex-m33", "thumbv8m.main-none-eabihf", "cortex-m33", index_bits=32,
+               fma=("f32",), sqrt=("f32",), soft=True),
+        Target("rv32imac", "riscv32-unknown-none-elf", "generic-rv32", "+m,+a,+c", "ilp32",
+               index_bits=32, sqrt=(), soft=True),
+        Target("rv64gc", f"riscv64-{LINUX}", "generic-rv64", "+m,+a,+f,+d,+c", "lp64d", fma=BOTH),
+        Target("wasm32", "wasm32-unknown-unknown", "generic", index_bits=32),
+    )
+}
+ALIASES = {
+    "riscv64": "rv64gc",
+    "arm64": "aarch64",
+    "thumbv6m-none-eabi": "cortex-m0",
+    "thumbv7em-none-eabihf": "cortex-m4f",
+    "thumbv8m.main-none-eabihf": "cortex-m33",
+    **{t.triple: t.name for t in TARGETS.values() if not t.triple.startswith("x86_64")},
+    f"x86_64-{LINUX}": "x86-64-v3",
+}
+
+
+@cache
+def _ready() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    llvm.initialize_native_asmparser()
+
+
+@cache
+def host() -> Target:
+    """This machine."""
+    _ready()
+    features = llvm.get_host_cpu_features()
+    bits = 128
+    if features.get("avx2"):
+        bits = 256
+    if features.get("avx512f"):
+        bits = 512
+    triple = llvm.get_process_triple()
+    arm = triple.startswith(("aarch64", "arm64"))
+    return Target("native", triple, llvm.get_host_cpu_name(), features.flatten(),
+                  vector_bits=bits, fma=BOTH if features.get("fma") or arm else ())
+
+
+def target(name: str | None = None, cpu: str | None = None, features: str = "") -> Target:
+    """The target of `--target`, `--cpu` and `--features`; an NccError E210 where unknown."""
+    if name in (None, "native", "host") and cpu in (None, "native"):
+        base = host() if name or cpu else TARGETS["x86-64-v3"]
+        if not (name or cpu) and not host().triple.startswith("x86_64"):
+            base = host()
+    else:
+        key = ALIASES.get(name or "", name)
+        if key is None:
+            key = cpu if cpu in TARGETS else "x86-64"
+        if key not in TARGETS:
+            raise NccError("E210", f"unknown target {name}", status=2,
+                           help="one of " + ", ".join([*TARGETS, "native"]))
+        base = TARGETS[key]
+        if cpu and cpu in TARGETS and TARGETS[cpu].triple == base.triple:
+            base = TARGETS[cpu]
+        elif cpu == "native":
+            base = host()
+        elif cpu and cpu != base.cpu:
+            base = _of_cpu(base, cpu)
+    if features:
+        base = _with_features(base, features)
+    return base
+
+
+def _of_cpu(base: Target, cpu: str) -> Target:
+    """`base` on another CPU: refused unless LLVM knows it (it would only warn)."""
+    if cpu not in _known(base.triple, "cpus"):
+        raise NccError("E211", f"unknown CPU {cpu} for {base.triple}", status=2)
+    fields = dict(base.__dict__, cpu=cpu, name=f"{base.name}/{cpu}")
+    if base.triple.startswith("x86_64"):
+        # What a named CPU has is asked of LLVM by what it makes of a product and a sum.
+        fields["fma"] = BOTH if _has_fma(base.triple, cpu) else ()
+        fields["vector_bits"] = 256 if fields["fma"] else 128
+    return Target(**fields)
+
+
+def _with_features(base: Target, features: str) -> Target:
+    known = _known(base.triple, "features")
+    for feature in features.split(","):
+        if feature[:1] not in "+-" or feature[1:] not in known:
+            raise NccError("E212", f"unknown feature {feature} for {base.triple}", status=2,
+                           help="features are written +name or -name, comma-separated")
+    joined = ",".join([f for f in (base.features, features) if f])
+    fma = () if "-fma" in features.split(",") else BOTH if "+fma" in features else base.fma
+    return Target(**dict(base.__dict__, features=joined, fma=fma))
+
+
+def _has_fma(triple: str, cpu: str) -> bool:
+    text = ("declare float @llvm.fma.f32(float, float, float)\n"
+            "define float @f(float %a, float %b, float %c) {\n"
+            "  %r = call float @llvm.fma.f32(float %a, float %b, float %c)\n  ret float %r\n}\n")
+    probe = Target("probe", triple, cpu)
+    return "vfmadd" in Machine(probe, 0).assembly(text)
+
+
+# The CPUs and features that are accepted: a checked list, as LLVM only warns of others, and a
+# bad CPU name can end the process.
+_CPUS = {
+    "x86_64": "x86-64 x86-64-v2 x86-64-v3 x86-64-v4 nehalem westmere sandybridge ivybridge haswell "
+    "broadwell skylake skylake-avx512 cascadelake icelake-client icelake-server tigerlake "
+    "sapphirerapids alderlake raptorlake silvermont goldmont tremont znver1 znver2 znver3 znver4 "
+    "btver2 bdver4 atom core2",
+    "aarch64": "generic cortex-a35 cortex-a53 cortex-a55 cortex-a57 cortex-a72 cortex-a76 "
+    "cortex-a78 cortex-x1 neoverse-n1 neoverse-n2 neoverse-v1 apple-m1 apple-m2 apple-m3",
+    "thumb": "cortex-m0 cortex-m0plus cortex-m1 cortex-m3 cortex-m4 cortex-m7 cortex-m33 "
+    "cortex-m55",
+    "riscv32": "generic-rv32 sifive-e21 sifive-e31",
+    "riscv64": "generic-rv64 sifive-u54 sifive-u74",
+    "wasm32": "generic mvp bleeding-edge",
+}
+_FEATURES = {
+    "x86_64": "sse sse2 sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c bmi bmi2 avx512f avx512vl "
+    "avx512dq avx512bw popcnt lzcnt movbe",
+    "aarch64": "neon fp-armv8 sve dotprod fullfp16",
+    "thumb": "fp16 vfp4 vfp4d16sp fp-armv8d16sp thumb2 dsp",
+    "riscv32": "m a c f d zba zbb",
+    "riscv64": "m a c f d zba zbb v",
+    "wasm32": "simd128 sign-ext bulk-memory nontrapping-fptoint",
+}
+
+
+def _known(triple: str, kind: str) -> list[str]:
+    arch = triple.split("-")[0]
+    arch = "thumb" if arch.startswith("thumb") else arch
+    return (_CPUS if kind == "cpus" else _FEATURES).get(arch, "").split()
+
+
+class Machine:
+    """A target at a codegen level 0..3: text to assembly, bitcode, objects."""
+
+    def __init__(self, target: Target, opt: int = 2) -> None:
+        _ready()
+        self.target = target
+        self.opt = opt
+        found = llvm.Target.from_triple(target.triple)
+        self.llvm = found.create_target_machine(
+            cpu=target.cpu, features=target.features, opt=opt, reloc="pic", codemodel="small",
+            abiname=target.abi)
+
+    def module(self, text: str) -> Any:
+        """Parsed, verified, and with its loops simplified, rotated and unrolled.
+
+        Straight functions get no mid-level pass: the ssa passes have done that work, and LLVM's
+        grow worse than linearly. Without fast-math flags none of these changes a bit.
+        """
+        try:
+            module = llvm.parse_assembly(text)
+            module.verify()
+        except RuntimeError as error:
+            raise NccError("E700", f"LLVM refuses the module: {error}", status=70) from None
+        # The data layout belongs to the machine, not to the text.
+        module.data_layout = str(self.llvm.target_data)
+        module.triple = self.target.triple
+        if self.opt == 0:
+            return module
+        options = llvm.create_pipeline_tuning_options(speed_level=self.opt)
+        options.slp_vectorization = False
+        options.loop_vectorization = False
+        builder = llvm.create_pass_builder(self.llvm, options)
+        passes = llvm.create_new_function_pass_manager()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_loop_simplify_pass()
+        passes.add_loop_rotate_pass()
+        passes.add_loop_unroll_pass()
+        passes.add_new_gvn_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        for function in module.functions:
+            if not function.is_declaration and sum(1 for _ in function.blocks) > 1:
+                passes.run(function, builder)
+        return module
+
+    def assembly(self, text: str) -> str:
+        return str(self.llvm.emit_assembly(self.module(text)))
+
+    def bitcode(self, text: str) -> bytes:
+        return bytes(self.module(text).as_bitcode())
+
+    def object(self, text: str) -> bytes:
+        return bytes(self.llvm.emit_object(self.module(text)))
+
+
+_compilers = Lock()
+
+
+class Loaded:
+    """An object in this process. It owns the engine: the addresses live as long as it does."""
+
+    def __init__(self, object_code: bytes, symbols: list[str]) -> None:
+        _ready()
+        builder = llvm.JITLibraryBuilder().add_object_img(object_code)
+        for symbol in symbols:
+            builder.export_symbol(symbol)
+        with _compilers:
+            self._engine = llvm.create_lljit_compiler()
+            self._library = builder.link(self._engine, "net")
+        self.addresses = {s: int(self._library[s]) for s in symbols}

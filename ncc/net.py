@@ -1,0 +1,81 @@
+"""A net as Python sees it: read, ordered, ready for the road."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncc import graphtext, parse as parsing
+from ncc.graph import Graph, Reals
+from ncc.passes.order import order
+from ncc.passes.resolve import resolve
+from ncc.source import NccError, Source
+
+FORMATS = ("nal", "nam", "nel", "graph")
+
+
+@dataclass(frozen=True)
+class Net:
+    """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
+
+    graph: Graph
+
+    @property
+    def n_neurons(self) -> int:
+        return self.graph.n_neurons
+
+    @property
+    def n_edges(self) -> int:
+        return self.graph.n_edges
+
+    @property
+    def n_params(self) -> int:
+        return self.graph.n_params
+
+    @property
+    def inputs(self) -> list[int]:
+        """The input neurons, ascending."""
+        return [int(i) for i in self.graph.inputs]
+
+    @property
+    def outputs(self) -> list[int]:
+        """The output neurons, in their order."""
+        return [int(i) for i in self.graph.outputs]
+
+    @property
+    def params(self) -> Reals | None:
+        """The canonical parameter vector (float64, a copy); None where a slot has no value."""
+        values = self.graph.values
+        return None if np.isnan(values).any() else values.copy()
+
+
+def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: int | str = 0,
+          outputs: str | None = None) -> Net:
+    """The net that `text` says, in `format` nal, nam, nel or graph; NccError where it is wrong."""
+    if format not in FORMATS:
+        raise NccError("E102", f"no format {format}", help="one of " + ", ".join(FORMATS), status=2)
+    source = Source(name, text)
+    if format == "graph":
+        graph = graphtext.read(source)
+        return Net(graph if graph.levels is not None else order(graph))
+    syntax = parsing.net(source, format)
+    graph = resolve(syntax, activation=activation, outputs=outputs)
+    return Net(order(graph, source=source, syntax=syntax))
+
+
+def load(path: str | Path, format: str | None = None, **options: Any) -> Net:
+    """The net in a file; the ending chooses the format. NccError where it cannot be read."""
+    source = read(path)
+    return parse(source.text, format or Path(path).suffix[1:], name=source.name, **options)
+
+
+def read(path: str | Path) -> Source:
+    """The text of a file, E101 where there is none."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise NccError("E101", f"cannot read {path}: {error.strerror or error}") from None
+    return parsing.decode(str(path), data)

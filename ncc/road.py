@@ -1,0 +1,152 @@
+"""The road from a net file to LLVM text: one tuple that anyone can read, and the walk along it."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from time import perf_counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ncc.graph import Graph
+from ncc.passes.cse import cse
+from ncc.passes.dce import dce
+from ncc.passes.embed import embed
+from ncc.passes.expand import expand
+from ncc.passes.fold import fold
+from ncc.passes.group import group
+from ncc.passes.lower import lower
+from ncc.passes.merge import merge
+from ncc.passes.order import order
+from ncc.passes.place import place
+from ncc.passes.prune import prune
+from ncc.passes.resolve import resolve
+from ncc.passes.split import split
+from ncc.passes.to_llvm import to_llvm
+from ncc.plan import Plan
+from ncc.source import NccError
+from ncc.ssa import Module
+from ncc.syntax import Syntax
+
+Pass = Callable[..., Any]
+
+ROAD: tuple[Pass, ...] = (
+    resolve,  # syntax -> graph   names, counts, codes checked; the file format is forgotten
+    order,  # graph  -> graph   levels; a cycle is reported here, with its path
+    embed,  # graph  -> graph   parameters become constants, where asked for
+    merge,  # graph  -> graph   neurons that must be equal are made once
+    prune,  # graph  -> graph   neurons that no output can see
+    group,  # graph  -> plan    the order of the rows, the form of each function
+    place,  # plan   -> plan    a slot in `work` for each value, reused after its last reader
+    lower,  # plan   -> ssa     functions pack, forward, forward_batch
+    fold,  # ssa    -> ssa     constants and identities
+    cse,  # ssa    -> ssa     equal ops made once
+    dce,  # ssa    -> ssa     ops that nothing needs
+    expand,  # ssa    -> ssa     exp, tanh, erf, ... become arithmetic
+    split,  # ssa    -> ssa     functions small enough for LLVM's worse-than-linear parts
+    to_llvm,  # ssa    -> llvm    one module, as text
+)
+
+LEVELS: dict[str, Any] = {"ast": Syntax, "graph": Graph, "plan": Plan, "ssa": Module, "llvm": str}
+
+
+class Step(NamedTuple):
+    """A pass of the road with the options that were written for it alone."""
+
+    call: Pass
+    options: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.call.__name__
+
+    def __call__(self, level: Any, common: Mapping[str, Any]) -> Any:
+        known = inspect.signature(self.call).parameters
+        chosen = {k: v for k, v in common.items() if k in known}
+        return self.call(level, **{**chosen, **self.options})
+
+
+class Watch(Protocol):
+    """Told of each step: the level before it, and what it made after `seconds`."""
+
+    def before(self, step: Step, level: Any) -> None: ...
+
+    def after(self, step: Step, old: Any, new: Any, seconds: float) -> None: ...
+
+
+def steps(text: str | None = None) -> tuple[Step, ...]:
+    """The road, or the passes of `text`: `fold,cse,split{limit=500,whole=0}`."""
+    if text is None:
+        return tuple(Step(call, {}) for call in ROAD)
+    named = {call.__name__: call for call in ROAD}
+    out = []
+    for part in _parts(text):
+        name, brace, rest = part.partition("{")
+        if name not in named:
+            raise NccError("E201", f"no pass {name}", status=2,
+                           help="passes: " + ", ".join(named))
+        options = {}
+        known = inspect.signature(named[name]).parameters
+        for item in rest.rstrip("}").split(",") if brace else []:
+            key, _, value = item.partition("=")
+            if key not in known or known[key].kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise NccError("E201", f"pass {name} has no option {key}", status=2)
+            options[key] = _value(name, key, value, known[key].default)
+        out.append(Step(named[name], options))
+    return tuple(out)
+
+
+def _parts(text: str) -> list[str]:
+    out, depth = [""], 0
+    for c in text.replace(" ", ""):
+        depth += (c == "{") - (c == "}")
+        if c == "," and depth == 0:
+            out.append("")
+        else:
+            out[-1] += c
+    return [part for part in out if part]
+
+
+def _value(name: str, key: str, value: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        return type(default)(value) if default is not None else value
+    except (ValueError, KeyError):
+        raise NccError("E201", f"pass {name}: {key}={value} is no {type(default).__name__}",
+                       status=2) from None
+
+
+def departs(call: Pass) -> type:
+    """The level that a pass starts from."""
+    first = next(iter(inspect.signature(call).parameters))
+    return _plain(typing.get_type_hints(call)[first])
+
+
+def arrives(call: Pass) -> type:
+    return _plain(typing.get_type_hints(call)["return"])
+
+
+def _plain(hint: Any) -> type:
+    return typing.cast(type, hint)  # Syntax is a union of classes, which isinstance takes too
+
+
+def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
+         until: type = str, along: Sequence[Step] | None = None) -> Any:
+    """Take `level` along the road to the last step that arrives at `until`."""
+
+
+    road = steps() if along is None else along
+    last = max((k for k, s in enumerate(road) if arrives(s.call) is until), default=-1)
+    for step in road[: last + 1]:
+        if not isinstance(level, departs(step.call)):
+            continue
+        if watch is not None:
+            watch.before(step, level)
+        began = perf_counter()
+        new = step(level, common)
+        seconds = perf_counter() - began
+        if watch is not None:
+            watch.after(step, level, new, seconds)
+        level = new
+    return level

@@ -1,0 +1,185 @@
+"""The compiled net as a Python callable."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.build import Build, Sizes, options, write
+from ncc.cheader import c_identifier
+from ncc.graph import Graph
+from ncc.machine import Loaded, host
+from ncc.ssa import DTYPES
+
+Array = NDArray[Any]
+ALIGN = 64
+
+
+def aligned(size: int, dtype: Any) -> Array:
+    """An uninitialised array of `size` elements at an address that ALIGN divides."""
+    item = np.dtype(dtype).itemsize
+    raw = np.empty(size * item + ALIGN, np.uint8)
+    shift = -raw.ctypes.data % ALIGN
+    return raw[shift : shift + size * item].view(dtype)
+
+
+class Compiled:
+    """A net as machine code, called with numpy arrays.
+
+    `fn(x)`: x of shape (n_inputs,) or (batch, n_inputs) gives y (n_outputs,) or
+    (batch, n_outputs) of the same dtype as the net's. Any thread may call it at any time; the GIL
+    is released while it computes. ValueError where the shape is wrong or parameters are missing.
+    """
+
+    def __init__(self, graph: Graph, params: Any = None, *, dtype: str = "f32", opt: int = 2,
+                 threads: int = 1, numerics: str | None = None,
+                 passes: Mapping[str, Any] | None = None) -> None:
+        self.graph = graph
+        self.dtype = dtype
+        self.opt = opt
+        self.threads = threads
+        self._asked = dict(passes or {})
+        self._numerics = numerics
+        target = host()
+        chosen = options(target, dtype=dtype, numerics=numerics, **self._asked)
+        self.numerics: str = chosen["numerics"]
+        self._link(Build(graph, target, chosen, opt))
+        values = graph.values if params is None else params
+        self._params: Array | None = None
+        if not np.isnan(np.asarray(values, np.float64)).any():
+            self.params = values
+
+    def _link(self, made: Build) -> None:
+        names = [f"net_{f.name}" for f in made.module.funcs if f.exported]
+        self._loaded = Loaded(made.object(), names)
+        self.sizes = Sizes(made.module)
+        pointer = ctypes.c_void_p
+        at = self._loaded.addresses
+        packed = [] if self.sizes.packed is None else [pointer]
+        single = ctypes.CFUNCTYPE(None, pointer, *packed, pointer, pointer)
+        batch = ctypes.CFUNCTYPE(None, ctypes.c_size_t, pointer, *packed, pointer, pointer)
+        self._single = single(at["net_forward"])
+        self._batch = batch(at["net_forward_batch"])
+        self._pack: Callable[..., None] | None = None
+        if self.sizes.packed is not None:
+            self._pack = ctypes.CFUNCTYPE(None, pointer, pointer)(at["net_pack"])
+        self._real = np.dtype(DTYPES[self.dtype])
+        self._n_inputs = len(self.graph.inputs)
+        self._n_outputs = len(self.graph.outputs)
+        self._shape = (self._n_inputs,)
+        self._local = threading.local()
+        self._arguments: tuple[Any, ...] = ()
+        self._packed: Array | None = None
+
+    @property
+    def params(self) -> Array | None:
+        """The canonical parameter vector (float64, a copy), or None; settable."""
+        return None if self._params is None else self._params.copy()
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        array = np.array(values, np.float64)
+        if array.shape != (self.graph.n_params,):
+            raise ValueError(f"params has shape {array.shape}, the net wants "
+                             f"({self.graph.n_params},)")
+        if not np.isfinite(array).all():
+            raise ValueError("params holds a value that is not finite")
+        self._params = array
+        if self._pack is not None:
+            given = array.astype(self._real)
+            packed = aligned(self.sizes.packed or 0, self._real)
+            self._pack(given.ctypes.data, packed.ctypes.data)
+            # One assignment: a call in another thread sees the old vector or the new one, whole.
+            self._arguments = (packed.ctypes.data, packed)
+
+    def _scratch(self, kind: str, size: int) -> int:
+        """The address of this thread's work."""
+        held = getattr(self._local, kind, None)
+        if held is None:
+            array = aligned(size, self._real)
+            held = (array.ctypes.data if size else None, array)
+            setattr(self._local, kind, held)
+        return held[0]  # type: ignore[no-any-return]
+
+    def _weights(self) -> tuple[Any, ...]:
+        if self._params is None and self.graph.n_params:
+            raise ValueError(
+                f"the net has {self.graph.n_params} parameters and "
+                f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
+        if self._pack is None:
+            return ()
+        return self._arguments[:1]
+
+    def __call__(self, x: Any) -> Array:
+        if not (type(x) is np.ndarray and x.dtype is self._real and x.flags.c_contiguous):
+            x = np.ascontiguousarray(x, self._real) if np.ndim(x) else np.asarray(x)
+        if x.shape == self._shape:
+            held = self._arguments
+            y = np.empty(self._n_outputs, self._real)
+            if self._params is None or not held:
+                packed = self._weights()
+            else:
+                packed = held[:1]
+            work = self._scratch("single", self.sizes.work)
+            self._single(x.ctypes.data, *packed, y.ctypes.data, work)
+            del held
+            return y
+        if x.ndim != 2 or x.shape[1] != self._n_inputs:
+            raise ValueError(f"x has shape {x.shape}, the net wants ({self._n_inputs},) or "
+                             f"(batch, {self._n_inputs})")
+        return self._run_batch(x)
+
+    def _run_batch(self, x: Array) -> Array:
+        n = len(x)
+        y = np.empty((n, self._n_outputs), self._real)
+        held = self._arguments
+        packed = self._weights()
+        threads = min(self.threads or os.cpu_count() or 1, max(1, n // 64))
+        if threads <= 1:
+            work = self._scratch("batch", self.sizes.batch_work)
+            self._batch(n, x.ctypes.data, *packed, y.ctypes.data, work)
+            return y
+        cuts = [n * k // threads for k in range(threads + 1)]
+
+        def part(first: int, last: int) -> None:
+            work = aligned(self.sizes.batch_work, self._real)
+            self._batch(last - first, x[first:].ctypes.data, *packed, y[first:].ctypes.data,
+                        work.ctypes.data)
+
+        workers = [threading.Thread(target=part, args=pair)
+                   for pair in zip(cuts[1:-1], cuts[2:], strict=True)]
+        for worker in workers:
+            worker.start()
+        part(cuts[0], cuts[1])
+        for worker in workers:
+            worker.join()
+        del held
+        return y
+
+    def save(self, path: str | Path) -> None:
+        """Write the object for this machine, and its header beside it."""
+        name = c_identifier(Path(path).stem)
+        chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
+                         **{**self._asked, "name": name})
+        made = Build(self.graph.with_(values=self._values()), host(), chosen, self.opt)
+        write({Path(path): made.object(), Path(path).with_suffix(".h"): made.header().encode()})
+
+    def _values(self) -> Array:
+        return self.graph.values if self._params is None else self._params
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.graph, self._params, self.dtype, self.opt, self.threads,
+                           self._numerics, self._asked))
+
+
+def _rebuild(graph: Graph, params: Any, dtype: str, opt: int, threads: int,
+             numerics: str | None, passes: dict[str, Any]) -> Compiled:
+    return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
+                    passes=passes)
