@@ -57,11 +57,11 @@ def decode(name: str, data: bytes) -> Source:
 def net(source: Source, format: str) -> Syntax:
     """What a net file says. Raises NccError, see grammar/README.md for the codes."""
     if format not in FORMATS:
-        raise NccError("E100", f"unknown format {format!r}", help="one of " + ", ".join(FORMATS),
+        raise NccError("E102", f"unknown format {format!r}", help="one of " + ", ".join(FORMATS),
                        status=2)
     source = _plain(source)
     if _SKIPPED.fullmatch(source.text):
-        raise NccError("E102", "the file holds no net", source, Span(1, 1))
+        raise NccError("E137", "the file holds no net", source, Span(1, 1))
     try:
         tokens = [t for t in read(format, source).children if isinstance(t, Token)]
     except NccError as error:
@@ -86,7 +86,7 @@ def _plain(source: Source) -> Source:
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD: Final = re.compile(r"[A-Za-z0-9_]+")
-_NUMBER: Final = re.compile(
+NUMBER: Final = re.compile(
     r"[+-]?(?:0[xX](?:[0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?"
     r"|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 )
@@ -378,7 +378,7 @@ def _matrix(source: Source, tokens: list[Token]) -> Matrix:
     targets: list[Ints] = []
     size = 0
     for token in _of(tokens, "ROWS"):
-        rows = []
+        rows: list[str] = []
         for line, content in enumerate(token.split("\n"), token.line or 1):
             row = uncommented(content).rstrip(" \t")
             if not row:
@@ -534,7 +534,7 @@ class _Line:
         """Take a hex index, or say what stands in its place."""
         word = self.word()
         if not word:
-            return self.fault("E101", f"{what} is missing", help=help)
+            return self.fault("E001", f"{what} is missing", help=help)
         if not _HEX.fullmatch(word):
             good = _HEX.match(word)
             skip = good.end() if good else 0
@@ -564,7 +564,7 @@ class _Line:
                                   length=len(text))
         elif text[:1] == "=":
             text, skip = text[1:], skip + 1
-        if _NUMBER.fullmatch(text):
+        if NUMBER.fullmatch(text):
             return None
         if _ENDLESS.fullmatch(text):
             return self.fault("E108", f"{text} is not a finite number", skip=skip,
@@ -574,7 +574,7 @@ class _Line:
                           help="numbers are decimal floating point: 0.5, -1.25e-3, 0x1.8p3")
 
     def surplus(self) -> NccError:
-        return self.fault("E101", f"unexpected {_short(self.rest)}", length=len(self.rest))
+        return self.fault("E001", f"unexpected {_short(self.rest)}", length=len(self.rest))
 
 
 def _short(text: str) -> str:
@@ -627,7 +627,7 @@ def _explain_fn(line: _Line) -> NccError | None:
 def _explain_out(line: _Line) -> NccError | None:
     line.take(3)
     if not line.rest:
-        return line.fault("E101", "an output is missing", help="out 0c,0d")
+        return line.fault("E001", "an output is missing", help="out 0c,0d")
     return _explain_items(line, weights=False) or (line.surplus() if line.rest else None)
 
 
@@ -638,7 +638,7 @@ def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
         item = match[0] if match else ""
         good = _HEX.match(item)
         if not item:
-            return line.fault("E101", "an index is missing beside the comma")
+            return line.fault("E001", "an index is missing beside the comma")
         stop = good.end() if good else 0
         if stop == 0 or (stop < len(item) and not (weights and item[stop] in ":@")):
             return line.fault("E106", f"{_short(item)} is no hexadecimal index", skip=stop,
@@ -720,7 +720,7 @@ def _explain_edge(line: _Line) -> NccError | None:
 def _explain_act(line: _Line) -> NccError | None:
     line.take(3)
     if not line.rest:
-        return line.fault("E101", "the activation is missing", help="act 04-0d relu")
+        return line.fault("E001", "the activation is missing", help="act 04-0d relu")
     word = line.word()
     if len(word) < len(line.rest):
         for part in word.split("-", 1):
@@ -743,7 +743,7 @@ def _explain_said(line: _Line, what: str) -> NccError | None:
         return found
     word = line.word()
     if not word:
-        return line.fault("E101", f"{what} says nothing of the neuron", help=example)
+        return line.fault("E001", f"{what} says nothing of the neuron", help=example)
     if what == "agg":
         if word not in AGGREGATIONS:
             return line.fault("E119", f"unknown aggregation {_short(word)}", length=len(word),

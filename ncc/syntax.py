@@ -100,6 +100,9 @@ class AdjacencyList:
         item = next(items)
         return Span(int(self.lines[statement]), start + item.start() + 1, len(item[0]))
 
+    def neuron_span(self, neuron: int) -> Span:
+        return self.part_span(neuron, "index")
+
     def part_span(self, statement: int, part: str) -> Span:
         """Where `part` (index, word, aggregation, list, bias) of a line stands."""
         start, text = self._field(statement, part)
@@ -152,6 +155,12 @@ class Matrix:
         match = re.search(r"[01]+[ \t]*$", uncommented(self.source.line(line)))
         assert match is not None  # the grammar has accepted it
         return Span(line, match.start() + int(self.targets[edge]) + 1)
+
+    def neuron_span(self, neuron: int) -> Span:
+        """The row of a neuron."""
+        line = int(self.lines[neuron])
+        text = self.source.line(line)
+        return Span(line, len(text) - len(text.lstrip(" \t")) + 1, len(text.strip(" \t")))
 
     def __str__(self) -> str:
         return "".join(self._texts())
@@ -218,6 +227,11 @@ class EdgeList:
         line = int(self.lines[edge])
         found = list(re.finditer(r"\S+", uncommented(self.source.line(line))))[word]
         return Span(line, found.start() + 1, len(found[0]))
+
+    def neuron_span(self, neuron: int) -> Span:
+        """The first edge into a neuron; the `N` line where there is none."""
+        edges = np.flatnonzero(self.targets == neuron)
+        return self.edge_span(int(edges[0]), 1) if len(edges) else self.count.span
 
     def __str__(self) -> str:
         return "\n".join(self._texts()) + "\n"

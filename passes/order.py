@@ -13,15 +13,18 @@ from __future__ import annotations
 import numpy as np
 
 from ncc.graph import Graph, Ints, Longs
-from ncc.source import NccError, Source, Span
-from ncc.syntax import digits
+from ncc.source import NccError, Source
+from ncc.syntax import Syntax, digits
 
 NARROW = 24  # neurons; below it a loop is faster than some twenty numpy calls
 SHOWN = 12  # neurons of a cycle that a message names
 
 
-def order(graph: Graph, *, source: Source | None = None, lines: Ints | None = None) -> Graph:
-    """`graph` with levels. `source` and `lines` (a line a neuron) place the error of a cycle, E116.
+def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None = None) -> Graph:
+    """`graph` with levels.
+
+    A cycle is an NccError, E116, which stands on a line of `syntax` if that is given (and shows
+    the line from `source`, if that is another).
     """
     count = graph.n_neurons
     firsts, readers = _readers(graph)
@@ -37,7 +40,7 @@ def order(graph: Graph, *, source: Source | None = None, lines: Ints | None = No
         else:
             frontier = _wide(frontier, firsts, readers, waits)
     if bool((waits > 0).any()):
-        raise _cycle(graph, waits, source, lines)
+        raise _cycle(graph, waits, source, syntax)
     return graph.with_(levels=levels)
 
 
@@ -65,10 +68,12 @@ def _wide(frontier: Ints, firsts: Longs, readers: Ints, waits: Ints) -> Ints:
         waits -= np.bincount(met, minlength=len(waits)).astype(np.int32)
         ready = np.zeros(len(waits), np.bool_)
         ready[met] = True
-        return np.flatnonzero(ready & (waits == 0)).astype(np.int32)
-    neurons, times = np.unique(met, return_counts=True)
-    waits[neurons] -= times.astype(np.int32)
-    return neurons[waits[neurons] == 0]
+        neurons = np.flatnonzero(ready).astype(np.int32)
+    else:
+        neurons, times = np.unique(met, return_counts=True)
+        waits[neurons] -= times.astype(np.int32)
+    done: Ints = neurons[waits[neurons] == 0]
+    return done
 
 
 def _narrow(frontier: list[int], level: int, firsts: Longs, readers: Ints, waits: Ints,
@@ -90,7 +95,7 @@ def _narrow(frontier: list[int], level: int, firsts: Longs, readers: Ints, waits
     return np.array(frontier, np.int32), level - 1
 
 
-def _cycle(graph: Graph, waits: Ints, source: Source | None, lines: Ints | None) -> NccError:
+def _cycle(graph: Graph, waits: Ints, source: Source | None, syntax: Syntax | None) -> NccError:
     """Some neuron that still waits reads another that does, and so on, until one comes again."""
     waiting = waits > 0
     path: list[int] = []
@@ -110,10 +115,8 @@ def _cycle(graph: Graph, waits: Ints, source: Source | None, lines: Ints | None)
     if len(names) > SHOWN:
         note = f"it has {len(ring) - 1} neurons"
         names = [*names[: SHOWN - 2], "...", *names[-2:]]
-    span = Span(int(lines[ring[0]]), 1) if lines is not None else None
-    if span is not None and source is not None:
-        text = source.line(span.line)
-        blank = len(text) - len(text.lstrip(" \t"))
-        span = Span(span.line, blank + 1, len(text.strip(" \t").split(" ")[0]) or 1)
+    span = None
+    if syntax is not None:
+        source, span = source or syntax.source, syntax.neuron_span(ring[0])
     return NccError("E116", "a cycle: " + " -> ".join(names), source, span, note=note,
                     help="a net has no cycles; unroll the recurrence")

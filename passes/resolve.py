@@ -77,16 +77,6 @@ def unused_inputs(graph: Graph) -> Ints:
     return graph.inputs[~used[graph.inputs]]
 
 
-def neuron_lines(syntax: Syntax) -> Ints:
-    """For each neuron a line of the file that speaks of it, 1 where none does: int32 (N)."""
-    if not isinstance(syntax, EdgeList):
-        return syntax.lines
-    lines = np.ones(syntax.count.value, np.int32)
-    lines[syntax.sources[::-1]] = syntax.lines[::-1]
-    lines[syntax.targets[::-1]] = syntax.lines[::-1]
-    return lines
-
-
 # What every format comes to ---------------------------------------------------------------------
 
 
@@ -209,8 +199,8 @@ def _edges(syntax: EdgeList, default: int, functions: dict[int, str]) -> _Net:
     weights, biases = syntax.weights, syntax.biases
     return _Net(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
-        weights=_at(weights, order), biased=biased[ascending], biases=_at(biases, ascending),
-        ties=syntax.ties, activations=activations, aggregations=aggregations,
+        weights=_at(weights, order), biased=biased[ascending].astype(np.int32),
+        biases=_at(biases, ascending), ties=syntax.ties, activations=activations, aggregations=aggregations,
         edge_span=syntax.edge_span,
         bias_span=lambda k: syntax.bias[int(ascending[k])].span,
         agg_span=lambda n: next(a.span for a in syntax.aggs if a.index == n),
