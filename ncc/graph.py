@@ -5,11 +5,18 @@ In-lists are CSR; parameters are slots of the canonical vector; the file format 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from ncc import aggregate
+from ncc.activations import FREE, expression, name_of
+from ncc.evaluate import Numpy
+from ncc.expressions import emit, parse
+from ncc.source import NccError, Source
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -74,3 +81,229 @@ class Graph:
     def with_(self, **changes: Any) -> Graph:
         """This graph with other fields."""
         return replace(self, **changes)
+
+    def __str__(self) -> str:
+        """The `.graph` text; `ncc.graphtext.read` makes the identical graph of it."""
+        return "\n".join(_lines(self)) + "\n"
+
+    def verify(self) -> None:
+        """Raise NccError (E301, status 3) unless
+
+        - each array has its dtype and its length, `outputs` is not empty;
+        - `starts` begins at 0, never falls, and ends at E;
+        - sources and outputs are neurons, weights are slots or constants, biases too or NONE;
+        - values are finite or NaN, constants finite;
+        - functions have codes from 0x20 on, ascending, and texts that are expressions;
+        - names belong to slots, are identifiers, and no two are the same;
+        - activation and aggregation codes are known;
+        - `inputs` are the neurons of activation INPUT, ascending; those have neither an in-list
+          nor a bias, and the aggregation sum;
+        - so have ABSENT neurons, and nobody reads them, nor are they outputs;
+        - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum;
+        - levels, if any, are not negative and rise along every edge.
+        """
+        for message, neuron in faults(self):
+            where = "" if neuron is None else f"neuron {neuron:02x}: "
+            raise NccError("E301", where + message, status=3)
+
+    def run(self, x: ArrayLike, params: ArrayLike | None = None, dtype: str = "f32",
+            numerics: str = "fused") -> NDArray[Any]:
+        """The outputs (n_outputs,) or (batch, n_outputs) of inputs x, in `dtype`: the meaning of
+        the net, which every other form must equal bit for bit (under `fast`, nearly).
+
+        `params` (n_params,) default to the file's. Raises ValueError for a wrong shape, NccError
+        E302 where a parameter has no value or does not fit the dtype, E303 for a cycle.
+        """
+        e = Numpy(dtype, numerics != "strict")
+        samples = np.atleast_2d(np.asarray(x, e.real))
+        if np.ndim(x) not in (1, 2) or samples.shape[1] != len(self.inputs):
+            raise ValueError(f"x has shape {np.shape(x)}, the net has {len(self.inputs)} inputs")
+        table = _table(self, params, e)[:, None]
+        levels = self.levels if self.levels is not None else _levels(self)
+        work = np.full((self.n_neurons, len(samples)), np.nan, e.real)
+        work[self.inputs] = samples.T
+        for rows in _groups(self, levels):
+            j = int(rows[0])
+            agg, count = AGGREGATIONS[self.aggregations[j]], int(np.diff(self.starts[j : j + 2])[0])
+            bias = None if self.biases[j] == NONE else table[self.biases[rows]]
+            acc = bias if agg == "sum" else None
+            for k in range(count):
+                at = self.starts[rows] + k
+                n, w = work[self.sources[at]], table[self.weights[at]]
+                if acc is None:
+                    acc = aggregate.start(e, agg, n, w)
+                else:
+                    acc = aggregate.step(e, agg, acc, n, w)
+            total = aggregate.finish(e, agg, acc, count, None if agg == "sum" else bias)
+            total = np.broadcast_to(total, (len(rows), len(samples)))
+            work[rows] = emit(expression(int(self.activations[j]), self.functions), e, total)
+        y = work[self.outputs].T.copy()
+        return y if np.ndim(x) == 2 else y[0]
+
+
+def _table(graph: Graph, params: ArrayLike | None, e: Numpy) -> NDArray[Any]:
+    """Parameters, then constants backwards, so that a parameter code is an index."""
+    values = graph.values if params is None else np.asarray(params, np.float64)
+    if values.shape != (graph.n_params,):
+        raise ValueError(f"params have shape {values.shape}, the net has {graph.n_params}")
+    if params is None and np.isnan(values).any():
+        missing = int(np.isnan(values).sum())
+        raise NccError("E302", f"{missing} of {graph.n_params} parameters have no value",
+                       help="give --weights or --init")
+    with np.errstate(over="ignore"):
+        table = np.concatenate([values, graph.constants[::-1]]).astype(e.real)
+    fixed = table if params is None else table[graph.n_params :]
+    if not np.isfinite(fixed).all():
+        raise NccError("E302", f"a weight or bias overflows {e.dtype}")
+    return table
+
+
+def _levels(graph: Graph) -> Ints:
+    """Longest paths from a source, by relaxing all edges until nothing moves."""
+    target = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    levels = np.zeros(graph.n_neurons, np.int32)
+    for _ in range(graph.n_neurons):
+        before = levels.copy()
+        np.maximum.at(levels, target, before[graph.sources] + 1)
+        if (levels == before).all():
+            return levels
+    raise NccError("E303", "the net has a cycle")
+
+
+def _groups(graph: Graph, levels: Ints) -> Iterator[Longs]:
+    """Neurons that are computed alike, level by level: one activation, one aggregation, one length
+    of the in-list, all or none with a bias."""
+    rows = np.flatnonzero(graph.activations >= 0)
+    keys = np.stack([graph.biases == NONE, np.diff(graph.starts), graph.aggregations,
+                     graph.activations, levels])[:, rows]
+    by = np.lexsort(keys)
+    rows, keys = rows[by], keys[:, by]
+    cuts = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
+    return iter([group for group in np.split(rows, cuts) if len(group)])
+
+
+def _lines(graph: Graph) -> Iterator[str]:
+    digits = max(2, len(f"{max(graph.n_neurons - 1, 0):x}"))
+    names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
+
+    def code(number: int) -> str:
+        return f"p{number:x}" if number >= 0 else f"c{-1 - number:x}"
+
+    yield f"graph {graph.n_neurons:02x}"
+    if graph.labelled:
+        yield "labelled"
+    yield from _wrapped("inputs", [names[j] for j in graph.inputs.tolist()])
+    yield from _wrapped("outputs", [names[j] for j in graph.outputs.tolist()])
+    for number, text in graph.functions.items():
+        yield f"fn {number:02x} {text}"
+    yield from _wrapped("values", ["-" if v != v else repr(v) for v in graph.values.tolist()])
+    yield from _wrapped("constants", [repr(v) for v in graph.constants.tolist()])
+    for slot in sorted(graph.names):
+        yield f"name p{slot:x} {graph.names[slot]}"
+    starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
+    activations, biases = graph.activations.tolist(), graph.biases.tolist()
+    aggregations = graph.aggregations.tolist()
+    levels = None if graph.levels is None else graph.levels.tolist()
+    for j, name in enumerate(names):
+        at = "" if levels is None else f" @{levels[j]}"
+        if activations[j] in (INPUT, ABSENT):
+            yield f"{name}{at} {'input' if activations[j] == INPUT else 'absent'}"
+            continue
+        words = [f"{name}{at}", name_of(activations[j]), AGGREGATIONS[aggregations[j]]]
+        if biases[j] != NONE:
+            words.append(f"+{code(biases[j])}")
+        edges = range(starts[j], starts[j + 1])
+        words += [f"{names[sources[k]]}*{code(weights[k])}" for k in edges]
+        yield " ".join(words)
+
+
+def _wrapped(head: str, words: list[str]) -> Iterator[str]:
+    """`words` behind `head`, sixteen a line, the further lines indented."""
+    for k in range(0, max(len(words), 1), 16):
+        yield " ".join((head if k == 0 else "   ", *words[k : k + 16]))
+
+
+def faults(graph: Graph) -> Iterator[tuple[str, int | None]]:
+    """What is wrong with a graph, and with which neuron; later checks trust the earlier ones."""
+    g, n = graph, len(graph.starts) - 1
+    shapes = (("starts", np.int64, n + 1), ("sources", np.int32, g.n_edges),
+              ("weights", np.int32, g.n_edges), ("biases", np.int32, n),
+              ("activations", np.int32, n), ("aggregations", np.int8, n),
+              ("inputs", np.int32, None), ("outputs", np.int32, None),
+              ("values", np.float64, None), ("constants", np.float64, None))
+    for name, dtype, length in shapes:
+        array = getattr(g, name)
+        if array.dtype != dtype or array.ndim != 1:
+            yield f"{name} is no vector of {np.dtype(dtype)}", None
+            return
+        if length is not None and len(array) != length:
+            yield f"{name} has {len(array)} entries, not {length}", None
+            return
+    if n < 0 or g.starts[0] != 0 or (np.diff(g.starts) < 0).any() or g.starts[-1] != g.n_edges:
+        yield "starts do not cut the edges into in-lists", None
+        return
+    if g.levels is not None and (g.levels.dtype != np.int32 or g.levels.shape != (n,)):
+        yield f"levels is no vector of int32 of {n} entries", None
+        return
+    if not len(g.outputs):
+        yield "the net has no outputs", None
+    target = np.repeat(np.arange(n), np.diff(g.starts))
+
+    def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
+        at = np.flatnonzero(bad)[:1]
+        return iter((at if neurons is None else neurons[at]).tolist())
+
+    def outside(codes: Ints) -> NDArray[np.bool_]:
+        return (codes < -len(g.constants)) | (codes >= g.n_params)
+
+    wild = (g.sources < 0) | (g.sources >= n)
+    yield from (("its in-list names no neuron", j) for j in first(wild, target))
+    if wild.any():
+        return
+    if ((g.outputs < 0) | (g.outputs >= n)).any():
+        yield "an output is no neuron", None
+        return
+    yield from (("a weight is no slot and no constant", j)
+                for j in first(outside(g.weights), target))
+    yield from (("its bias is no slot and no constant", j)
+                for j in first(outside(g.biases) & (g.biases != NONE)))
+    if np.isinf(g.values).any():
+        yield "a value is infinite", None
+    if not np.isfinite(g.constants).all():
+        yield "a constant is not finite", None
+    codes = list(g.functions)
+    if codes != sorted(codes) or (codes and codes[0] < FREE):
+        yield "functions do not ascend from code 20", None
+    for code, text in g.functions.items():
+        try:
+            parse(Source("<fn>", text), text)
+        except NccError as error:
+            yield f"function {code:02x}: {error.message}", None
+    if any(not 0 <= slot < g.n_params for slot in g.names):
+        yield "a name belongs to no slot", None
+    words = sorted(g.names.values())
+    if any(a == b for a, b in zip(words, words[1:], strict=False)):
+        yield "two slots have one name", None
+    if any(not (word.isidentifier() and word.isascii()) for word in words):
+        yield "a name is no identifier", None
+    acts, lengths = g.activations, np.diff(g.starts)
+    known = (acts >= ABSENT) & (acts < FREE) | np.isin(acts, codes)
+    yield from (("its activation is unknown", j) for j in first(~known))
+    kinds = (g.aggregations < 0) | (g.aggregations >= len(AGGREGATIONS))
+    yield from (("its aggregation is unknown", j) for j in first(kinds))
+    if not np.array_equal(g.inputs, np.flatnonzero(acts == INPUT)):
+        yield "inputs are not the neurons of activation INPUT, ascending", None
+    bare = (lengths == 0) & (g.biases == NONE)
+    still = (acts == INPUT) | (acts == ABSENT)
+    yield from (("an input or absent neuron has a sum", j)
+                for j in first(still & (~bare | (g.aggregations != 0))))
+    gone = acts == ABSENT
+    yield from (("it reads an absent neuron", j) for j in first(gone[g.sources], target))
+    yield from (("an output is absent", j) for j in first(gone[g.outputs], g.outputs))
+    yield from (("it has neither in-list nor bias", j) for j in first(~still & bare))
+    yield from (("its aggregation has no in-list", j)
+                for j in first((g.aggregations != 0) & (lengths == 0)))
+    if g.levels is not None:
+        yield from (("its level is negative", j) for j in first(g.levels < 0))
+        falls = g.levels[g.sources] >= g.levels[target]
+        yield from (("an edge into it does not rise", j) for j in first(falls, target))
