@@ -12,7 +12,7 @@ is one that every iteration of a lanes loop has to itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from ncc.evaluate import Numpy
 from ncc.opcodes import CONTROL, OPCODES
-from ncc.source import NccError
+from ncc.source import NccError, Source, Span
 
 Op = tuple[str, tuple[int, ...], Any]
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
+# Where op k of a function stands in its text, by name; None: the head of a function or a table.
+Place = Callable[[str, int | None], tuple[Source, Span]]
 KINDS = ("in", "out", "inout", "work", "private")
 
 
@@ -104,8 +106,8 @@ class Module:
         parts += [str(f) for f in self.funcs]
         return "\n".join(parts)
 
-    def verify(self) -> None:
-        """Raise an NccError (status 3) unless
+    def verify(self, place: Place | None = None) -> None:
+        """Raise an NccError (status 3; status 1 and its place, where `place` is given) unless
 
         - function and table names are unique; buffer names are unique in a function and differ
           from the tables';
@@ -113,14 +115,14 @@ class Module:
         - an op reads only values made above it, in its own or an enclosing loop;
         - `carry` stands directly after its `for` (or another carry of it), `result` directly after
           its `yield`, which names as many values as there are carries, of their types;
-        - loops are closed; lanes loops do not nest;
+        - loops are closed; lanes loops do not nest and carry nothing;
         - loads and stores name a buffer of the function (a table only to load), a constant index
           lies inside it, and nothing is stored to an `in` buffer or loaded from an `out` one;
         - a private buffer is used only inside a lanes loop;
         - a lookup names a table of words;
         - a call names an internal function whose buffers this one has, and which calls nothing.
         """
-        _Verifier(self).check()
+        _Verifier(self, place).check()
 
     def run(self, name: str, buffers: Mapping[str, NDArray[Any]], n: int | None = None) -> None:
         """Interpret function `name` over `buffers`, which are written in place.
@@ -273,38 +275,42 @@ class Builder:
 
 
 class _Verifier:
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, place: Place | None) -> None:
         self.module = module
+        self.place = place
         self.tables = {t.name: t for t in module.tables}
 
     def check(self) -> None:
         m = self.module
-        names = [t.name for t in m.tables] + [f.name for f in m.funcs]
-        for name in names:
-            if names.count(name) > 1 if len(names) < 500 else False:
-                raise self.fault(None, 0, f"the name {name} is used twice")
-        if len(set(names)) != len(names):
-            raise self.fault(None, 0, "a name is used twice")
+        seen: dict[str, None] = {}
+        for name in [t.name for t in m.tables] + [f.name for f in m.funcs]:
+            if name in seen:
+                raise self.fault(name, None, f"the name {name} is used twice")
+            seen[name] = None
         if m.dtype not in DTYPES or m.numerics not in ("strict", "fused", "fast"):
-            raise self.fault(None, 0, f"unknown dtype or numerics: {m.dtype} {m.numerics}")
+            raise self.fault("", None, f"unknown dtype or numerics: {m.dtype} {m.numerics}")
         for func in m.funcs:
             self.func(func)
 
-    def fault(self, func: Func | None, at: int, message: str) -> NccError:
+    def fault(self, func: Func | str, at: int | None, message: str) -> NccError:
+        """The fault at an op (None: at the head) of a function or, by its name, of anything."""
         note = ""
-        if func is not None:
+        if isinstance(func, Func) and at is not None:
             rows = range(max(0, at - 3), min(len(func.ops), at + 4))
             shown = [print_op(r, *func.ops[r]) + ("   <-- here" if r == at else "") for r in rows]
             note = f"in {func.name}: " + " ; ".join(shown)
-        return NccError("E300", f"ssa: {message}", note=note, status=3)
+        if self.place is None:
+            return NccError("E300", f"ssa: {message}", note=note, status=3)
+        source, span = self.place(func.name if isinstance(func, Func) else func, at)
+        return NccError("E300", message, source, span)
 
     def func(self, func: Func) -> None:
         buffers = {b.name: b for b in func.buffers}
         if len(buffers) != len(func.buffers) or any(b in self.tables for b in buffers):
-            raise self.fault(func, 0, "a buffer's name is used twice")
+            raise self.fault(func, None, "a buffer's name is used twice")
         for b in func.buffers:
             if b.kind not in KINDS or b.size < 0:
-                raise self.fault(func, 0, f"bad buffer {b}")
+                raise self.fault(func, None, f"bad buffer {b}")
         typed: list[str] = []
         visible: list[bool] = []
         loops: list[tuple[int, list[int]]] = []  # (the for's number, its carries)
@@ -352,6 +358,8 @@ class _Verifier:
             elif opcode == "carry":
                 if not loops or len(reads) != 1 or loops[-1][0] + len(loops[-1][1]) + 1 != at:
                     raise self.fault(func, at, "a carry stands directly after its for")
+                if lanes == len(loops) - 1:
+                    raise self.fault(func, at, "a lanes loop carries nothing")
                 if reads[0] >= loops[-1][0]:
                     raise self.fault(func, at, "a carry starts from a value above its loop")
                 loops[-1][1].append(at)
@@ -463,7 +471,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             buffers[name][index] = values[reads[0]]
         elif opcode == "for":
             lo, hi = int(values[reads[0]]), int(values[reads[1]])
-            carries = []
+            carries: list[int] = []
             while ops[at + 1 + len(carries)][0] == "carry":
                 carries.append(at + 1 + len(carries))
             for c in carries:
@@ -480,8 +488,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 at += len(carries)
             else:
                 at = ends[at]
-                for k, c in enumerate(carries):
-                    values[at + 1 + k] = values[c]
+                _results(ops, values, at, [values[c] for c in carries])
         elif opcode == "yield":
             start, following, hi = running.pop()
             nexts = [values[r] for r in reads]
@@ -492,9 +499,15 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 running.append((start, following + 1, hi))
                 at = start + len(reads)
             else:
-                for k, v in enumerate(nexts):
-                    if at + 1 + k < len(ops) and ops[at + 1 + k][0] == "result":
-                        values[at + 1 + k] = v
+                _results(ops, values, at, nexts)
         elif opcode == "call":
             _run(module, module.func(imm), buffers, tables, n, evaluate)
+        at += 1
+
+
+def _results(ops: list[Op], values: list[Any], at: int, last: list[Any]) -> None:
+    """The values of the results behind the yield at `at`: any of the carries, in any order."""
+    at += 1
+    while at < len(ops) and ops[at][0] == "result":
+        values[at] = last[ops[at][2]]
         at += 1
