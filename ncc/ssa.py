@@ -132,7 +132,9 @@ class Module:
         buffers are flat.
         """
         evaluate = Numpy(self.dtype, self.fused)
-        tables = {t.name: t.values for t in self.tables}
+        # Indices are computed as wide as pointers, whatever their table's cells.
+        tables = {t.name: t.values.astype(np.int64) if t.type == "i" else t.values
+                  for t in self.tables}
         _run(self, self.func(name), dict(buffers), tables, n, evaluate)
 
 
@@ -463,8 +465,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             index = values[reads[0]] + offset if reads else offset
             held = tables.get(name)
             got = (buffers[name] if held is None else held)[index]
-            is_index = held is not None and held.dtype.kind == "i" and np.ndim(got) == 0
-            values[at] = int(got) if is_index else got.copy()
+            values[at] = got.copy()
         elif opcode == "store":
             name, offset = imm
             index = values[reads[1]] + offset if len(reads) > 1 else offset
