@@ -1,0 +1,140 @@
+"""Agreement: reference, graph, plan, ssa after every pass, and machine code have one answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import inputs_for, nets, random_layers, to_nal
+from reference import agrees, run
+
+import ncc
+from ncc.build import Build, options
+from ncc.machine import host
+from ncc.passes.order import order
+from ncc.passes.resolve import resolve
+from ncc.plan import Plan
+from ncc.road import steps, walk
+from ncc.ssa import Module
+from ncc.watch import Watcher, interpret
+
+
+def same(a, b):
+    """Equal bits, NaN payloads aside."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape and a.dtype == b.dtype
+    word = np.uint32 if a.dtype == np.float32 else np.uint64
+    equal = (a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))
+    if not equal.all():
+        at = tuple(np.argwhere(~equal)[0])
+        raise AssertionError(f"at {at}: {a[at]!r} is not {b[at]!r}")
+
+
+class Every:
+    """Interprets the level after every pass, and compares with the graph's own answer."""
+
+    def __init__(self, x, params, dtype, numerics):
+        self.x, self.params, self.dtype, self.numerics = x, params, dtype, numerics
+        self.y = None
+        self.prover = Watcher(verify_each=True)
+
+    def before(self, step, level):
+        self.prover.before(step, level)
+
+    def after(self, step, old, new, seconds):
+        self.prover.after(step, old, new, seconds)
+        if isinstance(new, Module):
+            y = interpret(new, self.x, self.params)
+            if step.name in ("lower", "split"):
+                same(interpret(new, self.x, self.params, batch=True), y)
+        elif hasattr(new, "run"):
+            y = new.run(self.x, self.params, dtype=self.dtype, numerics=self.numerics)
+            if isinstance(new, Plan):
+                same(new.run(self.x[0], self.params, self.dtype, self.numerics), y[0])
+        else:
+            return
+        if self.y is None:
+            self.y = y
+        try:
+            same(y, self.y)
+        except AssertionError as error:
+            raise AssertionError(f"after {step.name}: {error}") from None
+
+
+def everywhere(net, x, dtype, numerics, form):
+    real = np.float32 if dtype == "f32" else np.float64
+    x = x.astype(real)
+    graph = ncc.parse(to_nal(net)).graph
+    chosen = options(host(), dtype=dtype, numerics=numerics, form=form, batch_form=form)
+    watch = Every(x, graph.values, dtype, numerics)
+    watch.y = graph.run(x, graph.values, dtype=dtype, numerics=numerics)
+    along = [s for s in steps() if s.call not in (resolve, order)]
+    walk(graph, chosen, watch, along=along)
+    expected = run(net, x, None, dtype)
+    assert agrees(watch.y, expected).all()
+    for opt in (0, 2):
+        fn = ncc.compile(ncc.Net(graph), dtype=dtype, numerics=numerics, opt=opt, form=form,
+                         batch_form=form)
+        same(fn(x), watch.y)
+        for row, y in zip(x, watch.y, strict=True):
+            same(fn(row), y)
+
+
+@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("numerics", ["strict", "fused"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@given(data=st.data())
+def test_every_level_has_the_same_answer(data, dtype, numerics, form):
+    net = data.draw(nets())
+    everywhere(net, data.draw(inputs_for(net)), dtype, numerics, form)
+
+
+@given(data=st.data())
+def test_wild_inputs_agree_too(data):
+    net = data.draw(nets(tame=False, max_neurons=8))
+    x = data.draw(inputs_for(net, wild=True))
+    graph = ncc.parse(to_nal(net)).graph
+    for form in ("straight", "table"):
+        fn = ncc.compile(ncc.Net(graph), form=form, batch_form=form)
+        same(fn(x), graph.run(x, graph.values))
+
+
+@given(data=st.data())
+def test_embedded_weights_change_nothing(data):
+    net = data.draw(nets())
+    x = data.draw(inputs_for(net))
+    graph = ncc.parse(to_nal(net)).graph
+    along = [s for s in steps() if s.call not in (resolve, order)]
+    for form in ("straight", "table"):
+        common = options(host(), form=form, batch_form=form, params=graph.values)
+        build = Build(graph, host(), common, along=along, embedded=True)
+        assert all(b.name != "packed" for f in build.module.funcs for b in f.buffers)
+        for batch in (False, True):
+            same(interpret(build.module, x, graph.values, batch=batch), graph.run(x, graph.values))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 200])
+def test_ragged_batches(n):
+    net = ncc.parse(random_layers([24, 20, 12], 8, seed=n, weights=True))
+    x = np.random.default_rng(n).standard_normal((n, 24)).astype(np.float32)
+    for dtype in ("f32", "f64"):
+        for form in ("straight", "table"):
+            fn = ncc.compile(net, dtype=dtype, batch_form=form, form=form)
+            y = fn(x)
+            one = np.stack([fn(row) for row in x])
+            same(y, one)
+
+
+def test_long_straight_code_is_split_and_agrees():
+    net = ncc.parse(random_layers([60, 60, 60, 60, 60], 20, seed=3, weights=True))
+    x = np.random.default_rng(0).standard_normal((5, 60)).astype(np.float32)
+    watcher = Watcher(verify_each=True)
+    along = [s for s in steps("fold,cse,dce,expand,split{limit=500}")]
+    plan = walk(net.graph, options(host(), form="straight"), until=Plan,
+                along=[s for s in steps() if s.call not in (resolve, order)])
+    module = walk(plan, options(host()), until=Module, along=steps("lower"))
+    module = walk(module, options(host()), watcher, until=Module, along=along)
+    assert len(module.funcs) > 5
+    same(interpret(module, x, net.params), net.graph.run(x))
+    assert plan.single.work <= 121
