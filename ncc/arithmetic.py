@@ -66,7 +66,8 @@ class _Format(NamedTuple):
     erf_high: float  # erf is 1 above
     half_pi: float
     half_pi_low: float  # pi/2 - half_pi
-    half_pi_short: float  # 8 bits in f32, 26 in f64
+    half_pi_bits: int  # as many as half_pi_short has, at least
+    half_pi_short: float
     half_pi_rest: float  # pi/2 - half_pi_short
     limb: int  # Payne and Hanek: bits of a limb,
     grain: int  # bits between the entries of the table,
@@ -76,12 +77,13 @@ class _Format(NamedTuple):
 _FORMATS = {
     "f32": _Format(
         32, 23, 127, 0.693359375, -0.00021219444170128554, -105.0, 89.0, -18.0, 10.0, 4.0,
-        1.5707963705062866, -4.371138828673793e-08, 1.5703125, 0.00048382679233327508,
+        1.5707963705062866, -4.371138828673793e-08, 9, 1.5703125, 0.00048382679233327508,
         14, 2, 6,
     ),
     "f64": _Format(
         64, 52, 1023, 0.6931471803691238, 1.9082149292705877e-10, -746.0, 710.0, -38.0, 20.0, 6.0,
-        1.5707963267948966, 6.123233995736766e-17, 1.5707963109016418, 1.5893254712295857e-08,
+        1.5707963267948966, 6.123233995736766e-17, 26, 1.5707963109016418,
+        1.5893254773528196e-08,
         28, 4, 7,
     ),
 }
@@ -368,12 +370,15 @@ def expm1(e: Emitter, x: Value) -> Value:
 
 
 def sigmoid(e: Emitter, x: Value) -> Value:
-    """1/(1+z) or z/(1+z) with z = exp(-|x|): no overflow, and small where it is small."""
+    """With z = exp(-|x|) and q = z/(1+z): 1 - q, or z - z q where x < 0, which is z/(1+z) with the
+    roundings of the quotient in a small term: no overflow, and small where it is small."""
     pen = _Pen(e)
     far = e.op("max", e.op("neg", e.op("abs", x)), pen.c(pen.format.exp_low))
     z = pen.exp_wide(far)
     one = pen.c(1.0)
-    return pen.div(pen.pick(e.op("lt", x, pen.c(0.0)), z, one), pen.add(z, one))
+    part = pen.div(z, pen.add(z, one))
+    top = pen.pick(e.op("lt", x, pen.c(0.0)), z, one)
+    return pen.mad(e.op("neg", top), part, top)
 
 
 def tanh(e: Emitter, x: Value) -> Value:
@@ -507,7 +512,7 @@ def _quarters(pen: _Pen, a: Value) -> tuple[Value, Value, Value]:
     turn = pen.add(high, low)
     low = pen.sub(low, pen.sub(turn, high))
     # Times pi/2: the upper bits of the turn times the short pi/2 are exact.
-    upper = e.op("unbits", e.op("wand", e.op("bits", turn), pen.w(-1 << (mantissa // 2 - 2))))
+    upper = e.op("unbits", e.op("wand", e.op("bits", turn), pen.w(-1 << form.half_pi_bits)))
     low = pen.add(pen.sub(turn, upper), low)
     exact = pen.mul(upper, pen.c(form.half_pi_short))
     rest = pen.mad(turn, pen.c(form.half_pi_rest), pen.mul(low, pen.c(form.half_pi_short)))
