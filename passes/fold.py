@@ -31,77 +31,66 @@ def fold(module: Module) -> Module:
 def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
     out: list[Op] = []
     new: list[int] = []  # the number in `out` of each op's value
-    known: list[Any] = []  # by number in `out`: ("f", bytes, value) of a constant, else None
+    known: list[Any] = []  # by number in `out`: (type, bits, value) of a constant, else None
+    sizes = {b.name: b.size for b in func.buffers}
 
-    def emit(op: Op, fact: Any = None) -> int:
+    def emit(op: Op) -> int:
+        fact = None
+        if op[0] == "const":
+            value = float(op[2])
+            op, fact = ("const", (), value), ("f", struct.pack("<d", value), value)
+        elif op[0] in ("word", "index"):
+            fact = (op[0][0], b"", op[2])
         out.append(op)
         known.append(fact)
         return len(out) - 1
 
-    def real(value: float) -> int:
-        value = float(value)
-        return emit(("const", (), value), ("f", struct.pack("<d", value), value))
-
-    for opcode, reads, imm in func.ops:
-        reads = tuple([new[r] for r in reads])
-        if opcode == "const":
-            new.append(real(imm))
-            continue
-        if opcode in ("word", "index"):
-            new.append(emit((opcode, reads, imm), (opcode[0], b"", imm)))
-            continue
-        if opcode == "load" and imm[0] in tables:
-            index = 0 if not reads else known[reads[0]]
-            if index is not None:
-                at = imm[1] + (index[2] if index else 0)
-                table = tables[imm[0]]
-                value = table.values[at].item()
-                if table.type == "f":
-                    new.append(real(value))
-                else:
-                    kind = "index" if table.type == "i" else "word"
-                    new.append(emit((kind, (), value), (table.type, b"", value)))
-                continue
-        if opcode == "load" and reads and known[reads[0]] is not None:
-            new.append(emit(("load", (), (imm[0], imm[1] + known[reads[0]][2]))))
-            continue
+    def simplify(op: Op) -> Op | int | None:
+        """One step: an op, an earlier value that it is, or None where nothing is to be done."""
+        opcode, reads, imm = op
+        if opcode == "load":
+            fact = known[reads[0]] if reads else ("i", b"", 0)
+            if fact is None:
+                return None
+            at = imm[1] + fact[2]
+            table = tables.get(imm[0])
+            size = sizes[imm[0]] if table is None else len(table.values)
+            # Outside its buffer only code that is never reached can read.
+            if not 0 <= at < size or not (reads or table):
+                return None
+            if table is None:
+                return ("load", (), (imm[0], at))
+            kind = {"f": "const", "i": "index", "w": "word"}[table.type]
+            return (kind, (), table.values[at].item())
         row = OPCODES.get(opcode)
         if row is None:
-            new.append(emit((opcode, reads, imm)))
-            continue
-        facts = [known[r] for r in reads]
-        if any(facts):
-            if all(facts) and row.result in "fwi":
-                args = [f[2] for f in facts]
-                if row.result == "i":
-                    value = args[0] + args[1] if opcode == "iadd" else args[0] * args[1]
-                    new.append(emit(("index", (), value), ("i", b"", value)))
-                    continue
-                if all(f[0] == "f" for f in facts):
-                    args = [evaluate.const(a) for a in args]
-                else:
-                    args = [evaluate.const(f[2]) if f[0] == "f" else evaluate.word(f[2])
-                            for f in facts]
-                result = np.asarray(evaluate.op(opcode, *args)).item()
-                if row.result == "f":
-                    # A NaN is left to be computed: its payload is the machine's.
-                    if result == result:
-                        new.append(real(result))
-                        continue
-                else:
-                    new.append(emit(("word", (), result), ("w", b"", result)))
-                    continue
-            found = _identity(opcode, reads, facts)
-            if isinstance(found, int):
-                new.append(found)
-                continue
-            if found is not None:
-                new.append(emit(found))
-                continue
+            return None
         if opcode == "neg" and out[reads[0]][0] == "neg":
-            new.append(out[reads[0]][1][0])
-            continue
-        new.append(emit((opcode, reads, imm)))
+            return out[reads[0]][1][0]
+        facts = [known[r] for r in reads]
+        if not any(facts):
+            return None
+        if not all(facts) or row.result not in "fwi":
+            return _identity(opcode, reads, facts)
+        args = [f[2] for f in facts]
+        if row.result == "i":
+            return ("index", (), args[0] + args[1] if opcode == "iadd" else args[0] * args[1])
+        args = [evaluate.const(f[2]) if f[0] == "f" else evaluate.word(f[2]) for f in facts]
+        value = np.asarray(evaluate.op(opcode, *args)).item()
+        if row.result == "w":
+            return ("word", (), value)
+        # A NaN is left to be computed: its payload is the machine's.
+        return ("const", (), value) if value == value else _identity(opcode, reads, facts)
+
+    for opcode, reads, imm in func.ops:
+        op: Op | int = (opcode, tuple([new[r] for r in reads]), imm)
+        while not isinstance(op, int):
+            simpler = simplify(op)
+            if simpler is None:
+                op = emit(op)
+            else:
+                op = simpler
+        new.append(op)
     return func.with_ops(out)
 
 

@@ -25,8 +25,10 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
     """
     funcs: list[Func] = []
     for func in module.funcs:
-        if any(op[0] in ("for", "call") for op in func.ops):
-            funcs.append(func)
+        loops = any(op[0] in ("for", "call") for op in func.ops)
+        reloads = any(op[0] == "load" and op[2][0] == "work" for op in func.ops)
+        if loops or not func.exported or (reloads and len(func.ops) <= whole):
+            funcs.append(func)  # in a text that was split before, say
         elif len(func.ops) <= whole:
             funcs.append(_without_work(func))
         else:
@@ -35,7 +37,7 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
 
 
 def _without_work(func: Func) -> Func:
-    """`func` without its stores to `work`, which no load reads before this pass."""
+    """`func` without its stores to `work`, which no load of it reads."""
     out: list[Op] = []
     new: list[int] = []
     for opcode, reads, imm in func.ops:
@@ -119,7 +121,9 @@ def _pieces(ops: list[Op], fresh: list[bool], limit: int) -> list[int]:
     piece = count = 0
     for op, is_fresh in zip(ops, fresh, strict=True):
         out.append(piece)
-        count += 1 + (0 if is_fresh else sum(1 for r in op[1] if fresh[r]))
+        if is_fresh:  # is made where it is read: a piece of these alone would be no function
+            continue
+        count += 1 + sum(1 for r in op[1] if fresh[r])
         if count >= limit or (op[0] == "store" and count >= limit * 3 // 4):
             piece, count = piece + 1, 0
     return out
