@@ -152,7 +152,7 @@ def _separated(text: str) -> Ints:
 
 
 def _parameters(texts: list[str], ties: dict[str, int]) -> Parameters:
-    """Weights and biases spelt `0.5`, `@k0`, `@k0:0.5`, `=1`; new names go into `ties`."""
+    """Weights and biases spelt `0.5`, `@k0`, `@k0:0.5`, `=1` or nothing; new names go into `ties`."""
     count = len(texts)
     try:  # a plain number each, as in almost every net with values
         return Parameters(np.full(count, -1, np.int32), np.array([*map(float, texts)], np.float64),
@@ -165,16 +165,16 @@ def _parameters(texts: list[str], ties: dict[str, int]) -> Parameters:
     for text in texts:
         tie = -1
         value = nan
-        if text[0] == "@":
+        if text[:1] == "@":
             name, _, number = text[1:].partition(":")
             tie = ties.setdefault(name, len(ties))
             if number:
                 value = _number(number)
-        else:
+        elif text:
             value = _number(text.lstrip("="))
         names.append(tie)
         values.append(value)
-        constant.append(text[0] == "=")
+        constant.append(text[:1] == "=")
     return Parameters(np.array(names, np.int32), np.array(values, np.float64),
                       np.array(constant, np.bool_))
 
@@ -293,7 +293,7 @@ class _Neurons:
                     for field in fields[2:]:
                         # An in-list starts with a hex digit, an aggregation with s or m.
                         if field[0] == "+":
-                            bias = field[1:]
+                            bias = field
                         elif field[0] in "sm":
                             aggregation = field
                         else:
@@ -308,7 +308,7 @@ class _Neurons:
                 lists.append(edges)
             self.biased.append(bool(bias))
             if bias:
-                biases.append(bias)
+                biases.append(bias[1:])
         self.indices.append(_separated(",".join(indices)))
         self._edges(",".join(lists))
         where = np.array(self.biased[first:], np.bool_)
@@ -400,8 +400,10 @@ def _matrix(source: Source, tokens: list[Token]) -> Matrix:
         i, j = np.nonzero(matrix == ord("1"))
         sources.append((i + (len(lines) - len(rows))).astype(np.int32))
         targets.append(j.astype(np.int32))
-    if len(lines) < size or not lines:
-        line = lines[-1] if lines else 1
+    if not lines:
+        raise NccError("E137", "the matrix has no rows", source, Span(1, 1))
+    if len(lines) < size:
+        line = lines[-1]
         row = uncommented(source.line(line)).rstrip(" \t")
         raise NccError("E133", f"{len(lines)} rows of {size} columns: the matrix is not square",
                        source, Span(line, max(1, len(row) - size + 1), max(1, size)))
@@ -667,9 +669,10 @@ def _explain_neuron(line: _Line) -> NccError | None:
             return line.fault("E120", "an in-list without an activation", length=len(word),
                               help="the activation comes first: 04 03 00,01")
         return line.surplus()
+    before = line.at
     line.take(len(word))
     if line.rest.startswith(","):
-        line.at -= len(word)
+        line.at = before
         return line.fault("E120", "an in-list without an activation", length=len(word),
                           help="the activation comes first: 04 03 00,01")
     word = line.word()
@@ -691,7 +694,7 @@ def _explain_bias(line: _Line) -> NccError | None:
         return line.fault("E107", "a bias starts with `+`", length=len(word),
                           help=f"write +{word[:40]}")
     if word[:1] == "+":
-        found = line.parameter(word[1:], 1, edge=False)
+        found = line.parameter(word[1:], 1, edge=False) if len(word) > 1 else None
         if found:
             return found
         line.take(len(word))

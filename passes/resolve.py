@@ -200,7 +200,8 @@ def _edges(syntax: EdgeList, default: int, functions: dict[int, str]) -> _Net:
     return _Net(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
         weights=_at(weights, order), biased=biased[ascending].astype(np.int32),
-        biases=_at(biases, ascending), ties=syntax.ties, activations=activations, aggregations=aggregations,
+        biases=_at(biases, ascending), ties=syntax.ties,
+        activations=activations, aggregations=aggregations,
         edge_span=syntax.edge_span,
         bias_span=lambda k: syntax.bias[int(ascending[k])].span,
         agg_span=lambda n: next(a.span for a in syntax.aggs if a.index == n),
@@ -342,17 +343,20 @@ def _code(word: str, functions: dict[int, str]) -> int:
     code = code_of(word)
     if code is not None:
         return code
-    try:
-        number = int(word, 16) if "_" not in word and word.isascii() else NONE
-    except ValueError:
+    if not _is_hex(word):
         return NONE
+    number = int(word, 16)
     return number if 0 <= number < FREE or number in functions else NONE
+
+
+def _is_hex(word: str) -> bool:
+    return word != "" and not word.strip("0123456789abcdefABCDEF")
 
 
 def _unknown(word: str, functions: dict[int, str], source: Source | None,
              span: Span | None) -> NccError:
     shown = word if len(word) <= 40 else word[:37] + "..."
-    if all(c in "0123456789abcdefABCDEF" for c in word):
+    if _is_hex(word):
         help = f"codes are 00 to {FREE - 1:02x}, or defined by `fn {shown} ...`"
     elif word in AGGREGATIONS:
         help = "an aggregation comes after the activation: 09 00 mul 04,05"
@@ -481,7 +485,7 @@ def _option_outputs(option: str, count: int) -> Ints:
     indices: list[int] = []
     for word in option.split(","):
         word = word.strip(" \t")
-        if not word or any(c not in "0123456789abcdefABCDEF" for c in word):
+        if not _is_hex(word):
             raise NccError("E130", f"--outputs: {word[:40]!r} is no hexadecimal index", status=2,
                            help="--outputs 0c,0d")
         index = int(word, 16)
