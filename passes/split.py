@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncc.ssa import Func, Module, Op
+from ncc.ssa import Func, Module, Op, types
 
 WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
 LIMIT = 3000  # ops of one piece; an edge is three
@@ -21,8 +21,10 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
     arithmetic, while a value kept for many readers would be spilled and reloaded by itself), and
     so are inputs and parameters. A value without a slot that a later piece reads, such as a
     product that CSE found, gets one behind the others. A function of at most `whole` ops keeps
-    its values in registers and needs no `work`.
+    its values in registers and needs no `work`. Only reals go through `work`: no cut falls
+    where a word, an index or a truth value is alive, as inside exp.
     """
+    tables = {t.name: t.type for t in module.tables}
     funcs: list[Func] = []
     for func in module.funcs:
         loops = any(op[0] in ("for", "call") for op in func.ops)
@@ -32,7 +34,7 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
         elif len(func.ops) <= whole:
             funcs.append(_without_work(func))
         else:
-            funcs += _split(func, limit)
+            funcs += _split(func, limit, types(func, tables))
     return module.with_(funcs=tuple(funcs))
 
 
@@ -48,12 +50,12 @@ def _without_work(func: Func) -> Func:
     return Func(func.name, buffers, out, func.counted, func.exported)
 
 
-def _split(func: Func, limit: int) -> list[Func]:
+def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
     ops = func.ops
     written = {b.name for b in func.buffers if b.kind not in ("in",)}
     fresh = [op[0] in ("const", "word", "index") or (op[0] == "load" and op[2][0] not in written)
              for op in ops]
-    piece = _pieces(ops, fresh, limit)
+    piece = _pieces(ops, fresh, typed, limit)
 
     # Which values have to be given a slot of their own: read in a later piece while no slot
     # holds them. A slot holds what was last stored to it.
@@ -115,15 +117,23 @@ def _split(func: Func, limit: int) -> list[Func]:
     return [*funcs, Func(func.name, buffers, calls)]
 
 
-def _pieces(ops: list[Op], fresh: list[bool], limit: int) -> list[int]:
+def _pieces(ops: list[Op], fresh: list[bool], typed: list[str], limit: int) -> list[int]:
     """The piece of each op: cut after a store, where a piece has reached three quarters."""
+    until = 0  # the last reader of the words, indices and truth values so far
+    last = list(range(len(ops)))
+    for at, op in enumerate(ops):
+        for r in op[1]:
+            last[r] = at
     out = []
     piece = count = 0
-    for op, is_fresh in zip(ops, fresh, strict=True):
+    for at, op in enumerate(ops):
         out.append(piece)
-        if is_fresh:  # is made where it is read: a piece of these alone would be no function
+        if fresh[at]:  # is made where it is read: a piece of these alone would be no function
             continue
         count += 1 + sum(1 for r in op[1] if fresh[r])
-        if count >= limit or (op[0] == "store" and count >= limit * 3 // 4):
+        if typed[at] not in ("f", ""):
+            until = max(until, last[at])
+        full = count >= limit or (op[0] == "store" and count >= limit * 3 // 4)
+        if full and until <= at:
             piece, count = piece + 1, 0
     return out
