@@ -286,7 +286,7 @@ class _Pen:
         return e.op("unbits", e.op("wor", e.op("bits", a), sign))
 
     def power(self, exponent: Value) -> Value:
-        """2^(k - bias) from a word whose low bits are k, 0 < k < 2 bias + 1; the others are lost."""
+        """2^(k - bias), 0 < k <= 2 bias, from a word whose low bits are k; the others are lost."""
         e = self.e
         return e.op("unbits", e.op("wshl", exponent, self.w(self.format.mantissa)))
 

@@ -1,0 +1,308 @@
+"""The compiler's own arithmetic, against the C library in a wider type, and its exact ends.
+
+The bounds are the contract's: 2 units in the last place in f32, 4 in f64, with and without an
+FMA. `pytest --slow -s -k every` walks all 2^32 float32 inputs and prints the maxima.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ncc.arithmetic import SEQUENCES
+from ncc.evaluate import EVALUATORS, Numpy
+from ncc.opcodes import OPCODES
+
+INF, NAN = float("inf"), float("nan")
+REALS = {"f32": np.float32, "f64": np.float64}
+BITS = {"f32": np.uint32, "f64": np.uint64}
+BOUNDS = {"f32": 2.0, "f64": 4.0}
+BOTH = pytest.mark.parametrize("dtype", ["f32", "f64"])
+MODES = pytest.mark.parametrize("fused", [True, False], ids=["fused", "strict"])
+Array = Any
+
+
+def wide_sigmoid(x: Array) -> Array:
+    z = np.exp(-np.abs(x))
+    return np.where(x < 0, z, 1) / (1 + z)
+
+
+def wide_erf(x: Array) -> Array:
+    """2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 3 5 .. 2n+1): no term cancels another."""
+    real = x.dtype.type
+    a = np.clip(x, real(-7), real(7))
+    term = sum_ = a
+    for n in range(1, 250):
+        term = term * (2 * a * a) / real(2 * n + 1)
+        sum_ = sum_ + term
+    return 2 / np.sqrt(np.arctan(real(1)) * 4) * np.exp(-a * a) * sum_
+
+
+WIDE: dict[str, Callable[[Array], Array]] = {
+    "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh,
+    "sigmoid": wide_sigmoid, "erf": wide_erf, "sin": np.sin, "cos": np.cos, "atan": np.arctan,
+    "sqrt": np.sqrt,
+}
+
+
+def widen(x: Array) -> Array:
+    """float32 as float64; float64 as the C compiler's long double, where that is longer."""
+    if x.dtype == np.float32:
+        return x.astype(np.float64)
+    if np.finfo(np.longdouble).nmant <= 60:
+        pytest.skip("no long double to judge float64 by")
+    return x.astype(np.longdouble)
+
+
+def ulps(got: Array, want: Array) -> Array:
+    """|got - want| in units in the last place of want, which is in a wider type. Equal infinities,
+    zeros of equal sign and NaNs are 0 apart; any other difference among them is infinite."""
+    info = np.finfo(got.dtype)
+    with np.errstate(all="ignore"):
+        rounded = want.astype(got.dtype)
+        exponent = np.frexp(np.maximum(np.abs(want), want.dtype.type(info.tiny)))[1] - 1
+        unit = np.ldexp(want.dtype.type(1), exponent - info.nmant)
+        # An overflow counts from 2^maxexp, where rounding to nearest would also give it.
+        top = np.ldexp(want.dtype.type(1), info.maxexp)
+        value = np.where(np.isinf(got), np.copysign(top, got), got.astype(want.dtype))
+        apart = np.abs(value - want) / unit
+    same = (got == rounded) & (np.signbit(got) == np.signbit(rounded))
+    special = np.isinf(rounded) & np.isinf(got) | (rounded == 0) & (got == 0)
+    apart = np.where(special, np.where(same, 0, INF), apart)
+    return np.where(np.isnan(want) | np.isnan(got),
+                    np.where(np.isnan(want) & np.isnan(got), 0, INF), apart)
+
+
+def nasty(dtype: str) -> Array:
+    real = REALS[dtype]
+    info = np.finfo(real)
+    values = [0.0, INF, NAN, info.tiny, info.smallest_subnormal, info.max, 0.5, 1.0, 2.0, 0.5625,
+              1 - info.epsneg, 1 + info.eps, info.tiny * (1 - info.eps), 1e-5, 1e-20, 1e30, 1e38,
+              88.72283, 88.72284, 103.97, 104.0, 709.7827, 709.7828, 745.13, 745.14, 17.0, 37.0,
+              9.0, 20.0, 6.0, math.log(2) / 2, math.log(2) * 1.5, math.sqrt(2), math.sqrt(0.5),
+              math.pi, math.pi / 2, math.pi / 4, 6381956970095103 * 2.0**797]
+    with np.errstate(all="ignore"):
+        column = np.array(values).astype(real)
+    return np.concatenate([column, -column])
+
+
+def samples(dtype: str, n: int = 20000) -> Array:
+    """Every exponent, the ranges where the functions live, and beside every multiple of pi/2."""
+    rng = np.random.default_rng(20)
+    real = REALS[dtype]
+    parts = [
+        rng.integers(0, 2 ** (8 * real().itemsize), 3 * n, dtype=BITS[dtype]).view(real),
+        rng.uniform(-1, 1, n), rng.uniform(-5, 5, n), rng.uniform(-120, 120, n),
+        rng.uniform(-760, 760, n), rng.integers(-(10**6), 10**6, n) * (math.pi / 2),
+        1 + rng.uniform(-1e-3, 1e-3, n), 2.0 ** rng.uniform(-60, 2, n),
+    ]
+    return np.concatenate([*(p.astype(real) for p in parts), nasty(dtype)])
+
+
+def test_every_opcode_has_a_reading() -> None:
+    mathematical = {o.name for o in OPCODES.values() if o.math}
+    assert set(SEQUENCES) == mathematical
+    assert set(EVALUATORS) == set(OPCODES) - mathematical
+
+
+@BOTH
+@MODES
+@pytest.mark.parametrize("name", WIDE)
+def test_within_the_bound(name: str, dtype: str, fused: bool) -> None:
+    x = samples(dtype)
+    got = Numpy(dtype, fused).op(name, x)
+    assert got.dtype == REALS[dtype]
+    with np.errstate(all="ignore"):
+        error = ulps(got, WIDE[name](widen(x)))
+    worst = int(np.argmax(error))
+    assert error[worst] <= BOUNDS[dtype], (x[worst], got[worst])
+
+
+ENDS = {
+    "exp": {-INF: 0.0, INF: INF, 0.0: 1.0, -1e4: 0.0, 1e4: INF},
+    "expm1": {-INF: -1.0, INF: INF, 0.0: 0.0, -1e4: -1.0, 1e4: INF},
+    "log": {0.0: -INF, INF: INF, 1.0: 0.0, -1.0: NAN, -INF: NAN},
+    "log1p": {-1.0: -INF, INF: INF, 0.0: 0.0, -2.0: NAN, -INF: NAN},
+    "tanh": {-INF: -1.0, INF: 1.0, 0.0: 0.0, 50.0: 1.0},
+    "sigmoid": {-INF: 0.0, INF: 1.0, 0.0: 0.5, 50.0: 1.0, -1e4: 0.0},
+    "erf": {-INF: -1.0, INF: 1.0, 0.0: 0.0, 50.0: 1.0},
+    "sin": {-INF: NAN, INF: NAN, 0.0: 0.0},
+    "cos": {-INF: NAN, INF: NAN, 0.0: 1.0},
+    "atan": {-INF: -math.pi / 2, INF: math.pi / 2, 0.0: 0.0},
+    "sqrt": {-INF: NAN, INF: INF, 0.0: 0.0, 4.0: 2.0, -1.0: NAN},
+    "relu": {-INF: 0.0, INF: INF, 0.0: 0.0, -3.0: 0.0, 3.0: 3.0},
+    "step": {-INF: 0.0, INF: 1.0, 0.0: 0.0, -3.0: 0.0, 3.0: 1.0},
+}
+ODD = ("expm1", "log1p", "tanh", "erf", "sin", "atan", "sqrt")  # f(-0) = -0
+
+
+@BOTH
+@MODES
+@pytest.mark.parametrize("name", ENDS)
+def test_ends_are_exact(name: str, dtype: str, fused: bool) -> None:
+    real, numbers = REALS[dtype], Numpy(dtype, fused)
+    for x, want in ENDS[name].items():
+        got = numbers.op(name, np.array([x], real))[0]
+        np.testing.assert_equal(got, real(want), f"{name}({x})")
+        assert np.isnan(want) or np.signbit(got) == np.signbit(want), (name, x)
+    if name in ODD:
+        assert np.signbit(numbers.op(name, np.array([-0.0], real))[0])
+    # Every kind of NaN: quiet, signalling, either sign, all bits set.
+    width = 8 * real().itemsize
+    one = (1 << (width - 1)) - (1 << (23 if dtype == "f32" else 52))  # infinity's word
+    words = [one + 1, one | (1 << (21 if dtype == "f32" else 50)), (1 << width) - 1]
+    nan = numbers.op(name, np.array(words, BITS[dtype]).view(real))
+    assert np.all(nan == 0) if name == "step" else np.all(np.isnan(nan))
+
+
+@BOTH
+@MODES
+def test_never_above_one(dtype: str, fused: bool) -> None:
+    x = np.concatenate([samples(dtype), np.linspace(-40, 40, 100001, dtype=REALS[dtype])])
+    numbers = Numpy(dtype, fused)
+    for name in ("tanh", "erf", "sigmoid", "sin", "cos"):
+        y = numbers.op(name, x)
+        assert np.nanmax(np.abs(y)) == 1, name
+        assert name != "sigmoid" or np.nanmin(y) == 0
+
+
+@BOTH
+def test_sqrt_is_the_ieee_one(dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    k = rng.integers(1, 2**12 if dtype == "f32" else 2**26, 20000).astype(REALS[dtype])
+    square = k * k
+    squares = [square, np.nextafter(square, 0), np.nextafter(square, REALS[dtype](INF))]
+    x = np.concatenate([samples(dtype), *squares])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(Numpy(dtype, False).op("sqrt", x), np.sqrt(x))
+
+
+@BOTH
+def test_relu_keeps_every_positive_bit(dtype: str) -> None:
+    x = samples(dtype)
+    x = x[~np.isnan(x)]
+    want = np.where(x > 0, x, REALS[dtype](0))
+    for fused in (True, False):
+        got = Numpy(dtype, fused).op("relu", x)
+        np.testing.assert_array_equal(got.view(BITS[dtype]), want.view(BITS[dtype]))
+
+
+@BOTH
+def test_strict_uses_no_fma(dtype: str) -> None:
+    class Spy(Numpy):
+        def op(self, name: str, *arrays: Array) -> Array:
+            used.append(name)
+            return super().op(name, *arrays)
+
+    for name in SEQUENCES:
+        used: list[str] = []
+        Spy(dtype, False).op(name, REALS[dtype](0.7))
+        assert "fma" not in used, name
+        assert not [u for u in used[1:] if OPCODES[u].math], name
+
+
+@BOTH
+def test_constants_are_reals_of_the_dtype(dtype: str) -> None:
+    """So that no reading of a sequence rounds one otherwise."""
+    class Spy(Numpy):
+        def const(self, value: float) -> Array:
+            assert math.isfinite(value) and float(self.real(value)) == value
+            return super().const(value)
+
+    for name, fused in itertools.product(SEQUENCES, (True, False)):
+        Spy(dtype, fused).op(name, REALS[dtype](0.7))
+
+
+@BOTH
+def test_fma_rounds_once(dtype: str) -> None:
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    real, c_real = (np.float32, ctypes.c_float) if dtype == "f32" else (np.float64, ctypes.c_double)
+    judge = library.fmaf if dtype == "f32" else library.fma
+    judge.restype, judge.argtypes = c_real, [c_real] * 3
+    rng, info, n = np.random.default_rng(1), np.finfo(real), 5000
+    few = [0.0, 1.0, 3.0, info.tiny, info.smallest_subnormal, info.max, INF, NAN, 1 + info.eps,
+           info.eps / 2, info.eps**2, info.tiny**0.5]
+    column = np.array([*few, *(-v for v in few)], real)
+    near_one = 1 + rng.integers(-40, 40, (n, 3)).astype(real) * info.eps
+    normal = rng.standard_normal((n, 3)).astype(real)
+    cancel = normal.copy()
+    cancel[:, 2] = -(cancel[:, 0] * cancel[:, 1])
+    with np.errstate(all="ignore"):
+        rows = np.concatenate([
+            np.array(list(itertools.product(column, repeat=3)), real),
+            rng.integers(0, 2 ** (8 * real().itemsize), (n, 3), dtype=BITS[dtype]).view(real),
+            near_one, normal, cancel, normal * real(info.tiny**0.5),
+            near_one * real(2) ** rng.integers(-2 * info.nmant, 2 * info.nmant, (n, 3)),
+        ]).astype(real)
+    got = Numpy(dtype, True).op("fma", rows[:, 0], rows[:, 1], rows[:, 2])
+    want = np.array([judge(*map(float, row)) for row in rows], real)
+    both = np.isnan(got) & np.isnan(want)
+    np.testing.assert_array_equal(np.where(both, 0, got.view(BITS[dtype])),
+                                  np.where(both, 0, want.view(BITS[dtype])))
+
+
+def test_fma_is_not_two_roundings_of_a_double() -> None:
+    # (1 + 2^-23)(1 - 2^-23) 2^-24 + 1 + 2^-23 lies 2^-70 below a float32 tie, and float64 on it.
+    a, b = np.float32(1 + 2.0**-23), np.float32((1 - 2.0**-23) * 2.0**-24)
+    assert np.float32(np.float64(a) * np.float64(b) + np.float64(a)) == 1 + 2.0**-22
+    for shape in ((), (1,), (2, 3)):
+        got = Numpy("f32", True).op("fma", np.full(shape, a), np.full(shape, b), a)
+        assert np.shape(got) == shape and np.all(got == a)
+
+
+@BOTH
+def test_words_wrap_and_shift(dtype: str) -> None:
+    numbers = Numpy(dtype, True)
+    width = 32 if dtype == "f32" else 64
+    top, one = numbers.word(1 << (width - 1)), numbers.word(1)
+    assert top < 0 and numbers.word(-1) == numbers.word((1 << width) - 1)
+    assert numbers.op("wsub", top, one) == (1 << (width - 1)) - 1
+    assert numbers.op("wshl", one, numbers.word(width - 1)) == top
+    assert numbers.op("wshr", top, numbers.word(width - 1)) == 1
+    assert numbers.op("wsar", top, numbers.word(width - 1)) == -1
+    assert numbers.op("wmul", top, numbers.word(3)) == top
+    assert numbers.op("unbits", numbers.op("bits", numbers.const(-1.5))) == -1.5
+    assert numbers.lookup((7, -1, 9), np.array([2, 0], numbers.integer)).tolist() == [9, 7]
+    with pytest.raises(IndexError):
+        numbers.lookup((7,), np.array([-1], numbers.integer))
+
+
+@BOTH
+def test_max_and_min_are_the_tables(dtype: str) -> None:
+    numbers, real = Numpy(dtype, True), REALS[dtype]
+    a = np.array([1, 2, NAN, 1, 0.0, -0.0], real)
+    b = np.array([2, 1, 1, NAN, -0.0, 0.0], real)
+    for name in ("max", "min"):
+        compare = np.greater if name == "max" else np.less
+        got = numbers.op(name, a, b).view(BITS[dtype])
+        np.testing.assert_array_equal(got, np.where(compare(b, a), b, a).view(BITS[dtype]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WIDE)
+def test_every_float32(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All 2^32 inputs, both modes; minutes to an hour a function."""
+    wide = WIDE[name]
+    if name == "erf":
+        wide = pytest.importorskip("scipy.special").erf
+    chunk = 1 << 18
+    worst = {True: (0.0, 0.0), False: (0.0, 0.0)}
+    for start in range(0, 1 << 32, chunk):
+        x = np.arange(start, start + chunk, dtype=np.uint64).astype(np.uint32).view(np.float32)
+        with np.errstate(all="ignore"):
+            want = wide(x.astype(np.float64))
+        for fused in worst:
+            error = ulps(Numpy("f32", fused).op(name, x), want)
+            k = int(np.argmax(error))
+            worst[fused] = max(worst[fused], (float(error[k]), float(x[k])))
+    with capsys.disabled():
+        for fused, (error_, at) in worst.items():
+            print(f"\n{name} {'fused' if fused else 'strict'}: {error_:.4f} at {at.hex()}", end="")
+    assert all(error_ <= BOUNDS["f32"] for error_, _ in worst.values())
