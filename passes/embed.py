@@ -16,11 +16,13 @@ from ncc.graph import Graph, Ints
 
 
 def embed(graph: Graph, *, params: NDArray[np.float64] | None = None) -> Graph:
-    """`graph` with `params` float64 (n_params,), or its own values, in place of its parameters.
+    """`graph` with `params`, float64 (n_params,), in place of its parameters; None: as it is.
 
-    Raises ValueError where the length does not match or a value that is used is not finite.
+    Raises ValueError where the length does not match or a parameter is not finite.
     """
-    values = graph.values if params is None else np.asarray(params, np.float64)
+    if params is None:
+        return graph
+    values = np.asarray(params, np.float64)
     if values.shape != (graph.n_params,):
         raise ValueError(f"params have shape {values.shape}, the net has {graph.n_params}")
     if not np.isfinite(values).all():
