@@ -236,7 +236,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         if missing:
             raise NccError("E207", f"--embed-weights: {missing} of {graph.n_params} parameters "
                            "have no value", help="--weights FILE or --init RULE", status=1)
-        common["params"] = graph.values
+        common |= {"params": graph.values, "embedded": True}
     build = Build(graph, aim, common, args.opt, watcher,
                   [s for s in steps(args.passes) if s.call not in (resolve, order)],
                   args.embed_weights)

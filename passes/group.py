@@ -53,7 +53,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan
     if "table" in (single.form, batch.form):
         packed = np.concatenate(codes)
     else:
-        packed = np.arange(graph.n_params, dtype=np.int32)
+        used = np.unique(np.concatenate([codes[0], graph.biases[rows]]))
+        packed = used[used >= 0].astype(np.int32)
     constants = np.append(graph.constants, -0.0)
     return Plan(graph, rows, starts, edges, tuple(runs), packed, constants, single, batch)
 

@@ -13,7 +13,7 @@ from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          lanes: int = 16) -> Module:
+          lanes: int = 16, embedded: bool = False) -> Module:
     """Write each function of the plan in its form.
 
         04 <- 00 01          =>        %0 = load x[0]
@@ -25,9 +25,10 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
 
     `straight` writes every edge as ops; `table` loops over rows and edges and reads sources and
     slots from constant tables. In `forward_batch` the samples are a loop of `lanes`, and what is
-    `work` in `forward` is private to each sample.
+    `work` in `forward` is private to each sample. Where the parameters are `embedded` (all are
+    constants) there is no `packed` buffer and no `pack`.
     """
-    lowering = _Lowering(plan, dtype, numerics)
+    lowering = _Lowering(plan, dtype, numerics, embedded)
     funcs = [lowering.function("forward", plan.single, 0)]
     funcs.append(lowering.function("forward_batch", plan.batch, lanes))
     if lowering.packs:
@@ -36,13 +37,12 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
 
 
 class _Lowering:
-    def __init__(self, plan: Plan, dtype: str, numerics: str) -> None:
+    def __init__(self, plan: Plan, dtype: str, numerics: str, embedded: bool) -> None:
         self.plan = plan
         self.dtype = dtype
         self.fused = numerics != "strict"
         self.tables: dict[str, Table] = {}
-        # Parameters that are all constants are no buffer but a table (--embed-weights).
-        self.packs = bool((plan.packed >= 0).any())
+        self.packs = not embedded
         if not self.packs and "table" in (plan.single.form, plan.batch.form):
             self.table("packed", "f", self.constants(plan.packed))
         slots, first = np.unique(plan.packed, return_index=True)

@@ -71,7 +71,7 @@ def everywhere(net, x, dtype, numerics, form):
     watch.y = graph.run(x, graph.values, dtype=dtype, numerics=numerics)
     along = [s for s in steps() if s.call not in (resolve, order)]
     walk(graph, chosen, watch, along=along)
-    expected = run(net, x, None, dtype)
+    expected = run(net, x, None, real)
     assert agrees(watch.y, expected).all()
     for opt in (0, 2):
         fn = ncc.compile(ncc.Net(graph), dtype=dtype, numerics=numerics, opt=opt, form=form,
@@ -107,7 +107,8 @@ def test_embedded_weights_change_nothing(data):
     graph = ncc.parse(to_nal(net)).graph
     along = [s for s in steps() if s.call not in (resolve, order)]
     for form in ("straight", "table"):
-        common = options(host(), form=form, batch_form=form, params=graph.values)
+        common = options(host(), form=form, batch_form=form, params=graph.values,
+                         embedded=True)
         build = Build(graph, host(), common, along=along, embedded=True)
         assert all(b.name != "packed" for f in build.module.funcs for b in f.buffers)
         for batch in (False, True):
