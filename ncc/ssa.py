@@ -210,6 +210,14 @@ def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
     return f"%{at} = {opcode}{shown}{words}"
 
 
+def _shown(at: int, op: Op) -> str:
+    """As print_op, of an op that may be ill-formed."""
+    try:
+        return print_op(at, *op)
+    except (TypeError, ValueError, IndexError):
+        return f"%{at} = {op!r}"
+
+
 def _place(imm: tuple[str, int], index: tuple[int, ...]) -> str:
     name, offset = imm
     if not index:
@@ -299,7 +307,7 @@ class _Verifier:
         note = ""
         if isinstance(func, Func) and at is not None:
             rows = range(max(0, at - 3), min(len(func.ops), at + 4))
-            shown = [print_op(r, *func.ops[r]) + ("   <-- here" if r == at else "") for r in rows]
+            shown = [_shown(r, func.ops[r]) + ("   <-- here" if r == at else "") for r in rows]
             note = f"in {func.name}: " + " ; ".join(shown)
         if self.place is None:
             return NccError("E300", f"ssa: {message}", note=note, status=3)
@@ -388,7 +396,7 @@ class _Verifier:
                     raise self.fault(func, at, f"a call of no internal function: {imm}")
                 if any(op[0] == "call" for op in callee.ops):
                     raise self.fault(func, at, "a called function calls nothing")
-                if any(b.name not in buffers for b in callee.buffers):
+                if any(buffers.get(b.name) != b for b in callee.buffers):
                     raise self.fault(func, at, f"{imm} wants buffers that are not here")
             typed.append(result)
             visible.append(result != "")
@@ -401,6 +409,7 @@ class _Verifier:
 
     def access(self, func: Func, at: int, opcode: str, reads: tuple[int, ...], imm: Any, got: str,
                buffers: dict[str, Buffer], in_lanes: bool) -> str:
+        self.expect(func, at, "", "", isinstance(imm, tuple) and len(imm) == 2)
         name, offset = imm
         table, buffer = self.tables.get(name), buffers.get(name)
         value, index = ("", got) if opcode == "load" else (got[:1], got[1:])

@@ -62,10 +62,11 @@ class _Reader:
         self.lines: dict[str, list[int]] = {}  # the line of each op, by function
 
     def fault(self, line: int, what: str, message: str) -> NccError:
-        """At the first `what` of the line, or at its start."""
+        """At the first `what` of the line (blanks around it only choose which), or its start."""
         text = self.source.line(line)
         at = text.find(what)
-        at = at if at >= 0 else len(text) - len(text.lstrip())
+        at = at + len(what) - len(what.lstrip()) if at >= 0 else len(text) - len(text.lstrip())
+        what = what.strip()
         return NccError("E310", message, self.source, Span(line, at + 1, max(1, len(what))))
 
     def module(self, tree: Tree[Token]) -> Module:
@@ -105,7 +106,7 @@ class _Reader:
             reals = np.array([self.real(line, w) for w in words], DTYPES[self.dtype])
             return Table(name, type, reals)
         if type not in ("i", "w"):
-            raise self.fault(line, f" {type}:", f"no type of a table: {type}")
+            raise self.fault(line, f" {type}", f"no type of a table: {type}")
         bits = 64 if type == "w" and self.dtype == "f64" else 32
         return Table(name, type, np.array([self.integer(line, w, bits) for w in words],
                                           np.dtype(f"i{bits // 8}")))
