@@ -16,11 +16,12 @@ import numpy as np
 
 import ncc
 from ncc import data, net, ssatext, texts, weights
-from ncc import parse as parsing
 from ncc.build import Build, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import AGGREGATIONS, Graph
 from ncc.machine import Target, host, target
+from ncc.parse import decode
+from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
 from ncc.passes.to_c import to_c
@@ -162,7 +163,7 @@ def _configure(watcher: Watcher, args: argparse.Namespace) -> None:
 
 def _source(path: str) -> Source:
     if path == "-":
-        return parsing.decode("<stdin>", sys.stdin.buffer.read())
+        return decode("<stdin>", sys.stdin.buffer.read())
     return net.read(path)
 
 
@@ -188,7 +189,7 @@ def _read(args: argparse.Namespace, watcher: Watcher) -> Graph:
     if format == "graph":
         graph = net.parse(source.text, format, name=source.name).graph
     else:
-        syntax = parsing.net(source, format)
+        syntax = parse_net(source, format)
         common = {"activation": _activation(args.activation), "outputs": args.outputs,
                   "source": source, "syntax": syntax}
         along = [s for s in steps() if s.call in (resolve, order)]
@@ -311,7 +312,7 @@ def _text(kind: str, build: Build, args: argparse.Namespace) -> str:
         format = _format(args)
         if format in ("graph", "ssa"):
             raise NccError("E204", f"a .{format} file has no ast", status=2)
-        return str(parsing.net(_source(args.net), format))
+        return str(parse_net(_source(args.net), format))
     if kind == "graph":
         return str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along))
     if kind in ("plan", "llvm"):

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ncc import graphtext, parse as parsing
+from ncc import graphtext
 from ncc.graph import Graph, Reals
+from ncc.parse import decode
+from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve
 from ncc.source import NccError, Source
@@ -61,7 +63,7 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
     if format == "graph":
         graph = graphtext.read(source)
         return Net(graph if graph.levels is not None else order(graph))
-    syntax = parsing.net(source, format)
+    syntax = parse_net(source, format)
     graph = resolve(syntax, activation=activation, outputs=outputs)
     return Net(order(graph, source=source, syntax=syntax))
 
@@ -78,4 +80,4 @@ def read(path: str | Path) -> Source:
         data = Path(path).read_bytes()
     except OSError as error:
         raise NccError("E101", f"cannot read {path}: {error.strerror or error}") from None
-    return parsing.decode(str(path), data)
+    return decode(str(path), data)

@@ -61,8 +61,9 @@ class Step(NamedTuple):
         return self.call.__name__
 
     def __call__(self, level: Any, common: Mapping[str, Any]) -> Any:
-        known = inspect.signature(self.call).parameters
-        chosen = {k: v for k, v in common.items() if k in known}
+        known = inspect.signature(self.call).parameters.values()
+        names = [p.name for p in known if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        chosen = {name: common[name] for name in names if name in common}
         return self.call(level, **{**chosen, **self.options})
 
 
