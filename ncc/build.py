@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from ncc.cheader import graph_hash, header
 from ncc.graph import Graph
 from ncc.machine import Machine, Target
 from ncc.plan import Plan
-from ncc.road import Watch, walk
+from ncc.road import Step, Watch, beyond, steps, walk
 from ncc.source import NccError
 from ncc.ssa import DTYPES, Module
 
@@ -72,26 +72,29 @@ class Build:
     options: Mapping[str, Any]
     opt: int = 2
     watch: Watch | None = None
-    along: Any = None
+    along: Sequence[Step] | None = None
     embedded: bool = field(default=False)
 
     @cached_property
     def plan(self) -> Plan:
-        plan: Plan = self._walk(self.graph, Plan)
+        plan: Plan = self._walk(self.graph, Plan, self._along())
         return plan
 
     @cached_property
     def module(self) -> Module:
-        module: Module = self._walk(self.plan, Module)
+        module: Module = self._walk(self.plan, Module, beyond(self._along(), Plan))
         return module
 
     @cached_property
     def llvm(self) -> str:
-        text: str = self._walk(self.module, str)
+        text: str = self._walk(self.module, str, beyond(self._along(), Module))
         return text
 
-    def _walk(self, level: Any, until: type) -> Any:
-        return walk(level, self.options, self.watch, until=until, along=self.along)
+    def _along(self) -> Sequence[Step]:
+        return steps() if self.along is None else self.along
+
+    def _walk(self, level: Any, until: type, along: Sequence[Step]) -> Any:
+        return walk(level, self.options, self.watch, until=until, along=along)
 
     def machine(self) -> Machine:
         return Machine(self.target, self.opt)

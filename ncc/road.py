@@ -132,14 +132,19 @@ def _plain(hint: Any) -> type:
     return typing.cast(type, hint)  # Syntax is a union of classes, which isinstance takes too
 
 
+def beyond(along: Sequence[Step], level: type) -> tuple[Step, ...]:
+    """The steps after the last one that arrives at `level`."""
+    last = max((k for k, s in enumerate(along) if arrives(s.call) is level), default=-1)
+    return tuple(along[last + 1 :])
+
+
 def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
          until: type = str, along: Sequence[Step] | None = None) -> Any:
     """Take `level` along the road to the last step that arrives at `until`."""
 
 
     road = steps() if along is None else along
-    last = max((k for k, s in enumerate(road) if arrives(s.call) is until), default=-1)
-    for step in road[: last + 1]:
+    for step in road[: len(road) - len(beyond(road, until))]:
         if not isinstance(level, departs(step.call)):
             continue
         if watch is not None:

@@ -45,8 +45,10 @@ class _Lowering:
         self.packs = not embedded
         if not self.packs and "table" in (plan.single.form, plan.batch.form):
             self.table("packed", "f", self.constants(plan.packed))
-        slots, first = np.unique(plan.packed, return_index=True)
-        self.position = dict(zip(slots.tolist(), first.tolist(), strict=True))
+        self.position: dict[int, int] = {}
+        if "straight" in (plan.single.form, plan.batch.form):
+            slots, first = np.unique(plan.packed, return_index=True)
+            self.position = dict(zip(slots.tolist(), first.tolist(), strict=True))
 
     def constants(self, codes: np.ndarray) -> np.ndarray:
         return self.plan.constants[-1 - codes].astype(DTYPES[self.dtype])

@@ -21,7 +21,12 @@ def place(plan: Plan) -> Plan:
     register allocation", on one array instead of registers). In the table form inputs are copied
     into the first slots, and outputs stay until they are copied out.
     """
-    return plan.with_(single=_scan(plan, plan.single), batch=_scan(plan, plan.batch))
+    single = _scan(plan, plan.single)
+    if plan.batch.form == single.form:
+        batch = Schedule(single.form, plan.batch.why, single.slots, single.work)
+    else:
+        batch = _scan(plan, plan.batch)
+    return plan.with_(single=single, batch=batch)
 
 
 def _scan(plan: Plan, schedule: Schedule) -> Schedule:
