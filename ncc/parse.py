@@ -92,7 +92,8 @@ NUMBER: Final = re.compile(
 )
 _ENDLESS: Final = re.compile(r"[+-]?(?:nan(?:\(\w*\))?|inf(?:inity)?)", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"[%#][^\n]*")
-_COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
+# The look behind keeps a long run of blanks from being tried at each of them.
+_COMMA: Final = re.compile(r"(?<![ \t])[ \t]*+,[ \t]*+")
 _ITEM_WEIGHT: Final = re.compile(r"[:@][^,]*")
 _SKIPPED: Final = re.compile(r"(?:[ \t]*+(?:[%#][^\n]*+)?+\n)*+")
 
@@ -152,7 +153,7 @@ def _separated(text: str) -> Ints:
 
 
 def _parameters(texts: list[str], ties: dict[str, int]) -> Parameters:
-    """Weights and biases spelt `0.5`, `@k0`, `@k0:0.5`, `=1` or nothing; new names go into `ties`."""
+    """Weights and biases: `0.5`, `@k0`, `@k0:0.5`, `=1` or nothing; new names go into `ties`."""
     count = len(texts)
     try:  # a plain number each, as in almost every net with values
         return Parameters(np.full(count, -1, np.int32), np.array([*map(float, texts)], np.float64),
@@ -501,6 +502,16 @@ def near(word: str, words: Iterable[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else "one of " + ", ".join(known)
 
 
+_BLANKS: Final = re.compile(r"[ \t]*")
+_INK: Final = re.compile(r"[^ \t]*")
+_ITEM: Final = re.compile(r"[^\s,]*")
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at
+
+
 class _Line:
     """A line and how far it has been read."""
 
@@ -512,7 +523,8 @@ class _Line:
         self.blanks()
 
     def blanks(self) -> None:
-        self.at += len(self.text[self.at :]) - len(self.text[self.at :].lstrip(" \t"))
+        # Never by slices: a line of a million items would be copied a million times.
+        self.at = _end(_BLANKS, self.text, self.at)
 
     @property
     def rest(self) -> str:
@@ -520,8 +532,7 @@ class _Line:
 
     def word(self) -> str:
         """The characters up to the next blank."""
-        match = re.compile(r"[^ \t]*").match(self.text, self.at)
-        return match[0] if match else ""
+        return self.text[self.at : _end(_INK, self.text, self.at)]
 
     def take(self, count: int) -> None:
         self.at += count
@@ -636,8 +647,7 @@ def _explain_out(line: _Line) -> NccError | None:
 def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
     """The items between commas, up to the first that nothing follows."""
     while True:
-        match = re.compile(r"[^\s,]*").match(line.text, line.at)
-        item = match[0] if match else ""
+        item = line.text[line.at : _end(_ITEM, line.text, line.at)]
         good = _HEX.match(item)
         if not item:
             return line.fault("E001", "an index is missing beside the comma")
@@ -651,7 +661,7 @@ def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
             if found:
                 return found
         line.take(len(item))
-        if not line.rest.startswith(","):
+        if not line.text.startswith(",", line.at):
             return None
         line.take(1)
 
