@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ _NEURON = re.compile(
     r"|(?P<activation>\w+) +(?P<aggregation>sum|mul|mean|maxabs|max|min)"
     r"(?: +\+(?P<bias>[pc][0-9a-fA-F]{1,7}))?+"
     r"(?P<edges>(?: +[0-9a-fA-F]{1,8}\*[pc][0-9a-fA-F]{1,7})*+)) *", re.ASCII)
+_REAL = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+")
 _LARGEST = 2**31 - 2
 
 
@@ -115,10 +117,10 @@ def _code(word: str) -> int:
 
 
 def _edges(texts: list[str]) -> tuple[Ints, Ints]:
-    pairs = [word.split("*") for word in "".join(texts).split()]
+    words = "".join(texts).replace("*", " ").split()
     # An index past every int32 becomes the largest: `faults` finds it out of range.
-    sources = [min(int(i, 16), _LARGEST) for i, _ in pairs]
-    return np.array(sources, np.int32), np.array([_code(w) for _, w in pairs], np.int32)
+    sources = [min(int(word, 16), _LARGEST) for word in words[0::2]]
+    return np.array(sources, np.int32), np.array([_code(w) for w in words[1::2]], np.int32)
 
 
 def _indices(source: Source, token: Token) -> Ints:
@@ -132,18 +134,14 @@ def _hex(source: Source, token: Token, word: str) -> int:
 
 
 def _reals(source: Source, token: Token) -> list[float]:
-    values = []
-    for word in token.split()[1:]:
-        if word == "-":
-            values.append(float("nan"))
-            continue
-        if re.fullmatch(r"[+-]?[0-9.]++(?:[eE][+-]?[0-9]++)?+", word) is None:
-            raise _fault(source, token, "E311", f"{word[:40]} is no number", word)
+    head, *words = token.split()
+    if re.fullmatch(r"[0-9.eE+\-\s]*+", token[len(head) :]):  # so neither nan, inf nor 1_0
         try:
-            values.append(float(word))
+            return [math.nan if word == "-" else float(word) for word in words]
         except ValueError:
-            raise _fault(source, token, "E311", f"{word[:40]} is no number", word) from None
-    return values
+            pass
+    bad = next(word for word in words if word != "-" and not _REAL.fullmatch(word))
+    raise _fault(source, token, "E311", f"{bad[:40]} is no number", bad)
 
 
 def _names(source: Source, tokens: list[Token]) -> dict[int, str]:

@@ -14,6 +14,16 @@ from ncc.activations import name_of
 from ncc.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
 from ncc.source import NccError
 
+DENSE = 2**31  # characters of the largest dense text
+
+
+def _dense(graph: Graph, width: int) -> None:
+    """Refuse a text of N x N cells before memory is taken."""
+    n = graph.n_neurons
+    if n * n * width > DENSE:
+        raise NccError("E402", f"a text of {n} x {n} cells is too large", status=4,
+                       help="fwd, .nal and .nel grow with the edges alone")
+
 
 def _names(graph: Graph) -> list[str]:
     """Indices in hex, k = max(2, digits of N-1) digits."""
@@ -48,6 +58,7 @@ def matrix(graph: Graph) -> str:
     """`N words cells bytes` of the N x N bit matrix in rows of 32-bit words, then its cells."""
     n, names = graph.n_neurons, _names(graph)
     words = -(-n // 32)
+    _dense(graph, 5 + 3 * len(names[0]) if n else 0)
     edges = np.argsort(graph.sources, kind="stable")
     target = np.repeat(np.arange(n), np.diff(graph.starts))[edges]
     starts = np.searchsorted(graph.sources[edges], np.arange(n + 1)).tolist()
@@ -178,6 +189,7 @@ def write_nam(graph: Graph, *, lossy: bool = False) -> str:
         lost.insert(0, f"the activation {name_of(int(acts[0]))}")
     if lost and not lossy:
         raise _loss("nam", ", ".join(lost))
+    _dense(graph, 1)
     cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
     cells[graph.sources, np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))] = ord("1")
     return "".join(row.tobytes().decode() + "\n" for row in cells)

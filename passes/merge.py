@@ -86,8 +86,8 @@ def _keys(graph: Graph) -> _Keys:
 
 def _number(graph: Graph, keys: _Keys, rows: Longs, first: Ints) -> None:
     """Set `first` of each of `rows`, one level, whose sources have theirs already."""
-    starts, lengths = graph.starts[rows], np.diff(graph.starts)[rows]
-    edges = _spread(starts, lengths)
+    lengths = keys.neurons[3, rows].astype(np.int64)
+    edges = _spread(graph.starts[rows], lengths)
     sources = first[graph.sources[edges]]
     hashes = _hashes(keys, rows, lengths, sources, keys.weights[edges])
     by = np.argsort(hashes, kind="stable")
