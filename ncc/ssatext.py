@@ -7,6 +7,7 @@ from math import isfinite, isinf
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.reader import Token, Tree
 from ncc.reader import read as tree_of
@@ -102,14 +103,15 @@ class _Reader:
         _, name, type = head.split()
         self.heads.setdefault(name, line)
         words = values.split()
-        if type == "f":
-            reals = np.array([self.real(line, w) for w in words], DTYPES[self.dtype])
-            return Table(name, type, reals)
-        if type not in ("i", "w"):
+        if type not in ("f", "i", "w"):
             raise self.fault(line, f" {type}", f"no type of a table: {type}")
         bits = 64 if type == "w" and self.dtype == "f64" else 32
-        return Table(name, type, np.array([self.integer(line, w, bits) for w in words],
-                                          np.dtype(f"i{bits // 8}")))
+        kind = DTYPES[self.dtype] if type == "f" else np.dtype(f"i{bits // 8}")
+        array = _fast(words, type == "f", kind)
+        if array is None:  # a word at a time, for the fault or for the infinities
+            array = np.array([self.real(line, w) if type == "f" else self.integer(line, w, bits)
+                              for w in words], kind)
+        return Table(name, type, array)
 
     def real(self, line: int, word: str) -> float:
         try:
@@ -190,6 +192,19 @@ class _Reader:
         elif word[0] == "}":
             word = "yield"
         return (word, reads, imm)
+
+
+def _fast(words: list[str], real: bool, kind: Any) -> NDArray[Any] | None:
+    """All words at once, where each is a number and fits."""
+    try:
+        wide = np.array(list(map(float if real else int, words)),
+                        np.float64 if real else np.int64)
+    except (ValueError, OverflowError):
+        return None
+    with np.errstate(over="ignore"):
+        array = wide.astype(kind)
+    good = np.isfinite(array) if real else array == wide
+    return array if bool(np.all(good)) else None
 
 
 def _line(token: Any) -> int:
