@@ -111,7 +111,8 @@ def _weight(graph: Graph, code: int, said: set[int] | None = None) -> str:
     """
     if code < 0:
         return "=" + _number(graph.constants[-1 - code])
-    value = "" if np.isnan(graph.values[code]) else _number(graph.values[code])
+    number = float(graph.values[code])
+    value = "" if number != number else repr(number)
     name = graph.names.get(code)
     if name is None:
         return value
@@ -241,9 +242,9 @@ def _plain(graph: Graph, target: str, lossy: bool) -> None:
     """What no net file can say: what only passes make."""
     if (graph.activations == ABSENT).any():
         raise _loss(target, "neurons that a pass has removed")
-    edges = np.stack([np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts)),
-                      graph.sources])
-    if len(np.unique(edges, axis=1).T) != graph.n_edges:
+    target_of = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    edges = np.sort(target_of * graph.n_neurons + graph.sources)
+    if (edges[1:] == edges[:-1]).any():
         raise _loss(target, "a source that stands twice in an in-list")
     if len(np.unique(graph.outputs)) != len(graph.outputs):
         raise _loss(target, "an output that stands twice")
