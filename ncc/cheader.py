@@ -332,45 +332,44 @@ _DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch
 
 # ---- machines without an FPU
 
-# opcode: (ARM's name, libgcc's); {0} is f or d, {1} sf or df. Comparisons are the runtime's too.
-_SOFT: dict[str, tuple[str, str]] = {
-    "add": ("__aeabi_{0}add", "__add{1}3"),
-    "sub": ("__aeabi_{0}sub", "__sub{1}3"),
-    "mul": ("__aeabi_{0}mul", "__mul{1}3"),
-    "div": ("__aeabi_{0}div", "__div{1}3"),
-    "lt": ("__aeabi_{0}cmplt", "__lt{1}2"),
-    "gt": ("__aeabi_{0}cmpgt", "__gt{1}2"),
-    "le": ("__aeabi_{0}cmple", "__le{1}2"),
-    "ge": ("__aeabi_{0}cmpge", "__ge{1}2"),
-    "eq": ("__aeabi_{0}cmpeq", "__eq{1}2"),
-    "une": ("__aeabi_{0}cmpeq", "__ne{1}2"),
-    "max": ("__aeabi_{0}cmpgt", "__gt{1}2"),
-    "min": ("__aeabi_{0}cmplt", "__lt{1}2"),
+# opcode: the calls it may become, by ARM's run-time ABI (RTABI 4.1, 4.2) and by libgcc; {0} is f or
+# d, {1} sf or df. LLVM may swap the sides of a comparison, and asks for a NaN apart.
+_LESS = (("__aeabi_{0}cmplt", "__lt{1}2"), ("__aeabi_{0}cmpgt", "__gt{1}2"))
+_UP_TO = (("__aeabi_{0}cmple", "__le{1}2"), ("__aeabi_{0}cmpge", "__ge{1}2"))
+_EQUAL = (("__aeabi_{0}cmpeq", "__eq{1}2"), ("__aeabi_{0}cmpeq", "__ne{1}2"))
+_UNORDERED = (("__aeabi_{0}cmpun", "__unord{1}2"),)
+_SOFT: dict[str, tuple[tuple[str, str], ...]] = {
+    "add": (("__aeabi_{0}add", "__add{1}3"),),
+    "sub": (("__aeabi_{0}sub", "__sub{1}3"),),
+    "mul": (("__aeabi_{0}mul", "__mul{1}3"),),
+    "div": (("__aeabi_{0}div", "__div{1}3"),),
+    "lt": _LESS + _UNORDERED,
+    "gt": _LESS + _UNORDERED,
+    "le": _UP_TO + _UNORDERED,
+    "ge": _UP_TO + _UNORDERED,
+    "eq": _EQUAL + _UNORDERED,
+    "une": _EQUAL + _UNORDERED,
+    "max": _LESS,
+    "min": _LESS,
 }
-# The same on words of 64 bits, where the machine has 32: the halves are the compiler's, but for
-_SOFT_WORDS: dict[str, tuple[str, str]] = {
-    "wmul": ("__aeabi_lmul", "__muldi3"),
-    "wshl": ("__aeabi_llsl", "__ashldi3"),
-    "wshr": ("__aeabi_llsr", "__lshrdi3"),
-    "wsar": ("__aeabi_lasr", "__ashrdi3"),
+# Words of 64 bits, where the machine has 32.
+_SOFT_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "wmul": (("__aeabi_lmul", "__muldi3"),),
+    "wshl": (("__aeabi_llsl", "__ashldi3"),),
+    "wshr": (("__aeabi_llsr", "__lshrdi3"),),
+    "wsar": (("__aeabi_lasr", "__ashrdi3"),),
 }
 
 
 def soft_calls(module: Module, triple: str) -> tuple[str, ...]:
-    """The runtime functions that the module's object may call on `triple`, sorted."""
+    """The runtime functions that the module's object may call on `triple`, in order of opcodes."""
     arm = triple.startswith("thumb")
     hard = "eabihf" in triple and module.dtype == "f32"
     if hard or not (arm or triple.startswith("riscv32")):
         return ()
-    double = module.dtype == "f64"
-    letter, mode = ("d", "df") if double else ("f", "sf")
-    table = {**_SOFT, **_SOFT_WORDS} if double else _SOFT
-    names: dict[str, None] = {}
+    letter, mode = ("f", "sf") if module.dtype == "f32" else ("d", "df")
+    table = _SOFT if module.dtype == "f32" else {**_SOFT, **_SOFT_WORDS}
     used = dict.fromkeys([op[0] for f in module.funcs for op in f.ops])
-    for opcode in OPCODES:
-        if opcode in used and opcode in table:
-            names[table[opcode][not arm].format(letter, mode)] = None
-            if opcode in ("eq", "une", "lt", "gt", "le", "ge"):
-                # What is false for NaN and its opposite may each be told by the other's call.
-                names[f"__aeabi_{letter}cmpun" if arm else f"__unord{mode}2"] = None
-    return tuple(sorted(names))
+    names = [(eabi if arm else libgcc).format(letter, mode) for opcode in OPCODES
+             if opcode in used for eabi, libgcc in table.get(opcode, ())]
+    return tuple(dict.fromkeys(names))

@@ -216,7 +216,10 @@ class _Writer:
                     first = self.values[func.ops[c][1][0]]
                     self.line(f"{self.type(c)} v{c} = {first};")
                 value = f"i{at}"
-                self.line(f"for (size_t {value} = {args[0]}; {value} < {args[1]}; {value}++) {{")
+                lo, hi = args
+                # `< 0` is never true of a size_t, and compilers say so.
+                more = f"{value} < {hi}" if hi != "0" else f"{value} != {lo}"
+                self.line(f"for (size_t {value} = {lo}; {more}; {value}++) {{")
                 self.depth += 1
                 loops.append((at, carries))
             elif opcode == "yield":
