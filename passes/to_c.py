@@ -142,7 +142,8 @@ def _literal(value: float, dtype: str) -> str:
         return "INFINITY" if real > 0 else "(-INFINITY)"
     short = repr(abs(real))
     if len(short) > 8 or "e" in short or Decimal(short) != Decimal(abs(real)):
-        short = abs(real).hex()
+        digits, exponent = abs(real).hex().split("p")
+        short = f"{digits.rstrip('0').rstrip('.')}p{exponent}"
     short += "f" if dtype == "f32" else ""
     return f"(-{short})" if math.copysign(1.0, real) < 0 else short
 
