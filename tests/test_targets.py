@@ -1,0 +1,266 @@
+"""Every target builds what it says, and, where a simulator is at hand, gives the host's bits."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+from nets import random_layers, to_nal, some_net
+
+import ncc
+from ncc.cli import main
+from ncc.graph import Graph
+from ncc.machine import TARGETS
+from ncc.ssa import DTYPES
+
+EVERY = "\n".join(["N 41", "00"] + [f"{k + 1:02x} {k:02x} 00:1" for k in range(0x20)]
+                  + [f"{k + 0x21:02x} 00 {k + 1:02x}:1" for k in range(0x20)]) + "\n"
+AGGREGATES = """N 0a
+00
+01
+02
+03 00 mul 00:0.5,01:1.5,02:-2 +0.25
+04 03 mean 00:1,01:1,02:0.3
+05 02 max 00:1,01:=-1,02@k:0.75 +@k
+06 00 min 00:1,01:1,02:1
+07 01 maxabs 00:1,01:-1,02:1
+08 05 03:0.1,04:0.2,05:0.3,06:0.4,07:0.5 +0.1
+09 00 08:1,00:=1 +=-0.5
+"""
+FRIENDLY = [*TARGETS]
+# The sections of an object that hold code or data, by what may be done with them.
+WRITE, ALLOCATED = 1, 2
+
+
+def build(tmp_path, text, *options, stem="net"):
+    """The object's bytes and the header's text."""
+    (tmp_path / f"{stem}.nal").write_text(text)
+    out = tmp_path / f"{stem}.o"
+    status = main(["build", str(tmp_path / f"{stem}.nal"), "-o", str(out), *options])
+    assert status == 0
+    return out.read_bytes(), out.with_suffix(".h").read_text()
+
+
+def elf(data):
+    """(undefined names, defined global names, names of writable sections with something in them)
+    of an ELF object, read from the System V ABI's tables."""
+    assert data[:4] == b"\x7fELF"
+    wide = data[4] == 2
+    at, count = (struct.unpack_from("<Q", data, 40)[0], struct.unpack_from("<H", data, 60)[0]) \
+        if wide else (struct.unpack_from("<I", data, 32)[0], struct.unpack_from("<H", data, 48)[0])
+    shape, size = ("<IIQQQQIIQQ", 64) if wide else ("<IIIIIIIIII", 40)
+    sections = [struct.unpack_from(shape, data, at + size * k) for k in range(count)]
+    writable = [s for s in sections if s[2] & WRITE and s[2] & ALLOCATED and s[5]]
+    undefined, defined = set(), set()
+    for section in sections:
+        if section[1] != 2:  # SHT_SYMTAB
+            continue
+        names = sections[section[6]][4]
+        for k in range(1, section[5] // (24 if wide else 16)):
+            if wide:
+                name, info, _, home, _, _ = struct.unpack_from("<IBBHQQ", data, section[4] + k * 24)
+            else:
+                name, _, _, info, _, home = struct.unpack_from("<IIIBBH", data, section[4] + k * 16)
+            text = data[names + name : data.index(b"\0", names + name)].decode()
+            if home == 0:
+                undefined.add(text)
+            elif info >> 4:
+                defined.add(text)
+    return undefined, defined, writable
+
+
+# ---- what is built
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", FRIENDLY)
+def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
+        tmp_path, capfd, name, dtype):
+    for net, form, opt in ((EVERY, "straight", "-O2"), (AGGREGATES, "table", "-O0"),
+                           (random_layers([40, 40, 40], 8, seed=1, weights=True), "auto", "-O1")):
+        data, header = build(tmp_path, net, "--target", name, "--dtype", dtype, opt,
+                             "--form", form, "--batch-form", form)
+        assert capfd.readouterr().err == ""
+        if name == "wasm32":
+            assert data[:4] == b"\0asm"
+            continue
+        undefined, defined, writable = elf(data)
+        assert defined == {"net_pack", "net_forward", "net_forward_batch"}
+        assert not writable
+        listed = set(re.findall(r"__\w+", header)) - {"__cplusplus"}
+        assert undefined <= listed
+        if not TARGETS[name].soft or dtype in TARGETS[name].fma:
+            assert not undefined and not listed
+        else:
+            # Arithmetic, comparisons and 64-bit shifts: no fma, no sqrt, no memory functions.
+            arithmetic = r"(add|sub|mul|div)[sd]f3|(lt|gt|le|ge|eq|ne|unord)[sd]f2|(mul|ashl|lshr" \
+                r"|ashr)di3"
+            if name.startswith("cortex"):
+                arithmetic = r"aeabi_([fd](add|sub|mul|div|cmp(lt|gt|le|ge|eq|un))|l(mul|lsl|lsr" \
+                    r"|asr))"
+            assert undefined
+            for symbol in undefined | listed:
+                assert re.fullmatch("__" + f"({arithmetic})", symbol), symbol
+
+
+@pytest.mark.parametrize("options, code", [
+    (["--target", "pdp11"], "E210"),
+    (["--target", "x86_64-pc-windows-msvc"], "E210"),
+    (["--target", ""], "E210"),
+    (["--cpu", "pentium9"], "E211"),
+    (["--cpu", ""], "E211"),
+    (["--target", "cortex-m0", "--cpu", "skylake"], "E211"),
+    (["--target", "aarch64", "--cpu", "x86-64-v3"], "E211"),
+    (["--target", "cortex-m4f", "--cpu", "native"], "E211"),
+    (["--features", "+warp"], "E212"),
+    (["--features", "avx2"], "E212"),
+    (["--features", "+avx2,"], "E212"),
+    (["--features", "+avx2,+"], "E212"),
+    (["--target", "rv64gc", "--features", "+avx2"], "E212"),
+])
+def test_what_llvm_does_not_know_is_refused(tmp_path, capfd, options, code):
+    net = tmp_path / "net.nal"
+    net.write_text(AGGREGATES)
+    assert main(["build", str(net), "-o", str(tmp_path / "net.o"), *options]) == 2
+    error = capfd.readouterr().err
+    assert code in error
+    assert "not a recognized" not in error  # LLVM's own warning
+    assert not (tmp_path / "net.o").exists()
+
+
+# ---- what is run
+
+# A program without a C library: the samples are in it, the results go to a system call.
+DRIVER = r"""
+#include "net.h"
+#include "data.h"
+
+static REAL packed[NET_PACKED + 1] __attribute__((aligned(NET_ALIGN)));
+static unsigned char work[NET_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
+static unsigned char batch_work[NET_BATCH_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
+static REAL y[2 * N * NET_OUTPUTS];
+
+static long call(long number, long a, long b, long c)
+{
+#if defined(__aarch64__)
+    register long n __asm__("x8") = number, r __asm__("x0") = a, p __asm__("x1") = b;
+    register long s __asm__("x2") = c;
+    __asm__ volatile("svc 0" : "+r"(r) : "r"(n), "r"(p), "r"(s) : "memory");
+#elif defined(__arm__)
+    register long n __asm__("r7") = number, r __asm__("r0") = a, p __asm__("r1") = b;
+    register long s __asm__("r2") = c;
+    __asm__ volatile("svc 0" : "+r"(r) : "r"(n), "r"(p), "r"(s) : "memory");
+#else
+    register long n __asm__("a7") = number, r __asm__("a0") = a, p __asm__("a1") = b;
+    register long s __asm__("a2") = c;
+    __asm__ volatile("ecall" : "+r"(r) : "r"(n), "r"(p), "r"(s) : "memory");
+#endif
+    return r;
+}
+
+#if defined(__arm__)
+enum { WRITE = 4, EXIT = 1 };
+#else
+enum { WRITE = 64, EXIT = 93 };
+#endif
+
+void _start(void);
+void _start(void)
+{
+    const REAL *x = (const REAL *)x_bits;
+    long k, total = (long)sizeof y, done = 0;
+    net_pack((const REAL *)params_bits, packed);
+    for (k = 0; k < N; k++)
+        net_forward(x + k * NET_INPUTS, packed, y + k * NET_OUTPUTS, work);
+    net_forward_batch(N, x, packed, y + N * NET_OUTPUTS, batch_work);
+    work[NET_WORK_BYTES] = batch_work[NET_BATCH_WORK_BYTES] = 0;
+    while (done < total)
+        done += call(WRITE, 1, (long)((char *)y + done), total - done);
+    call(EXIT, 0, 0, 0);
+    for (;;) {}
+}
+"""
+
+ARM = ("arm-none-eabi-gcc", "qemu-arm")
+# Target: compiler, simulator, the compiler's flags, the simulator's. RISC-V without relaxing, as
+# nobody sets its global pointer here; Cortex-M code on an A core, which runs the same instructions,
+# as qemu-arm's own M cores (7.2) fail before the first of them.
+RUNS = {
+    "aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64", [], []),
+    "rv64gc": ("riscv64-linux-gnu-gcc", "qemu-riscv64", ["-Wl,--no-relax"], []),
+    "rv32imac": ("riscv64-unknown-elf-gcc", "qemu-riscv32", 
+                 ["-march=rv32imac", "-mabi=ilp32", "-Wl,--no-relax"], []),
+    "cortex-m0": (*ARM, ["-mcpu=cortex-m0"], ["-cpu", "max"]),
+    "cortex-m4f": (*ARM, ["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"],
+                   ["-cpu", "max"]),
+    "cortex-m33": (*ARM, ["-mcpu=cortex-m33", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"],
+                   ["-cpu", "max"]),
+}
+
+
+def bits(name, array):
+    """A C array of the bits of a numpy array."""
+    word = "unsigned int" if array.itemsize == 4 else "unsigned long long"
+    raw = array.reshape(-1).view(f"<u{array.itemsize}").tolist() or [0]
+    return f"static const {word} {name}[] = {{{','.join([f'0x{v:x}u' for v in raw])}}};\n"
+
+
+def same(a, b):
+    """Equal bits, NaN payloads aside."""
+    word = np.uint32 if a.dtype == np.float32 else np.uint64
+    assert a.shape == b.shape and a.dtype == b.dtype
+    equal = (a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))
+    assert equal.all(), (np.argwhere(~equal)[:5].tolist(), a[~equal][:5], b[~equal][:5])
+
+
+def samples(net, real, rows=37):
+    """Ordinary numbers, and rows of special ones: a full round of lanes and a ragged one."""
+    x = np.random.default_rng(5).uniform(-4, 4, (rows, len(net.inputs)))
+    special = [0.0, -0.0, 1e-40, 88.5, -104.0, 709.5, 1e30, -np.inf, np.inf, np.nan]
+    for k, value in enumerate(special):
+        x[3 * k] = value
+    return x.astype(real)
+
+
+def simulate(tmp_path, name, net, x, dtype, *options):
+    """y of a target's object in its simulator: of single calls, and of one batch."""
+    compiler, simulator, flags, more = RUNS[name]
+    for tool in (compiler, simulator):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    build(tmp_path, net, "--target", name, "--dtype", dtype, *options)
+    real = DTYPES[dtype]
+    graph = ncc.parse(net)
+    word = "float" if dtype == "f32" else "double"
+    (tmp_path / "data.h").write_text(
+        f"typedef {word} REAL;\nenum {{ N = {len(x)} }};\n"
+        + bits("params_bits", graph.params.astype(real)) + bits("x_bits", x))
+    (tmp_path / "driver.c").write_text(DRIVER)
+    program = tmp_path / "program"
+    done = subprocess.run(
+        [compiler, "-O1", "-fno-strict-aliasing", "-ffreestanding", "-nostdlib", "-static", *flags,
+         str(tmp_path / "driver.c"), str(tmp_path / "net.o"), "-lgcc", "-o", str(program)],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([simulator, *more, str(program)], capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return np.frombuffer(done.stdout, real).reshape(2, len(x), -1)
+
+
+@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", RUNS)
+def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form):
+    for net in (EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24))):
+        graph = ncc.parse(net)
+        x = samples(graph, DTYPES[dtype])
+        for numerics in ["strict"] + ["fused"] * (dtype in TARGETS[name].fma):
+            expected = ncc.compile(graph, dtype=dtype, numerics=numerics)(x)
+            single, batch = simulate(tmp_path, name, net, x, dtype, "--numerics", numerics,
+                                     "--form", form, "--batch-form", form)
+            same(single, expected)
+            same(batch, expected)
