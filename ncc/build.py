@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ncc.cheader import graph_hash, header
@@ -106,31 +106,44 @@ class Build:
         return header(self.plan, self.module, name=self.options["name"],
                       dtype=self.options["dtype"], embedded=self.embedded,
                       target=self.target.name, target_note=self.target.triple,
-                      hash=graph_hash(self.graph))
+                      soft=self.options["dtype"] in self.target.soft,
+                      hash=graph_hash(self.graph), graph=self.graph)
 
 
 def write(files: Mapping[Path, bytes]) -> None:
-    """Write all files or none: each beside its place first, then renamed into it."""
-    made: list[tuple[str, Path]] = []
+    """Write all files or none: each beside its place first, then renamed into it.
+
+    A device or a pipe is written to as it is, and a symbolic link keeps pointing. NccError E104.
+    """
+    made: list[tuple[Path, Path]] = []
     try:
         for path, data in files.items():
             try:
-                handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-                made.append((name, path))
-                with os.fdopen(handle, "wb") as out:
-                    out.write(data)
-                # mkstemp makes private files; an output has the rights any new file would have.
-                mask = os.umask(0)
-                os.umask(mask)
-                os.chmod(name, 0o666 & ~mask)
                 if path.is_dir():
                     raise IsADirectoryError(21, "is a directory")
+                if path.exists() and not path.is_file():
+                    path.write_bytes(data)
+                    continue
+                place = path.resolve() if path.is_symlink() else path
+                # Named after nothing, as the name may already be as long as names can be. Opened
+                # by `open`, not by tempfile, whose files have other rights than new files have.
+                beside = place.parent / f".ncc-{os.getpid()}-{token_hex(8)}"
+                with open(beside, "xb") as out:
+                    made.append((beside, place))
+                    out.write(data)
             except OSError as error:
-                reason = error.strerror or str(error)
-                raise NccError("E103", f"cannot write {path}: {reason}") from None
+                raise _unwritten(path, error) from None
         while made:
-            name, path = made.pop(0)
-            os.replace(name, path)
+            beside, place = made[0]
+            try:
+                os.replace(beside, place)
+            except OSError as error:
+                raise _unwritten(place, error) from None
+            made.pop(0)
     finally:
-        for name, _ in made:
-            Path(name).unlink(missing_ok=True)
+        for beside, _ in made:
+            beside.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> NccError:
+    return NccError("E104", f"cannot write {path}: {error.strerror or error}")

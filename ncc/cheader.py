@@ -22,34 +22,20 @@ ABI_VERSION = 1
 SMALL = 48  # neurons: up to here every neuron's slots are listed, above it runs of neurons alike
 LINES = 40  # of such runs
 
-# C99 and C++20, and the names that C headers make keywords.
-KEYWORDS = frozenset(
-    """
-    _Bool _Complex _Imaginary alignas alignof and and_eq asm atomic_cancel atomic_commit
-    atomic_noexcept auto bitand bitor
-    bool break case catch char char8_t char16_t char32_t class co_await co_return co_yield compl
-    complex concept const const_cast consteval constexpr constinit continue decltype default
-    delete do double dynamic_cast else enum explicit export extern false float for friend goto if
-    imaginary inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
-    private protected public reflexpr register reinterpret_cast requires restrict return short
-    signed sizeof static static_assert static_cast struct switch synchronized template this
-    thread_local throw true try typedef typeid typename typeof union unsigned using virtual void
-    volatile wchar_t while xor xor_eq
-    """.split()
-)
-
-
 # ---- names
 
 
 def c_identifier(stem: str) -> str:
-    """A C identifier for a file's stem: `2-layers` is `n2_layers`, `int` is `int_`, '' is `net`."""
+    """A C prefix for a file's stem: `2-layers` is `n2_layers`, '' is `net`.
+
+    A prefix never stands alone, so a keyword may be one: `int_forward`, `xor_pack`.
+    """
     name = "".join([c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in stem])
     if not name:
         return "net"
     if name[0].isdigit():
         name = "n" + name
-    return name + "_" if name in KEYWORDS else name
+    return name
 
 
 def macro(name: str) -> str:
@@ -137,12 +123,12 @@ def prototype(func: Func, name: str, real: str) -> str:
 
 
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
-           target_note: str, hash: str, graph: Graph | None = None) -> str:
+           target_note: str, hash: str, graph: Graph | None = None, soft: bool = False) -> str:
     """The header of the object that `module`, the last one of the road, becomes.
 
     `name` prefixes every symbol and `macro(name)` every macro; `target_note` is the triple, and
-    tells whether arithmetic is calls; `graph` is the net as the file says it, whose parameters
-    are described (else the plan's, in which passes may have removed some).
+    `soft` says that the target's arithmetic is calls; `graph` is the net as the file says it,
+    whose parameters are described (else the plan's, in which passes may have removed some).
     """
     g = plan.graph if graph is None else graph
     real = "float" if dtype == "f32" else "double"
@@ -170,7 +156,7 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
         defines.append(line + (f"  /* {note} */" if note else ""))
     defines.append(f"#define {f'{m}_HASH':<{width}} {string(hash)}")
     defines.append(f"#define {f'{m}_TARGET':<{width}} {string(target)}")
-    about = _about(g, module, name, real, embedded, target, target_note)
+    about = _about(g, module, name, real, embedded, target, target_note, soft)
     parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     for func in funcs.values():
@@ -192,7 +178,7 @@ def _block(lines: Sequence[str]) -> str:
 
 
 def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, target: str,
-           target_note: str) -> list[str]:
+           target_note: str, soft: bool) -> list[str]:
     lines = [
         f"{name}: a net of {g.n_neurons} neurons and {g.n_edges} edges, compiled by ncc.",
         "",
@@ -206,10 +192,10 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         "nothing: many threads may run them at once, each with its own `work`. What `work` holds",
         "between calls does not matter. No array may overlap another.",
     ]
-    calls = soft_calls(module, target_note)
+    calls = soft_calls(module, target_note) if soft else ()
     if calls:
-        lines += ["", "This target has no such arithmetic; the object calls the compiler's runtime",
-                  "(libgcc or compiler-rt), which has to be linked:"]
+        lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's runtime",
+                  "(libgcc or compiler-rt), which has to be linked, and of it no more than"]
         lines += [f"    {c}" for c in calls]
     else:
         lines += ["The object calls nothing."]
@@ -362,11 +348,9 @@ _SOFT_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def soft_calls(module: Module, triple: str) -> tuple[str, ...]:
-    """The runtime functions that the module's object may call on `triple`, in order of opcodes."""
+    """The runtime functions that the module's object may call on `triple`, where arithmetic is
+    calls, in order of opcodes."""
     arm = triple.startswith("thumb")
-    hard = "eabihf" in triple and module.dtype == "f32"
-    if hard or not (arm or triple.startswith("riscv32")):
-        return ()
     letter, mode = ("f", "sf") if module.dtype == "f32" else ("d", "df")
     table = _SOFT if module.dtype == "f32" else {**_SOFT, **_SOFT_WORDS}
     used = dict.fromkeys([op[0] for f in module.funcs for op in f.ops])

@@ -3,63 +3,97 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.parse import NUMBER
 from ncc.source import NccError, Source, Span
 
 Array = NDArray[Any]
+# A number of a net file, or what only data may hold.
+_FIELD = re.compile(rf"(?:{NUMBER.pattern}|[+-]?(?:nan|inf|infinity))", re.IGNORECASE)
+# Lines of nothing else are taken by Python's own float, which reads them as C does.
+_PLAIN = re.compile(r"[-+.,0-9eE \t\n]*+")
 
 
-def load(path: str, columns: int) -> Array:
-    """float64 (batch, columns) from `.npy` or CSV: a sample a row, commas or blanks between.
+def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
+    """float64 (batch, columns) from `.npy` or CSV: a sample a row, commas between (or blanks).
 
-    NccError E110 names the row and the column of what is no number, E111 a row of another length.
+    `stdin` are the bytes instead of a file's. NaN and infinities are data. NccError E101: no such
+    file; E110 names the row and the column of what is no number, E111 a row of another length.
     """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise NccError("E101", f"cannot read {path}: {error.strerror or error}") from None
-    if path.endswith(".npy"):
+    if stdin is not None:
+        raw = stdin
+    else:
         try:
-            array = np.load(io.BytesIO(raw), allow_pickle=False)
-            array = np.atleast_2d(np.asarray(array, np.float64))
-        except (ValueError, EOFError, TypeError):
-            raise NccError("E110", f"{path} is no numeric .npy file") from None
-        if array.ndim != 2 or array.shape[1] != columns:
-            raise NccError("E111", f"{path} has shape {array.shape}, the net has {columns} inputs")
-        return array
+            raw = Path(path).read_bytes()
+        except OSError as error:
+            raise NccError("E101", f"cannot read {path}: {error.strerror or error}") from None
+    if path.endswith(".npy"):
+        return _array(path, raw, columns)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise NccError("E110", f"{path} is not UTF-8 text") from None
+    text = text.replace("\r\n", "\n")
     source = Source(path, text)
+    number = float if _PLAIN.fullmatch(text) else _number
     rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        fields = line.replace(",", " ").split()
-        if not fields:
+    for at, line in enumerate(text.split("\n"), 1):
+        if not line or line.isspace():
             continue
+        fields = line.split(",") if "," in line else line.split()
         if len(fields) != columns:
             raise NccError("E111", f"{len(fields)} values, the net has {columns} inputs", source,
-                           Span(number, 1, max(1, len(line.rstrip()))))
+                           Span(at, 1, max(1, len(line.rstrip()))))
         try:
-            rows.append(list(map(float, fields)))
+            rows.append([number(f) for f in fields])
         except ValueError:
-            bad = next(f for f in fields if not _is_number(f))
-            raise NccError("E110", f"{bad!r} is no number", source,
-                           Span(number, line.index(bad) + 1, len(bad))) from None
+            raise _bad(source, at, line) from None
     return np.array(rows, np.float64).reshape(len(rows), columns)
 
 
-def _is_number(text: str) -> bool:
+def _array(path: str, raw: bytes, columns: int) -> Array:
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        array = np.load(io.BytesIO(raw), allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+            raise ValueError
+    except Exception:
+        # numpy, zipfile and zlib each have errors of their own for a damaged file.
+        raise NccError("E110", f"{path} is no numeric .npy file") from None
+    if array.shape == (columns,):
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise NccError("E111", f"{path} has shape {array.shape}, the net has {columns} inputs")
+    return array.astype(np.float64)
+
+
+def _number(text: str) -> float:
+    text = text.strip(" \t")
+    if not _FIELD.fullmatch(text):
+        raise ValueError(text)
+    try:
+        return float.fromhex(text) if "x" in text.lower() else float(text)
+    except OverflowError:
+        return -math.inf if text.startswith("-") else math.inf
+
+
+def _bad(source: Source, at: int, line: str) -> NccError:
+    """The first field of the line that is no number, at its place."""
+    for found in re.finditer(r"[^,]*" if "," in line else r"\S+", line):
+        text = found[0].strip(" \t")
+        try:
+            _number(text)
+        except ValueError:
+            start = found.start() + len(found[0]) - len(found[0].lstrip(" \t"))
+            what = f"{text[:40]!r} is no number" if text else "a field is empty"
+            return NccError("E110", what, source, Span(at, start + 1, max(1, len(text))))
+    return NccError("E110", "no row of numbers", source, Span(at, 1))
 
 
 def csv(y: Array) -> str:

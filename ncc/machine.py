@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -26,7 +28,7 @@ class Target:
     index_bits: int = 64
     fma: tuple[str, ...] = ()
     sqrt: tuple[str, ...] = ("f32", "f64")
-    soft: bool = False  # arithmetic is libgcc's, at least in f64
+    soft: tuple[str, ...] = ()  # the dtypes whose arithmetic is calls of libgcc's
 
     @property
     def attributes(self) -> str:
@@ -47,13 +49,13 @@ TARGETS: dict[str, Target] = {
         # All four parts: LLVM would take the environment of `thumbv6m-none-eabi` for the system,
         # forget the EABI, and call __adddf3 with the wrong registers.
         Target("cortex-m0", "thumbv6m-unknown-none-eabi", "cortex-m0", index_bits=32, sqrt=(),
-               soft=True),
+               soft=BOTH),
         Target("cortex-m4f", "thumbv7em-unknown-none-eabihf", "cortex-m4", index_bits=32,
-               fma=("f32",), sqrt=("f32",), soft=True),
+               fma=("f32",), sqrt=("f32",), soft=("f64",)),
         Target("cortex-m33", "thumbv8m.main-unknown-none-eabihf", "cortex-m33", index_bits=32,
-               fma=("f32",), sqrt=("f32",), soft=True),
+               fma=("f32",), sqrt=("f32",), soft=("f64",)),
         Target("rv32imac", "riscv32-unknown-none-elf", "generic-rv32", "+m,+a,+c", "ilp32",
-               index_bits=32, sqrt=(), soft=True),
+               index_bits=32, sqrt=(), soft=BOTH),
         Target("rv64gc", f"riscv64-{LINUX}", "generic-rv64", "+m,+a,+f,+d,+c", "lp64d", fma=BOTH),
         Target("wasm32", "wasm32-unknown-unknown", "generic", index_bits=32),
     )
@@ -64,8 +66,12 @@ ALIASES = {
     "thumbv6m-none-eabi": "cortex-m0",
     "thumbv7em-none-eabihf": "cortex-m4f",
     "thumbv8m.main-none-eabihf": "cortex-m33",
+    "riscv32-unknown-elf": "rv32imac",
     **{t.triple: t.name for t in TARGETS.values() if not t.triple.startswith("x86_64")},
+    **{f"{t.triple.split('-')[0]}-linux-gnu": t.name for t in TARGETS.values()
+       if t.triple.endswith(LINUX) and t.name in ("aarch64", "rv64gc", "x86-64-v3")},
     f"x86_64-{LINUX}": "x86-64-v3",
+    "x86_64-pc-linux-gnu": "x86-64-v3",
 }
 
 
@@ -93,59 +99,87 @@ def host() -> Target:
 
 
 def target(name: str | None = None, cpu: str | None = None, features: str = "") -> Target:
-    """The target of `--target`, `--cpu` and `--features`; an NccError E210 where unknown."""
-    if name in (None, "native", "host") and cpu in (None, "native"):
-        base = host() if name or cpu else TARGETS["x86-64-v3"]
-        if not (name or cpu) and not host().triple.startswith("x86_64"):
-            base = host()
+    """The target of `--target`, `--cpu` and `--features`; an NccError E210..E212 where unknown.
+
+    Without a name, the CPU of a friendly name stands for it, and others belong to this machine's
+    architecture. x86-64 alone means x86-64-v3, wherever it is compiled.
+    """
+    base = _named(name, cpu)
+    if cpu == "native":
+        if _arch(host().triple) != _arch(base.triple):
+            raise NccError("E211", f"this machine is no {_arch(base.triple)}", status=2,
+                           help=f"--cpu with one of {' '.join(_known(base.triple, _CPUS))}")
+        base = host()
+    elif cpu is not None and cpu != base.cpu:
+        friendly = TARGETS.get(cpu)
+        if friendly is not None and friendly.triple == base.triple:
+            base = friendly
+        elif cpu not in _known(base.triple, _CPUS):
+            raise NccError("E211", f"unknown CPU {cpu} for {base.triple}", status=2,
+                           help=f"one of {' '.join(_known(base.triple, _CPUS))}")
+        else:
+            base = _probed(base, cpu=cpu, name=f"{base.name}/{cpu}")
+    return _with_features(base, features) if features else base
+
+
+def _named(name: str | None, cpu: str | None) -> Target:
+    """The target that `--target` names, or that its absence means."""
+    here = _arch(host().triple)
+    if name in ("native", "host") and cpu in (None, "native"):
+        return host()
+    if name in (None, "native", "host"):
+        if cpu is None or cpu == "native":
+            return TARGETS["x86-64-v3"] if here == "x86_64" else host()
+        key = cpu if cpu in TARGETS else "aarch64" if here == "aarch64" else "x86-64"
     else:
-        key = ALIASES.get(name or "", name)
-        if key is None:
-            key = cpu if cpu in TARGETS else "x86-64"
-        if key not in TARGETS:
-            raise NccError("E210", f"unknown target {name}", status=2,
-                           help="one of " + ", ".join([*TARGETS, "native"]))
-        base = TARGETS[key]
-        if cpu and cpu in TARGETS and TARGETS[cpu].triple == base.triple:
-            base = TARGETS[cpu]
-        elif cpu == "native":
-            base = host()
-        elif cpu and cpu != base.cpu:
-            base = _of_cpu(base, cpu)
-    if features:
-        base = _with_features(base, features)
-    return base
-
-
-def _of_cpu(base: Target, cpu: str) -> Target:
-    """`base` on another CPU: refused unless LLVM knows it (it would only warn)."""
-    if cpu not in _known(base.triple, "cpus"):
-        raise NccError("E211", f"unknown CPU {cpu} for {base.triple}", status=2)
-    fields = dict(base.__dict__, cpu=cpu, name=f"{base.name}/{cpu}")
-    if base.triple.startswith("x86_64"):
-        # What a named CPU has is asked of LLVM by what it makes of a product and a sum.
-        fields["fma"] = BOTH if _has_fma(base.triple, cpu) else ()
-        fields["vector_bits"] = 256 if fields["fma"] else 128
-    return Target(**fields)
+        key = ALIASES.get(str(name), str(name))
+    if key not in TARGETS:
+        raise NccError("E210", f"unknown target {name}", status=2,
+                       help="one of " + ", ".join([*TARGETS, "native"]))
+    return TARGETS[key]
 
 
 def _with_features(base: Target, features: str) -> Target:
-    known = _known(base.triple, "features")
+    known = _known(base.triple, _FEATURES)
     for feature in features.split(","):
-        if feature[:1] not in "+-" or feature[1:] not in known:
+        if feature[:1] not in ("+", "-") or feature[1:] not in known:
             raise NccError("E212", f"unknown feature {feature} for {base.triple}", status=2,
-                           help="features are written +name or -name, comma-separated")
-    joined = ",".join([f for f in (base.features, features) if f])
-    fma = () if "-fma" in features.split(",") else BOTH if "+fma" in features else base.fma
-    return Target(**dict(base.__dict__, features=joined, fma=fma))
+                           help=f"+name or -name, comma-separated, of {' '.join(known)}")
+        if feature[0] == "-" and feature[1:] in _NEEDED.get(_arch(base.triple), ()):
+            raise NccError("E212", f"{base.triple} cannot do without {feature[1:]}", status=2)
+    return _probed(base, features=",".join([f for f in (base.features, features) if f]))
 
 
-def _has_fma(triple: str, cpu: str) -> bool:
-    text = ("declare float @llvm.fma.f32(float, float, float)\n"
-            "define float @f(float %a, float %b, float %c) {\n"
-            "  %r = call float @llvm.fma.f32(float %a, float %b, float %c)\n  ret float %r\n}\n")
-    probe = Target("probe", triple, cpu)
-    return "vfmadd" in Machine(probe, 0).assembly(text)
+# A name that is an instruction of wasm's stands behind a point there: f32.sqrt.
+_CALLED = r"(?<![.\w])(fmaf?|sqrtf?|__aeabi_[fd]add|__add[sd]f3)(?![.\w])"
+
+
+def _probed(base: Target, **changes: str) -> Target:
+    """`base` changed, and what its machine then has, asked of LLVM by what it makes of a sum, a
+    root and an FMA."""
+    text = ["target triple = \"" + base.triple + "\""]
+    for real, n in (("float", 32), ("double", 64)):
+        text += [
+            f"declare {real} @llvm.fma.f{n}({real}, {real}, {real})",
+            f"declare {real} @llvm.sqrt.f{n}({real})",
+            f"define {real} @f{n}({real} %a, {real} %b) {{",
+            f"  %c = fadd {real} %a, %b",
+            f"  %d = call {real} @llvm.sqrt.f{n}({real} %c)",
+            f"  %e = call {real} @llvm.fma.f{n}({real} %d, {real} %b, {real} %c)",
+            f"  ret {real} %e", "}",
+        ]
+    given: dict[str, Any] = {**base.__dict__, **changes}
+    assembly = Machine(Target(**given), 0).assembly("\n".join(text) + "\n")
+    called = {str(c) for c in re.findall(_CALLED, assembly)}
+    names = (("f32", "fmaf", "sqrtf", ("__aeabi_fadd", "__addsf3")),
+             ("f64", "fma", "sqrt", ("__aeabi_dadd", "__adddf3")))
+    given["soft"] = tuple([d for d, _, _, adds in names if not called.isdisjoint(adds)])
+    given["fma"] = tuple([d for d, fma, _, _ in names if fma not in called])
+    given["sqrt"] = tuple([d for d, _, sqrt, _ in names if sqrt not in called])
+    if _arch(base.triple) == "x86_64":
+        wide = 256 if "cpu" in changes else max(256, base.vector_bits)
+        given["vector_bits"] = wide if given["fma"] else 128
+    return Target(**given)
 
 
 # The CPUs and features that are accepted: a checked list, as LLVM only warns of others, and a
@@ -167,17 +201,28 @@ _FEATURES = {
     "x86_64": "sse sse2 sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c bmi bmi2 avx512f avx512vl "
     "avx512dq avx512bw popcnt lzcnt movbe",
     "aarch64": "neon fp-armv8 sve dotprod fullfp16",
-    "thumb": "fp16 vfp4 vfp4d16sp fp-armv8d16sp thumb2 dsp",
+    "thumb": "fp16 vfp4 vfp4d16sp fp-armv8d16sp dsp",
     "riscv32": "m a c f d zba zbb",
     "riscv64": "m a c f d zba zbb v",
     "wasm32": "simd128 sign-ext bulk-memory nontrapping-fptoint",
 }
 
 
-def _known(triple: str, kind: str) -> list[str]:
+# What the calling convention passes numbers in, or strict IEEE arithmetic needs.
+_NEEDED = {
+    "x86_64": ("sse", "sse2"),
+    "aarch64": ("neon", "fp-armv8"),
+    "riscv64": ("f", "d"),
+}
+
+
+def _arch(triple: str) -> str:
     arch = triple.split("-")[0]
-    arch = "thumb" if arch.startswith("thumb") else arch
-    return (_CPUS if kind == "cpus" else _FEATURES).get(arch, "").split()
+    return "thumb" if arch.startswith("thumb") else "aarch64" if arch == "arm64" else arch
+
+
+def _known(triple: str, table: Mapping[str, str]) -> list[str]:
+    return table.get(_arch(triple), "").split()
 
 
 class Machine:

@@ -170,7 +170,7 @@ class Plan:
 
 
 def _keeps(plan: Plan, schedule: Schedule, position: Longs) -> bool:
-    """Whether each slot holds a value from its row (or the start, for inputs) to its last reader."""
+    """Whether each slot holds a value from its row (an input: the start) to its last reader."""
     g, slots = plan.graph, schedule.slots
     assert slots is not None
     reader = np.repeat(np.arange(len(plan.rows)), np.diff(plan.starts))

@@ -15,7 +15,7 @@ __all__ = ["Token", "Tree", "read"]
 @cache
 def _language(name: str) -> Lark:
     return Lark.open_from_package(
-        "ncc.grammar", f"{name}.lark", parser="lalr", propagate_positions=False, maybe_placeholders=True
+        "ncc.grammar", f"{name}.lark", parser="lalr", propagate_positions=False
     )
 
 
@@ -31,7 +31,8 @@ def read(language: str, source: Source) -> Tree[Token]:
         shown = str(token).strip().split("\n")[0][:40]
         raise NccError("E001", f"unexpected {shown!r}", source, span) from None
     except UnexpectedCharacters as error:
-        raise NccError("E001", "unexpected character", source, Span(error.line, error.column)) from None
+        span = Span(error.line, error.column)
+        raise NccError("E001", "unexpected character", source, span) from None
     except UnexpectedEOF:
         raise _at_end(source) from None
 

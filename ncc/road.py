@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from time import perf_counter
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from ncc.graph import Graph

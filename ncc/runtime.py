@@ -21,7 +21,7 @@ from ncc.ssa import DTYPES
 Array = NDArray[Any]
 ALIGN = 64
 # An argument made of an array's first byte: four times faster than `array.ctypes.data`.
-_First = ctypes.c_char * 1
+_First: Any = ctypes.c_char * 1
 
 
 def aligned(size: int, dtype: Any) -> Array:
@@ -101,14 +101,15 @@ class Compiled:
             # One assignment: a call in another thread sees the old vector or the new one, whole.
             self._arguments = (packed.ctypes.data, packed)
 
-    def _scratch(self, kind: str, size: int) -> int:
+    def _scratch(self, kind: str, size: int) -> int | None:
         """The address of this thread's work."""
         held = getattr(self._local, kind, None)
         if held is None:
             array = aligned(size, self._real)
             held = (array.ctypes.data if size else None, array)
             setattr(self._local, kind, held)
-        return held[0]  # type: ignore[no-any-return]
+        address: int | None = held[0]
+        return address
 
     def _weights(self) -> tuple[Any, ...]:
         if self._params is None and self.graph.n_params:

@@ -300,7 +300,8 @@ class _spell:
         if self.parameters.constant[k]:
             return "=" + number
         if self.parameters.ties[k] >= 0:
-            return "@" + self.ties[self.parameters.ties[k]] + (":" + number if number else "")
+            tie: str = self.ties[self.parameters.ties[k]]
+            return f"@{tie}:{number}" if number else f"@{tie}"
         return number
 
 

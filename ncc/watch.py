@@ -8,22 +8,34 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ncc.evaluate import Numpy
-from ncc.graph import Graph
+from ncc.graph import ABSENT, Graph, Reals
 from ncc.plan import Plan
-from ncc.road import Step
+from ncc.road import Step, arrives
 from ncc.source import NccError
-from ncc.ssa import DTYPES, Module
+from ncc.ssa import DTYPES, Module, Table
+from ncc.syntax import AdjacencyList, EdgeList, Matrix
 from ncc.terms import prove
 
 PROVED = ("fold", "cse", "dce", "split")
-ENDINGS = {Graph: "graph", Plan: "plan", Module: "ssa", str: "ll"}
+# The levels that a text enters again, with the endings of those texts and their comment signs.
+READ_BACK: dict[type, tuple[str, str]] = {
+    AdjacencyList: ("nal", "%"), EdgeList: ("nel", "%"), Matrix: ("nam", "%"),
+    Graph: ("graph", "//"), Module: ("ssa", "//"),
+}
+KIND_OF: dict[type, str] = {Graph: "graph", Plan: "plan", Module: "ssa", str: "llvm"}
+VALUES = "values"  # the table in which an ssa text carries the canonical parameters
+SAMPLES = 5
 
 
 @dataclass
 class Watcher:
-    """What the command line asked to see; `err` is where it goes."""
+    """What the command line asked to see; `err` is where it goes.
+
+    `dtype` and `numerics` are what --check computes graphs and plans in; an ssa module says its
+    own. `values` are the canonical parameters, where all are known.
+    """
 
     print_before: tuple[str, ...] = ()
     print_after: tuple[str, ...] = ()
@@ -31,18 +43,27 @@ class Watcher:
     check: bool = False
     time_passes: bool = False
     stats: bool = False
+    dtype: str = "f32"
+    numerics: str = "fused"
+    values: Reals | None = None
     err: TextIO = field(default_factory=lambda: sys.stderr)
     rows: list[tuple[str, str, str, float]] = field(default_factory=list)
-    step: Step | None = None  # the step under way, for a reproducer
-    level: Any = None
+    step: Step | None = None  # the last step begun,
+    done: bool = False  # and whether it has ended well
+    kept: Any = None  # the last level before it that a text can enter again,
+    since: list[Step] = field(default_factory=list)  # and the steps begun from there
+    seen: tuple[Any, Any] = (None, None)  # the level checked last, and its answers
 
     def before(self, step: Step, level: Any) -> None:
-        self.step, self.level = step, level
+        self.step, self.done = step, False
+        if type(level) in READ_BACK:
+            self.kept, self.since = level, []
+        self.since.append(step)
         if step.name in self.print_before or "all" in self.print_before:
             self._dump("before", step, level)
 
     def after(self, step: Step, old: Any, new: Any, seconds: float) -> None:
-        self.rows.append((step.name, size(old), size(new), seconds))
+        self.rows.append((step.name, size(old), size(new) + lost(old, new), seconds))
         if step.name in self.print_after or "all" in self.print_after:
             self._dump("after", step, new)
         if self.verify_each:
@@ -52,21 +73,43 @@ class Watcher:
                 prove(old, new)
         if self.check:
             self._check(step, old, new)
-        self.step = None
+        self.done = True
 
     def _dump(self, when: str, step: Step, level: Any) -> None:
-        self.err.write(f"// ---- {when} {step.name}\n{level}")
-        if not str(level)[-1:] == "\n":
-            self.err.write("\n")
+        if isinstance(level, Module):
+            level = carrying(level, self.values)
+        text = str(level)
+        end = "" if text.endswith("\n") else "\n"
+        self.err.write(f"// ---- {when} {step.name}\n{text}{end}")
 
     def _check(self, step: Step, old: Any, new: Any) -> None:
-        a, b = sample(old), sample(new)
-        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+        if isinstance(new, Graph) and new.levels is None:
+            return  # `order` has yet to say whether it has a meaning
+        held, before = self.seen
+        if held is not old:
+            before = self._answers(old)
+        after = self._answers(new)
+        self.seen = (new, after)
+        if before is None or after is None:
             return
-        if not np.array_equal(a, b, equal_nan=True):
-            at = tuple(int(k) for k in np.argwhere((a != b) & ~(np.isnan(a) & np.isnan(b)))[0])
-            raise NccError("E310", f"{step.name} changes output {at[-1]} of sample {at[0]}: "
-                           f"{a[at]!r} became {b[at]!r}", status=3)
+        fast = self.numerics == "fast"
+        for name, a, b in zip(("forward", "forward_batch"), before, after, strict=True):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                raise NccError("E310", f"{step.name} makes {name} give {b.dtype} {b.shape}, not "
+                               f"{a.dtype} {a.shape}", status=3)
+            if not fast:
+                word = np.uint32 if a.dtype == np.float32 else np.uint64
+                wrong = (a.view(word) != b.view(word)) & ~(np.isnan(a) & np.isnan(b))
+            else:  # it may reassociate, so only a gross difference is a fault
+                close = 1e-3 if a.dtype == np.float32 else 1e-9
+                wrong = ~np.isclose(a, b, close, close, equal_nan=True)
+            if wrong.any():
+                at = tuple(int(k) for k in np.argwhere(wrong)[0])
+                raise NccError("E310", f"{step.name} changes output {at[1]} of sample {at[0]} in "
+                               f"{name}: {a[at]!r} became {b[at]!r}", status=3)
+
+    def _answers(self, level: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        return answers(level, self.values, self.dtype, self.numerics)
 
     def report(self) -> None:
         """The tables of --time-passes and --stats."""
@@ -80,16 +123,32 @@ class Watcher:
             for name, old, new, _ in self.rows:
                 self.err.write(f"{name:10} {old} -> {new}\n")
 
-    def reproducer(self) -> Path | None:
-        """Keep the text of the level before the guilty pass; what it is called."""
-        if self.step is None or type(self.level) not in ENDINGS:
+    def reproducer(self, flags: str, kind: str | None = None) -> tuple[Path, str] | None:
+        """Keep the text of the last level before the guilty pass that can be entered again: the
+        file, and the command that replays the fault; the file's first line holds it too.
+
+        `flags` are the command's other options; `kind` what was being made of the last level.
+        """
+        if self.step is None or self.kept is None or (self.done and kind is None):
             return None
-        path = Path(f"ncc-fault-{self.step.name}.{ENDINGS[type(self.level)]}")
+        ending, comment = READ_BACK[type(self.kept)]
+        path = Path(f"ncc-fault-{self.step.name}.{ending}")
+        passes = ",".join(spelled(step) for step in self.since)
+        if any(c in passes for c in "{} "):
+            passes = f"'{passes}'"
+        goal = kind if self.done else KIND_OF[arrives(self.step.call)]
+        command = f"ncc build {path} --passes {passes} --emit {goal}{flags} --verify-each"
         try:
-            path.write_text(str(self.level))
+            path.write_text(f"{comment} {command}\n{self.kept}")
         except OSError:
             return None
-        return path
+        return path, command
+
+
+def spelled(step: Step) -> str:
+    """A step as --passes takes it: `split{limit=500}`."""
+    options = ",".join(f"{key}={value}" for key, value in step.options.items())
+    return step.name + (f"{{{options}}}" if options else "")
 
 
 def size(level: Any) -> str:
@@ -105,20 +164,94 @@ def size(level: Any) -> str:
     return "syntax"
 
 
-def sample(level: Any) -> Any:
-    """y of the level's interpreter for four fixed samples, parameters drawn where none are given.
+def lost(old: Any, new: Any) -> str:
+    """Which neurons a graph pass has made away with, eight of them by name."""
+    if not (isinstance(old, Graph) and isinstance(new, Graph)):
+        return ""
+    gone = np.flatnonzero((old.activations != ABSENT) & (new.activations == ABSENT)).tolist()
+    if not gone:
+        return ""
+    k = max(2, len(f"{old.n_neurons - 1:x}"))
+    shown = " ".join([f"{j:0{k}x}" for j in gone[:8]]) + (" ..." if gone[8:] else "")
+    return f" (gone: {shown})"
 
-    float32 throughout: of a graph and a plan under `fused`, of an ssa module as it says.
+
+def answers(level: Any, values: Reals | None, dtype: str, numerics: str
+            ) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """y of the level's interpreter for fixed samples: (2, n_outputs) one at a time, as `forward`
+    does, and (SAMPLES, n_outputs) as a batch. None of a level that has no interpreter.
+
+    Parameters without a value are drawn: the same for every level of one net.
     """
-    rng = np.random.default_rng(0)
-    if isinstance(level, (Graph, Plan)):
-        graph = level if isinstance(level, Graph) else level.graph
-        if graph.levels is None:
-            return None
-        x = rng.standard_normal((4, len(graph.inputs))).astype(np.float32)
-        params = np.where(np.isnan(graph.values), rng.standard_normal(graph.n_params), graph.values)
-        return level.run(x, params)
+    with np.errstate(all="ignore"):
+        if isinstance(level, (Graph, Plan)):
+            graph = level if isinstance(level, Graph) else level.graph
+            params = _drawn(graph.values if values is None else values)
+            x = _samples(len(graph.inputs), dtype)
+            y = level.run(x, params, dtype, numerics)
+            if isinstance(level, Graph):
+                return y[:2], y
+            return np.stack([level.run(row, params, dtype, numerics) for row in x[:2]]), y
+        if isinstance(level, Module) and runnable(level):
+            buffers = {b.name: b.size for b in level.func("forward").buffers}
+            x = _samples(buffers["x"], level.dtype)
+            count = n_params(level)
+            missing = np.full(count, np.nan)
+            params = _drawn(missing if values is None or len(values) != count else values)
+            return interpret(level, x[:2], params), interpret(level, x, params, batch=True)
     return None
+
+
+def _samples(n_inputs: int, dtype: str) -> NDArray[Any]:
+    x = np.random.default_rng(0).standard_normal((SAMPLES, n_inputs))
+    x[-1] = 0.0
+    x[-2] *= 100.0
+    return x.astype(DTYPES[dtype])
+
+
+def _drawn(values: Reals) -> Reals:
+    drawn = np.random.default_rng(1).standard_normal(len(values))
+    return np.where(np.isnan(values), drawn, values)
+
+
+# ---- ssa modules that stand for a net
+
+
+def runnable(module: Module) -> bool:
+    """Whether it has the functions that `lower` makes of a net, over the buffers that they have."""
+    funcs = {f.name: [b.name for b in f.buffers] for f in module.funcs}
+    packed = ["packed"] if "pack" in funcs else []
+    wanted = ["x", *packed, "y", "work"]
+    return (funcs.get("forward") == wanted and funcs.get("forward_batch") == wanted
+            and funcs.get("pack") in ([], None, ["params", "packed"]))
+
+
+def n_params(module: Module) -> int:
+    """How many canonical parameters `pack` reads; 0 where the code holds them."""
+    found = [b.size for f in module.funcs if f.name == "pack" for b in f.buffers
+             if b.name == "params"]
+    return found[0] if found else 0
+
+
+def carrying(module: Module, values: Reals | None) -> Module:
+    """The module with its canonical parameters beside it, in a table that no op reads, so that
+    its text is a whole net."""
+    count = n_params(module)
+    if not count or values is None or len(values) != count or np.isnan(values).any():
+        return module
+    if any(t.name == VALUES for t in module.tables):
+        return module
+    table = Table(VALUES, "f", values.astype(DTYPES[module.dtype]))
+    return module.with_(tables=(*module.tables, table))
+
+
+def carried(module: Module) -> tuple[Module, Reals | None]:
+    """The inverse of `carrying`: the module that passes see, and the parameters, if it has them."""
+    found = [t for t in module.tables if t.name == VALUES and t.type == "f"]
+    if not found or len(found[0].values) != n_params(module):
+        return module, None
+    rest = tuple(t for t in module.tables if t.name != VALUES)
+    return module.with_(tables=rest), found[0].values.astype(np.float64)
 
 
 def interpret(module: Module, x: Any, params: Any, *, batch: bool = False) -> Any:
@@ -143,6 +276,3 @@ def interpret(module: Module, x: Any, params: Any, *, batch: bool = False) -> An
     buffers = {"x": np.ascontiguousarray(x.T), **buffers, "y": np.zeros((sizes["y"], n), real)}
     module.run(func.name, buffers)
     return buffers["y"].T
-
-
-__all__ = ["Numpy", "Watcher", "interpret", "sample"]

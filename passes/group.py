@@ -8,7 +8,7 @@ from ncc.graph import NONE, Graph
 from ncc.plan import FORMS, Plan, Run, Schedule
 from ncc.source import NccError
 
-STRAIGHT_EDGES = 20_000  # above it straight code leaves the instruction caches and compiles slowly
+STRAIGHT_EDGES = 12_000  # above it straight code leaves the instruction caches and compiles slowly
 STRAIGHT_BATCH_EDGES = 256  # above it a table costs no more than code, which grows by the lanes
 
 
@@ -19,17 +19,19 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan
         05 03 00,01,02         =>         04 <- 00 01
         08 02 04,05                       05 <- 00 01 02 }  run activation 02 sum { 08 <- 04 05 }
 
-    Rows are sorted by level, activation, aggregation and index; a run is a longest stretch with
-    one activation and one aggregation, so a net of one kind of neuron is one run.
+    Rows are sorted by level, activation, aggregation, fan-in and index; a run is a longest stretch
+    with one activation and one aggregation, so a net of one kind of neuron is one run.
     """
     for name in (form, batch_form):
         if name not in ("auto", *FORMS):
             raise NccError("E202", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0)
-    keys = (alive, graph.aggregations[alive], graph.activations[alive], graph.levels[alive])
+    fan_in = np.diff(graph.starts)
+    keys = (alive, fan_in[alive], graph.aggregations[alive], graph.activations[alive],
+            graph.levels[alive])
     rows = alive[np.lexsort(keys)].astype(np.int32)
-    lengths = (graph.starts[1:] - graph.starts[:-1])[rows]
+    lengths = fan_in[rows]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shift = np.repeat(graph.starts[:-1][rows] - starts[:-1], lengths)
     edges = np.arange(starts[-1], dtype=np.int64) + shift

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ncc.activations import expression
 from ncc.aggregate import finish, start, step
 from ncc.expressions import emit
-from ncc.graph import AGGREGATIONS, NONE
-from ncc.plan import Plan, Schedule
+from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
+from ncc.plan import Plan, Run, Schedule
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          lanes: int = 16, embedded: bool = False) -> Module:
+          lanes: int = 16, block: int = 8, lanes_block: int = 2,
+          embedded: bool = False) -> Module:
     """Write each function of the plan in its form.
 
         04 <- 00 01          =>        %0 = load x[0]
@@ -24,13 +27,14 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
                                        %5 = fma %3, %4, %2
 
     `straight` writes every edge as ops; `table` loops over rows and edges and reads sources and
-    slots from constant tables. In `forward_batch` the samples are a loop of `lanes`, and what is
-    `work` in `forward` is private to each sample. Where the parameters are `embedded` (all are
-    constants) there is no `packed` buffer and no `pack`.
+    slots from constant tables, `block` rows of one level and fan-in at a time (`lanes_block` where
+    each is a vector). In `forward_batch` the samples are a loop of `lanes`, and what is `work` in
+    `forward` is private to each sample. Where the parameters are `embedded` (all are constants)
+    there is no `packed` buffer and no `pack`.
     """
     lowering = _Lowering(plan, dtype, numerics, embedded)
-    funcs = [lowering.function("forward", plan.single, 0)]
-    funcs.append(lowering.function("forward_batch", plan.batch, lanes))
+    funcs = [lowering.function("forward", plan.single, 0, block)]
+    funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
     if lowering.packs:
         funcs.insert(0, lowering.pack())
     return Module(name, dtype, numerics, tuple(funcs), tuple(lowering.tables.values()))
@@ -50,10 +54,10 @@ class _Lowering:
             slots, first = np.unique(plan.packed, return_index=True)
             self.position = dict(zip(slots.tolist(), first.tolist(), strict=True))
 
-    def constants(self, codes: np.ndarray) -> np.ndarray:
+    def constants(self, codes: Ints) -> Any:
         return self.plan.constants[-1 - codes].astype(DTYPES[self.dtype])
 
-    def table(self, name: str, type: str, values: np.ndarray) -> str:
+    def table(self, name: str, type: str, values: Any) -> str:
         if name not in self.tables:
             array = values if type == "f" else np.ascontiguousarray(values, np.int32)
             self.tables[name] = Table(name, type, array)
@@ -62,14 +66,16 @@ class _Lowering:
     def builder(self) -> Builder:
         return Builder(self.dtype, self.fused)
 
-    def function(self, name: str, schedule: Schedule, lanes: int) -> Func:
+    def function(self, name: str, schedule: Schedule, lanes: int, block: int) -> Func:
         g = self.plan.graph
         b = self.builder()
         sample = None
         if lanes:
             sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
-        write = self.straight if schedule.form == "straight" else self.rows
-        write(b, schedule, sample)
+        if schedule.form == "straight":
+            self.straight(b, schedule, sample)
+        else:
+            self.rows(b, schedule, sample, block)
         if lanes:
             b.close()
         buffers = [Buffer("x", "in", len(g.inputs))]
@@ -122,44 +128,36 @@ class _Lowering:
                 for o in wanted.get(j, ()):
                     b.store(value, "y", o, row_of_y)
 
-    def rows(self, b: Builder, schedule: Schedule, sample: int | None) -> None:
+    def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both tables, their slots and so these are the same.
-        sources = self.table("sources", "i", schedule.slots[g.sources[plan.edges]])
-        starts = self.table("starts", "i", plan.starts)
-        places = self.table("places", "i", schedule.slots[plan.rows])
+        self.table("sources", "i", schedule.slots[g.sources[plan.edges]])
+        self.table("starts", "i", plan.starts)
+        self.table("places", "i", schedule.slots[plan.rows])
         zero = b.index(0)
         row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
         k = b.loop(zero, b.index(len(g.inputs)))[0]
         b.store(b.load("x", 0, k if row_of_x is None else b.op("iadd", row_of_x, k)), "work", 0, k)
         b.close()
+        first, last, fan_in = self.segments()
+        self.table("segment_rows", "i", first)
+        self.table("segment_ends", "i", last)
+        self.table("segment_edges", "i", fan_in)
+        blocks = self.table(f"segment_blocks_{block}", "i", (last - first) // block)
+        tails = self.table(f"segment_tails_{block}", "i", first + (last - first) // block * block)
         for run in plan.runs:
-            agg = AGGREGATIONS[run.aggregation]
-            program = expression(run.activation, g.functions)
-            r = b.loop(b.index(run.first), b.index(run.last))[0]
-            lo, hi = b.load(starts, 0, r), b.load(starts, 1, r)
-            bias = b.load("packed", run.bias - run.first, r) if run.biased else None
-            if agg == "sum":
-                # -0.0 + p is p, of either sign: the sum starts from its first product.
-                first = bias if bias is not None else b.const(-0.0)
-                count = 0
-            else:
-                n, w = self.edge(b, sources, lo)
-                first = start(b, agg, n, w)
-                lo = b.op("iadd", lo, b.index(1))
-                counts = np.diff(plan.starts).astype(DTYPES[self.dtype])
-                count = b.load(self.table("counts", "f", counts), 0, r) if agg == "mean" else 0
-            e, acc = b.loop(lo, hi, (first,))
-            n, w = self.edge(b, sources, e)
-            acc = b.close(step(b, agg, acc, n, w))[0]
-            if agg == "mean":
-                acc = b.op("div", acc, count)
-                agg = "sum"
-                acc = b.op("add", acc, bias) if bias is not None else acc
-            elif agg != "sum":
-                acc = finish(b, agg, acc, 0, bias)
-            b.store(emit(program, b, acc), "work", 0, b.load(places, 0, r))
+            lo, hi = np.searchsorted(first, [run.first, run.last]).tolist()
+            s = b.loop(b.index(lo), b.index(hi))[0]
+            k = b.load("segment_edges", 0, s)
+            if block > 1:
+                q = b.loop(zero, b.load(blocks, 0, s))[0]
+                r = b.op("iadd", b.load("segment_rows", 0, s), b.op("imul", q, b.index(block)))
+                self.together(b, run, r, k, block)
+                b.close()
+            r = b.loop(b.load(tails, 0, s), b.load("segment_ends", 0, s))[0]
+            self.together(b, run, r, k, 1)
+            b.close()
             b.close()
         outs = self.table("outs", "i", schedule.slots[g.outputs])
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
@@ -168,8 +166,48 @@ class _Lowering:
         b.store(value, "y", 0, k if row_of_y is None else b.op("iadd", row_of_y, k))
         b.close()
 
-    def edge(self, b: Builder, sources: str, at: int) -> tuple[int, int]:
-        return b.load("work", 0, b.load(sources, 0, at)), b.load("packed", 0, at)
+    def segments(self) -> tuple[Longs, Longs, Longs]:
+        """First row, end and fan-in of each stretch of rows of one run, level and fan-in: their
+        sums may run side by side."""
+        plan = self.plan
+        assert plan.graph.levels is not None
+        levels, lengths = plan.graph.levels[plan.rows], np.diff(plan.starts)
+        change = (levels[1:] != levels[:-1]) | (lengths[1:] != lengths[:-1])
+        change[[run.first - 1 for run in plan.runs[1:]]] = True
+        first = np.concatenate([[0], np.flatnonzero(change) + 1])[: len(plan.rows)]
+        return first, np.append(first[1:], len(plan.rows))[: len(first)], lengths[first]
+
+    def together(self, b: Builder, run: Run, r: int, k: int, count: int) -> None:
+        """Rows r .. r+count-1, of k edges each, in one loop: as many sums under way at once hide
+        the latency of each, which runs in in-list order."""
+        agg = AGGREGATIONS[run.aggregation]
+        program = expression(run.activation, self.plan.graph.functions)
+        at = [b.load("starts", 0, r)]
+        for _ in range(count - 1):
+            at.append(b.op("iadd", at[-1], k))
+        shift = run.bias - run.first
+        biases = [b.load("packed", shift + i, r) if run.biased else None for i in range(count)]
+        if agg == "sum":
+            # -0.0 + p is p, of either sign: the sum starts from its first product.
+            begin = 0
+            firsts = [b.const(-0.0) if bias is None else bias for bias in biases]
+        else:
+            begin = 1
+            firsts = [start(b, agg, *self.edge(b, e)) for e in at]
+        loop = b.loop(b.index(begin), k, firsts)
+        accs = [step(b, agg, acc, *self.edge(b, b.op("iadd", e, loop[0])))
+                for acc, e in zip(loop[1:], at, strict=True)]
+        for i, acc in enumerate(b.close(*accs)):
+            bias = None if agg == "sum" else biases[i]
+            if agg == "mean":
+                # finish() divides by a number known here; in a loop over rows it is in a table.
+                counts = np.diff(self.plan.starts).astype(DTYPES[self.dtype])
+                acc = b.op("div", acc, b.load(self.table("counts", "f", counts), i, r))
+            acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
+            b.store(emit(program, b, acc), "work", 0, b.load("places", i, r))
+
+    def edge(self, b: Builder, at: int) -> tuple[int, int]:
+        return b.load("work", 0, b.load("sources", 0, at)), b.load("packed", 0, at)
 
     def pack(self) -> Func:
         codes = self.plan.packed

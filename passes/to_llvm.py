@@ -256,7 +256,7 @@ class _Writer:
                                    f"{word} {index}")
                     self.scalar[at] = self.add(f"load {word}, ptr {at_}, align {self.bits // 8}")
             elif opcode == "for":
-                mine = []
+                mine: list[int] = []
                 while ops[at + 1 + len(mine)][0] == "carry":
                     mine.append(at + 1 + len(mine))
                 carries.append(mine)
@@ -334,8 +334,8 @@ class _Writer:
                 self.vectors[c].append(f"%c{c}_{p}")
         else:
             self.holes[(c, 0)] = len(self.lines)
-            self.lines.append(f"  %c{c} = phi {self.type(letter)} [ {self.scalar[init]}, %{block} ], "
-                              f"[ ?, %latch{start} ]")
+            self.lines.append(f"  %c{c} = phi {self.type(letter)} "
+                              f"[ {self.scalar[init]}, %{block} ], [ ?, %latch{start} ]")
             self.scalar[c] = f"%c{c}"
 
     def literal(self, value: float) -> str:
