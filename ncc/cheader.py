@@ -194,8 +194,8 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
     ]
     calls = soft_calls(module, target_note) if soft else ()
     if calls:
-        lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's runtime",
-                  "(libgcc or compiler-rt), which has to be linked, and of it no more than"]
+        lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's",
+                  "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than"]
         lines += [f"    {c}" for c in calls]
     else:
         lines += ["The object calls nothing."]

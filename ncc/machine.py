@@ -191,8 +191,10 @@ _CPUS = {
     "btver2 bdver4 atom core2",
     "aarch64": "generic cortex-a35 cortex-a53 cortex-a55 cortex-a57 cortex-a72 cortex-a76 "
     "cortex-a78 cortex-x1 neoverse-n1 neoverse-n2 neoverse-v1 apple-m1 apple-m2 apple-m3",
-    "thumb": "cortex-m0 cortex-m0plus cortex-m1 cortex-m3 cortex-m4 cortex-m7 cortex-m33 "
-    "cortex-m55",
+    # By the architecture of the triple: LLVM would use its instructions on a lesser CPU, too.
+    "thumbv6m": "cortex-m0 cortex-m0plus cortex-m1 cortex-m3",
+    "thumbv7em": "cortex-m4 cortex-m7",
+    "thumbv8m.main": "cortex-m33 cortex-m55",
     "riscv32": "generic-rv32 sifive-e21 sifive-e31",
     "riscv64": "generic-rv64 sifive-u54 sifive-u74",
     "wasm32": "generic mvp bleeding-edge",
@@ -222,7 +224,7 @@ def _arch(triple: str) -> str:
 
 
 def _known(triple: str, table: Mapping[str, str]) -> list[str]:
-    return table.get(_arch(triple), "").split()
+    return table.get(triple.split("-")[0], table.get(_arch(triple), "")).split()
 
 
 class Machine:

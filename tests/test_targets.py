@@ -9,12 +9,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from nets import random_layers, to_nal, some_net
+from nets import random_layers, some_net, to_nal
 
 import ncc
+from ncc import machine
 from ncc.cli import main
-from ncc.graph import Graph
-from ncc.machine import TARGETS
+from ncc.machine import TARGETS, Machine, target
 from ncc.ssa import DTYPES
 
 EVERY = "\n".join(["N 41", "00"] + [f"{k + 1:02x} {k:02x} 00:1" for k in range(0x20)]
@@ -93,7 +93,7 @@ def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
         assert not writable
         listed = set(re.findall(r"__\w+", header)) - {"__cplusplus"}
         assert undefined <= listed
-        if not TARGETS[name].soft or dtype in TARGETS[name].fma:
+        if dtype not in TARGETS[name].soft:
             assert not undefined and not listed
         else:
             # Arithmetic, comparisons and 64-bit shifts: no fma, no sqrt, no memory functions.
@@ -114,6 +114,7 @@ def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
     (["--cpu", "pentium9"], "E211"),
     (["--cpu", ""], "E211"),
     (["--target", "cortex-m0", "--cpu", "skylake"], "E211"),
+    (["--target", "cortex-m4f", "--cpu", "cortex-m0"], "E211"),
     (["--target", "aarch64", "--cpu", "x86-64-v3"], "E211"),
     (["--target", "cortex-m4f", "--cpu", "native"], "E211"),
     (["--features", "+warp"], "E212"),
@@ -121,6 +122,7 @@ def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
     (["--features", "+avx2,"], "E212"),
     (["--features", "+avx2,+"], "E212"),
     (["--target", "rv64gc", "--features", "+avx2"], "E212"),
+    (["--target", "rv64gc", "--features=-d"], "E212"),
 ])
 def test_what_llvm_does_not_know_is_refused(tmp_path, capfd, options, code):
     net = tmp_path / "net.nal"
@@ -130,6 +132,49 @@ def test_what_llvm_does_not_know_is_refused(tmp_path, capfd, options, code):
     assert code in error
     assert "not a recognized" not in error  # LLVM's own warning
     assert not (tmp_path / "net.o").exists()
+
+
+@pytest.mark.parametrize("name", FRIENDLY)
+def test_listed_cpus_and_features_are_llvms_own(capfd, name):
+    """LLVM only warns of others, or ends the process."""
+    base = TARGETS[name]
+    text = "define void @f() {\n  ret void\n}\n"
+    for cpu in machine._known(base.triple, machine._CPUS):
+        Machine(target(name, cpu), 0).object(text)
+    for feature in machine._known(base.triple, machine._FEATURES):
+        for sign in "+-":
+            if sign == "+" or feature not in machine._NEEDED.get(base.triple.split("-")[0], ()):
+                Machine(target(name, features=sign + feature), 0).object(text)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name, cpu, features, fma, soft", [
+    ("x86-64", "haswell", "", ("f32", "f64"), ()),
+    ("x86-64", None, "+fma", ("f32", "f64"), ()),
+    ("x86-64-v3", None, "-avx", (), ()),  # which FMA needs
+    (None, "x86-64", "", (), ()),
+    ("cortex-m4f", "cortex-m7", "", ("f32", "f64"), ()),
+    ("rv32imac", None, "+f", ("f32",), ("f64",)),
+])
+def test_what_a_cpu_has_is_what_llvm_makes_of_it(tmp_path, name, cpu, features, fma, soft):
+    aim = target(name, cpu, features)
+    assert (aim.fma, aim.soft) == (fma, soft)
+    options = [f"--features={features}"] if features else []
+    options += ["--target", name] if name else []
+    options += ["--cpu", cpu] if cpu else []
+    for dtype in DTYPES:
+        data, header = build(tmp_path, EVERY, "--dtype", dtype, *options)
+        undefined = elf(data)[0]
+        assert bool(undefined) == (dtype in soft)
+        assert ("runtime" in header) == (dtype in soft)
+
+
+@pytest.mark.parametrize("text, name", [
+    ("thumbv7em-none-eabihf", "cortex-m4f"), ("riscv64", "rv64gc"), ("arm64", "aarch64"),
+    ("x86_64-unknown-linux-gnu", "x86-64-v3"), ("aarch64-linux-gnu", "aarch64"),
+])
+def test_triples_name_targets(text, name):
+    assert target(text) is TARGETS[name]
 
 
 # ---- what is run
