@@ -269,7 +269,7 @@ class Machine:
         passes.add_instruction_combine_pass()
         passes.add_simplify_cfg_pass()
         for function in module.functions:
-            if not function.is_declaration and sum(1 for _ in function.blocks) > 1:
+            if any(b'"loops"' in attribute for attribute in function.attributes):
                 passes.run(function, builder)
         return module
 

@@ -47,6 +47,7 @@ INSTRUCTIONS = {
     "min": "fcmp olt {t} {1}, {0}",
     "select": "select {b} {0}, {s} {1}, {s} {2}",
 }
+ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
 INTRINSICS = ("fma", "abs", "sqrt")
 
@@ -76,6 +77,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     for name in sorted(used):
         lines.append(name)
     lines.append(f"attributes #0 = {{ nounwind norecurse mustprogress {attributes} }}")
+    # The machine improves functions with loops; straight ones are as they should be.
+    lines.append(f'attributes #2 = {{ nounwind norecurse mustprogress "loops" {attributes} }}')
     lines.append(f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}")
     return "\n".join(lines) + "\n"
 
@@ -118,6 +121,9 @@ class _Writer:
         self.scalar: dict[int, str] = {}
         self.vectors: dict[int, list[str]] = {}
         self.fresh = 0
+        self.templates: dict[tuple[str, str, bool], str] = {}
+        # One basic block a row: selecting instructions grows worse than linearly with a block.
+        self.rows = len(func.ops) > ROWS and not any(op[0] == "for" for op in func.ops)
         self.lanes = 1
         self.flags = "reassoc contract nsz arcp " if module.numerics == "fast" else ""
         self.varying, self.splatted = self.analyse()
@@ -246,6 +252,8 @@ class _Writer:
                 self.load(at, reads, imm, varying)
             elif opcode == "store":
                 self.store(reads, imm)
+                if self.rows and imm[0] == "work":
+                    self.lines += [f"  br label %row{at}", f"row{at}:"]
             elif opcode == "lookup":
                 if varying:
                     self.vectors[at] = self.lookup_lanes(imm, reads[0])
@@ -316,6 +324,8 @@ class _Writer:
                 self.splat(at)
         self.lines.append("  ret void")
         kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
+        if any(op[0] == "for" for op in ops):
+            attribute = "#2"
         return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
                 "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
 
@@ -343,23 +353,33 @@ class _Writer:
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
     def instruction(self, opcode: str, args: Sequence[str], letter: str, vector: bool) -> str:
+        key = (opcode, letter, vector)
+        template = self.templates.get(key)
+        if template is None:
+            template = self.templates[key] = self.template(opcode, letter, vector)
+        result = self.add(template.format(*args))
+        if opcode in ("max", "min"):
+            t = self.type("f", vector)
+            result = self.add(f"select {self.type('b', vector)} {result}, {t} {args[1]}, "
+                              f"{t} {args[0]}")
+        return result
+
+    def template(self, opcode: str, letter: str, vector: bool) -> str:
+        """The instruction with its types filled in and its operands open."""
         t = self.type("f", vector)
         many = vector and self.native > 1
         m = f"v{self.native}f{self.bits}" if many else f"f{self.bits}"
         text = INSTRUCTIONS[opcode].format(
-            *args, t=t, m=m, w=self.type("w", vector), i=self.index, b=self.type("b", vector),
-            s=self.type(letter, vector))
+            "{0}", "{1}", "{2}", t=t, m=m, w=self.type("w", vector), i=self.index,
+            b=self.type("b", vector), s=self.type(letter, vector))
         if opcode in INTRINSICS:
             name = text.split("@")[1].split("(")[0]
-            self.used.add(f"declare {t} @{name}({', '.join([t] * len(args))})")
+            arguments = ", ".join([t] * len(OPCODES[opcode].reads))
+            self.used.add(f"declare {t} @{name}({arguments})")
         if self.flags and opcode in FAST:
             word, rest = text.split(" ", 1)
             text = f"{word} {self.flags}{rest}"
-        result = self.add(text)
-        if opcode in ("max", "min"):
-            result = self.add(f"select {self.type('b', vector)} {result}, {t} {args[1]}, "
-                              f"{t} {args[0]}")
-        return result
+        return text
 
     # -- memory
 
