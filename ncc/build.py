@@ -10,6 +10,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import numpy as np
+
+from ncc.activations import expression
 from ncc.cheader import graph_hash, header
 from ncc.graph import Graph
 from ncc.machine import Machine, Target
@@ -46,6 +49,18 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
     }
 
 
+def in_range(graph: Graph, dtype: str) -> None:
+    """NccError E146 where a weight, a constant or a number of a function overflows `dtype`."""
+    largest = float(np.finfo(DTYPES[dtype]).max)
+    numbers = [graph.values, graph.constants]
+    for code, text in graph.functions.items():
+        numbers.append(np.array(expression(code, {code: text}).constants(), np.float64))
+    for values in numbers:
+        beyond = np.flatnonzero(np.abs(values) > largest)
+        if len(beyond):
+            raise NccError("E146", f"{values[beyond[0]]!r} overflows {dtype}", help="--dtype f64")
+
+
 class Sizes:
     """What a caller provides, read from the last ssa module: elements of packed and of work."""
 
@@ -77,6 +92,7 @@ class Build:
 
     @cached_property
     def plan(self) -> Plan:
+        in_range(self.graph, self.options["dtype"])
         plan: Plan = self._walk(self.graph, Plan, self._along())
         return plan
 
