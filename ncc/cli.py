@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,22 +22,31 @@ import ncc
 from ncc import data, net, ssatext, texts, weights
 from ncc.build import Build, options, write
 from ncc.cheader import c_identifier
-from ncc.graph import AGGREGATIONS, Graph
+from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.machine import Target, host, target
+from ncc.opcodes import OPCODES
 from ncc.parse import decode
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
 from ncc.passes.to_c import to_c
-from ncc.road import LEVELS, steps, walk
+from ncc.plan import Plan
+from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
 from ncc.source import NccError, Source
-from ncc.ssa import Module
-from ncc.watch import Watcher
+from ncc.ssa import DTYPES, Module
+from ncc.syntax import Syntax
+from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
 
 TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "dot")
 KINDS = (*TEXTS, "bc", "obj", "shared", "bwd")
 ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
+SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
+LEVELS: tuple[Any, ...] = (Syntax, Graph, Plan, Module, str)
+NAMES = ("syntax", "graph", "plan", "ssa", "llvm")
+# The last level that a kind is made of, as an index into LEVELS.
+MADE_OF = {"graph": 1, "plan": 2, "ssa": 3, "header": 3, "c": 3, "llvm": 4, "asm": 4, "bc": 4,
+           "obj": 4, "shared": 4}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status of the contract."""
     watcher = Watcher()
+    args = argparse.Namespace()
     try:
         try:
             args = parser().parse_args(arguments)
@@ -108,38 +122,85 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands = {"build": _build, "check": _check, "run": _run, "convert": _convert}
         commands[args.command](args, watcher)
         watcher.report()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return 0
     except NccError as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         if error.status in (3, 70):
-            _keep(watcher)
+            _keep(watcher, args)
         return error.status
     except KeyboardInterrupt:
-        print("ncc: interrupted", file=sys.stderr)
+        _say("ncc: interrupted")
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _abandon()
+        return 1
+    except OSError as error:
+        _abandon()
+        _say(f"error[E104]: {error.strerror or error}"
+             + (f": {error.filename}" if error.filename else " (standard output?)"))
         return 1
     except MemoryError:
-        print("error[E400]: not enough memory", file=sys.stderr)
+        _say("error[E400]: not enough memory")
         return 4
     except Exception as error:  # a fault of ours: kept, named, and never shown as a traceback
-        print(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}",
-              file=sys.stderr)
+        _say(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}")
         place = traceback.extract_tb(error.__traceback__)[-1]
-        print(f"note: in {Path(place.filename).name}:{place.lineno}", file=sys.stderr)
-        _keep(watcher)
+        _say(f"note: in {Path(place.filename).name}:{place.lineno}")
+        _keep(watcher, args)
         return 70
 
 
-def _keep(watcher: Watcher) -> None:
-    path = watcher.reproducer()
-    if path is not None and watcher.step is not None:
-        name = watcher.step.name
-        print(f"note: the level before {name} is kept in {path}\n"
-              f"help: ncc build {path} --passes {name} --emit {path.suffix[1:]} --verify-each",
-              file=sys.stderr)
+def _say(message: str) -> None:
+    """To standard error, if anybody listens."""
+    if sys.stderr is not None:
+        try:
+            print(message, file=sys.stderr, flush=True)
+        except OSError:
+            pass
+
+
+def _abandon() -> None:
+    """Nobody reads standard output: what is left in its buffer goes nowhere, or Python would
+    complain of it at the end."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise NccError("E104", "cannot write standard output: it is closed")
+    sys.stdout.write(text)
+
+
+def _keep(watcher: Watcher, args: argparse.Namespace) -> None:
+    kept = watcher.reproducer(_flags(args), getattr(args, "making", None))
+    if kept is not None and watcher.step is not None:
+        path, command = kept
+        what = f"the level before {watcher.since[0].name}"
+        _say(f"note: {what} is kept in {path}\nhelp: {command}")
+
+
+def _flags(args: argparse.Namespace) -> str:
+    """The options of this command that bear upon what its passes do."""
+    usual = parser().parse_args(["build", "net"])
+    words: list[str] = []
+    for key in ("opt", "numerics", "dtype", "form", "batch_form", "name", "embed_weights",
+                "target", "cpu", "features", "activation", "outputs", "check"):
+        value = getattr(args, key, getattr(usual, key))
+        if key in ("activation", "outputs") and not args.entered == "syntax":
+            continue
+        if value != getattr(usual, key):
+            flag = "-O" if key == "opt" else "--" + key.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+    if args.command == "run":
+        words += ["--cpu", "native"]
+    return "".join(" " + shlex.quote(word) for word in words)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -152,17 +213,21 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _configure(watcher: Watcher, args: argparse.Namespace) -> None:
+def _configure(watcher: Watcher, args: argparse.Namespace, common: dict[str, Any]) -> None:
     watcher.print_before = _names(args.print_before)
     watcher.print_after = _names(args.print_after)
     watcher.verify_each = args.verify_each
     watcher.check = args.check
     watcher.time_passes = args.time_passes
     watcher.stats = args.stats
+    watcher.dtype = common["dtype"]
+    watcher.numerics = common["numerics"]
 
 
 def _source(path: str) -> Source:
     if path == "-":
+        if sys.stdin is None:
+            raise NccError("E101", "cannot read standard input: it is closed")
         return decode("<stdin>", sys.stdin.buffer.read())
     return net.read(path)
 
@@ -171,7 +236,7 @@ def _format(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in (*net.FORMATS, "ssa"):
         raise NccError("E102", f"{args.net}: the ending names no format", status=2,
-                       help="--format " + "|".join(net.FORMATS))
+                       help="--format " + "|".join((*net.FORMATS, "ssa")))
     return str(found)
 
 
@@ -182,25 +247,107 @@ def _activation(text: str) -> int | str:
         return text
 
 
-def _read(args: argparse.Namespace, watcher: Watcher) -> Graph:
-    """The ordered graph of the file, its unused inputs warned of."""
+# ---- the passes that were asked for
+
+
+def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]:
+    """The steps of --passes from level `start` on, and the level at their end; without it the
+    whole road. NccError E201 (status 2) where one does not join on."""
+    if args.passes is None:
+        return tuple(s for s in steps() if _index(departs(s.call)) >= start), len(LEVELS) - 1
+    given = steps(args.passes)
+    if start == 0 and not any(s.call is resolve for s in given):
+        start = 1  # the net is read, resolved and ordered, whatever is done with it then
+    kept: list[Step] = []
+    at = start
+    for step in given:
+        begins = _index(departs(step.call))
+        if begins < start:
+            continue  # done before the text that is entered was printed
+        if begins != at:
+            raise NccError("E201", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
+                           f"road is at {NAMES[at]} there", status=2, help=_road())
+        if step.name == "lower" and not any(s.name == "place" for s in kept):
+            raise NccError("E201", "--passes: lower wants place before it", status=2, help=_road())
+        if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
+            raise NccError("E201", f"--passes: an option of {step.name} is not for texts: "
+                           + ", ".join(step.options), status=2)
+        at = _index(arrives(step.call))
+        kept.append(step)
+    return tuple(kept), at
+
+
+def _index(level: Any) -> int:
+    return next(k for k, known in enumerate(LEVELS) if known == level)
+
+
+def _road() -> str:
+    return "the road is " + ",".join(s.name for s in steps())
+
+
+def _reaches(args: argparse.Namespace, kind: str, end: int) -> None:
+    if MADE_OF.get(kind, 0) > end:
+        raise NccError("E201", f"--passes leads to {NAMES[end]}, and {kind} is made of "
+                       f"{NAMES[MADE_OF[kind]]}", status=2, help=_road())
+
+
+def _arithmetic(build: Build, what: str) -> None:
+    """Refuse an ssa module that still has mathematical ops, where --passes left out expand."""
+    native = ("sqrt",) if build.options["native_sqrt"] and what != "c" else ()
+    for func in build.module.funcs:
+        for opcode, _, _ in func.ops:
+            if opcode in OPCODES and OPCODES[opcode].math and opcode not in native:
+                raise NccError("E201", f"--passes: {what} has no {opcode}: expand comes first",
+                               status=2, help=_road())
+
+
+# ---- reading
+
+
+def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
+          ) -> tuple[Graph, Syntax | None]:
+    """The ordered graph of the file, its unused inputs warned of, and its syntax, if it has one.
+
+    `along` may name resolve and order with options of their own.
+    """
     source = _source(args.net)
     format = _format(args)
+    args.entered = "graph" if format == "graph" else "syntax"
+    syntax: Syntax | None = None
+    level: Any
+    mine = [s for s in along if s.call in (resolve, order)]
+    common: dict[str, Any] = {"source": source}
     if format == "graph":
-        graph = net.parse(source.text, format, name=source.name).graph
+        _no_reading_options(args, "graph")
+        level = net.graph(source)
+        if level.levels is not None:
+            mine = []
+        elif not mine:
+            mine = [s for s in steps() if s.call is order]
+    elif format == "ssa":
+        raise NccError("E204", "an ssa text is no net: it has functions, not neurons", status=2)
     else:
-        syntax = parse_net(source, format)
-        common = {"activation": _activation(args.activation), "outputs": args.outputs,
-                  "source": source, "syntax": syntax}
-        along = [s for s in steps() if s.call in (resolve, order)]
-        graph = walk(syntax, common, watcher, until=Graph, along=along)
+        level = syntax = parse_net(source, format)
+        common |= {"activation": _activation(args.activation), "outputs": args.outputs,
+                   "syntax": syntax}
+        usual = [s for s in steps() if s.call in (resolve, order)]
+        called = [s.call for s in mine]
+        mine = [s for s in usual if s.call not in called] + mine
+        mine.sort(key=lambda step: step.call is order)
+    graph: Graph = walk(level, common, watcher, until=Graph, along=mine)
     unused = unused_inputs(graph).tolist()
     if unused:
         k = max(2, len(f"{graph.n_neurons - 1:x}"))
         shown = ", ".join([f"{i:0{k}x}" for i in unused[:8]]) + (", ..." if unused[8:] else "")
-        print(f"{source.name}: warning[W001]: unused input{'s' if unused[1:] else ''} {shown}",
-              file=sys.stderr)
-    return graph
+        _say(f"{source.name}: warning[W001]: unused input{'s' if unused[1:] else ''} {shown}")
+    return graph, syntax
+
+
+def _no_reading_options(args: argparse.Namespace, level: str) -> None:
+    for flag, value, usual in (("--outputs", args.outputs, None),
+                               ("--activation", args.activation, "0")):
+        if value != usual:
+            raise NccError("E209", f"{flag} is for nets: a .{level} text has them", status=2)
 
 
 def _values(graph: Graph, args: argparse.Namespace) -> Graph:
@@ -208,11 +355,61 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     if args.init:
         graph = graph.with_(values=weights.init(graph, args.init, args.seed))
+    with np.errstate(over="ignore"):
+        for what, held in (("parameter", graph.values), ("constant", graph.constants)):
+            wild = np.flatnonzero(np.isinf(held.astype(DTYPES[args.dtype])))
+            if len(wild):
+                k = int(wild[0])
+                raise NccError("E142", f"{what} {k} is {held[k]}, which overflows {args.dtype}",
+                               help="--dtype f64" if args.dtype == "f32" else "")
     return graph
 
 
+def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
+    return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
+                   batch_form=args.batch_form)
+
+
+# ---- ssa texts
+
+
+@dataclass(frozen=True)
+class Entered(Build):
+    """The road from an ssa text on: there is no graph, so no plan and no header."""
+
+    text: Module | None = None
+
+    @cached_property
+    def module(self) -> Module:
+        module: Module = walk(self.text, self.options, self.watch, until=Module,
+                              along=self._along())
+        return module
+
+
+def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Entered, int]:
+    """The ssa text of the command line, at the start of its part of the road, and the end of it."""
+    args.entered = "ssa"
+    _no_reading_options(args, "ssa")
+    module, values = carried(ssatext.read(_source(args.net)))
+    name = getattr(args, "name", None)
+    if name is not None:
+        module = module.with_(name=name)
+    if args.weights:
+        values = weights.load(args.weights, n_params(module))
+    if args.init:
+        raise NccError("E209", "--init is for nets: an ssa text does not know fan-ins", status=2)
+    along, end = _along(args, LEVELS.index(Module))
+    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name)
+    _configure(watcher, args, common)
+    watcher.values = values
+    made = Entered(cast(Any, None), aim, common, args.opt, watcher, along, text=module)
+    return made, end
+
+
+# ---- build
+
+
 def _build(args: argparse.Namespace, watcher: Watcher) -> None:
-    _configure(watcher, args)
     kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
     for kind in kinds or [""]:
         if kind not in KINDS:
@@ -221,53 +418,46 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         raise NccError("E205", "--emit=bwd is not built yet", status=2)
     if args.name is not None and c_identifier(args.name) != args.name:
         raise NccError("E206", f"--name {args.name} is no C identifier", status=2)
+    kinds = list(dict.fromkeys(kinds))
     aim = target(args.target, args.cpu, args.features)
     stem = "net" if args.net == "-" else Path(args.net).stem
-    name = args.name or c_identifier(stem)
-    common = _options(args, aim, name)
-    if _format(args) == "ssa":
-        made: Any = ssatext.read(_source(args.net))
-        made.verify()
-        made = walk(made, common, watcher, along=steps(args.passes), until=LEVELS["ssa"])
-        _entered(made, kinds, args, aim, common, stem)
-        return
-    graph = _values(_read(args, watcher), args)
-    if args.embed_weights:
+    format = _format(args)
+    syntax: Syntax | None = None
+    build: Build
+    if format == "ssa":
+        for kind in kinds:
+            if kind not in SSA_KINDS:
+                raise NccError("E204", f"an ssa text gives no {kind}", status=2,
+                               help=" ".join(SSA_KINDS))
+        build, end = _enter(args, watcher, aim)
+    else:
+        if format == "graph" and "ast" in kinds:
+            raise NccError("E204", "a .graph file has no ast", status=2)
+        common = _options(args, aim, args.name or c_identifier(stem))
+        _configure(watcher, args, common)
+        along, end = _along(args, LEVELS.index(Graph) if format == "graph" else 0)
+        graph, syntax = _read(args, watcher, along)
+        graph = _values(graph, args)
         missing = int(np.isnan(graph.values).sum())
-        if missing:
-            raise NccError("E207", f"--embed-weights: {missing} of {graph.n_params} parameters "
-                           "have no value", help="--weights FILE or --init RULE", status=1)
-        common |= {"params": graph.values, "embedded": True}
-    build = Build(graph, aim, common, args.opt, watcher,
-                  [s for s in steps(args.passes) if s.call not in (resolve, order)],
-                  args.embed_weights)
-    if args.explain:
+        watcher.values = None if missing else graph.values
+        if args.embed_weights:
+            if missing:
+                raise NccError("E207", f"--embed-weights: {missing} of {graph.n_params} parameters "
+                               "have no value", help="--weights FILE or --init RULE", status=1)
+            common |= {"params": graph.values, "embedded": True}
+        build = Build(graph, aim, common, args.opt, watcher,
+                      [s for s in along if s.call not in (resolve, order)], args.embed_weights)
+    for kind in kinds:
+        _reaches(args, kind, end)
+    if args.explain and format != "ssa":
         _explain(build)
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
-        _emit(kind, build, args, stem, len(kinds) > 1, outputs)
-    write(outputs)
-
-
-def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
-    return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
-                   batch_form=args.batch_form)
-
-
-def _entered(module: Module, kinds: Sequence[str], args: argparse.Namespace, aim: Target,
-             common: dict[str, Any], stem: str) -> None:
-    """What can be made of an ssa text, which carries no graph and so no header."""
-    build = Build(None, aim, {**common, "name": module.name}, args.opt)  # type: ignore[arg-type]
-    build.__dict__["module"] = module
-    outputs: dict[Path, bytes] = {}
-    for kind in kinds:
-        if kind not in ("ssa", "llvm", "asm", "bc", "obj"):
-            raise NccError("E204", f"an ssa text gives no {kind}", status=2,
-                           help="ssa llvm asm bc obj")
-        if kind == "obj":
-            outputs[_path("obj", args, stem, False) or Path(f"{stem}.o")] = build.object()
-        else:
-            _emit(kind, build, args, stem, len(kinds) > 1, outputs)
+        args.making = kind if MADE_OF.get(kind) == LEVELS.index(str) else None
+        _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
+    for path in outputs:
+        if args.net != "-" and path.exists() and path.samefile(args.net):
+            raise NccError("E208", f"{path} is the input: it would be overwritten", status=2)
     write(outputs)
 
 
@@ -285,46 +475,49 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
 
 
 def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes]) -> None:
+          outputs: dict[Path, bytes], syntax: Syntax | None) -> None:
     path = _path(kind, args, stem, several)
-    if kind == "obj":
-        path = path or Path(f"{stem}.o")
-        outputs[path] = build.object()
-        outputs[path.with_suffix(".h")] = build.header().encode()
+    if path is None and kind not in TEXTS:
+        raise NccError("E208", f"{kind} is no text for standard output", status=2,
+                       help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
+    if kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+        _arithmetic(build, "c" if kind == "c" else "llvm")
+    if kind in ("obj", "shared", "bc"):
+        assert path is not None
+        if kind == "obj":
+            outputs[path] = build.object()
+            if not isinstance(build, Entered):
+                beside = path.with_suffix(".h")
+                if beside == path:
+                    raise NccError("E208", f"-o {path}: that is where the header goes", status=2)
+                outputs[beside] = build.header().encode()
+        else:
+            outputs[path] = (_shared(build) if kind == "shared"
+                             else build.machine().bitcode(build.llvm))
         return
-    if kind == "shared":
-        outputs[path or Path(f"{stem}.so")] = _shared(build)
-        return
-    if kind == "bc":
-        outputs[path or Path(f"{stem}.bc")] = build.machine().bitcode(build.llvm)
-        return
-    text = _text(kind, build, args)
+    text = str(syntax) if kind == "ast" else _text(kind, build)
     if not text.endswith("\n"):
         text += "\n"
     if path is None:
-        sys.stdout.write(text)
+        _print(text)
     else:
         outputs[path] = text.encode()
 
 
-def _text(kind: str, build: Build, args: argparse.Namespace) -> str:
-    if kind == "ast":
-        format = _format(args)
-        if format in ("graph", "ssa"):
-            raise NccError("E204", f"a .{format} file has no ast", status=2)
-        return str(parse_net(_source(args.net), format))
+def _text(kind: str, build: Build) -> str:
     if kind == "graph":
         return str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along))
     if kind in ("plan", "llvm"):
         return str(getattr(build, kind))
     if kind == "ssa":
-        return str(build.module)
+        held = build.watch.values if isinstance(build.watch, Watcher) else None
+        return str(carrying(build.module, held))
     if kind == "asm":
         return build.machine().assembly(build.llvm)
     if kind == "header":
         return build.header()
     if kind == "c":
-        return to_c(build.module, build.header())
+        return to_c(build.module, "" if isinstance(build, Entered) else build.header())
     return str({"fwd": texts.fwd, "matrix": texts.matrix, "dot": texts.dot}[kind](build.graph))
 
 
@@ -335,67 +528,116 @@ def _shared(build: Build) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         made, out = Path(folder, "net.o"), Path(folder, "net.so")
         made.write_bytes(build.object())
-        done = subprocess.run([compiler, "-shared", "-nostdlib", "-o", str(out), str(made)],
-                              capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NccError("E501", f"cc failed: {done.stderr.strip()}", status=5)
+        try:
+            done = subprocess.run([compiler, "-shared", "-nostdlib", "-o", str(out), str(made)],
+                                  capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            raise NccError("E501", f"{compiler} does not run: {error.strerror}", status=5) from None
+        if done.returncode or not out.is_file():
+            raise NccError("E501", f"{compiler} failed: {done.stderr.strip()}", status=5)
         return out.read_bytes()
 
 
 def _explain(build: Build) -> None:
     plan = build.plan
     for name, s in (("forward", plan.single), ("forward_batch", plan.batch)):
-        print(f"{name}: {s.form} ({s.why}), {s.work} slots of work", file=sys.stderr)
+        _say(f"{name}: {s.form} ({s.why}), {s.work} slots of work")
     for run in plan.runs:
-        print(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
-              f"{AGGREGATIONS[run.aggregation]}, "
-              f"{int(plan.starts[run.last] - plan.starts[run.first])} edges", file=sys.stderr)
+        _say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
+             f"{AGGREGATIONS[run.aggregation]}, "
+             f"{int(plan.starts[run.last] - plan.starts[run.first])} edges")
+
+
+# ---- check, run, convert
 
 
 def _check(args: argparse.Namespace, watcher: Watcher) -> None:
-    graph = _read(args, watcher)
+    if _format(args) == "ssa":
+        module, _ = carried(ssatext.read(_source(args.net)))
+        _print(f"functions {len(module.funcs)}\nops {sum(len(f.ops) for f in module.funcs)}\n"
+               f"parameters {n_params(module)}\n")
+        return
+    graph, _ = _read(args, watcher)
     graph.verify()
     depth = int(graph.levels.max()) if graph.levels is not None and graph.n_neurons else 0
-    print(f"neurons {graph.n_neurons}\nedges {graph.n_edges}\nparameters {graph.n_params}\n"
-          f"depth {depth}\ninputs {len(graph.inputs)}\noutputs {len(graph.outputs)}")
+    _print(f"neurons {graph.n_neurons}\nedges {graph.n_edges}\nparameters {graph.n_params}\n"
+           f"depth {depth}\ninputs {len(graph.inputs)}\noutputs {len(graph.outputs)}\n")
 
 
 def _run(args: argparse.Namespace, watcher: Watcher) -> None:
-    _configure(watcher, args)
-    if args.format == "ssa" or args.net.endswith(".ssa"):
-        raise NccError("E204", "an ssa text is no whole net to run", status=2)
-    graph = _values(_read(args, watcher), args)
-    if np.isnan(graph.values).any():
-        raise NccError("E207", f"{int(np.isnan(graph.values).sum())} of {graph.n_params} "
-                       "parameters have no value", help="--weights FILE or --init RULE")
-    x = data.load(args.input, len(graph.inputs))
-    watching = [args.print_before, args.print_after, args.verify_each, args.check,
-                args.time_passes, args.stats, args.explain]
-    if any(watching):
-        build = Build(graph, host(), _options(args, host(), "net"), args.opt, watcher,
-                      [s for s in steps(args.passes) if s.call not in (resolve, order)])
-        if args.explain:
-            _explain(build)
-        build.llvm  # noqa: B018  the walk is what is watched
-    fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                  numerics=args.numerics, passes={"form": args.form,
-                                                  "batch_form": args.batch_form})
-    y = fn(x.astype(np.float32 if args.dtype == "f32" else np.float64))
-    if args.out is None:
-        sys.stdout.write(data.csv(y))
+    if args.threads < 0:
+        raise NccError("E209", f"--threads {args.threads} is negative", status=2)
+    if args.net == "-" and args.input == "-":
+        raise NccError("E209", "the net and the samples cannot both be standard input", status=2)
+    y = _run_ssa(args, watcher) if _format(args) == "ssa" else _run_net(args, watcher)
+    if args.out in (None, "-"):
+        _print(data.csv(y))
     else:
         write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
 
+def _samples(args: argparse.Namespace, columns: int) -> Any:
+    if args.input == "-":
+        if sys.stdin is None:
+            raise NccError("E101", "cannot read standard input: it is closed")
+        return data.load("<stdin>", columns, sys.stdin.buffer.read())
+    return data.load(args.input, columns)
+
+
+def _missing(values: Reals | None, count: int) -> None:
+    missing = count if values is None else int(np.isnan(values).sum())
+    if missing:
+        raise NccError("E207", f"{missing} of {count} parameters have no value",
+                       help="--weights FILE or --init RULE")
+
+
+def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
+    aim = host()
+    common = _options(args, aim, "net")
+    _configure(watcher, args, common)
+    along, end = _along(args, LEVELS.index(Graph) if _format(args) == "graph" else 0)
+    graph, _ = _read(args, watcher, along)
+    graph = _values(graph, args)
+    _reaches(args, "obj", end)
+    _missing(graph.values, graph.n_params)
+    watcher.values = graph.values
+    x = _samples(args, len(graph.inputs))
+    build = Build(graph, aim, common, args.opt, watcher,
+                  [s for s in along if s.call not in (resolve, order)])
+    if args.explain:
+        _explain(build)
+    _arithmetic(build, "llvm")
+    args.making = "obj"
+    fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
+                  numerics=args.numerics, build=build,
+                  passes={"form": args.form, "batch_form": args.batch_form})
+    with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
+        return fn(x.astype(DTYPES[args.dtype]))
+
+
+def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
+    """y by the ssa level's interpreter, which has the bits that the machine code has."""
+    build, _ = _enter(args, watcher, host())
+    module = build.module
+    if not runnable(module):
+        raise NccError("E204", f"{args.net} has not the functions of a net", status=1,
+                       help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
+    sizes = {b.name: b.size for b in module.func("forward").buffers}
+    _missing(watcher.values, n_params(module))
+    x = _samples(args, sizes["x"])
+    try:
+        with np.errstate(all="ignore"):
+            return interpret(module, x, watcher.values, batch=True)
+    except IndexError as error:
+        raise NccError("E313", f"{args.net} leaves its buffers: {error}") from None
+
+
 def _convert(args: argparse.Namespace, watcher: Watcher) -> None:
-    graph = _read(args, watcher)
     ending = Path(args.out).suffix[1:]
     writers = {"nal": texts.write_nal, "nam": texts.write_nam, "nel": texts.write_nel}
-    if ending == "graph":
-        text = str(graph)
-    elif ending in writers:
-        text = writers[ending](graph, lossy=args.lossy)
-    else:
+    if ending != "graph" and ending not in writers:
         raise NccError("E102", f"{args.out}: the ending names no format", status=2,
                        help=".nal .nam .nel .graph")
+    graph, _ = _read(args, watcher)
+    text = str(graph) if ending == "graph" else writers[ending](graph, lossy=args.lossy)
     write({Path(args.out): text.encode()})

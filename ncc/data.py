@@ -60,7 +60,7 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
 
 def _array(path: str, raw: bytes, columns: int) -> Array:
     try:
-        array = np.load(io.BytesIO(raw), allow_pickle=False)
+        array: Any = np.load(io.BytesIO(raw), allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise ValueError
     except Exception:
@@ -70,7 +70,7 @@ def _array(path: str, raw: bytes, columns: int) -> Array:
         array = array[None]
     if array.ndim != 2 or array.shape[1] != columns:
         raise NccError("E111", f"{path} has shape {array.shape}, the net has {columns} inputs")
-    return array.astype(np.float64)
+    return np.asarray(array, np.float64)
 
 
 def _number(text: str) -> float:

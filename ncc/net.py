@@ -61,11 +61,19 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
         raise NccError("E102", f"no format {format}", help="one of " + ", ".join(FORMATS), status=2)
     source = Source(name, text)
     if format == "graph":
-        graph = graphtext.read(source)
-        return Net(graph if graph.levels is not None else order(graph))
+        if activation != 0 or outputs is not None:
+            raise NccError("E209", "activation and outputs are for nets: a graph has them",
+                           status=2)
+        read_back = graph(source)
+        return Net(read_back if read_back.levels is not None else order(read_back))
     syntax = parse_net(source, format)
-    graph = resolve(syntax, activation=activation, outputs=outputs)
-    return Net(order(graph, source=source, syntax=syntax))
+    resolved = resolve(syntax, activation=activation, outputs=outputs)
+    return Net(order(resolved, source=source, syntax=syntax))
+
+
+def graph(source: Source) -> Graph:
+    """The graph of a `.graph` text, with levels only where the text has them."""
+    return graphtext.read(source)
 
 
 def load(path: str | Path, format: str | None = None, **options: Any) -> Net:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from ncc.build import Build, Sizes, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import Graph
 from ncc.machine import Loaded, host
+from ncc.road import ROAD, steps
 from ncc.ssa import DTYPES
 
 Array = NDArray[Any]
@@ -42,21 +44,38 @@ class Compiled:
 
     def __init__(self, graph: Graph, params: Any = None, *, dtype: str = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
-                 passes: Mapping[str, Any] | None = None) -> None:
+                 passes: Mapping[str, Any] | None = None, build: Build | None = None) -> None:
+        """`build` is the graph's, where the caller has one already; `passes` made it.
+
+        TypeError for an option that no pass has.
+        """
+        asked = dict(passes or {})
+        unknown = [name for name in asked if name not in _known_options()]
+        if unknown:
+            raise TypeError(f"no pass has an option {', '.join(unknown)}")
+        if opt not in range(4):
+            raise ValueError(f"opt is {opt!r}, not 0..3")
+        if threads < 0:
+            raise ValueError(f"threads is {threads}, not 0 or more")
         self.graph = graph
         self.dtype = dtype
         self.opt = opt
         self.threads = threads
-        self._asked = dict(passes or {})
+        self._asked = asked
         self._numerics = numerics
-        target = host()
-        chosen = options(target, dtype=dtype, numerics=numerics, **self._asked)
-        self.numerics: str = chosen["numerics"]
-        self._link(Build(graph, target, chosen, opt))
-        values = graph.values if params is None else params
+        if build is None:
+            target = host()
+            chosen = options(target, dtype=dtype, numerics=numerics, **asked)
+            # A Net is resolved and in order already.
+            along = [s for s in steps() if s.name not in ("resolve", "order")]
+            build = Build(graph, target, chosen, opt, along=along)
+        self.numerics: str = build.options["numerics"]
+        self._link(build)
         self._params: Array | None = None
-        if not np.isnan(np.asarray(values, np.float64)).any():
-            self.params = values
+        if params is not None:
+            self.params = params
+        elif not np.isnan(graph.values).any():
+            self.params = graph.values
 
     def _link(self, made: Build) -> None:
         names = [f"net_{f.name}" for f in made.module.funcs if f.exported]
@@ -87,19 +106,22 @@ class Compiled:
 
     @params.setter
     def params(self, values: Any) -> None:
-        array = np.array(values, np.float64)
+        array = _reals(values, np.dtype(np.float64), "params").copy()
         if array.shape != (self.graph.n_params,):
             raise ValueError(f"params has shape {array.shape}, the net wants "
                              f"({self.graph.n_params},)")
         if not np.isfinite(array).all():
             raise ValueError("params holds a value that is not finite")
-        self._params = array
-        if self._pack is not None:
+        with np.errstate(over="ignore"):
             given = array.astype(self._real)
+        if not np.isfinite(given).all():
+            raise ValueError(f"params holds a value that overflows {self.dtype}")
+        if self._pack is not None:
             packed = aligned(self.sizes.packed or 0, self._real)
             self._pack(given.ctypes.data, packed.ctypes.data)
             # One assignment: a call in another thread sees the old vector or the new one, whole.
             self._arguments = (packed.ctypes.data, packed)
+        self._params = array
 
     def _scratch(self, kind: str, size: int) -> int | None:
         """The address of this thread's work."""
@@ -111,25 +133,23 @@ class Compiled:
         address: int | None = held[0]
         return address
 
-    def _weights(self) -> tuple[Any, ...]:
-        if self._params is None and self.graph.n_params:
+    def _weights(self, held: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The argument `packed` of `held`, which the caller keeps alive while it is used."""
+        if self._pack is None:
+            return ()
+        if not held:
             raise ValueError(
                 f"the net has {self.graph.n_params} parameters and "
                 f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
-        if self._pack is None:
-            return ()
-        return self._arguments[:1]
+        return held[:1]
 
     def __call__(self, x: Any) -> Array:
         if not (type(x) is np.ndarray and x.dtype is self._real and x.flags.c_contiguous):
-            x = np.ascontiguousarray(x, self._real) if np.ndim(x) else np.asarray(x)
+            x = _reals(x, self._real, "x")
         if x.shape == self._shape:
             held = self._arguments
             y = np.empty(self._n_outputs, self._real)
-            if self._params is None or not held:
-                packed = self._weights()
-            else:
-                packed = held[:1]
+            packed = held[:1] if held else self._weights(held)
             work = self._scratch("single", self.sizes.work)
             try:
                 self._single(_First.from_buffer(x), *packed, _First.from_buffer(y), work)
@@ -146,7 +166,7 @@ class Compiled:
         n = len(x)
         y = np.empty((n, self._n_outputs), self._real)
         held = self._arguments
-        packed = self._weights()
+        packed = self._weights(held)
         threads = min(self.threads or os.cpu_count() or 1, max(1, n // 64))
         if threads <= 1:
             work = self._scratch("batch", self.sizes.batch_work)
@@ -183,6 +203,23 @@ class Compiled:
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (self.graph, self._params, self.dtype, self.opt, self.threads,
                            self._numerics, self._asked))
+
+
+def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
+    """`values` as a row-major array of reals, itself where it is one."""
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{what} is complex ({array.dtype}), the net is real")
+    return np.asarray(array, dtype, order="C")
+
+
+def _known_options() -> list[str]:
+    """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
+    found = ["name"]
+    for call in ROAD:
+        parameters = inspect.signature(call).parameters.values()
+        found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return found
 
 
 def _rebuild(graph: Graph, params: Any, dtype: str, opt: int, threads: int,
