@@ -27,7 +27,9 @@ from typing import NamedTuple
 import pytest
 
 import ncc
-from ncc.machine import host
+from ncc.cli import KINDS
+from ncc.machine import TARGETS, host
+from ncc.road import ROAD
 
 TOP = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -130,6 +132,20 @@ def test_the_first_net_is_the_example() -> None:
     shown = blocks(TOP / "README.md")[0].text
     file = (TOP / "examples/xor.nal").read_text()
     assert shown == "".join(s for s in file.splitlines(True) if not s.startswith("%"))
+
+
+def test_every_kind_option_target_and_pass_is_in_a_guide() -> None:
+    readme = (TOP / "README.md").read_text()
+    passes = (TOP / "passes/README.md").read_text()
+    for kind in KINDS:
+        assert f"`{kind}`" in readme, kind
+    for name in TARGETS:
+        assert f"`{name}`" in readme, name
+    for step in ROAD:
+        assert f"| `{step.__name__}` |" in passes, step
+    options = bash("ncc build --help", TOP)
+    for option in sorted(set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help", "--emit"}):
+        assert f"`{option}" in readme + passes, option
 
 
 def test_ci_finds_the_test_command() -> None:
