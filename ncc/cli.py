@@ -21,6 +21,7 @@ import numpy as np
 import ncc
 from ncc import data, net, ssatext, texts, weights
 from ncc.build import Build, options, write
+from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
 from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.machine import Target, host, target
@@ -38,8 +39,9 @@ from ncc.ssa import DTYPES, Module
 from ncc.syntax import Syntax
 from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
 
-TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "dot")
-KINDS = (*TEXTS, "bc", "obj", "shared", "bwd")
+TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
+         "dot")
+KINDS = (*TEXTS, "bc", "obj", "shared")
 ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
 SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
 LEVELS: tuple[Any, ...] = (Syntax, Graph, Plan, Module, str)
@@ -414,8 +416,6 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     for kind in kinds or [""]:
         if kind not in KINDS:
             raise NccError("E204", f"no kind {kind!r} to emit", status=2, help=" ".join(KINDS))
-    if "bwd" in kinds:
-        raise NccError("E205", "--emit=bwd is not built yet", status=2)
     if args.name is not None and c_identifier(args.name) != args.name:
         raise NccError("E206", f"--name {args.name} is no C identifier", status=2)
     kinds = list(dict.fromkeys(kinds))
@@ -518,7 +518,8 @@ def _text(kind: str, build: Build) -> str:
         return build.header()
     if kind == "c":
         return to_c(build.module, "" if isinstance(build, Entered) else build.header())
-    return str({"fwd": texts.fwd, "matrix": texts.matrix, "dot": texts.dot}[kind](build.graph))
+    written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
+    return str(written[kind](build.graph))
 
 
 def _shared(build: Build) -> bytes:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "source", "opcodes", "reader", "formulas", "arithmetic", "evaluate", "expressions",
     "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "weights", "texts",
-    "data", "plan", "ssa", "ssatext", "terms", "machine", "passes", "cheader", "road", "watch",
-    "net", "build", "runtime", "ncc", "cli", "__main__",
+    "bwdtext", "data", "plan", "ssa", "ssatext", "terms", "machine", "passes", "cheader", "road",
+    "watch", "net", "build", "runtime", "ncc", "cli", "__main__",
 ]
 FILES = sorted([*ROOT.glob("ncc/*.py"), *ROOT.glob("passes/*.py")])
 
