@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import struct
 import subprocess
 
 import numpy as np
 import pytest
 from nets import random_layers, some_net, to_nal
+from objects import AGGREGATES, EVERY, build, elf, same
 
 import ncc
 from ncc import machine
@@ -17,62 +17,7 @@ from ncc.cli import main
 from ncc.machine import TARGETS, Machine, target
 from ncc.ssa import DTYPES
 
-EVERY = "\n".join(["N 41", "00"] + [f"{k + 1:02x} {k:02x} 00:1" for k in range(0x20)]
-                  + [f"{k + 0x21:02x} 00 {k + 1:02x}:1" for k in range(0x20)]) + "\n"
-AGGREGATES = """N 0a
-00
-01
-02
-03 00 mul 00:0.5,01:1.5,02:-2 +0.25
-04 03 mean 00:1,01:1,02:0.3
-05 02 max 00:1,01:=-1,02@k:0.75 +@k
-06 00 min 00:1,01:1,02:1
-07 01 maxabs 00:1,01:-1,02:1
-08 05 03:0.1,04:0.2,05:0.3,06:0.4,07:0.5 +0.1
-09 00 08:1,00:=1 +=-0.5
-"""
 FRIENDLY = [*TARGETS]
-# The sections of an object that hold code or data, by what may be done with them.
-WRITE, ALLOCATED = 1, 2
-
-
-def build(tmp_path, text, *options, stem="net"):
-    """The object's bytes and the header's text."""
-    (tmp_path / f"{stem}.nal").write_text(text)
-    out = tmp_path / f"{stem}.o"
-    status = main(["build", str(tmp_path / f"{stem}.nal"), "-o", str(out), *options])
-    assert status == 0
-    return out.read_bytes(), out.with_suffix(".h").read_text()
-
-
-def elf(data):
-    """(undefined names, defined global names, names of writable sections with something in them)
-    of an ELF object, read from the System V ABI's tables."""
-    assert data[:4] == b"\x7fELF"
-    wide = data[4] == 2
-    at, count = (struct.unpack_from("<Q", data, 40)[0], struct.unpack_from("<H", data, 60)[0]) \
-        if wide else (struct.unpack_from("<I", data, 32)[0], struct.unpack_from("<H", data, 48)[0])
-    shape, size = ("<IIQQQQIIQQ", 64) if wide else ("<IIIIIIIIII", 40)
-    sections = [struct.unpack_from(shape, data, at + size * k) for k in range(count)]
-    writable = [s for s in sections if s[2] & WRITE and s[2] & ALLOCATED and s[5]]
-    undefined, defined = set(), set()
-    for section in sections:
-        if section[1] != 2:  # SHT_SYMTAB
-            continue
-        names = sections[section[6]][4]
-        for k in range(1, section[5] // (24 if wide else 16)):
-            if wide:
-                name, info, _, home, _, _ = struct.unpack_from("<IBBHQQ", data, section[4] + k * 24)
-            else:
-                name, _, _, info, _, home = struct.unpack_from("<IIIBBH", data, section[4] + k * 16)
-            text = data[names + name : data.index(b"\0", names + name)].decode()
-            if home == 0:
-                undefined.add(text)
-            elif info >> 4:
-                defined.add(text)
-    return undefined, defined, writable
-
-
 # ---- what is built
 
 
@@ -254,14 +199,6 @@ def bits(name, array):
     return f"static const {word} {name}[] = {{{','.join([f'0x{v:x}u' for v in raw])}}};\n"
 
 
-def same(a, b):
-    """Equal bits, NaN payloads aside."""
-    word = np.uint32 if a.dtype == np.float32 else np.uint64
-    assert a.shape == b.shape and a.dtype == b.dtype
-    equal = (a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))
-    assert equal.all(), (np.argwhere(~equal)[:5].tolist(), a[~equal][:5], b[~equal][:5])
-
-
 def samples(net, real, rows=37):
     """Ordinary numbers, and rows of special ones: a full round of lanes and a ragged one."""
     x = np.random.default_rng(5).uniform(-4, 4, (rows, len(net.inputs)))
@@ -300,12 +237,64 @@ def simulate(tmp_path, name, net, x, dtype, *options):
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", RUNS)
 def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form):
-    for net in (EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24))):
+    for opt, net in enumerate((EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24)))):
         graph = ncc.parse(net)
         x = samples(graph, DTYPES[dtype])
         for numerics in ["strict"] + ["fused"] * (dtype in TARGETS[name].fma):
             expected = ncc.compile(graph, dtype=dtype, numerics=numerics)(x)
             single, batch = simulate(tmp_path, name, net, x, dtype, "--numerics", numerics,
-                                     "--form", form, "--batch-form", form)
+                                     f"-O{opt + 1}", "--form", form, "--batch-form", form)
             same(single, expected)
             same(batch, expected)
+
+
+# argv: rows, inputs, outputs, elements of packed, bytes of work and of batch work, bytes of a real.
+NODE = r"""
+const fs = require("fs");
+const [n, inputs, outputs, packedSize, workSize, batchSize, real] =
+    process.argv.slice(2).map(Number);
+const {net_pack, net_forward, net_forward_batch, memory, __heap_base} =
+    new WebAssembly.Instance(new WebAssembly.Module(fs.readFileSync("net.wasm"))).exports;
+memory.grow(64);
+let top = __heap_base.value;
+const take = (size) => { const at = top = (top + 63) & ~63; top += size; return at; };
+const put = (path) => {
+    const data = fs.readFileSync(path), at = take(data.length);
+    new Uint8Array(memory.buffer).set(data, at);
+    return at;
+};
+const params = put("params.bin"), x = put("x.bin");
+const packed = take(packedSize * real), work = take(workSize), batchWork = take(batchSize);
+const y = take(2 * n * outputs * real);
+net_pack(params, packed);
+for (let k = 0; k < n; k++)
+    net_forward(x + k * inputs * real, packed, y + k * outputs * real, work);
+net_forward_batch(n, x, packed, y + n * outputs * real, batchWork);
+fs.writeFileSync("y.bin", new Uint8Array(memory.buffer, y, 2 * n * outputs * real));
+"""
+
+
+@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_wasm_gives_the_bits_of_the_host(tmp_path, dtype, form):
+    linker = shutil.which("wasm-ld") or shutil.which("wasm-ld-14")
+    if linker is None or shutil.which("node") is None:
+        pytest.skip("needs wasm-ld and node")
+    for net in (EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24))):
+        _, header = build(tmp_path, net, "--target", "wasm32", "--dtype", dtype, "--form", form,
+                          "--batch-form", form)
+        subprocess.run([linker, "--no-entry", "--export-all", "--fatal-warnings", "net.o", "-o",
+                        "net.wasm"], cwd=tmp_path, check=True)
+        graph, real = ncc.parse(net), DTYPES[dtype]
+        x = samples(graph, real)
+        x.tofile(tmp_path / "x.bin")
+        graph.params.astype(real).tofile(tmp_path / "params.bin")
+        (tmp_path / "driver.js").write_text(NODE)
+        sizes = dict(re.findall(r"#define NET_(\w+) +(\d+)", header))
+        names = ("INPUTS", "OUTPUTS", "PACKED", "WORK_BYTES", "BATCH_WORK_BYTES")
+        arguments = [str(len(x)), *[sizes[name] for name in names], str(x.itemsize)]
+        subprocess.run(["node", "driver.js", *arguments], cwd=tmp_path, check=True)
+        single, batch = np.fromfile(tmp_path / "y.bin", real).reshape(2, len(x), -1)
+        expected = ncc.compile(graph, dtype=dtype, numerics="strict")(x)
+        same(single, expected)
+        same(batch, expected)
