@@ -82,7 +82,9 @@ class _Lowering:
         if self.packs:
             buffers.append(Buffer("packed", "in", len(self.plan.packed)))
         buffers.append(Buffer("y", "out", len(g.outputs)))
-        buffers.append(Buffer("work", "private" if lanes else "work", schedule.work))
+        # Straight lanes keep their values in registers.
+        size = 0 if lanes and schedule.form == "straight" else schedule.work
+        buffers.append(Buffer("work", "private" if lanes else "work", size))
         return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
 
     def straight(self, b: Builder, schedule: Schedule, sample: int | None) -> None:
