@@ -18,6 +18,7 @@ from ncc.graph import Graph
 from ncc.net import parse
 from ncc.passes.merge import merge
 from ncc.passes.prune import prune
+from ncc.texts import fwd
 
 SEED = Path(__file__).parent / "seed"
 NAME = re.compile(r"@?[A-Za-z_][A-Za-z0-9_]*|DLY_@\w+")
@@ -324,6 +325,23 @@ def test_what_only_passes_make() -> None:
         "DLY_n00 = +DLY_n02*Dn02_n00\nDLY_n01 = 0\n")
     twice = parse("N 03\n00\n01\n02 00 00,01\n").graph.with_(weights=np.zeros(2, np.int32))
     assert bwd(twice).endswith("DLY_@p0 = +DLY_w0002 +DLY_w0102\n")
+
+
+def test_a_source_that_stands_three_times() -> None:
+    graph = parse("N 05\n00\n01\n02\n03\n04 00 00,01,02,03\n").graph
+    text = bwd(graph.with_(sources=np.array([1, 0, 1, 1], np.int32)))
+    assert "DLY_n01 = +DLY_n04*Dn04_n01 +DLY_n04*Dn04_n01_2 +DLY_n04*Dn04_n01_3\n" in text
+    assert "DLY_w0104_3 = +DLY_n04*Dn04_w0104_3\n" in text
+
+
+def test_the_guide_shows_what_is_written() -> None:
+    guide = (Path(__file__).parents[1] / "grammar" / "README.md").read_text()
+    section = guide.split("## The texts `fwd` and `bwd`\n")[1]
+    blocks = [block.replace("\n    ", "\n")[4:] + "\n" for block in section.split("\n\n")
+              if block.startswith("    ")]
+    assert len(blocks) == 3
+    graph = parse(blocks[0]).graph
+    assert [fwd(graph), bwd(graph)] == blocks[1:]
 
 
 def used(text: str) -> set[str]:
