@@ -25,11 +25,15 @@ from ncc.ssa import DTYPES, Module
 def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
             name: str = "net", **more: Any) -> dict[str, Any]:
     """The passes' options for a target; `numerics` None is fused where the target can, else
-    strict. NccError E203 where fused is asked of a target without an FMA."""
+    strict. NccError E203 where fused is asked of a target without an FMA; fast is strict there."""
     if dtype not in DTYPES:
         raise NccError("E203", f"no dtype {dtype}", help="f32 or f64", status=2)
+    if numerics not in (None, "strict", "fused", "fast"):
+        raise NccError("E203", f"no numerics {numerics}", help="strict, fused or fast", status=2)
     has_fma = dtype in target.fma
-    if numerics in ("fused", "fast") and not has_fma:
+    if numerics == "fast" and not has_fma:
+        numerics = "strict"
+    if numerics == "fused" and not has_fma:
         raise NccError("E203", f"{target.name} has no {dtype} fused multiply-add", status=2,
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64

@@ -114,6 +114,17 @@ def test_what_a_cpu_has_is_what_llvm_makes_of_it(tmp_path, name, cpu, features, 
         assert ("runtime" in header) == (dtype in soft)
 
 
+@pytest.mark.parametrize("name, dtype", [("x86-64", "f32"), ("cortex-m4f", "f64")])
+def test_without_an_fma_fused_is_refused_and_fast_calls_none(tmp_path, capsys, name, dtype):
+    net = tmp_path / "net.nal"
+    net.write_text(AGGREGATES)
+    arguments = ["build", str(net), "--target", name, "--dtype", dtype, "-o", str(tmp_path / "n.o")]
+    assert main([*arguments, "--numerics", "fused"]) == 2
+    assert "E203" in capsys.readouterr().err
+    data, _ = build(tmp_path, AGGREGATES, "--target", name, "--dtype", dtype, "--numerics", "fast")
+    assert "fma" not in " ".join(elf(data)[0])
+
+
 @pytest.mark.parametrize("text, name", [
     ("thumbv7em-none-eabihf", "cortex-m4f"), ("riscv64", "rv64gc"), ("arm64", "aarch64"),
     ("x86_64-unknown-linux-gnu", "x86-64-v3"), ("aarch64-linux-gnu", "aarch64"),
