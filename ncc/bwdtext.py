@@ -93,7 +93,7 @@ def bwd(graph: Graph) -> str:
             continue
         for e in range(first, last):
             live[sources[e]] = True
-        text += _edges(me, AGGREGATIONS[aggregations[j]], ins)
+        text.append("".join(_edges(me, AGGREGATIONS[aggregations[j]], ins)))
         if biases[j] >= 0:
             text.append(f"DLY_b{me} = +DLY_n{me}*Df{me}\n")
     return "".join(text + _ties(graph, names, targets, again))
