@@ -146,8 +146,9 @@ class _Lowering:
         self.table("segment_rows", "i", first)
         self.table("segment_ends", "i", last)
         self.table("segment_edges", "i", fan_in)
-        blocks = self.table(f"segment_blocks_{block}", "i", (last - first) // block)
-        tails = self.table(f"segment_tails_{block}", "i", first + (last - first) // block * block)
+        whole = (last - first) // block if block > 1 else np.zeros_like(first)
+        blocks = self.table(f"segment_blocks_{block}", "i", whole)
+        tails = self.table(f"segment_tails_{block}", "i", first + whole * block)
         for run in plan.runs:
             lo, hi = np.searchsorted(first, [run.first, run.last]).tolist()
             s = b.loop(b.index(lo), b.index(hi))[0]

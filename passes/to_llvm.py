@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,9 @@ class _Writer:
         self.used = used
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
-        self.native = max(1, vector_bits // self.bits)
+        lanes = max([op[2] for op in func.ops if op[0] == "for"], default=0)
+        # Lanes that no whole number of registers holds are made of narrower vectors.
+        self.native = gcd(max(1, vector_bits // self.bits), lanes) or 1
         self.tables = {t.name: t for t in module.tables}
         self.private = {b.name for b in func.buffers if b.kind == "private"}
         self.types = types(func, {t.name: t.type for t in module.tables})

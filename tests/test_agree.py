@@ -127,6 +127,24 @@ def test_ragged_batches(n):
             same(y, one)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 8])
+@pytest.mark.parametrize("lanes", [1, 16, 48])
+def test_blocks_and_lanes_change_no_bit(block, lanes):
+    rows = ["N 1e", *[f"{i:02x}" for i in range(6)]]
+    rng = np.random.default_rng(7)
+    for j in range(6, 30):
+        sources = sorted(rng.choice(min(j, 6 + 8 * ((j - 6) // 8)), 2 + j % 2, replace=False))
+        agg = ("", "max ", "mean ")[j // 8 % 3]
+        rows.append(f"{j:02x} tanh {agg}" + ",".join(
+            [f"{i:02x}:{rng.integers(-8, 9) / 4}" for i in sources]))
+    net = ncc.parse("\n".join(rows))
+    x = rng.standard_normal((50, 6)).astype(np.float32)
+    fn = ncc.compile(net, form="table", batch_form="table", block=block, lanes_block=block,
+                     lanes=lanes)
+    same(fn(x), net.graph.run(x))
+    same(np.stack([fn(row) for row in x]), net.graph.run(x))
+
+
 def test_long_straight_code_is_split_and_agrees():
     net = ncc.parse(random_layers([60, 60, 60, 60, 60], 20, seed=3, weights=True))
     x = np.random.default_rng(0).standard_normal((5, 60)).astype(np.float32)
