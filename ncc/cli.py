@@ -177,7 +177,14 @@ def _abandon() -> None:
 def _print(text: str) -> None:
     if sys.stdout is None:
         raise NccError("E104", "cannot write standard output: it is closed")
-    sys.stdout.write(text)
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(text)
+        return
+    # Python's unbuffered standard output (PYTHONUNBUFFERED) drops what one write leaves over.
+    rest = memoryview(text.encode())
+    while rest:
+        rest = rest[buffer.write(rest) or 0 :]
 
 
 def _keep(watcher: Watcher, args: argparse.Namespace) -> None:
@@ -439,7 +446,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         graph, syntax = _read(args, watcher, along)
         graph = _values(graph, args)
         missing = int(np.isnan(graph.values).sum())
-        watcher.values = None if missing else graph.values
+        watcher.values = graph.values
         if args.embed_weights:
             if missing:
                 raise NccError("E207", f"--embed-weights: {missing} of {graph.n_params} parameters "
@@ -456,7 +463,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         args.making = kind if MADE_OF.get(kind) == LEVELS.index(str) else None
         _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
     for path in outputs:
-        if args.net != "-" and path.exists() and path.samefile(args.net):
+        if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E208", f"{path} is the input: it would be overwritten", status=2)
     write(outputs)
 
@@ -467,7 +474,7 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
     if args.out is None:
         return Path(f"{stem}.{ending}") if several or kind not in TEXTS else None
     out = Path(args.out)
-    if out.is_dir() or args.out.endswith("/"):
+    if os.path.isdir(out) or args.out.endswith("/"):
         return out / f"{stem}.{ending}"
     if several:
         raise NccError("E208", f"several kinds, and -o {args.out} is no folder", status=2)
@@ -573,6 +580,8 @@ def _run(args: argparse.Namespace, watcher: Watcher) -> None:
     y = _run_ssa(args, watcher) if _format(args) == "ssa" else _run_net(args, watcher)
     if args.out in (None, "-"):
         _print(data.csv(y))
+    elif args.out.endswith("/"):
+        raise NccError("E104", f"cannot write {args.out}: it names a folder")
     else:
         write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 

@@ -85,7 +85,7 @@ def _number(text: str) -> float:
 
 def _bad(source: Source, at: int, line: str) -> NccError:
     """The first field of the line that is no number, at its place."""
-    for found in re.finditer(r"[^,]*" if "," in line else r"\S+", line):
+    for found in re.finditer(r"(?:^|(?<=,))[^,]*+" if "," in line else r"\S+", line):
         text = found[0].strip(" \t")
         try:
             _number(text)

@@ -34,7 +34,7 @@ class Watcher:
     """What the command line asked to see; `err` is where it goes.
 
     `dtype` and `numerics` are what --check computes graphs and plans in; an ssa module says its
-    own. `values` are the canonical parameters, where all are known.
+    own. `values` are the canonical parameters, NaN where one has no value.
     """
 
     print_before: tuple[str, ...] = ()
