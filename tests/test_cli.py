@@ -497,7 +497,9 @@ def test_check_draws_parameters_that_are_missing(ncc_, monkeypatch):
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 def test_every_level_answers_in_the_dtype_and_numerics_asked(dtype, numerics):
-    graph = ncc.parse("N 03\n00\n01\n02 0 00:0.1,01:0.7 +0.313\n").graph
+    inputs = "".join(f"{i:02x}\n" for i in range(8))
+    edges = ",".join(f"{i:02x}:0.{i}7" for i in range(8))
+    graph = ncc.parse(f"N 09\n{inputs}08 0 {edges} +0.313\n").graph
     one, batch = answers(graph, graph.values, dtype, numerics)
     assert one.dtype == batch.dtype == np.dtype("f4" if dtype == "f32" else "f8")
     other = answers(graph, graph.values, dtype, {"strict": "fused", "fused": "strict"}[numerics])

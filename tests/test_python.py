@@ -1,0 +1,397 @@
+"""The package from outside: what `import ncc` promises."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ncc
+
+NET = """N 06
+00
+01
+02
+03 tanh 00:0.5,01:-1.25,02:0.3 +0.1
+04 sigmoid 00:1,03:0.25
+05 00 mul 03:1,04:2 +
+"""
+FULL = NET.replace(" +\n", " +-0.7\n")
+RNG = np.random.default_rng(7)
+X = RNG.standard_normal((300, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fn():
+    return ncc.compile(ncc.parse(FULL))
+
+
+@pytest.fixture(scope="module")
+def y():
+    graph = ncc.parse(FULL).graph
+    return graph.run(X, graph.values)
+
+
+# ---- nets
+
+
+def test_a_net_says_what_it_is():
+    net = ncc.parse(FULL)
+    assert (net.n_neurons, net.n_edges, net.n_params) == (6, 7, 9)
+    assert (net.inputs, net.outputs) == ([0, 1, 2], [5])
+    assert net.params.dtype == np.float64
+    assert net.params.tolist() == [0.5, -1.25, 0.3, 0.1, 1, 0.25, 1, 2, -0.7]
+    net.params[:] = 0  # a copy: a net does not change
+    assert net.params[0] == 0.5
+    assert ncc.parse(NET).params is None
+    assert ncc.parse("N 02\n00\n01 0 00:=2\n").params.shape == (0,)
+
+
+def test_formats_and_options_of_parse(tmp_path):
+    assert ncc.parse("001\n001\n000\n", format="nam").inputs == [0, 1]
+    assert ncc.parse("N 03\n00 02\n01 02\n", format="nel", activation="relu").n_edges == 2
+    assert ncc.parse(FULL, outputs="03,05").outputs == [3, 5]
+    graph = ncc.parse(str(ncc.parse(FULL).graph), format="graph")
+    assert str(graph.graph) == str(ncc.parse(FULL).graph)
+    path = tmp_path / "net.nal"
+    path.write_text(FULL)
+    for where in (path, str(path)):
+        assert ncc.load(where).n_params == 9
+    assert ncc.load(path, format="nal", outputs="04").outputs == [4]
+    assert np.array_equal(ncc.compile(path)(X), ncc.compile(ncc.load(path))(X))
+
+
+def test_errors_say_where(tmp_path):
+    bad = tmp_path / "bad.nal"
+    bad.write_text("N 03\n00\n01\n02 03 00,07\n")
+    with pytest.raises(ncc.NccError) as caught:
+        ncc.load(bad)
+    error = caught.value
+    assert (error.file, error.line, error.column) == (str(bad), 4, 10)
+    assert "07" in error.message and "\n" not in error.message
+    assert str(error).startswith(f"{bad}:4:10: error[") and str(error).splitlines()[2].endswith("^^")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) and again.status == error.status == 1
+    assert (again.file, again.line, again.column, again.code) == (
+        error.file, error.line, error.column, error.code)
+    with pytest.raises(ncc.NccError) as caught:
+        ncc.parse("N 01\nx\n")
+    assert (caught.value.file, caught.value.line) == ("<text>", 2)
+    for path in (tmp_path / "none.nal", tmp_path):
+        with pytest.raises(ncc.NccError) as caught:
+            ncc.load(path, format="nal")
+        assert caught.value.line is None and "cannot read" in caught.value.message
+
+
+@pytest.mark.parametrize("call", [
+    lambda: ncc.parse(FULL, format="zip"), lambda: ncc.parse(FULL, activation="zork"),
+    lambda: ncc.parse(FULL, outputs="99"), lambda: ncc.compile(ncc.parse(FULL), dtype="f16"),
+    lambda: ncc.compile(ncc.parse(FULL), form="zork"), lambda: ncc.load("no/ending"),
+    lambda: ncc.parse("N 02\n00\n01 0 00:\ud800\n"), lambda: ncc.parse(""),
+    lambda: ncc.parse(str(ncc.parse(FULL).graph), format="graph", outputs="03"),
+])
+def test_wrong_requests_are_ncc_errors(call):
+    with pytest.raises(ncc.NccError):
+        call()
+
+
+def test_wrong_arguments():
+    net = ncc.parse(FULL)
+    with pytest.raises(TypeError, match="fomr"):
+        ncc.compile(net, fomr="table")
+    for wrong in ({"opt": 4}, {"opt": -1}, {"threads": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ncc.compile(net, **wrong)
+
+
+# ---- calls
+
+
+@pytest.mark.parametrize("how", [{}, {"opt": 0}, {"opt": 3}, {"form": "table"},
+                                 {"batch_form": "table"}, {"numerics": "strict"},
+                                 {"dtype": "f64"}, {"threads": 2}])
+def test_single_and_batch_have_the_interpreters_bits(how):
+    net = ncc.parse(FULL)
+    compiled = ncc.compile(net, **how)
+    dtype, numerics = how.get("dtype", "f32"), how.get("numerics", compiled.numerics)
+    expected = net.graph.run(X, net.params, dtype, numerics)
+    got = compiled(X)
+    assert got.shape == (300, 1) and got.dtype == expected.dtype
+    assert np.array_equal(got, expected)
+    one = compiled(X[5])
+    assert one.shape == (1,) and one.dtype == expected.dtype
+    assert np.array_equal(one, expected[5])
+    assert np.array_equal(compiled(X[5:6]), expected[5:6])
+
+
+def test_arrays_of_every_layout_and_type(fn, y):
+    wide = np.zeros((300, 7), np.float32)
+    wide[:, 1:4] = X
+    unaligned = np.frombuffer(b"_" + X.tobytes(), np.uint8)[1:].view(np.float32).reshape(300, 3)
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    for x in (wide[:, 1:4], np.asfortranarray(X), X[::-1][::-1], unaligned, frozen,
+              X.astype(np.float64), X.astype(">f4"), X.tolist(), X.astype(object),
+              np.ma.masked_array(X), np.repeat(X, 2, axis=0)[::2]):
+        assert np.array_equal(fn(x), y)
+        assert np.array_equal(fn(x[3]), y[3])
+    assert not unaligned.flags.aligned
+    integers = np.arange(6).reshape(2, 3)
+    assert np.array_equal(fn(integers), fn(integers.astype(np.float32)))
+    assert np.array_equal(fn(integers > 2), fn((integers > 2).astype(np.float16)))
+    before = X.copy()
+    fn(X)
+    assert np.array_equal(X, before)
+
+
+def test_no_copy_where_dtype_and_layout_fit(fn, y, monkeypatch):
+    seen = []
+    real = fn._batch
+    monkeypatch.setattr(fn, "_batch", lambda n, x, *rest: (seen.append(x), real(n, x, *rest))[1])
+    for x in (X, X[7:200]):
+        fn(x)
+        assert seen.pop() == x.ctypes.data
+    fn(X[:, ::-1])
+    assert seen.pop() != X.ctypes.data
+
+
+def test_zero_rows_and_results_that_stay(fn, y):
+    empty = fn(np.zeros((0, 3), np.float32))
+    assert empty.shape == (0, 1) and empty.dtype == np.float32
+    assert fn(np.zeros((0, 3))).shape == (0, 1)
+    a = fn(X)
+    kept = a.copy()
+    fn(-X)
+    assert np.array_equal(a, kept) and a.flags.writeable and a.flags.owndata
+
+
+@pytest.mark.parametrize("x, shape", [
+    (np.zeros(2), "(2,)"), (np.zeros((3, 2)), "(3, 2)"), (np.zeros((1, 1, 3)), "(1, 1, 3)"),
+    (0.5, "()"), ([], "(0,)"), (np.zeros((3, 0)), "(3, 0)"), (np.zeros((0, 4)), "(0, 4)"),
+])
+def test_wrong_shapes_name_both(fn, x, shape):
+    with pytest.raises(ValueError) as caught:
+        fn(x)
+    message = str(caught.value)
+    assert f"shape {shape}" in message and "(3,)" in message and "(batch, 3)" in message
+
+
+@pytest.mark.parametrize("x", [["a", "b", "c"], [[1, 2, 3], [4]], [1j, 2, 3], None,
+                               [None, "x", 2]])
+def test_what_is_no_real_array_is_refused(fn, x):
+    with pytest.raises((ValueError, TypeError)):
+        fn(x)
+
+
+def test_nan_and_infinities_are_data(fn):
+    x = np.array([[np.nan, 0, 0], [np.inf, 0, 0], [-np.inf, 0, 0]], np.float32)
+    got = fn(x)
+    assert np.isnan(got[0, 0]) and np.isfinite(got[1:]).all()
+
+
+def test_nets_without_inputs_and_with_inputs_as_outputs():
+    constant = ncc.compile(ncc.parse("N 02\n00 0 +=1\n01 0 00:2\n"))
+    assert constant(np.zeros((3, 0))).tolist() == [[2], [2], [2]]
+    assert constant([]).tolist() == [2]
+    through = ncc.compile(ncc.parse("N 02\n00\n01 0 00:2\n", outputs="01,00"))
+    assert through([[3], [4]]).tolist() == [[6, 3], [8, 4]]
+
+
+# ---- parameters
+
+
+def test_params_can_be_read_and_set(y):
+    net = ncc.parse(NET)
+    compiled = ncc.compile(net)
+    assert compiled.params is None
+    for x in (X, X[0]):
+        with pytest.raises(ValueError, match="9 parameters and 1 of them have no value"):
+            compiled(x)
+    values = ncc.parse(FULL).params
+    compiled.params = values
+    assert np.array_equal(compiled(X), y) and np.array_equal(compiled(X[4]), y[4])
+    assert compiled.params.dtype == np.float64 and np.array_equal(compiled.params, values)
+    compiled.params[:] = 0  # a copy
+    values[:] = 0  # copied in
+    assert np.array_equal(compiled(X), y)
+    compiled.params = [0] * 8 + [2]
+    assert compiled(X[0]).tolist() == [2]
+    assert np.array_equal(ncc.compile(net, ncc.parse(FULL).params)(X), y)
+    assert np.array_equal(ncc.compile(net, params=ncc.parse(FULL).params.tolist())(X), y)
+    assert ncc.compile(ncc.parse(FULL)).params.tolist() == ncc.parse(FULL).params.tolist()
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (np.zeros(8), r"\(8,\).*\(9,\)"), (np.zeros((9, 1)), r"\(9, 1\).*\(9,\)"), (1.0, r"\(\)"),
+    ([0] * 8 + [np.nan], "not finite"), ([np.inf] + [0] * 8, "not finite"),
+    ([1e300] + [0] * 8, "overflows f32"), ([1j] + [0] * 8, "complex"),
+])
+def test_wrong_params_change_nothing(wrong, message, y):
+    compiled = ncc.compile(ncc.parse(FULL))
+    with pytest.raises(ValueError, match=message):
+        compiled.params = wrong
+    assert np.array_equal(compiled(X), y)
+    with pytest.raises(ValueError, match=message):
+        ncc.compile(ncc.parse(FULL), wrong)
+
+
+def test_f64_takes_what_f32_cannot():
+    compiled = ncc.compile(ncc.parse(FULL), dtype="f64")
+    compiled.params = [1e300] + [0] * 8
+    assert compiled.params[0] == 1e300
+
+
+# ---- threads
+
+
+@pytest.mark.parametrize("form", ["straight", "table"])
+def test_threads_do_not_change_a_bit(form):
+    net = ncc.parse(FULL)
+    for rows in (0, 1, 63, 64, 129, 300):
+        results = [ncc.compile(net, threads=t, batch_form=form)(X[:rows]) for t in (0, 1, 3, 8)]
+        assert all(np.array_equal(results[0], r) for r in results)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_eight_threads_call_at_once(threads):
+    table = ncc.compile(ncc.parse(FULL), form="table", batch_form="table", threads=threads)
+    expected = table(X)
+    gate = threading.Barrier(8)
+
+    def work(k):
+        gate.wait()
+        for r in range(60):
+            at = (37 * k + r) % 300
+            if not np.array_equal(table(X[at]), expected[at]):
+                return False
+            if not np.array_equal(table(X[at:]), expected[at:]):
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_a_call_sees_the_old_parameters_or_the_new():
+    compiled = ncc.compile(ncc.parse("N 05\n00\n" + "".join(
+        f"{j:02x} 0 00:1\n" for j in range(1, 5))), batch_form="table", form="table")
+    x = np.ones((64, 1), np.float32)
+    stop = threading.Event()
+    seen = []
+
+    def read():
+        while not stop.is_set():
+            seen.append(np.unique(compiled(x)).tolist() + np.unique(compiled(x[0])).tolist())
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for k in range(400):
+        compiled.params = [k] * 4
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert seen and all(len(s) == 2 for s in seen)
+
+
+def test_the_gil_is_released():
+    wide = "".join(f"{j:03x} tanh {','.join(f'{i:03x}:0.1' for i in range(64))}\n"
+                   for j in range(64, 320))
+    compiled = ncc.compile(ncc.parse("N 140\n" + "".join(f"{j:03x}\n" for j in range(64)) + wide))
+    x = np.ones((20000, 64), np.float32)
+    inside = []
+
+    def call():
+        start = time.perf_counter()
+        compiled(x)
+        inside.extend((start, time.perf_counter()))
+
+    worker = threading.Thread(target=call)
+    ticks = []
+    worker.start()
+    while worker.is_alive():
+        ticks.append(time.perf_counter())
+        time.sleep(0.0005)
+    start, end = inside
+    assert end - start > 0.02, "too short to tell"
+    # Were the lock held, no tick would fall into the middle of the call.
+    third = (end - start) / 3
+    assert any(start + third < t < end - third for t in ticks)
+
+
+# ---- pickles, copies, files
+
+
+@pytest.mark.parametrize("how", [{}, {"dtype": "f64", "opt": 0, "threads": 2},
+                                 {"form": "table", "numerics": "strict"}])
+def test_pickles(how):
+    made = ncc.compile(ncc.parse(FULL), **how)
+    made.params = np.linspace(-1, 1, 9)
+    for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made), copy.copy(made)):
+        assert np.array_equal(again.params, made.params)
+        assert np.array_equal(again(X), made(X)) and again(X).dtype == made(X).dtype
+        assert (again.opt, again.threads, again.numerics) == (made.opt, made.threads, made.numerics)
+    empty = pickle.loads(pickle.dumps(ncc.compile(ncc.parse(NET), **how)))
+    assert empty.params is None
+    net = pickle.loads(pickle.dumps(ncc.parse(FULL)))
+    assert str(net.graph) == str(ncc.parse(FULL).graph)
+
+
+def test_a_pickle_opens_in_another_process(fn, y, tmp_path):
+    (tmp_path / "fn").write_bytes(pickle.dumps(fn))
+    np.save(tmp_path / "x.npy", X)
+    code = ("import numpy, pickle, sys; f = pickle.load(open('fn', 'rb'));"
+            "numpy.save('y.npy', f(numpy.load('x.npy')))")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    assert np.array_equal(np.load(tmp_path / "y.npy"), y)
+
+
+def test_save_gives_an_object_and_its_header(fn, y, tmp_path):
+    fn.save(tmp_path / "2 nets.o")
+    fn.save(str(tmp_path / "again.o"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2 nets.h", "2 nets.o", "again.h",
+                                                          "again.o"]
+    header = (tmp_path / "2 nets.h").read_text()
+    assert "void n2_nets_forward(" in header and "N2_NETS_PARAMS" in header
+    subprocess.run(["cc", "-shared", "-o", "net.so", "again.o"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "net.so"))
+    room = (ctypes.c_char * 8192)()
+    at = ctypes.addressof(room) + -ctypes.addressof(room) % 64
+    params, got = fn.params.astype(np.float32), np.zeros((300, 1), np.float32)
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    library.again_pack(pointer(params.ctypes.data), pointer(at))
+    for k in range(300):
+        library.again_forward(pointer(X[k].ctypes.data), pointer(at), pointer(got[k].ctypes.data),
+                              pointer(at + 4096))
+    assert np.array_equal(got, y)
+    got[:] = 0
+    library.again_forward_batch(size(300), pointer(X.ctypes.data), pointer(at),
+                                pointer(got.ctypes.data), pointer(at + 4096))
+    assert np.array_equal(got, y)
+    with pytest.raises(ncc.NccError, match="cannot write"):
+        fn.save(tmp_path / "none" / "net.o")
+
+
+def test_a_dropped_function_gives_its_memory_back():
+    made = ncc.compile(ncc.parse(FULL))
+    got = made(X)
+    kept = got.copy()
+    del made
+    for _ in range(5):
+        ncc.compile(ncc.parse(FULL))(X)
+    assert np.array_equal(got, kept)
+
+
+def test_the_door_exports_what_it_says():
+    assert sorted(ncc.__all__) == sorted(set(ncc.__all__))
+    assert all(hasattr(ncc, name) for name in ncc.__all__)
+    assert Path(ncc.__file__).with_name("py.typed").exists()
