@@ -225,6 +225,8 @@ class _Writer:
             for b in func.buffers
         ]
         ops = func.ops
+        plain = {b.name for b in func.buffers if b.kind != "private"}
+        size = self.bits // 8
         carries: list[list[int]] = []
         starts: list[int] = []
         block = "entry"
@@ -252,7 +254,13 @@ class _Writer:
                     self.scalar[at] = self.instruction(
                         opcode, operands, self.types[reads[-1]], False)
             elif opcode == "load":
-                self.load(at, reads, imm, varying)
+                if not reads and imm[0] in plain:  # most of the ops of straight code
+                    self.scalar[at] = name = f"%l{at}"
+                    self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
+                                      f"ptr %{imm[0]}, i64 {imm[1]}")
+                    self.lines.append(f"  {name} = load {self.real}, ptr %a{at}, align {size}")
+                else:
+                    self.load(at, reads, imm, varying)
             elif opcode == "store":
                 self.store(reads, imm)
                 if self.rows and imm[0] == "work":
