@@ -400,6 +400,10 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     args.entered = "ssa"
     _no_reading_options(args, "ssa")
     module, values = carried(ssatext.read(_source(args.net)))
+    for flag, asked, has in (("--dtype", args.dtype, module.dtype),
+                             ("--numerics", args.numerics, module.numerics)):
+        if asked not in (None, "f32", has):
+            raise NccError("E209", f"{flag} {asked}: {args.net} is {has}", status=2)
     name = getattr(args, "name", None)
     if name is not None:
         module = module.with_(name=name)

@@ -396,6 +396,9 @@ def test_options_that_a_text_has_decided_are_refused(ncc_):
     for path in ("net.graph", "net.ssa"):
         assert ncc_("build", path, "--outputs", "02")[0] == 2
         assert ncc_("build", path, "--activation", "3")[0] == 2
+    assert ncc_("build", "net.ssa", "--dtype", "f64")[0] == 2
+    assert ncc_("build", "net.ssa", "--numerics", "strict")[0] == 2
+    assert ncc_("build", "net.ssa", "--numerics", "fused", "--dtype", "f32")[0] == 0
     assert ncc_("run", "net.ssa", "--init", "he", "--input", "x.csv")[0] == 2
     assert ncc_("convert", "net.ssa", "net2.nal")[0] == 2
 

@@ -78,7 +78,8 @@ def test_errors_say_where(tmp_path):
     error = caught.value
     assert (error.file, error.line, error.column) == (str(bad), 4, 10)
     assert "07" in error.message and "\n" not in error.message
-    assert str(error).startswith(f"{bad}:4:10: error[") and str(error).splitlines()[2].endswith("^^")
+    assert str(error).startswith(f"{bad}:4:10: error[")
+    assert str(error).splitlines()[2] == " " * 11 + "^^"
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) and again.status == error.status == 1
     assert (again.file, again.line, again.column, again.code) == (
