@@ -32,9 +32,16 @@ class Target:
 
     @property
     def attributes(self) -> str:
-        """Function attributes, without which LLVM halves 512-bit vectors on some CPUs."""
-        bits = self.vector_bits
-        return f'"min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}"' if bits else ""
+        """Function attributes: the CPU, so that the text alone says what it is for (llc and clang
+        take it without further options), and the width of vectors, without which LLVM halves
+        512-bit ones on some CPUs."""
+        words = [f'"target-cpu"="{self.cpu}"']
+        if self.features:
+            words.append(f'"target-features"="{self.features}"')
+        if self.vector_bits:
+            words.append(f'"min-legal-vector-width"="{self.vector_bits}"')
+            words.append(f'"prefer-vector-width"="{self.vector_bits}"')
+        return " ".join(words)
 
 
 BOTH = ("f32", "f64")
@@ -94,12 +101,13 @@ def host() -> Target:
         bits = 512
     triple = llvm.get_process_triple()
     arm = triple.startswith(("aarch64", "arm64"))
-    return Target("native", triple, llvm.get_host_cpu_name(), features.flatten(),
+    cpu = llvm.get_host_cpu_name()
+    return Target(f"native/{cpu}", triple, cpu, features.flatten(),
                   vector_bits=bits, fma=BOTH if features.get("fma") or arm else ())
 
 
 def target(name: str | None = None, cpu: str | None = None, features: str = "") -> Target:
-    """The target of `--target`, `--cpu` and `--features`; an NccError E210..E212 where unknown.
+    """The target of `--target`, `--cpu` and `--features`; an NccError E610..E612 where unknown.
 
     Without a name, the CPU of a friendly name stands for it, and others belong to this machine's
     architecture. x86-64 alone means x86-64-v3, wherever it is compiled.
@@ -107,7 +115,7 @@ def target(name: str | None = None, cpu: str | None = None, features: str = "") 
     base = _named(name, cpu)
     if cpu == "native":
         if _arch(host().triple) != _arch(base.triple):
-            raise NccError("E211", f"this machine is no {_arch(base.triple)}", status=2,
+            raise NccError("E611", f"this machine is no {_arch(base.triple)}", status=2,
                            help=f"--cpu with one of {' '.join(_known(base.triple, _CPUS))}")
         base = host()
     elif cpu is not None and cpu != base.cpu:
@@ -115,7 +123,7 @@ def target(name: str | None = None, cpu: str | None = None, features: str = "") 
         if friendly is not None and friendly.triple == base.triple:
             base = friendly
         elif cpu not in _known(base.triple, _CPUS):
-            raise NccError("E211", f"unknown CPU {cpu} for {base.triple}", status=2,
+            raise NccError("E611", f"unknown CPU {cpu} for {base.triple}", status=2,
                            help=f"one of {' '.join(_known(base.triple, _CPUS))}")
         else:
             base = _probed(base, cpu=cpu, name=f"{base.name}/{cpu}")
@@ -134,7 +142,7 @@ def _named(name: str | None, cpu: str | None) -> Target:
     else:
         key = ALIASES.get(str(name), str(name))
     if key not in TARGETS:
-        raise NccError("E210", f"unknown target {name}", status=2,
+        raise NccError("E610", f"unknown target {name}", status=2,
                        help="one of " + ", ".join([*TARGETS, "native"]))
     return TARGETS[key]
 
@@ -143,11 +151,12 @@ def _with_features(base: Target, features: str) -> Target:
     known = _known(base.triple, _FEATURES)
     for feature in features.split(","):
         if feature[:1] not in ("+", "-") or feature[1:] not in known:
-            raise NccError("E212", f"unknown feature {feature} for {base.triple}", status=2,
+            raise NccError("E612", f"unknown feature {feature} for {base.triple}", status=2,
                            help=f"+name or -name, comma-separated, of {' '.join(known)}")
         if feature[0] == "-" and feature[1:] in _NEEDED.get(_arch(base.triple), ()):
-            raise NccError("E212", f"{base.triple} cannot do without {feature[1:]}", status=2)
-    return _probed(base, features=",".join([f for f in (base.features, features) if f]))
+            raise NccError("E612", f"{base.triple} cannot do without {feature[1:]}", status=2)
+    return _probed(base, features=",".join([f for f in (base.features, features) if f]),
+                   name=f"{base.name},{features}")
 
 
 # A name that is an instruction of wasm's stands behind a point there: f32.sqrt.
