@@ -25,16 +25,16 @@ from ncc.ssa import DTYPES, Module
 def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
             name: str = "net", **more: Any) -> dict[str, Any]:
     """The passes' options for a target; `numerics` None is fused where the target can, else
-    strict. NccError E203 where fused is asked of a target without an FMA; fast is strict there."""
+    strict. NccError E603 where fused is asked of a target without an FMA; fast is strict there."""
     if dtype not in DTYPES:
-        raise NccError("E203", f"no dtype {dtype}", help="f32 or f64", status=2)
+        raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
     if numerics not in (None, "strict", "fused", "fast"):
-        raise NccError("E203", f"no numerics {numerics}", help="strict, fused or fast", status=2)
+        raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast", status=2)
     has_fma = dtype in target.fma
     if numerics == "fast" and not has_fma:
         numerics = "strict"
     if numerics == "fused" and not has_fma:
-        raise NccError("E203", f"{target.name} has no {dtype} fused multiply-add", status=2,
+        raise NccError("E603", f"{target.name} has no {dtype} fused multiply-add", status=2,
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)
@@ -133,7 +133,7 @@ class Build:
 def write(files: Mapping[Path, bytes]) -> None:
     """Write all files or none: each beside its place first, then renamed into it.
 
-    A device or a pipe is written to as it is, and a symbolic link keeps pointing. NccError E104.
+    A device or a pipe is written to as it is, and a symbolic link keeps pointing. NccError E622.
     """
     made: list[tuple[Path, Path]] = []
     try:
@@ -166,4 +166,4 @@ def write(files: Mapping[Path, bytes]) -> None:
 
 
 def _unwritten(path: Path, error: OSError) -> NccError:
-    return NccError("E104", f"cannot write {path}: {error.strerror or error}")
+    return NccError("E622", f"cannot write {path}: {error.strerror or error}")

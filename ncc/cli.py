@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         _abandon()
-        _say(f"error[E104]: {error.strerror or error}"
+        _say(f"error[E622]: {error.strerror or error}"
              + (f": {error.filename}" if error.filename else " (standard output?)"))
         return 1
     except MemoryError:
@@ -176,7 +176,7 @@ def _abandon() -> None:
 
 def _print(text: str) -> None:
     if sys.stdout is None:
-        raise NccError("E104", "cannot write standard output: it is closed")
+        raise NccError("E622", "cannot write standard output: it is closed")
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:
         sys.stdout.write(text)
@@ -217,7 +217,7 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(n for n in text.replace(" ", "").split(",") if n)
     for name in names:
         if name not in known and name != "all":
-            raise NccError("E201", f"no pass {name}", status=2,
+            raise NccError("E601", f"no pass {name}", status=2,
                            help="passes: " + ", ".join(s.name for s in steps()))
     return names
 
@@ -261,7 +261,7 @@ def _activation(text: str) -> int | str:
 
 def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]:
     """The steps of --passes from level `start` on, and the level at their end; without it the
-    whole road. NccError E201 (status 2) where one does not join on."""
+    whole road. NccError E601 (status 2) where one does not join on."""
     if args.passes is None:
         return tuple(s for s in steps() if _index(departs(s.call)) >= start), len(LEVELS) - 1
     given = steps(args.passes)
@@ -274,12 +274,12 @@ def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]
         if begins < start:
             continue  # done before the text that is entered was printed
         if begins != at:
-            raise NccError("E201", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
+            raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
                            f"road is at {NAMES[at]} there", status=2, help=_road())
         if step.name == "lower" and not any(s.name == "place" for s in kept):
-            raise NccError("E201", "--passes: lower wants place before it", status=2, help=_road())
+            raise NccError("E601", "--passes: lower wants place before it", status=2, help=_road())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
-            raise NccError("E201", f"--passes: an option of {step.name} is not for texts: "
+            raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
                            + ", ".join(step.options), status=2)
         at = _index(arrives(step.call))
         kept.append(step)
@@ -296,7 +296,7 @@ def _road() -> str:
 
 def _reaches(args: argparse.Namespace, kind: str, end: int) -> None:
     if MADE_OF.get(kind, 0) > end:
-        raise NccError("E201", f"--passes leads to {NAMES[end]}, and {kind} is made of "
+        raise NccError("E601", f"--passes leads to {NAMES[end]}, and {kind} is made of "
                        f"{NAMES[MADE_OF[kind]]}", status=2, help=_road())
 
 
@@ -306,7 +306,7 @@ def _arithmetic(build: Build, what: str) -> None:
     for func in build.module.funcs:
         for opcode, _, _ in func.ops:
             if opcode in OPCODES and OPCODES[opcode].math and opcode not in native:
-                raise NccError("E201", f"--passes: {what} has no {opcode}: expand comes first",
+                raise NccError("E601", f"--passes: {what} has no {opcode}: expand comes first",
                                status=2, help=_road())
 
 
@@ -334,7 +334,7 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
         elif not mine:
             mine = [s for s in steps() if s.call is order]
     elif format == "ssa":
-        raise NccError("E204", "an ssa text is no net: it has functions, not neurons", status=2)
+        raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
     else:
         level = syntax = parse_net(source, format)
         common |= {"activation": _activation(args.activation), "outputs": args.outputs,
@@ -356,7 +356,7 @@ def _no_reading_options(args: argparse.Namespace, level: str) -> None:
     for flag, value, usual in (("--outputs", args.outputs, None),
                                ("--activation", args.activation, "0")):
         if value != usual:
-            raise NccError("E209", f"{flag} is for nets: a .{level} text has them", status=2)
+            raise NccError("E609", f"{flag} is for nets: a .{level} text has them", status=2)
 
 
 def _values(graph: Graph, args: argparse.Namespace) -> Graph:
@@ -364,13 +364,6 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     if args.init:
         graph = graph.with_(values=weights.init(graph, args.init, args.seed))
-    with np.errstate(over="ignore"):
-        for what, held in (("parameter", graph.values), ("constant", graph.constants)):
-            wild = np.flatnonzero(np.isinf(held.astype(DTYPES[args.dtype])))
-            if len(wild):
-                k = int(wild[0])
-                raise NccError("E142", f"{what} {k} is {held[k]}, which overflows {args.dtype}",
-                               help="--dtype f64" if args.dtype == "f32" else "")
     return graph
 
 
@@ -403,14 +396,14 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     for flag, asked, has in (("--dtype", args.dtype, module.dtype),
                              ("--numerics", args.numerics, module.numerics)):
         if asked not in (None, "f32", has):
-            raise NccError("E209", f"{flag} {asked}: {args.net} is {has}", status=2)
+            raise NccError("E609", f"{flag} {asked}: {args.net} is {has}", status=2)
     name = getattr(args, "name", None)
     if name is not None:
         module = module.with_(name=name)
     if args.weights:
         values = weights.load(args.weights, n_params(module))
     if args.init:
-        raise NccError("E209", "--init is for nets: an ssa text does not know fan-ins", status=2)
+        raise NccError("E609", "--init is for nets: an ssa text does not know fan-ins", status=2)
     along, end = _along(args, LEVELS.index(Module))
     common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name)
     _configure(watcher, args, common)
@@ -426,9 +419,9 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E204", f"no kind {kind!r} to emit", status=2, help=" ".join(KINDS))
+            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=" ".join(KINDS))
     if args.name is not None and c_identifier(args.name) != args.name:
-        raise NccError("E206", f"--name {args.name} is no C identifier", status=2)
+        raise NccError("E606", f"--name {args.name} is no C identifier", status=2)
     kinds = list(dict.fromkeys(kinds))
     aim = target(args.target, args.cpu, args.features)
     stem = "net" if args.net == "-" else Path(args.net).stem
@@ -438,12 +431,12 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     if format == "ssa":
         for kind in kinds:
             if kind not in SSA_KINDS:
-                raise NccError("E204", f"an ssa text gives no {kind}", status=2,
+                raise NccError("E604", f"an ssa text gives no {kind}", status=2,
                                help=" ".join(SSA_KINDS))
         build, end = _enter(args, watcher, aim)
     else:
         if format == "graph" and "ast" in kinds:
-            raise NccError("E204", "a .graph file has no ast", status=2)
+            raise NccError("E604", "a .graph file has no ast", status=2)
         common = _options(args, aim, args.name or c_identifier(stem))
         _configure(watcher, args, common)
         along, end = _along(args, LEVELS.index(Graph) if format == "graph" else 0)
@@ -453,7 +446,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         watcher.values = graph.values
         if args.embed_weights:
             if missing:
-                raise NccError("E207", f"--embed-weights: {missing} of {graph.n_params} parameters "
+                raise NccError("E607", f"--embed-weights: {missing} of {graph.n_params} parameters "
                                "have no value", help="--weights FILE or --init RULE", status=1)
             common |= {"params": graph.values, "embedded": True}
         build = Build(graph, aim, common, args.opt, watcher,
@@ -468,7 +461,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
-            raise NccError("E208", f"{path} is the input: it would be overwritten", status=2)
+            raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
     write(outputs)
 
 
@@ -481,7 +474,7 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
     if os.path.isdir(out) or args.out.endswith("/"):
         return out / f"{stem}.{ending}"
     if several:
-        raise NccError("E208", f"several kinds, and -o {args.out} is no folder", status=2)
+        raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
     return None if args.out == "-" else out
 
 
@@ -489,7 +482,7 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
           outputs: dict[Path, bytes], syntax: Syntax | None) -> None:
     path = _path(kind, args, stem, several)
     if path is None and kind not in TEXTS:
-        raise NccError("E208", f"{kind} is no text for standard output", status=2,
+        raise NccError("E608", f"{kind} is no text for standard output", status=2,
                        help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
     if kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
         _arithmetic(build, "c" if kind == "c" else "llvm")
@@ -500,7 +493,7 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
             if not isinstance(build, Entered):
                 beside = path.with_suffix(".h")
                 if beside == path:
-                    raise NccError("E208", f"-o {path}: that is where the header goes", status=2)
+                    raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
                 outputs[beside] = build.header().encode()
         else:
             outputs[path] = (_shared(build) if kind == "shared"
@@ -578,14 +571,14 @@ def _check(args: argparse.Namespace, watcher: Watcher) -> None:
 
 def _run(args: argparse.Namespace, watcher: Watcher) -> None:
     if args.threads < 0:
-        raise NccError("E209", f"--threads {args.threads} is negative", status=2)
+        raise NccError("E609", f"--threads {args.threads} is negative", status=2)
     if args.net == "-" and args.input == "-":
-        raise NccError("E209", "the net and the samples cannot both be standard input", status=2)
+        raise NccError("E609", "the net and the samples cannot both be standard input", status=2)
     y = _run_ssa(args, watcher) if _format(args) == "ssa" else _run_net(args, watcher)
     if args.out in (None, "-"):
         _print(data.csv(y))
     elif args.out.endswith("/"):
-        raise NccError("E104", f"cannot write {args.out}: it names a folder")
+        raise NccError("E622", f"cannot write {args.out}: it names a folder")
     else:
         write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
@@ -601,7 +594,7 @@ def _samples(args: argparse.Namespace, columns: int) -> Any:
 def _missing(values: Reals | None, count: int) -> None:
     missing = count if values is None else int(np.isnan(values).sum())
     if missing:
-        raise NccError("E207", f"{missing} of {count} parameters have no value",
+        raise NccError("E607", f"{missing} of {count} parameters have no value",
                        help="--weights FILE or --init RULE")
 
 
@@ -634,7 +627,7 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
     build, _ = _enter(args, watcher, host())
     module = build.module
     if not runnable(module):
-        raise NccError("E204", f"{args.net} has not the functions of a net", status=1,
+        raise NccError("E604", f"{args.net} has not the functions of a net", status=1,
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
     _missing(watcher.values, n_params(module))
@@ -643,7 +636,7 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
         with np.errstate(all="ignore"):
             return interpret(module, x, watcher.values, batch=True)
     except IndexError as error:
-        raise NccError("E313", f"{args.net} leaves its buffers: {error}") from None
+        raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None
 
 
 def _convert(args: argparse.Namespace, watcher: Watcher) -> None:

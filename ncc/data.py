@@ -25,7 +25,7 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
     """float64 (batch, columns) from `.npy` or CSV: a sample a row, commas between (or blanks).
 
     `stdin` are the bytes instead of a file's. NaN and infinities are data. NccError E101: no such
-    file; E110 names the row and the column of what is no number, E111 a row of another length.
+    file; E623 names the row and the column of what is no number, E624 a row of another length.
     """
     if stdin is not None:
         raw = stdin
@@ -39,7 +39,7 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise NccError("E110", f"{path} is not UTF-8 text") from None
+        raise NccError("E623", f"{path} is not UTF-8 text") from None
     text = text.replace("\r\n", "\n")
     source = Source(path, text)
     number = float if _PLAIN.fullmatch(text) else _number
@@ -49,7 +49,7 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
             continue
         fields = line.split(",") if "," in line else line.split()
         if len(fields) != columns:
-            raise NccError("E111", f"{len(fields)} values, the net has {columns} inputs", source,
+            raise NccError("E624", f"{len(fields)} values, the net has {columns} inputs", source,
                            Span(at, 1, max(1, len(line.rstrip()))))
         try:
             rows.append([number(f) for f in fields])
@@ -65,11 +65,11 @@ def _array(path: str, raw: bytes, columns: int) -> Array:
             raise ValueError
     except Exception:
         # numpy, zipfile and zlib each have errors of their own for a damaged file.
-        raise NccError("E110", f"{path} is no numeric .npy file") from None
+        raise NccError("E623", f"{path} is no numeric .npy file") from None
     if array.shape == (columns,):
         array = array[None]
     if array.ndim != 2 or array.shape[1] != columns:
-        raise NccError("E111", f"{path} has shape {array.shape}, the net has {columns} inputs")
+        raise NccError("E624", f"{path} has shape {array.shape}, the net has {columns} inputs")
     return np.asarray(array, np.float64)
 
 
@@ -92,8 +92,8 @@ def _bad(source: Source, at: int, line: str) -> NccError:
         except ValueError:
             start = found.start() + len(found[0]) - len(found[0].lstrip(" \t"))
             what = f"{text[:40]!r} is no number" if text else "a field is empty"
-            return NccError("E110", what, source, Span(at, start + 1, max(1, len(text))))
-    return NccError("E110", "no row of numbers", source, Span(at, 1))
+            return NccError("E623", what, source, Span(at, start + 1, max(1, len(text))))
+    return NccError("E623", "no row of numbers", source, Span(at, 1))
 
 
 def csv(y: Array) -> str:

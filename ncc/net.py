@@ -62,7 +62,7 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
     source = Source(name, text)
     if format == "graph":
         if activation != 0 or outputs is not None:
-            raise NccError("E209", "activation and outputs are for nets: a graph has them",
+            raise NccError("E609", "activation and outputs are for nets: a graph has them",
                            status=2)
         read_back = graph(source)
         return Net(read_back if read_back.levels is not None else order(read_back))

@@ -104,7 +104,7 @@ class Plan:
 
         def need(good: bool, message: str) -> None:
             if not good:
-                raise NccError("E301", f"plan: {message}", status=3)
+                raise NccError("E304", f"plan: {message}", status=3)
 
         need(bool(np.array_equal(np.sort(self.rows), np.flatnonzero(g.activations >= 0))),
              "the rows are not the living neurons")

@@ -27,7 +27,7 @@ def read(source: Source) -> Module:
     so are the objects.
 
     Reals are exact: every digit sequence that str() prints names one real of the dtype. Raises
-    NccError (status 1, with line and column): E001 outside the grammar, E310 a value that does
+    NccError (status 1, with line and column): E001 outside the grammar, E315 a value that does
     not fit, E300 a rule of the level that is broken.
     """
     text = source.text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -68,7 +68,7 @@ class _Reader:
         at = text.find(what)
         at = at + len(what) - len(what.lstrip()) if at >= 0 else len(text) - len(text.lstrip())
         what = what.strip()
-        return NccError("E310", message, self.source, Span(line, at + 1, max(1, len(what))))
+        return NccError("E315", message, self.source, Span(line, at + 1, max(1, len(what))))
 
     def module(self, tree: Tree[Token]) -> Module:
         head, *rest = tree.children

@@ -37,7 +37,7 @@ _COMMUTES: Final = frozenset(["add", "mul", "fma", "eq", "une", "wadd", "wmul", 
 
 
 def prove(before: Module, after: Module) -> None:
-    """Raise an NccError (E301, status 3) unless `after` computes what `before` does.
+    """Raise an NccError (E305, status 3) unless `after` computes what `before` does.
 
     That is: the same exported functions of the same buffers (`work` may be of another size), and
     in each the same term for every cell of every buffer that is an output. Both modules are
@@ -83,7 +83,7 @@ def outputs(module: Module, terms: Terms) -> Outputs:
 
 
 def _fault(message: str, note: str = "") -> NccError:
-    return NccError("E301", f"not proved: {message}", note=note, status=3)
+    return NccError("E305", f"not proved: {message}", note=note, status=3)
 
 
 def _signatures(module: Module) -> list[Any]:

@@ -95,7 +95,7 @@ class Watcher:
         fast = self.numerics == "fast"
         for name, a, b in zip(("forward", "forward_batch"), before, after, strict=True):
             if a.shape != b.shape or a.dtype != b.dtype:
-                raise NccError("E310", f"{step.name} makes {name} give {b.dtype} {b.shape}, not "
+                raise NccError("E320", f"{step.name} makes {name} give {b.dtype} {b.shape}, not "
                                f"{a.dtype} {a.shape}", status=3)
             if not fast:
                 word = np.uint32 if a.dtype == np.float32 else np.uint64
@@ -105,7 +105,7 @@ class Watcher:
                 wrong = ~np.isclose(a, b, close, close, equal_nan=True)
             if wrong.any():
                 at = tuple(int(k) for k in np.argwhere(wrong)[0])
-                raise NccError("E310", f"{step.name} changes output {at[1]} of sample {at[0]} in "
+                raise NccError("E320", f"{step.name} changes output {at[1]} of sample {at[0]} in "
                                f"{name}: {a[at]!r} became {b[at]!r}", status=3)
 
     def _answers(self, level: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:

@@ -24,7 +24,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan
     """
     for name in (form, batch_form):
         if name not in ("auto", *FORMS):
-            raise NccError("E202", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
+            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0)
     fan_in = np.diff(graph.starts)

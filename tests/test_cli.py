@@ -476,7 +476,7 @@ def test_check_names_the_pass_that_changes_a_result(ncc_, monkeypatch, name):
     guilty(monkeypatch, name, shifts)
     for extra in ([], ["--dtype", "f64"], ["--numerics", "strict"], ["--numerics", "fast"]):
         status, _, err = ncc_("build", "net.nal", "--check", *extra)
-        assert status == 3 and f"error[E310]: {name} changes output 0" in err, err
+        assert status == 3 and f"error[E320]: {name} changes output 0" in err, err
     assert not Path("net.o").exists()
 
 
@@ -619,7 +619,7 @@ def test_what_cannot_be_written_is_exit_1(ncc_, path):
                                                       path],
                     ["run", "net.nal", "--input", "x.csv", "-o", path]):
         status, _, err = ncc_(*command)
-        assert status == 1 and err.startswith("error[E104]: cannot write")
+        assert status == 1 and err.startswith("error[E622]: cannot write")
     assert files() == []
 
 
@@ -673,11 +673,11 @@ def test_a_full_or_closed_standard_output(here):
         for words in (["build", "net.nal", "--emit", "ssa"], ["check", "net.nal"],
                       ["run", "net.nal", "--input", "x.csv"]):
             made = process(*words, stdout=full, stderr=subprocess.PIPE, capture_output=False)
-            assert made.returncode == 1 and made.stderr.startswith("error[E104]"), made.stderr
+            assert made.returncode == 1 and made.stderr.startswith("error[E622]"), made.stderr
             assert "Exception ignored" not in made.stderr
     shell = f"exec {shlex.quote(sys.executable)} -m ncc check net.nal"
     closed = subprocess.run(["sh", "-c", shell + " >&-"], capture_output=True, text=True)
-    assert closed.returncode == 1 and closed.stderr.startswith("error[E104]")
+    assert closed.returncode == 1 and closed.stderr.startswith("error[E622]")
     closed = subprocess.run(["sh", "-c", shell + " 2>&-"], capture_output=True, text=True)
     assert closed.returncode == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,3 +76,15 @@ def test_a_pass_stands_in_the_file_of_its_name_and_shows_a_picture():
     for call in ROAD:
         assert call.__module__ == f"ncc.passes.{call.__name__}"
         assert call.__doc__
+
+
+def test_every_error_code_stands_in_the_guide_and_has_one_room():
+    """A code means one thing: it is the guide's, and files that share it say the same."""
+    guide = set(re.findall(r"E\d{3}", "".join(
+        line.split("|")[1] for line in (ROOT / "grammar/README.md").read_text().split("\n")
+        if re.match(r"\| E\d{3}", line))))
+    said = {}
+    for path in FILES:
+        for code in re.findall(r"\bE\d{3}\b", path.read_text()):
+            said.setdefault(code, set()).add(path.name)
+    assert set(said) == guide
