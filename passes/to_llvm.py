@@ -254,7 +254,7 @@ class _Writer:
                     self.scalar[at] = self.instruction(
                         opcode, operands, self.types[reads[-1]], False)
             elif opcode == "load":
-                if not reads and imm[0] in plain:  # most of the ops of straight code
+                if not reads and imm[0] in plain and imm[1]:  # most of the ops of straight code
                     self.scalar[at] = name = f"%l{at}"
                     self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
                                       f"ptr %{imm[0]}, i64 {imm[1]}")
@@ -405,7 +405,7 @@ class _Writer:
         else:
             element = self.real
         if index is None:
-            if offset == 0:
+            if offset == 0:  # a gep by 0 makes LLVM half as slow again over a whole function
                 return base
             return self.add(f"getelementptr inbounds {element}, ptr {base}, "
                             f"{self.index} {offset * scale}")
