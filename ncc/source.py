@@ -35,9 +35,9 @@ class Span:
 class NccError(Exception):
     """A fault in the input, the command line or the surroundings.
 
-    `code` is an E and three digits; `status` the exit status of the contract (1 the input is wrong, 2 the
-    command line, 3 a verification failed, 4 a limit was reached, 5 an outside tool failed,
-    70 a fault of ncc's own). `str(error)` is the whole message as the command prints it.
+    `code` is an E and three digits; `status` the exit status of the contract (1 the input is
+    wrong, 2 the command line, 3 a verification failed, 4 a limit was reached, 5 an outside tool
+    failed, 70 a fault of ncc's own). `str(error)` is the whole message as the command prints it.
     """
 
     def __init__(
