@@ -65,50 +65,69 @@ def parser() -> argparse.ArgumentParser:
     road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     road.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
                       help="0..3; never changes a result")
-    road.add_argument("--numerics", choices=("strict", "fused", "fast"))
+    road.add_argument("--numerics", choices=("strict", "fused", "fast"),
+                        help="how a sum rounds; fused where the target can, else strict")
     road.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
     road.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
-    road.add_argument("--seed", type=int, default=0)
-    road.add_argument("--dtype", choices=("f32", "f64"), default="f32")
-    road.add_argument("--form", choices=("auto", "straight", "table"), default="auto")
-    road.add_argument("--batch-form", choices=("auto", "straight", "table"), default="auto")
+    road.add_argument("--seed", type=int, default=0,
+                        help="of --init")
+    road.add_argument("--dtype", choices=("f32", "f64"), default="f32",
+                        help="what the code computes in")
+    road.add_argument("--form", choices=("auto", "straight", "table"), default="auto",
+                        help="of the function of one sample")
+    road.add_argument("--batch-form", choices=("auto", "straight", "table"), default="auto",
+                        help="of the batch function")
     road.add_argument("--passes", metavar="LIST", help="instead of the whole road")
-    road.add_argument("--print-before", default="", metavar="PASS,..|all")
-    road.add_argument("--print-after", default="", metavar="PASS,..|all")
-    road.add_argument("--verify-each", action="store_true")
+    road.add_argument("--print-before", default="", metavar="PASS,..|all",
+                        help="the level before a pass, to standard error")
+    road.add_argument("--print-after", default="", metavar="PASS,..|all",
+                        help="the level after a pass, to standard error")
+    road.add_argument("--verify-each", action="store_true",
+                        help="verify every level, prove fold, cse, dce and split")
     road.add_argument("--check", action="store_true",
                       help="compare the interpreters before and after each pass")
-    road.add_argument("--time-passes", action="store_true")
-    road.add_argument("--stats", action="store_true")
-    road.add_argument("--explain", action="store_true")
+    road.add_argument("--time-passes", action="store_true",
+                        help="a table of seconds")
+    road.add_argument("--stats", action="store_true",
+                        help="what each pass made of how much")
+    road.add_argument("--explain", action="store_true",
+                        help="the form of each function, and why")
 
     build = commands.add_parser("build", parents=[reading, road], allow_abbrev=False,
                                 help="compile a net")
-    build.add_argument("net")
+    build.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
     build.add_argument("--emit", default="obj", metavar="KIND,..", help=" ".join(KINDS))
-    build.add_argument("-o", dest="out", metavar="PATH")
+    build.add_argument("-o", dest="out", metavar="PATH",
+                        help="a file, or a folder for several kinds")
     build.add_argument("--name", metavar="PREFIX", help="of symbols and macros")
-    build.add_argument("--embed-weights", action="store_true")
-    build.add_argument("--target", metavar="TRIPLE|NAME")
-    build.add_argument("--cpu")
-    build.add_argument("--features", default="")
+    build.add_argument("--embed-weights", action="store_true",
+                        help="weights as constants of the code")
+    build.add_argument("--target", metavar="TRIPLE|NAME",
+                        help="the machine to build for, or native")
+    build.add_argument("--cpu",
+                        help="of the target; native is this one")
+    build.add_argument("--features", default="",
+                        help="+name,-name,.. on top of the CPU")
 
     check = commands.add_parser("check", parents=[reading], allow_abbrev=False,
                                 help="read and verify a net")
-    check.add_argument("net")
+    check.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
 
     run = commands.add_parser("run", parents=[reading, road], allow_abbrev=False,
                               help="evaluate a batch")
-    run.add_argument("net")
+    run.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
     run.add_argument("--input", required=True, metavar="X.csv|X.npy")
-    run.add_argument("-o", dest="out", metavar="Y")
-    run.add_argument("--threads", type=int, default=1)
+    run.add_argument("-o", dest="out", metavar="Y",
+                        help=".npy, else CSV; standard output by default")
+    run.add_argument("--threads", type=int, default=1,
+                        help="over the samples; 0 is one a core")
 
     convert = commands.add_parser("convert", parents=[reading], allow_abbrev=False,
                                   help="between the formats, by ending")
     convert.add_argument("net", metavar="IN")
     convert.add_argument("out", metavar="OUT")
-    convert.add_argument("--lossy", action="store_true")
+    convert.add_argument("--lossy", action="store_true",
+                        help="leave out what OUT cannot say")
     return top
 
 

@@ -19,11 +19,15 @@ from ncc.source import NccError, Source
 FORMATS = ("nal", "nam", "nel", "graph")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Net:
     """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
 
     graph: Graph
+
+    def __repr__(self) -> str:
+        return (f"Net({self.n_neurons} neurons, {self.n_edges} edges, {self.n_params} parameters, "
+                f"{len(self.graph.inputs)} inputs, {len(self.graph.outputs)} outputs)")
 
     @property
     def n_neurons(self) -> int:
