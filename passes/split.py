@@ -64,11 +64,12 @@ def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
     where: dict[int, int] = {}  # value -> the slot that was last given it
     holds: dict[int, int] = {}  # slot -> the value in it
     for at, (opcode, reads, imm) in enumerate(ops):
+        here = piece[at]
         for r in reads:
-            slot = where.get(r)
-            held = slot is not None and holds[slot] == r
-            if piece[r] != piece[at] and not fresh[r] and not held and r not in spilled:
-                spilled[r] = size + len(spilled)
+            if piece[r] != here and not fresh[r] and r not in spilled:
+                slot = where.get(r)
+                if slot is None or holds[slot] != r:
+                    spilled[r] = size + len(spilled)
         if opcode == "store" and imm[0] == "work":
             where[reads[0]] = imm[1]
             holds[imm[1]] = reads[0]
@@ -130,7 +131,9 @@ def _pieces(ops: list[Op], fresh: list[bool], typed: list[str], limit: int) -> l
         out.append(piece)
         if fresh[at]:  # is made where it is read: a piece of these alone would be no function
             continue
-        count += 1 + sum(1 for r in op[1] if fresh[r])
+        count += 1
+        for r in op[1]:
+            count += fresh[r]
         if typed[at] not in ("f", ""):
             until = max(until, last[at])
         full = count >= limit or (op[0] == "store" and count >= limit * 3 // 4)
