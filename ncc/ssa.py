@@ -443,10 +443,11 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
         elif op[0] == "yield":
             ends[stack.pop()] = at
     private = {b.name: b.size for b in func.buffers if b.kind == "private"}
+    # A batch has an axis behind that of the lanes.
+    batch = max([held.shape[1:] for held in buffers.values()], key=len, default=())
     for b in func.buffers:
         if b.kind == "work" and b.name not in buffers:
-            shape = (b.size, *next(iter(buffers.values())).shape[1:])
-            buffers[b.name] = np.full(shape, np.nan, real)
+            buffers[b.name] = np.full((b.size, *batch), np.nan, real)
     running: list[tuple[int, int, int]] = []  # (for, the next index, hi) of the open plain loops
     at = 0
     while at < len(ops):
@@ -474,6 +475,8 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             index = values[reads[0]] + offset if reads else offset
             held = tables.get(name)
             got = (buffers[name] if held is None else held)[index]
+            if batch and np.ndim(index) == got.ndim > 0 and got.dtype == real:
+                got = got.reshape(*got.shape, *[1] * len(batch))
             values[at] = got.copy()
         elif opcode == "store":
             name, offset = imm
@@ -489,7 +492,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             if imm and lo < hi:  # the iterations of a lanes loop, all at once
                 values[at] = np.arange(lo, hi)
                 for name, size in private.items():
-                    buffers[name] = np.full((size, hi - lo), np.nan, real)
+                    buffers[name] = np.full((size, hi - lo, *batch), np.nan, real)
                 running.append((at, hi, hi))
                 at += len(carries)
             elif lo < hi:

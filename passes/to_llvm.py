@@ -62,8 +62,10 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     Values of a lanes loop that differ from lane to lane become vectors of `vector_bits`, as many
     as the lanes need; a load is a vector load from a private buffer and one load a lane from
     elsewhere. A last round with too few samples repeats the last sample in the lanes left over,
-    which then store the same bits to the same place. No function is called but intrinsics that
-    are one instruction, and no name of a user's stands in the text.
+    which then store the same bits to the same place. Where the loop's bounds are constants and
+    its rounds are whole, consecutive elements are loaded and stored as whole vectors, of any
+    alignment. No function is called but intrinsics that are one instruction, and no name of a
+    user's stands in the text.
     """
     real = "float" if module.dtype == "f32" else "double"
     head = [f'target triple = "{triple}"'] if triple else []
@@ -113,9 +115,9 @@ class _Writer:
         self.used = used
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
-        lanes = max([op[2] for op in func.ops if op[0] == "for"], default=0)
-        # Lanes that no whole number of registers holds are made of narrower vectors.
-        self.native = gcd(max(1, vector_bits // self.bits), lanes) or 1
+        self.widest = max(1, vector_bits // self.bits)
+        self.native = 1  # the elements of a vector, in the lanes loop that is open
+        self.whole = False  # whether its rounds are, all of them
         self.tables = {t.name: t for t in module.tables}
         self.private = {b.name for b in func.buffers if b.kind == "private"}
         self.types = types(func, {t.name: t.type for t in module.tables})
@@ -124,24 +126,28 @@ class _Writer:
         self.scalar: dict[int, str] = {}
         self.vectors: dict[int, list[str]] = {}
         self.fresh = 0
-        self.templates: dict[tuple[str, str, bool], str] = {}
+        self.templates: dict[tuple[str, str, int], str] = {}
         # One basic block a row: selecting instructions grows worse than linearly with a block.
         self.rows = len(func.ops) > ROWS and not any(op[0] == "for" for op in func.ops)
         self.lanes = 1
         self.flags = "reassoc contract nsz arcp " if module.numerics == "fast" else ""
-        self.varying, self.splatted = self.analyse()
+        self.varying, self.splatted, self.entering = self.analyse()
         # Lane-dependent indices: the sample's, times a stride, plus something the same in every
         # lane: (stride, the operand or None).
         self.affine: dict[int, tuple[int, str | None]] = {}
         self.offsets: dict[int, list[str]] = {}
+        self.step = ""  # the index of the lanes loop that is open
 
     # -- which values differ from lane to lane
 
-    def analyse(self) -> tuple[list[bool], list[bool]]:
+    def analyse(self) -> tuple[list[bool], list[bool], dict[int, dict[int, None]]]:
+        """Which values vary; which others a vector op reads, so that they are wanted in every
+        lane; and those of them that stand above a lanes loop, by the loop's number."""
         ops = self.func.ops
         varying = [False] * len(ops)
+        entering: dict[int, dict[int, None]] = {}
         if not any(op[0] == "for" and op[2] for op in ops):
-            return varying, varying
+            return varying, varying, entering
         changed = True
         while changed:
             changed = False
@@ -168,17 +174,26 @@ class _Writer:
                 varying[at] = now or varying[at]
         splatted = [False] * len(ops)
         loops = []
-        for at, (opcode, reads, _) in enumerate(ops):
+        start, depth = -1, 0  # the lanes loop that is open, and how deep
+        for at, (opcode, reads, imm) in enumerate(ops):
             if opcode == "for":
                 loops.append([])
+                if imm:
+                    start, depth = at, len(loops)
+                    entering[at] = {}
             elif opcode == "carry":
                 loops[-1].append(at)
             carries = loops.pop() if opcode == "yield" else []
             for k, r in enumerate(reads):
                 mixed = varying[carries[k]] if carries else varying[at] or opcode == "store"
-                if not varying[r] and mixed and self.types[r] in "fwb":
-                    splatted[r] = True
-        return varying, splatted
+                if start >= 0 and not varying[r] and mixed and self.types[r] in "fwb":
+                    if r > start:
+                        splatted[r] = True
+                    else:
+                        entering[start][r] = None
+            if opcode == "yield" and len(loops) < depth:
+                start, depth = -1, 0
+        return varying, splatted, entering
 
     # -- names and types
 
@@ -281,6 +296,8 @@ class _Writer:
                 carries.append(mine)
                 starts.append(at)
                 if imm:
+                    # Lanes that no whole number of registers holds are made of narrower vectors.
+                    self.native = gcd(self.widest, imm)
                     self.lanes = imm if self.native > 1 else 1
                     depth_lanes = len(starts)
                 lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
@@ -295,7 +312,7 @@ class _Writer:
                                f"body{at}:"]
                 block = f"body{at}"
                 if imm:
-                    self.open_lanes(at, hi)
+                    self.open_lanes(at, reads, hi)
                 for c in mine:
                     if self.splatted[c]:
                         self.splat(c)
@@ -325,8 +342,8 @@ class _Writer:
                                     self.vectors[later] = self.vectors[c]
                                 else:
                                     self.scalar[later] = self.scalar[c]
-                if step > 1 or (depth_lanes == -1 and ops[start][2]):
-                    self.lanes = 1
+                if ops[start][2]:
+                    self.lanes = self.native = 1
             elif opcode == "call":
                 callee = self.module.func(imm)
                 passed = ", ".join([f"ptr %{b.name}" for b in callee.buffers])
@@ -364,7 +381,7 @@ class _Writer:
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
     def instruction(self, opcode: str, args: Sequence[str], letter: str, vector: bool) -> str:
-        key = (opcode, letter, vector)
+        key = (opcode, letter, self.native if vector else 0)
         template = self.templates.get(key)
         if template is None:
             template = self.templates[key] = self.template(opcode, letter, vector)
@@ -428,6 +445,10 @@ class _Writer:
                 a = base if p == 0 else self.add(
                     f"getelementptr inbounds {self.real}, ptr {base}, i64 {p * self.native}")
                 self.vectors[at].append(self.add(f"load {v}, ptr {a}, align {align}"))
+        elif varying and self.contiguous(reads[0]):
+            v = self.type("f", True)
+            self.vectors[at] = [self.add(f"load {v}, ptr {a}, align {size}")
+                                for a in self.vector_addresses(name, offset, reads[0])]
         elif varying:
             t, v = self.real, self.type("f", True)
             self.vectors[at] = []
@@ -463,6 +484,11 @@ class _Writer:
                 a = base if p == 0 else self.add(
                     f"getelementptr inbounds {self.real}, ptr {base}, i64 {p * self.native}")
                 self.lines.append(f"  store {v} {part}, ptr {a}, align {size * self.native}")
+        elif len(reads) > 1 and self.varying[reads[1]] and self.contiguous(reads[1]):
+            v = self.type("f", True)
+            for part, a in zip(self.vector(value),
+                               self.vector_addresses(name, offset, reads[1]), strict=True):
+                self.lines.append(f"  store {v} {part}, ptr {a}, align {size}")
         elif len(reads) > 1 and self.varying[reads[1]]:
             for p, part in enumerate(self.vector(value)):
                 for lane, a in enumerate(self.lane_addresses(name, offset, reads[1], p)):
@@ -493,24 +519,41 @@ class _Writer:
 
     # -- lanes
 
-    def open_lanes(self, at: int, hi: str) -> None:
+    def open_lanes(self, at: int, bounds: tuple[int, ...], hi: str) -> None:
         """The sample of each lane; past the end the last sample again."""
+        for value in self.entering[at]:
+            self.splat(value)
         self.affine[at] = (1, None)
+        self.step = f"%k{at}"
+        first, last = (self.func.ops[r] for r in bounds)
+        self.whole = (first[0] == last[0] == "index" and self.native > 1
+                      and (last[2] - first[2]) % self.lanes == 0)
         self.offsets = {}
-        samples = [f"%k{at}"]
+        if self.whole:
+            return
+        samples = [self.step]
         if self.lanes > 1:
-            last = self.add(f"sub {self.index} {hi}, 1")
+            end = self.add(f"sub {self.index} {hi}, 1")
             for lane in range(1, self.lanes):
                 s = self.add(f"add nsw {self.index} %k{at}, {lane}")
                 inside = self.add(f"icmp slt {self.index} {s}, {hi}")
                 samples.append(self.add(f"select i1 {inside}, {self.index} {s}, "
-                                        f"{self.index} {last}"))
+                                        f"{self.index} {end}"))
         self.offsets[1] = samples
-        strides = {int(self.scalar_of(op[1])) for op in self.func.ops
-                   if op[0] == "imul" and at in op[1]}
-        for stride in sorted(strides - {1}):
+        for stride in sorted(self.strides(at) - {1}):
             self.offsets[stride] = [self.add(f"mul nsw {self.index} {s}, {stride}")
                                     for s in samples]
+
+    def strides(self, start: int) -> set[int]:
+        """The strides of all indices that are made of a lanes loop's own."""
+        found = {start: 1}
+        for at in range(start + 1, len(self.func.ops)):
+            opcode, reads, _ = self.func.ops[at]
+            if opcode in ("iadd", "imul") and self.varying[at]:
+                mine = [found[r] for r in reads if r in found]
+                if mine:
+                    found[at] = mine[0] * (self.scalar_of(reads) if opcode == "imul" else 1)
+        return set(found.values())
 
     def scalar_of(self, reads: tuple[int, ...]) -> int:
         """The constant of a product with the sample: it may stand above or inside the loop."""
@@ -526,16 +569,39 @@ class _Writer:
         stride, uniform = self.affine[a]
         if self.varying[b]:
             raise ValueError("an index adds no two samples' indices")
-        if opcode == "imul":
-            return stride * self.scalar_of(reads), None
         other = self.scalar[b]
+        if opcode == "imul":
+            if uniform is not None:
+                uniform = self.add(f"mul nsw {self.index} {uniform}, {other}")
+            return stride * self.scalar_of(reads), uniform
         if uniform is not None:
             other = self.add(f"add nsw {self.index} {uniform}, {other}")
         return stride, other
 
+    def contiguous(self, index: int) -> bool:
+        """Whether the lanes of every round lie side by side."""
+        return self.whole and self.affine[index][0] == 1
+
+    def vector_addresses(self, name: str, offset: int, index: int) -> list[str]:
+        """Where each vector of consecutive elements starts."""
+        uniform = self.affine[index][1]
+        first = self.step if uniform is None else self.add(
+            f"add nsw {self.index} {uniform}, {self.step}")
+        base = self.address(name, offset, first)
+        return [base, *[self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                                 f"{self.index} {part * self.native}")
+                        for part in range(1, self.parts())]]
+
     def lane_addresses(self, name: str, offset: int, index: int, part: int) -> list[str]:
         stride, uniform = self.affine[index]
         base = self.address(name, offset, uniform)
-        lanes = self.offsets[stride][part * self.native : (part + 1) * self.native]
+        if self.whole:
+            first = self.add(f"mul nsw {self.index} {self.step}, {stride}")
+            base = self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                            f"{self.index} {first}")
+            lanes = [str(stride * lane)
+                     for lane in range(part * self.native, (part + 1) * self.native)]
+        else:
+            lanes = self.offsets[stride][part * self.native : (part + 1) * self.native]
         return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} {lane}")
                 for lane in lanes]

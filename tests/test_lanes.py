@@ -1,0 +1,143 @@
+"""Lanes loops whose rounds are whole: vectors of consecutive elements, one answer everywhere."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ncc.machine import Loaded, Machine, host
+from ncc.passes.cse import cse
+from ncc.passes.dce import dce
+from ncc.passes.fold import fold
+from ncc.passes.to_c import to_c
+from ncc.passes.to_llvm import to_llvm
+from ncc.source import Source
+from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
+from ncc.ssatext import read
+from ncc.terms import prove
+
+BUFFERS = (Buffer("a", "in", 128), Buffer("b", "inout", 64), Buffer("y", "out", 64))
+
+
+def some_module(seed: int) -> Module:
+    """A function of lanes loops, one behind the other, over `a`, `b` (in place) and `y`: constant
+    bounds, rounds that are whole or not, inner loops that carry a sum, several strides."""
+    rng = random.Random(seed)
+    dtype = rng.choice(["f32", "f64"])
+    b = Builder(dtype, True)
+    tables = (Table("reals", "f", (np.arange(64) / 8 - 3).astype(DTYPES[dtype])),
+              Table("places", "i", np.array([0, 16, 8, 24], np.int32)))
+    outside = [b.load("a", 3), b.const(0.75)]
+    for _ in range(rng.randint(1, 4)):
+        lanes = rng.choice([1, 2, 4, 8, 12, 16, 32])
+        low = rng.randint(0, 8)
+        rounds = lanes * rng.randint(0, 32 // lanes)
+        high = low + (rounds if rng.randint(0, 3) else rng.randint(0, 32))
+        k = b.loop(b.index(low), b.index(high), lanes=lanes)[0]
+        moved = b.op("iadd", b.load("places", rng.randint(0, 3)), k)
+        values = [*outside, b.load("a", rng.randint(0, 31), k), b.load("b", 0, k),
+                  b.load("a", rng.randint(0, 15), b.op("imul", k, b.index(2))),
+                  b.load("a", 1, moved), b.load("reals", 0, k),
+                  b.load("a", 0, b.op("imul", moved, b.index(rng.randint(0, 1))))]
+        for _ in range(rng.randint(1, 4)):
+            values.append(b.op("fma", *rng.choices(values, k=3)) if rng.randint(0, 1)
+                          else b.op("max", *rng.choices(values, k=2)))
+        if rng.randint(0, 1):
+            j, total, uniform = b.loop(b.index(0), b.index(rng.randint(0, 4)),
+                                       [values[-1], outside[1]])
+            at = b.op("iadd", b.op("imul", j, b.index(8)), k)
+            total = b.op("fma", b.load("a", 0, at), b.load("a", 0, j), total)
+            values += b.close(total, b.op("add", uniform, b.load("reals", 0, j)))
+        b.store(values[-1], "b", 0, k)
+        b.store(b.op("add", *rng.choices(values, k=2)), "y", 8,
+                b.op("imul", k, b.index(rng.choice([0, 1, 1]))))
+        b.close()
+    return Module("net", dtype, "fused", (Func("f", BUFFERS, b.ops),), tables)
+
+
+def inputs(module: Module, *batch: int) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    return {b.name: rng.standard_normal((b.size, *batch)).astype(DTYPES[module.dtype])
+            for b in BUFFERS}
+
+
+def machine(module: Module, vector_bits: int) -> dict[str, Any]:
+    text = to_llvm(module, triple=host().triple, vector_bits=vector_bits,
+                   attributes=host().attributes)
+    held = inputs(module)
+    loaded = Loaded(Machine(host(), 2).object(text), ["net_f"])
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(loaded.addresses["net_f"])
+    call(*[array.ctypes.data for array in held.values()])
+    return held
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_reading_agrees(seed: int, tmp_path: Path) -> None:
+    module = some_module(seed)
+    module.verify()
+    assert read(Source("net.ssa", str(module))) == module
+    expected = inputs(module)
+    module.run("f", expected)
+    small = dce(cse(fold(module)))
+    prove(module, small)
+    for one in (module, small):
+        held = inputs(one)
+        one.run("f", held)
+        for bits in (0, 128, 256, 512):
+            for name, array in machine(one, bits).items():
+                assert np.array_equal(array, expected[name]), (bits, name)
+        assert all(np.array_equal(held[name], expected[name]) for name in expected)
+    batch = inputs(module, 3)
+    module.run("f", batch)
+    for column in range(3):
+        held = {name: np.ascontiguousarray(a[:, column]) for name, a in inputs(module, 3).items()}
+        module.run("f", held)
+        assert all(np.array_equal(held[name], batch[name][:, column]) for name in held)
+    if seed < 4:
+        (tmp_path / "net.c").write_text(to_c(small))
+        subprocess.run(["gcc", "-std=c99", "-O2", "-fPIC", "-shared", "-o", tmp_path / "net.so",
+                        tmp_path / "net.c", "-lm"], check=True)
+        held = inputs(module)
+        ctypes.CDLL(str(tmp_path / "net.so")).net_f(
+            *[ctypes.c_void_p(a.ctypes.data) for a in held.values()])
+        assert all(np.array_equal(held[name], expected[name]) for name in expected)
+
+
+def update(size: int, lanes: int, step: str = "") -> str:
+    """b[k] += a[k] * 0.5, for k in 0..size."""
+    text = f"""module net f32 fused
+
+func f(a in 64, b inout 64) {{
+  %0 = const 0.5
+  %1 = index 0
+  %2 = index {size}
+  %3 = for %1..%2 lanes {lanes} {{
+    %4 = load a[%3]
+    %5 = load b[%3]
+    %6 = fma %4, %0, %5
+    store %6, b[%3]
+  }} yield
+}}
+"""
+    return to_llvm(read(Source("net.ssa", text)), vector_bits=256)
+
+
+def test_whole_rounds_load_and_store_whole_vectors() -> None:
+    text = update(64, 32)
+    assert len(re.findall(r"load <8 x float>, ptr %\w+, align 4", text)) == 8
+    assert len(re.findall(r"store <8 x float> %\w+, ptr %\w+, align 4", text)) == 4
+    assert "insertelement" not in text and "extractelement" not in text
+    assert "select" not in text  # no lane is beyond the end
+
+
+def test_a_ragged_loop_and_lanes_that_fill_no_vector_stay_right() -> None:
+    assert "load <8 x float>" not in update(63, 32)
+    assert "load <4 x float>" in update(60, 12)
+    assert "load float" in update(60, 1)
