@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up: a module imports only modules above it in this list.
 ORDER = [
     "source", "opcodes", "reader", "formulas", "arithmetic", "evaluate", "expressions",
-    "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "weights", "texts",
-    "bwdtext", "data", "plan", "ssa", "ssatext", "terms", "machine", "passes", "cheader", "road",
-    "watch", "net", "build", "runtime", "ncc", "cli", "__main__",
+    "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "settings",
+    "losses", "optimizers", "weights", "texts", "bwdtext", "data", "plan", "ssa", "ssatext",
+    "terms", "machine", "passes", "cheader", "road", "watch", "net", "build", "runtime",
+    "ncc", "cli", "__main__",
 ]
 FILES = sorted([*ROOT.glob("ncc/*.py"), *ROOT.glob("passes/*.py")])
 
