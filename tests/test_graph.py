@@ -358,6 +358,64 @@ def _pair(one: str, two: str) -> str:
     return f"N 04\nfn 20 x*x\nfn 21 x*x\nfn 22 x*x*1\n00\n01\n02 {one}\n03 {two}\n"
 
 
+@pytest.mark.parametrize(("one", "two"), [
+    ("relu 00@a,01@b", "relu 01@b,00@a"),
+    ("relu 00:=1,01:=2 +@c", "relu 01:=2,00:=1 +@c"),
+])
+def test_fast_merges_sums_in_any_order(one: str, two: str) -> None:
+    graph = graph_of(_pair(one, two))
+    assert living(merge(graph, numerics="fast")) == 1 and living(merge(graph)) == 2
+    # However wide the level: of a few neurons, of many alike, of many of several lengths.
+    for more in ("relu 00:=3,01:=2", "relu 00:=3"):
+        lines = [f"{k:02x} {(one, two)[k % 2]}" for k in range(2, 60)]
+        lines += [f"{k:02x} {more}" for k in range(60, 64)]
+        wide = graph_of("N 40\n00\n01\n" + "\n".join(lines) + "\n")
+        assert living(merge(wide, numerics="fast")) == 2 and living(merge(wide)) == 3
+
+
+def test_fast_keeps_the_order_of_other_aggregations() -> None:
+    graph = graph_of(_pair("relu mul 00:=2,01:=3", "relu mul 01:=3,00:=2"))
+    assert same(merge(graph, numerics="fast"), graph)
+
+
+def test_fast_joins_constant_edges_of_one_source() -> None:
+    text = ("N 08\n00\n01\n02 relu 00:=2\n03 relu 00:=2\n04 relu 00:=2\n"
+            "05 00 02:=0.5,01:=1,03:=0.25,04:=-2 +=1\n06 00 02:3,03:=4,04:5\n"
+            "07 00 max 02:=1,03:=1\n")
+    graph = graph_of(text)
+    joined = merge(graph, numerics="fast")
+    joined.verify()
+    assert str(joined).splitlines()[-3:] == [
+        "05 @2 identity sum +c2 02*c6 01*c2", "06 @2 identity sum 02*p0 02*c5 02*p1",
+        "07 @2 identity max 02*c2 02*c2"]
+    assert joined.constants[6] == -1.25
+    assert merge(graph).n_edges == joined.n_edges + 2
+    x = [[3.0, -1.0], [-2.0, 5.0]]
+    assert joined.run(x).tolist() == graph.run(x).tolist()
+
+
+def test_fast_joins_no_weights_whose_sum_overflows() -> None:
+    graph = graph_of("N 04\n00\n01 relu 00:=1\n02 relu 00:=1\n03 00 01:=3e38,02:=3e38\n")
+    joined = merge(graph, numerics="fast")
+    assert living(joined) == 2 and joined.n_edges == 3
+
+
+def test_merge_numbers_narrow_levels_as_it_does_wide_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(3)
+    lines = []
+    for j in range(1, 121):
+        below = range(max(0, (j - 1) // 5 * 5 - 4), (j - 1) // 5 * 5 + 1)
+        edges = [f"{i:02x}:={draw.randrange(1, 3)}" for i in draw.sample(below, min(2, len(below)))]
+        lines.append(f"{j:02x} {draw.choice(['relu', 'tanh', 'relu max'])} {','.join(edges)}")
+    graph = graph_of("N 79\n00\n" + "\n".join(lines) + "\n")
+    for numerics in ("fused", "fast"):
+        expected = merge(graph, numerics=numerics)
+        assert living(expected) < 120
+        with monkeypatch.context() as patch:
+            patch.setitem(merge.__globals__, "NARROW", 0)
+            assert same(merge(graph, numerics=numerics), expected)
+
+
 def test_inputs_never_merge_and_stay() -> None:
     graph = graph_of("N 03\n00\n01\n02 relu 00:=1\n")
     small = prune(merge(graph))
