@@ -14,16 +14,17 @@ __all__ = ["Compiled", "Net", "NccError", "compile", "load", "parse"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: int = 2,
-            threads: int = 1, **options: Any) -> Compiled:
+            threads: int = 1, cache: bool = True, **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine.
 
     params   the canonical vector, where the file gives no values or others are wanted
     dtype    "f32" or "f64": what the code computes in
     opt      0..3, never changes a result
     threads  over the samples of a batch; 0 is one a core
+    cache    whether the object may come from the cache on disk, and be kept there
     options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
     numerics = options.pop("numerics", None)
     return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    passes=options)
+                    passes=options, cache=cache)

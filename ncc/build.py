@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from ncc import cache
 from ncc.activations import expression
+from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
 from ncc.graph import Graph
 from ncc.machine import Machine, Target
 from ncc.plan import Plan
-from ncc.road import Step, Watch, beyond, steps, walk
+from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
 from ncc.ssa import DTYPES, Module
+
+HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
 def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
@@ -65,26 +69,38 @@ def in_range(graph: Graph, dtype: str) -> None:
             raise NccError("E146", f"{values[beyond[0]]!r} overflows {dtype}", help="--dtype f64")
 
 
+@dataclass(frozen=True)
 class Sizes:
-    """What a caller provides, read from the last ssa module: elements of packed and of work."""
+    """What a caller provides: elements of packed (None: the weights are in the code) and of work,
+    for one sample and for a batch."""
 
-    def __init__(self, module: Module) -> None:
-        self.packed: int | None = None  # None: the weights are in the code
-        self.work = self.batch_work = 0
+    packed: int | None = None
+    work: int = 0
+    batch_work: int = 0
+
+    @staticmethod
+    def of(module: Module) -> Sizes:
+        """Read from the last ssa module."""
+        packed, work, batch_work = None, 0, 0
         for func in module.funcs:
             buffers = {b.name: b for b in func.buffers}
             if func.name == "forward":
-                self.work = buffers["work"].size
+                work = buffers["work"].size
                 if "packed" in buffers:
-                    self.packed = buffers["packed"].size
+                    packed = buffers["packed"].size
             elif func.name == "forward_batch":
                 lanes = max((op[2] for op in func.ops if op[0] == "for"), default=1)
-                self.batch_work = buffers["work"].size * max(1, lanes)
+                batch_work = buffers["work"].size * max(1, lanes)
+        return Sizes(packed, work, batch_work)
 
 
 @dataclass(frozen=True)
 class Build:
-    """What one graph becomes on one target with the passes' `options`; each stage made once."""
+    """What one graph becomes on one target with the passes' `options`; each stage made once.
+
+    With `cached`, the object and the header come from the cache where it has them, and then no pass
+    runs; what is made is kept there.
+    """
 
     graph: Graph
     target: Target
@@ -93,6 +109,7 @@ class Build:
     watch: Watch | None = None
     along: Sequence[Step] | None = None
     embedded: bool = field(default=False)
+    cached: bool = False
 
     @cached_property
     def plan(self) -> Plan:
@@ -120,14 +137,53 @@ class Build:
         return Machine(self.target, self.opt)
 
     def object(self) -> bytes:
-        return self.machine().object(self.llvm)
+        return self.made.code
+
+    @cached_property
+    def made(self) -> Entry:
+        """The object, and two facts: `exports`, its functions' names, and `sizes`, of `Sizes`."""
+
+        def make() -> Entry:
+            names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
+            return Entry(self.machine().object(self.llvm),
+                         {"exports": names, "sizes": asdict(Sizes.of(self.module))})
+
+        return self._kept("object", make)
 
     def header(self) -> str:
-        return header(self.plan, self.module, name=self.options["name"],
-                      dtype=self.options["dtype"], embedded=self.embedded,
-                      target=self.target.name, target_note=self.target.triple,
-                      soft=self.options["dtype"] in self.target.soft,
-                      hash=graph_hash(self.graph), graph=self.graph)
+        def make() -> Entry:
+            text = header(self.plan, self.module, name=self.options["name"],
+                          dtype=self.options["dtype"], embedded=self.embedded,
+                          target=self.target.name, target_note=self.target.triple,
+                          soft=self.options["dtype"] in self.target.soft,
+                          hash=HASH, graph=self.graph)
+            return Entry(text.encode(), {})
+
+        text = self._kept("header", make).code.decode()
+        # All else in it is the same whatever values the parameters have.
+        return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
+
+    def _kept(self, kind: str, make: Callable[[], Entry]) -> Entry:
+        """What `make` makes, from the cache where it may be and is there."""
+        name = self._key(kind) if self.cached else None
+        found = None if name is None else cache.lookup(name)
+        if found is not None:
+            in_range(self.graph, self.options["dtype"])  # as `plan` asks of what it is made from
+            return found
+        found = make()
+        if name is not None:
+            cache.store(name, found)
+        return found
+
+    def _key(self, kind: str) -> str | None:
+        """Of all that the passes see. They see no values of parameters but those that `options`
+        has (to embed them), so a net that was trained further finds the code it had."""
+        along = self._along()
+        if any(step.call not in ROAD for step in along):
+            return None
+        net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
+        return cache.key(kind, net, self.graph.n_params, self.target, self.options, self.opt,
+                         self.embedded, [(step.name, step.options) for step in along])
 
 
 def write(files: Mapping[Path, bytes]) -> None:

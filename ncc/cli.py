@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 import ncc
-from ncc import data, net, ssatext, texts, weights
+from ncc import cache, data, net, ssatext, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
@@ -92,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
                         help="what each pass made of how much")
     road.add_argument("--explain", action="store_true",
                         help="the form of each function, and why")
+    road.add_argument("--no-cache", action="store_true",
+                        help="neither take objects from the cache nor keep them there")
 
     build = commands.add_parser("build", parents=[reading, road], allow_abbrev=False,
                                 help="compile a net")
@@ -128,6 +130,10 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("out", metavar="OUT")
     convert.add_argument("--lossy", action="store_true",
                         help="leave out what OUT cannot say")
+
+    kept = commands.add_parser("cache", allow_abbrev=False,
+                               help="the cache of compiled objects: folder, entries, bytes")
+    kept.add_argument("--clear", action="store_true", help="remove its entries")
     return top
 
 
@@ -140,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args = parser().parse_args(arguments)
         except SystemExit as stop:
             return int(stop.code or 0)
-        commands = {"build": _build, "check": _check, "run": _run, "convert": _convert}
+        commands = {"build": _build, "check": _check, "run": _run, "convert": _convert,
+                    "cache": _cache}
         commands[args.command](args, watcher)
         watcher.report()
         if sys.stdout is not None:
@@ -275,6 +282,14 @@ def _activation(text: str) -> int | str:
         return text
 
 
+def _cached(args: argparse.Namespace) -> bool:
+    """Whether objects may come from the cache: not where somebody watches the passes, or chose
+    them."""
+    watched = (args.print_before, args.print_after, args.verify_each, args.check, args.time_passes,
+               args.stats)
+    return not (args.no_cache or any(watched) or args.passes is not None)
+
+
 # ---- the passes that were asked for
 
 
@@ -406,6 +421,9 @@ class Entered(Build):
                               along=self._along())
         return module
 
+    def object(self) -> bytes:
+        return self.machine().object(self.llvm)
+
 
 def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Entered, int]:
     """The ssa text of the command line, at the start of its part of the road, and the end of it."""
@@ -469,7 +487,8 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
                                "have no value", help="--weights FILE or --init RULE", status=1)
             common |= {"params": graph.values, "embedded": True}
         build = Build(graph, aim, common, args.opt, watcher,
-                      [s for s in along if s.call not in (resolve, order)], args.embed_weights)
+                      [s for s in along if s.call not in (resolve, order)], args.embed_weights,
+                      cached=_cached(args))
     for kind in kinds:
         _reaches(args, kind, end)
     if args.explain and format != "ssa":
@@ -503,7 +522,7 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
     if path is None and kind not in TEXTS:
         raise NccError("E608", f"{kind} is no text for standard output", status=2,
                        help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
-    if kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+    if args.passes is not None and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
         _arithmetic(build, "c" if kind == "c" else "llvm")
     if kind in ("obj", "shared", "bc"):
         assert path is not None
@@ -629,10 +648,11 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     watcher.values = graph.values
     x = _samples(args, len(graph.inputs))
     build = Build(graph, aim, common, args.opt, watcher,
-                  [s for s in along if s.call not in (resolve, order)])
+                  [s for s in along if s.call not in (resolve, order)], cached=_cached(args))
     if args.explain:
         _explain(build)
-    _arithmetic(build, "llvm")
+    if args.passes is not None:
+        _arithmetic(build, "llvm")
     args.making = "obj"
     fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
                   numerics=args.numerics, build=build,
@@ -656,6 +676,15 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
             return interpret(module, x, watcher.values, batch=True)
     except IndexError as error:
         raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None
+
+
+def _cache(args: argparse.Namespace, watcher: Watcher) -> None:
+    if args.clear:
+        cache.clear()
+        return
+    entries, size = cache.contents()
+    _print(f"folder {cache.folder() or '(none: no home)'}\nentries {entries}\nbytes {size}\n"
+           f"limit {cache.limit()}\n")
 
 
 def _convert(args: argparse.Namespace, watcher: Watcher) -> None:

@@ -9,9 +9,13 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 
 from ncc.source import NccError
+
+# What objects are made with, besides ncc itself.
+LLVM = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
 
 @dataclass(frozen=True)

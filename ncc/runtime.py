@@ -44,8 +44,10 @@ class Compiled:
 
     def __init__(self, graph: Graph, params: Any = None, *, dtype: str = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
-                 passes: Mapping[str, Any] | None = None, build: Build | None = None) -> None:
-        """`build` is the graph's, where the caller has one already; `passes` made it.
+                 passes: Mapping[str, Any] | None = None, build: Build | None = None,
+                 cache: bool = True) -> None:
+        """`build` is the graph's, where the caller has one already; `passes` made it. `cache` says
+        whether the object may come from the cache on disk, and be kept there.
 
         TypeError for an option that no pass has.
         """
@@ -63,12 +65,13 @@ class Compiled:
         self.threads = threads
         self._asked = asked
         self._numerics = numerics
+        self._cache = cache
         if build is None:
             target = host()
             chosen = options(target, dtype=dtype, numerics=numerics, **asked)
             # A Net is resolved and in order already.
             along = [s for s in steps() if s.name not in ("resolve", "order")]
-            build = Build(graph, target, chosen, opt, along=along)
+            build = Build(graph, target, chosen, opt, along=along, cached=cache)
         self.numerics: str = build.options["numerics"]
         self._link(build)
         self._params: Array | None = None
@@ -78,9 +81,9 @@ class Compiled:
             self.params = graph.values
 
     def _link(self, made: Build) -> None:
-        names = [f"net_{f.name}" for f in made.module.funcs if f.exported]
-        self._loaded = Loaded(made.object(), names)
-        self.sizes = Sizes(made.module)
+        entry = made.made
+        self._loaded = Loaded(entry.code, entry.facts["exports"])
+        self.sizes = Sizes(**entry.facts["sizes"])
         pointer = ctypes.c_void_p
         at = self._loaded.addresses
         packed = [] if self.sizes.packed is None else [pointer]
@@ -194,7 +197,8 @@ class Compiled:
         name = c_identifier(Path(path).stem)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
                          **{**self._asked, "name": name})
-        made = Build(self.graph.with_(values=self._values()), host(), chosen, self.opt)
+        made = Build(self.graph.with_(values=self._values()), host(), chosen, self.opt,
+                     cached=self._cache)
         write({Path(path): made.object(), Path(path).with_suffix(".h"): made.header().encode()})
 
     def _values(self) -> Array:
@@ -202,7 +206,7 @@ class Compiled:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (self.graph, self._params, self.dtype, self.opt, self.threads,
-                           self._numerics, self._asked))
+                           self._numerics, self._asked, self._cache))
 
 
 def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
@@ -223,6 +227,6 @@ def _known_options() -> list[str]:
 
 
 def _rebuild(graph: Graph, params: Any, dtype: str, opt: int, threads: int,
-             numerics: str | None, passes: dict[str, Any]) -> Compiled:
+             numerics: str | None, passes: dict[str, Any], cache: bool) -> Compiled:
     return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    passes=passes)
+                    passes=passes, cache=cache)

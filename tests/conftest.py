@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ settings.register_profile(
 settings.register_profile("hunt", parent=settings.get_profile("ci"), derandomize=False,
                           max_examples=2000)
 settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests are of the compiler, not of what an earlier run of it made: objects are neither
+    taken from a cache nor kept (the size 0), and the user's own is out of reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NCC_CACHE_SIZE", "0")
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

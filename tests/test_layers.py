@@ -17,7 +17,7 @@ ORDER = [
     "source", "opcodes", "reader", "formulas", "arithmetic", "evaluate", "expressions",
     "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "settings",
     "losses", "optimizers", "weights", "texts", "bwdtext", "data", "plan", "ssa", "ssatext",
-    "terms", "machine", "passes", "cheader", "road", "watch", "net", "build", "runtime",
+    "terms", "machine", "passes", "cheader", "road", "watch", "net", "cache", "build", "runtime",
     "ncc", "cli", "__main__",
 ]
 FILES = sorted([*ROOT.glob("ncc/*.py"), *ROOT.glob("passes/*.py")])

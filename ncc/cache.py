@@ -1,0 +1,260 @@
+"""Compiled objects kept between runs: a folder of files, one an entry, named by what made it.
+
+A file is a head line, the facts as JSON and the object's bytes; the head says their lengths and a
+checksum, so that what was cut short or damaged counts as absent. Nothing here raises for the state
+of the disk: a cache that cannot be read or written is an empty one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncc.machine import LLVM
+
+SIZE = 512 << 20  # bytes of all entries, where NCC_CACHE_SIZE says nothing else
+STALE = 3600.0  # seconds after which an unfinished file belongs to a process that died
+MAGIC = b"ncc-cache-1"
+ENTRY, UNFINISHED = ".entry", ".new"
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one compilation made: an object, and what its callers have to know of it, as JSON says
+    it (the names of its functions, the sizes of its buffers)."""
+
+    code: bytes
+    facts: Mapping[str, Any]
+
+
+# ---- keys
+
+
+def key(*parts: Any) -> str | None:
+    """The name (hex) of what this compiler makes of `parts`: numbers, texts, arrays, dataclasses,
+    and sequences and mappings of them. None where one is something else, where nothing is to be
+    kept, or where ncc cannot read its own sources, which may be others at the next run."""
+    compiler = _compiler() if limit() else None
+    if compiler is None:
+        return None
+    digest = hashlib.sha256(compiler)
+    try:
+        _add(digest, parts)
+    except (TypeError, ValueError):
+        return None
+    return digest.hexdigest()
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Feed `value` so that no two values feed the same bytes. TypeError for one of another type."""
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype.str} {value.shape} ".encode())
+        if value.dtype.hasobject:
+            raise TypeError("an array of objects")
+        digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    elif value is None or isinstance(value, (bool, int, float)):
+        digest.update(f"{value!r} ".encode())
+    elif isinstance(value, str):
+        text = value.encode("utf-8", "surrogatepass")
+        digest.update(b"text %d " % len(text) + text)
+    elif isinstance(value, Mapping):
+        digest.update(b"mapping %d " % len(value))
+        for name in sorted(value):
+            _add(digest, name)
+            _add(digest, value[name])
+    elif is_dataclass(value):
+        _add(digest, {f.name: getattr(value, f.name) for f in fields(value)})
+    elif isinstance(value, Sequence):
+        digest.update(b"sequence %d " % len(value))
+        for item in value:
+            _add(digest, item)
+    else:
+        raise TypeError(f"no key is made of {type(value).__name__}")
+
+
+@cache
+def _compiler() -> bytes | None:
+    """A digest of ncc's own sources and of LLVM's version: a compiler that was changed in any way
+    never finds what another one made. None where the sources are not files that can be read."""
+    digest = hashlib.sha256(LLVM.encode())
+    try:
+        for package in ("ncc", "ncc.passes", "ncc.grammar"):
+            for file in sorted(files(package).iterdir(), key=lambda f: f.name):
+                if file.name.endswith((".py", ".lark")):
+                    text = file.read_bytes()
+                    digest.update(f"{package} {file.name} {len(text)} ".encode() + text)
+    except OSError:
+        return None
+    return digest.digest()
+
+
+# ---- the folder
+
+
+def folder() -> Path | None:
+    """NCC_CACHE_DIR, or `ncc` under XDG_CACHE_HOME, or ~/.cache/ncc; it need not exist. None for a
+    user without a home."""
+    own = os.environ.get("NCC_CACHE_DIR")
+    if own:
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one is invalid and ignored (XDG Base Directory Specification 0.8).
+    if os.path.isabs(shared):
+        return Path(shared, "ncc")
+    home = os.path.expanduser("~")
+    return Path(home, ".cache", "ncc") if os.path.isabs(home) else None
+
+
+def limit() -> int:
+    """Bytes that the entries may take: NCC_CACHE_SIZE, as 1000000, 64K, 512M or 2G (powers of
+    1024); 0 is no cache. SIZE where it is not given, or is no size."""
+    text = os.environ.get("NCC_CACHE_SIZE", "").strip().lower().removesuffix("b")
+    digits = text.rstrip("kmg")
+    unit = text[len(digits) :]
+    if not (digits.isascii() and digits.isdigit() and unit in UNITS):
+        return SIZE
+    return int(digits) * UNITS[unit]
+
+
+def _place() -> Path | None:
+    """The folder, if code may be taken from it: ours, and nobody else may write to it."""
+    path = folder() if limit() else None
+    try:
+        return path if path is not None and _ours(path.stat(), stat.S_ISDIR) else None
+    except (OSError, ValueError):  # there is none, or its name can be no name
+        return None
+
+
+def _ours(found: os.stat_result, kind: Any) -> bool:
+    """To load an object is to run it, so it must come from nobody but this user."""
+    mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return bool(mine and kind(found.st_mode) and not found.st_mode & 0o022)
+
+
+# ---- entries
+
+
+def lookup(name: str) -> Entry | None:
+    """The entry of a key; None where there is none that is whole. It counts as used now."""
+    place = _place()
+    if place is None:
+        return None
+    path = place / (name + ENTRY)
+    try:
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            found = os.fstat(file.fileno())
+            entry = _read(file, found.st_size, name) if _ours(found, stat.S_ISREG) else None
+        if entry is not None:
+            os.utime(path)
+        return entry
+    except (OSError, ValueError, MemoryError):
+        return None
+
+
+def _read(file: Any, size: int, name: str) -> Entry | None:
+    line = file.readline(100)
+    head = line.split()
+    if len(head) != 4 or head[0] != MAGIC:
+        return None
+    lengths = int(head[2]), int(head[3])
+    if len(line) + sum(lengths) != size or min(lengths) < 0:
+        return None
+    facts, code = file.read(lengths[0]), file.read(lengths[1])
+    if int(head[1], 16) != _checksum(name, facts, code):
+        return None
+    return Entry(code, json.loads(facts))
+
+
+def _checksum(name: str, facts: bytes, code: bytes) -> int:
+    return zlib.crc32(code, zlib.crc32(facts, zlib.crc32(name.encode())))
+
+
+def store(name: str, entry: Entry) -> None:
+    """Keep an entry, and remove those used longest ago where all together are too large.
+
+    Many processes may store at once, the same entry too: each writes a file of its own and renames
+    it, so that a reader finds a whole one or none.
+    """
+    try:
+        facts = json.dumps(entry.facts).encode()
+        path = folder()
+        if path is None or len(facts) + len(entry.code) + 200 > limit():
+            return
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _place() is None:
+            return
+        unfinished = path / f"{os.getpid()}-{token_hex(8)}{UNFINISHED}"
+        head = b"%s %08x %d %d\n" % (MAGIC, _checksum(name, facts, entry.code), len(facts),
+                                     len(entry.code))
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(os.open(unfinished, flags, 0o600), "wb") as out:
+                out.writelines((head, facts, entry.code))
+            os.replace(unfinished, path / (name + ENTRY))
+        finally:
+            unfinished.unlink(missing_ok=True)
+        _evict(path, limit())
+    except (OSError, ValueError, MemoryError):
+        pass  # read-only, full: then this one is not kept
+
+
+class _File(NamedTuple):
+    used: float  # seconds since the epoch
+    name: str
+    size: int
+
+
+def _files(path: Path, ending: str) -> list[_File]:
+    """The files of that ending, those used longest ago first."""
+    found = []
+    with suppress(OSError, ValueError), os.scandir(path) as listing:
+        for item in listing:
+            if item.name.endswith(ending):
+                with suppress(OSError):  # another process has removed it
+                    status = item.stat(follow_symlinks=False)
+                    found.append(_File(status.st_mtime, item.name, status.st_size))
+    return sorted(found)
+
+
+def _evict(path: Path, most: int) -> None:
+    now = time.time()
+    for file in _files(path, UNFINISHED):
+        if now - file.used > STALE:
+            (path / file.name).unlink(missing_ok=True)
+    entries = _files(path, ENTRY)
+    total = sum([file.size for file in entries])
+    for file in entries:
+        if total <= most:
+            return
+        (path / file.name).unlink(missing_ok=True)
+        total -= file.size
+
+
+def contents() -> tuple[int, int]:
+    """How many entries there are, and their bytes."""
+    path = folder()
+    entries = [] if path is None else _files(path, ENTRY)
+    return len(entries), sum([file.size for file in entries])
+
+
+def clear() -> None:
+    """Remove every entry, and nothing else. OSError where one cannot be removed."""
+    path = folder()
+    if path is not None:
+        for file in _files(path, ENTRY) + _files(path, UNFINISHED):
+            (path / file.name).unlink(missing_ok=True)
