@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from ncc.net import Net, load, parse
+from ncc.progress import Progress
 from ncc.runtime import Compiled
 from ncc.source import NccError
 
@@ -15,7 +17,8 @@ __all__ = ["Compiled", "Net", "NccError", "compile", "load", "parse"]
 
 def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: int = 2,
             threads: int = 1, cache: bool = True, **options: Any) -> Compiled:
-    """Machine code for `net` (or the file it names) on this machine.
+    """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
+    standard error says how far it is, where that is a terminal, and goes at the end.
 
     params   the canonical vector, where the file gives no values or others are wanted
     dtype    "f32" or "f64": what the code computes in
@@ -24,7 +27,10 @@ def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: 
     cache    whether the object may come from the cache on disk, and be kept there
     options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`
     """
-    graph = (net if isinstance(net, Net) else load(net)).graph
     numerics = options.pop("numerics", None)
-    return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    passes=options, cache=cache)
+    with Progress(sys.stderr) as progress:
+        with progress.working("read"):
+            graph = (net if isinstance(net, Net) else load(net)).graph
+        with progress.working("emit obj"):
+            return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads,
+                            numerics=numerics, passes=options, cache=cache, watch=progress)

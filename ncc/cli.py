@@ -32,6 +32,7 @@ from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
 from ncc.passes.to_c import to_c
 from ncc.plan import Plan
+from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
 from ncc.source import NccError, Source
@@ -148,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(stop.code or 0)
         commands = {"build": _build, "check": _check, "run": _run, "convert": _convert,
                     "cache": _cache}
-        commands[args.command](args, watcher)
+        dumps = getattr(args, "print_before", "") or getattr(args, "print_after", "")
+        with Progress(None if dumps else sys.stderr) as watcher.progress:
+            commands[args.command](args, watcher)
         watcher.report()
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -370,7 +373,8 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
     elif format == "ssa":
         raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
     else:
-        level = syntax = parse_net(source, format)
+        with watcher.progress.working("parse"):
+            level = syntax = parse_net(source, format)
         common |= {"activation": _activation(args.activation), "outputs": args.outputs,
                    "syntax": syntax}
         usual = [s for s in steps() if s.call in (resolve, order)]
@@ -496,7 +500,10 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
         args.making = kind if MADE_OF.get(kind) == LEVELS.index(str) else None
-        _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
+        with watcher.progress.working(f"emit {kind}"):
+            text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
+        if text is not None:
+            _print(text)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
@@ -517,7 +524,8 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
 
 
 def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes], syntax: Syntax | None) -> None:
+          outputs: dict[Path, bytes], syntax: Syntax | None) -> str | None:
+    """Put the kind among the outputs; a text for standard output is the result instead."""
     path = _path(kind, args, stem, several)
     if path is None and kind not in TEXTS:
         raise NccError("E608", f"{kind} is no text for standard output", status=2,
@@ -536,14 +544,14 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
         else:
             outputs[path] = (_shared(build) if kind == "shared"
                              else build.machine().bitcode(build.llvm))
-        return
+        return None
     text = str(syntax) if kind == "ast" else _text(kind, build)
     if not text.endswith("\n"):
         text += "\n"
     if path is None:
-        _print(text)
-    else:
-        outputs[path] = text.encode()
+        return text
+    outputs[path] = text.encode()
+    return None
 
 
 def _text(kind: str, build: Build) -> str:
@@ -654,9 +662,10 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     if args.passes is not None:
         _arithmetic(build, "llvm")
     args.making = "obj"
-    fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                  numerics=args.numerics, build=build,
-                  passes={"form": args.form, "batch_form": args.batch_form})
+    with watcher.progress.working("emit obj"):
+        fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
+                      numerics=args.numerics, build=build,
+                      passes={"form": args.form, "batch_form": args.batch_form})
     with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
         return fn(x.astype(DTYPES[args.dtype]))
 

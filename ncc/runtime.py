@@ -17,7 +17,7 @@ from ncc.build import Build, Sizes, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import Graph
 from ncc.machine import Loaded, host
-from ncc.road import ROAD, steps
+from ncc.road import ROAD, Watch, steps
 from ncc.ssa import DTYPES
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ class Compiled:
     def __init__(self, graph: Graph, params: Any = None, *, dtype: str = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
-                 cache: bool = True) -> None:
+                 cache: bool = True, watch: Watch | None = None) -> None:
         """`build` is the graph's, where the caller has one already; `passes` made it. `cache` says
         whether the object may come from the cache on disk, and be kept there.
 
@@ -71,7 +71,7 @@ class Compiled:
             chosen = options(target, dtype=dtype, numerics=numerics, **asked)
             # A Net is resolved and in order already.
             along = [s for s in steps() if s.name not in ("resolve", "order")]
-            build = Build(graph, target, chosen, opt, along=along, cached=cache)
+            build = Build(graph, target, chosen, opt, watch, along, cached=cache)
         self.numerics: str = build.options["numerics"]
         self._link(build)
         self._params: Array | None = None

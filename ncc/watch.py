@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ncc.graph import ABSENT, Graph, Reals
 from ncc.plan import Plan
+from ncc.progress import Progress
 from ncc.road import Step, arrives
 from ncc.source import NccError
 from ncc.ssa import DTYPES, Module, Table
@@ -48,6 +49,7 @@ class Watcher:
     values: Reals | None = None
     err: TextIO = field(default_factory=lambda: sys.stderr)
     rows: list[tuple[str, str, str, float]] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
     step: Step | None = None  # the last step begun,
     done: bool = False  # and whether it has ended well
     kept: Any = None  # the last level before it that a text can enter again,
@@ -61,8 +63,10 @@ class Watcher:
         self.since.append(step)
         if step.name in self.print_before or "all" in self.print_before:
             self._dump("before", step, level)
+        self.progress.before(step, level)
 
     def after(self, step: Step, old: Any, new: Any, seconds: float) -> None:
+        self.progress.after(step, old, new, seconds)
         self.rows.append((step.name, size(old), size(new) + lost(old, new), seconds))
         if step.name in self.print_after or "all" in self.print_after:
             self._dump("after", step, new)

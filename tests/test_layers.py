@@ -17,8 +17,8 @@ ORDER = [
     "source", "opcodes", "reader", "formulas", "arithmetic", "evaluate", "expressions",
     "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "settings",
     "losses", "optimizers", "weights", "texts", "bwdtext", "data", "plan", "ssa", "ssatext",
-    "terms", "machine", "passes", "cheader", "road", "watch", "net", "cache", "build", "runtime",
-    "ncc", "cli", "__main__",
+    "terms", "machine", "passes", "cheader", "road", "progress", "watch", "net", "cache", "build",
+    "runtime", "ncc", "cli", "__main__",
 ]
 FILES = sorted([*ROOT.glob("ncc/*.py"), *ROOT.glob("passes/*.py")])
 
