@@ -21,7 +21,7 @@ from ncc.machine import Machine, Target
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
-from ncc.ssa import DTYPES, Module
+from ncc.ssa import DTYPES, Module, layout
 
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
@@ -89,8 +89,7 @@ class Sizes:
                 if "packed" in buffers:
                     packed = buffers["packed"].size
             elif func.name == "forward_batch":
-                lanes = max((op[2] for op in func.ops if op[0] == "for"), default=1)
-                batch_work = buffers["work"].size * max(1, lanes)
+                batch_work = layout(func)[1]
         return Sizes(packed, work, batch_work)
 
 

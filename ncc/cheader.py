@@ -15,7 +15,7 @@ from ncc.formulas import FREE
 from ncc.graph import NONE, Graph, Ints
 from ncc.opcodes import OPCODES
 from ncc.plan import Plan
-from ncc.ssa import Buffer, Func, Module
+from ncc.ssa import Buffer, Func, Module, layout
 
 ALIGN = 64
 ABI_VERSION = 1
@@ -113,12 +113,14 @@ def parameter(buffer: Buffer, real: str) -> str:
     """A buffer as a parameter of a prototype."""
     if buffer.kind in ("work", "private"):
         return "void *work"
+    if buffer.kind == "value":
+        return f"{real} {buffer.name}"
     return f"{'const ' if buffer.kind == 'in' else ''}{real} *{buffer.name}"
 
 
 def prototype(func: Func, name: str, real: str) -> str:
     count = ["size_t n"] if func.counted else []
-    parameters = ", ".join(count + [parameter(b, real) for b in func.buffers])
+    parameters = ", ".join(dict.fromkeys(count + [parameter(b, real) for b in func.buffers]))
     return f"void {name}_{func.name}({parameters});"
 
 
@@ -168,9 +170,7 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
 
 def _work(func: Func) -> int:
     """Elements of `work`: of every lane at once, where each sample has its own."""
-    lanes = max([op[2] for op in func.ops if op[0] == "for"] or [0])
-    return sum([b.size * (max(1, lanes) if b.kind == "private" else 1)
-                for b in func.buffers if b.kind in ("work", "private")])
+    return layout(func)[1]
 
 
 def _block(lines: Sequence[str]) -> str:

@@ -136,6 +136,7 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "eq": np.equal,
     "une": np.not_equal,
     "select": np.where,
+    "mask": lambda a: a,
     "bits": _bits,
     "unbits": _unbits,
     "wadd": np.add,
@@ -173,6 +174,8 @@ class Numpy:
     def op(self, name: str, *arrays: Array) -> Array:
         """What opcode `name` makes of its arrays; KeyError for a name that is no opcode."""
         with np.errstate(all="ignore"):
+            if name == "real":
+                return np.asarray(arrays[0]).astype(self.real)
             if name in SEQUENCES:
                 return SEQUENCES[name](self, arrays[0])
             return EVALUATORS[name](*arrays)

@@ -52,7 +52,7 @@ ACTIVATIONS: tuple[Activation, ...] = (
     Activation(0x19, "gelu_tanh",
                "max(x,-40)/2*(1+tanh(0.79788456080286536*(x+0.044715*x^3)))"),
     Activation(0x1A, "mish", "max(x,-800)*tanh(softplus(x))"),
-    Activation(0x1B, "hard_swish", "max(x,-3)*(min(max(x+3,0),6)/6)"),
+    Activation(0x1B, "hard_swish", "max(x,-3)*(min(6,relu(x+3))/6)"),
     Activation(0x1C, "relu6", "min(6,relu(x))"),
     Activation(0x1D, "clip", "min(max(x,-1),1)"),
     Activation(0x1E, "atan", "atan(x)"),

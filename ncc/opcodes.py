@@ -42,6 +42,8 @@ OPCODES: dict[str, Opcode] = {
         Opcode("eq", "ff", "b", commutes=True),
         Opcode("une", "ff", "b", commutes=True),
         Opcode("select", "b**", "*"),  # b if a else c
+        # a itself; in a lane that repeats the last sample, where too few are left, +0
+        Opcode("mask", "f", "f"),
         # words; shifts by a word in 0 .. width-1
         Opcode("bits", "f", "w"),
         Opcode("unbits", "w", "f"),
@@ -59,6 +61,7 @@ OPCODES: dict[str, Opcode] = {
         # indices
         Opcode("iadd", "ii", "i", commutes=True),
         Opcode("imul", "ii", "i", commutes=True),
+        Opcode("real", "i", "f"),  # an index that is not negative, rounded to nearest
         # mathematics: the compiler's own arithmetic, ncc/arithmetic.py
         Opcode("exp", "f", "f", math=True),
         Opcode("expm1", "f", "f", math=True),
@@ -83,6 +86,9 @@ OPCODES: dict[str, Opcode] = {
 #   lookup (w,)         imm the table's name: table[word], a table of words  -> w
 #   load   () or (i,)   imm (buffer, offset): buffer[index + offset]   -> the buffer's type
 #   store  (f,) or (f, i)  imm (buffer, offset)
+#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b; in a lanes loop
+#          plus the sum of a*b over the iterations, whose order (one for a target) is not said
+#   given  ()           imm the buffer's name: 1, or 0 where the caller gave NULL  -> i
 #   for    (i, i)       imm lanes (0: a plain loop): its value is the loop's index, lo <= k < hi
 #   carry  (*,)         directly after its `for`: a value carried around, at first read[0]
 #   yield  (*, ...)     closes the innermost `for`: the next values of its carries, in order
@@ -90,4 +96,4 @@ OPCODES: dict[str, Opcode] = {
 #   count  ()           the number of samples, in a counted function  -> i
 #   call   ()           imm the name of another function, given this one's buffers
 CONTROL = ("const", "word", "index", "lookup", "load", "store", "for", "carry", "yield", "result",
-           "call", "count")
+           "call", "count", "accumulate", "given")

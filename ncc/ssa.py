@@ -27,7 +27,8 @@ Op = tuple[str, tuple[int, ...], Any]
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
 Place = Callable[[str, int | None], tuple[Source, Span]]
-KINDS = ("in", "out", "inout", "work", "private")
+# `value` is one real, passed by value; all `work` and `private` buffers are one argument in C.
+KINDS = ("in", "out", "inout", "value", "work", "private")
 
 
 class Buffer(NamedTuple):
@@ -151,7 +152,7 @@ def types(func: Func, tables: Mapping[str, str]) -> list[str]:
             out.append("f")
         elif opcode in ("word", "lookup"):
             out.append("w")
-        elif opcode in ("index", "for", "count"):
+        elif opcode in ("index", "for", "count", "given"):
             out.append("i")
             if opcode == "for":
                 carries.append([])
@@ -168,6 +169,20 @@ def types(func: Func, tables: Mapping[str, str]) -> list[str]:
         else:
             out.append("")
     return out
+
+
+def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
+    """Where in the caller's one `work` each work and private buffer begins, and the size of it all,
+    in elements; each begins at a multiple of `elements`, a private one has a cell a lane."""
+    lanes = max([op[2] for op in func.ops if op[0] == "for"] or [0])
+    offsets: dict[str, int] = {}
+    end = 0
+    for b in func.buffers:
+        if b.kind in ("work", "private"):
+            at = -(-end // elements) * elements
+            offsets[b.name] = at
+            end = at + b.size * (max(1, lanes) if b.kind == "private" else 1)
+    return offsets, end
 
 
 # ---- text
@@ -198,6 +213,8 @@ def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
         return f"%{at} = load {_place(imm, reads)}"
     if opcode == "store":
         return f"store %{reads[0]}, {_place(imm, reads[1:])}"
+    if opcode == "accumulate":
+        return f"accumulate %{reads[0]}, %{reads[1]}, {_place(imm, reads[2:])}"
     if opcode == "for":
         lanes = f" lanes {imm}" if imm else ""
         return f"%{at} = for %{reads[0]}..%{reads[1]}{lanes} {{"
@@ -269,6 +286,10 @@ class Builder:
 
     def store(self, value: int, buffer: str, offset: int, index: int | None = None) -> None:
         self.emit("store", (value,) if index is None else (value, index), (buffer, offset))
+
+    def accumulate(self, a: int, b: int, buffer: str, offset: int,
+                   index: int | None = None) -> None:
+        self.emit("accumulate", (a, b) if index is None else (a, b, index), (buffer, offset))
 
     def loop(self, lo: int, hi: int, carries: Iterable[int] = (), lanes: int = 0) -> list[int]:
         """Open a loop: [index, carry, ...]."""
@@ -355,7 +376,10 @@ class _Verifier:
                 t = self.tables.get(imm)
                 self.expect(func, at, got, "w", t is not None and t.type == "w")
                 result = "w"
-            elif opcode in ("load", "store"):
+            elif opcode == "given":
+                self.expect(func, at, got, "", imm in buffers)
+                result = "i"
+            elif opcode in ("load", "store", "accumulate"):
                 result = self.access(func, at, opcode, reads, imm, got, buffers, lanes >= 0)
             elif opcode == "for":
                 self.expect(func, at, got, "ii", isinstance(imm, int) and imm >= 0)
@@ -412,8 +436,9 @@ class _Verifier:
         self.expect(func, at, "", "", isinstance(imm, tuple) and len(imm) == 2)
         name, offset = imm
         table, buffer = self.tables.get(name), buffers.get(name)
-        value, index = ("", got) if opcode == "load" else (got[:1], got[1:])
-        if index not in ("", "i") or value != ("" if opcode == "load" else "f"):
+        wants = {"load": "", "store": "f", "accumulate": "ff"}[opcode]
+        value, index = got[: len(wants)], got[len(wants) :]
+        if index not in ("", "i") or value != wants:
             raise self.fault(func, at, f"{opcode} is ill-formed")
         size = len(table.values) if table else buffer.size if buffer else -1
         if size < 0:
@@ -421,10 +446,12 @@ class _Verifier:
         if not index and not 0 <= offset < size:
             raise self.fault(func, at, f"{name}[{offset}] lies outside its {size} elements")
         kind = "table" if table else buffer.kind if buffer else ""
-        bad = ("in", "table") if opcode == "store" else ("out",)
-        if kind in bad or (kind == "private" and not in_lanes):
+        good = {"load": ("in", "inout", "value", "work", "private", "table"),
+                "store": ("out", "inout", "work", "private"),
+                "accumulate": ("inout", "work")}[opcode]
+        if kind not in good or (kind == "private" and not in_lanes):
             raise self.fault(func, at, f"{opcode} of {name}, which is {kind}")
-        return "" if opcode == "store" else table.type if table else "f"
+        return "" if opcode != "load" else table.type if table else "f"
 
 
 # ---- meaning
@@ -448,6 +475,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
     for b in func.buffers:
         if b.kind == "work" and b.name not in buffers:
             buffers[b.name] = np.full((b.size, *batch), np.nan, real)
+    in_lanes = 0  # iterations of the lanes loop that is open
     running: list[tuple[int, int, int]] = []  # (for, the next index, hi) of the open plain loops
     at = 0
     while at < len(ops):
@@ -482,6 +510,19 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             name, offset = imm
             index = values[reads[1]] + offset if len(reads) > 1 else offset
             buffers[name][index] = values[reads[0]]
+        elif opcode == "accumulate":
+            name, offset = imm
+            index = values[reads[2]] + offset if len(reads) > 2 else offset
+            a, c = values[reads[0]], values[reads[1]]
+            if in_lanes:  # the sum over the iterations, which may share a factor
+                product = np.broadcast_to(np.multiply(a, c), (in_lanes, *batch)).sum(0, real)
+                buffers[name][index] = buffers[name][index] + product
+            elif evaluate.fused:
+                buffers[name][index] = evaluate.op("fma", a, c, buffers[name][index])
+            else:
+                buffers[name][index] = buffers[name][index] + np.multiply(a, c)
+        elif opcode == "given":
+            values[at] = int(buffers.get(imm) is not None)
         elif opcode == "for":
             lo, hi = int(values[reads[0]]), int(values[reads[1]])
             carries: list[int] = []
@@ -491,6 +532,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 values[c] = values[ops[c][1][0]]
             if imm and lo < hi:  # the iterations of a lanes loop, all at once
                 values[at] = np.arange(lo, hi)
+                in_lanes = hi - lo
                 for name, size in private.items():
                     buffers[name] = np.full((size, hi - lo, *batch), np.nan, real)
                 running.append((at, hi, hi))
@@ -504,6 +546,8 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 _results(ops, values, at, [values[c] for c in carries])
         elif opcode == "yield":
             start, following, hi = running.pop()
+            if ops[start][2]:
+                in_lanes = 0
             nexts = [values[r] for r in reads]
             for k, v in enumerate(nexts):
                 values[start + 1 + k] = v

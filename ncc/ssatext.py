@@ -168,14 +168,15 @@ class _Reader:
         if number is not None and int(number) != at:
             raise self.fault(line, f"%{number}", f"this value is number %{at} of its function")
         reads: tuple[int, ...]
-        if word == "load" or word == "store":
+        if word in ("load", "store", "accumulate"):
             place = _PLACE.search(rest)
             assert place is not None
             name, index, shift, constant = place.groups()
             offset = self.integer(line, constant or shift or "0", 64)
             reads = (int(index),) if index is not None else ()
-            if word == "store":
-                reads = (int(rest[1 : rest.index(",")]), *reads)
+            if word != "load":
+                values = rest[: place.start()]
+                reads = (*map(int, _VALUE.findall(values)), *reads)
             return (word, reads, (name, offset))
         if word == "const":
             return (word, (), self.real(line, rest.strip()))
@@ -187,7 +188,7 @@ class _Reader:
         if word == "for":
             lanes = rest.partition("lanes")[2]
             imm = int(lanes.rstrip(" \t{")) if lanes else 0
-        elif word in ("lookup", "call"):
+        elif word in ("lookup", "call", "given"):
             imm = rest.split()[0]
         elif word[0] == "}":
             word = "yield"

@@ -29,6 +29,7 @@ from ncc.ssa import Func, Module, Op
 Node = tuple[str, Any, tuple[int, ...]]  # what it is, its immediate (hashable), its children
 Outputs = dict[tuple[str, str], tuple[int, dict[int, int]]]
 
+_STORES: Final = ("store", "accumulate")
 _ONE: Final = struct.pack("<d", 1.0)
 _MINUS_ONE: Final = struct.pack("<d", -1.0)
 _MINUS_ZERO: Final = struct.pack("<d", -0.0)
@@ -165,7 +166,12 @@ class Terms:
         nodes = self.nodes
         if opcode == "sub":  # a - b == a + -b
             opcode, args = "add", (args[0], self.apply("neg", (args[1],)))
-        if row.result in "fw" and all([nodes[a][0] in ("real", "word") for a in args]):
+        if opcode == "real":
+            constant, atoms = self.parts(args[0])
+            if not atoms:
+                return self.real(float(self.evaluate.real(constant)))
+        elif row.result in "fw" and opcode != "mask" and all(
+                [nodes[a][0] in ("real", "word") for a in args]):
             value = self.constant(opcode, args)
             if value == value:
                 return self.real(value) if row.result == "f" else self.word(int(value))
@@ -297,7 +303,7 @@ class _Run:
         # By content: a table's name is no part of what a load from it means.
         self.contents = {t.name: terms.make("table", (t.type, t.values.tobytes()))
                          for t in module.tables}
-        self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] == "store"))
+        self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in _STORES))
                        for f in module.funcs}
         self.loops: list[_Loop] = []
 
@@ -336,6 +342,15 @@ class _Run:
                     symbol, constant = terms.address(values[reads[1]])
                     offset += constant
                 memory[name].store(terms, symbol, offset, values[reads[0]])
+            elif opcode == "accumulate":
+                name, offset = imm
+                symbol = zero
+                if len(reads) > 2:
+                    symbol, constant = terms.address(values[reads[2]])
+                    offset += constant
+                pair = sorted((values[reads[0]], values[reads[1]]))
+                old = memory[name].load(terms, symbol, offset)
+                memory[name].store(terms, symbol, offset, make("sum", None, (old, *pair)))
             elif opcode == "const":
                 value = terms.real(imm)
             elif opcode == "word":
@@ -344,6 +359,8 @@ class _Run:
                 value = terms.index(imm)
             elif opcode == "count":
                 value = make("count")
+            elif opcode == "given":
+                value = make("given", imm)
             elif opcode == "lookup":
                 value = make("lookup", None, (self.contents[imm], values[reads[0]]))
             elif opcode == "for":
@@ -381,8 +398,8 @@ class _Run:
                 found[at] = {}
             elif opcode == "yield":
                 stack.pop()
-            elif stack and opcode in ("store", "call"):
-                names: Iterable[str] = [imm[0]] if opcode == "store" else self.writes[imm]
+            elif stack and opcode in (*_STORES, "call"):
+                names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
                 for start in stack:
                     found[start].update(dict.fromkeys(names))
         return {at: sorted(names) for at, names in found.items()}

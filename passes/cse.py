@@ -28,7 +28,7 @@ def cse(module: Module) -> Module:
 
 
 def _cse(func: Func, tables: set[str]) -> Func:
-    constant = tables | {b.name for b in func.buffers if b.kind == "in"}
+    constant = tables | {b.name for b in func.buffers if b.kind in ("in", "value")}
     out: list[Op] = []
     new: list[int] = []
     made: dict[Any, int] = {}
@@ -48,7 +48,7 @@ def _cse(func: Func, tables: set[str]) -> Func:
             key = (reads, imm) if imm[0] in constant else None
         elif opcode == "const":
             key = struct.pack("<d", imm)
-        elif opcode in ("word", "index", "lookup", "count"):
+        elif opcode in ("word", "index", "lookup", "count", "given"):
             key = (opcode, reads, imm)
         else:
             key = None

@@ -68,14 +68,15 @@ def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
         if opcode == "neg" and out[reads[0]][0] == "neg":
             return out[reads[0]][1][0]
         facts = [known[r] for r in reads]
-        if not any(facts):
+        if not any(facts) or opcode == "mask":  # what a lane holds is not known here
             return None
         if not all(facts) or row.result not in "fwi":
             return _identity(opcode, reads, facts)
         args = [f[2] for f in facts]
         if row.result == "i":
             return ("index", (), args[0] + args[1] if opcode == "iadd" else args[0] * args[1])
-        args = [evaluate.const(f[2]) if f[0] == "f" else evaluate.word(f[2]) for f in facts]
+        args = [evaluate.const(f[2]) if f[0] == "f" else
+                evaluate.word(f[2]) if f[0] == "w" else f[2] for f in facts]
         value = np.asarray(evaluate.op(opcode, *args)).item()
         if row.result == "w":
             return ("word", (), value)

@@ -52,7 +52,7 @@ def _without_work(func: Func) -> Func:
 
 def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
     ops = func.ops
-    written = {b.name for b in func.buffers if b.kind not in ("in",)}
+    written = {b.name for b in func.buffers if b.kind not in ("in", "value")}
     fresh = [op[0] in ("const", "word", "index") or (op[0] == "load" and op[2][0] not in written)
              for op in ops]
     piece = _pieces(ops, fresh, typed, limit)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 
 from ncc.opcodes import OPCODES
-from ncc.ssa import Buffer, Func, Module, Table, types
+from ncc.ssa import Buffer, Func, Module, Table, layout, types
 
 # {0} {1} {2} the operands, each one token or in brackets; {f} the suffix of the functions of
 # float, {s} of its literals; {w} the word type, {top} its highest bit.
@@ -30,6 +30,8 @@ EXPRESSIONS = {
     "eq": "{0} == {1}",
     "une": "{0} != {1}",
     "select": "{0} ? {1} : {2}",
+    "mask": "{0}",
+    "real": "({real}){0}",
     "bits": "to_bits({0})",
     "unbits": "from_bits({0})",
     "wadd": "{0} + {1}",
@@ -93,7 +95,8 @@ PRAGMAS = """\
 #endif
 """
 # The names of the contract; whatever else a buffer is called gets a prefix.
-PLAIN = ("x", "packed", "y", "work", "params", "dy", "dx", "dparams")
+PLAIN = ("x", "packed", "y", "work", "params", "dy", "dx", "dparams", "target", "loss", "state",
+         "lr", "scale")
 
 
 def to_c(module: Module, header: str = "") -> str:
@@ -209,6 +212,10 @@ class _Writer:
                     self.local(at, place)
             elif opcode == "store":
                 self.line(f"{self.place(imm, args[1:])} = {args[0]};")
+            elif opcode == "accumulate":
+                self.accumulate(self.place(imm, args[2:]), args[0], args[1])
+            elif opcode == "given":
+                self.local(at, f"{self.name(imm)} != NULL")
             elif opcode == "for":
                 carries: list[int] = []
                 while func.ops[at + 1 + len(carries)][0] == "carry":
@@ -244,7 +251,9 @@ class _Writer:
         func = self.func
         real = self.marks["real"]
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
-                               if op[0] in ("load", "store") and self.live[at]])
+                               if op[0] in ("load", "store", "accumulate") and self.live[at]])
+        named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
+                                    if op[0] == "given" and self.live[at]]))
         for op in func.ops:
             if op[0] == "call":
                 named.update(dict.fromkeys([b.name for b in self.module.func(op[2]).buffers]))
@@ -253,15 +262,26 @@ class _Writer:
         counts = any(op[0] == "count" and self.live[at] for at, op in enumerate(func.ops))
         if func.counted and not counts:
             first.append("    (void)n;\n")
+        offsets, _ = layout(func)
+        memory = any(name in named for name in offsets)
         for b in func.buffers:
             name = self.name(b)
             kind = f"const {real}" if b.kind == "in" else real
-            if b.kind in ("work", "private") and func.exported:
-                kind = "void"
-                if b.name in named:
+            if b.kind == "value":
+                parameters.append(f"{real} {name}")
+                if b.name not in named:
+                    first.append(f"    (void){name};\n")
+                continue
+            if b.name in offsets and func.exported:
+                if "void *restrict memory" not in parameters:
                     parameters.append("void *restrict memory")
-                    first.append(f"    {real} *const {name} = memory;\n")
-                    continue
+                    if not memory:
+                        first.append("    (void)memory;\n")
+                if b.name in named:
+                    at = offsets[b.name]
+                    shown = f"({real} *)memory + {at}" if at else "memory"
+                    first.append(f"    {real} *const {name} = {shown};\n")
+                continue
             parameters.append(f"{kind} *restrict {name}")
             if b.name not in named:
                 first.append(f"    (void){name};\n")
@@ -286,6 +306,8 @@ class _Writer:
 
     def place(self, imm: tuple[str, int], index: list[str]) -> str:
         name, offset = imm
+        if self.kinds.get(name) == "value":
+            return name
         base = f"{self.module.name}_{name}" if name in self.tables else self.name(name)
         if not index:
             return f"{base}[{offset}]"
@@ -296,9 +318,15 @@ class _Writer:
         """Whether a load means the same wherever it is read: nobody writes there, and its index is
         no carry, which moves on. Indices are widened once, in a local."""
         table = self.tables.get(name)
-        if table.type != "f" if table is not None else self.kinds[name] != "in":
+        if table.type != "f" if table is not None else self.kinds[name] not in ("in", "value"):
             return False
         return all(self.func.ops[r][0] not in ("carry", "result") for r in reads)
+
+    def accumulate(self, place: str, a: str, b: str) -> None:
+        if self.module.fused:
+            self.line(f"{place} = fma{self.marks['f']}({a}, {b}, {place});")
+        else:
+            self.line(f"{place} = {place} + {a} * {b};")
 
     def next(self, carries: list[int], args: list[str]) -> None:
         """All carries move at once: one whose old value a later one takes is kept aside."""
@@ -318,7 +346,7 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "call", "for", "yield", "carry")
+    effects = ("store", "accumulate", "call", "for", "yield", "carry")
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import gcd
 from typing import Any
 
 import numpy as np
 
 from ncc.opcodes import OPCODES
-from ncc.ssa import Func, Module, Table, types
+from ncc.ssa import Func, Module, Table, layout, types
 
 # {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
 INSTRUCTIONS = {
@@ -47,6 +47,7 @@ INSTRUCTIONS = {
     "max": "fcmp ogt {t} {1}, {0}",
     "min": "fcmp olt {t} {1}, {0}",
     "select": "select {b} {0}, {s} {1}, {s} {2}",
+    "real": "uitofp {i} {0} to {t}",
 }
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
@@ -137,6 +138,7 @@ class _Writer:
         self.affine: dict[int, tuple[int, str | None]] = {}
         self.offsets: dict[int, list[str]] = {}
         self.step = ""  # the index of the lanes loop that is open
+        self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
 
     # -- which values differ from lane to lane
 
@@ -153,10 +155,14 @@ class _Writer:
             changed = False
             loops: list[list[int]] = []
             done: list[int] = []
+            in_lanes: list[bool] = [False]
             for at, (opcode, reads, imm) in enumerate(ops):
                 if opcode == "for":
                     loops.append([])
+                    in_lanes.append(in_lanes[-1] or imm > 0)
                     now = imm > 0
+                elif opcode == "mask":
+                    now = in_lanes[-1]
                 elif opcode == "load":
                     now = imm[0] in self.private or any(varying[r] for r in reads)
                 elif opcode == "result":
@@ -167,6 +173,7 @@ class _Writer:
                     loops[-1].append(at)
                 elif opcode == "yield":
                     done = loops.pop()
+                    in_lanes.pop()
                     for c, r in zip(done, reads, strict=True):
                         if varying[r] and not varying[c]:
                             varying[c] = changed = True
@@ -185,7 +192,8 @@ class _Writer:
                 loops[-1].append(at)
             carries = loops.pop() if opcode == "yield" else []
             for k, r in enumerate(reads):
-                mixed = varying[carries[k]] if carries else varying[at] or opcode == "store"
+                mixed = varying[carries[k]] if carries else varying[at] or (
+                    opcode in ("store", "accumulate"))
                 if start >= 0 and not varying[r] and mixed and self.types[r] in "fwb":
                     if r > start:
                         splatted[r] = True
@@ -235,17 +243,28 @@ class _Writer:
 
     def text(self) -> str:
         func = self.func
-        arguments = ([f"{self.index} %n"] if func.counted else []) + [
-            f"ptr {'noalias ' if b.kind != 'in' else 'noalias readonly '}%{b.name}"
-            for b in func.buffers
-        ]
+        offsets, _ = layout(func)
+        arguments = [f"{self.index} %n"] if func.counted else []
+        for b in func.buffers:
+            if b.kind == "value":
+                arguments.append(f"{self.real} %{b.name}")
+            elif b.name in offsets and func.exported and len(offsets) > 1:
+                if "ptr noalias %memory" not in arguments:
+                    arguments.append("ptr noalias %memory")
+                self.lines.append(f"  %{b.name} = getelementptr inbounds {self.real}, ptr %memory, "
+                                  f"i64 {offsets[b.name]}")
+            else:
+                readonly = "readonly " if b.kind == "in" else ""
+                arguments.append(f"ptr noalias {readonly}%{b.name}")
         ops = func.ops
-        plain = {b.name for b in func.buffers if b.kind != "private"}
+        plain = {b.name for b in func.buffers if b.kind not in ("private", "value")}
+        values = {b.name for b in func.buffers if b.kind == "value"}
         size = self.bits // 8
         carries: list[list[int]] = []
         starts: list[int] = []
         block = "entry"
         depth_lanes = -1
+        grouped = 0  # the op after the accumulates that are written already
         for at, (opcode, reads, imm) in enumerate(ops):
             varying = self.varying[at]
             if opcode == "const":
@@ -257,6 +276,11 @@ class _Writer:
             elif opcode in OPCODES:
                 if varying and OPCODES[opcode].result == "i":
                     self.affine[at] = self.lane_index(opcode, reads)
+                elif opcode == "mask":
+                    if varying:
+                        self.vectors[at] = self.masked(self.vector(reads[0]))
+                    else:
+                        self.scalar[at] = self.scalar[reads[0]]
                 elif varying:
                     args = [self.vector(r) for r in reads]
                     letter = self.types[reads[-1]]
@@ -268,6 +292,14 @@ class _Writer:
                     operands = [self.scalar[r] for r in reads]
                     self.scalar[at] = self.instruction(
                         opcode, operands, self.types[reads[-1]], False)
+            elif opcode == "given":
+                held = self.add(f"icmp ne ptr %{imm}, null")
+                self.scalar[at] = self.add(f"zext i1 {held} to {self.index}")
+            elif opcode == "accumulate":
+                if at >= grouped:
+                    grouped = self.accumulate(at)
+            elif opcode == "load" and imm[0] in values:
+                self.scalar[at] = f"%{imm[0]}"
             elif opcode == "load":
                 if not reads and imm[0] in plain and imm[1]:  # most of the ops of straight code
                     self.scalar[at] = name = f"%l{at}"
@@ -490,8 +522,10 @@ class _Writer:
                                self.vector_addresses(name, offset, reads[1]), strict=True):
                 self.lines.append(f"  store {v} {part}, ptr {a}, align {size}")
         elif len(reads) > 1 and self.varying[reads[1]]:
-            for p, part in enumerate(self.vector(value)):
-                for lane, a in enumerate(self.lane_addresses(name, offset, reads[1], p)):
+            # From the last lane down: the sample itself has the last word over its repetitions.
+            for p, part in reversed(list(enumerate(self.vector(value)))):
+                addresses = self.lane_addresses(name, offset, reads[1], p)
+                for lane, a in reversed(list(enumerate(addresses))):
                     one = part
                     if self.native > 1:
                         one = self.add(f"extractelement {self.type('f', True)} {part}, i64 {lane}")
@@ -499,6 +533,101 @@ class _Writer:
         else:
             a = self.address(name, offset, self.scalar[reads[1]] if len(reads) > 1 else None)
             self.lines.append(f"  store {self.real} {self.scalar[value]}, ptr {a}, align {size}")
+
+    # -- sums over the lanes
+
+    def masked(self, parts: list[str]) -> list[str]:
+        """`parts`, and +0 in the lanes that repeat the last sample."""
+        if not self.real_lanes:
+            return parts
+        v, b = self.type("f", True), self.type("b", True)
+        return [self.add(f"select {b} {mask}, {v} {part}, {v} zeroinitializer")
+                for mask, part in zip(self.real_lanes, parts, strict=True)]
+
+    def accumulate(self, at: int) -> int:
+        """Write the accumulate at `at` and, where they add to neighbouring cells, those directly
+        behind it, as many as a vector holds: they share the steps of their sums over the lanes.
+        The op after them."""
+        ops = self.func.ops
+        _, reads, (name, offset) = ops[at]
+        index = self.scalar[reads[2]] if len(reads) > 2 else None
+        size = self.bits // 8
+        a = self.address(name, offset, index)
+        if self.lanes == 1:
+            one, two = [self.vector(r)[0] if self.varying[r] else self.scalar[r]
+                        for r in reads[:2]]
+            old = self.add(f"load {self.real}, ptr {a}, align {size}")
+            new = self.product(one, two, old, False)
+            self.lines.append(f"  store {self.real} {new}, ptr {a}, align {size}")
+            return at + 1
+        count = 1
+        while (count < self.native and at + count < len(ops)
+               and ops[at + count][0] == "accumulate"
+               and ops[at + count][1][2:] == reads[2:]
+               and ops[at + count][2] == (name, offset + count)):
+            count += 1
+        count = 1 << (count.bit_length() - 1)
+        sums: list[str] = []
+        for k in range(count):
+            parts = zip(*[self.vector(r) for r in ops[at + k][1][:2]], strict=True)
+            total: str | None = None
+            for x, y in parts:
+                total = self.product(x, y, total, True)
+            sums.append(str(total))
+        vector = self.reduced(sums)
+        v = self.type("f", True)
+        t = self.real if count == 1 else f"<{count} x {self.real}>"
+        if count == 1:
+            vector = self.add(f"extractelement {v} {vector}, i64 0")
+        elif count < self.native:
+            vector = self.add(f"shufflevector {v} {vector}, {v} poison, "
+                              f"{self.selection(range(count))}")
+        old = self.add(f"load {t}, ptr {a}, align {size}")
+        new = self.add(f"fadd {self.flags}{t} {old}, {vector}")
+        self.lines.append(f"  store {t} {new}, ptr {a}, align {size}")
+        return at + count
+
+    def product(self, a: str, b: str, total: str | None, vector: bool) -> str:
+        """total + a*b."""
+        if total is None:
+            return self.instruction("mul", [a, b], "f", vector)
+        if self.module.fused:
+            return self.instruction("fma", [a, b, total], "f", vector)
+        return self.instruction(
+            "add", [total, self.instruction("mul", [a, b], "f", vector)], "f", vector)
+
+    def reduced(self, vectors: list[str]) -> str:
+        """One vector whose first elements are the sums of each of `vectors`, a power of two of
+        them: a transposition that adds at each step. First within 128 bits, where shuffles are
+        cheap, then across; a single vector is paired with itself."""
+        v = self.type("f", True)
+        width = self.native
+        inside = min(width, 128 // self.bits)
+        steps: list[tuple[list[int], int]] = []  # what the first shuffle takes, how far the second
+        block = 1
+        while block < inside:
+            half = inside // (2 * block)
+            steps.append(([which * width + lane * inside + part * block + k
+                           for lane in range(width // inside) for part in range(half)
+                           for which in (0, 1) for k in range(block)], half * block))
+            block *= 2
+        lanes = width // inside
+        even = [which * width + lane * inside + k for which in (0, 1)
+                for lane in range(0, lanes, 2) for k in range(inside)]
+        steps += [(even, inside)] * (lanes.bit_length() - 1)
+        for low, shift in steps:
+            first, second = self.selection(low), self.selection([k + shift for k in low])
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=False))
+            vectors = [
+                self.add(f"fadd {self.flags}{v} "
+                         + self.add(f"shufflevector {v} {a}, {v} {b}, {first}") + ", "
+                         + self.add(f"shufflevector {v} {a}, {v} {b}, {second}"))
+                for a, b in pairs or [(vectors[0], vectors[0])]]
+        return vectors[0]
+
+    def selection(self, elements: Iterable[int]) -> str:
+        chosen = list(elements)
+        return f"<{len(chosen)} x i32> <{', '.join([f'i32 {k}' for k in chosen])}>"
 
     def lookup_lanes(self, table: str, index: int) -> list[str]:
         word, v = f"i{self.bits}", self.type("w", True)
@@ -529,6 +658,7 @@ class _Writer:
         self.whole = (first[0] == last[0] == "index" and self.native > 1
                       and (last[2] - first[2]) % self.lanes == 0)
         self.offsets = {}
+        self.real_lanes = []
         if self.whole:
             return
         samples = [self.step]
@@ -540,6 +670,16 @@ class _Writer:
                 samples.append(self.add(f"select i1 {inside}, {self.index} {s}, "
                                         f"{self.index} {end}"))
         self.offsets[1] = samples
+        if self.lanes > 1 and any(op[0] == "mask" for op in self.func.ops):
+            wide = f"<{self.native} x {self.index}>"
+            left = self.add(f"sub {self.index} {hi}, %k{at}")
+            one = self.add(f"insertelement {wide} poison, {self.index} {left}, i64 0")
+            many = self.add(f"shufflevector {wide} {one}, {wide} poison, "
+                            f"<{self.native} x i32> zeroinitializer")
+            for p in range(self.parts()):
+                numbers = ", ".join([f"{self.index} {p * self.native + k}"
+                                     for k in range(self.native)])
+                self.real_lanes.append(self.add(f"icmp sgt {wide} {many}, <{numbers}>"))
         for stride in sorted(self.strides(at) - {1}):
             self.offsets[stride] = [self.add(f"mul nsw {self.index} {s}, {stride}")
                                     for s in samples]
