@@ -15,6 +15,7 @@ So the first of equals wins, a NaN in the first product stays, and one in a late
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 V = TypeVar("V")
@@ -47,6 +48,38 @@ def step(e: Emitter[V], agg: str, acc: V, n: V, w: V) -> V:
         larger = e.op("gt", e.op("abs", product), e.op("abs", acc))
         return e.op("select", larger, product, acc)
     raise ValueError(f"unknown aggregation {agg}")
+
+
+def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> list[V]:
+    """The adjoint of each product n*w, of the adjoint d of the aggregate of one edge or more.
+
+    A mean divides by the number of edges; a product of products is taken apart by what stands
+    before and behind each, so that factors of 0 do no harm; of max, min and maxabs the one that
+    was chosen gets all. Raises ValueError for an unknown aggregation.
+    """
+    if agg == "sum":
+        return [d] * len(ns)
+    if agg == "mean":
+        return [e.op("div", d, e.const(float(len(ns))))] * len(ns)
+    products = [e.op("mul", n, w) for n, w in zip(ns, ws, strict=True)]
+    before = [products[0]]
+    for n, w in zip(ns[1:], ws[1:], strict=True):
+        before.append(step(e, agg, before[-1], n, w))
+    out: list[V] = []
+    for k in range(len(ns) - 1, 0, -1):
+        acc, product = before[k - 1], products[k]
+        if agg == "mul":
+            out.append(e.op("mul", d, acc))
+            d = e.op("mul", d, product)
+        else:
+            zero = e.const(0.0)
+            if agg == "maxabs":
+                taken = e.op("gt", e.op("abs", product), e.op("abs", acc))
+            else:
+                taken = e.op("gt" if agg == "max" else "lt", product, acc)
+            out.append(e.op("select", taken, d, zero))
+            d = e.op("select", taken, zero, d)
+    return [d, *reversed(out)]
 
 
 def finish(e: Emitter[V], agg: str, acc: V | None, count: int, bias: V | None) -> V:

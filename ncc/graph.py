@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc import aggregate
 from ncc.activations import FREE, expression, name_of
+from ncc.adjoint import slope, times
 from ncc.evaluate import Numpy
 from ncc.expressions import emit, parse
 from ncc.source import NccError, Source
@@ -114,31 +115,83 @@ class Graph:
         `params` (n_params,) default to the file's. Raises ValueError for a wrong shape, NccError
         E302 where a parameter has no value or does not fit the dtype, E303 for a cycle.
         """
-        e = Numpy(dtype, numerics != "strict")
-        samples = np.atleast_2d(np.asarray(x, e.real))
-        if np.ndim(x) not in (1, 2) or samples.shape[1] != len(self.inputs):
-            raise ValueError(f"x has shape {np.shape(x)}, the net has {len(self.inputs)} inputs")
-        table = _table(self, params, e)[:, None]
-        levels = self.levels if self.levels is not None else _levels(self)
-        work = np.full((self.n_neurons, len(samples)), np.nan, e.real)
-        work[self.inputs] = samples.T
-        for rows in _groups(self, levels):
-            j = int(rows[0])
-            agg, count = AGGREGATIONS[self.aggregations[j]], int(np.diff(self.starts[j : j + 2])[0])
-            bias = None if self.biases[j] == NONE else table[self.biases[rows]]
-            acc = bias if agg == "sum" else None
-            for k in range(count):
-                at = self.starts[rows] + k
-                n, w = work[self.sources[at]], table[self.weights[at]]
-                if acc is None:
-                    acc = aggregate.start(e, agg, n, w)
-                else:
-                    acc = aggregate.step(e, agg, acc, n, w)
-            total = aggregate.finish(e, agg, acc, count, None if agg == "sum" else bias)
-            total = np.broadcast_to(total, (len(rows), len(samples)))
-            work[rows] = emit(expression(int(self.activations[j]), self.functions), e, total)
+        e, samples, table = _arguments(self, x, params, dtype, numerics)
+        work = _forward(self, samples, table, e)[0]
         y = work[self.outputs].T.copy()
         return y if np.ndim(x) == 2 else y[0]
+
+    def gradient(self, x: ArrayLike, dy: ArrayLike, params: ArrayLike | None = None,
+                 dtype: str = "f32", numerics: str = "fused"
+                 ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """dx, of x's shape, and dparams (n_params,), summed over the batch: the gradients of
+        sum(y * dy), dy (n_outputs,) or (batch, n_outputs), by a reverse sweep in `dtype`.
+
+        The meaning of every backward function, up to the rounding of sums, whose order is free.
+        Raises as `run` does.
+        """
+        e, samples, table = _arguments(self, x, params, dtype, numerics)
+        seeds = np.asarray(dy, e.real).reshape(len(samples), len(self.outputs))
+        work, groups, totals = _forward(self, samples, table, e)
+        adjoints = np.zeros_like(work)
+        adjoints[self.outputs] = seeds.T
+        gradient = np.zeros(len(table), e.real)
+        for rows, total in zip(reversed(groups), reversed(totals), strict=True):
+            j, edges = int(rows[0]), _edges(self, rows)
+            program = expression(int(self.activations[j]), self.functions)
+            d = times(e, adjoints[rows], np.asarray(slope(program, e, total)))
+            if self.biases[j] != NONE:
+                np.add.at(gradient, self.biases[rows], d.sum(axis=1))
+            if not edges:
+                continue
+            ns = [work[self.sources[at]] for at in edges]
+            ws = [table[self.weights[at]] for at in edges]
+            parts = aggregate.pull(e, AGGREGATIONS[self.aggregations[j]], ns, ws, d)
+            for at, n, w, part in zip(edges, ns, ws, parts, strict=True):
+                np.add.at(adjoints, self.sources[at], part * w)
+                np.add.at(gradient, self.weights[at], (part * n).sum(axis=1))
+        dx = adjoints[self.inputs].T.copy()
+        return dx if np.ndim(x) == 2 else dx[0], gradient[: self.n_params]
+
+
+def _arguments(graph: Graph, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str
+               ) -> tuple[Numpy, NDArray[Any], NDArray[Any]]:
+    """The evaluator, x as (batch, n_inputs), and what parameter codes index, as a column."""
+    e = Numpy(dtype, numerics != "strict")
+    samples = np.atleast_2d(np.asarray(x, e.real))
+    if np.ndim(x) not in (1, 2) or samples.shape[1] != len(graph.inputs):
+        raise ValueError(f"x has shape {np.shape(x)}, the net has {len(graph.inputs)} inputs")
+    return e, samples, _table(graph, params, e)[:, None]
+
+
+def _forward(graph: Graph, samples: NDArray[Any], table: NDArray[Any], e: Numpy
+             ) -> tuple[NDArray[Any], list[Longs], list[NDArray[Any]]]:
+    """Every neuron's value (N, batch); the groups of neurons, and their activations' arguments."""
+    levels = graph.levels if graph.levels is not None else _levels(graph)
+    work = np.full((graph.n_neurons, len(samples)), np.nan, e.real)
+    work[graph.inputs] = samples.T
+    groups = _groups(graph, levels)
+    totals = []
+    for rows in groups:
+        j = int(rows[0])
+        agg, edges = AGGREGATIONS[graph.aggregations[j]], _edges(graph, rows)
+        bias = None if graph.biases[j] == NONE else table[graph.biases[rows]]
+        acc = bias if agg == "sum" else None
+        for at in edges:
+            n, w = work[graph.sources[at]], table[graph.weights[at]]
+            if acc is None:
+                acc = aggregate.start(e, agg, n, w)
+            else:
+                acc = aggregate.step(e, agg, acc, n, w)
+        total = aggregate.finish(e, agg, acc, len(edges), None if agg == "sum" else bias)
+        totals.append(np.broadcast_to(total, (len(rows), len(samples))))
+        work[rows] = emit(expression(int(graph.activations[j]), graph.functions), e, totals[-1])
+    return work, groups, totals
+
+
+def _edges(graph: Graph, rows: Longs) -> list[Longs]:
+    """The first edge of each of rows that are computed alike, the second, ..."""
+    first = graph.starts[rows]
+    return [first + k for k in range(int(graph.starts[rows[0] + 1] - first[0]))]
 
 
 def _table(graph: Graph, params: ArrayLike | None, e: Numpy) -> NDArray[Any]:
@@ -170,7 +223,7 @@ def _levels(graph: Graph) -> Ints:
     raise NccError("E303", "the net has a cycle")
 
 
-def _groups(graph: Graph, levels: Ints) -> Iterator[Longs]:
+def _groups(graph: Graph, levels: Ints) -> list[Longs]:
     """Neurons that are computed alike, level by level: one activation, one aggregation, one length
     of the in-list, all or none with a bias."""
     rows = np.flatnonzero(graph.activations >= 0)
@@ -179,7 +232,7 @@ def _groups(graph: Graph, levels: Ints) -> Iterator[Longs]:
     by = np.lexsort(keys)
     rows, keys = rows[by], keys[:, by]
     cuts = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
-    return iter([group for group in np.split(rows, cuts) if len(group)])
+    return [group for group in np.split(rows, cuts) if len(group)]
 
 
 def _lines(graph: Graph) -> Iterator[str]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up: a module imports only modules above it in this list.
 ORDER = [
     "source", "opcodes", "reader", "formulas", "arithmetic", "evaluate", "expressions",
-    "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "settings",
+    "activations", "adjoint", "aggregate", "graph", "graphtext", "syntax", "parse", "settings",
     "losses", "optimizers", "weights", "texts", "bwdtext", "data", "plan", "ssa", "ssatext",
     "terms", "machine", "passes", "cheader", "road", "progress", "watch", "net", "cache", "build",
     "runtime", "ncc", "cli", "__main__",

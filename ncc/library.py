@@ -1,0 +1,80 @@
+"""The functions of a compiled module, loaded into this process, for ctypes to call."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.cache import Entry
+from ncc.machine import Loaded
+from ncc.ssa import DTYPES, Module, layout
+
+Array = NDArray[Any]
+ALIGN = 64
+
+
+class Function(NamedTuple):
+    """An exported function: elements of its buffers by name (of one sample, where it is `counted`)
+    and of `work`; `signature` is a letter an argument: n a count, p a pointer, v a real."""
+
+    signature: str
+    buffers: dict[str, int]
+    work: int
+
+
+def functions(module: Module) -> dict[str, Function]:
+    """What a caller has to know of each exported function of the last ssa module."""
+    found = {}
+    for f in module.funcs:
+        if f.exported:
+            kinds = ["v" if b.kind == "value" else "p" for b in f.buffers
+                     if b.kind not in ("work", "private")]
+            work = ["p"] if len(kinds) < len(f.buffers) else []
+            signature = "".join((["n"] if f.counted else []) + kinds + work)
+            named = {b.name: b.size for b in f.buffers if b.kind not in ("work", "private")}
+            found[f.name] = Function(signature, named, layout(f)[1])
+    return found
+
+
+class Library:
+    """An object in memory. `calls` are its functions by name, `functions` what they want."""
+
+    def __init__(self, entry: Entry, dtype: str) -> None:
+        self.functions = {name: Function(*facts)
+                          for name, facts in entry.facts["functions"].items()}
+        self.real = np.dtype(DTYPES[dtype])
+        types = {"n": ctypes.c_size_t, "p": ctypes.c_void_p,
+                 "v": ctypes.c_float if dtype == "f32" else ctypes.c_double}
+        self._loaded = Loaded(entry.code, entry.facts["exports"])
+        self.calls: dict[str, Any] = {}
+        for symbol in entry.facts["exports"]:
+            name = next(n for n in self.functions if symbol.endswith(f"_{n}"))
+            arguments = [types[letter] for letter in self.functions[name].signature]
+            self.calls[name] = ctypes.CFUNCTYPE(None, *arguments)(self._loaded.addresses[symbol])
+
+    @property
+    def n_packed(self) -> int | None:
+        """Elements of `packed`; None where the weights are in the code."""
+        held = self.functions.get("pack")
+        return None if held is None else held.buffers["packed"]
+
+    def pack(self, params: Array) -> Array:
+        """`packed` of a canonical vector of the library's dtype, aligned."""
+        packed = aligned(self.n_packed or 0, self.real)
+        self.calls["pack"](params.ctypes.data, packed.ctypes.data)
+        return packed
+
+    def work(self, name: str) -> Array:
+        """Memory for one call of a function at a time."""
+        return aligned(self.functions[name].work, self.real)
+
+
+def aligned(size: int, dtype: Any) -> Array:
+    """An uninitialised array of `size` elements at an address that ALIGN divides."""
+    item = np.dtype(dtype).itemsize
+    raw = np.empty(size * item + ALIGN, np.uint8)
+    shift = -raw.ctypes.data % ALIGN
+    return raw[shift : shift + size * item].view(dtype)
