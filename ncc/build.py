@@ -47,6 +47,7 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
         "numerics": numerics or ("fused" if has_fma else "strict"),
         "name": name,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
+        "native": native,
         "lanes": (2 if target.vector_bits > 256 else 4) * native if native > 1 else 1,
         "native_sqrt": dtype in target.sqrt,
         "triple": target.triple,

@@ -59,6 +59,8 @@ class Plan:
     constants: Reals
     single: Schedule
     batch: Schedule
+    backward: Schedule | None = None  # None: no gradients are asked for
+    backward_batch: Schedule | None = None
 
     def with_(self, **changes: Any) -> Plan:
         return replace(self, **changes)

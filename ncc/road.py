@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ncc.graph import Graph
 from ncc.passes.cse import cse
 from ncc.passes.dce import dce
+from ncc.passes.differentiate import differentiate
 from ncc.passes.embed import embed
 from ncc.passes.expand import expand
 from ncc.passes.fold import fold
@@ -41,6 +42,7 @@ ROAD: tuple[Pass, ...] = (
     group,  # graph  -> plan    the order of the rows, the form of each function
     place,  # plan   -> plan    a slot in `work` for each value, reused after its last reader
     lower,  # plan   -> ssa     functions pack, forward, forward_batch
+    differentiate,  # plan -> ssa  beside it: backward, backward_batch
     fold,  # ssa    -> ssa     constants and identities
     cse,  # ssa    -> ssa     equal ops made once
     dce,  # ssa    -> ssa     ops that nothing needs
@@ -142,21 +144,30 @@ def beyond(along: Sequence[Step], level: type) -> tuple[Step, ...]:
 
 def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
          until: type = str, along: Sequence[Step] | None = None) -> Any:
-    """Take `level` along the road to the last step that arrives at `until`."""
+    """Take `level` along the road to the last step that arrives at `until`.
 
-
+    A step that starts from the level below and arrives where the road is already stands beside
+    the one that led there: what both make is joined.
+    """
     road = steps() if along is None else along
+    below = None
     for step in road[: len(road) - len(beyond(road, until))]:
-        if not isinstance(level, departs(step.call)):
+        beside = isinstance(below, departs(step.call)) and isinstance(level, arrives(step.call))
+        if not beside and not isinstance(level, departs(step.call)):
             continue
+        old = below if beside else level
         if watch is not None:
-            watch.before(step, level)
+            watch.before(step, old)
         began = perf_counter()
         with _uncollected():
-            new = step(level, common)
+            new = step(old, common)
+            if beside:
+                new = level.join(new)
         seconds = perf_counter() - began
         if watch is not None:
-            watch.after(step, level, new, seconds)
+            watch.after(step, old, new, seconds)
+        if not isinstance(level, type(new)):
+            below = level
         level = new
     return level
 

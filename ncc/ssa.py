@@ -98,6 +98,14 @@ class Module:
     def with_(self, **changes: Any) -> Module:
         return replace(self, **changes)
 
+    def join(self, other: Module) -> Module:
+        """This module and the functions and tables of another of the same kind."""
+        known = {t.name: t for t in self.tables}
+        for t in other.tables:
+            if known.setdefault(t.name, t) != t:
+                raise ValueError(f"two tables are called {t.name}")
+        return self.with_(funcs=self.funcs + other.funcs, tables=tuple(known.values()))
+
     def __str__(self) -> str:
         """The text that `grammar/ssa.lark` reads back to an identical module."""
         parts = [f"module {self.name} {self.dtype} {self.numerics}\n"]

@@ -10,9 +10,13 @@ from ncc.source import NccError
 
 STRAIGHT_EDGES = 4_096  # above it a table runs as fast and compiles ten times faster
 STRAIGHT_BATCH_EDGES = 256  # above it a table costs no more than code, which grows by the lanes
+# The sweep back is twice as long, and keeps more at hand.
+STRAIGHT_BACKWARD_EDGES = 256
+STRAIGHT_BACKWARD_BATCH_EDGES = 64
 
 
-def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan:
+def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
+          backward_form: str = "auto") -> Plan:
     """Cut an ordered graph into runs of rows and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
@@ -20,9 +24,10 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan
         08 02 04,05                       05 <- 00 01 02 }  run activation 02 sum { 08 <- 04 05 }
 
     Rows are sorted by level, activation, aggregation, fan-in and index; a run is a longest stretch
-    with one activation and one aggregation, so a net of one kind of neuron is one run.
+    with one activation and one aggregation, so a net of one kind of neuron is one run. Forms of
+    backward functions are chosen where a `gradient` is asked for.
     """
-    for name in (form, batch_form):
+    for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
             raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
     assert graph.levels is not None
@@ -37,6 +42,11 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan
     edges = np.arange(starts[-1], dtype=np.int64) + shift
     single = _choose(form, len(edges), STRAIGHT_EDGES)
     batch = _choose(batch_form, len(edges), STRAIGHT_BATCH_EDGES)
+    backward = backward_batch = None
+    if gradient:
+        backward = _choose(backward_form, len(edges), STRAIGHT_BACKWARD_EDGES)
+        backward_batch = _choose(backward_form, len(edges), STRAIGHT_BACKWARD_BATCH_EDGES)
+    forms = [s.form for s in (single, batch, backward, backward_batch) if s is not None]
 
     act, agg = graph.activations[rows], graph.aggregations[rows]
     cuts = np.flatnonzero((act[1:] != act[:-1]) | (agg[1:] != agg[:-1])) + 1
@@ -52,13 +62,14 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto") -> Plan
         if biased:
             codes.append(np.where(biases == NONE, minus_zero, biases).astype(np.int32))
             at += last - first
-    if "table" in (single.form, batch.form):
+    if "table" in forms:
         packed = np.concatenate(codes)
     else:
         used = np.unique(np.concatenate([codes[0], graph.biases[rows]]))
         packed = used[used >= 0].astype(np.int32)
     constants = np.append(graph.constants, -0.0)
-    return Plan(graph, rows, starts, edges, tuple(runs), packed, constants, single, batch)
+    return Plan(graph, rows, starts, edges, tuple(runs), packed, constants, single, batch,
+                backward, backward_batch)
 
 
 def _choose(form: str, edges: int, limit: int) -> Schedule:
