@@ -274,7 +274,7 @@ class _Table(_Sweep):
         # Stretches of segments: one a run where every kind is one run, else one of all.
         if len(self.kinds) == len(kinds):
             ends = [int(np.searchsorted(first, run.last)) for run in plan.runs]
-            begins = [0, *ends[:-1]]
+            begins = [0, *ends][: len(ends)]
             self.stretches = [(lo, hi, [k]) for k, (lo, hi) in
                               enumerate(zip(begins, ends, strict=True))]
         else:
