@@ -86,8 +86,8 @@ OPCODES: dict[str, Opcode] = {
 #   lookup (w,)         imm the table's name: table[word], a table of words  -> w
 #   load   () or (i,)   imm (buffer, offset): buffer[index + offset]   -> the buffer's type
 #   store  (f,) or (f, i)  imm (buffer, offset)
-#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b; in a lanes loop
-#          plus the sum of a*b over the iterations, whose order (one for a target) is not said
+#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b; in a lanes
+#          loop plus the sum of a*b over the iterations, whose order (one for a target) is not said
 #   given  ()           imm the buffer's name: 1, or 0 where the caller gave NULL  -> i
 #   for    (i, i)       imm lanes (0: a plain loop): its value is the loop's index, lo <= k < hi
 #   carry  (*,)         directly after its `for`: a value carried around, at first read[0]

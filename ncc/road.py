@@ -26,6 +26,7 @@ from ncc.passes.prune import prune
 from ncc.passes.resolve import resolve
 from ncc.passes.split import split
 from ncc.passes.to_llvm import to_llvm
+from ncc.passes.train import train
 from ncc.plan import Plan
 from ncc.source import NccError
 from ncc.ssa import Module
@@ -43,6 +44,7 @@ ROAD: tuple[Pass, ...] = (
     place,  # plan   -> plan    a slot in `work` for each value, reused after its last reader
     lower,  # plan   -> ssa     functions pack, forward, forward_batch
     differentiate,  # plan -> ssa  beside it: backward, backward_batch
+    train,  # plan -> ssa       beside them: a step of training, where one is asked for
     fold,  # ssa    -> ssa     constants and identities
     cse,  # ssa    -> ssa     equal ops made once
     dce,  # ssa    -> ssa     ops that nothing needs

@@ -258,7 +258,7 @@ class _Writer:
                 arguments.append(f"ptr noalias {readonly}%{b.name}")
         ops = func.ops
         plain = {b.name for b in func.buffers if b.kind not in ("private", "value")}
-        values = {b.name for b in func.buffers if b.kind == "value"}
+        by_value = {b.name for b in func.buffers if b.kind == "value"}
         size = self.bits // 8
         carries: list[list[int]] = []
         starts: list[int] = []
@@ -298,7 +298,7 @@ class _Writer:
             elif opcode == "accumulate":
                 if at >= grouped:
                     grouped = self.accumulate(at)
-            elif opcode == "load" and imm[0] in values:
+            elif opcode == "load" and imm[0] in by_value:
                 self.scalar[at] = f"%{imm[0]}"
             elif opcode == "load":
                 if not reads and imm[0] in plain and imm[1]:  # most of the ops of straight code
@@ -522,10 +522,8 @@ class _Writer:
                                self.vector_addresses(name, offset, reads[1]), strict=True):
                 self.lines.append(f"  store {v} {part}, ptr {a}, align {size}")
         elif len(reads) > 1 and self.varying[reads[1]]:
-            # From the last lane down: the sample itself has the last word over its repetitions.
-            for p, part in reversed(list(enumerate(self.vector(value)))):
-                addresses = self.lane_addresses(name, offset, reads[1], p)
-                for lane, a in reversed(list(enumerate(addresses))):
+            for p, part in enumerate(self.vector(value)):
+                for lane, a in enumerate(self.lane_addresses(name, offset, reads[1], p)):
                     one = part
                     if self.native > 1:
                         one = self.add(f"extractelement {self.type('f', True)} {part}, i64 {lane}")

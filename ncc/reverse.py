@@ -1,0 +1,546 @@
+"""The sweep back: a plan's gradients as ssa ops, in the straight and in the table form.
+
+A sweep forward keeps each neuron's value and its activation's argument in `work`; the sweep back
+gathers, for each neuron, its readers' deltas times their weights (no scatter, but where an
+aggregation chooses among its edges), and multiplies by the slope of its activation, which
+ncc/adjoint.py derives. O(W+N), as the sweep forward (Griewank and Walther 2008, chapter 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncc.activations import expression
+from ncc.adjoint import slope, tame, times
+from ncc.aggregate import finish, pull, start, step
+from ncc.expressions import emit
+from ncc.graph import AGGREGATIONS, NONE
+from ncc.plan import Plan, Schedule
+from ncc.ssa import DTYPES, Buffer, Builder, Func, Table
+
+
+class _Kind(NamedTuple):
+    """Rows that are computed by the same code."""
+
+    activation: int
+    aggregation: int
+    biased: bool
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What stands around a sweep: the buffers that the caller has an eye on, in order, and
+
+    begin   ops before it
+    seed    the adjoints of the outputs, and more, of their values: (sweep, y, k) -> adjoints, for
+            lists of ops with the numbers k of the outputs; without it they are `dy`
+    loops   the same as loops over places: `seeds` from `values`; without it from `dy`
+    finish  ops behind it, where `dparams` are ready
+    """
+
+    buffers: tuple[Buffer, ...]
+    begin: Callable[[Sweep], None] | None = None
+    seed: Callable[[Straight, list[int]], list[int]] | None = None
+    loops: Callable[[Tabled], None] | None = None
+    finish: Callable[[Sweep], None] | None = None
+
+
+def sweep(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
+          native: int) -> Sweep:
+    """The form that the schedule names; tables are added to `tables`."""
+    form = Straight if schedule.form == "straight" else Tabled
+    return form(plan, dtype, numerics, tables, native)
+
+
+class Sweep:
+    """What both forms share: buffers, and what becomes of the gradients at the end."""
+
+    def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
+                 native: int) -> None:
+        self.plan = plan
+        self.g = plan.graph
+        self.dtype = dtype
+        self.tables = tables
+        self.native = max(1, native)
+        self.b = Builder(dtype, numerics != "strict")
+        self.n_inputs, self.n_outputs = len(self.g.inputs), len(self.g.outputs)
+        self.buffers: dict[str, Buffer] = {}
+        self.sample: int | None = None
+
+    def table(self, name: str, type: str, values: Any) -> str:
+        name = f"back_{name}"
+        if name not in self.tables:
+            array = (np.asarray(values, DTYPES[self.dtype]) if type == "f"
+                     else np.ascontiguousarray(values, np.int32))
+            self.tables[name] = Table(name, type, array)
+        return name
+
+    def function(self, name: str, lanes: int, ends: Ends) -> Func:
+        """The sweep over one sample, or over a batch in rounds of `lanes`. What the caller does
+        not name among the buffers of `ends`, dx or dparams, is not made, or kept in `work`."""
+        b = self.b
+        self.lanes = lanes
+        self.ends = ends
+        self.named = [buffer.name for buffer in ends.buffers]
+        if ends.begin is not None:
+            ends.begin(self)
+        self.before()
+        if lanes:
+            self.sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
+        self.row_of_x = self.times_sample(self.n_inputs)
+        self.body()
+        if lanes:
+            b.close()
+        self.after()
+        if ends.finish is not None:
+            ends.finish(self)
+        if not self.buffers:
+            self.memory("work", 0)
+        return Func(name, (*ends.buffers, *self.buffers.values()), b.ops, counted=bool(lanes))
+
+    def times_sample(self, size: int) -> int | None:
+        return None if self.sample is None else self.b.op("imul", self.sample, self.b.index(size))
+
+    def before(self) -> None: ...
+
+    def body(self) -> None: ...
+
+    def after(self) -> None: ...
+
+    def memory(self, name: str, size: int, shared: bool = False) -> str:
+        """A buffer of `work`: of each sample, or `shared` by all."""
+        kind = "private" if self.lanes and not shared else "work"
+        self.buffers[name] = Buffer(name, kind, size)
+        return name
+
+    def offset(self, row: int | None, k: int) -> int:
+        return k if row is None else self.b.op("iadd", row, k)
+
+    def only_if(self, given: int) -> None:
+        """Open a loop that runs once or not at all."""
+        self.b.loop(self.b.index(0), given)
+
+
+class Straight(Sweep):
+    """Every edge as ops, as `lower` writes it, and then backwards."""
+
+    def body(self) -> None:
+        b, g, plan = self.b, self.g, self.plan
+        made: dict[int, int] = {}
+        for k, i in enumerate(g.inputs.tolist()):
+            made[i] = b.load("x", k, self.row_of_x)
+        slots, first = np.unique(plan.packed, return_index=True)
+        position = dict(zip(slots.tolist(), first.tolist(), strict=True))
+        codes: dict[int, int] = {}
+
+        def parameter(code: int) -> int:
+            if code not in codes:
+                codes[code] = (b.load("packed", position[code]) if code >= 0
+                               else b.const(float(plan.constants[-1 - code])))
+            return codes[code]
+
+        rows: list[tuple[int, Any, str, list[tuple[int, int, int]], int]] = []
+        for run in plan.runs:
+            program = expression(run.activation, g.functions)
+            agg = AGGREGATIONS[run.aggregation]
+            for r in range(run.first, run.last):
+                j = int(plan.rows[r])
+                at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
+                code = int(g.biases[j])
+                bias = None if code == NONE else parameter(code)
+                acc = bias if agg == "sum" else None
+                edges = list(zip(g.sources[at].tolist(), [parameter(c) for c in
+                                                          g.weights[at].tolist()],
+                                 g.weights[at].tolist(), strict=True))
+                for i, w, _ in edges:
+                    acc = (start(b, agg, made[i], w) if acc is None
+                           else step(b, agg, acc, made[i], w))
+                total = finish(b, agg, acc, len(at), None if agg == "sum" else bias)
+                made[j] = emit(program, b, total)
+                rows.append((j, program, agg, edges, total))
+
+        adjoints: dict[int, int] = {}
+        gradient: dict[int, list[tuple[int, int]]] = {}  # by slot: pairs whose products it sums
+
+        def add(j: int, value: int) -> None:
+            adjoints[j] = b.op("add", adjoints[j], value) if j in adjoints else value
+
+        outputs = g.outputs.tolist()
+        if self.ends.seed is None:
+            row_of_y = self.times_sample(self.n_outputs)
+            seeds = [b.load("dy", k, row_of_y) for k in range(self.n_outputs)]
+        else:
+            seeds = self.ends.seed(self, [made[j] for j in outputs])
+        for j, d in zip(outputs, seeds, strict=True):
+            add(j, d)
+        one = b.const(1.0)
+        for j, program, agg, edges, total in reversed(rows):
+            if j not in adjoints:
+                continue
+            d = adjoints.pop(j)
+            found = slope(program, b, total, made[j])
+            d = b.op("mul", d, found) if tame(program) else times(b, d, found)
+            code = int(g.biases[j])
+            if code >= 0:
+                gradient.setdefault(code, []).append((d, one))
+            if not edges:
+                continue
+            parts = pull(b, agg, [made[i] for i, _, _ in edges], [w for _, w, _ in edges], d)
+            for (i, w, code), part in zip(edges, parts, strict=True):
+                if adjoints.get(i) is not None and b.fused:
+                    adjoints[i] = b.op("fma", part, w, adjoints[i])
+                else:
+                    add(i, b.op("mul", part, w))
+                if code >= 0:
+                    gradient.setdefault(code, []).append((part, made[i]))
+        self.only_if(b.emit("given", (), "dparams"))
+        for slot in sorted(gradient):
+            for d, n in gradient[slot]:
+                b.accumulate(b.op("mask", d), n, "dparams", slot)
+        b.close()
+        if "dx" in self.named:
+            self.only_if(b.emit("given", (), "dx"))
+            for k, i in enumerate(g.inputs.tolist()):
+                b.store(adjoints.get(i, b.const(0.0)), "dx", k, self.row_of_x)
+            b.close()
+
+
+class Tabled(Sweep):
+    """Loops over segments, rows and edges, which read tables.
+
+    Values are numbered by place: inputs first, then rows. `values` holds each; `deltas` holds
+    the argument of each row's activation until the sweep back writes the row's delta over it.
+    """
+
+    UNROLL = 4  # sums of an out-list under way at once
+
+    def before(self) -> None:
+        b, g, plan = self.b, self.g, self.plan
+        self.batch = bool(self.lanes)
+        n_rows = len(plan.rows)
+        place = np.zeros(g.n_neurons, np.int64)
+        place[g.inputs] = np.arange(self.n_inputs)
+        place[plan.rows] = self.n_inputs + np.arange(n_rows)
+        self.segments()
+        sources = place[g.sources[plan.edges]]
+        self.table("places", "i", sources)
+        self.table("starts", "i", plan.starts)
+        # Readers: the edges by source, of those rows that pass on one delta to all their edges.
+        reader = np.repeat(np.arange(n_rows), np.diff(plan.starts))
+        self.additive = np.isin(g.aggregations[plan.rows], [AGGREGATIONS.index("sum"),
+                                                            AGGREGATIONS.index("mean")])
+        gathered = np.flatnonzero(self.additive[reader])
+        gathered = gathered[np.argsort(sources[gathered], kind="stable")]
+        counts = np.bincount(sources[gathered], minlength=self.n_inputs + n_rows)
+        begins = np.concatenate([[0], np.cumsum(counts)])
+        self.table("reader_starts", "i", begins)
+        self.table("readers", "i", reader[gathered])
+        self.table("reader_edges", "i", gathered)
+        self.table("reader_rounds", "i", counts // self.UNROLL)
+        self.table("reader_rest", "i", begins[:-1] + counts // self.UNROLL * self.UNROLL)
+        seeded = np.argsort(place[g.outputs], kind="stable")
+        counts = np.bincount(place[g.outputs], minlength=self.n_inputs + n_rows)
+        self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
+        self.table("seed_outputs", "i", seeded)
+        self.table("seed_places", "i", place[g.outputs][seeded])
+        self.memory("values", self.n_inputs + n_rows)
+        self.memory("deltas", n_rows)
+        self.memory("seeds", self.n_outputs)
+        self.scatters = not self.additive.all()
+        if self.scatters:
+            self.memory("adjoints", self.n_inputs + n_rows)
+            longest = np.diff(plan.starts)[~self.additive].max()
+            self.memory("products", int(longest))
+        self.memory("gradient", len(plan.packed), shared=True)
+        zero = b.index(0)
+        if self.batch:
+            k = b.loop(zero, b.index(len(plan.packed)))[0]
+            b.store(b.const(0.0), "gradient", 0, k)
+            b.close()
+            # The weights in the order of the readers: read from end to end for each tile.
+            self.memory("turned", len(gathered), shared=True)
+            k = b.loop(zero, b.index(len(gathered)))[0]
+            b.store(b.load("packed", 0, b.load("back_reader_edges", 0, k)), "turned", 0, k)
+            b.close()
+
+    def segments(self) -> None:
+        """Stretches of rows of one kind, level and fan-in; for each kind, which of its rows lie in
+        each segment, so that one piece of code serves all the segments of a kind."""
+        plan, g = self.plan, self.g
+        assert g.levels is not None
+        levels, lengths = g.levels[plan.rows], np.diff(plan.starts)
+        change = (levels[1:] != levels[:-1]) | (lengths[1:] != lengths[:-1])
+        change[[run.first - 1 for run in plan.runs[1:]]] = True
+        first = np.concatenate([[0], np.flatnonzero(change) + 1])[: len(plan.rows)]
+        last = np.append(first[1:], len(plan.rows))[: len(first)]
+        run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+        kinds = [_Kind(run.activation, run.aggregation, run.biased) for run in plan.runs]
+        self.kinds = list(dict.fromkeys(kinds))
+        self.n_segments = len(first)
+        number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)[run_of]
+        bias = np.array([run.bias - run.first for run in plan.runs], np.int64)[run_of] + first
+        self.table("segment_rows", "i", first)
+        self.table("segment_edges", "i", lengths[first])
+        self.table("segment_biases", "i", np.maximum(bias, 0))
+        for k in range(len(self.kinds)):
+            self.table(f"rows_{k}", "i", np.where(number == k, last - first, 0))
+        # Stretches of segments: one a run where every kind is one run, else one of all.
+        if len(self.kinds) == len(kinds):
+            ends = [int(np.searchsorted(first, run.last)) for run in plan.runs]
+            begins = [0, *ends][: len(ends)]
+            self.stretches = [(lo, hi, [k]) for k, (lo, hi) in
+                              enumerate(zip(begins, ends, strict=True))]
+        else:
+            self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
+
+    def body(self) -> None:
+        b = self.b
+        zero = b.index(0)
+        k = b.loop(zero, b.index(self.n_inputs))[0]
+        b.store(b.load("x", 0, self.offset(self.row_of_x, k)), "values", 0, k)
+        b.close()
+        for lo, hi, kinds in self.stretches:
+            s = b.loop(b.index(lo), b.index(hi))[0]
+            for kind in kinds:
+                self.rows_forward(s, kind)
+            b.close()
+        if self.ends.loops is None:
+            self.seed()
+        else:
+            self.ends.loops(self)
+        self.wanted = b.emit("given", (), "dparams")
+        if "dx" not in self.named:  # then the sweep back is for dparams alone
+            self.only_if(self.wanted)
+        if self.scatters:
+            k = b.loop(zero, b.index(self.buffers["adjoints"].size))[0]
+            b.store(b.const(0.0), "adjoints", 0, k)
+            b.close()
+        for lo, hi, kinds in reversed(self.stretches):
+            k = b.loop(zero, b.index(hi - lo))[0]
+            s = b.op("iadd", b.op("imul", k, b.index(-1)), b.index(hi - 1))
+            for kind in kinds:
+                self.rows_back(s, kind)
+            b.close()
+        if "dx" in self.named:
+            self.only_if(b.emit("given", (), "dx"))
+            k = b.loop(zero, b.index(self.n_inputs))[0]
+            b.store(self.gathered(k), "dx", 0, self.offset(self.row_of_x, k))
+            b.close()
+        b.close()
+
+    def seed(self) -> None:
+        b = self.b
+        row_of_y = self.times_sample(self.n_outputs)
+        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
+        at = self.offset(row_of_y, b.load("back_seed_outputs", 0, k))
+        b.store(b.load("dy", 0, at), "seeds", 0, k)
+        b.close()
+
+    # -- forward
+
+    def rows_forward(self, s: int, kind: int) -> None:
+        b = self.b
+        count = b.load(f"back_rows_{kind}", 0, s)
+        first = b.load("back_segment_rows", 0, s)
+        edges = b.load("back_segment_edges", 0, s)
+        bias = b.load("back_segment_biases", 0, s)
+        block = 2 if self.batch else 8
+        held = self.tables[f"back_rows_{kind}"].values
+        whole = self.table(f"rows_{kind}_by_{block}", "i", held // block)
+        rest = self.table(f"rows_{kind}_from_{block}", "i", held // block * block)
+        q = b.loop(b.index(0), b.load(whole, 0, s))[0]
+        self.together(self.kinds[kind], first, b.op("imul", q, b.index(block)), edges, bias, block)
+        b.close()
+        u = b.loop(b.load(rest, 0, s), count)[0]
+        self.together(self.kinds[kind], first, u, edges, bias, 1)
+        b.close()
+
+    def together(self, kind: _Kind, first: int, u: int, edges: int, bias: int, count: int) -> None:
+        """The values of rows first+u .. first+u+count-1, of as many edges each, kept."""
+        b = self.b
+        agg = AGGREGATIONS[kind.aggregation]
+        program = expression(kind.activation, self.g.functions)
+        r = b.op("iadd", first, u)
+        at = [b.load("back_starts", 0, r)]
+        for _ in range(count - 1):
+            at.append(b.op("iadd", at[-1], edges))
+        shift = b.op("iadd", bias, u)
+        biases = [b.load("packed", i, shift) if kind.biased else None for i in range(count)]
+        if agg == "sum":
+            begin = 0
+            firsts = [b.const(-0.0) if x is None else x for x in biases]
+        else:
+            begin = 1
+            firsts = [start(b, agg, *self.edge(e)) for e in at]
+        loop = b.loop(b.index(begin), edges, firsts)
+        accs = [step(b, agg, acc, *self.edge(b.op("iadd", e, loop[0])))
+                for acc, e in zip(loop[1:], at, strict=True)]
+        for i, acc in enumerate(b.close(*accs)):
+            if agg == "mean":
+                acc = b.op("div", acc, self.fan_in(r, i))
+            total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
+                           None if agg == "sum" else biases[i])
+            b.store(total, "deltas", i, r)
+            b.store(emit(program, b, total), "values", self.n_inputs + i, r)
+
+    def fan_in(self, r: int, i: int = 0) -> int:
+        counts = np.maximum(np.diff(self.plan.starts), 1)
+        return self.b.load(self.table("fan_in", "f", counts), i, r)
+
+    def edge(self, at: int) -> tuple[int, int]:
+        b = self.b
+        return b.load("values", 0, b.load("back_places", 0, at)), b.load("packed", 0, at)
+
+    # -- backward
+
+    def gathered(self, v: int) -> int:
+        """The adjoint of value v: its seeds, and its readers' deltas times their weights."""
+        b = self.b
+        zero = b.index(0)
+        begin = b.load("adjoints", 0, v) if self.scatters else b.const(0.0)
+        k, acc = b.loop(b.load("back_seed_starts", 0, v), b.load("back_seed_starts", 1, v), [begin])
+        (acc,) = b.close(b.op("add", acc, b.load("seeds", 0, k)))
+        lo, hi = b.load("back_reader_starts", 0, v), b.load("back_reader_starts", 1, v)
+        nothing = b.const(0.0)
+        q, *accs = b.loop(zero, b.load("back_reader_rounds", 0, v),
+                          [acc] + [nothing] * (self.UNROLL - 1))
+        at = b.op("iadd", lo, b.op("imul", q, b.index(self.UNROLL)))
+        accs = b.close(*[self.read_back(at, i, a) for i, a in enumerate(accs)])
+        e, acc = b.loop(b.load("back_reader_rest", 0, v), hi, [accs[0]])
+        (accs[0],) = b.close(self.read_back(e, 0, acc))
+        while len(accs) > 1:
+            accs = [b.op("add", x, y) for x, y in zip(accs[::2], accs[1::2], strict=True)]
+        return accs[0]
+
+    def read_back(self, at: int, i: int, acc: int) -> int:
+        b = self.b
+        weight = (b.load("turned", i, at) if self.batch
+                  else b.load("packed", 0, b.load("back_reader_edges", i, at)))
+        delta = b.load("deltas", 0, b.load("back_readers", i, at))
+        if b.fused:
+            return b.op("fma", weight, delta, acc)
+        return b.op("add", acc, b.op("mul", weight, delta))
+
+    def rows_back(self, s: int, number: int) -> None:
+        b, kind = self.b, self.kinds[number]
+        agg = AGGREGATIONS[kind.aggregation]
+        program = expression(kind.activation, self.g.functions)
+        count = b.load(f"back_rows_{number}", 0, s)
+        first = b.load("back_segment_rows", 0, s)
+        edges = b.load("back_segment_edges", 0, s)
+        bias = b.load("back_segment_biases", 0, s)
+        one = b.const(1.0)
+        u = b.loop(b.index(0), count)[0]
+        r = b.op("iadd", first, u)
+        d = self.gathered(b.op("iadd", r, b.index(self.n_inputs)))
+        found = slope(program, b, b.load("deltas", 0, r), b.load("values", self.n_inputs, r))
+        d = b.op("mul", d, found) if tame(program) else times(b, d, found)
+        if kind.biased and agg != "sum":
+            self.add_gradient([(b.op("mask", d), one)], b.op("iadd", bias, u))
+        if agg == "mean":
+            d = b.op("div", d, self.fan_in(r))
+        b.store(d, "deltas", 0, r)
+        if agg not in ("sum", "mean"):
+            self.scatter(agg, r, edges, d)
+        b.close()
+        if agg not in ("sum", "mean"):
+            return
+        self.only_if(self.wanted)
+        if kind.biased and agg == "sum":
+            self.in_blocks(
+                f"rows_{number}", count, s, 0,
+                lambda k, i: (b.op("mask", b.load("deltas", i, b.op("iadd", first, k))), one),
+                bias)
+        u = b.loop(b.index(0), count)[0]
+        r = b.op("iadd", first, u)
+        d = b.op("mask", b.load("deltas", 0, r))
+        at = b.load("back_starts", 0, r)
+        self.in_blocks(
+            "segment_edges", edges, s, 0,
+            lambda k, i: (d, b.load("values", 0, b.load("back_places", i, b.op("iadd", at, k)))),
+            at)
+        b.close()
+        b.close()
+
+    def in_blocks(self, sizes: str, size: int, s: int, begin: int,
+                  pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
+        """gradient[to + k] of pair(k, i), k + i = begin .. size-1: as many neighbours at once as a
+        vector holds, then four, then one by one; `sizes` is the table in which size stands."""
+        b = self.b
+        held = self.tables[f"back_{sizes}"].values
+        done = np.zeros_like(held)
+        for block in dict.fromkeys((self.native if self.batch else 4, 4, 1)):
+            rounds = self.table(f"{sizes}_rounds_{block}_{self.native}", "i",
+                                (held - done) // block)
+            after = self.table(f"{sizes}_after_{block}_{self.native}", "i", done)
+            q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
+            k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(block)))
+            self.add_gradient([pair(k, i) for i in range(block)], b.op("iadd", to, k))
+            b.close()
+            done = done + (held - done) // block * block
+
+    def add_gradient(self, pairs: list[tuple[int, int]], at: int) -> None:
+        b = self.b
+        for i, (x, y) in enumerate(pairs):
+            if self.batch:
+                b.accumulate(x, y, "gradient", i, at)
+            else:  # of one sample, every cell is written once
+                b.store(b.op("mul", x, y), "gradient", i, at)
+
+    def scatter(self, agg: str, r: int, edges: int, d: int) -> None:
+        """What row r of delta d, whose edges do not all get the same, adds to the adjoints of its
+        sources and to the gradient: of factors, each that of the others' product; else all to
+        the first edge that has the value that was chosen."""
+        b = self.b
+        at = b.load("back_starts", 0, r)
+        if agg == "mul":
+            k, before = b.loop(b.index(0), edges, [b.const(1.0)])
+            b.store(before, "products", 0, k)
+            n, w = self.edge(b.op("iadd", at, k))
+            b.close(b.op("mul", before, b.op("mul", n, w)))
+            k, behind = b.loop(b.index(0), edges, [d])
+            back = b.op("iadd", b.op("imul", k, b.index(-1)),
+                        b.op("iadd", edges, b.index(-1)))
+            e = b.op("iadd", at, back)
+            n, w = self.edge(e)
+            self.scattered(e, n, w, b.op("mul", behind, b.load("products", 0, back)))
+            b.close(b.op("mul", behind, b.op("mul", n, w)))
+            return
+        # The adjoint goes down the chain of choices, from the last edge up to the first.
+        loop = b.loop(b.index(1), edges, [start(b, agg, *self.edge(at))])
+        b.store(loop[1], "products", 0, loop[0])
+        b.close(step(b, agg, loop[1], *self.edge(b.op("iadd", at, loop[0]))))
+        k, left = b.loop(b.index(1), edges, [d])
+        back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
+        e = b.op("iadd", at, back)
+        n, w = self.edge(e)
+        product, acc, zero = b.op("mul", n, w), b.load("products", 0, back), b.const(0.0)
+        if agg == "maxabs":
+            taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
+        else:
+            taken = b.op("gt" if agg == "max" else "lt", product, acc)
+        self.scattered(e, n, w, b.op("select", taken, left, zero))
+        (left,) = b.close(b.op("select", taken, zero, left))
+        self.scattered(at, *self.edge(at), left)
+
+    def scattered(self, e: int, n: int, w: int, d: int) -> None:
+        b = self.b
+        i = b.load("back_places", 0, e)
+        b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
+        self.add_gradient([(b.op("mask", d), n)], e)
+
+    def after(self) -> None:
+        """dparams += gradient, from the packed order to the canonical one."""
+        b, codes = self.b, self.plan.packed
+        moved = np.flatnonzero(codes >= 0)
+        self.only_if(b.emit("given", (), "dparams"))
+        k = b.loop(b.index(0), b.index(len(moved)))[0]
+        at = k if len(moved) == len(codes) else b.load(self.table("moved", "i", moved), 0, k)
+        to = b.load(self.table("slots", "i", codes[moved]), 0, k)
+        b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
+        b.close()
+        b.close()

@@ -1,0 +1,206 @@
+"""The plan's step of training as functions of scalar ops: loss, gradients, optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ncc import losses, optimizers
+from ncc.losses import Loss
+from ncc.optimizers import Optimizer
+from ncc.plan import Plan
+from ncc.reverse import Ends, Straight, Sweep, Tabled, sweep
+from ncc.ssa import Buffer, Builder, Func, Module, Table
+
+
+def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
+          lanes: int = 16, native: int = 1, loss: str = "", optimizer: str = "",
+          apart: bool = False) -> Module:
+    """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
+
+        08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
+                                                        packed inout 3, state inout 7, lr value 1,
+                                                        work work 12) { ... }
+
+    train_step, train_step_batch    loss and gradients of one sample or of n, the update of
+                                    `params`, and `packed` made anew; state[0] is the step's mean
+                                    loss, before the update
+    where they are wanted `apart`:
+    gradient_batch                  adds the gradients of n samples' losses to `dparams`, unless
+                                    that is NULL, and the losses to loss[0], not divided by n
+    update                          one update of `params` by scale * dparams, which become 0
+
+    The sweeps are those of `differentiate`, seeded by the loss instead of the caller's dy.
+    """
+    funcs: list[Func] = []
+    tables: dict[str, Table] = {}
+    if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
+        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer), lanes)
+
+        def written(title: str, wide: int, ends: Ends) -> None:
+            schedule = plan.backward_batch if wide else plan.backward
+            assert schedule is not None
+            form = sweep(schedule, plan, dtype, numerics, tables, native)
+            funcs.append(form.function(title, wide, ends))
+
+        if apart:
+            written("gradient_batch", lanes, wanted.gradient())
+            funcs.append(wanted.update(Builder(dtype, numerics != "strict")))
+        else:
+            written("train_step", 0, wanted.step())
+            written("train_step_batch", lanes, wanted.step())
+    return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
+
+
+class _Step:
+    def __init__(self, plan: Plan, loss: Loss, optimizer: Optimizer, lanes: int) -> None:
+        self.plan = plan
+        self.loss = loss
+        self.optimizer = optimizer
+        self.lanes = lanes
+        g = plan.graph
+        self.n_params = g.n_params
+        self.n_targets = losses.targets(loss, len(g.outputs))
+        self.divisor = losses.scale(loss, len(g.outputs))
+        self.x = Buffer("x", "in", len(g.inputs))
+        self.target = Buffer("target", "in", self.n_targets)
+        # The loss of the last step stands before what the optimizer keeps.
+        self.state = Buffer("state", "inout", 1 + optimizers.state_size(optimizer, self.n_params))
+
+    # -- the functions
+
+    def gradient(self) -> Ends:
+        self.sum = "loss"
+        return Ends((self.x, self.target, Buffer("packed", "in", len(self.plan.packed)),
+                     Buffer("dparams", "inout", self.n_params), Buffer("loss", "inout", 1)),
+                    None, self.seed, self.loops, None)
+
+    def step(self) -> Ends:
+        self.sum = "state"
+        return Ends((self.x, self.target, Buffer("params", "inout", self.n_params),
+                     Buffer("packed", "inout", len(self.plan.packed)), self.state,
+                     Buffer("lr", "value", 1)), self.begin, self.seed, self.loops, self.finish)
+
+    def update(self, b: Builder) -> Func:
+        self.updated(b, b.load("scale", 0))
+        return Func("update", (Buffer("params", "inout", self.n_params),
+                               Buffer("dparams", "inout", self.n_params), self.state,
+                               Buffer("lr", "value", 1), Buffer("scale", "value", 1)), b.ops)
+
+    # -- around the sweep
+
+    def begin(self, sweep: Sweep) -> None:
+        b = sweep.b
+        sweep.memory("dparams", self.n_params, shared=True)
+        k = b.loop(b.index(0), b.index(self.n_params))[0]
+        b.store(b.const(0.0), "dparams", 0, k)
+        b.close()
+        b.store(b.const(0.0), "state", 0)
+
+    def finish(self, sweep: Sweep) -> None:
+        b = sweep.b
+        scale = b.const(1.0 / self.divisor)
+        if sweep.lanes:
+            count = b.op("max", b.op("real", b.emit("count")), b.const(1.0))
+            scale = b.op("div", scale, count)
+        b.store(b.op("mul", b.load("state", 0), scale), "state", 0)
+        self.updated(b, scale)
+        codes = self.plan.packed
+        moved = np.flatnonzero(codes >= 0)
+        k = b.loop(b.index(0), b.index(len(moved)))[0]
+        at = (k if len(moved) == len(codes)
+              else b.load(sweep.table("moved", "i", moved), 0, k))
+        slot = b.load(sweep.table("slots", "i", codes[moved]), 0, k)
+        b.store(b.load("params", 0, slot), "packed", 0, at)
+        b.close()
+
+    def updated(self, b: Builder, scale: int) -> None:
+        """params and state after the step, of dparams, which become 0."""
+        optimizer, n = self.optimizer, self.n_params
+        lr = b.load("lr", 0)
+        held = [b.load("state", 1 + k) for k in range(optimizer.scalars)]
+        held_after, shared = optimizers.begin(b, optimizer, held, lr)
+        for k, value in enumerate(held_after):
+            b.store(value, "state", 1 + k)
+        first = 1 + optimizer.scalars
+        whole = n // self.lanes * self.lanes if self.lanes > 1 else 0
+        for lo, hi, lanes in ((0, whole, self.lanes), (whole, n, 0)):
+            if lo == hi:
+                continue
+            k = b.loop(b.index(lo), b.index(hi), lanes=lanes)[0]
+            g = b.op("mul", b.load("dparams", 0, k), scale)
+            slots = [b.load("state", first + s * n, k) for s in range(optimizer.slots)]
+            w, slots_after = optimizers.element(b, optimizer, b.load("params", 0, k), g, slots,
+                                                shared)
+            b.store(w, "params", 0, k)
+            for s, value in enumerate(slots_after):
+                b.store(value, "state", first + s * n, k)
+            b.store(b.const(0.0), "dparams", 0, k)
+            b.close()
+
+    # -- seeds
+
+    def targets(self, sweep: Sweep, k: int) -> int:
+        """The target number k, an index or a number of the sample's row."""
+        row = sweep.times_sample(self.n_targets)
+        return sweep.b.load("target", 0, sweep.offset(row, k))
+
+    def add_loss(self, b: Builder, value: int) -> None:
+        b.accumulate(b.op("mask", value), b.const(1.0), self.sum, 0)
+
+    def seed(self, sweep: Straight, ys: list[int]) -> list[int]:
+        b, loss = sweep.b, self.loss
+        if loss.name != "ce":
+            pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
+                     for k, y in enumerate(ys)]
+            for value, _ in pairs:
+                self.add_loss(b, value)
+            return [d for _, d in pairs]
+        label = self.targets(sweep, b.index(0))
+        top = chosen = ys[0]
+        numbers = [b.const(float(k)) for k in range(len(ys))]
+        for y, number in zip(ys[1:], numbers[1:], strict=True):
+            top = losses.ce_top(b, top, y)
+            chosen = losses.ce_gather(b, chosen, y, number, label)
+        terms = [losses.ce_term(b, y, top) for y in ys]
+        total = terms[0]
+        for term in terms[1:]:
+            total = b.op("add", total, term)
+        self.add_loss(b, losses.ce_loss(b, total, top, chosen))
+        return [losses.ce_slope(b, term, total, number, label)
+                for term, number in zip(terms, numbers, strict=True)]
+
+    def loops(self, sweep: Tabled) -> None:
+        b, loss = sweep.b, self.loss
+        zero, end = b.index(0), b.index(sweep.n_outputs)
+
+        def output(k: int) -> tuple[int, int]:
+            """The value and the number of the k-th output by place."""
+            return (b.load("values", 0, b.load("back_seed_places", 0, k)),
+                    b.load("back_seed_outputs", 0, k))
+
+        if loss.name != "ce":
+            k, sum = b.loop(zero, end, [b.const(0.0)])
+            y, number = output(k)
+            value, d = losses.element(b, loss, y, self.targets(sweep, number))
+            b.store(d, "seeds", 0, k)
+            (sum,) = b.close(b.op("add", sum, value))
+            self.add_loss(b, sum)
+            return
+        label = self.targets(sweep, zero)
+        first = output(zero)[0]
+        k, top, chosen = b.loop(zero, end, [first, first])
+        y, number = output(k)
+        top, chosen = b.close(losses.ce_top(b, top, y),
+                              losses.ce_gather(b, chosen, y, b.op("real", number), label))
+        k, total = b.loop(zero, end, [b.const(0.0)])
+        term = losses.ce_term(b, output(k)[0], top)
+        b.store(term, "seeds", 0, k)
+        (total,) = b.close(b.op("add", total, term))
+        self.add_loss(b, losses.ce_loss(b, total, top, chosen))
+        k = b.loop(zero, end)[0]
+        slope: Any = losses.ce_slope(b, b.load("seeds", 0, k), total,
+                                     b.op("real", output(k)[1]), label)
+        b.store(slope, "seeds", 0, k)
+        b.close()
