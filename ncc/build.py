@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
@@ -17,11 +17,12 @@ from ncc.activations import expression
 from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
 from ncc.graph import Graph
+from ncc.library import functions
 from ncc.machine import Machine, Target
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
-from ncc.ssa import DTYPES, Module, layout
+from ncc.ssa import DTYPES, Module
 
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
@@ -71,30 +72,6 @@ def in_range(graph: Graph, dtype: str) -> None:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What a caller provides: elements of packed (None: the weights are in the code) and of work,
-    for one sample and for a batch."""
-
-    packed: int | None = None
-    work: int = 0
-    batch_work: int = 0
-
-    @staticmethod
-    def of(module: Module) -> Sizes:
-        """Read from the last ssa module."""
-        packed, work, batch_work = None, 0, 0
-        for func in module.funcs:
-            buffers = {b.name: b for b in func.buffers}
-            if func.name == "forward":
-                work = buffers["work"].size
-                if "packed" in buffers:
-                    packed = buffers["packed"].size
-            elif func.name == "forward_batch":
-                batch_work = layout(func)[1]
-        return Sizes(packed, work, batch_work)
-
-
-@dataclass(frozen=True)
 class Build:
     """What one graph becomes on one target with the passes' `options`; each stage made once.
 
@@ -141,12 +118,13 @@ class Build:
 
     @cached_property
     def made(self) -> Entry:
-        """The object, and two facts: `exports`, its functions' names, and `sizes`, of `Sizes`."""
+        """The object, and two facts: `exports`, its functions' names, and `functions`, as
+        ncc/library.py has them."""
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
             return Entry(self.machine().object(self.llvm),
-                         {"exports": names, "sizes": asdict(Sizes.of(self.module))})
+                         {"exports": names, "functions": functions(self.module)})
 
         return self._kept("object", make)
 

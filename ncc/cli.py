@@ -305,12 +305,12 @@ def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]
     if start == 0 and not any(s.call is resolve for s in given):
         start = 1  # the net is read, resolved and ordered, whatever is done with it then
     kept: list[Step] = []
-    at = start
+    at = below = start  # where the road is, and the level it was at before
     for step in given:
-        begins = _index(departs(step.call))
+        begins, ends = _index(departs(step.call)), _index(arrives(step.call))
         if begins < start:
             continue  # done before the text that is entered was printed
-        if begins != at:
+        if begins != at and not (begins == below and ends == at):
             raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
                            f"road is at {NAMES[at]} there", status=2, help=_road())
         if step.name == "lower" and not any(s.name == "place" for s in kept):
@@ -318,7 +318,8 @@ def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
                            + ", ".join(step.options), status=2)
-        at = _index(arrives(step.call))
+        if ends != at:
+            at, below = ends, at
         kept.append(step)
     return tuple(kept), at
 

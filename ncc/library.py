@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +73,24 @@ class Library:
     def work(self, name: str) -> Array:
         """Memory for one call of a function at a time."""
         return aligned(self.functions[name].work, self.real)
+
+
+def shares(n: int, threads: int) -> list[tuple[int, int]]:
+    """n samples as first and last of each thread's, 64 at least; 0 threads is one a core."""
+    count = max(1, min(threads or os.cpu_count() or 1, n // 64))
+    cuts = [n * k // count for k in range(count + 1)]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def at_once(call: Callable[[int, int, int], None], parts: list[tuple[int, int]]) -> None:
+    """call(k, first, last) for each part, in a thread each; the first in this one."""
+    workers = [threading.Thread(target=call, args=(k, *part))
+               for k, part in enumerate(parts[1:], 1)]
+    for worker in workers:
+        worker.start()
+    call(0, *parts[0])
+    for worker in workers:
+        worker.join()
 
 
 def aligned(size: int, dtype: Any) -> Array:

@@ -103,6 +103,10 @@ def steps(text: str | None = None) -> tuple[Step, ...]:
     return tuple(out)
 
 
+# A Net is resolved and in order already.
+AFTER_ORDER = tuple(step for step in steps() if step.name not in ("resolve", "order"))
+
+
 def _parts(text: str) -> list[str]:
     out, depth = [""], 0
     for c in text.replace(" ", ""):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,25 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.build import Build, Sizes, options, write
+from ncc.build import Build, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import Graph
-from ncc.machine import Loaded, host
-from ncc.road import ROAD, Watch, steps
-from ncc.ssa import DTYPES
+from ncc.library import Library, at_once, shares
+from ncc.machine import host
+from ncc.road import AFTER_ORDER, ROAD, Watch
 
 Array = NDArray[Any]
-ALIGN = 64
 # An argument made of an array's first byte: four times faster than `array.ctypes.data`.
 _First: Any = ctypes.c_char * 1
-
-
-def aligned(size: int, dtype: Any) -> Array:
-    """An uninitialised array of `size` elements at an address that ALIGN divides."""
-    item = np.dtype(dtype).itemsize
-    raw = np.empty(size * item + ALIGN, np.uint8)
-    shift = -raw.ctypes.data % ALIGN
-    return raw[shift : shift + size * item].view(dtype)
 
 
 class Compiled:
@@ -69,9 +59,7 @@ class Compiled:
         if build is None:
             target = host()
             chosen = options(target, dtype=dtype, numerics=numerics, **asked)
-            # A Net is resolved and in order already.
-            along = [s for s in steps() if s.name not in ("resolve", "order")]
-            build = Build(graph, target, chosen, opt, watch, along, cached=cache)
+            build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache)
         self.numerics: str = build.options["numerics"]
         self._link(build)
         self._params: Array | None = None
@@ -81,26 +69,18 @@ class Compiled:
             self.params = graph.values
 
     def _link(self, made: Build) -> None:
-        entry = made.made
-        self._loaded = Loaded(entry.code, entry.facts["exports"])
-        self.sizes = Sizes(**entry.facts["sizes"])
-        pointer = ctypes.c_void_p
-        at = self._loaded.addresses
-        packed = [] if self.sizes.packed is None else [pointer]
-        single = ctypes.CFUNCTYPE(None, pointer, *packed, pointer, pointer)
-        batch = ctypes.CFUNCTYPE(None, ctypes.c_size_t, pointer, *packed, pointer, pointer)
-        self._single = single(at["net_forward"])
-        self._batch = batch(at["net_forward_batch"])
-        self._pack: Callable[..., None] | None = None
-        if self.sizes.packed is not None:
-            self._pack = ctypes.CFUNCTYPE(None, pointer, pointer)(at["net_pack"])
-        self._real = np.dtype(DTYPES[self.dtype])
+        self._library = library = Library(made.made, self.dtype)
+        self._single = library.calls["forward"]
+        self._batch = library.calls["forward_batch"]
+        self._packs = library.n_packed is not None
+        self._real = library.real
         self._n_inputs = len(self.graph.inputs)
         self._n_outputs = len(self.graph.outputs)
         self._shape = (self._n_inputs,)
         self._local = threading.local()
         self._arguments: tuple[Any, ...] = ()
-        self._packed: Array | None = None
+        self._reverse: Library | None = None
+        self._lock = threading.Lock()
 
     @property
     def params(self) -> Array | None:
@@ -119,26 +99,25 @@ class Compiled:
             given = array.astype(self._real)
         if not np.isfinite(given).all():
             raise ValueError(f"params holds a value that overflows {self.dtype}")
-        if self._pack is not None:
-            packed = aligned(self.sizes.packed or 0, self._real)
-            self._pack(given.ctypes.data, packed.ctypes.data)
+        if self._packs:
+            packed = self._library.pack(given)
             # One assignment: a call in another thread sees the old vector or the new one, whole.
             self._arguments = (packed.ctypes.data, packed)
         self._params = array
 
-    def _scratch(self, kind: str, size: int) -> int | None:
-        """The address of this thread's work."""
-        held = getattr(self._local, kind, None)
+    def _scratch(self, name: str) -> int | None:
+        """The address of this thread's work for a function."""
+        held = getattr(self._local, name, None)
         if held is None:
-            array = aligned(size, self._real)
-            held = (array.ctypes.data if size else None, array)
-            setattr(self._local, kind, held)
+            array = self._library.work(name)
+            held = (array.ctypes.data if len(array) else None, array)
+            setattr(self._local, name, held)
         address: int | None = held[0]
         return address
 
     def _weights(self, held: tuple[Any, ...]) -> tuple[Any, ...]:
         """The argument `packed` of `held`, which the caller keeps alive while it is used."""
-        if self._pack is None:
+        if not self._packs:
             return ()
         if not held:
             raise ValueError(
@@ -153,7 +132,7 @@ class Compiled:
             held = self._arguments
             y = np.empty(self._n_outputs, self._real)
             packed = held[:1] if held else self._weights(held)
-            work = self._scratch("single", self.sizes.work)
+            work = self._scratch("forward")
             try:
                 self._single(_First.from_buffer(x), *packed, _First.from_buffer(y), work)
             except (TypeError, ValueError):  # x cannot be written, or an array is empty
@@ -170,27 +149,72 @@ class Compiled:
         y = np.empty((n, self._n_outputs), self._real)
         held = self._arguments
         packed = self._weights(held)
-        threads = min(self.threads or os.cpu_count() or 1, max(1, n // 64))
-        if threads <= 1:
-            work = self._scratch("batch", self.sizes.batch_work)
+        parts = shares(n, self.threads)
+        if len(parts) == 1:
+            work = self._scratch("forward_batch")
             self._batch(n, x.ctypes.data, *packed, y.ctypes.data, work)
             return y
-        cuts = [n * k // threads for k in range(threads + 1)]
 
-        def part(first: int, last: int) -> None:
-            work = aligned(self.sizes.batch_work, self._real)
+        def part(_: int, first: int, last: int) -> None:
+            work = self._library.work("forward_batch")
             self._batch(last - first, x[first:].ctypes.data, *packed, y[first:].ctypes.data,
                         work.ctypes.data)
 
-        workers = [threading.Thread(target=part, args=pair)
-                   for pair in zip(cuts[1:-1], cuts[2:], strict=True)]
-        for worker in workers:
-            worker.start()
-        part(cuts[0], cuts[1])
-        for worker in workers:
-            worker.join()
+        at_once(part, parts)
         del held
         return y
+
+    def vjp(self, x: Any) -> tuple[Array, Callable[[Any], tuple[Array, Array]]]:
+        """y = fn(x), and the pullback: dy, of y's shape, to dx, of x's, and dparams (n_params,),
+        in canonical order and summed over the batch: the gradients of sum(y * dy).
+
+        The pullback may be called at any time and again; it uses x and the parameters as they were
+        here. The backward functions are compiled at the first call. ValueError as of `fn(x)`, and
+        where dy's shape is wrong.
+        """
+        x = np.array(_reals(x, self._real, "x"))
+        y = self(x)
+        if self._params is None:  # a net without parameters
+            values = np.zeros(0, self._real)
+        else:
+            values = self._params.astype(self._real)
+        library = self._backward()
+        packed = library.pack(values)
+
+        def pullback(dy: Any) -> tuple[Array, Array]:
+            dy = _reals(dy, self._real, "dy")
+            if dy.shape != y.shape:
+                raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
+            dx = np.empty_like(x)
+            if x.ndim == 1:
+                dparams = np.zeros(self.graph.n_params, self._real)
+                work = library.work("backward")
+                library.calls["backward"](*[a.ctypes.data for a in (x, packed, dy, dx, dparams,
+                                                                   work)])
+                return dx, dparams
+            parts = shares(len(x), self.threads)
+            sums = np.zeros((len(parts), self.graph.n_params), self._real)
+
+            def part(k: int, first: int, last: int) -> None:
+                arrays = (x[first:], packed, dy[first:], dx[first:], sums[k],
+                          library.work("backward_batch"))
+                library.calls["backward_batch"](last - first, *[a.ctypes.data for a in arrays])
+
+            at_once(part, parts)
+            return dx, sums[0] if len(parts) == 1 else sums.sum(axis=0)
+
+        return y, pullback
+
+    def _backward(self) -> Library:
+        """The backward functions, compiled when they are first asked for."""
+        with self._lock:
+            if self._reverse is None:
+                chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
+                                 **{**self._asked, "gradient": True})
+                self._reverse = Library(
+                    Build(self.graph, host(), chosen, self.opt, along=AFTER_ORDER,
+                          cached=self._cache).made, self.dtype)
+            return self._reverse
 
     def save(self, path: str | Path) -> None:
         """Write the object for this machine, and its header beside it."""

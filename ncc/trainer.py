@@ -1,0 +1,132 @@
+"""A net in training: its compiled step, and the memory that the step works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc import losses, optimizers
+from ncc.build import Build, options
+from ncc.graph import Graph
+from ncc.library import Library, at_once, shares
+from ncc.machine import host
+from ncc.road import AFTER_ORDER
+
+Array = NDArray[Any]
+
+
+class Trainer:
+    """The loss, the gradients and the optimizer of a net as machine code, on minibatches.
+
+    loss, optimizer   their texts: "mse", "huber:delta=0.5"; "adam", "sgd:momentum=0.9"
+    params            the canonical vector (n_params,) to start from; the graph's values without
+    threads           over the samples of a minibatch; 0 is one a core. Gradients are summed in
+                      thread order: the same for the same number of threads.
+
+    NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
+    """
+
+    def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
+                 dtype: str = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
+                 passes: Mapping[str, Any] | None = None, cache: bool = True) -> None:
+        self.graph = graph
+        self.threads = threads
+        of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
+        self.n_targets = losses.targets(of_loss, len(graph.outputs))
+        self._divisor = losses.scale(of_loss, len(graph.outputs))
+        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True,
+                         loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
+                         **(passes or {}))
+        build = Build(graph, host(), chosen, opt, along=AFTER_ORDER, cached=cache)
+        self._library = library = Library(build.made, dtype)
+        self._real = library.real
+        self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
+        self._gradient = np.zeros(graph.n_params, self._real)
+        self._work: list[Array] = []
+        self.params = graph.values if params is None else params
+
+    @property
+    def params(self) -> Array:
+        """The canonical parameters (n_params,), float64, a copy; settable."""
+        return self._params.astype(np.float64)
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        array = np.array(values, np.float64).astype(self._real)
+        if array.shape != (self.graph.n_params,):
+            raise ValueError(f"params has shape {array.shape}, the net wants "
+                             f"({self.graph.n_params},)")
+        if np.isnan(array).any():
+            raise ValueError(f"{int(np.isnan(array).sum())} of {len(array)} parameters have no "
+                             "value")
+        self._params = array
+        self._packed = self._library.pack(array)
+
+    @property
+    def state(self) -> Array:
+        """What the optimizer keeps between steps, a copy; settable; all zeros to begin."""
+        return self._state[1:].copy()
+
+    @state.setter
+    def state(self, values: Any) -> None:
+        array = np.asarray(values, self._real)
+        if array.shape != (len(self._state) - 1,):
+            raise ValueError(f"state has shape {array.shape}, not ({len(self._state) - 1},)")
+        self._state[1:] = array
+
+    def loss(self, x: Any, target: Any) -> float:
+        """The mean loss of samples x (n, n_inputs) and targets (n, n_targets), which for `ce` are
+        classes, (n,) too. Nothing changes."""
+        return self._swept(*self._checked(x, target), None)
+
+    def step(self, x: Any, target: Any, lr: float) -> float:
+        """One update on a minibatch, of learning rate `lr`: the mean loss before it."""
+        x, target = self._checked(x, target)
+        mean = self._swept(x, target, self._gradient)
+        calls = self._library.calls
+        calls["update"](self._params.ctypes.data, self._gradient.ctypes.data,
+                        self._state.ctypes.data, lr, 1.0 / (max(1, len(x)) * self._divisor))
+        calls["pack"](self._params.ctypes.data, self._packed.ctypes.data)
+        return mean
+
+    def gradient(self, x: Any, target: Any) -> tuple[float, Array]:
+        """The mean loss of a minibatch and its gradient (n_params,)."""
+        x, target = self._checked(x, target)
+        gradient = np.zeros_like(self._gradient)
+        mean = self._swept(x, target, gradient)
+        return mean, gradient / (max(1, len(x)) * self._divisor)
+
+    def _checked(self, x: Any, target: Any) -> tuple[Array, Array]:
+        x = np.asarray(x, self._real, order="C")
+        target = np.asarray(target, self._real, order="C")
+        if target.ndim == 1 and self.n_targets == 1:
+            target = target[:, None]
+        if x.ndim != 2 or x.shape[1] != len(self.graph.inputs):
+            raise ValueError(f"x has shape {x.shape}, the net wants (n, {len(self.graph.inputs)})")
+        if target.shape != (len(x), self.n_targets):
+            raise ValueError(f"target has shape {target.shape}, not ({len(x)}, {self.n_targets})")
+        return x, target
+
+    def _swept(self, x: Array, target: Array, gradient: Array | None) -> float:
+        """The mean loss; the gradients are added to `gradient`, where it is wanted."""
+        parts = shares(len(x), self.threads)
+        while len(self._work) < len(parts):
+            self._work.append(self._library.work("gradient_batch"))
+        sums = np.zeros(len(parts), self._real)
+        gradients = [] if gradient is None else [gradient]
+        gradients += [np.zeros_like(g) for g in gradients for _ in parts[1:]]
+
+        def part(k: int, first: int, last: int) -> None:
+            mine = gradients[k].ctypes.data if gradients else None
+            self._library.calls["gradient_batch"](
+                last - first, x[first:].ctypes.data, target[first:].ctypes.data,
+                self._packed.ctypes.data, mine,
+                sums[k:].ctypes.data, self._work[k].ctypes.data)
+
+        at_once(part, parts)
+        for other in gradients[1:]:
+            gradients[0] += other
+        return float(sums.sum(dtype=np.float64)) / (max(1, len(x)) * self._divisor)
