@@ -18,7 +18,7 @@ ORDER = [
     "activations", "aggregate", "graph", "graphtext", "syntax", "parse", "settings",
     "losses", "optimizers", "weights", "texts", "bwdtext", "data", "plan", "ssa", "ssatext",
     "terms", "machine", "passes", "cheader", "road", "progress", "watch", "net", "cache", "build",
-    "runtime", "ncc", "cli", "__main__",
+    "runtime", "ncc", "layered", "peak", "peers", "bench", "cli", "__main__",
 ]
 FILES = sorted([*ROOT.glob("ncc/*.py"), *ROOT.glob("passes/*.py")])
 
