@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import shlex
 import shutil
@@ -19,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 import ncc
-from ncc import cache, data, net, ssatext, texts, weights
+from ncc import bench, cache, data, net, ssatext, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
@@ -31,6 +33,7 @@ from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
 from ncc.passes.to_c import to_c
+from ncc.peers import PEERS
 from ncc.plan import Plan
 from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
@@ -125,6 +128,17 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=1,
                         help="over the samples; 0 is one a core")
 
+    timed = commands.add_parser("bench", parents=[reading, road], allow_abbrev=False,
+                                help="time a net beside other libraries")
+    timed.add_argument("net", help="a .nal, .nam, .nel or .graph file, or -")
+    timed.add_argument("--batch", type=int, default=256, help="samples of a batch")
+    timed.add_argument("--threads", type=int, default=1,
+                       help="of ncc over a batch, and of each library; 0 is one a core")
+    timed.add_argument("--seconds", type=float, default=5.0, help="to measure for")
+    timed.add_argument("--json", action="store_true", help="a document instead of a table")
+    timed.add_argument("--peers", metavar="LIST",
+                       help="of " + " ".join(PEERS) + ", or none; all by default")
+
     convert = commands.add_parser("convert", parents=[reading], allow_abbrev=False,
                                   help="between the formats, by ending")
     convert.add_argument("net", metavar="IN")
@@ -148,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as stop:
             return int(stop.code or 0)
         commands = {"build": _build, "check": _check, "run": _run, "convert": _convert,
-                    "cache": _cache}
+                    "bench": _bench, "cache": _cache}
         dumps = getattr(args, "print_before", "") or getattr(args, "print_after", "")
         with Progress(None if dumps else sys.stderr) as watcher.progress:
             commands[args.command](args, watcher)
@@ -695,6 +709,54 @@ def _cache(args: argparse.Namespace, watcher: Watcher) -> None:
     entries, size = cache.contents()
     _print(f"folder {cache.folder() or '(none: no home)'}\nentries {entries}\nbytes {size}\n"
            f"limit {cache.limit()}\n")
+
+
+def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
+    for flag, value, right in (("--batch", args.batch, args.batch > 0),
+                               ("--threads", args.threads, args.threads >= 0),
+                               ("--seconds", args.seconds, 0 < args.seconds < math.inf)):
+        if not right:
+            raise NccError("E640", f"{flag} {value}: out of range", status=2)
+    peers = list(PEERS)
+    if args.peers is not None:
+        peers = [p for p in dict.fromkeys(args.peers.replace(" ", "").split(",")) if p != "none"]
+    for name in peers:
+        if name not in PEERS:
+            raise NccError("E640", f"no peer {name!r}", status=2, help=" ".join(PEERS))
+    aim = host()
+    common = _options(args, aim, "net")
+    _configure(watcher, args, common)
+    along, end = _along(args, LEVELS.index(Graph) if _format(args) == "graph" else 0)
+    graph, _ = _read(args, watcher, along)
+    if args.weights:
+        graph = graph.with_(values=weights.load(args.weights, graph.n_params))
+    filled, rule = int(np.isnan(graph.values).sum()), args.init or "he"
+    graph = graph.with_(values=weights.init(graph, rule, args.seed))
+    if filled and not args.init:
+        _say(f"note: {filled} of {graph.n_params} parameters have no value: --init he")
+    _reaches(args, "obj", end)
+    watcher.values = graph.values
+    build = Build(graph, aim, common, args.opt, watcher,
+                  [s for s in along if s.call not in (resolve, order)], cached=_cached(args))
+    if args.explain:
+        _explain(build)
+    if args.passes is not None:
+        _arithmetic(build, "llvm")
+    args.making = "obj"
+    fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
+                  numerics=args.numerics, build=build,
+                  passes={"form": args.form, "batch_form": args.batch_form})
+    left = walk(graph, common, None, until=Graph, along=build.along)
+    report = bench.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
+                           seed=args.seed, executed=left.n_edges, net=args.net,
+                           init=rule if filled else None, filled=filled)
+    if args.json:
+        _print(json.dumps(report.document(), indent=1) + "\n")
+    else:
+        _print(str(report))
+    if report.refused:
+        raise NccError("E641", "another library computes something else: "
+                       + ", ".join([who for who, _ in report.refused]), status=3)
 
 
 def _convert(args: argparse.Namespace, watcher: Watcher) -> None:

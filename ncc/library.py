@@ -53,10 +53,12 @@ class Library:
                  "v": ctypes.c_float if dtype == "f32" else ctypes.c_double}
         self._loaded = Loaded(entry.code, entry.facts["exports"])
         self.calls: dict[str, Any] = {}
+        self.addresses: dict[str, int] = {}
         for symbol in entry.facts["exports"]:
             name = next(n for n in self.functions if symbol.endswith(f"_{n}"))
             arguments = [types[letter] for letter in self.functions[name].signature]
-            self.calls[name] = ctypes.CFUNCTYPE(None, *arguments)(self._loaded.addresses[symbol])
+            self.addresses[name] = self._loaded.addresses[symbol]
+            self.calls[name] = ctypes.CFUNCTYPE(None, *arguments)(self.addresses[name])
 
     @property
     def n_packed(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.plan import Plan, Run, Schedule
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
+
+SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
@@ -139,9 +142,11 @@ class _Lowering:
         self.table("places", "i", schedule.slots[plan.rows])
         zero = b.index(0)
         row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
-        k = b.loop(zero, b.index(len(g.inputs)))[0]
-        b.store(b.load("x", 0, k if row_of_x is None else b.op("iadd", row_of_x, k)), "work", 0, k)
-        b.close()
+        for k, count in self.columns(b, len(g.inputs), sample):
+            at = k if row_of_x is None else b.op("iadd", row_of_x, k)
+            for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
+                b.store(value, "work", c, k)
+            b.close()
         first, last, fan_in = self.segments()
         self.table("segment_rows", "i", first)
         self.table("segment_ends", "i", last)
@@ -164,10 +169,24 @@ class _Lowering:
             b.close()
         outs = self.table("outs", "i", schedule.slots[g.outputs])
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
-        k = b.loop(zero, b.index(len(g.outputs)))[0]
-        value = b.load("work", 0, b.load(outs, 0, k))
-        b.store(value, "y", 0, k if row_of_y is None else b.op("iadd", row_of_y, k))
-        b.close()
+        for k, count in self.columns(b, len(g.outputs), sample):
+            values = [b.load("work", 0, b.load(outs, c, k)) for c in range(count)]
+            at = k if row_of_y is None else b.op("iadd", row_of_y, k)
+            for c, value in enumerate(values):
+                b.store(value, "y", c, at)
+            b.close()
+
+    def columns(self, b: Builder, width: int, sample: int | None) -> Iterator[tuple[int, int]]:
+        """A loop over the columns of x or y, of which the body takes `count` a round. In lanes
+        that is a square of some lanes and as many columns, which are transposed at once; the
+        last square starts early rather than end late."""
+        count = 1 if sample is None or width < SQUARE else SQUARE
+        zero = b.index(0)
+        q = b.loop(zero, b.index(width // count))[0]
+        yield b.op("imul", q, b.index(count)), count
+        if width % count:
+            b.loop(zero, b.index(1))
+            yield b.index(width - count), count
 
     def segments(self) -> tuple[Longs, Longs, Longs]:
         """First row, end and fan-in of each stretch of rows of one run, level and fan-in: their

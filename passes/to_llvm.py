@@ -65,8 +65,9 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     elsewhere. A last round with too few samples repeats the last sample in the lanes left over,
     which then store the same bits to the same place. Where the loop's bounds are constants and
     its rounds are whole, consecutive elements are loaded and stored as whole vectors, of any
-    alignment. No function is called but intrinsics that are one instruction, and no name of a
-    user's stands in the text.
+    alignment. As many loads (or stores) in a row, of consecutive elements of each lane's, as a
+    vector has lanes are vector loads and a transposition. No function is called but intrinsics
+    that are one instruction, and no name of a user's stands in the text.
     """
     real = "float" if module.dtype == "f32" else "double"
     head = [f'target triple = "{triple}"'] if triple else []
@@ -137,6 +138,7 @@ class _Writer:
         # lane: (stride, the operand or None).
         self.affine: dict[int, tuple[int, str | None]] = {}
         self.offsets: dict[int, list[str]] = {}
+        self.done = 0  # the ops below this one are written
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
 
@@ -266,6 +268,8 @@ class _Writer:
         depth_lanes = -1
         grouped = 0  # the op after the accumulates that are written already
         for at, (opcode, reads, imm) in enumerate(ops):
+            if at < self.done:
+                continue
             varying = self.varying[at]
             if opcode == "const":
                 self.scalar[at] = self.literal(imm)
@@ -306,10 +310,15 @@ class _Writer:
                     self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
                                       f"ptr %{imm[0]}, i64 {imm[1]}")
                     self.lines.append(f"  {name} = load {self.real}, ptr %a{at}, align {size}")
+                elif varying and self.square(at):
+                    self.load_square(at)
                 else:
                     self.load(at, reads, imm, varying)
             elif opcode == "store":
-                self.store(reads, imm)
+                if self.square(at):
+                    self.store_square(at)
+                else:
+                    self.store(reads, imm)
                 if self.rows and imm[0] == "work":
                     self.lines += [f"  br label %row{at}", f"row{at}:"]
             elif opcode == "lookup":
@@ -626,6 +635,76 @@ class _Writer:
     def selection(self, elements: Iterable[int]) -> str:
         chosen = list(elements)
         return f"<{len(chosen)} x i32> <{', '.join([f'i32 {k}' for k in chosen])}>"
+
+    # -- squares: as many consecutive elements of each lane's as there are lanes in a vector
+
+    def square(self, at: int) -> bool:
+        """Whether the loads, or the stores, from here on are of one."""
+        opcode, reads, (name, offset) = self.func.ops[at]
+        index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
+        if self.native < 2 or index < 0 or name in self.private or not self.varying[index]:
+            return False
+        if self.contiguous(index) or (name in self.tables and self.tables[name].type != "f"):
+            return False
+        following = self.func.ops[at : at + self.native]
+        return len(following) == self.native and all(
+            op[0] == opcode and op[2] == (name, offset + k) and op[1][-1:] == (index,)
+            for k, op in enumerate(following))
+
+    def load_square(self, at: int) -> None:
+        _, (index,), (name, offset) = self.func.ops[at]
+        v, size = self.type("f", True), self.bits // 8
+        made: list[list[str]] = [[] for _ in range(self.native)]
+        for p in range(self.parts()):
+            rows = [self.add(f"load {v}, ptr {a}, align {size}")
+                    for a in self.lane_addresses(name, offset, index, p)]
+            for column, value in zip(made, self.transposed(rows), strict=True):
+                column.append(value)
+        for k, vectors in enumerate(made):
+            self.vectors[at + k] = vectors
+        self.done = at + self.native
+
+    def store_square(self, at: int) -> None:
+        _, (_, index), (name, offset) = self.func.ops[at]
+        v, size = self.type("f", True), self.bits // 8
+        columns = [self.vector(op[1][0]) for op in self.func.ops[at : at + self.native]]
+        for p in range(self.parts()):
+            rows = self.transposed([column[p] for column in columns])
+            for row, a in zip(rows, self.lane_addresses(name, offset, index, p), strict=True):
+                self.lines.append(f"  store {v} {row}, ptr {a}, align {size}")
+        self.done = at + self.native
+
+    def transposed(self, rows: list[str]) -> list[str]:
+        """The columns of a square of vectors, in log2 of its side many steps of two-vector
+        shuffles: in each 128 bits first, where each is one instruction of x86 and of Arm."""
+        n, v = self.native, self.type("f", True)
+        rows = list(rows)
+
+        def shuffle(a: int, b: int, mask: list[int]) -> str:
+            shown = ", ".join([f"i32 {k}" for k in mask])
+            return self.add(f"shufflevector {v} {rows[a]}, {v} {rows[b]}, <{n} x i32> <{shown}>")
+
+        def steps(step: int, low: list[int], high: list[int]) -> None:
+            for a in range(n):
+                if not a & step:
+                    rows[a], rows[a + step] = (shuffle(a, a + step, low),
+                                               shuffle(a, a + step, high))
+
+        step = 1
+        if self.bits == 32 and n >= 4:  # unpack singles, then pairs: rows 1 and 2 change places
+            fours = range(0, n, 4)
+            steps(1, [k for f in fours for k in (f, n + f, f + 1, n + f + 1)],
+                  [k for f in fours for k in (f + 2, n + f + 2, f + 3, n + f + 3)])
+            steps(2, [k for f in fours for k in (f, f + 1, n + f, n + f + 1)],
+                  [k for f in fours for k in (f + 2, f + 3, n + f + 2, n + f + 3)])
+            for f in fours:
+                rows[f + 1], rows[f + 2] = rows[f + 2], rows[f + 1]
+            step = 4
+        while step < n:  # exchange this bit of the row's number and of the column's
+            steps(step, [n + k - step if k & step else k for k in range(n)],
+                  [n + k if k & step else k + step for k in range(n)])
+            step *= 2
+        return rows
 
     def lookup_lanes(self, table: str, index: int) -> list[str]:
         word, v = f"i{self.bits}", self.type("w", True)

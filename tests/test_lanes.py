@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nets import random_layers
 
+import ncc
 from ncc.machine import Loaded, Machine, host
 from ncc.passes.cse import cse
 from ncc.passes.dce import dce
@@ -141,3 +143,43 @@ def test_a_ragged_loop_and_lanes_that_fill_no_vector_stay_right() -> None:
     assert "load <8 x float>" not in update(63, 32)
     assert "load <4 x float>" in update(60, 12)
     assert "load float" in update(60, 1)
+
+
+# ---- squares: samples and columns change places
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("bits", [128, 256, 512])
+@pytest.mark.parametrize("form", ["straight", "table"])
+def test_wide_rows_are_transposed(dtype: str, bits: int, form: str) -> None:
+    net = ncc.parse(random_layers([37, 16, 50], 3, seed=bits, weights=True))
+    fn = ncc.compile(net, dtype=dtype, form="table", batch_form=form, vector_bits=bits,
+                     lanes=2 * bits // (32 if dtype == "f32" else 64))
+    x = np.random.default_rng(bits).standard_normal((70, 37)).astype(DTYPES[dtype])
+    one = np.stack([fn(row) for row in x])
+    for n in (1, 3, 16, 33, 70):
+        assert np.array_equal(fn(x[:n]), one[:n])
+
+
+def test_a_square_is_loaded_by_rows() -> None:
+    text = """module net f32 fused
+
+func f(count, x in 8, y out 8) {
+  %0 = index 0
+  %1 = count
+  %2 = index 8
+  %3 = for %0..%1 lanes 8 {
+    %4 = imul %3, %2
+""" + "".join([f"    %{5 + k} = load x[%4{f' + {k}' if k else ''}]\n" for k in range(8)]) + "".join(
+        [f"    store %{12 - k}, y[%4{f' + {k}' if k else ''}]\n" for k in range(8)]) + """  } yield
+}
+"""
+    module = read(Source("net.ssa", text))
+    made = to_llvm(module, vector_bits=256)
+    assert made.count("load <8 x float>") == made.count("store <8 x float>") == 8
+    assert made.count("shufflevector") == 2 * 8 * 3
+    assert "insertelement" not in made and "extractelement" not in made
+    # Columns with a gap are no square.
+    other = to_llvm(read(Source("net.ssa", text.replace("x[%4 + 3]", "x[%4 + 2]"))),
+                    vector_bits=256)
+    assert "load <8 x float>" not in other and other.count("store <8 x float>") == 8

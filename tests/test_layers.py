@@ -53,6 +53,10 @@ ORDER = [
     "runtime",
     "trainer",
     "ncc",
+    "layered",
+    "peak",
+    "peers",
+    "bench",
     "cli",
     "__main__",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import ncc
+from ncc import runtime
 
 NET = """N 06
 00
@@ -165,6 +167,52 @@ def test_no_copy_where_dtype_and_layout_fit(fn, y, monkeypatch):
     assert seen.pop() != X.ctypes.data
 
 
+def test_one_sample_of_many_inputs_is_not_copied(monkeypatch):
+    inputs = "".join(f"{i:03x}\n" for i in range(0x500))
+    edges = ",".join(f"{i:03x}:0.{i + 1}" for i in range(0x500))
+    net = ncc.parse(f"N 501\n{inputs}500 tanh {edges}\n")
+    compiled = ncc.compile(net)
+    assert len(net.inputs) > runtime.COPIED
+    x = np.linspace(-1, 1, 0x500, dtype=np.float32)
+    y = net.graph.run(x, net.params)
+    monkeypatch.setattr(compiled, "_desk", None)
+    for given in (x, x.astype(np.float64), np.repeat(x, 2)[::2]):
+        assert np.array_equal(compiled(given), y)
+    seen = []
+    real = compiled._single
+    monkeypatch.setattr(compiled, "_single", lambda *a: (seen.append(a[0]), real(*a))[1])
+    compiled(x)
+    assert ctypes.addressof(seen[0]) == x.ctypes.data
+
+
+def test_one_sample_of_a_net_whose_weights_are_in_the_code(y):
+    graph = ncc.parse(FULL).graph
+    for form in ("straight", "table"):
+        fixed = ncc.Compiled(graph, passes={"params": graph.values, "embedded": True,
+                                            "form": form, "batch_form": form})
+        assert fixed.sizes.packed is None
+        assert np.array_equal(fixed(X[3]), y[3]) and np.array_equal(fixed(X), y)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
+def test_a_signal_handler_may_call_what_it_interrupts(fn, y):
+    calls = []
+
+    def handler(number, frame):
+        calls.append(np.array_equal(fn(X[1]), y[1]))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        until = time.perf_counter() + 30
+        while len(calls) < 1000 and time.perf_counter() < until:
+            assert np.array_equal(fn(X[0]), y[0])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(calls) >= 1000 and all(calls)
+
+
 def test_zero_rows_and_results_that_stay(fn, y):
     empty = fn(np.zeros((0, 3), np.float32))
     assert empty.shape == (0, 1) and empty.dtype == np.float32
@@ -308,7 +356,7 @@ def test_the_gil_is_released():
     wide = "".join(f"{j:03x} tanh {','.join(f'{i:03x}:0.1' for i in range(64))}\n"
                    for j in range(64, 320))
     compiled = ncc.compile(ncc.parse("N 140\n" + "".join(f"{j:03x}\n" for j in range(64)) + wide))
-    x = np.ones((20000, 64), np.float32)
+    x = np.ones((60000, 64), np.float32)
     inside = []
 
     def call():

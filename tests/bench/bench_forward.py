@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from peak import calibrate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from nets import random_layers  # noqa: E402
@@ -25,6 +24,7 @@ from nets import random_layers  # noqa: E402
 import ncc  # noqa: E402
 from ncc.build import Build, options  # noqa: E402
 from ncc.machine import TARGETS  # noqa: E402
+from ncc.peak import calibrate  # noqa: E402
 
 
 def interleaved(functions, rounds=15, seconds=0.01):

@@ -1,0 +1,293 @@
+"""`ncc bench`: what it reports, that peers compute the net, and that a wrong one is refused.
+
+No test asserts a time; only that what is derived of the samples follows from them.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+import pytest
+from nets import random_layers
+
+import ncc
+from ncc import bench, peak, peers
+from ncc.cli import main
+from ncc.formulas import ACTIVATIONS
+from ncc.layered import layered, unsuitable
+from ncc.peers import PEERS, Contender, Peer, Unable
+
+NET = """N 07
+00
+01
+02 03 00:0.5,01:-1.25
+03 tanh 00:1,02:0.25 +0.1
+04 sigmoid 00:1,02:0.25,03:-2
+05 00 +1.5
+06 00 03:1,04:2,05:0.5 +-0.25
+"""
+TOP = {"version", "net", "neurons", "edges", "parameters", "inputs", "outputs", "depth",
+       "executed", "filled", "init", "dtype", "numerics", "batch", "threads", "seconds", "machine",
+       "peak", "rows", "absent", "refused"}
+ROW = {"who", "way", "median", "min", "samples", "calls", "fmas", "gfmas", "peak", "times_ncc",
+       "error"}
+INSTALLED = [p for p in PEERS.values() if p.absent() is None]
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.nal"
+    path.write_text(NET)
+    return str(path)
+
+
+def command(capsys, *words):
+    status = main(["bench", *words, "--seconds", "0.01"])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+def document(capsys, *words):
+    status, out, err = command(capsys, *words, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_the_documents_keys_are_those_that_the_module_lists(capsys, net):
+    found = document(capsys, net)
+    assert set(found) == TOP
+    assert all(set(row) == ROW for row in found["rows"])
+    for key in TOP | ROW | {"narrow", "wide", "best"}:
+        assert key in bench.__doc__, key
+    assert (found["neurons"], found["edges"], found["inputs"], found["outputs"]) == (7, 10, 2, 1)
+    assert (found["filled"], found["init"], found["batch"]) == (0, None, 256)
+    assert [row["way"] for row in found["rows"] if row["who"] == "ncc"] == [
+        "batch", "single", "c-call"]
+
+
+def test_what_is_derived_follows_from_the_samples(capsys, net):
+    found = document(capsys, net, "--batch", "16", "--threads", "1")
+    base = {row["way"]: row["median"] for row in found["rows"] if row["who"] == "ncc"}
+    base["c-call"] = base["single"]
+    best = found["peak"]["best"]
+    assert best == max(found["peak"]["narrow"], found["peak"]["wide"] or 0) > 0
+    for row in found["rows"]:
+        assert len(row["samples"]) >= 3 and min(row["samples"]) > 0
+        assert row["median"] == median(row["samples"]) and row["min"] == min(row["samples"])
+        assert row["times_ncc"] == row["median"] / base[row["way"]]
+        assert row["gfmas"] == pytest.approx(row["fmas"] / row["median"] / 1e9)
+        assert row["peak"] == pytest.approx(row["gfmas"] / best)
+        assert row["error"] <= bench.TOLERANCE
+        samples = 16 if row["way"] == "batch" else 1
+        assert row["fmas"] % samples == 0
+        dense = row["who"] in ("torch-dense", "numpy-dense", "onnxruntime")
+        assert (row["fmas"] // samples == 10) or (dense and row["fmas"] // samples > 10)
+
+
+def test_each_installed_peer_has_its_rows(capsys, net):
+    found = document(capsys, net)
+    for peer in PEERS.values():
+        rows = [row["way"] for row in found["rows"] if row["who"] == peer.name]
+        if any(peer.name == a["who"] for a in found["absent"]):
+            assert rows == []
+        else:
+            assert rows == ["batch", "single"]
+
+
+def test_the_table_says_what_the_document_says(capsys, net):
+    status, out, err = command(capsys, net, "--peers", "none")
+    assert status == 0 and err == ""
+    assert "7 neurons, 10 edges, depth 4" in out and "batch of 256" in out
+    assert "ncc, called from C" in out and "scipy" not in out
+
+
+def test_missing_weights_are_filled_and_said_so(capsys, tmp_path):
+    path = tmp_path / "net.nal"
+    path.write_text("N 03\n00\n01\n02 03 00,01:2 +\n")
+    status, out, err = command(capsys, str(path), "--peers", "none")
+    assert status == 0
+    assert "2 of 3 parameters have no value: --init he" in err and "by --init he" in out
+    found = document(capsys, str(path), "--peers", "none", "--init", "shared:0.5")
+    assert (found["filled"], found["init"]) == (2, "shared:0.5")
+
+
+def test_edges_that_merge_removes_are_not_executed(capsys, tmp_path):
+    path = tmp_path / "net.nal"
+    path.write_text("N 05\n00\n01\n02 03 00@a:1,01@b:2\n03 03 00@a,01@b\n04 00 02:1,03:1\n")
+    found = document(capsys, str(path), "--peers", "none")
+    assert (found["edges"], found["executed"]) == (6, 4)
+    assert found["rows"][0]["fmas"] == 4 * 256
+
+
+def test_absent_libraries_are_listed(capsys, net, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    found = document(capsys, net)
+    assert [a["who"] for a in found["absent"]] == list(PEERS)
+    assert found["absent"][0]["why"] == "scipy not installed"
+    assert found["absent"][3]["why"] == "onnxruntime and onnx not installed"
+    assert {row["who"] for row in found["rows"]} == {"ncc"}
+    _, out, _ = command(capsys, net)
+    assert "absent: torch-csr: torch not installed" in out
+
+
+def broken(change):
+    """A peer whose result is ncc's own but for `change`."""
+    def make(layers, x, threads, stack):
+        fn = ncc.compile(ncc.parse(NET))
+        return Contender(lambda: fn(x), change, layers.n_edges)
+    return Peer("broken", (), make)
+
+
+@pytest.mark.parametrize("change", [
+    lambda y: y * 1.001, lambda y: y[..., :0], lambda y: np.where(y == y.max(), np.nan, y)])
+def test_a_wrong_peer_is_refused(change):
+    fn = ncc.compile(ncc.parse(NET))
+    known = {"broken": broken(change), "right": replace(broken(lambda y: y), name="right")}
+    report = bench.measure(fn, batch=4, budget=0.01, peers=list(known), known=known)
+    assert [who for who, _ in report.refused] == ["broken"]
+    assert report.row("broken") is None and report.row("right").error == 0
+    assert report.row("right", "single") and not report.row("broken", "single")
+    assert "refused: broken: its result of the batch differs" in str(report)
+
+
+def test_a_refused_peer_is_status_3(capsys, net, monkeypatch):
+    monkeypatch.setitem(PEERS, "broken", broken(lambda y: y + 1))
+    status, out, err = command(capsys, net, "--peers", "broken")
+    assert status == 3 and "E641" in err and "broken" in err
+    assert "refused: broken" in out
+
+
+def test_a_peer_that_fails_is_absent():
+    def fails(layers, x, threads, stack):
+        raise RuntimeError("no such kernel\nat line 3")
+    fn = ncc.compile(ncc.parse(NET))
+    report = bench.measure(fn, batch=4, budget=0.01, peers=["it"],
+                           known={"it": Peer("it", (), fails)})
+    assert report.absent == (("it", "it failed: RuntimeError: no such kernel"),)
+
+
+@pytest.mark.parametrize("line, why", [
+    ("02 00 mul 00:1,01:2", "the net has other aggregations than the sum"),
+    ("02 20 00:1,01:2", "the net has activations of its own (fn)")])
+def test_nets_that_are_no_layers_have_no_peers(capsys, tmp_path, line, why):
+    path = tmp_path / "net.nal"
+    path.write_text(f"N 03\nfn 20 x*x+1\n00\n01\n{line}\n")
+    found = document(capsys, str(path))
+    assert {row["who"] for row in found["rows"]} == {"ncc"}
+    assert set(a["why"] for a in found["absent"]) <= {why} | {p.absent() for p in PEERS.values()}
+
+
+@pytest.mark.parametrize("words, code", [
+    (["--batch", "0"], "E640"), (["--threads", "-1"], "E640"), (["--seconds", "0"], "E640"),
+    (["--seconds", "nan"], "E640"), (["--peers", "tensorflow"], "E640"),
+    (["--form", "round"], "invalid choice"), (["--init", "he2"], "E144")])
+def test_a_wrong_command_line(capsys, net, words, code):
+    assert main(["bench", net, *words]) == 2
+    assert code in capsys.readouterr().err
+
+
+def test_an_ssa_text_and_no_file(capsys, tmp_path):
+    assert main(["bench", str(tmp_path / "net.ssa")]) in (1, 2)
+    assert main(["bench", str(tmp_path / "none.nal")]) == 1
+    assert "E101" in capsys.readouterr().err
+
+
+# ---- peers compute the net
+
+
+def answers(peer, net, x, dtype="f32"):
+    with ExitStack() as stack, np.errstate(all="ignore"):
+        run = peer.make(layered(net.graph, dtype), x, 1, stack)
+        return run.result(run.call())
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("peer", INSTALLED, ids=lambda p: p.name)
+def test_peers_agree_on_every_activation(peer, dtype):
+    """Also two activations in a layer, a skipped layer, and one sample."""
+    x = np.random.default_rng(1).uniform(0.1, 2, (5, 3)).astype({"f32": "f4", "f64": "f8"}[dtype])
+    able = 0
+    for a in ACTIVATIONS:
+        net = ncc.parse(f"N 07\n00\n01\n02\n03 {a.code:x} 00:0.3,01:0.5\n04 00 00:-1,02:2 +0.25\n"
+                        f"05 {a.code:x} 03:0.5,01:0.25 +0.5\n06 00 05:1,04:-1,03:0.125\n")
+        fn = ncc.compile(net, dtype=dtype)
+        try:
+            found = [answers(peer, net, x, dtype), answers(peer, net, x[0], dtype)]
+        except Unable:
+            continue
+        except Exception as fault:  # onnxruntime has not every operator in float64
+            assert "NOT_IMPLEMENTED" in str(fault) and dtype == "f64", fault
+            continue
+        able += 1
+        for y, want in zip(found, [fn(x), fn(x[0])], strict=True):
+            assert bench._error(y, want) < (1e-5 if dtype == "f32" else 1e-7), a.name
+    assert able >= 15
+
+
+@pytest.mark.parametrize("peer", INSTALLED, ids=lambda p: p.name)
+def test_peers_agree_on_chains_and_others(peer):
+    chain = ncc.parse(random_layers([12, 9, 9, 4], 9, 3))
+    assert layered(chain.graph, "f32").chain
+    ragged = ncc.parse(random_layers([12, 30, 9, 4], 3, 3))
+    assert not layered(ragged.graph, "f32").chain
+    for net in (chain, ragged, ncc.parse(NET)):
+        x = np.random.default_rng(1).standard_normal((7, len(net.inputs))).astype(np.float32)
+        try:
+            found = answers(peer, net, x)
+        except Unable:
+            assert peer.name == "onnxruntime" and net.n_neurons == 7
+            continue
+        assert bench._error(found, ncc.compile(net)(x)) < 1e-5
+
+
+def test_layers_by_hand():
+    """Positions of NET: 00 01 | 05 | 02 | 03 | 04 | 06; the constant is a layer without edges."""
+    found = layered(ncc.parse(NET).graph, "f64")
+    assert [(r.first, r.last, r.low, r.high) for r in found.layers] == [
+        (2, 3, 0, 0), (3, 4, 0, 2), (4, 5, 0, 4), (5, 6, 0, 5), (6, 7, 2, 6)]
+    assert found.n_edges == 10 and found.outputs.tolist() == [6]
+    last = found.layers[-1]
+    assert last.read().tolist() == [0, 2, 3] and last.dense().tolist() == [[0.5, 1, 2]]
+    assert last.bias.tolist() == [-0.25] and last.pieces == ((0, 1, "identity"),)
+    assert unsuitable(ncc.parse(NET).graph) is None
+
+
+def test_too_large_for_dense_matrices(monkeypatch):
+    monkeypatch.setattr(peers, "DENSE", 8)
+    net = ncc.parse(random_layers([12, 9, 4], 9, 3))
+    for peer in INSTALLED:
+        if "csr" not in peer.name:
+            with pytest.raises(Unable, match="too large"):
+                answers(peer, net, np.ones((2, 12), np.float32))
+
+
+# ---- the clock and the peak
+
+
+def test_rounds_are_taken_in_turn():
+    order = []
+    calls = [lambda k=k: order.append(k) for k in range(3)]
+    timed, counts = bench.interleaved(calls, 1e-9)
+    assert [len(t) for t in timed] == [3, 3, 3] and counts == [1, 1, 1]
+    assert order[6:] == [0, 1, 2] * 3  # behind two calls of each to warm up and to estimate
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_the_peaks_kernels_compute(dtype):
+    """s = s*a + b by hand, of other numbers than calibration's."""
+    for kernel in peak.kernels(dtype):
+        if kernel is None:
+            continue
+        n = peak.SUMS * kernel.lanes
+        assert kernel.fmas(10) == n * 10
+        kernel._memory[:n] = 3
+        kernel._call(kernel._memory.ctypes.data, 4)
+        assert (kernel._memory[:n] == 1 + 2 / 2**4).all()
+        with pytest.raises(RuntimeError):
+            kernel(1)
+    found = peak.calibrate(1, dtype)
+    assert found.best == max(found.narrow, found.wide or 0)
