@@ -190,7 +190,7 @@ def test_one_sample_of_a_net_whose_weights_are_in_the_code(y):
     for form in ("straight", "table"):
         fixed = ncc.Compiled(graph, passes={"params": graph.values, "embedded": True,
                                             "form": form, "batch_form": form})
-        assert fixed.sizes.packed is None
+        assert fixed._library.n_packed is None
         assert np.array_equal(fixed(X[3]), y[3]) and np.array_equal(fixed(X), y)
 
 
