@@ -6,14 +6,14 @@ Nothing that came from a file stands in it unescaped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ncc.activations import expression
 from ncc.formulas import FREE
 from ncc.graph import NONE, Graph, Ints
-from ncc.opcodes import OPCODES
+from ncc.opcodes import CONTROL, OPCODES
 from ncc.plan import Plan
 from ncc.ssa import Buffer, Func, Module, layout
 
@@ -148,6 +148,7 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
         "PACKED": (packed, f"{real}s that {name}_pack writes" if pack else "the object has them"),
         "WORK_BYTES": (work, f"of `work` for {name}_forward"),
         "BATCH_WORK_BYTES": (batch, f"of `work` for {name}_forward_batch, whatever n is"),
+        **_more_sizes(funcs, name, size),
         "ALIGN": (ALIGN, "bytes: `packed` and `work` begin at a multiple"),
         "ABI_VERSION": (ABI_VERSION, ""),
     }
@@ -166,6 +167,22 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
                   prototype(func, name, real), ""]
     parts += ["#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_NCC_H */", ""]
     return "\n".join(parts)
+
+
+def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
+    """The macros of gradients and training, where the module has their functions."""
+    found = {}
+    for title in ("backward", "backward_batch", "train_step", "train_step_batch"):
+        if title in funcs:
+            word = title.replace("_step", "").upper()
+            found[f"{word}_WORK_BYTES"] = (
+                _work(funcs[title]) * size, f"of `work` for {name}_{title}"
+                + (", whatever n is" if funcs[title].counted else ""))
+    if "train_step" in funcs:
+        buffers = {b.name: b.size for b in funcs["train_step"].buffers}
+        found["TARGETS"] = (buffers["target"], "reals of a sample's target")
+        found["STATE"] = (buffers["state"], "reals of `state`, all 0 to begin with")
+    return found
 
 
 def _work(func: Func) -> int:
@@ -188,9 +205,9 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
            "fused": "each edge is one fused multiply-add.",
            "fast": "sums may be reassociated."}[module.numerics],
         "",
-        "The functions write to nothing but `y`, `packed` and `work`, keep no state and allocate",
-        "nothing: many threads may run them at once, each with its own `work`. What `work` holds",
-        "between calls does not matter. No array may overlap another.",
+        "The functions write to nothing but those of their arguments that are not const, keep no",
+        "state and allocate nothing: many threads may run them at once, each with its own `work`.",
+        "What `work` holds between calls does not matter. No array may overlap another.",
     ]
     calls = soft_calls(module, target_note) if soft else ()
     if calls:
@@ -313,7 +330,35 @@ def _doc_memory(m: str, work: str, func: Func) -> list[str]:
     return [*lines, "`work` is not used and may be NULL."]
 
 
-_DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch}
+def _doc_backward(m: str, real: str, func: Func) -> list[str]:
+    rows = f"n][{m}_" if func.counted else f"{m}_"
+    many = "of n samples" if func.counted else "of one sample"
+    lines = [
+        f"The gradients of sum(y * dy) {many}: dx[{rows}INPUTS] is overwritten,",
+        f"dparams[{m}_PARAMS], in canonical order, is added to"
+        + (" (the sum over the samples)." if func.counted else "."),
+        f"Either may be NULL. x[{rows}INPUTS] and dy[{rows}OUTPUTS] are as in forward.",
+    ]
+    return lines + _doc_memory(m, f"{func.name.upper()}_WORK_BYTES", func)
+
+
+def _doc_step(m: str, real: str, func: Func) -> list[str]:
+    rows = f"n][{m}_" if func.counted else f"{m}_"
+    many = "n samples" if func.counted else "one sample"
+    lines = [
+        f"One step of training on {many}: x[{rows}INPUTS], target[{rows}TARGETS],",
+        f"params[{m}_PARAMS] and packed[{m}_PACKED], which the pack function made of them, are",
+        f"updated with learning rate lr. state[{m}_STATE] is the caller's, all 0 before the first",
+        "step; state[0] is then the mean loss of this step, as it was before the update.",
+    ]
+    word = func.name.replace("_step", "").upper()
+    return lines + [f"`work` is {m}_{word}_WORK_BYTES bytes of the caller's, aligned to "
+                    f"{m}_ALIGN."]
+
+
+_DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch,
+         "backward": _doc_backward, "backward_batch": _doc_backward,
+         "train_step": _doc_step, "train_step_batch": _doc_step}
 
 
 # ---- machines without an FPU
@@ -328,6 +373,8 @@ _SOFT: dict[str, tuple[tuple[str, str], ...]] = {
     "add": (("__aeabi_{0}add", "__add{1}3"),),
     "sub": (("__aeabi_{0}sub", "__sub{1}3"),),
     "mul": (("__aeabi_{0}mul", "__mul{1}3"),),
+    "accumulate": (("__aeabi_{0}add", "__add{1}3"), ("__aeabi_{0}mul", "__mul{1}3")),
+    "real": (("__aeabi_ui2{0}", "__floatunsi{1}"),),
     "div": (("__aeabi_{0}div", "__div{1}3"),),
     "lt": _LESS + _UNORDERED,
     "gt": _LESS + _UNORDERED,
@@ -354,6 +401,6 @@ def soft_calls(module: Module, triple: str) -> tuple[str, ...]:
     letter, mode = ("f", "sf") if module.dtype == "f32" else ("d", "df")
     table = _SOFT if module.dtype == "f32" else {**_SOFT, **_SOFT_WORDS}
     used = dict.fromkeys([op[0] for f in module.funcs for op in f.ops])
-    names = [(eabi if arm else libgcc).format(letter, mode) for opcode in OPCODES
+    names = [(eabi if arm else libgcc).format(letter, mode) for opcode in (*OPCODES, *CONTROL)
              if opcode in used for eabi, libgcc in table.get(opcode, ())]
     return tuple(dict.fromkeys(names))

@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 import ncc
-from ncc import bench, cache, data, net, ssatext, texts, weights
+from ncc import bench, cache, data, losses, net, optimizers, ssatext, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
@@ -81,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
                         help="of the function of one sample")
     road.add_argument("--batch-form", choices=("auto", "straight", "table"), default="auto",
                         help="of the batch function")
+    road.add_argument("--backward-form", choices=("auto", "straight", "table"), default="auto",
+                        help="of the gradient's functions")
     road.add_argument("--passes", metavar="LIST", help="instead of the whole road")
     road.add_argument("--print-before", default="", metavar="PASS,..|all",
                         help="the level before a pass, to standard error")
@@ -108,6 +110,11 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--name", metavar="PREFIX", help="of symbols and macros")
     build.add_argument("--embed-weights", action="store_true",
                         help="weights as constants of the code")
+    build.add_argument("--backward", action=argparse.BooleanOptionalAction,
+                       help="the gradient's functions too: of obj, shared, header and c they are, "
+                       "of the other kinds not, unless asked for")
+    build.add_argument("--train", metavar="LOSS,OPTIMIZER",
+                       help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
     build.add_argument("--target", metavar="TRIPLE|NAME",
                         help="the machine to build for, or native")
     build.add_argument("--cpu",
@@ -242,13 +249,16 @@ def _flags(args: argparse.Namespace) -> str:
     """The options of this command that bear upon what its passes do."""
     usual = parser().parse_args(["build", "net"])
     words: list[str] = []
-    for key in ("opt", "numerics", "dtype", "form", "batch_form", "name", "embed_weights",
-                "target", "cpu", "features", "activation", "outputs", "check"):
+    for key in ("opt", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
+                "embed_weights", "backward", "train", "target", "cpu", "features", "activation",
+                "outputs", "check"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
         if value != getattr(usual, key):
             flag = "-O" if key == "opt" else "--" + key.replace("_", "-")
+            if value is False:
+                flag, value = flag.replace("--", "--no-"), True
             words += [flag] if value is True else [flag, str(value)]
     if args.command == "run":
         words += ["--cpu", "native"]
@@ -422,7 +432,28 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
 
 def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
     return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
-                   batch_form=args.batch_form)
+                   batch_form=args.batch_form, backward_form=args.backward_form)
+
+
+def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
+    """What the passes have to know of --backward and --train."""
+    if args.embed_weights and (args.backward or args.train):
+        raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
+                       "moves would be constants", status=2)
+    if args.backward is None:
+        linked = any(kind in ("obj", "shared", "header", "c") for kind in kinds)
+        args.backward = bool(args.train) or (linked and not args.embed_weights)
+    asked: dict[str, Any] = {"gradient": args.backward}
+    if args.train:
+        if not args.backward:
+            raise NccError("E609", "--train without --backward has no gradients", status=2)
+        loss, comma, optimizer = args.train.partition(",")
+        if not comma:
+            raise NccError("E609", f"--train {args.train}: a loss, a comma and an optimizer",
+                           status=2, help="--train mse,adam")
+        asked["loss"] = str(losses.parse(loss))
+        asked["optimizer"] = str(optimizers.parse(optimizer))
+    return asked
 
 
 # ---- ssa texts
@@ -493,7 +524,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     else:
         if format == "graph" and "ast" in kinds:
             raise NccError("E604", "a .graph file has no ast", status=2)
-        common = _options(args, aim, args.name or c_identifier(stem))
+        common = _options(args, aim, args.name or c_identifier(stem)) | _training(args, kinds)
         _configure(watcher, args, common)
         along, end = _along(args, LEVELS.index(Graph) if format == "graph" else 0)
         graph, syntax = _read(args, watcher, along)
@@ -606,8 +637,11 @@ def _shared(build: Build) -> bytes:
 
 def _explain(build: Build) -> None:
     plan = build.plan
-    for name, s in (("forward", plan.single), ("forward_batch", plan.batch)):
-        _say(f"{name}: {s.form} ({s.why}), {s.work} slots of work")
+    for name, s in (("forward", plan.single), ("forward_batch", plan.batch),
+                    ("backward", plan.backward), ("backward_batch", plan.backward_batch)):
+        if s is not None:
+            keeps = f", {s.work} slots of work" if s.slots is not None else ""
+            _say(f"{name}: {s.form} ({s.why}){keeps}")
     for run in plan.runs:
         _say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
              f"{AGGREGATIONS[run.aggregation]}, "

@@ -72,11 +72,13 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     real = "float" if module.dtype == "f32" else "double"
     head = [f'target triple = "{triple}"'] if triple else []
     lines = [*head, ""]
+    elf = "linux" in triple or "none" in triple
     for table in module.tables:
-        lines.append(_table(table, module.name))
+        lines.append(_table(table, module.name, elf))
     used: set[str] = set()
     bodies = [
-        _Writer(module, func, real, vector_bits, index_bits, used).text() for func in module.funcs
+        _Writer(module, func, real, vector_bits, index_bits, used, elf).text()
+        for func in module.funcs
     ]
     lines += bodies
     for name in sorted(used):
@@ -88,11 +90,11 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     return "\n".join(lines) + "\n"
 
 
-def _table(table: Table, prefix: str) -> str:
+def _table(table: Table, prefix: str, elf: bool) -> str:
     raw = np.ascontiguousarray(table.values).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
     return (f'@{prefix}.{table.name} = private unnamed_addr constant [{len(raw)} x i8] c"{shown}", '
-            "align 64")
+            + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + "align 64")
 
 
 _ESCAPES = [f"\\{b:02X}" for b in range(256)]
@@ -110,11 +112,12 @@ def _escaped(raw: bytes) -> str:
 
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
-                 used: set[str]) -> None:
+                 used: set[str], elf: bool) -> None:
         self.module = module
         self.func = func
         self.real = real
         self.used = used
+        self.elf = elf
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
         self.widest = max(1, vector_bits // self.bits)
@@ -395,6 +398,8 @@ class _Writer:
         kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
         if any(op[0] == "for" for op in ops):
             attribute = "#2"
+        if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
+            attribute += f' section ".text.{self.symbol(func.name)}"'
         return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
                 "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
 
