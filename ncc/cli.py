@@ -25,6 +25,7 @@ from ncc import bench, cache, data, net, ssatext, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
+from ncc.dead import SkipDead
 from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.machine import Target, host, target
 from ncc.opcodes import OPCODES
@@ -127,6 +128,8 @@ def parser() -> argparse.ArgumentParser:
                         help=".npy, else CSV; standard output by default")
     run.add_argument("--threads", type=int, default=1,
                         help="over the samples; 0 is one a core")
+    run.add_argument("--skip-dead", action="store_true",
+                        help="samples of which nothing but zeros goes on leave the batch")
 
     timed = commands.add_parser("bench", parents=[reading, road], allow_abbrev=False,
                                 help="time a net beside other libraries")
@@ -677,16 +680,19 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     if args.passes is not None:
         _arithmetic(build, "llvm")
     args.making = "obj"
+    kind = SkipDead if args.skip_dead else Compiled
     with watcher.progress.working("emit obj"):
-        fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                      numerics=args.numerics, build=build,
-                      passes={"form": args.form, "batch_form": args.batch_form})
+        fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
+                  numerics=args.numerics, build=build, cache=_cached(args),
+                  passes={"form": args.form, "batch_form": args.batch_form})
     with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
         return fn(x.astype(DTYPES[args.dtype]))
 
 
 def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
     """y by the ssa level's interpreter, which has the bits that the machine code has."""
+    if args.skip_dead:
+        raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons", status=2)
     build, _ = _enter(args, watcher, host())
     module = build.module
     if not runnable(module):

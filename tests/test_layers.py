@@ -51,6 +51,7 @@ ORDER = [
     "library",
     "build",
     "runtime",
+    "dead",
     "trainer",
     "ncc",
     "layered",
