@@ -11,9 +11,10 @@ from ncc.net import Net, load, parse
 from ncc.progress import Progress
 from ncc.runtime import Compiled
 from ncc.source import NccError
+from ncc.training import History, fit
 
 __version__ = "0.1.0"
-__all__ = ["Compiled", "Net", "NccError", "compile", "load", "parse"]
+__all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: int = 2,
