@@ -52,7 +52,7 @@ WAYS = ("batch", "single", "c-call")
 TOLERANCE = 1e-4  # of a peer's result, relative to the largest output
 ROUNDS = (3, 1001)  # at least, whatever they take; at most
 CALLS = 64  # of a net in the loop of way "c-call"
-SLICE = 0.02  # seconds of a round that one contender's calls take together, at most
+SLICE = 0.005  # seconds of a round that one contender's calls take together, at most
 
 
 @dataclass(frozen=True)
