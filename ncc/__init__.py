@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ncc.dead import SkipDead
 from ncc.net import Net, load, parse
 from ncc.progress import Progress
 from ncc.runtime import Compiled
 from ncc.source import NccError
+from ncc.training import History, fit
 
 __version__ = "0.1.0"
-__all__ = ["Compiled", "Net", "NccError", "compile", "load", "parse"]
+__all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: int = 2,
-            threads: int = 1, cache: bool = True, **options: Any) -> Compiled:
+            threads: int = 1, cache: bool = True, skip_dead: bool = False,
+            **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
     standard error says how far it is, where that is a terminal, and goes at the end.
 
@@ -25,12 +28,15 @@ def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: 
     opt      0..3, never changes a result
     threads  over the samples of a batch; 0 is one a core
     cache    whether the object may come from the cache on disk, and be kept there
+    skip_dead  whether the samples of a batch are looked at on their way and leave it when nothing
+             but zeros goes on: same bits, worth it where many samples die
     options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`
     """
     numerics = options.pop("numerics", None)
+    kind = SkipDead if skip_dead else Compiled
     with Progress(sys.stderr) as progress:
         with progress.working("read"):
             graph = (net if isinstance(net, Net) else load(net)).graph
         with progress.working("emit obj"):
-            return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads,
-                            numerics=numerics, passes=options, cache=cache, watch=progress)
+            return kind(graph, params, dtype=dtype, opt=opt, threads=threads,
+                        numerics=numerics, passes=options, cache=cache, watch=progress)

@@ -52,7 +52,7 @@ WAYS = ("batch", "single", "c-call")
 TOLERANCE = 1e-4  # of a peer's result, relative to the largest output
 ROUNDS = (3, 1001)  # at least, whatever they take; at most
 CALLS = 64  # of a net in the loop of way "c-call"
-SLICE = 0.02  # seconds of a round that one contender's calls take together, at most
+SLICE = 0.005  # seconds of a round that one contender's calls take together, at most
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
             if way in ways:
                 runs.append(("ncc", way, Contender(partial(fn, x), np.asarray, executed), 0.0))
             if way == "single" and "c-call" in ways:
-                runs.append(("ncc", "c-call", Contender(_Loop(fn, x), np.asarray, executed),
+                runs.append(("ncc", "c-call", Contender(Loop(fn, x), np.asarray, executed),
                              0.0))
             for name in peers if way in ways else ():
                 if layers is None or any(who == name for who, _ in (*absent, *refused)):
@@ -227,8 +227,9 @@ def _samples(graph: Graph, batch: int, seed: int, dtype: str) -> Array:
     return x.astype(DTYPES[dtype])
 
 
-class _Loop:
-    """CALLS calls of net_forward from a compiled loop: what a C program sees."""
+class Loop:
+    """`loop()`: CALLS calls of net_forward on the one sample x from a compiled loop, which is what
+    a C program sees; gives y."""
 
     def __init__(self, fn: Compiled, x: Array) -> None:
         packed = fn._library.n_packed is not None

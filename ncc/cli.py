@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -25,9 +26,13 @@ from ncc import bench, cache, data, losses, net, optimizers, ssatext, texts, wei
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
+from ncc.dead import SkipDead
 from ncc.graph import AGGREGATIONS, Graph, Reals
+from ncc.losses import LOSSES
 from ncc.machine import Target, host, target
+from ncc.meter import Meter
 from ncc.opcodes import OPCODES
+from ncc.optimizers import LEARNING_RATE, OPTIMIZERS
 from ncc.parse import decode
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
@@ -41,6 +46,7 @@ from ncc.runtime import Compiled
 from ncc.source import NccError, Source
 from ncc.ssa import DTYPES, Module
 from ncc.syntax import Syntax
+from ncc.training import History, train
 from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
 
 TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
@@ -66,17 +72,19 @@ def parser() -> argparse.ArgumentParser:
     reading.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
     reading.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
 
-    road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    road.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
-                      help="0..3; never changes a result")
-    road.add_argument("--numerics", choices=("strict", "fused", "fast"),
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
+                        help="0..3; never changes a result")
+    common.add_argument("--numerics", choices=("strict", "fused", "fast"),
                         help="how a sum rounds; fused where the target can, else strict")
-    road.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
-    road.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
-    road.add_argument("--seed", type=int, default=0,
-                        help="of --init")
-    road.add_argument("--dtype", choices=("f32", "f64"), default="f32",
+    common.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
+    common.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
+    common.add_argument("--seed", type=int, default=0,
+                        help="of --init; of train, of all that is drawn")
+    common.add_argument("--dtype", choices=("f32", "f64"), default="f32",
                         help="what the code computes in")
+
+    road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     road.add_argument("--form", choices=("auto", "straight", "table"), default="auto",
                         help="of the function of one sample")
     road.add_argument("--batch-form", choices=("auto", "straight", "table"), default="auto",
@@ -101,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     road.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 
-    build = commands.add_parser("build", parents=[reading, road], allow_abbrev=False,
+    build = commands.add_parser("build", parents=[reading, common, road], allow_abbrev=False,
                                 help="compile a net")
     build.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
     build.add_argument("--emit", default="obj", metavar="KIND,..", help=" ".join(KINDS))
@@ -126,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
                                 help="read and verify a net")
     check.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
 
-    run = commands.add_parser("run", parents=[reading, road], allow_abbrev=False,
+    run = commands.add_parser("run", parents=[reading, common, road], allow_abbrev=False,
                               help="evaluate a batch")
     run.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
     run.add_argument("--input", required=True, metavar="X.csv|X.npy")
@@ -134,8 +142,10 @@ def parser() -> argparse.ArgumentParser:
                         help=".npy, else CSV; standard output by default")
     run.add_argument("--threads", type=int, default=1,
                         help="over the samples; 0 is one a core")
+    run.add_argument("--skip-dead", action="store_true",
+                        help="samples of which nothing but zeros goes on leave the batch")
 
-    timed = commands.add_parser("bench", parents=[reading, road], allow_abbrev=False,
+    timed = commands.add_parser("bench", parents=[reading, common, road], allow_abbrev=False,
                                 help="time a net beside other libraries")
     timed.add_argument("net", help="a .nal, .nam, .nel or .graph file, or -")
     timed.add_argument("--batch", type=int, default=256, help="samples of a batch")
@@ -145,6 +155,34 @@ def parser() -> argparse.ArgumentParser:
     timed.add_argument("--json", action="store_true", help="a document instead of a table")
     timed.add_argument("--peers", metavar="LIST",
                        help="of " + " ".join(PEERS) + ", or none; all by default")
+
+    train = commands.add_parser("train", parents=[reading, common], allow_abbrev=False,
+                                help="fit the parameters to samples")
+    train.add_argument("net", help="a .nal, .nam, .nel or .graph file, or -")
+    train.add_argument("--data", required=True, metavar="X",
+                       help=".npy, .npz (x, or its only entry), else CSV: a sample a row")
+    train.add_argument("--target", required=True, metavar="Y",
+                       help="likewise (y): its outputs; for ce the number of its class")
+    train.add_argument("-o", dest="out", required=True, metavar="WEIGHTS",
+                       help=".npy, .npz or text, as --weights reads it")
+    train.add_argument("--loss", default="mse", help=" ".join(LOSSES) + ", huber:delta=D")
+    train.add_argument("--optimizer", default="adam",
+                       help=" ".join(OPTIMIZERS) + ", sgd:momentum=0.9:nesterov=1")
+    train.add_argument("--lr", type=float, metavar="RATE",
+                       help="learning rate; " + ", ".join(
+                           f"{rate:g} for {name}" for name, rate in LEARNING_RATE.items()))
+    train.add_argument("--batch", type=int, default=32, help="samples of a step")
+    train.add_argument("--epochs", type=int, default=100, help="times through the samples")
+    train.add_argument("--validation", type=float, default=0.0, metavar="SHARE",
+                       help="of the samples to hold out")
+    train.add_argument("--patience", type=int, metavar="EPOCHS",
+                       help="stop after so many without a lower validation loss")
+    train.add_argument("--threads", type=int, default=1,
+                       help="over the samples of a step; 0 is one a core")
+    train.add_argument("--curve", metavar="CSV", help="the losses by epoch")
+    train.add_argument("--plot", metavar="PICTURE",
+                       help="of them: .png, .svg or .pdf (wants matplotlib)")
+    train.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
     convert = commands.add_parser("convert", parents=[reading], allow_abbrev=False,
                                   help="between the formats, by ending")
@@ -168,8 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args = parser().parse_args(arguments)
         except SystemExit as stop:
             return int(stop.code or 0)
-        commands = {"build": _build, "check": _check, "run": _run, "convert": _convert,
-                    "bench": _bench, "cache": _cache}
+        commands = {"build": _build, "check": _check, "run": _run, "train": _train,
+                    "convert": _convert, "bench": _bench, "cache": _cache}
         dumps = getattr(args, "print_before", "") or getattr(args, "print_after", "")
         with Progress(None if dumps else sys.stderr) as watcher.progress:
             commands[args.command](args, watcher)
@@ -678,12 +716,12 @@ def _run(args: argparse.Namespace, watcher: Watcher) -> None:
         write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
 
-def _samples(args: argparse.Namespace, columns: int) -> Any:
-    if args.input == "-":
+def _samples(path: str, columns: int, **how: Any) -> Any:
+    if path == "-":
         if sys.stdin is None:
             raise NccError("E101", "cannot read standard input: it is closed")
-        return data.load("<stdin>", columns, sys.stdin.buffer.read())
-    return data.load(args.input, columns)
+        return data.load("<stdin>", columns, sys.stdin.buffer.read(), **how)
+    return data.load(path, columns, **how)
 
 
 def _missing(values: Reals | None, count: int) -> None:
@@ -703,7 +741,7 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     _reaches(args, "obj", end)
     _missing(graph.values, graph.n_params)
     watcher.values = graph.values
-    x = _samples(args, len(graph.inputs))
+    x = _samples(args.input, len(graph.inputs))
     build = Build(graph, aim, common, args.opt, watcher,
                   [s for s in along if s.call not in (resolve, order)], cached=_cached(args))
     if args.explain:
@@ -711,16 +749,19 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     if args.passes is not None:
         _arithmetic(build, "llvm")
     args.making = "obj"
+    kind = SkipDead if args.skip_dead else Compiled
     with watcher.progress.working("emit obj"):
-        fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                      numerics=args.numerics, build=build,
-                      passes={"form": args.form, "batch_form": args.batch_form})
+        fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
+                  numerics=args.numerics, build=build, cache=_cached(args),
+                  passes={"form": args.form, "batch_form": args.batch_form})
     with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
         return fn(x.astype(DTYPES[args.dtype]))
 
 
 def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
     """y by the ssa level's interpreter, which has the bits that the machine code has."""
+    if args.skip_dead:
+        raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons", status=2)
     build, _ = _enter(args, watcher, host())
     module = build.module
     if not runnable(module):
@@ -728,12 +769,96 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
     _missing(watcher.values, n_params(module))
-    x = _samples(args, sizes["x"])
+    x = _samples(args.input, sizes["x"])
     try:
         with np.errstate(all="ignore"):
             return interpret(module, x, watcher.values, batch=True)
     except IndexError as error:
         raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None
+
+
+def _train(args: argparse.Namespace, watcher: Watcher) -> None:
+    """Write the best parameters, and what else was asked for: all of it also after Ctrl-C, which
+    then is raised anew."""
+    if [args.net, args.data, args.target].count("-") > 1:
+        raise NccError("E609", "only one of net, data and target can be standard input", status=2)
+    picture = None
+    if args.plot is not None:
+        picture = _extra("ncc.plot", "plot", "matplotlib")
+        if Path(args.plot).suffix[1:] not in picture.ENDINGS:
+            raise NccError("E608", f"--plot {args.plot}: the ending names no kind of picture",
+                           status=2, help=" ".join(f".{e}" for e in picture.ENDINGS))
+    _places(args)
+    graph, _ = _read(args, watcher)
+    if args.weights:
+        graph = graph.with_(values=weights.load(args.weights, graph.n_params))
+    loss = losses.parse(args.loss)
+    if loss.name == "bce" and (graph.activations[graph.outputs] == 1).any():
+        _say(f"{args.net}: warning[W002]: an output is a sigmoid already, and bce is for logits")
+    columns = losses.targets(loss, len(graph.outputs))
+    x = _samples(args.data, len(graph.inputs))
+    y = _samples(args.target, columns, entry="y", wanted=(
+        "the target of ce is the number of a class" if loss.name == "ce"
+        else f"the net has {columns} outputs"))
+    meter = Meter(None if args.quiet else sys.stderr)
+    try:
+        params, history = train(
+            graph, x, y, loss=args.loss, optimizer=args.optimizer, lr=args.lr, batch=args.batch,
+            epochs=args.epochs, seed=args.seed, validation=args.validation,
+            patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
+            opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target))
+    finally:
+        meter.close()
+    text = params.astype(DTYPES[args.dtype])
+    outputs: dict[Path, bytes] = {}
+    if args.out == "-":
+        _print(weights.encode(text, "").decode())
+    else:
+        outputs[Path(args.out)] = weights.encode(text, Path(args.out).suffix)
+    if args.curve is not None:
+        outputs[Path(args.curve)] = history.csv().encode()
+    if picture is not None:
+        outputs[Path(args.plot)] = picture.curve(history, Path(args.plot).suffix[1:])
+    write(outputs)
+    if not args.quiet:
+        _say(_summary(history, args.out))
+    if history.stopped == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _summary(history: History, out: str) -> str:
+    if not history.best:
+        return f"{out}: the weights as they were in the first epoch"
+    best = history.epochs[history.best - 1]
+    held = "" if np.isnan(best.validation) else f", validation {best.validation:.6g}"
+    end = {"diverged": "; then the loss was no number",
+           "patience": f"; none of the {len(history.epochs) - history.best} after it was better"}
+    return (f"{out}: the weights of epoch {best.epoch}, loss {best.loss:.6g}{held}"
+            + end.get(history.stopped, ""))
+
+
+def _places(args: argparse.Namespace) -> None:
+    """What training will write must have a place before it begins."""
+    given = [path for path in (args.out, args.curve, args.plot) if path not in (None, "-")]
+    if len({os.path.realpath(path) for path in given}) < len(given):
+        raise NccError("E608", "two of -o, --curve and --plot are one file", status=2)
+    for path in given:
+        if os.path.isdir(path) or path.endswith("/"):
+            raise NccError("E608", f"{path} is a folder", status=2)
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise NccError("E622", f"cannot write {path}: no such folder")
+        for read in (args.net, args.data, args.target):
+            if os.path.exists(path) and os.path.exists(read) and os.path.samefile(path, read):
+                raise NccError("E608", f"{path} is an input: it would be overwritten", status=2)
+
+
+def _extra(module: str, extra: str, wants: str) -> Any:
+    """A module of ours that needs more than ncc does; E637 (status 5) where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NccError("E637", f"--{extra} wants {wants}: {error}", status=5,
+                       help=f"pip install 'ncc-compiler[{extra}]'") from None
 
 
 def _cache(args: argparse.Namespace, watcher: Watcher) -> None:

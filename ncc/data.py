@@ -1,4 +1,4 @@
-"""Samples in files: CSV and npy."""
+"""Samples in files: CSV, npy and npz."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ _FIELD = re.compile(rf"(?:{NUMBER.pattern}|[+-]?(?:nan|inf|infinity))", re.IGNOR
 _PLAIN = re.compile(r"[-+.,0-9eE \t\n]*+")
 
 
-def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
-    """float64 (batch, columns) from `.npy` or CSV: a sample a row, commas between (or blanks).
+def load(path: str, columns: int, stdin: bytes | None = None, *, wanted: str = "",
+         entry: str = "x") -> Array:
+    """float64 (batch, columns) from `.npy`, `.npz` or CSV: a sample a row, commas between (or
+    blanks). Of an `.npz` it is the only entry, or the one named `entry`, in either case.
 
     `stdin` are the bytes instead of a file's. NaN and infinities are data. NccError E101: no such
-    file; E623 names the row and the column of what is no number, E624 a row of another length.
+    file; E623 names the row and the column of what is no number, E624 a row of another length,
+    with `wanted` ("the net has 3 inputs") as the reason.
     """
+    wanted = wanted or f"the net has {columns} inputs"
     if stdin is not None:
         raw = stdin
     else:
@@ -34,8 +38,8 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
             raw = Path(path).read_bytes()
         except OSError as error:
             raise NccError("E101", f"cannot read {path}: {error.strerror or error}") from None
-    if path.endswith(".npy"):
-        return _array(path, raw, columns)
+    if path.endswith((".npy", ".npz")):
+        return _array(path, raw, columns, wanted, entry)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -49,7 +53,7 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
             continue
         fields = line.split(",") if "," in line else line.split()
         if len(fields) != columns:
-            raise NccError("E624", f"{len(fields)} values, the net has {columns} inputs", source,
+            raise NccError("E624", f"{len(fields)} values, {wanted}", source,
                            Span(at, 1, max(1, len(line.rstrip()))))
         try:
             rows.append([number(f) for f in fields])
@@ -58,18 +62,27 @@ def load(path: str, columns: int, stdin: bytes | None = None) -> Array:
     return np.array(rows, np.float64).reshape(len(rows), columns)
 
 
-def _array(path: str, raw: bytes, columns: int) -> Array:
+def _array(path: str, raw: bytes, columns: int, wanted: str, entry: str) -> Array:
     try:
         array: Any = np.load(io.BytesIO(raw), allow_pickle=False)
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        if not isinstance(array, np.ndarray):
+            names = [n for n in array.files if n.lower() == entry]
+            if len(array.files) != 1 and len(names) != 1:
+                raise NccError("E623", f"{path} has no entry {entry}",
+                               note="it has " + ", ".join(array.files[:8]))
+            array = array[(names or array.files)[0]]
+        if array.dtype.kind not in "fiub":
             raise ValueError
+    except NccError:
+        raise
     except Exception:
         # numpy, zipfile and zlib each have errors of their own for a damaged file.
-        raise NccError("E623", f"{path} is no numeric .npy file") from None
-    if array.shape == (columns,):
-        array = array[None]
+        raise NccError("E623", f"{path} is no numeric .npy or .npz file") from None
+    if array.ndim == 1:
+        # One sample, or samples of one value: for a net of one input both are the same.
+        array = array[:, None] if columns == 1 else array[None]
     if array.ndim != 2 or array.shape[1] != columns:
-        raise NccError("E624", f"{path} has shape {array.shape}, the net has {columns} inputs")
+        raise NccError("E624", f"{path} has shape {array.shape}, {wanted}")
     return np.asarray(array, np.float64)
 
 

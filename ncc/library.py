@@ -85,14 +85,25 @@ def shares(n: int, threads: int) -> list[tuple[int, int]]:
 
 
 def at_once(call: Callable[[int, int, int], None], parts: list[tuple[int, int]]) -> None:
-    """call(k, first, last) for each part, in a thread each; the first in this one."""
-    workers = [threading.Thread(target=call, args=(k, *part))
+    """call(k, first, last) for each part, in a thread each; the first in this one. What a call
+    raises is raised here, when all have ended."""
+    failures: list[BaseException] = []
+
+    def guarded(k: int, first: int, last: int) -> None:
+        try:
+            call(k, first, last)
+        except BaseException as error:
+            failures.append(error)
+
+    workers = [threading.Thread(target=guarded, args=(k, *part))
                for k, part in enumerate(parts[1:], 1)]
     for worker in workers:
         worker.start()
-    call(0, *parts[0])
+    guarded(0, *parts[0])
     for worker in workers:
         worker.join()
+    if failures:
+        raise failures[0]
 
 
 def aligned(size: int, dtype: Any) -> Array:

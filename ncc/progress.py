@@ -26,7 +26,7 @@ class Progress:
         self._steps: list[tuple[str, float]] = []  # under way, and when they began
         self._shown = 0  # characters of the line that stands there now
         self._closed = threading.Event()
-        if err is not None and _terminal(err):
+        if err is not None and terminal(err):
             threading.Thread(target=self._run, name="ncc progress", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -89,7 +89,8 @@ class Progress:
         self._shown = len(line)
 
 
-def _terminal(err: TextIO) -> bool:
+def terminal(err: TextIO) -> bool:
+    """Whether somebody looks."""
     try:
         return err.isatty()
     except (OSError, ValueError, AttributeError):  # closed, or no stream at all

@@ -473,10 +473,12 @@ class Tabled(Sweep):
         b = self.b
         held = self.tables[f"back_{sizes}"].values
         done = np.zeros_like(held)
-        for block in dict.fromkeys((self.native if self.batch else 4, 4, 1)):
-            rounds = self.table(f"{sizes}_rounds_{block}_{self.native}", "i",
+        widest = self.native if self.batch else 4
+        for block in dict.fromkeys((widest, 4, 1)):
+            # Named after the first block too: the sample's and the batch's sweep share tables.
+            rounds = self.table(f"{sizes}_rounds_{block}_{widest}", "i",
                                 (held - done) // block)
-            after = self.table(f"{sizes}_after_{block}_{self.native}", "i", done)
+            after = self.table(f"{sizes}_after_{block}_{widest}", "i", done)
             q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
             k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(block)))
             self.add_gradient([pair(k, i) for i in range(block)], b.op("iadd", to, k))

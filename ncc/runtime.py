@@ -96,6 +96,9 @@ class Compiled:
 
     @params.setter
     def params(self, values: Any) -> None:
+        self._set(values)
+
+    def _set(self, values: Any) -> None:
         array = _reals(values, np.dtype(np.float64), "params").copy()
         if array.shape != (self.graph.n_params,):
             raise ValueError(f"params has shape {array.shape}, the net wants "
@@ -267,7 +270,7 @@ class Compiled:
         return self.graph.values if self._params is None else self._params
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.graph, self._params, self.dtype, self.opt, self.threads,
+        return (_rebuild, (type(self), self.graph, self._params, self.dtype, self.opt, self.threads,
                            self._numerics, self._asked, self._cache))
 
 
@@ -292,7 +295,7 @@ def _known_options() -> list[str]:
     return found
 
 
-def _rebuild(graph: Graph, params: Any, dtype: str, opt: int, threads: int,
+def _rebuild(kind: type[Compiled], graph: Graph, params: Any, dtype: str, opt: int, threads: int,
              numerics: str | None, passes: dict[str, Any], cache: bool) -> Compiled:
-    return Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    passes=passes, cache=cache)
+    return kind(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
+                passes=passes, cache=cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.graph import NONE, Graph, Reals
 from ncc.parse import NUMBER, decode
@@ -80,6 +82,18 @@ def _text(source: Source) -> Reals:
             raise NccError("E142", "the number overflows", source, span)
         values.append(value)
     return np.array(values, np.float64)
+
+
+def encode(values: NDArray[Any], suffix: str) -> bytes:
+    """A file that `load` reads: `.npy`, `.npz`, else text, in the digits of the array's dtype."""
+    if suffix not in (".npy", ".npz"):
+        return "".join([f"{value}\n" for value in values]).encode()
+    out = io.BytesIO()
+    if suffix == ".npy":
+        np.save(out, values)
+    else:
+        np.savez(out, params=values)
+    return out.getvalue()
 
 
 def init(graph: Graph, rule: str, seed: int) -> Reals:

@@ -143,7 +143,7 @@ def test_every_kind_option_target_and_pass_is_in_a_guide() -> None:
         assert f"`{name}`" in readme, name
     for step in ROAD:
         assert f"| `{step.__name__}` |" in passes, step
-    options = bash("ncc build --help", TOP)
+    options = bash("ncc build --help; ncc train --help", TOP)
     for option in sorted(set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help", "--emit"}):
         assert f"`{option}" in readme + passes, option
 

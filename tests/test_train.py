@@ -1,0 +1,584 @@
+"""Training from outside: `ncc.fit` and `ncc train`; the loop itself around a scripted step."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ncc
+from ncc import data, training, weights
+from ncc.cli import main
+from ncc.meter import Meter, bar, line
+from ncc.source import NccError
+from ncc.training import Epoch, History, Status
+
+XOR = """N 05
+00
+01
+02 tanh 00,01 +
+03 tanh 00,01 +
+04 sigmoid 02,03 +
+"""
+X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+Y = np.array([0, 1, 1, 0])
+# Two blobs and two logits; 40 samples.
+LOGITS = "N 04\n00\n01\n02 identity 00,01 +\n03 identity 00,01 +\n"
+
+
+def blobs(n=40, seed=1):
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    return random.standard_normal((n, 2)) + 3 * labels[:, None], labels
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("xor.nal").write_text(XOR)
+    Path("logits.nal").write_text(LOGITS)
+    Path("x.csv").write_text("0,0\n0,1\n1,0\n1,1\n")
+    Path("y.csv").write_text("0\n1\n1\n0\n")
+    return tmp_path
+
+
+@pytest.fixture
+def ncc_(capsys):
+    def call(*words):
+        capsys.readouterr()
+        status = main([str(w) for w in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return call
+
+
+TRAIN = ("train", "xor.nal", "--data", "x.csv", "--target", "y.csv")
+FAST = ("--lr", "0.1", "--batch", "4", "--seed", "1")
+
+
+# ---- learning
+
+
+def test_xor_is_learnt():
+    fn, history = ncc.fit(ncc.parse(XOR), X, Y, lr=0.1, batch=4, epochs=200, seed=1)
+    assert (fn(X).round() == Y[:, None]).all() and np.abs(fn(X) - Y[:, None]).max() < 0.1
+    assert history.stopped == "done" and len(history.epochs) == 200
+    assert history.epochs[-1].loss < history.epochs[0].loss / 20
+    again = pickle.loads(pickle.dumps(fn))
+    assert (again(X) == fn(X)).all()
+    with pytest.raises(TypeError):
+        ncc.fit(ncc.parse(XOR), X, Y, epoch=3)
+
+
+@pytest.mark.parametrize("loss, y", [("ce", None), ("bce", "hot"), ("huber:delta=0.5", "hot"),
+                                     ("mae", "hot")])
+@pytest.mark.parametrize("optimizer", ["sgd:momentum=0.9", "rmsprop"])
+def test_every_loss_learns_two_blobs(loss, y, optimizer):
+    x, labels = blobs()
+    goals = labels if y is None else np.eye(2)[labels]
+    fn, history = ncc.fit("logits.nal", x, goals, loss=loss, optimizer=optimizer, lr=0.02,
+                          batch=8, epochs=60, validation=0.25)
+    assert (fn(x).argmax(1) == labels).mean() > 0.9
+    assert history.best and history.epochs[history.best - 1].validation < 0.6
+
+
+def test_the_same_seed_is_the_same_result():
+    x, labels = blobs()
+
+    def fit(seed=3, threads=1, **how):
+        fn, history = ncc.fit("logits.nal", x, labels, loss="ce", epochs=4, seed=seed,
+                              batch=16, threads=threads, validation=0.2, **how)
+        return fn.params.tobytes(), history
+
+    assert fit() == fit()
+    assert fit(threads=2) == fit(threads=2)
+    assert fit()[0] != fit(4)[0]
+    assert fit(params=np.zeros(6))[0] != fit(4, params=np.zeros(6))[0]  # the shuffles alone
+
+
+def test_values_of_the_net_stay_where_it_has_them():
+    """`he` fills what has no value; a slot with one begins there."""
+    text = XOR.replace("04 sigmoid 02,03 +", "04 sigmoid 02:5,03 +0.5")
+    graph = ncc.parse(text).graph
+    wanted = weights.init(graph, "he", 7)
+    got, _ = training.train(graph, X, Y, seed=7, epochs=1, lr=1e-30)
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-20)
+    got, _ = training.train(graph, X, Y, init="shared:0.5", epochs=1, lr=1e-30)
+    np.testing.assert_allclose(got, [0.5] * 6 + [5, 0.5, 0.5], rtol=1e-6)
+
+
+# ---- the loop, around a step that does what a script says
+
+
+class Scripted:
+    """Stands where the Trainer does: the loss of call k is script[k]; params count the steps."""
+
+    def __init__(self, *_, **options):
+        self.options = options
+        self.params = np.zeros(1)
+        self.seen = []
+        Scripted.last = self
+
+    train = ()
+    held = ()
+
+    def step(self, x, target, lr):
+        assert x.flags.c_contiguous and x.dtype == np.float32 and len(x) == len(target)
+        self.seen.append((x.copy(), target.copy(), lr))
+        self.params = self.params + 1
+        k = len(self.seen) - 1
+        return float(self.train[k]) if k < len(self.train) else 1.0
+
+    def loss(self, x, target):
+        self.held_out = x, target
+        self.calls = getattr(self, "calls", -1) + 1
+        return float(self.held[self.calls])
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    monkeypatch.setattr(training, "Trainer", Scripted)
+    monkeypatch.setattr(Scripted, "train", ())
+    monkeypatch.setattr(Scripted, "held", ())
+    return Scripted
+
+
+def columns(n):
+    return np.arange(n)[:, None] * np.array([[1.0, 10.0]]), np.arange(n, dtype=float)
+
+
+def test_an_epoch_takes_each_sample_once_in_an_order_of_its_own(scripted):
+    x, y = columns(10)
+    training.train(ncc.parse(XOR).graph, x, y, batch=4, epochs=3, lr=0.5)
+    seen = scripted.last.seen
+    assert [len(s[0]) for s in seen] == [4, 4, 2] * 3
+    assert {s[2] for s in seen} == {0.5}
+    orders = [np.concatenate([s[1][:, 0] for s in seen[k : k + 3]]) for k in (0, 3, 6)]
+    for order in orders:
+        assert sorted(order) == list(range(10))
+    assert (orders[0] != orders[1]).any() and (orders[1] != orders[2]).any()
+    for inputs, goals, _ in seen:
+        np.testing.assert_array_equal(inputs, goals * [1, 10])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(scripted):
+    scripted.train = (1, 2, 8)
+    _, history = training.train(ncc.parse(XOR).graph, *columns(10), batch=4, epochs=1)
+    assert history.epochs == (Epoch(1, (4 + 8 + 16) / 10, pytest.approx(np.nan, nan_ok=True)),)
+
+
+def test_the_share_to_validate_is_drawn_once(scripted):
+    scripted.held = (3, 2, 1)
+    training.train(ncc.parse(XOR).graph, *columns(20), batch=16, epochs=3, validation=0.2)
+    held = scripted.last.held_out[1][:, 0]
+    assert len(held) == 4 and (np.diff(held) > 0).all()
+    trained = {float(v) for s in scripted.last.seen for v in s[1][:, 0]}
+    assert trained == set(range(20)) - set(held)
+    scripted.held = (3,)
+    training.train(ncc.parse(XOR).graph, *columns(20), batch=16, epochs=1, validation=0.2, seed=9)
+    assert (scripted.last.held_out[1][:, 0] != held).any()
+
+
+def test_training_stops_after_patience_and_gives_the_best(scripted):
+    scripted.held = (5, 4, 4, 3, 3.5, np.nan, 3, 9)
+    pair = columns(3)
+    params, history = training.train(ncc.parse(XOR).graph, *columns(8), batch=8, epochs=50,
+                                     validation=pair, patience=3)
+    assert history.stopped == "patience" and history.best == 4 and len(history.epochs) == 7
+    np.testing.assert_array_equal(params, [4])  # steps by then
+    np.testing.assert_array_equal(scripted.last.held_out[1][:, 0], pair[1])
+
+
+def test_without_validation_the_lowest_loss_is_the_best(scripted):
+    scripted.train = (5, 3, 4)
+    params, history = training.train(ncc.parse(XOR).graph, *columns(8), batch=8, epochs=3)
+    assert (history.best, params[0], history.stopped) == (2, 2, "done")
+
+
+def test_a_loss_that_is_no_number_ends_training(scripted):
+    scripted.train = (5, 3, np.nan)
+    params, history = training.train(ncc.parse(XOR).graph, *columns(8), batch=8, epochs=9)
+    assert (history.best, params[0], history.stopped) == (2, 2, "diverged")
+    scripted.train = (np.inf,)
+    with pytest.raises(NccError, match="epoch 1 left a loss of inf") as caught:
+        training.train(ncc.parse(XOR).graph, *columns(8), batch=8, epochs=9)
+    assert caught.value.code == "E636"
+
+
+def test_parameters_that_are_no_numbers_are_not_kept(scripted, monkeypatch):
+    scripted.train = (5, 3, 1)
+    step = Scripted.step
+
+    def overflow(self, *how):
+        loss = step(self, *how)
+        if loss == 1:
+            self.params = np.array([np.inf])
+        return loss
+
+    monkeypatch.setattr(Scripted, "step", overflow)
+    params, history = training.train(ncc.parse(XOR).graph, *columns(8), batch=8, epochs=9)
+    assert (history.best, params[0], history.stopped) == (2, 2, "diverged")
+
+
+def test_what_the_step_is_made_with(scripted):
+    training.train(ncc.parse(XOR).graph, X, Y, dtype="f32", opt=1, threads=3, numerics="strict",
+                   epochs=1, optimizer="rmsprop")
+    given = scripted.last.options
+    assert np.isfinite(given.pop("params")).all()
+    assert given == {"dtype": "f32", "opt": 1, "threads": 3, "numerics": "strict"}
+    assert scripted.last.seen[0][2] == 0.01  # the learning rate that goes with rmsprop
+
+
+@pytest.mark.parametrize("when", [0.5, 1, 3])
+def test_an_interrupt_ends_training_after_the_step(scripted, monkeypatch, when):
+    """At a step of the first epoch, at its last, and in a later one: the best so far comes back."""
+    scripted.train = (5,) * 20
+    step = Scripted.step
+
+    def interrupted(self, *how):
+        loss = step(self, *how)
+        if len(self.seen) == 2 * when:
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    monkeypatch.setattr(Scripted, "step", interrupted)
+    params, history = training.train(ncc.parse(XOR).graph, *columns(8), batch=4, epochs=9)
+    assert history.stopped == "interrupted"
+    assert (len(history.epochs), history.best) == ((2, 1) if when == 3 else (0, 0))
+    np.testing.assert_array_equal(params, [2 if when == 3 else 2 * when])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_handlers_and_threads_are_left_alone(scripted, monkeypatch):
+    came = []
+    old = signal.signal(signal.SIGINT, lambda *_: came.append(1))
+    try:
+        _, history = training.train(
+            ncc.parse(XOR).graph, *columns(8), batch=8, epochs=2,
+            progress=lambda p: signal.raise_signal(signal.SIGINT))
+        assert (history.stopped, len(came)) == ("done", 2)
+    finally:
+        signal.signal(signal.SIGINT, old)
+    made = []
+    worker = threading.Thread(target=lambda: made.append(
+        training.train(ncc.parse(XOR).graph, *columns(8), epochs=2)))
+    worker.start()
+    worker.join()
+    assert made[0][1].stopped == "done"
+
+
+def test_progress_tells_each_epoch(scripted):
+    scripted.train, scripted.held = (4, 2, 1, 1), (9, 8)
+    seen = []
+    training.train(ncc.parse(XOR).graph, *columns(8), batch=4, epochs=2, progress=seen.append,
+                   validation=columns(2))
+    ends = [p for p in seen if p.seen == p.samples]
+    assert [(p.epoch, p.epochs, p.samples, p.loss, p.validation) for p in ends] == [
+        (1, 2, 8, 3, 9), (2, 2, 8, 1, 8)]
+    assert all(p.rate > 0 for p in ends)
+
+
+# ---- what is wrong
+
+BAD = [
+    (dict(x=X[:, :1]), "E631", r"x has shape \(4, 1\), the net wants \(samples, 2\)"),
+    (dict(x=X[0]), "E631", r"x has shape \(2,\)"),
+    (dict(y=np.zeros((4, 2))), "E631", r"\(4, 2\), the net wants \(samples, 1\) or \(samples,\)"),
+    (dict(y=Y[:3]), "E631", "x has 4 samples, y has 3"),
+    (dict(x=[["a", "b"]] * 4), "E631", "not real numbers"),
+    (dict(x=X + 1j), "E631", "not real numbers"),
+    (dict(x=[[0, 0], [0, 1], [1, np.nan], [1, 1]]), "E633", "row 2, column 1 of x is nan"),
+    (dict(y=[0, 1, np.inf, 0]), "E633", "row 2, column 0 of y is inf"),
+    (dict(x=X * 1e300), "E633", "row 1, column 1 of x is 1e[+]300: not a finite float32"),
+    (dict(x=np.zeros((0, 2)), y=np.zeros(0)), "E635", "x has no samples"),
+    (dict(lr=0.0), "E634", "learning rate is 0.0"),
+    (dict(lr=-1.0), "E634", "learning rate"),
+    (dict(lr=float("nan")), "E634", "learning rate"),
+    (dict(lr=float("inf")), "E634", "learning rate"),
+    (dict(batch=0), "E634", "batch is 0, not a whole number from 1 on"),
+    (dict(batch=1.5), "E634", "batch is 1.5"),
+    (dict(epochs=0), "E634", "epochs is 0"),
+    (dict(seed=-1), "E634", "seed is -1"),
+    (dict(threads=-1), "E634", "threads is -1"),
+    (dict(patience=0, validation=0.5), "E634", "patience is 0"),
+    (dict(patience=3), "E634", "nothing is held out"),
+    (dict(validation=1.0), "E634", "validation is 1.0"),
+    (dict(validation=-0.5), "E634", "validation is -0.5"),
+    (dict(validation=float("nan")), "E634", "validation is nan"),
+    (dict(validation=0.9), "E635", "leave none to train on"),
+    (dict(validation=(X, Y[:2])), "E631", "validation x has 4 samples, validation y has 2"),
+    (dict(loss="mes"), "E630", "no loss"),
+    (dict(optimizer="adamm"), "E630", "no optimizer"),
+    (dict(loss="ce"), "E630", "two classes"),
+    (dict(loss="bce", y=[0, 1, 2, 0]), "E632", "row 2 of y has 2, which is not in 0..1"),
+    (dict(init="hee"), "E144", "hee"),
+    (dict(dtype="f16"), "E603", "f16"),
+    (dict(numerics="slow"), "E603", "slow"),
+]
+
+
+@pytest.mark.parametrize("how, code, words", BAD, ids=[f"{b[1]}-{k}" for k, b in enumerate(BAD)])
+def test_what_is_wrong_is_said(how, code, words):
+    with pytest.raises(NccError, match=words) as caught:
+        ncc.fit("xor.nal", **{"x": X, "y": Y, "epochs": 1, **how})
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("labels, words", [
+    ([0, 1, 2, 0], "row 2 of y has 2, which is not a class: 0..1"),
+    ([0, -1, 1, 0], "row 1 of y has -1"),
+    ([0, 1, 1, 0.5], "row 3 of y has 0.5"),
+])
+def test_labels_are_classes(labels, words):
+    with pytest.raises(NccError, match=words) as caught:
+        ncc.fit("logits.nal", X, labels, loss="ce")
+    assert caught.value.code == "E632"
+    with pytest.raises(NccError, match="number of its class"):
+        ncc.fit("logits.nal", X, np.eye(2)[Y], loss="ce")
+
+
+def test_a_net_without_parameters():
+    with pytest.raises(NccError, match="no parameters"):
+        ncc.fit(ncc.parse("N 02\n00\n01 relu 00:=1\n"), X[:, :1], Y)
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize("out", ["w.txt", "w.npy", "w.npz"])
+def test_the_weights_run(ncc_, out):
+    status, printed, err = ncc_(*TRAIN, *FAST, "--epochs", 200, "-o", out)
+    assert (status, printed) == (0, "")
+    assert err.splitlines()[-1].startswith(f"{out}: the weights of epoch 200, loss 0.0")
+    params = weights.load(out, 9)
+    fn, _ = ncc.fit("xor.nal", X, Y, lr=0.1, batch=4, seed=1, epochs=200)
+    np.testing.assert_array_equal(params, fn.params)
+    status, printed, _ = ncc_("run", "xor.nal", "--weights", out, "--input", "x.csv")
+    assert printed == data.csv(fn(X)) and (fn(X)[:, 0].round() == Y).all()
+
+
+def test_training_goes_on_from_weights(ncc_):
+    ncc_(*TRAIN, *FAST, "--epochs", 5, "-o", "a.npy")
+    ncc_(*TRAIN, *FAST, "--epochs", 1, "--lr", "1e-30", "--weights", "a.npy", "-o", "b.npy")
+    np.testing.assert_array_equal(np.load("a.npy"), np.load("b.npy"))
+    status, out, _ = ncc_(*TRAIN, *FAST, "--epochs", 5, "-o", "-")
+    assert status == 0 and out == "".join(f"{v}\n" for v in np.load("a.npy"))
+
+
+def test_the_curve_and_quiet(ncc_):
+    status, out, err = ncc_(*TRAIN, *FAST, "--epochs", 3, "-o", "w", "--curve", "c.csv", "--quiet",
+                            "--validation", "0.25")
+    assert (status, out, err) == (0, "", "")
+    lines = Path("c.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,validation" and len(lines) == 4
+    _, history = ncc.fit("xor.nal", X, Y, lr=0.1, batch=4, seed=1, epochs=3, validation=0.25)
+    assert [tuple(map(float, s.split(","))) for s in lines[1:]] == list(history.epochs)
+
+
+def test_plain_lines_where_no_terminal_looks(ncc_):
+    _, _, err = ncc_(*TRAIN, *FAST, "--epochs", 3, "-o", "w")
+    shown = err.splitlines()
+    assert len(shown) == 4
+    for k, text in enumerate(shown[:3], 1):
+        assert re.fullmatch(rf"epoch {k}/3, loss \S+, [\d,]+ samples/s", text), text
+
+
+def test_a_picture(ncc_):
+    pytest.importorskip("matplotlib")
+    for ending, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        status, _, _ = ncc_(*TRAIN, *FAST, "--epochs", 2, "-o", "w", "--plot", f"c.{ending}")
+        assert status == 0 and Path(f"c.{ending}").read_bytes().startswith(magic)
+    first = Path("c.svg").read_bytes()
+    ncc_(*TRAIN, *FAST, "--epochs", 2, "-o", "w", "--plot", "c.svg")
+    assert Path("c.svg").read_bytes() == first
+    from ncc import plot
+
+    assert plot.curve(History((), 0, "interrupted"), "png").startswith(b"\x89PNG")
+
+
+def test_a_picture_wants_matplotlib(ncc_, monkeypatch):
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "ncc.plot", raising=False)
+    status, _, err = ncc_(*TRAIN, "-o", "w", "--plot", "c.png")
+    assert status == 5 and "E637" in err and "pip install 'ncc-compiler[plot]'" in err
+    assert not Path("w").exists()
+
+
+def test_samples_come_from_npy_and_npz(ncc_):
+    np.save("x.npy", X)
+    np.save("y.npy", Y)
+    np.savez("both.npz", X=X, Y=Y)
+    np.savez("only.npz", whatever=Y)
+    np.savez("neither.npz", a=X, b=Y)
+    made = []
+    for x, y in (("x.csv", "y.csv"), ("x.npy", "y.npy"), ("both.npz", "both.npz"),
+                 ("x.npy", "only.npz")):
+        status, _, err = ncc_("train", "xor.nal", "--data", x, "--target", y, *FAST, "--epochs", 2,
+                              "-o", "w.npy")
+        assert status == 0, err
+        made.append(np.load("w.npy").tobytes())
+    assert len(set(made)) == 1
+    status, _, err = ncc_("train", "xor.nal", "--data", "neither.npz", "--target", "y.npy",
+                          "-o", "w")
+    assert status == 1 and "neither.npz has no entry x" in err and "it has a, b" in err
+
+
+@pytest.mark.parametrize("words, status, code", [
+    (["--data", "nan.csv"], 1, "E633"), (["--data", "no.csv"], 1, "E101"),
+    (["--data", "y.csv"], 1, "E624"), (["--target", "x.csv"], 1, "E624"),
+    (["--target", "word.csv"], 1, "E623"), (["--data", "empty.csv"], 1, "E631"),
+    (["--data", "empty.csv", "--target", "empty.csv"], 1, "E635"),
+    (["--lr", "0"], 2, "E634"), (["--loss", "mes"], 2, "E630"), (["--batch", "0"], 2, "E634"),
+    (["--loss", "bce", "--target", "labels.csv"], 1, "E632"),
+    (["--loss", "huber:delta=0"], 2, "E630"), (["--patience", "2"], 2, "E634"),
+    (["--validation", "1"], 2, "E634"), (["--seed", "-1"], 2, "E634"),
+    (["--init", "he2"], 2, "E144"), (["--weights", "no.npy"], 1, "E140"),
+    (["-o", "no/w"], 1, "E622"), (["-o", "."], 2, "E608"), (["-o", "x.csv"], 2, "E608"),
+    (["--curve", "w"], 2, "E608"), (["--data", "-", "--target", "-"], 2, "E609"),
+    (["--lr", "1e30", "--optimizer", "sgd", "--epochs", "3", "net"], 2, ""),
+])
+def test_what_is_wrong_on_the_command_line(ncc_, words, status, code):
+    Path("nan.csv").write_text("0,0\n0,nan\n1,0\n1,1\n")
+    Path("word.csv").write_text("0\n1\none\n0\n")
+    Path("labels.csv").write_text("0\n1\n7\n0\n")
+    Path("empty.csv").write_text("")
+    before = sorted(os.listdir())
+    got, out, err = ncc_(*TRAIN, "-o", "w", "--epochs", 1, *words)
+    assert (got, out) == (status, "") and code in err
+    assert sorted(os.listdir()) == before
+
+
+def test_a_row_that_is_no_number_is_named_with_its_file(ncc_):
+    Path("nan.csv").write_text("0,0\n0,nan\n1,0\n1,1\n")
+    err = ncc_(*TRAIN, "-o", "w", "--data", "nan.csv")[2]
+    assert "row 1, column 1 of nan.csv is nan" in err
+
+
+def test_a_sigmoid_under_bce_is_warned_of(ncc_):
+    err = ncc_(*TRAIN, "-o", "w", "--loss", "bce", "--epochs", 1)[2]
+    assert "warning[W002]" in err
+
+
+def test_training_that_diverges_says_so(ncc_):
+    Path("line.nal").write_text("N 02\n00\n01 identity 00 +\n")
+    Path("x1.csv").write_text("1000\n2000\n")
+    Path("y1.csv").write_text("1\n2\n")
+    words = ("train", "line.nal", "--data", "x1.csv", "--target", "y1.csv", "--optimizer", "sgd",
+             "-o", "w")
+    status, _, err = ncc_(*words, "--lr", "100")
+    assert status == 0 and "; then the loss was no number" in err
+    assert np.isfinite(weights.load("w", 2)).all()
+    Path("w").unlink()
+    status, _, err = ncc_(*words, "--lr", "1e38")
+    assert status == 1 and "E636" in err and not Path("w").exists()
+
+
+# ---- interrupts and terminals
+
+
+def long(*words):
+    """A training that takes minutes: a line each 20,000 epochs where no terminal looks."""
+    return [sys.executable, "-m", "ncc", *TRAIN, *FAST, "--epochs", "2000000", *words]
+
+
+def kept(curve):
+    assert np.isfinite(weights.load("w.npy", 9)).all()
+    lines = Path(curve).read_text().splitlines()
+    assert lines[0] == "epoch,loss,validation" and len(lines) > 1
+    assert sorted(os.listdir()) == [curve, "logits.nal", "w.npy", "x.csv", "xor.nal", "y.csv"]
+
+
+def test_ctrl_c_keeps_the_best_weights():
+    process = subprocess.Popen(long("-o", "w.npy", "--curve", "c.csv"), stderr=subprocess.PIPE,
+                               text=True)
+    try:
+        assert process.stderr.readline().startswith("epoch 20000/2000000, loss ")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "ncc: interrupted"
+    assert err.splitlines()[-2].startswith("w.npy: the weights of epoch ")
+    kept("c.csv")
+
+
+def test_a_bar_where_a_terminal_looks():
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(long("-o", "w.npy", "--curve", "c.csv"), stdout=theirs,
+                               stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    try:
+        while shown.count(b"\r") < 4:
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                more = os.read(ours, 4096)
+            except OSError:  # Linux's word for the end
+                break
+            if not more:
+                break
+            shown += more
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        os.close(ours)
+    *drawn, end = shown.decode().split("\r\n")[0].split("\r")[1:]
+    for text in drawn:
+        assert re.fullmatch(r"\[[#.]{20}\] epoch \d+/2000000 loss \S+ [\d,]+ samples/s *",
+                            text), text
+        assert len(text) <= 80
+    assert end.startswith("[") and "\r\nw.npy: the weights of epoch " in shown.decode()
+    kept("c.csv")
+
+
+def test_the_bar_fits_and_fills():
+    p = Status(3, 10, 50, 100, 0.123456, 0.25, 1234.5)
+    assert bar(p) == "[#####...............] epoch 3/10 loss 0.1235 validation 0.25 1,234 samples/s"
+    assert line(p._replace(validation=np.nan)) == "epoch 3/10, loss 0.1235, 1,234 samples/s"
+    assert bar(p._replace(epoch=10, seen=100)).startswith("[####################]")
+
+
+def test_a_meter_without_a_stream_or_with_a_broken_one(tmp_path):
+    meter = Meter(None)
+    meter(Status(1, 1, 1, 1, 0.0, np.nan, 1.0))
+    meter.close()
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as broken:
+        meter = Meter(broken)
+        meter(Status(1, 1, 1, 1, 0.0, np.nan, 1.0))
+        meter(Status(1, 1, 1, 1, 0.0, np.nan, 1.0))
+        meter.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), write)
+
+
+# ---- the gradients underneath
+
+
+def test_the_sweeps_of_a_sample_and_of_a_batch_may_both_be_tables():
+    """Both in one module, of a net whose rows share sources: what one sweep's tables say of its
+    blocks is not the other's."""
+    net = ncc.load(Path(__file__).parents[1] / "examples/digits.nal")
+    random = np.random.default_rng(0)
+    x, dy = random.random((33, 64)), random.standard_normal((33, 10))
+    fn = ncc.compile(net)
+    for rows in (slice(0, 33), 0):
+        _, pullback = fn.vjp(x[rows])
+        wanted = net.graph.gradient(np.atleast_2d(x[rows]), np.atleast_2d(dy[rows]),
+                                    dtype="f64")[1]
+        np.testing.assert_allclose(pullback(dy[rows])[1], wanted, rtol=1e-4, atol=1e-4)
