@@ -112,6 +112,24 @@ class Watcher:
                 raise NccError("E320", f"{step.name} changes output {at[1]} of sample {at[0]} in "
                                f"{name}: {a[at]!r} became {b[at]!r}", status=3)
 
+        self._check_gradients(step, old, new)
+
+    def _check_gradients(self, step: Step, old: Any, new: Any) -> None:
+        """The order of a gradient's sums is free, so only a gross difference is a fault."""
+        before = gradients(old, self.values, self.dtype, self.numerics)
+        after = gradients(new, self.values, self.dtype, self.numerics)
+        if before is None or after is None:
+            return
+        for (name, a), (_, b) in zip(before, after, strict=True):
+            good = np.isfinite(a) & np.isfinite(b)
+            close = (1e-3 if a.dtype == np.float32 else 1e-9) * max(
+                1.0, float(np.abs(a[good]).max(initial=0.0)))
+            wrong = good & (np.abs(a - b) > close)
+            if wrong.any():
+                at = tuple(int(k) for k in np.argwhere(wrong)[0])
+                raise NccError("E320", f"{step.name} changes {name}{list(at)}: {a[at]!r} became "
+                               f"{b[at]!r}", status=3)
+
     def _answers(self, level: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:
         return answers(level, self.values, self.dtype, self.numerics)
 
@@ -206,6 +224,41 @@ def answers(level: Any, values: Reals | None, dtype: str, numerics: str
     return None
 
 
+def gradients(level: Any, values: Reals | None, dtype: str, numerics: str
+              ) -> list[tuple[str, NDArray[Any]]] | None:
+    """dx and dparams of the level's reverse interpreter for fixed samples, one at a time and as a
+    batch. None of a level that has none, such as a module without backward functions."""
+    with np.errstate(all="ignore"):
+        if isinstance(level, (Graph, Plan)):
+            graph = level if isinstance(level, Graph) else level.graph
+            if graph.levels is None:
+                return None
+            x = _samples(len(graph.inputs), dtype)
+            params = _drawn(graph.values if values is None else values)
+            dx, dparams = graph.gradient(x, _seeds(len(graph.outputs), dtype), params, dtype,
+                                         numerics)
+            both = [(dx, dparams)] * 2
+        elif isinstance(level, Module) and runnable(level) and any(
+                f.name == "backward" for f in level.funcs):
+            sizes = {b.name: b.size for b in level.func("backward").buffers}
+            count = n_params(level)
+            missing = np.full(count, np.nan)
+            params = _drawn(missing if values is None or len(values) != count else values)
+            x = _samples(sizes["x"], level.dtype)
+            dy = _seeds(sizes["dy"], level.dtype)
+            both = [interpret_backward(level, x, dy, params, batch=batch)
+                    for batch in (False, True)]
+        else:
+            return None
+    names = ("dx of backward", "dparams of backward", "dx of backward_batch",
+             "dparams of backward_batch")
+    return list(zip(names, [*both[0], *both[1]], strict=True))
+
+
+def _seeds(n_outputs: int, dtype: str) -> NDArray[Any]:
+    return np.random.default_rng(2).standard_normal((SAMPLES, n_outputs)).astype(DTYPES[dtype])
+
+
 def _samples(n_inputs: int, dtype: str) -> NDArray[Any]:
     x = np.random.default_rng(0).standard_normal((SAMPLES, n_inputs))
     x[-1] = 0.0
@@ -256,6 +309,27 @@ def carried(module: Module) -> tuple[Module, Reals | None]:
         return module, None
     rest = tuple(t for t in module.tables if t.name != VALUES)
     return module.with_(tables=rest), found[0].values.astype(np.float64)
+
+
+def interpret_backward(module: Module, x: Any, dy: Any, params: Any, *, batch: bool = False
+                       ) -> tuple[Any, Any]:
+    """dx (batch, n_inputs) and dparams, summed, of an ssa module's own `backward` or
+    `backward_batch`: x (batch, n_inputs), dy (batch, n_outputs)."""
+    real = DTYPES[module.dtype]
+    x, dy = np.asarray(x, real), np.asarray(dy, real)
+    n, count = len(x), n_params(module)
+    packed = np.zeros(sum(b.size for b in module.func("pack").buffers if b.name == "packed"), real)
+    module.run("pack", {"params": np.asarray(params, np.float64).astype(real), "packed": packed})
+    if batch:
+        flat = {"x": x.reshape(-1), "packed": packed, "dy": dy.reshape(-1),
+                "dx": np.zeros(x.size, real), "dparams": np.zeros(count, real)}
+        module.run("backward_batch", flat, n)
+        return flat["dx"].reshape(x.shape), flat["dparams"]
+    # An axis behind the first is a batch, whose samples have a gradient each.
+    buffers = {"x": np.ascontiguousarray(x.T), "packed": packed, "dy": np.ascontiguousarray(dy.T),
+               "dx": np.zeros(x.T.shape, real), "dparams": np.zeros((count, n), real)}
+    module.run("backward", buffers)
+    return buffers["dx"].T, buffers["dparams"].sum(axis=1)
 
 
 def interpret(module: Module, x: Any, params: Any, *, batch: bool = False) -> Any:

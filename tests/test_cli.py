@@ -471,7 +471,35 @@ def shifts(real, level, **options):
     return graph if isinstance(new, road.Graph) else new.with_(graph=graph)
 
 
-@pytest.mark.parametrize("name", [c.__name__ for c in road.ROAD][2:-1])
+def test_check_compares_gradients(ncc_, monkeypatch):
+    def flips(real, level, **options):
+        """Every product that goes into the gradient, of the other sign."""
+        new, funcs = real(level, **options), []
+        for func in new.funcs:
+            ops, moved = [], []
+            for opcode, reads, imm in func.ops:
+                reads = tuple(moved[r] for r in reads)
+                if opcode == "accumulate" and func.name == "backward_batch":
+                    ops.append(("neg", reads[:1], None))
+                    reads = (len(ops) - 1, *reads[1:])
+                moved.append(len(ops))
+                ops.append((opcode, reads, imm))
+            funcs.append(func.with_ops(ops))
+        return new.with_(funcs=tuple(funcs))
+
+    guilty(monkeypatch, "differentiate", flips)
+    for form in ("straight", "table"):
+        status, _, err = ncc_("build", "net.nal", "--check", "--backward-form", form)
+        assert status == 3, err
+        assert "error[E320]: differentiate changes dparams of backward_batch[" in err
+        assert ncc_("build", "net.nal", "--check", "--no-backward")[0] == 0
+
+
+BESIDE = ("differentiate", "train")  # whose functions are not among those that are answers
+
+
+@pytest.mark.parametrize("name", [c.__name__ for c in road.ROAD[2:-1]
+                                  if c.__name__ not in BESIDE])
 def test_check_names_the_pass_that_changes_a_result(ncc_, monkeypatch, name):
     guilty(monkeypatch, name, shifts)
     for extra in ([], ["--dtype", "f64"], ["--numerics", "strict"], ["--numerics", "fast"]):
