@@ -30,6 +30,7 @@ SIZE = 512 << 20  # bytes of all entries, where NCC_CACHE_SIZE says nothing else
 STALE = 3600.0  # seconds after which an unfinished file belongs to a process that died
 MAGIC = b"ncc-cache-1"
 ENTRY, UNFINISHED = ".entry", ".new"
+PACKAGES = ("ncc", "ncc.passes", "ncc.grammar")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -93,7 +94,7 @@ def _compiler() -> bytes | None:
     never finds what another one made. None where the sources are not files that can be read."""
     digest = hashlib.sha256(LLVM.encode())
     try:
-        for package in ("ncc", "ncc.passes", "ncc.grammar"):
+        for package in PACKAGES:
             for file in sorted(files(package).iterdir(), key=lambda f: f.name):
                 if file.name.endswith((".py", ".lark")):
                     text = file.read_bytes()
@@ -138,6 +139,20 @@ def _place() -> Path | None:
         return path if path is not None and _ours(path.stat(), stat.S_ISDIR) else None
     except (OSError, ValueError):  # there is none, or its name can be no name
         return None
+
+
+def unused() -> str | None:
+    """Why nothing is taken from the folder or kept in it, where it is so."""
+    path = folder()
+    if not limit():
+        return "NCC_CACHE_SIZE is 0"
+    if path is None:
+        return "this user has no home"
+    if _compiler() is None:
+        return "ncc cannot read its own sources"
+    if os.path.lexists(path) and _place() is None:
+        return "it is no folder of this user's alone: chmod 700, or another NCC_CACHE_DIR"
+    return None
 
 
 def _ours(found: os.stat_result, kind: Any) -> bool:

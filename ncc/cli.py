@@ -866,7 +866,10 @@ def _cache(args: argparse.Namespace, watcher: Watcher) -> None:
         cache.clear()
         return
     entries, size = cache.contents()
-    _print(f"folder {cache.folder() or '(none: no home)'}\nentries {entries}\nbytes {size}\n"
+    why = cache.unused()
+    if why is not None:
+        _say(f"note: the cache is not used: {why}")
+    _print(f"folder {cache.folder() or '(none)'}\nentries {entries}\nbytes {size}\n"
            f"limit {cache.limit()}\n")
 
 

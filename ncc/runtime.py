@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from ncc.cheader import c_identifier
 from ncc.graph import Graph
 from ncc.library import Library, aligned, at_once, shares
 from ncc.machine import calls, host
+from ncc.progress import Progress
 from ncc.road import AFTER_ORDER, ROAD, Watch
 
 Array = NDArray[Any]
@@ -252,9 +254,10 @@ class Compiled:
             if self._reverse is None:
                 chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
                                  **{**self._asked, "gradient": True})
-                self._reverse = Library(
-                    Build(self.graph, host(), chosen, self.opt, along=AFTER_ORDER,
-                          cached=self._cache).made, self.dtype)
+                with Progress(sys.stderr) as progress, progress.working("emit obj"):
+                    made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
+                                 cached=self._cache).made
+                self._reverse = Library(made, self.dtype)
             return self._reverse
 
     def save(self, path: str | Path) -> None:

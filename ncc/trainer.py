@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from ncc.build import Build, options
 from ncc.graph import Graph
 from ncc.library import Library, at_once, shares
 from ncc.machine import host
+from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
 
 Array = NDArray[Any]
@@ -40,8 +42,9 @@ class Trainer:
         chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True,
                          loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
                          **(passes or {}))
-        build = Build(graph, host(), chosen, opt, along=AFTER_ORDER, cached=cache)
-        self._library = library = Library(build.made, dtype)
+        with Progress(sys.stderr) as progress, progress.working("emit obj"):
+            made = Build(graph, host(), chosen, opt, progress, AFTER_ORDER, cached=cache).made
+        self._library = library = Library(made, dtype)
         self._real = library.real
         self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
         self._gradient = np.zeros(graph.n_params, self._real)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,14 @@ def test_a_changed_source_is_another_compiler(monkeypatch, tmp_path):
     assert digest() is None
 
 
+def test_every_package_is_part_of_the_compiler():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(cache.PACKAGES)
+    named = [p for packages in project["tool"]["setuptools"]["package-data"].values()
+             for p in packages]
+    assert set(named) <= {"py.typed", "*.lark"}  # and what else makes code would have to be read
+
+
 def test_a_pass_that_is_not_nccs_own_is_not_cached(monkeypatch, passes, folder):
     def other(graph: build.Graph) -> build.Graph:
         return graph
@@ -352,7 +361,8 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch, passes, capsys):
     ncc.compile(ncc.parse(NET))
     assert named(Path()) == ["net.nal"]
     assert main(["cache"]) == main(["cache", "--clear"]) == 0
-    assert "folder (none: no home)\nentries 0" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "folder (none)\nentries 0" in said.out and "no home" in said.err
 
 
 # ---- the size
@@ -492,3 +502,19 @@ def test_the_cache_command(folder, capsys):
     assert say("--clear") == ""
     assert say() == empty
     assert named(folder) == ["mine.txt"]
+
+
+def test_the_cache_command_says_why_it_is_not_used(folder, capsys, monkeypatch):
+    def note():
+        assert main(["cache"]) == 0
+        return capsys.readouterr().err
+
+    assert note() == ""
+    main(["build", "net.nal"])
+    assert note() == ""
+    folder.chmod(0o770)
+    assert "chmod 700" in note()
+    folder.chmod(0o700)
+    assert note() == ""
+    monkeypatch.setenv("NCC_CACHE_SIZE", "0")
+    assert "NCC_CACHE_SIZE" in note()

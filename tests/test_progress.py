@@ -20,24 +20,34 @@ from ncc.watch import Watcher
 # The command, or Python's compile, with a slow pass; SECONDS of it and the time before the first
 # line come from the test.
 SCRIPT = """
-import functools, sys, time
-import ncc, ncc.cli, ncc.progress, ncc.road as road
+import sys, time
+import numpy, ncc, ncc.cli, ncc.progress
+from ncc.road import Step
+from ncc.trainer import Trainer
 seconds, after, what, *words = sys.argv[1:]
 ncc.progress.AFTER = float(after)
+real = Step.__call__
 
-def slowly(real, name):
-    @functools.wraps(real)
-    def call(level, **options):
+def slowly(self, level, common):
+    if self.name == "merge":
         time.sleep(float(seconds))
-        if name == "fails":
+        if what == "fails":
             raise ncc.NccError("E146", "a fault of this test")
-        return real(level, **options)
-    return call
+    return real(self, level, common)
 
-road.ROAD = tuple(slowly(call, what) if call.__name__ == "merge" else call for call in road.ROAD)
 if words:
+    Step.__call__ = slowly
     sys.exit(ncc.cli.main(words))
-ncc.compile("net.nal", cache=False)
+net = ncc.load("net.nal")
+if what == "vjp":
+    fn = ncc.compile(net, numpy.ones(3), cache=False)
+Step.__call__ = slowly
+if what == "vjp":
+    fn.vjp(numpy.ones(3))
+elif what == "train":
+    Trainer(net.graph, "mse", "sgd", params=numpy.ones(3), cache=False)
+else:
+    ncc.compile("net.nal", cache=False)
 """
 NET = "N 05\n00\n01\n02\n03 tanh 00:1,01:2\n04 relu 03:1\n"  # 02 is unused: a warning
 
@@ -97,8 +107,9 @@ def test_a_short_compile_says_nothing():
     assert text == "net.nal: warning[W001]: unused input 02\n"
 
 
-def test_python_says_it_too():
-    text, out, status = run("0.5", "0.1", "")
+@pytest.mark.parametrize("what", ["compile", "vjp", "train"])
+def test_python_says_it_too(what):
+    text, out, status = run("0.5", "0.1", what)
     assert "\rncc: merge 0." in text and screen(text) == "" and (out, status) == ("", 0)
 
 
