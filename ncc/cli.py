@@ -318,6 +318,7 @@ def _configure(watcher: Watcher, args: argparse.Namespace, common: dict[str, Any
     watcher.print_after = _names(args.print_after)
     watcher.verify_each = args.verify_each
     watcher.check = args.check
+    watcher.gradient = common.get("gradient", False)
     watcher.time_passes = args.time_passes
     watcher.stats = args.stats
     watcher.dtype = common["dtype"]
