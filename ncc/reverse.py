@@ -8,7 +8,7 @@ ncc/adjoint.py derives. O(W+N), as the sweep forward (Griewank and Walther 2008,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +21,9 @@ from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE
 from ncc.plan import Plan, Schedule
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Table
+
+
+SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
 class _Kind(NamedTuple):
@@ -242,11 +245,16 @@ class Tabled(Sweep):
         self.table("reader_edges", "i", gathered)
         self.table("reader_rounds", "i", counts // self.UNROLL)
         self.table("reader_rest", "i", begins[:-1] + counts // self.UNROLL * self.UNROLL)
+        # A segment's rows by the length of their out-lists: loops of one length after another are
+        # foreseen by the machine.
+        segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
+        self.table("order", "i", np.lexsort((counts[self.n_inputs :], segment)))
         seeded = np.argsort(place[g.outputs], kind="stable")
         counts = np.bincount(place[g.outputs], minlength=self.n_inputs + n_rows)
         self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
         self.table("seed_outputs", "i", seeded)
         self.table("seed_places", "i", place[g.outputs][seeded])
+        self.table("seed_ranks", "i", np.argsort(seeded))
         self.memory("values", self.n_inputs + n_rows)
         self.memory("deltas", n_rows)
         self.memory("seeds", self.n_outputs)
@@ -281,6 +289,7 @@ class Tabled(Sweep):
         kinds = [_Kind(run.activation, run.aggregation, run.biased) for run in plan.runs]
         self.kinds = list(dict.fromkeys(kinds))
         self.n_segments = len(first)
+        self.firsts = first
         number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)[run_of]
         bias = np.array([run.bias - run.first for run in plan.runs], np.int64)[run_of] + first
         self.table("segment_rows", "i", first)
@@ -300,9 +309,11 @@ class Tabled(Sweep):
     def body(self) -> None:
         b = self.b
         zero = b.index(0)
-        k = b.loop(zero, b.index(self.n_inputs))[0]
-        b.store(b.load("x", 0, self.offset(self.row_of_x, k)), "values", 0, k)
-        b.close()
+        for k, count in self.columns(self.n_inputs):
+            at = self.offset(self.row_of_x, k)
+            for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
+                b.store(value, "values", c, k)
+            b.close()
         for lo, hi, kinds in self.stretches:
             s = b.loop(b.index(lo), b.index(hi))[0]
             for kind in kinds:
@@ -328,17 +339,37 @@ class Tabled(Sweep):
         if "dx" in self.named:
             self.only_if(b.emit("given", (), "dx"))
             k = b.loop(zero, b.index(self.n_inputs))[0]
-            b.store(self.gathered(k), "dx", 0, self.offset(self.row_of_x, k))
+            # The inputs' values have no reader any more.
+            b.store(self.gathered(k), "values", 0, k)
             b.close()
+            for k, count in self.columns(self.n_inputs):
+                values = [b.load("values", c, k) for c in range(count)]
+                at = self.offset(self.row_of_x, k)
+                for c, value in enumerate(values):
+                    b.store(value, "dx", c, at)
+                b.close()
         b.close()
+
+    def columns(self, width: int) -> Iterator[tuple[int, int]]:
+        """A loop over the columns of x, dx or dy, as `lower` has it: squares of samples and
+        columns change places at once, and the last starts early rather than end late."""
+        b = self.b
+        count = 1 if not self.lanes or width < SQUARE else SQUARE
+        zero = b.index(0)
+        q = b.loop(zero, b.index(width // count))[0]
+        yield b.op("imul", q, b.index(count)), count
+        if width % count:
+            b.loop(zero, b.index(1))
+            yield b.index(width - count), count
 
     def seed(self) -> None:
         b = self.b
         row_of_y = self.times_sample(self.n_outputs)
-        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        at = self.offset(row_of_y, b.load("back_seed_outputs", 0, k))
-        b.store(b.load("dy", 0, at), "seeds", 0, k)
-        b.close()
+        for k, count in self.columns(self.n_outputs):
+            at = self.offset(row_of_y, k)
+            for c, value in enumerate([b.load("dy", c, at) for c in range(count)]):
+                b.store(value, "seeds", 0, b.load("back_seed_ranks", c, k))
+            b.close()
 
     # -- forward
 
@@ -435,12 +466,14 @@ class Tabled(Sweep):
         bias = b.load("back_segment_biases", 0, s)
         one = b.const(1.0)
         u = b.loop(b.index(0), count)[0]
-        r = b.op("iadd", first, u)
+        r = b.load("back_order", 0, b.op("iadd", first, u))
         d = self.gathered(b.op("iadd", r, b.index(self.n_inputs)))
         found = slope(program, b, b.load("deltas", 0, r), b.load("values", self.n_inputs, r))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
-            self.add_gradient([(b.op("mask", d), one)], b.op("iadd", bias, u))
+            self.add_gradient([(b.op("mask", d), one)],
+                              b.op("iadd", bias, b.op("iadd", r, b.op("imul", first,
+                                                                      b.index(-1)))))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(r))
         b.store(d, "deltas", 0, r)
