@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncc.activations import expression
-from ncc.adjoint import slope, tame, times
+from ncc.adjoint import reads_argument, slope, tame, times
 from ncc.aggregate import finish, pull, start, step
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE
 from ncc.plan import Plan, Schedule
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Table
-
 
 SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
@@ -215,8 +214,9 @@ class Straight(Sweep):
 class Tabled(Sweep):
     """Loops over segments, rows and edges, which read tables.
 
-    Values are numbered by place: inputs first, then rows. `values` holds each; `deltas` holds
-    the argument of each row's activation until the sweep back writes the row's delta over it.
+    Values are numbered by place: inputs first, then rows. `values` holds each until the sweep back
+    writes the row's delta over it: all its readers have been there. `sums` holds the arguments of
+    activations, if the slope of any is not to be had from its value.
     """
 
     UNROLL = 4  # sums of an out-list under way at once
@@ -256,7 +256,8 @@ class Tabled(Sweep):
         self.table("seed_places", "i", place[g.outputs][seeded])
         self.table("seed_ranks", "i", np.argsort(seeded))
         self.memory("values", self.n_inputs + n_rows)
-        self.memory("deltas", n_rows)
+        if any(reads_argument(expression(kind.activation, g.functions)) for kind in self.kinds):
+            self.memory("sums", n_rows)
         self.memory("seeds", self.n_outputs)
         self.scatters = not self.additive.all()
         if self.scatters:
@@ -415,7 +416,8 @@ class Tabled(Sweep):
                 acc = b.op("div", acc, self.fan_in(r, i))
             total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
                            None if agg == "sum" else biases[i])
-            b.store(total, "deltas", i, r)
+            if reads_argument(program):
+                b.store(total, "sums", i, r)
             b.store(emit(program, b, total), "values", self.n_inputs + i, r)
 
     def fan_in(self, r: int, i: int = 0) -> int:
@@ -451,7 +453,7 @@ class Tabled(Sweep):
         b = self.b
         weight = (b.load("turned", i, at) if self.batch
                   else b.load("packed", 0, b.load("back_reader_edges", i, at)))
-        delta = b.load("deltas", 0, b.load("back_readers", i, at))
+        delta = b.load("values", self.n_inputs, b.load("back_readers", i, at))
         if b.fused:
             return b.op("fma", weight, delta, acc)
         return b.op("add", acc, b.op("mul", weight, delta))
@@ -468,7 +470,8 @@ class Tabled(Sweep):
         u = b.loop(b.index(0), count)[0]
         r = b.load("back_order", 0, b.op("iadd", first, u))
         d = self.gathered(b.op("iadd", r, b.index(self.n_inputs)))
-        found = slope(program, b, b.load("deltas", 0, r), b.load("values", self.n_inputs, r))
+        total = b.load("sums", 0, r) if reads_argument(program) else b.const(0.0)
+        found = slope(program, b, total, b.load("values", self.n_inputs, r))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
             self.add_gradient([(b.op("mask", d), one)],
@@ -476,7 +479,7 @@ class Tabled(Sweep):
                                                                       b.index(-1)))))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(r))
-        b.store(d, "deltas", 0, r)
+        b.store(d, "values", self.n_inputs, r)
         if agg not in ("sum", "mean"):
             self.scatter(agg, r, edges, d)
         b.close()
@@ -486,11 +489,12 @@ class Tabled(Sweep):
         if kind.biased and agg == "sum":
             self.in_blocks(
                 f"rows_{number}", count, s, 0,
-                lambda k, i: (b.op("mask", b.load("deltas", i, b.op("iadd", first, k))), one),
+                lambda k, i: (b.op("mask", b.load("values", self.n_inputs + i,
+                                                    b.op("iadd", first, k))), one),
                 bias)
         u = b.loop(b.index(0), count)[0]
         r = b.op("iadd", first, u)
-        d = b.op("mask", b.load("deltas", 0, r))
+        d = b.op("mask", b.load("values", self.n_inputs, r))
         at = b.load("back_starts", 0, r)
         self.in_blocks(
             "segment_edges", edges, s, 0,
