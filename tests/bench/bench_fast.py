@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -337,6 +338,7 @@ def torch_step(net, kind):
     if importlib.util.find_spec("torch") is None:
         raise Missing("torch")
     torch = importlib.import_module("torch")
+    warnings.simplefilter("ignore")  # that CSR is in beta
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     found = bench.layered(net.graph, "f32").layers
