@@ -339,9 +339,7 @@ def torch_step(net, x, goal, kind):
     if importlib.util.find_spec("torch") is None:
         raise Missing("torch")
     torch = importlib.import_module("torch")
-    warnings.simplefilter("ignore")  # that CSR is in beta
     torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
     found = bench.layered(net.graph, "f32").layers
     x, goal = [torch.from_numpy(np.ascontiguousarray(a.T)) for a in (x, goal)]
     weights, transposed, orders, masks = [], [], [], []
@@ -354,8 +352,11 @@ def torch_step(net, x, goal, kind):
             masks.append(weights[-1] != 0)
             continue
         starts = layer.starts.astype(np.int32)
-        weights.append(torch.sparse_csr_tensor(
-            *[torch.from_numpy(a) for a in (starts, layer.columns, layer.weights)], size=shape))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that CSR is in beta
+            weights.append(torch.sparse_csr_tensor(
+                *[torch.from_numpy(a) for a in (starts, layer.columns, layer.weights)],
+                size=shape))
         rows = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(starts))
         order = np.lexsort((rows, layer.columns))
         other = np.concatenate([[0], np.cumsum(np.bincount(layer.columns, minlength=shape[1]))])
