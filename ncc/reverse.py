@@ -33,6 +33,12 @@ class _Kind(NamedTuple):
     biased: bool
 
 
+def lanes(native: int) -> int:
+    """Samples in a round of a batch: the more vectors, the seldomer the tables are read from end to
+    end and sums over the lanes made; four keep as many sums as registers hold."""
+    return 4 * native if native > 1 else 1
+
+
 @dataclass(frozen=True)
 class Ends:
     """What stands around a sweep: the buffers that the caller has an eye on, in order, and
@@ -249,7 +255,7 @@ class Tabled(Sweep):
     at one level).
     """
 
-    UNROLL = 4  # sums of an out-list under way at once
+    UNROLL = 2  # sums of an out-list under way at once
 
     def before(self) -> None:
         b, g, plan = self.b, self.g, self.plan

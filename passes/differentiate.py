@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ncc.plan import Plan
-from ncc.reverse import Ends, sweep
+from ncc.reverse import Ends, lanes, sweep
 from ncc.ssa import Buffer, Module, Table
 
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-                  lanes: int = 16, native: int = 1, recompute: int = 0,
+                  native: int = 1, recompute: int = 0,
                   vjp: bool = True) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
@@ -32,7 +32,7 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     tables: dict[str, Table] = {}
     funcs = []
     for title, schedule, wide in (("backward", plan.backward, 0),
-                                  ("backward_batch", plan.backward_batch, lanes)):
+                                  ("backward_batch", plan.backward_batch, lanes(native))):
         if vjp and schedule is not None:
             form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
             funcs.append(form.function(title, wide, ends))
