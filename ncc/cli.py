@@ -83,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
                         help="of --init; of train, of all that is drawn")
     common.add_argument("--dtype", choices=("f32", "f64"), default="f32",
                         help="what the code computes in")
+    common.add_argument("--no-cache", action="store_true",
+                        help="neither take objects from the cache nor keep them there")
 
     road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     road.add_argument("--form", choices=("auto", "straight", "table"), default="auto",
@@ -106,8 +108,6 @@ def parser() -> argparse.ArgumentParser:
                         help="what each pass made of how much")
     road.add_argument("--explain", action="store_true",
                         help="the form of each function, and why")
-    road.add_argument("--no-cache", action="store_true",
-                        help="neither take objects from the cache nor keep them there")
 
     build = commands.add_parser("build", parents=[reading, common, road], allow_abbrev=False,
                                 help="compile a net")
@@ -807,7 +807,8 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             graph, x, y, loss=args.loss, optimizer=args.optimizer, lr=args.lr, batch=args.batch,
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
-            opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target))
+            opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
+            cache=not args.no_cache)
     finally:
         meter.close()
     text = params.astype(DTYPES[args.dtype])

@@ -27,8 +27,9 @@ from ncc.runtime import Compiled
 # dozen edges or two.
 EDGES_A_VALUE = 16
 # Samples die early or not at all, so each cut has this much more work before it than the last one.
-GROWTH = 1.5
-BLOCK_BYTES = 2**22  # of values at a cut: they are looked at while the cache has them
+GROWTH = 2
+BLOCK_BYTES = 2**20  # of values at a cut: they are looked at while the cache has them
+CHUNK_BYTES = 2**24  # of values at a cut: what goes from piece to piece
 
 
 def cuts(graph: Graph) -> list[int]:
@@ -162,55 +163,92 @@ class SkipDead(Compiled):
                 for (part, _), held in zip(self._parts[1:], packed[1:], strict=True):
                     zeros = np.zeros((1, x.shape[1]), self._real)
                     x = np.concatenate([x, zeros])
-                    x = _call(part, held, x, np.empty((len(x), _width(part, "y")), self._real))
+                    y = np.empty((len(x), _width(part, "y")), self._real)
+                    x = _call(part, held, x, y, part.work("forward_batch"))
                 self._state = _State(packed, x)
 
     def _run_batch(self, x: Array) -> Array:
         state = self._state
         if state is None or not len(x):
             return super()._run_batch(x)
-        y = np.empty((len(x), self._n_outputs), self._real)
+        y = np.zeros((len(x), self._n_outputs), self._real)
         at_once(lambda _, first, last: self._through(x[first:last], y[first:last], state),
                 shares(len(x), self.threads))
         return y
 
     def _through(self, x: Array, y: Array, state: _State) -> None:
-        """y (n, n_outputs) of x (n, n_inputs), piece by piece, each on the samples still alive."""
+        """y (n, n_outputs) of x (n, n_inputs), some thousand samples at a time."""
+        widths = [_width(part, "y") for part, _ in self._parts[:-1]]
+        chunk = min(len(x), _rows(CHUNK_BYTES, max(widths), x.itemsize))
+        desk = _Desk(
+            [part.work("forward_batch") for part, _ in self._parts],
+            np.empty(max(min(chunk, _rows(BLOCK_BYTES, width, x.itemsize)) * width
+                         for width in widths), x.dtype),
+            (np.empty(chunk * max(widths), x.dtype), np.empty(chunk * max(widths), x.dtype)))
+        for first in range(0, len(x), chunk):
+            self._chunk(x[first : first + chunk], y[first : first + chunk], state, desk)
+
+    def _chunk(self, x: Array, y: Array, state: _State, desk: _Desk) -> None:
+        """y of x, piece by piece, each on the samples still alive; y is +0 before."""
         rows: Longs = np.arange(len(x))
         for k, (part, _) in enumerate(self._parts[:-1]):
-            x, live = _survivors(part, state.packed[k], x)
-            y[rows[~live]] = state.dead[k]
+            x, live = _survivors(part, state.packed[k], x, desk, k)
+            if _any(state.dead[k]):
+                y[rows[~live]] = state.dead[k]
             rows = rows[live]
             if not len(rows):
                 return
-        y[rows] = _call(self._parts[-1][0], state.packed[-1], x, np.empty_like(y[: len(x)]))
+        part, _ = self._parts[-1]
+        last = np.empty((len(x), y.shape[1]), y.dtype)
+        y[rows] = _call(part, state.packed[-1], x, last, desk.work[-1])
 
 
-def _survivors(part: Library, packed: Array | None, x: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """The values at the piece's end of those samples where they are not all +0, and which of x
+class _Desk(NamedTuple):
+    """A thread's memory: each piece's work, a block of values at a cut, and two places for the
+    values of the samples alive, which each piece takes from one and leaves in the other."""
+
+    work: list[Array]
+    block: Array
+    alive: tuple[Array, Array]
+
+
+def _rows(size: int, width: int, itemsize: int) -> int:
+    """Rows of `width` values in `size` bytes, whole 64s."""
+    return max(64, size // (width * itemsize) // 64 * 64)
+
+
+def _survivors(part: Library, packed: Array | None, x: Array, desk: _Desk, k: int
+               ) -> tuple[Array, NDArray[np.bool_]]:
+    """The values at the end of piece k of those samples where they are not all +0, and which of x
     those are."""
     width = _width(part, "y")
-    block = max(64, BLOCK_BYTES // (width * x.itemsize) // 64 * 64)
-    values = np.empty((min(block, len(x)), width), x.dtype)
-    alive = np.empty((len(x), width), x.dtype)
+    block = min(len(x), _rows(BLOCK_BYTES, width, x.itemsize))
+    values = desk.block[: block * width].reshape(block, width)
+    alive = desk.alive[k % 2][: len(x) * width].reshape(len(x), width)
     live = np.empty(len(x), np.bool_)
     count = 0
     for first in range(0, len(x), block):
-        some = _call(part, packed, x[first : first + block], values)
-        mine = np.bitwise_or.reduce(some.view(f"u{x.itemsize}"), axis=1) != 0
+        some = _call(part, packed, x[first : first + block], values, desk.work[k])
+        mine = _any(some)
         live[first : first + block] = mine
-        end = count + int(np.count_nonzero(mine))
-        np.compress(mine, some, axis=0, out=alive[count:end])
-        count = end
+        which = np.flatnonzero(mine)
+        # Of the modes of `take`, only "raise" would make a copy first.
+        np.take(some, which, axis=0, out=alive[count : count + len(which)], mode="clip")
+        count += len(which)
     return alive[:count], live
+
+
+def _any(values: Array) -> Any:
+    """Whether a row has anything but +0 in it."""
+    return np.bitwise_or.reduce(values.view(f"u{values.itemsize}"), axis=-1) != 0
 
 
 def _width(part: Library, name: str) -> int:
     return part.functions["forward_batch"].buffers[name]
 
 
-def _call(part: Library, packed: Array | None, x: Array, y: Array) -> Array:
+def _call(part: Library, packed: Array | None, x: Array, y: Array, work: Array) -> Array:
     """The first len(x) rows of y, which it sets."""
-    arrays = [x, *([] if packed is None else [packed]), y, part.work("forward_batch")]
+    arrays = [x, *([] if packed is None else [packed]), y, work]
     part.calls["forward_batch"](len(x), *[array.ctypes.data for array in arrays])
     return y[: len(x)]

@@ -67,7 +67,8 @@ class History:
 
 
 def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int = 2,
-        threads: int = 1, numerics: str | None = None, **how: Any) -> tuple[Compiled, History]:
+        threads: int = 1, numerics: str | None = None, cache: bool = True, **how: Any
+        ) -> tuple[Compiled, History]:
     """`net` (or the file it names) trained on samples x and targets y: the compiled net with the
     best parameters, and the history. The other options are those of `train`.
 
@@ -77,8 +78,9 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int =
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
     params, history = train(graph, x, y, dtype=dtype, opt=opt, threads=threads,
-                            numerics=numerics, **how)
-    made = Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics)
+                            numerics=numerics, cache=cache, **how)
+    made = Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
+                    cache=cache)
     return made, history
 
 
@@ -88,7 +90,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
           init: str | None = None, params: Any = None, threads: int = 1, dtype: str = "f32",
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
-          names: tuple[str, str] = ("x", "y")) -> tuple[Reals, History]:
+          names: tuple[str, str] = ("x", "y"), cache: bool = True) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
 
     x            (samples, n_inputs)
@@ -103,6 +105,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     init         how values are drawn where the net has none: he unless given; `params` are all
     progress     called with a Status
     names        of x and y, in messages
+    cache        whether the compiled step may come from the cache on disk, and be kept there
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
     is the same for the same arguments, `threads` among them.
@@ -132,7 +135,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     if params is None:
         params = weights.init(graph, init or "he", seed)
     trainer = Trainer(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                      threads=threads, numerics=numerics)
+                      threads=threads, numerics=numerics, cache=cache)
     return _Run(trainer, rate, batch, epochs, patience, progress).run(inputs, goals, held, seed)
 
 

@@ -17,6 +17,7 @@ from ncc import build, cache
 from ncc.cache import Entry
 from ncc.cli import main
 from ncc.machine import Machine, host
+from ncc.road import AFTER_ORDER
 
 NET = """N 05
 00
@@ -100,6 +101,23 @@ def test_parameters_do_not_count_unless_they_are_embedded(passes):
 
 
 @pytest.mark.parametrize("how", [
+    {}, {"form": "table", "batch_form": "table"}, {"numerics": "fast"}, {"gradient": True},
+    {"gradient": True, "form": "table", "batch_form": "table"}, {"dtype": "f64"},
+    {"gradient": True, "loss": "mse", "optimizer": "adam", "apart": True},
+])
+def test_no_pass_looks_at_the_values_of_parameters(how):
+    """Or they would have to be part of the key: equal ones, zeros, and some that are missing."""
+    graph = ncc.parse(NET).graph
+    objects = []
+    for values in (graph.values, np.zeros(7), np.ones(7), np.full(7, np.nan), np.arange(7.0)):
+        made = build.Build(graph.with_(values=values), host(), build.options(host(), **how),
+                           along=AFTER_ORDER)
+        objects.append((made.object(), made.made.facts, made.header().replace(
+            build.graph_hash(made.graph), "")))
+    assert all(o == objects[0] for o in objects)
+
+
+@pytest.mark.parametrize("how", [
     {"opt": 0}, {"opt": 3}, {"dtype": "f64"}, {"numerics": "strict"}, {"numerics": "fast"},
     {"form": "table"}, {"batch_form": "table"},
 ])
@@ -142,7 +160,7 @@ def test_the_machine_and_the_compiler_count(monkeypatch, passes):
     def compiles():
         passes.clear()
         build.Build(graph, target, chosen, cached=True,
-                    along=[s for s in build.steps() if s.name not in ("resolve", "order")]).object()
+                    along=AFTER_ORDER).object()
         return "object" in passes
 
     assert compiles() and not compiles()
@@ -196,8 +214,7 @@ def test_a_pass_that_is_not_nccs_own_is_not_cached(monkeypatch, passes, folder):
         return graph
 
     graph = ncc.parse(NET).graph
-    along = [build.Step(other, {}), *[s for s in build.steps() if s.name not in
-                                      ("resolve", "order")]]
+    along = [build.Step(other, {}), *AFTER_ORDER]
     build.Build(graph, host(), build.options(host()), along=along, cached=True).object()
     assert not folder.exists()
 

@@ -70,7 +70,7 @@ def test_pieces_are_the_net(drawn: tuple[Net, Any]) -> None:
 def test_where_the_cuts_are() -> None:
     deep = ncc.parse(layers(64, 40, "+-0.3", 32)).graph
     found = cuts(deep)
-    assert found[:3] == [1, 2, 3] and 5 < len(found) < 12 and found[-1] < 40
+    assert found == [1, 2, 4, 8, 16]
     assert cuts(ncc.parse(layers(64, 40, "+-0.3", 8)).graph)[0] == 2  # less to be won in a layer
     assert cuts(ncc.parse("N 03\n00\n01 relu 00\n02 relu 01\n").graph) == []
     # 512 inputs are read at the end once more, so they cross every cut.
@@ -108,6 +108,7 @@ def test_bits_of_any_batch(dtype: str, threads: int, monkeypatch: pytest.MonkeyP
     whole, fn = compiled(layers(40, 12, "+-0.3", 30), dtype=dtype, threads=threads)
     assert len(fn._parts) > 3
     monkeypatch.setattr(dead, "BLOCK_BYTES", 64 * 40 * 8)
+    monkeypatch.setattr(dead, "CHUNK_BYTES", 192 * 40 * 8)
     for n in (0, 1, 2, 63, 64, 65, 200, 1000):
         x = dying(n, 40)
         y = whole(x)
@@ -122,9 +123,9 @@ def test_samples_do_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, int] = {}
     call = dead._call
 
-    def counted(part: Library, packed: Any, x: Any, y: Any) -> Any:
+    def counted(part: Library, packed: Any, x: Any, *rest: Any) -> Any:
         seen[id(part)] = seen.get(id(part), 0) + len(x)
-        return call(part, packed, x, y)
+        return call(part, packed, x, *rest)
 
     monkeypatch.setattr(dead, "_call", counted)
     x = dying(1000, 40)

@@ -94,17 +94,74 @@ def test_every_loss_learns_two_blobs(loss, y, optimizer):
 
 
 def test_the_same_seed_is_the_same_result():
-    x, labels = blobs()
+    """Minibatches large enough that two threads share them."""
+    x, labels = blobs(500)
 
     def fit(seed=3, threads=1, **how):
         fn, history = ncc.fit("logits.nal", x, labels, loss="ce", epochs=4, seed=seed,
-                              batch=16, threads=threads, validation=0.2, **how)
+                              batch=200, threads=threads, validation=0.2, **how)
         return fn.params.tobytes(), history
 
     assert fit() == fit()
     assert fit(threads=2) == fit(threads=2)
     assert fit()[0] != fit(4)[0]
     assert fit(params=np.zeros(6))[0] != fit(4, params=np.zeros(6))[0]  # the shuffles alone
+
+
+HIDDEN = "N 07\n00\n01\n02 tanh 00,01 +\n03 tanh 00,01 +\n04 relu 00,01 +\n" \
+         "05 identity 02,03,04 +\n06 identity 02,03,04 +\n"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd:momentum=0.9:nesterov=1", "adam", "rmsprop"])
+@pytest.mark.parametrize("spelt", ["mse", "mae", "huber:delta=0.5", "bce", "ce"])
+def test_it_trains_as_torch_does(spelt, optimizer):
+    """The same net, from the same values, on the same minibatches, in f64: twenty epochs."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # its threads would wait for each other longer than they work
+    graph = ncc.parse(HIDDEN).graph
+    x, labels = blobs(30)
+    y = labels if spelt == "ce" else np.eye(2)[labels]
+    start = weights.init(graph, "xavier", 2)
+    got, history = training.train(graph, x, y, loss=spelt, optimizer=optimizer, lr=0.01, batch=8,
+                                  epochs=20, seed=6, params=start, dtype="f64")
+
+    def layer(first, sources, neurons):
+        """A torch layer of neurons whose slots follow one another from `first`."""
+        made = torch.nn.Linear(sources, neurons, dtype=torch.float64)
+        rows = start[first : first + neurons * (sources + 1)].reshape(neurons, sources + 1)
+        with torch.no_grad():
+            made.weight.copy_(torch.tensor(rows[:, :-1]))
+            made.bias.copy_(torch.tensor(rows[:, -1]))
+        return made
+
+    hidden, out = layer(0, 2, 3), layer(9, 3, 2)
+    both = [*hidden.parameters(), *out.parameters()]
+    judge = {"sgd:momentum=0.9:nesterov=1":
+             lambda: torch.optim.SGD(both, lr=0.01, momentum=0.9, nesterov=True),
+             "adam": lambda: torch.optim.Adam(both, lr=0.01),
+             "rmsprop": lambda: torch.optim.RMSprop(both, lr=0.01)}[optimizer]()
+    f = torch.nn.functional
+    measure = {"mse": f.mse_loss, "mae": f.l1_loss, "bce": f.binary_cross_entropy_with_logits,
+               "huber:delta=0.5": lambda a, b: f.huber_loss(a, b, delta=0.5),
+               "ce": f.cross_entropy}[spelt]
+    inputs, goals = torch.tensor(x), torch.tensor(y)
+    random = np.random.default_rng([6, 1])
+    for epoch in history.epochs:
+        total, order = 0.0, random.permutation(30)
+        for first in range(0, 30, 8):
+            part = order[first : first + 8]
+            sums = hidden(inputs[part])
+            values = out(torch.cat([sums[:, :2].tanh(), sums[:, 2:].relu()], 1))
+            loss = measure(values, goals[part])
+            judge.zero_grad()
+            loss.backward()
+            judge.step()
+            total += loss.item() * len(part)
+        assert epoch.loss == pytest.approx(total / 30, rel=1e-9)
+    if history.best == 20:
+        flat = torch.cat([torch.cat([m.weight, m.bias[:, None]], 1).flatten()
+                          for m in (hidden, out)])
+        np.testing.assert_allclose(got, flat.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_values_of_the_net_stay_where_it_has_them():
@@ -236,7 +293,7 @@ def test_what_the_step_is_made_with(scripted):
                    epochs=1, optimizer="rmsprop")
     given = scripted.last.options
     assert np.isfinite(given.pop("params")).all()
-    assert given == {"dtype": "f32", "opt": 1, "threads": 3, "numerics": "strict"}
+    assert given == {"dtype": "f32", "opt": 1, "threads": 3, "numerics": "strict", "cache": True}
     assert scripted.last.seen[0][2] == 0.01  # the learning rate that goes with rmsprop
 
 
