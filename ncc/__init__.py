@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ncc.dead import SkipDead
 from ncc.net import Net, load, parse
@@ -12,6 +13,17 @@ from ncc.progress import Progress
 from ncc.runtime import Compiled
 from ncc.source import NccError
 from ncc.training import History, fit
+
+if TYPE_CHECKING:
+    from ncc import torch as torch
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What wants a library of an extra, imported when it is asked for first."""
+        if name == "torch":
+            return import_module("ncc.torch")
+        raise AttributeError(f"module 'ncc' has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]

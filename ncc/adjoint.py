@@ -35,6 +35,31 @@ def slope(expr: Expr, e: Emitter[V], x: V, y: V | None = None) -> V:
     return _Adjoint(expr, e, x, y).run()
 
 
+def reads_argument(expr: Expr) -> bool:
+    """Whether `slope` computes with x where y is given: not of relu, tanh or exp, say."""
+    trace = _Trace()
+    found = slope(expr, trace, 0, 1)
+    live = {found}
+    for k in range(len(trace.reads) - 1, -1, -1):
+        if k in live:
+            live.update(trace.reads[k])
+    return 0 in live
+
+
+class _Trace:
+    """An emitter that keeps what each value was made of; 0 is x and 1 is y."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, ...]] = [(), ()]
+
+    def op(self, name: str, /, *values: int) -> int:
+        self.reads.append(values)
+        return len(self.reads) - 1
+
+    def const(self, value: float, /) -> int:
+        return self.op("const")
+
+
 def times(e: Emitter[V], adjoint: V, factor: V) -> V:
     """adjoint * factor, and the adjoint itself where that is 0, whatever the factor."""
     flat = e.op("eq", adjoint, e.const(0.0))
@@ -190,6 +215,6 @@ PARTIALS: Mapping[str, Rule] = {
     "cos": lambda s: (s.op("neg", s.scaled(s.op("sin", s.arg(0)))),),
     "atan": lambda s: (_over(s, _one_plus_square(s)),),
     "sqrt": lambda s: (_over(s, s.op("add", s.y, s.y)),),
-    "relu": lambda s: (s.where(s.op("gt", s.arg(0), s.const(0.0)), s.d, s.const(0.0)),),
+    "relu": lambda s: (s.where(s.op("gt", s.y, s.const(0.0)), s.d, s.const(0.0)),),
     "step": lambda s: (None,),
 }

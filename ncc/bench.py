@@ -51,6 +51,7 @@ from ncc.ssa import DTYPES
 WAYS = ("batch", "single", "c-call")
 TOLERANCE = 1e-4  # of a peer's result, relative to the largest output
 ROUNDS = (3, 1001)  # at least, whatever they take; at most
+PAUSE = 0.003  # seconds: the threads of OpenMP spin for a while when their work is done
 CALLS = 64  # of a net in the loop of way "c-call"
 SLICE = 0.005  # seconds of a round that one contender's calls take together, at most
 
@@ -169,7 +170,8 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
                     continue
                 runs.append((name, way, run, error))
             calls = [run.call for _, _, run, _ in runs]
-            timed, counts = interleaved([*calls, *widths], budget / parts)
+            timed, counts = interleaved([*calls, *widths], budget / parts,
+                                        PAUSE if threads > 1 else 0.0)
         for kept, kernel, taken in zip(rates, widths, timed[len(runs) :], strict=True):
             kept += [kernel.fmas() / t / 1e9 for t in taken]
         rows += _rows(runs, timed, counts, batch if way == "batch" else 1)
@@ -188,11 +190,12 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
     return Report(facts, peak, tuple(rows), tuple(absent), tuple(refused))
 
 
-def interleaved(calls: Sequence[Callable[[], object]], budget: float
+def interleaved(calls: Sequence[Callable[[], object]], budget: float, pause: float = 0.0
                 ) -> tuple[list[list[float]], list[int]]:
     """Seconds a call of each, round by round in turn, and the calls timed together in a round.
 
-    Rounds go on until `budget` seconds are over, ROUNDS allowing.
+    Rounds go on until `budget` seconds are over, ROUNDS allowing. Before each takes its turn,
+    `pause` seconds are slept.
     """
     counts: list[int] = []
     share = min(SLICE, budget / len(calls) / 15)
@@ -205,6 +208,8 @@ def interleaved(calls: Sequence[Callable[[], object]], budget: float
         if k >= ROUNDS[0] and time.perf_counter() > end:
             break
         for call, count, mine in zip(calls, counts, timed, strict=True):
+            time.sleep(pause)
+            call()  # the caches are its own again
             mine.append(seconds(call, count))
     return timed, counts
 

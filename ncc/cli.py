@@ -121,6 +121,9 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--backward", action=argparse.BooleanOptionalAction,
                        help="the gradient's functions too: of obj, shared, header and c they are, "
                        "of the other kinds not, unless asked for")
+    build.add_argument("--recompute", type=int, default=0, metavar="BYTES",
+                       help="of values that backward functions may keep; beyond, they are computed "
+                       "again by blocks of the net")
     build.add_argument("--train", metavar="LOSS,OPTIMIZER",
                        help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
     build.add_argument("--target", metavar="TRIPLE|NAME",
@@ -288,8 +291,8 @@ def _flags(args: argparse.Namespace) -> str:
     usual = parser().parse_args(["build", "net"])
     words: list[str] = []
     for key in ("opt", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
-                "embed_weights", "backward", "train", "target", "cpu", "features", "activation",
-                "outputs", "check"):
+                "embed_weights", "backward", "recompute", "train", "target", "cpu", "features",
+                "activation", "outputs", "check"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
@@ -482,7 +485,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     if args.backward is None:
         linked = any(kind in ("obj", "shared", "header", "c") for kind in kinds)
         args.backward = bool(args.train) or (linked and not args.embed_weights)
-    asked: dict[str, Any] = {"gradient": args.backward}
+    asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute}
     if args.train:
         if not args.backward:
             raise NccError("E609", "--train without --backward has no gradients", status=2)

@@ -145,7 +145,7 @@ class SkipDead(Compiled):
         whole = walk(graph, chosen, until=Graph, along=AFTER_ORDER)
         levels = cuts(whole)
         for piece in pieces(whole, levels) if levels else []:
-            made = Build(piece.graph, host(), chosen, self.opt, along=AFTER_ORDER,
+            made = Build(piece.graph, host(), chosen, self.opt, more.get("watch"), AFTER_ORDER,
                          cached=self._cache).made
             self._parts.append((Library(made, self.dtype), piece.slots))
         if self._params is not None:

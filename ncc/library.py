@@ -106,6 +106,52 @@ def at_once(call: Callable[[int, int, int], None], parts: list[tuple[int, int]])
         raise failures[0]
 
 
+def forward(library: Library, x: Array, packed: Array | None, threads: int) -> Array:
+    """y of x, (inputs,) or (n, inputs): row-major, of the library's dtype. `packed` is None where
+    the weights are in the code."""
+    name = "forward" if x.ndim == 1 else "forward_batch"
+    y = np.empty((*x.shape[:-1], library.functions[name].buffers["y"]), library.real)
+    weights = () if packed is None else (packed.ctypes.data,)
+    if x.ndim == 1:
+        work = library.work(name)
+        library.calls[name](x.ctypes.data, *weights, y.ctypes.data, work.ctypes.data)
+        return y
+
+    def part(_: int, first: int, last: int) -> None:
+        work = library.work(name)
+        library.calls[name](last - first, x[first:].ctypes.data, *weights, y[first:].ctypes.data,
+                            work.ctypes.data)
+
+    at_once(part, shares(len(x), threads))
+    return y
+
+
+def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | None,
+             dparams: Array | None, threads: int) -> None:
+    """The gradients of sum(y * dy), of `forward`'s x and y: dx (of x's shape) is overwritten,
+    dparams (n_params,) is added to, in the order of the threads. None for one not wanted."""
+    if x.ndim == 1:
+        arrays = (x, packed, dy, dx, dparams, library.work("backward"))
+        library.calls["backward"](*[None if a is None else a.ctypes.data for a in arrays])
+        return
+    parts = shares(len(x), threads)
+    if dparams is None:
+        sums: list[Array | None] = [None] * len(parts)
+    else:
+        sums = [dparams, *[np.zeros_like(dparams) for _ in parts[1:]]]
+
+    def part(k: int, first: int, last: int) -> None:
+        arrays = (x[first:], packed, dy[first:], None if dx is None else dx[first:], sums[k],
+                  library.work("backward_batch"))
+        library.calls["backward_batch"](
+            last - first, *[None if a is None else a.ctypes.data for a in arrays])
+
+    at_once(part, parts)
+    for more in sums[1:]:
+        if dparams is not None and more is not None:
+            dparams += more
+
+
 def aligned(size: int, dtype: Any) -> Array:
     """An uninitialised array of `size` elements at an address that ALIGN divides."""
     item = np.dtype(dtype).itemsize

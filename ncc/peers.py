@@ -385,6 +385,8 @@ def _onnxruntime(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Co
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    # Its threads would spin on while others are timed.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     session = runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     given = {"x": np.ascontiguousarray(np.atleast_2d(x))}
 

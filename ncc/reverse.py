@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncc.activations import expression
-from ncc.adjoint import slope, tame, times
+from ncc.adjoint import reads_argument, slope, tame, times
 from ncc.aggregate import finish, pull, start, step
 from ncc.expressions import emit
-from ncc.graph import AGGREGATIONS, NONE
+from ncc.graph import AGGREGATIONS, NONE, Longs
 from ncc.plan import Plan, Schedule
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Table
-
 
 SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
@@ -53,18 +52,20 @@ class Ends:
 
 
 def sweep(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
-          native: int) -> Sweep:
-    """The form that the schedule names; tables are added to `tables`."""
+          native: int, recompute: int = 0) -> Sweep:
+    """The form that the schedule names; tables are added to `tables`. Where the table form would
+    keep more than `recompute` bytes of values, it computes them again by blocks of the net."""
     form = Straight if schedule.form == "straight" else Tabled
-    return form(plan, dtype, numerics, tables, native)
+    return form(plan, dtype, numerics, tables, native, recompute)
 
 
 class Sweep:
     """What both forms share: buffers, and what becomes of the gradients at the end."""
 
     def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
-                 native: int) -> None:
+                 native: int, recompute: int) -> None:
         self.plan = plan
+        self.recompute = recompute
         self.g = plan.graph
         self.dtype = dtype
         self.tables = tables
@@ -72,15 +73,27 @@ class Sweep:
         self.b = Builder(dtype, numerics != "strict")
         self.n_inputs, self.n_outputs = len(self.g.inputs), len(self.g.outputs)
         self.buffers: dict[str, Buffer] = {}
+        self.names: dict[str, str] = {}  # of tables: what each is called in the module
         self.sample: int | None = None
 
     def table(self, name: str, type: str, values: Any) -> str:
-        name = f"back_{name}"
-        if name not in self.tables:
-            array = (np.asarray(values, DTYPES[self.dtype]) if type == "f"
-                     else np.ascontiguousarray(values, np.int32))
-            self.tables[name] = Table(name, type, array)
-        return name
+        """A constant table, for `cell` to read; functions share those that hold the same."""
+        array = (np.asarray(values, DTYPES[self.dtype]) if type == "f"
+                 else np.ascontiguousarray(values, np.int32))
+        stem = actual = f"back_{name}"
+        made = Table(actual, type, array)
+        while self.tables.setdefault(actual, made) != made:
+            actual = f"{stem}_{len(self.tables)}"
+            made = Table(actual, type, array)
+        self.names[name] = actual
+        return actual
+
+    def cell(self, name: str, offset: int, index: int) -> int:
+        return self.b.load(self.names[name], offset, index)
+
+    def bounds(self, name: str, index: int) -> tuple[int, int]:
+        """Cell `index` and the next: where a list begins and ends."""
+        return self.cell(name, 0, index), self.cell(name, 1, index)
 
     def function(self, name: str, lanes: int, ends: Ends) -> Func:
         """The sweep over one sample, or over a batch in rounds of `lanes`. What the caller does
@@ -212,11 +225,28 @@ class Straight(Sweep):
             b.close()
 
 
+class _Blocks(NamedTuple):
+    """Rows cut into blocks: `rows` are their borders; the block of each row; the rows that another
+    block reads; the rows of the largest block."""
+
+    rows: Longs
+    of_row: Longs
+    passed: Longs
+    widest: int
+
+
 class Tabled(Sweep):
     """Loops over segments, rows and edges, which read tables.
 
-    Values are numbered by place: inputs first, then rows. `values` holds each; `deltas` holds
-    the argument of each row's activation until the sweep back writes the row's delta over it.
+    `values` holds the inputs, then what blocks of rows pass on to later blocks, then the values of
+    one block's rows, at their places; without `recompute` there is one block. A row's value stays
+    until the sweep back writes its delta over it: all its readers have been there. `sums` holds
+    the arguments of activations, if the slope of any is not to be had from its value.
+
+    With more blocks than one, the sweep back runs a block forward again before it goes back
+    through it, and leaves what it owes to earlier blocks in `adjoints` (Griewank 1992, "Achieving
+    logarithmic growth of temporal and spatial complexity in reverse automatic differentiation",
+    at one level).
     """
 
     UNROLL = 4  # sums of an out-list under way at once
@@ -224,45 +254,95 @@ class Tabled(Sweep):
     def before(self) -> None:
         b, g, plan = self.b, self.g, self.plan
         self.batch = bool(self.lanes)
-        n_rows = len(plan.rows)
-        place = np.zeros(g.n_neurons, np.int64)
-        place[g.inputs] = np.arange(self.n_inputs)
-        place[plan.rows] = self.n_inputs + np.arange(n_rows)
-        self.segments()
-        sources = place[g.sources[plan.edges]]
-        self.table("places", "i", sources)
-        self.table("starts", "i", plan.starts)
-        # Readers: the edges by source, of those rows that pass on one delta to all their edges.
+        n_rows, n_in = len(plan.rows), self.n_inputs
+        number = np.zeros(g.n_neurons, np.int64)  # inputs first, then rows
+        number[g.inputs] = np.arange(n_in)
+        number[plan.rows] = n_in + np.arange(n_rows)
+        sources = number[g.sources[plan.edges]]
         reader = np.repeat(np.arange(n_rows), np.diff(plan.starts))
+        self.segments()
         self.additive = np.isin(g.aggregations[plan.rows], [AGGREGATIONS.index("sum"),
                                                             AGGREGATIONS.index("mean")])
+        self.scatters = not self.additive.all()
+        argument = any(reads_argument(expression(kind.activation, g.functions))
+                       for kind in self.kinds)
+        cells = 1 + argument + self.scatters  # for each place
+        blocks = self.cut(number, sources, reader, cells)
+        passed, block = blocks.passed, blocks.of_row
+        n_blocks = len(blocks.rows) - 1
+        self.n_blocks = n_blocks
+
+        # Places: where a reader finds what it reads.
+        self.local = n_in + len(passed)
+        local = self.local + np.arange(n_rows) - blocks.rows[block]
+        slot = np.full(n_in + n_rows, self.local + blocks.widest)  # nowhere: a cell of zero
+        slot[:n_in] = np.arange(n_in)
+        slot[n_in + passed] = n_in + np.arange(len(passed))
+        row = sources - n_in
+        inside = row >= 0
+        inside[inside] = block[row[inside]] == block[reader[inside]]
+        places = slot[sources]
+        places[inside] = local[row[inside]]
+        self.table("places", "i", places)
+        self.table("starts", "i", plan.starts)
+        self.table("segment_places", "i", local[self.firsts])
+        if n_blocks > 1:
+            ends = np.arange(n_blocks + 1)
+            self.table("passed_starts", "i", np.searchsorted(block[passed], ends))
+            self.table("passed_places", "i", local[passed])
+            self.table("slots", "i", slot[n_in:])
+            for k, (lo, hi, _) in enumerate(self.stretches):
+                cuts = np.clip(np.searchsorted(self.firsts, blocks.rows), lo, hi)
+                self.table(f"stretch_{k}", "i", cuts)
+            self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
+
+        # Readers, of those rows that pass on one delta to all their edges: for each row those in
+        # its own block; for each block the values from outside that it reads, and their readers.
         gathered = np.flatnonzero(self.additive[reader])
-        gathered = gathered[np.argsort(sources[gathered], kind="stable")]
-        counts = np.bincount(sources[gathered], minlength=self.n_inputs + n_rows)
-        begins = np.concatenate([[0], np.cumsum(counts)])
+        keys = np.where(inside, row, n_rows + block[reader] * (n_in + n_rows) + sources)[gathered]
+        by = np.argsort(keys, kind="stable")
+        gathered, keys = gathered[by], keys[by]
+        outside = np.unique(keys[np.searchsorted(keys, n_rows):])
+        if n_blocks == 1:
+            outside = n_rows + np.arange(n_in)  # all inputs, whose gradient is dx
+        else:
+            of = (outside - n_rows) // (n_in + n_rows)
+            self.table("import_starts", "i", np.searchsorted(of, np.arange(n_blocks + 1)))
+            self.table("import_slots", "i", slot[(outside - n_rows) % (n_in + n_rows)])
+        listed = np.concatenate([np.arange(n_rows), outside])
+        begins = np.searchsorted(keys, listed)
+        counts = np.searchsorted(keys, listed, side="right") - begins
         self.table("reader_starts", "i", begins)
-        self.table("readers", "i", reader[gathered])
+        self.table("reader_ends", "i", begins + counts)
+        self.table("readers", "i", local[reader[gathered]])
         self.table("reader_edges", "i", gathered)
         self.table("reader_rounds", "i", counts // self.UNROLL)
-        self.table("reader_rest", "i", begins[:-1] + counts // self.UNROLL * self.UNROLL)
+        self.table("reader_rest", "i", begins + counts // self.UNROLL * self.UNROLL)
         # A segment's rows by the length of their out-lists: loops of one length after another are
         # foreseen by the machine.
         segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
-        self.table("order", "i", np.lexsort((counts[self.n_inputs :], segment)))
-        seeded = np.argsort(place[g.outputs], kind="stable")
-        counts = np.bincount(place[g.outputs], minlength=self.n_inputs + n_rows)
+        order = np.lexsort((counts[:n_rows], segment))
+        self.table("order", "i", order - self.firsts[segment])
+        seeded = np.argsort(number[g.outputs], kind="stable")
+        counts = np.bincount(number[g.outputs], minlength=n_in + n_rows)
         self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
         self.table("seed_outputs", "i", seeded)
-        self.table("seed_places", "i", place[g.outputs][seeded])
+        held = slot if n_blocks > 1 else np.concatenate([np.arange(n_in), local])
+        self.table("seed_places", "i", held[number[g.outputs][seeded]])
         self.table("seed_ranks", "i", np.argsort(seeded))
-        self.memory("values", self.n_inputs + n_rows)
-        self.memory("deltas", n_rows)
+
+        self.memory("values", self.local + blocks.widest)
+        if argument:
+            self.memory("sums", blocks.widest)
         self.memory("seeds", self.n_outputs)
-        self.scatters = not self.additive.all()
+        if self.scatters or n_blocks > 1:
+            self.memory("adjoints", self.local + (blocks.widest if self.scatters else 0) + 1)
+            self.nothing = self.buffers["adjoints"].size - 1
+            if not self.scatters:
+                slot = np.where(slot == self.local + blocks.widest, self.nothing, slot)
+                self.table("slots", "i", slot[n_in:])
         if self.scatters:
-            self.memory("adjoints", self.n_inputs + n_rows)
-            longest = np.diff(plan.starts)[~self.additive].max()
-            self.memory("products", int(longest))
+            self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
         self.memory("gradient", len(plan.packed), shared=True)
         zero = b.index(0)
         if self.batch:
@@ -272,7 +352,7 @@ class Tabled(Sweep):
             # The weights in the order of the readers: read from end to end for each tile.
             self.memory("turned", len(gathered), shared=True)
             k = b.loop(zero, b.index(len(gathered)))[0]
-            b.store(b.load("packed", 0, b.load("back_reader_edges", 0, k)), "turned", 0, k)
+            b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
             b.close()
 
     def segments(self) -> None:
@@ -292,11 +372,13 @@ class Tabled(Sweep):
         self.firsts = first
         number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)[run_of]
         bias = np.array([run.bias - run.first for run in plan.runs], np.int64)[run_of] + first
+        self.segment_edges = lengths[first]
+        self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
         self.table("segment_rows", "i", first)
-        self.table("segment_edges", "i", lengths[first])
+        self.table("segment_edges", "i", self.segment_edges)
         self.table("segment_biases", "i", np.maximum(bias, 0))
-        for k in range(len(self.kinds)):
-            self.table(f"rows_{k}", "i", np.where(number == k, last - first, 0))
+        for k, rows in enumerate(self.kind_rows):
+            self.table(f"rows_{k}", "i", rows)
         # Stretches of segments: one a run where every kind is one run, else one of all.
         if len(self.kinds) == len(kinds):
             ends = [int(np.searchsorted(first, run.last)) for run in plan.runs]
@@ -306,6 +388,37 @@ class Tabled(Sweep):
         else:
             self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
 
+    def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
+        """One block, or as few as keep the values of a round of samples within `recompute` bytes;
+        where none do, those that take least."""
+        n_rows = len(self.plan.rows)
+        size = np.dtype(DTYPES[self.dtype]).itemsize * max(1, self.lanes) * cells
+        best: tuple[int, _Blocks] | None = None
+        count = 1
+        while count <= max(1, self.n_segments):
+            ideal = np.arange(count + 1) * n_rows / count
+            ends = np.append(self.firsts, n_rows)
+            rows = np.unique(ends[np.searchsorted(ends, ideal)])
+            rows = rows if len(rows) > 1 else np.array([0, n_rows])
+            block = np.searchsorted(rows, np.arange(n_rows), side="right") - 1
+            row = sources - self.n_inputs
+            inner = row >= 0
+            across = row[inner][block[row[inner]] != block[reader[inner]]]
+            seen = number[self.g.outputs] - self.n_inputs
+            if len(rows) > 2:
+                across = np.concatenate([across, seen[seen >= 0]])
+            passed = np.unique(across)
+            widest = int(np.diff(rows).max(initial=0))
+            made = _Blocks(rows, block, passed, widest)
+            need = (self.n_inputs + len(passed) + widest) * size
+            if best is None or need < best[0]:
+                best = need, made
+            if not self.recompute or need <= self.recompute:
+                break
+            count += max(1, count // 2)
+        assert best is not None
+        return best[1]
+
     def body(self) -> None:
         b = self.b
         zero = b.index(0)
@@ -314,10 +427,15 @@ class Tabled(Sweep):
             for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
                 b.store(value, "values", c, k)
             b.close()
-        for lo, hi, kinds in self.stretches:
-            s = b.loop(b.index(lo), b.index(hi))[0]
-            for kind in kinds:
-                self.rows_forward(s, kind)
+        if self.n_blocks == 1:
+            self.forward(None)
+        else:
+            block = b.loop(zero, b.index(self.n_blocks))[0]
+            self.forward(block)
+            k = b.loop(*self.bounds("passed_starts", block))[0]
+            b.store(b.load("values", 0, self.cell("passed_places", 0, k)), "values",
+                    self.n_inputs, k)
+            b.close()
             b.close()
         if self.ends.loops is None:
             self.seed()
@@ -326,21 +444,35 @@ class Tabled(Sweep):
         self.wanted = b.emit("given", (), "dparams")
         if "dx" not in self.named:  # then the sweep back is for dparams alone
             self.only_if(self.wanted)
-        if self.scatters:
-            k = b.loop(zero, b.index(self.buffers["adjoints"].size))[0]
-            b.store(b.const(0.0), "adjoints", 0, k)
+        if "adjoints" in self.buffers:
+            self.clear(0, self.buffers["adjoints"].size)
+        if self.n_blocks == 1:
+            self.back(None)
+        else:
+            k = b.loop(zero, b.index(self.n_blocks))[0]
+            block = b.op("iadd", b.op("imul", k, b.index(-1)), b.index(self.n_blocks - 1))
+            self.only_if(self.cell("again", 0, block))
+            self.forward(block)
             b.close()
-        for lo, hi, kinds in reversed(self.stretches):
-            k = b.loop(zero, b.index(hi - lo))[0]
-            s = b.op("iadd", b.op("imul", k, b.index(-1)), b.index(hi - 1))
-            for kind in kinds:
-                self.rows_back(s, kind)
+            if self.scatters:
+                self.clear(self.local, self.buffers["adjoints"].size)
+            self.back(block)
+            k = b.loop(*self.bounds("import_starts", block))[0]
+            to = self.cell("import_slots", 0, k)
+            owed = self.gathered(b.op("iadd", k, b.index(len(self.plan.rows))),
+                                 b.load("adjoints", 0, to))
+            b.store(owed, "adjoints", 0, to)
+            b.close()
             b.close()
         if "dx" in self.named:
             self.only_if(b.emit("given", (), "dx"))
             k = b.loop(zero, b.index(self.n_inputs))[0]
+            acc = self.seeded(k, b.load("adjoints", 0, k) if "adjoints" in self.buffers
+                              else b.const(0.0))
+            if self.n_blocks == 1:
+                acc = self.gathered(b.op("iadd", k, b.index(len(self.plan.rows))), acc)
             # The inputs' values have no reader any more.
-            b.store(self.gathered(k), "values", 0, k)
+            b.store(acc, "values", 0, k)
             b.close()
             for k, count in self.columns(self.n_inputs):
                 values = [b.load("values", c, k) for c in range(count)]
@@ -349,6 +481,40 @@ class Tabled(Sweep):
                     b.store(value, "dx", c, at)
                 b.close()
         b.close()
+
+    def clear(self, lo: int, hi: int) -> None:
+        b = self.b
+        k = b.loop(b.index(lo), b.index(hi))[0]
+        b.store(b.const(0.0), "adjoints", 0, k)
+        b.close()
+
+    def forward(self, block: int | None) -> None:
+        """The values of a block's rows, or of all."""
+        b = self.b
+        for n, (lo, hi, kinds) in enumerate(self.stretches):
+            if block is None:
+                s = b.loop(b.index(lo), b.index(hi))[0]
+            else:
+                s = b.loop(*self.bounds(f"stretch_{n}", block))[0]
+            for kind in kinds:
+                self.rows_forward(s, kind)
+            b.close()
+
+    def back(self, block: int | None) -> None:
+        """The deltas of a block's rows, or of all, and their part of the gradient."""
+        b = self.b
+        for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
+            if block is None:
+                k = b.loop(b.index(lo), b.index(hi))[0]
+                last = b.index(lo + hi - 1)
+            else:
+                first, end = self.bounds(f"stretch_{n}", block)
+                k = b.loop(first, end)[0]
+                last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
+            s = b.op("iadd", b.op("imul", k, b.index(-1)), last)
+            for kind in kinds:
+                self.rows_back(s, kind)
+            b.close()
 
     def columns(self, width: int) -> Iterator[tuple[int, int]]:
         """A loop over the columns of x, dx or dy, as `lower` has it: squares of samples and
@@ -368,35 +534,35 @@ class Tabled(Sweep):
         for k, count in self.columns(self.n_outputs):
             at = self.offset(row_of_y, k)
             for c, value in enumerate([b.load("dy", c, at) for c in range(count)]):
-                b.store(value, "seeds", 0, b.load("back_seed_ranks", c, k))
+                b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))
             b.close()
 
     # -- forward
 
     def rows_forward(self, s: int, kind: int) -> None:
         b = self.b
-        count = b.load(f"back_rows_{kind}", 0, s)
-        first = b.load("back_segment_rows", 0, s)
-        edges = b.load("back_segment_edges", 0, s)
-        bias = b.load("back_segment_biases", 0, s)
+        count = self.cell(f"rows_{kind}", 0, s)
         block = 2 if self.batch else 8
-        held = self.tables[f"back_rows_{kind}"].values
+        held = self.kind_rows[kind]
         whole = self.table(f"rows_{kind}_by_{block}", "i", held // block)
         rest = self.table(f"rows_{kind}_from_{block}", "i", held // block * block)
         q = b.loop(b.index(0), b.load(whole, 0, s))[0]
-        self.together(self.kinds[kind], first, b.op("imul", q, b.index(block)), edges, bias, block)
+        self.together(self.kinds[kind], s, b.op("imul", q, b.index(block)), block)
         b.close()
         u = b.loop(b.load(rest, 0, s), count)[0]
-        self.together(self.kinds[kind], first, u, edges, bias, 1)
+        self.together(self.kinds[kind], s, u, 1)
         b.close()
 
-    def together(self, kind: _Kind, first: int, u: int, edges: int, bias: int, count: int) -> None:
-        """The values of rows first+u .. first+u+count-1, of as many edges each, kept."""
+    def together(self, kind: _Kind, s: int, u: int, count: int) -> None:
+        """The values of rows u .. u+count-1 of segment s, of as many edges each, kept."""
         b = self.b
+        first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
+        bias = self.cell("segment_biases", 0, s)
+        place = b.op("iadd", self.cell("segment_places", 0, s), u)
         agg = AGGREGATIONS[kind.aggregation]
         program = expression(kind.activation, self.g.functions)
         r = b.op("iadd", first, u)
-        at = [b.load("back_starts", 0, r)]
+        at = [self.cell("starts", 0, r)]
         for _ in range(count - 1):
             at.append(b.op("iadd", at[-1], edges))
         shift = b.op("iadd", bias, u)
@@ -415,8 +581,9 @@ class Tabled(Sweep):
                 acc = b.op("div", acc, self.fan_in(r, i))
             total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
                            None if agg == "sum" else biases[i])
-            b.store(total, "deltas", i, r)
-            b.store(emit(program, b, total), "values", self.n_inputs + i, r)
+            if reads_argument(program):
+                b.store(total, "sums", i - self.local, place)
+            b.store(emit(program, b, total), "values", i, place)
 
     def fan_in(self, r: int, i: int = 0) -> int:
         counts = np.maximum(np.diff(self.plan.starts), 1)
@@ -424,24 +591,27 @@ class Tabled(Sweep):
 
     def edge(self, at: int) -> tuple[int, int]:
         b = self.b
-        return b.load("values", 0, b.load("back_places", 0, at)), b.load("packed", 0, at)
+        return b.load("values", 0, self.cell("places", 0, at)), b.load("packed", 0, at)
 
     # -- backward
 
-    def gathered(self, v: int) -> int:
-        """The adjoint of value v: its seeds, and its readers' deltas times their weights."""
+    def seeded(self, v: int, acc: int) -> int:
+        """acc, and the seeds of value number v, if it is an output."""
         b = self.b
-        zero = b.index(0)
-        begin = b.load("adjoints", 0, v) if self.scatters else b.const(0.0)
-        k, acc = b.loop(b.load("back_seed_starts", 0, v), b.load("back_seed_starts", 1, v), [begin])
+        k, acc = b.loop(*self.bounds("seed_starts", v), [acc])
         (acc,) = b.close(b.op("add", acc, b.load("seeds", 0, k)))
-        lo, hi = b.load("back_reader_starts", 0, v), b.load("back_reader_starts", 1, v)
+        return acc
+
+    def gathered(self, k: int, acc: int) -> int:
+        """acc, and the deltas of the readers on list k, times their weights."""
+        b = self.b
         nothing = b.const(0.0)
-        q, *accs = b.loop(zero, b.load("back_reader_rounds", 0, v),
+        q, *accs = b.loop(b.index(0), self.cell("reader_rounds", 0, k),
                           [acc] + [nothing] * (self.UNROLL - 1))
-        at = b.op("iadd", lo, b.op("imul", q, b.index(self.UNROLL)))
+        at = b.op("iadd", self.cell("reader_starts", 0, k),
+                  b.op("imul", q, b.index(self.UNROLL)))
         accs = b.close(*[self.read_back(at, i, a) for i, a in enumerate(accs)])
-        e, acc = b.loop(b.load("back_reader_rest", 0, v), hi, [accs[0]])
+        e, acc = b.loop(self.cell("reader_rest", 0, k), self.cell("reader_ends", 0, k), [accs[0]])
         (accs[0],) = b.close(self.read_back(e, 0, acc))
         while len(accs) > 1:
             accs = [b.op("add", x, y) for x, y in zip(accs[::2], accs[1::2], strict=True)]
@@ -450,8 +620,8 @@ class Tabled(Sweep):
     def read_back(self, at: int, i: int, acc: int) -> int:
         b = self.b
         weight = (b.load("turned", i, at) if self.batch
-                  else b.load("packed", 0, b.load("back_reader_edges", i, at)))
-        delta = b.load("deltas", 0, b.load("back_readers", i, at))
+                  else b.load("packed", 0, self.cell("reader_edges", i, at)))
+        delta = b.load("values", 0, self.cell("readers", i, at))
         if b.fused:
             return b.op("fma", weight, delta, acc)
         return b.op("add", acc, b.op("mul", weight, delta))
@@ -460,23 +630,25 @@ class Tabled(Sweep):
         b, kind = self.b, self.kinds[number]
         agg = AGGREGATIONS[kind.aggregation]
         program = expression(kind.activation, self.g.functions)
-        count = b.load(f"back_rows_{number}", 0, s)
-        first = b.load("back_segment_rows", 0, s)
-        edges = b.load("back_segment_edges", 0, s)
-        bias = b.load("back_segment_biases", 0, s)
+        count = self.cell(f"rows_{number}", 0, s)
+        first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
+        bias, places = self.cell("segment_biases", 0, s), self.cell("segment_places", 0, s)
         one = b.const(1.0)
-        u = b.loop(b.index(0), count)[0]
-        r = b.load("back_order", 0, b.op("iadd", first, u))
-        d = self.gathered(b.op("iadd", r, b.index(self.n_inputs)))
-        found = slope(program, b, b.load("deltas", 0, r), b.load("values", self.n_inputs, r))
+        u = self.cell("order", 0, b.op("iadd", first, b.loop(b.index(0), count)[0]))
+        r, place = b.op("iadd", first, u), b.op("iadd", places, u)
+        d = b.load("adjoints", 0, place) if self.scatters else b.const(0.0)
+        if self.n_blocks > 1:
+            d = b.op("add", d, b.load("adjoints", 0, self.cell("slots", 0, r)))
+        d = self.gathered(r, self.seeded(b.op("iadd", r, b.index(self.n_inputs)), d))
+        total = (b.load("sums", -self.local, place) if reads_argument(program)
+                 else b.const(0.0))
+        found = slope(program, b, total, b.load("values", 0, place))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
-            self.add_gradient([(b.op("mask", d), one)],
-                              b.op("iadd", bias, b.op("iadd", r, b.op("imul", first,
-                                                                      b.index(-1)))))
+            self.add_gradient([(b.op("mask", d), one)], b.op("iadd", bias, u))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(r))
-        b.store(d, "deltas", 0, r)
+        b.store(d, "values", 0, place)
         if agg not in ("sum", "mean"):
             self.scatter(agg, r, edges, d)
         b.close()
@@ -485,33 +657,29 @@ class Tabled(Sweep):
         self.only_if(self.wanted)
         if kind.biased and agg == "sum":
             self.in_blocks(
-                f"rows_{number}", count, s, 0,
-                lambda k, i: (b.op("mask", b.load("deltas", i, b.op("iadd", first, k))), one),
+                f"rows_{number}", self.kind_rows[number], s,
+                lambda k, i: (b.op("mask", b.load("values", i, b.op("iadd", places, k))), one),
                 bias)
         u = b.loop(b.index(0), count)[0]
-        r = b.op("iadd", first, u)
-        d = b.op("mask", b.load("deltas", 0, r))
-        at = b.load("back_starts", 0, r)
+        d = b.op("mask", b.load("values", 0, b.op("iadd", places, u)))
+        at = self.cell("starts", 0, b.op("iadd", first, u))
         self.in_blocks(
-            "segment_edges", edges, s, 0,
-            lambda k, i: (d, b.load("values", 0, b.load("back_places", i, b.op("iadd", at, k)))),
+            "segment_edges", self.segment_edges, s,
+            lambda k, i: (d, b.load("values", 0, self.cell("places", i, b.op("iadd", at, k)))),
             at)
         b.close()
         b.close()
 
-    def in_blocks(self, sizes: str, size: int, s: int, begin: int,
+    def in_blocks(self, name: str, held: Longs, s: int,
                   pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
-        """gradient[to + k] of pair(k, i), k + i = begin .. size-1: as many neighbours at once as a
-        vector holds, then four, then one by one; `sizes` is the table in which size stands."""
+        """gradient[to + k + i] of pair(k, i), for held[s] cells: as many neighbours at once as a
+        vector holds, then four, then one by one."""
         b = self.b
-        held = self.tables[f"back_{sizes}"].values
         done = np.zeros_like(held)
         widest = self.native if self.batch else 4
         for block in dict.fromkeys((widest, 4, 1)):
-            # Named after the first block too: the sample's and the batch's sweep share tables.
-            rounds = self.table(f"{sizes}_rounds_{block}_{widest}", "i",
-                                (held - done) // block)
-            after = self.table(f"{sizes}_after_{block}_{widest}", "i", done)
+            rounds = self.table(f"{name}_rounds_{block}", "i", (held - done) // block)
+            after = self.table(f"{name}_after_{block}", "i", done)
             q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
             k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(block)))
             self.add_gradient([pair(k, i) for i in range(block)], b.op("iadd", to, k))
@@ -531,7 +699,7 @@ class Tabled(Sweep):
         sources and to the gradient: of factors, each that of the others' product; else all to
         the first edge that has the value that was chosen."""
         b = self.b
-        at = b.load("back_starts", 0, r)
+        at = self.cell("starts", 0, r)
         if agg == "mul":
             k, before = b.loop(b.index(0), edges, [b.const(1.0)])
             b.store(before, "products", 0, k)
@@ -564,7 +732,7 @@ class Tabled(Sweep):
 
     def scattered(self, e: int, n: int, w: int, d: int) -> None:
         b = self.b
-        i = b.load("back_places", 0, e)
+        i = self.cell("places", 0, e)
         b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
         self.add_gradient([(b.op("mask", d), n)], e)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ncc.build import Build, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import Graph
-from ncc.library import Library, aligned, at_once, shares
+from ncc.library import Library, aligned, backward, forward, shares
 from ncc.machine import calls, host
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER, ROAD, Watch
@@ -188,23 +188,13 @@ class Compiled:
         return self._run_batch(x)
 
     def _run_batch(self, x: Array) -> Array:
-        n = len(x)
-        y = np.empty((n, self._n_outputs), self._real)
         held = self._arguments
         packed = self._weights(held)
-        parts = shares(n, self.threads)
-        if len(parts) == 1:
-            work = self._scratch("forward_batch")
-            self._batch(n, x.ctypes.data, *packed, y.ctypes.data, work)
-            return y
-
-        def part(_: int, first: int, last: int) -> None:
-            work = self._library.work("forward_batch")
-            self._batch(last - first, x[first:].ctypes.data, *packed, y[first:].ctypes.data,
-                        work.ctypes.data)
-
-        at_once(part, parts)
-        del held
+        if len(shares(len(x), self.threads)) > 1:
+            return forward(self._library, x, held[1] if held else None, self.threads)
+        y = np.empty((len(x), self._n_outputs), self._real)
+        work = self._scratch("forward_batch")
+        self._batch(len(x), x.ctypes.data, *packed, y.ctypes.data, work)
         return y
 
     def vjp(self, x: Any) -> tuple[Array, Callable[[Any], tuple[Array, Array]]]:
@@ -229,22 +219,9 @@ class Compiled:
             if dy.shape != y.shape:
                 raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
             dx = np.empty_like(x)
-            if x.ndim == 1:
-                dparams = np.zeros(self.graph.n_params, self._real)
-                work = library.work("backward")
-                library.calls["backward"](*[a.ctypes.data for a in (x, packed, dy, dx, dparams,
-                                                                   work)])
-                return dx, dparams
-            parts = shares(len(x), self.threads)
-            sums = np.zeros((len(parts), self.graph.n_params), self._real)
-
-            def part(k: int, first: int, last: int) -> None:
-                arrays = (x[first:], packed, dy[first:], dx[first:], sums[k],
-                          library.work("backward_batch"))
-                library.calls["backward_batch"](last - first, *[a.ctypes.data for a in arrays])
-
-            at_once(part, parts)
-            return dx, sums[0] if len(parts) == 1 else sums.sum(axis=0)
+            dparams = np.zeros(self.graph.n_params, self._real)
+            backward(library, x, packed, dy, dx, dparams, self.threads)
+            return dx, dparams
 
         return y, pullback
 

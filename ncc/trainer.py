@@ -39,7 +39,7 @@ class Trainer:
         of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
         self.n_targets = losses.targets(of_loss, len(graph.outputs))
         self._divisor = losses.scale(of_loss, len(graph.outputs))
-        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True,
+        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True, vjp=False,
                          loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
                          **(passes or {}))
         with Progress(sys.stderr) as progress, progress.working("emit obj"):

@@ -8,7 +8,8 @@ from ncc.ssa import Buffer, Module, Table
 
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-                  lanes: int = 16, native: int = 1) -> Module:
+                  lanes: int = 16, native: int = 1, recompute: int = 0,
+                  vjp: bool = True) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
         08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
@@ -18,7 +19,9 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
 
     Gradients of a batch are summed in `work`, in the order of the packed parameters, and added to
     `dparams` at the end, where the caller gave any; the ties' sums are made there. How: in
-    ncc/reverse.py.
+    ncc/reverse.py. Where a function would keep more than `recompute` bytes of values in `work`
+    (0: no limit), they are computed again by blocks of the net. Without `vjp` nothing is written,
+    for those who train and want no gradient of their own.
     """
     g = plan.graph
     n_inputs, n_outputs = len(g.inputs), len(g.outputs)
@@ -27,9 +30,10 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
          Buffer("dy", "in", n_outputs), Buffer("dx", "out", n_inputs),
          Buffer("dparams", "inout", g.n_params)))
     tables: dict[str, Table] = {}
-    funcs = [
-        sweep(schedule, plan, dtype, numerics, tables, native).function(title, wide, ends)
-        for title, schedule, wide in (("backward", plan.backward, 0),
-                                      ("backward_batch", plan.backward_batch, lanes))
-        if schedule is not None]
+    funcs = []
+    for title, schedule, wide in (("backward", plan.backward, 0),
+                                  ("backward_batch", plan.backward_batch, lanes)):
+        if vjp and schedule is not None:
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
+            funcs.append(form.function(title, wide, ends))
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))

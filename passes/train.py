@@ -16,7 +16,7 @@ from ncc.ssa import Buffer, Builder, Func, Module, Table
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           lanes: int = 16, native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False) -> Module:
+          apart: bool = False, recompute: int = 0) -> Module:
     """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
 
         08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
@@ -41,7 +41,7 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
         def written(title: str, wide: int, ends: Ends) -> None:
             schedule = plan.backward_batch if wide else plan.backward
             assert schedule is not None
-            form = sweep(schedule, plan, dtype, numerics, tables, native)
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
             funcs.append(form.function(title, wide, ends))
 
         if apart:
@@ -177,8 +177,8 @@ class _Step:
 
         def output(k: int) -> tuple[int, int]:
             """The value and the number of the k-th output by place."""
-            return (b.load("values", 0, b.load("back_seed_places", 0, k)),
-                    b.load("back_seed_outputs", 0, k))
+            return (b.load("values", 0, sweep.cell("seed_places", 0, k)),
+                    sweep.cell("seed_outputs", 0, k))
 
         if loss.name != "ce":
             k, sum = b.loop(zero, end, [b.const(0.0)])

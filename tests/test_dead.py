@@ -190,6 +190,10 @@ def test_parameters_can_be_missing_and_change() -> None:
         params = np.where(np.isnan(net.graph.values), bias, net.graph.values)
         fn.params = whole.params = params
         assert fn(x).tobytes() == whole(x).tobytes()
+        (y, pull), (expected, wholly) = fn.vjp(x), whole.vjp(x)
+        assert y.tobytes() == expected.tobytes()
+        for one, two in zip(pull(y), wholly(y), strict=True):
+            assert one.tobytes() == two.tobytes()
         assert np.array_equal(fn.params, params)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the net wants"):
         fn.params = params[1:]

@@ -56,6 +56,7 @@ ORDER = [
     "training",
     "meter",
     "plot",
+    "torch",
     "ncc",
     "layered",
     "peak",

@@ -5,7 +5,7 @@ In the README.md of the root, of passes/ and of examples/, by the fence's first 
 - `console`: `$ command` lines, `> ` lines that go on with them, then what they print, standard
   error included. A line `...` stands for any lines, `...` within one for any characters.
 - `sh`: run as it stands, but for installing and for the tests, which are under way.
-- `python`: doctests, one session a file.
+- `python`: doctests, one session a file. Those that import torch run where it is installed.
 - Any other with a file name behind it (`nal tiny.nal`) is that file.
 
 The blocks of a guide run in order, in a folder of their own that holds a copy of examples/.
@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,6 +119,8 @@ def test_blocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                 assert "[exit" not in got, f"{at}: {command}\n{got}"
                 ran += 1
         elif block.kind == "python":
+            if "import torch" in block.text and find_spec("torch") is None:
+                continue
             test = doctest.DocTestParser().get_doctest(block.text, session, at, name, block.line)
             runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
             report: list[str] = []
