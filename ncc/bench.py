@@ -7,6 +7,7 @@ The JSON document (`Report.document`), whose keys stay:
     executed    edges that are left after merge and prune: what the machine code multiplies
     filled      how many parameters --init gave values to, and `init` by which rule (or null)
     dtype, numerics, batch, threads, seconds            as asked for; threads 0 is resolved
+    clock       "cpu", the CPU time of the process, where threads is 1; else "wall"
     machine     the CPU, as LLVM names it
     peak        GFMA/s of one core: `narrow` (256 bits at most), `wide` (512 bits, or null), `best`
     rows        one for each contender and way of calling, `ncc` first in each way:
@@ -170,8 +171,7 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
                     continue
                 runs.append((name, way, run, error))
             calls = [run.call for _, _, run, _ in runs]
-            timed, counts = interleaved([*calls, *widths], budget / parts,
-                                        PAUSE if threads > 1 else 0.0)
+            timed, counts = interleaved([*calls, *widths], budget / parts, threads)
         for kept, kernel, taken in zip(rates, widths, timed[len(runs) :], strict=True):
             kept += [kernel.fmas() / t / 1e9 for t in taken]
         rows += _rows(runs, timed, counts, batch if way == "batch" else 1)
@@ -186,17 +186,20 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
         "depth": 0 if graph.levels is None else int(graph.levels.max()),
         "executed": executed, "dtype": dtype, "numerics": fn.numerics, "batch": batch,
         "threads": threads, "seconds": budget, "machine": host().cpu,
+        "clock": "cpu" if threads == 1 else "wall",
     }
     return Report(facts, peak, tuple(rows), tuple(absent), tuple(refused))
 
 
-def interleaved(calls: Sequence[Callable[[], object]], budget: float, pause: float = 0.0
+def interleaved(calls: Sequence[Callable[[], object]], budget: float, threads: int = 1
                 ) -> tuple[list[list[float]], list[int]]:
     """Seconds a call of each, round by round in turn, and the calls timed together in a round.
 
-    Rounds go on until `budget` seconds are over, ROUNDS allowing. Before each takes its turn,
-    `pause` seconds are slept.
+    Rounds go on until `budget` seconds are over, ROUNDS allowing. One thread is timed by the CPU
+    time of the process, so that other programs on the machine count for little; several by the
+    wall clock, after a pause of PAUSE.
     """
+    clock = time.process_time if threads == 1 else time.perf_counter
     counts: list[int] = []
     share = min(SLICE, budget / len(calls) / 15)
     for call in calls:
@@ -208,9 +211,10 @@ def interleaved(calls: Sequence[Callable[[], object]], budget: float, pause: flo
         if k >= ROUNDS[0] and time.perf_counter() > end:
             break
         for call, count, mine in zip(calls, counts, timed, strict=True):
-            time.sleep(pause)
+            if threads > 1:
+                time.sleep(PAUSE)
             call()  # the caches are its own again
-            mine.append(seconds(call, count))
+            mine.append(seconds(call, count, clock))
     return timed, counts
 
 
