@@ -7,6 +7,7 @@ The JSON document (`Report.document`), whose keys stay:
     executed    edges that are left after merge and prune: what the machine code multiplies
     filled      how many parameters --init gave values to, and `init` by which rule (or null)
     dtype, numerics, batch, threads, seconds            as asked for; threads 0 is resolved
+    clock       "cpu", the CPU time of the process, where threads is 1; else "wall"
     machine     the CPU, as LLVM names it
     peak        GFMA/s of one core: `narrow` (256 bits at most), `wide` (512 bits, or null), `best`
     rows        one for each contender and way of calling, `ncc` first in each way:
@@ -51,6 +52,7 @@ from ncc.ssa import DTYPES
 WAYS = ("batch", "single", "c-call")
 TOLERANCE = 1e-4  # of a peer's result, relative to the largest output
 ROUNDS = (3, 1001)  # at least, whatever they take; at most
+LONG = 0.05  # seconds of a call that has time to fill the caches itself
 PAUSE = 0.003  # seconds: the threads of OpenMP spin for a while when their work is done
 CALLS = 64  # of a net in the loop of way "c-call"
 SLICE = 0.005  # seconds of a round that one contender's calls take together, at most
@@ -170,8 +172,7 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
                     continue
                 runs.append((name, way, run, error))
             calls = [run.call for _, _, run, _ in runs]
-            timed, counts = interleaved([*calls, *widths], budget / parts,
-                                        PAUSE if threads > 1 else 0.0)
+            timed, counts = interleaved([*calls, *widths], budget / parts, threads)
         for kept, kernel, taken in zip(rates, widths, timed[len(runs) :], strict=True):
             kept += [kernel.fmas() / t / 1e9 for t in taken]
         rows += _rows(runs, timed, counts, batch if way == "batch" else 1)
@@ -186,31 +187,37 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
         "depth": 0 if graph.levels is None else int(graph.levels.max()),
         "executed": executed, "dtype": dtype, "numerics": fn.numerics, "batch": batch,
         "threads": threads, "seconds": budget, "machine": host().cpu,
+        "clock": "cpu" if threads == 1 else "wall",
     }
     return Report(facts, peak, tuple(rows), tuple(absent), tuple(refused))
 
 
-def interleaved(calls: Sequence[Callable[[], object]], budget: float, pause: float = 0.0
+def interleaved(calls: Sequence[Callable[[], object]], budget: float, threads: int = 1
                 ) -> tuple[list[list[float]], list[int]]:
     """Seconds a call of each, round by round in turn, and the calls timed together in a round.
 
-    Rounds go on until `budget` seconds are over, ROUNDS allowing. Before each takes its turn,
-    `pause` seconds are slept.
+    Rounds go on until `budget` seconds are over, ROUNDS allowing. One thread is timed by the CPU
+    time of the process, so that other programs on the machine count for little; several by the
+    wall clock, after a pause of PAUSE.
     """
-    counts: list[int] = []
-    share = min(SLICE, budget / len(calls) / 15)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    costs: list[float] = []
     for call in calls:
         call()
-        counts.append(max(1, int(share / max(1e-9, seconds(call)))))
+        costs.append(max(1e-9, seconds(call)))
+    share = min(SLICE, budget / len(calls) / 15)
+    counts = [max(1, int(share / cost)) for cost in costs]
     timed: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + budget
     for k in range(ROUNDS[1]):
         if k >= ROUNDS[0] and time.perf_counter() > end:
             break
-        for call, count, mine in zip(calls, counts, timed, strict=True):
-            time.sleep(pause)
-            call()  # the caches are its own again
-            mine.append(seconds(call, count))
+        for call, cost, count, mine in zip(calls, costs, counts, timed, strict=True):
+            if threads > 1:
+                time.sleep(PAUSE)
+            if cost < LONG:
+                call()  # the caches are its own again
+            mine.append(seconds(call, count, clock))
     return timed, counts
 
 

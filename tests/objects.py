@@ -24,6 +24,9 @@ AGGREGATES = """N 0a
 08 05 03:0.1,04:0.2,05:0.3,06:0.4,07:0.5 +0.1
 09 00 08:1,00:=1 +=-0.5
 """
+# What an object defines: with its weights embedded, and without.
+FORWARD = {"net_forward", "net_forward_batch"}
+FUNCTIONS = FORWARD | {"net_pack", "net_backward", "net_backward_batch"}
 # The sections of an object that hold code or data, by what may be done with them.
 WRITE, ALLOCATED = 1, 2
 

@@ -155,7 +155,8 @@ def test_any_stem_gives_valid_c_and_files_keep_it(ncc_, stem, name):
     assert {p.name for p in Path().glob("*.[och]")} == {f"{stem}.o", f"{stem}.c", f"{stem}.h"}
     symbols = subprocess.run(["nm", "-g", "--", f"./{stem}.o"], capture_output=True, text=True)
     found = [line.split()[-1] for line in symbols.stdout.splitlines()]
-    assert found == [f"{name}_forward", f"{name}_forward_batch", f"{name}_pack"]
+    assert found == [f"{name}_{f}" for f in ("backward", "backward_batch", "forward",
+                                             "forward_batch", "pack")]
     for suffix in ("c", "h"):
         done = subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion",
                                "-Werror", "-fsyntax-only", "-xc", f"./{stem}.{suffix}"],
@@ -320,7 +321,7 @@ def test_dumps_are_headed_and_enter_again(ncc_):
             Path(f"dump.{ending}").write_text(text)
             assert ncc_("run", f"dump.{ending}", "--input", "x.csv") == (0, y, ""), step.name
             entered += 1
-    assert entered == 11
+    assert entered == 13
 
 
 def test_print_after_of_a_pass_that_runs_twice(ncc_):
@@ -334,7 +335,9 @@ def test_statistics_times_and_explanations(ncc_):
     rows = dict(line.split(maxsplit=1) for line in err.splitlines()[1:])
     assert list(rows) == [step.name for step in road.steps()]
     assert rows["merge"] == "5 neurons, 6 edges -> 4 neurons, 4 edges (gone: 03)"
-    assert re.fullmatch(r"\d+ ops, 3 functions -> \d+ ops, 3 functions", rows["cse"])
+    assert re.fullmatch(r"\d+ ops, 5 functions -> \d+ ops, 5 functions", rows["cse"])
+    _, _, err = ncc_("build", "twins.nal", "--stats", "--no-backward")
+    assert re.search(r"^cse +\d+ ops, 3 functions -> \d+ ops, 3 functions$", err, re.M)
     _, _, err = ncc_("build", "twins.nal", "--time-passes")
     assert [line.split()[0] for line in err.splitlines()[1:]] == list(rows)
     assert all(re.search(r"\d\.\d\d ms +\d+\.\d%$", line) for line in err.splitlines()[1:])

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from gradients import FORMS, Backward, close, differences, interpreted, smooth, torch_gradient
+from gradients import (
+    FORMS,
+    Backward,
+    close,
+    differences,
+    interpreted,
+    smooth,
+    torch_activations,
+    torch_gradient,
+)
 from nets import some_net, to_nal
-from objects import same
-from reference import evaluate
+from objects import EVERY, same
+from reference import ACTIVATION_NAMES, CODES, evaluate
 
 import ncc
-from ncc.ssa import Module
+from ncc.activations import expression
+from ncc.adjoint import slope
+from ncc.evaluate import Numpy
+from ncc.ssa import DTYPES, Module
 from ncc.watch import Watcher
 
 SIZES = (1, 7, 8, 33, 64, 67)
@@ -128,3 +142,145 @@ def test_every_level_has_the_graphs_gradient(dtype, numerics, form):
         n = SIZES[2 * (seed - first) + (form == "table")]
         _, graph, x, dy, params = drawn(seed, n, max_neurons=12)
         everywhere(graph, x, dy, params, dtype, numerics, form, opt=seed % 4)
+
+
+# ---- nets with something odd
+
+ODD = {
+    "an input is an output": "N 03\nout 00,02,01\n00\n01\n02 02 00:0.5,01:0.25 +0.1\n",
+    "no rows": "N 02\nout 01\n00\n01\n",
+    "outputs are read": "N 04\nout 01,03\n00\n01 02 00:0.5\n02 02 01:0.7,00:.3\n"
+                        "03 01 02:1.5,01:.25\n",
+    "equal outputs": "N 05\nout 01,02,03\n00\n01 02 00@a:0.5\n02 02 00@a\n"
+                     "03 02 01:0.3,02:0.4\n04 03 03:1\n",
+    "neurons that nobody reads": "N 05\nout 01\n00\n01 02 00:0.5\n02 02 00:0.25,01:.5 +0.4\n"
+                                 "03 02 02:0.3\n04 02 03:1 +.25\n",
+    "no parameters": "N 03\n00\n01\n02 02 00:=0.5,01:=0.25 +=0.1\n",
+    "constants": "N 05\n00\n01 02 +0.5\n02 00 +=0.25\n03 0d 00:.5,01:.25,02:.75\n"
+                 "04 02 mul 03:1,02:=.5,01:.3\n",
+    "no inputs": "N 03\n00 02 +0.5\n01 03 00:0.5 +0.25\n02 02 mul 00:1.5,01:.5\n",
+    "neither inputs nor parameters": "N 01\n00 02 +=0.5\n",
+    "a bias alone is an output": "N 02\nout 01,00\n00\n01 00 +0.5\n",
+    "weights of 0": "N 04\n00\n01\n02 02 00:=0,01:0.5\n03 02 02:=0,00:0.5,01:0\n",
+    "ties of all kinds": "N 06\n00\n01\n02 02 00@a:0.5,01@a +@a\n"
+                         "03 02 mul 00@a,01@b:.25,02@a +@b\n04 02 max 02@a,03@b\n"
+                         "05 01 mean 02@a,03@a,04@b +@a\n",
+    "unused inputs": "N 04\n00\n01\n02\n03 02 01:0.5\n",
+}
+
+
+def aggregating(aggregation):
+    """Layers of four; fan-ins 1..10, so that each block of the loops has its rest."""
+    rng = np.random.default_rng(5)
+    rows = ["N 24", *[f"{j:02x}" for j in range(10)]]
+    for j in range(10, 36):
+        before = min(j, 10 + (j - 10) // 4 * 4)
+        sources = rng.choice(before, (j - 10) % 10 + 1, replace=False).tolist()
+        weights = np.where(rng.random(10) < 0.5, -1, 1) * rng.uniform(0.6, 1.4, 10)
+        edges = ",".join(f"{i:02x}:{w:.4f}" for i, w in zip(sources, weights, strict=False))
+        bias = f" +{rng.uniform(-0.5, 0.5):.4f}" if j % 3 else ""
+        rows.append(f"{j:02x} {('tanh', 'identity', 'silu')[j % 3]} {aggregation} {edges}{bias}")
+    return "\n".join(rows).replace(" sum ", " ") + "\n"
+
+
+ODD |= {kind: aggregating(kind) for kind in ("sum", "mul", "mean", "max", "min", "maxabs")}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_nets_have_their_gradients(name):
+    """And dparams are added to what the caller has, dx is overwritten, and each may be NULL."""
+    graph = ncc.parse(ODD[name]).graph
+    rng = np.random.default_rng(1)
+    params = graph.values
+
+    x = rng.uniform(-1.5, 1.5, (3, len(graph.inputs)))
+    dy = rng.standard_normal((3, len(graph.outputs)))
+    found = graph.gradient(x, dy, params, "f64")
+    for _ in range(4):
+        ways = [rng.standard_normal(a.shape) for a in found]
+
+        def value(steps, x=x, dy=dy, ways=ways):
+            return np.array([(graph.run(x + h * ways[0], params + h * ways[1], "f64") * dy).sum()
+                             for h in steps[:, 0]])
+
+        along = sum([(a * way).sum() for a, way in zip(found, ways, strict=True)])
+        close((differences(value, np.zeros(1), 1e-4),), (np.array([along]),), 1e-7)
+    for form in FORMS:
+        fn = Backward(graph, "f64", form)
+        fn.module.verify()
+        for n in (0, 1, 3, 40):
+            x = rng.uniform(-1.5, 1.5, (n, len(graph.inputs)))
+            dy = rng.standard_normal((n, len(graph.outputs)))
+            dx, dparams = graph.gradient(x, dy, params, "f64")
+            start = rng.standard_normal(len(params))
+            for function in ("backward", "backward_batch"):
+                close(fn(x, dy, params, function), (dx, dparams), 1e-11, (form, n, function))
+                found = fn(x, dy, params, function, start=start)
+                close(found, (dx, start + dparams), 1e-11, (form, n, function))
+                close(fn(x, dy, params, function, dparams=False)[:1], (dx,), 1e-11)
+                close(fn(x, dy, params, function, dx=False)[1:], (dparams,), 1e-11)
+                fn(x, dy, params, function, dx=False, dparams=False)
+
+
+def test_a_tied_nets_gradient_is_the_sum_over_its_untied_copy():
+    rows = ["N 0c", "00", "01", "02"]
+    for j in range(3, 12):
+        names = [("@a", "@b", "@c")[(j + k) % 3] for k in range(3)]
+        edges = ",".join(f"{j - 3 + k:02x}{name}" for k, name in enumerate(names))
+        rows.append(f"{j:02x} tanh {('', 'mul ', 'max ')[j % 3]}{edges} +{names[j % 3]}")
+    tied = ncc.parse("\n".join(rows)).graph
+    loose = ncc.parse("\n".join(re.sub("@[abc]", "", row) for row in rows)).graph
+    slots = np.concatenate([
+        [*tied.weights[tied.starts[j] : tied.starts[j + 1]], tied.biases[j]]
+        for j in range(3, 12)])
+    assert tied.n_params == 3 and loose.n_params == len(slots) == 36
+    params = np.array([0.6, -0.9, 1.1])
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((9, 3)), rng.standard_normal((9, len(tied.outputs)))
+    for form in FORMS:
+        dx, apart = Backward(loose, "f64", form)(x, dy, params[slots])
+        together = Backward(tied, "f64", form)(x, dy, params)
+        close(together, (dx, np.bincount(slots, apart)), 1e-12)
+
+
+# ---- slopes
+
+SPECIAL = [0.0, -0.0, 1, -1, 3, -3, 6, -6, 2.5, -2.5, 1e-20, -1e-20, 1 + 1e-6, 3 - 1e-6, 6 + 1e-5,
+           *[s * v for v in (10, 20, 40, 50, 88, 89, 100, 104, 600, 709.5, 746, 800, 1e4, 1e10,
+                             1e19, 1e30) for s in (1, -1)]]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", ACTIVATION_NAMES)
+def test_slopes_are_torchs_at_kinks_and_far_out(name, dtype, fused):
+    torch = pytest.importorskip("torch")
+    x = np.concatenate([SPECIAL, np.linspace(-7, 7, 200)]).astype(DTYPES[dtype])
+    at = torch.tensor(x, requires_grad=True)
+    torch_activations(torch)[name](at).sum().backward()
+    wanted = at.grad.numpy()
+    found = slope(expression(CODES[name], {}), Numpy(dtype, fused), x)
+    found = np.broadcast_to(found, x.shape)
+    if name == "gelu_tanh":  # torch's is NaN where x^3 overflows
+        wanted = np.where(np.abs(x) > 1e10, x > 0, wanted)
+    rel = 1e-12 if dtype == "f64" else 2e-5
+    np.testing.assert_allclose(found, wanted, rtol=rel, atol=rel)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_machine_code_has_these_slopes(dtype, form):
+    """Every activation behind every source: a net of one input, an output each."""
+    graph = ncc.parse(EVERY).graph
+    fn = Backward(graph, dtype, form)
+    x = np.array(SPECIAL[:31])[:, None]
+    dy = np.ones((len(x), len(graph.outputs)))
+    with np.errstate(all="ignore"):
+        wanted = graph.gradient(x.astype(fn.real), dy, None, dtype)
+    for name in ("backward", "backward_batch"):
+        found = fn(x, dy, graph.values, name)
+        interpreted = fn.interpreted(x, dy, graph.values, name)
+        same(found[0], np.ascontiguousarray(interpreted[0]))
+        for a, w in zip(found, wanted, strict=True):
+            assert (np.isfinite(a) == np.isfinite(w)).all()
+            np.testing.assert_allclose(a, w, rtol=1e-3 if dtype == "f32" else 1e-11, atol=1e-5)

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from nets import random_layers, some_net, to_nal
-from objects import AGGREGATES, EVERY, build, elf, same
+from objects import AGGREGATES, EVERY, FORWARD, FUNCTIONS, build, elf, same
 
 import ncc
 from ncc.cli import main
@@ -166,8 +166,7 @@ def linked(tmp_path, net, language, dtype, *options):
     undefined, defined, writable = elf(data)
     embedded = "--embed-weights" in options
     assert not undefined and not writable
-    functions = {"net_forward", "net_forward_batch"}
-    assert defined == (functions if embedded else functions | {"net_pack"})
+    assert defined == (FORWARD if embedded else FUNCTIONS)
     graph = ncc.parse(net).graph
     real = DTYPES[dtype]
     x = samples(graph, real)

@@ -33,6 +33,7 @@ import ncc  # noqa: E402
 from ncc import bench, peak  # noqa: E402
 from ncc.graph import NONE, Graph  # noqa: E402
 from ncc.net import Net  # noqa: E402
+from ncc.trainer import Trainer  # noqa: E402
 from ncc.weights import init  # noqa: E402
 
 SPARSE = ("scipy-csr", "torch-csr", "torch-dense")
@@ -315,7 +316,7 @@ def threads(seconds):
     net = sparse(1024, 10)
     x = np.random.default_rng(0).standard_normal((512, 1024)).astype(np.float32)
     one, two = ncc.compile(net), ncc.compile(net, threads=2)
-    timed, _ = bench.interleaved([lambda: one(x), lambda: two(x)], seconds)
+    timed, _ = bench.interleaved([lambda: one(x), lambda: two(x)], seconds, threads=2)
     ratio = median(timed[0]) / median(timed[1])
     yield Cell("batch 512, random 1,024 x 10, two threads", f"{ratio:.2f}x one", ratio, ">= 1.8x",
                1.8)
@@ -326,10 +327,7 @@ LR = 1e-6  # of the steps that are timed: the net stays what it was
 
 def trainer(net, x, goal):
     """`step(lr)`, compiled, of mean squared error and SGD; and the parameters now."""
-    if importlib.util.find_spec("ncc.trainer") is None:
-        raise Missing("training")
-    made = importlib.import_module("ncc.trainer").Trainer(net.graph, "mse", "sgd",
-                                                          params=net.params)
+    made = Trainer(net.graph, "mse", "sgd", params=net.params)
     return lambda lr=LR: made.step(x, goal, lr), lambda: made.params
 
 
@@ -396,12 +394,17 @@ def torch_step(net, x, goal, kind):
     return step, params
 
 
+def minibatch(net):
+    """128 samples and what they should give."""
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((128, len(which))).astype(np.float32)
+            for which in (net.inputs, net.outputs)]
+
+
 def stepped(net, kinds, seconds):
     """Medians of ncc's step and of torch's `kinds`, and ncc's share of P at 3 FMA an edge and
     sample. All must make the same step of the same samples."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((128, len(net.inputs))).astype(np.float32)
-    goal = rng.standard_normal((128, len(net.outputs))).astype(np.float32)
+    x, goal = minibatch(net)
     made = [trainer(net, x, goal), *[torch_step(net, x, goal, kind) for kind in kinds]]
     moved = []
     for step, params in made:
@@ -425,6 +428,18 @@ def train_sparse(seconds):
                f"{100 * share:.0f} % P, {1e3 * a:.2f} ms", 100 * share, ">= 35 % P, 55 %", 35, 55)
     yield Cell("the same against torch CSR by hand", f"{b / a:.1f}x", b / a, ">= 2x", 2)
     yield Cell("the same against torch masked dense", f"{c / a:.1f}x", c / a, ">= 8x", 8)
+
+
+def train_adam(seconds):
+    net = sparse(1024, 4)
+    x, goal = minibatch(net)
+    made = Trainer(net.graph, "mse", "adam", params=net.params)
+    timed, _ = bench.interleaved([lambda: made.step(x, goal, LR), lambda: made.gradient(x, goal)],
+                                 seconds)
+    whole, gradient = [median(t) for t in timed]
+    share = 100 * (1 - gradient / whole)
+    yield Cell("Adam's share of that step", f"{share:.0f} % of {1e3 * whole:.2f} ms", share,
+               "<= 20 %, 10 %", 20, 10, below=True)
 
 
 def train_dense(seconds):
@@ -473,8 +488,8 @@ def callable_10m(seconds):
 
 ROWS = {f.__name__.replace("_", "-"): f for f in (
     radix, sparse_256, sparse_1024, dense_512, dense_784, one_dense, one_tagger, one_sparse,
-    one_irregular, python_call, threads, graph_challenge, train_sparse, train_dense, callable_4m,
-    callable_10m)}
+    one_irregular, python_call, threads, graph_challenge, train_sparse, train_adam, train_dense,
+    callable_4m, callable_10m)}
 
 
 def main():
