@@ -39,7 +39,7 @@ from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
 from ncc.passes.to_c import to_c
 from ncc.peers import PEERS
-from ncc.plan import Plan
+from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
@@ -87,9 +87,9 @@ def parser() -> argparse.ArgumentParser:
                         help="neither take objects from the cache nor keep them there")
 
     road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    road.add_argument("--form", choices=("auto", "straight", "table"), default="auto",
+    road.add_argument("--form", choices=("auto", *FORMS), default="auto",
                         help="of the function of one sample")
-    road.add_argument("--batch-form", choices=("auto", "straight", "table"), default="auto",
+    road.add_argument("--batch-form", choices=("auto", *FORMS), default="auto",
                         help="of the batch function")
     road.add_argument("--backward-form", choices=("auto", "straight", "table"), default="auto",
                         help="of the gradient's functions")

@@ -349,16 +349,16 @@ class Tabled(Sweep):
                 self.table("slots", "i", slot[n_in:])
         if self.scatters:
             self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
-        self.memory("gradient", len(plan.packed), shared=True)
+        self.memory("gradient", len(self.packed), shared=True)
         zero = b.index(0)
         if self.batch:
-            k = b.loop(zero, b.index(len(plan.packed)))[0]
+            k = b.loop(zero, b.index(len(self.packed)))[0]
             b.store(b.const(0.0), "gradient", 0, k)
             b.close()
             # The weights in the order of the readers: read from end to end for each tile.
             self.memory("turned", len(gathered), shared=True)
             k = b.loop(zero, b.index(len(gathered)))[0]
-            b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
+            b.store(self.parameter(self.cell("reader_edges", 0, k)), "turned", 0, k)
             b.close()
 
     def segments(self) -> None:
@@ -377,7 +377,14 @@ class Tabled(Sweep):
         self.n_segments = len(first)
         self.firsts = first
         number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)[run_of]
-        bias = np.array([run.bias - run.first for run in plan.runs], np.int64)[run_of] + first
+        # `gradient` has the edges in order, and behind them the rows of each run with biases.
+        until = len(plan.edges) + np.cumsum([run.biased * (run.last - run.first)
+                                             for run in plan.runs])
+        bias = np.array([end - run.last for end, run in zip(until, plan.runs, strict=True)],
+                        np.int64)[run_of] + first
+        biased = [plan.bias_places[run.first : run.last] for run in plan.runs if run.biased]
+        self.packed = np.concatenate([plan.weight_places, *biased])
+        self.in_order = np.array_equal(self.packed, np.arange(len(self.packed)))
         self.segment_edges = lengths[first]
         self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
         self.table("segment_rows", "i", first)
@@ -572,7 +579,7 @@ class Tabled(Sweep):
         for _ in range(count - 1):
             at.append(b.op("iadd", at[-1], edges))
         shift = b.op("iadd", bias, u)
-        biases = [b.load("packed", i, shift) if kind.biased else None for i in range(count)]
+        biases = [self.parameter(shift, i) if kind.biased else None for i in range(count)]
         if agg == "sum":
             begin = 0
             firsts = [b.const(-0.0) if x is None else x for x in biases]
@@ -597,7 +604,14 @@ class Tabled(Sweep):
 
     def edge(self, at: int) -> tuple[int, int]:
         b = self.b
-        return b.load("values", 0, self.cell("places", 0, at)), b.load("packed", 0, at)
+        return b.load("values", 0, self.cell("places", 0, at)), self.parameter(at)
+
+    def parameter(self, at: int, i: int = 0) -> int:
+        """The weight of an edge, or the bias of a row, by its place in `gradient`."""
+        if self.in_order:
+            return self.b.load("packed", i, at)
+        self.table("packed", "i", self.packed)
+        return self.b.load("packed", 0, self.cell("packed", i, at))
 
     # -- backward
 
@@ -626,7 +640,7 @@ class Tabled(Sweep):
     def read_back(self, at: int, i: int, acc: int) -> int:
         b = self.b
         weight = (b.load("turned", i, at) if self.batch
-                  else b.load("packed", 0, self.cell("reader_edges", i, at)))
+                  else self.parameter(self.cell("reader_edges", i, at)))
         delta = b.load("values", 0, self.cell("readers", i, at))
         if b.fused:
             return b.op("fma", weight, delta, acc)
@@ -743,8 +757,8 @@ class Tabled(Sweep):
         self.add_gradient([(b.op("mask", d), n)], e)
 
     def after(self) -> None:
-        """dparams += gradient, from the packed order to the canonical one."""
-        b, codes = self.b, self.plan.packed
+        """dparams += gradient, from its own order to the canonical one."""
+        b, codes = self.b, self.plan.packed[self.packed]
         moved = np.flatnonzero(codes >= 0)
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(moved)))[0]

@@ -17,7 +17,7 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
                                         %14 = mul %12, %2           what it adds to that of 04
                                         accumulate %12, %4, dparams[0]
 
-    Gradients of a batch are summed in `work`, in the order of the packed parameters, and added to
+    Gradients of a batch are summed in `work`, in the order of the plan's edges, and added to
     `dparams` at the end, where the caller gave any; the ties' sums are made there. How: in
     ncc/reverse.py. Where a function would keep more than `recompute` bytes of values in `work`
     (0: no limit), they are computed again by blocks of the net. Without `vjp` nothing is written,
