@@ -52,6 +52,7 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
         "lanes": vectors * native if native > 1 else 1,
         "native": native,
+        "registers": registers,
         # As many sums as half the registers hold: the other half is for sources and weights.
         "lanes_rows": registers // 2 // vectors if native > 1 else 4,
         "native_sqrt": dtype in target.sqrt,

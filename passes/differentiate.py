@@ -8,7 +8,7 @@ from ncc.ssa import Buffer, Module, Table
 
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-                  native: int = 1, recompute: int = 0,
+                  native: int = 1, recompute: int = 0, registers: int = 16,
                   vjp: bool = True) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
@@ -34,6 +34,6 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     for title, schedule, wide in (("backward", plan.backward, 0),
                                   ("backward_batch", plan.backward_batch, lanes(native))):
         if vjp and schedule is not None:
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))

@@ -16,7 +16,7 @@ from ncc.ssa import Buffer, Builder, Func, Module, Table
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False, recompute: int = 0) -> Module:
+          apart: bool = False, recompute: int = 0, registers: int = 16) -> Module:
     """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
 
         08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
@@ -41,7 +41,7 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
         def written(title: str, wide: int, ends: Ends) -> None:
             schedule = plan.backward_batch if wide else plan.backward
             assert schedule is not None
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))
 
         if apart:
