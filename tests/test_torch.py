@@ -137,6 +137,19 @@ def test_backward_uses_the_parameters_of_its_forward(exact):
     assert not torch.equal(torch.autograd.grad(mine(x).sum(), mine.params)[0], expected)
 
 
+def test_parameters_may_be_computed(exact):
+    """By another net, say: their gradient goes on to what they came from."""
+    x, z = samples(5, 3, dtype=torch.float64), samples(2, dtype=torch.float64)
+    weight = samples(9, 2, dtype=torch.float64).requires_grad_()
+    made = torch.func.functional_call(exact, {"params": weight @ z}, x)
+    made.sum().backward()
+    p = (weight @ z).detach().requires_grad_()
+    (expected,) = torch.autograd.grad(
+        torch.func.functional_call(exact, {"params": p}, x).sum(), p)
+    assert torch.allclose(weight.grad, torch.outer(expected, z), rtol=1e-12)
+    assert exact.params.grad is None
+
+
 def test_a_changed_x_is_an_error(exact):
     x = samples(5, 3, dtype=torch.float64)
     y = exact(x)
@@ -186,20 +199,6 @@ def test_changed_parameters_are_seen(model, change):
     assert np.array_equal(mine(x).detach().numpy(), expected)
     with torch.no_grad():
         assert np.array_equal(mine(x).numpy(), expected)
-
-
-def test_unchanged_parameters_are_packed_once(model, monkeypatch):
-    mine = copy.deepcopy(model)
-    library = mine.code.library(False)
-    packs = []
-    monkeypatch.setattr(library, "pack", lambda p, pack=library.pack: packs.append(p) or pack(p))
-    with torch.no_grad():
-        for _ in range(3):
-            mine(samples(4, 3))
-        assert len(packs) == 1
-        mine.params.add_(1)
-        mine(samples(4, 3))
-    assert len(packs) == 2
 
 
 def test_training_with_torchs_optimizers():
@@ -286,6 +285,9 @@ def test_wrong_arguments(model, exact):
         torch.func.functional_call(model, {"params": torch.zeros(8)}, samples(4, 3))
     with pytest.raises(ValueError, match=r"\(8,\).*\(9,\)"):
         ncc.torch.module(ncc.parse(NET), np.zeros(8))
+    for wrong in (float("nan"), 1e39):
+        with pytest.raises(ValueError, match="not finite in f32"):
+            ncc.torch.module(ncc.parse(NET), np.full(9, wrong))
     with pytest.raises(ncc.NccError, match="no dtype f16"):
         ncc.torch.module(ncc.parse(NET), dtype="f16")
     with pytest.raises(ValueError, match="threads"):
