@@ -9,6 +9,7 @@ Wants torch (`pip install 'ncc-compiler[torch]'`); `import ncc` does not.
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ncc.graph import Graph
 from ncc.library import Library, backward, forward
 from ncc.machine import host
 from ncc.net import Net, load
+from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
 from ncc.runtime import Array, Compiled
 from ncc.source import NccError
@@ -91,8 +93,9 @@ class _Code:
             if gradient not in self._made:
                 chosen = options(host(), dtype=self.dtype, numerics=self.numerics,
                                  gradient=gradient)
-                built = Build(self.graph, host(), chosen, self.opt, along=AFTER_ORDER)
-                self._made[gradient] = Library(built.made, self.dtype)
+                with Progress(sys.stderr) as progress, progress.working("emit obj"):
+                    made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER).made
+                self._made[gradient] = Library(made, self.dtype)
             return self._made[gradient]
 
     def __deepcopy__(self, _: Any) -> _Code:
