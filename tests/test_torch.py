@@ -15,6 +15,7 @@ import pytest
 from nets import some_net, to_nal
 
 import ncc
+from ncc.layers import layers
 
 torch = pytest.importorskip("torch")
 
@@ -231,6 +232,35 @@ def test_training_with_torchs_optimizers():
             losses.append([updates.step(closure).item() for _ in range(steps)])
         assert losses[0][-1] < losses[0][0]
         assert np.allclose(losses[0], losses[1], rtol=1e-9), optimizer
+
+
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_layers_are_masked_matrices(density):
+    """Torch's own matrices, with zeros, have the same gradients, in the parameters and in x, as the
+    code of nets of this size: tables for the sparse one, shared rows for the dense."""
+    widths = [30, 80, 60, 5]
+    net = layers(widths, activation="silu", density=density, seed=2)
+    graph, first = net.graph, np.cumsum([0, *widths])
+    mine = ncc.torch.module(net, dtype="f64", threads=2, seed=1)
+    p = mine.params.detach().clone().requires_grad_()
+    x, dy = (samples(150, n, dtype=torch.float64).requires_grad_() for n in (30, 5))
+    h = x
+    for k, width in enumerate(widths[1:], 1):
+        low, high = first[k], first[k + 1]
+        edges = slice(graph.starts[low], graph.starts[high])
+        fans = np.diff(graph.starts)[low:high]
+        rows = torch.tensor(np.repeat(np.arange(width), fans))
+        columns = torch.tensor(graph.sources[edges] - first[k - 1], dtype=torch.int64)
+        matrix = torch.zeros(width, widths[k - 1], dtype=torch.float64)
+        matrix = matrix.index_put((rows, columns), p[torch.tensor(graph.weights[edges])])
+        h = h @ matrix.T + p[torch.tensor(graph.biases[low:high])]
+        h = torch.nn.functional.silu(h) if k < 3 else h
+    expected = torch.autograd.grad(h, (x, p), dy)
+    y = mine(x)
+    assert torch.allclose(y, h, rtol=1e-12, atol=1e-12)
+    got = torch.autograd.grad(y, (x, mine.params), dy)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_state_dict_copy_and_pickle(model):
