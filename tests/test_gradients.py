@@ -51,6 +51,7 @@ def is_smooth(graph, x, dy, params):
 
 def test_graphs_have_torchs_gradient():
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
     met = 0
     for seed in range(60):
         net, graph, x, dy, params = drawn(seed, seed % 8 + 1)
