@@ -180,6 +180,9 @@ def parser() -> argparse.ArgumentParser:
                        help="of the samples to hold out")
     train.add_argument("--patience", type=int, metavar="EPOCHS",
                        help="stop after so many without a lower validation loss")
+    train.add_argument("--freeze", metavar="LIST",
+                       help="parameters that stay as they are: ties (@k0), and all that leads into "
+                       "neurons (0c, 40-7f)")
     train.add_argument("--threads", type=int, default=1,
                        help="over the samples of a step; 0 is one a core")
     train.add_argument("--curve", metavar="CSV", help="the losses by epoch")
@@ -811,7 +814,7 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache)
+            cache=not args.no_cache, frozen=args.freeze)
     finally:
         meter.close()
     text = params.astype(DTYPES[args.dtype])

@@ -32,6 +32,7 @@ ORDER = [
     "losses",
     "optimizers",
     "weights",
+    "freeze",
     "texts",
     "bwdtext",
     "data",
