@@ -917,6 +917,7 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
                   numerics=args.numerics, build=build,
                   passes={"form": args.form, "batch_form": args.batch_form})
     left = walk(graph, common, None, until=Graph, along=build.along)
+    args.making = None  # what goes wrong from here on is no fault of a pass
     report = bench.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
                            seed=args.seed, executed=left.n_edges, net=args.net,
                            init=rule if filled else None, filled=filled)
