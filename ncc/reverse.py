@@ -338,17 +338,16 @@ class Tabled(Sweep):
         segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
         self.codes = plan.packed.copy()
         flat = np.flatnonzero((self.additive & (self.room == 1))[reader])
-        if len(flat):
-            near = places[flat] // (STRETCH if self.batch else len(places) + 1)
-            flat_sorted = flat[np.lexsort((flat, near, segment[reader[flat]]))]
-            spots = plan.weight_places[flat]  # ascending
-            self.codes[spots] = plan.packed[plan.weight_places[flat_sorted]]
-            ends_of = np.zeros((2, int(spots[-1]) + 1), np.int64)
-            ends_of[:, spots] = local[reader[flat_sorted]], places[flat_sorted]
-            self.table("flat_rows", "i", ends_of[0])
-            self.table("flat_sources", "i", ends_of[1])
-            self.table("segment_weights", "i", np.maximum(
-                plan.weights[[segment.first for segment in plan.segments]], 0))
+        near = places[flat] // (STRETCH if self.batch else len(places) + 1)
+        flat_sorted = flat[np.lexsort((flat, near, segment[reader[flat]]))]
+        spots = plan.weight_places[flat]  # ascending
+        self.codes[spots] = plan.packed[plan.weight_places[flat_sorted]]
+        ends_of = np.zeros((2, int(spots.max(initial=-1)) + 1), np.int64)
+        ends_of[:, spots] = local[reader[flat_sorted]], places[flat_sorted]
+        self.table("flat_rows", "i", ends_of[0])
+        self.table("flat_sources", "i", ends_of[1])
+        self.table("segment_weights", "i", np.maximum(
+            plan.weights[[segment.first for segment in plan.segments]], 0))
 
         # Readers, of those rows that pass on one delta to all their edges: for each row those in
         # its own block; for each block the values from outside that it reads, and their readers.
