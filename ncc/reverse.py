@@ -567,6 +567,9 @@ class Tabled(Sweep):
         b = self.b
         for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
             if block is None:
+                lo = max(lo, self.lowest())
+                if lo >= hi:
+                    continue
                 k = b.loop(b.index(lo), b.index(hi))[0]
                 last = b.index(lo + hi - 1)
             else:
@@ -577,6 +580,16 @@ class Tabled(Sweep):
             for kind in kinds:
                 self.rows_back(s, kind)
             b.close()
+
+    def lowest(self) -> int:
+        """The first segment with a parameter: no delta of one before it is wanted, but for dx."""
+        if "dx" in self.named:
+            return 0
+        weights, biases = self.g.weights[self.plan.edges], self.g.biases[self.plan.rows]
+        owners = np.repeat(np.arange(len(self.plan.rows)), np.diff(self.plan.starts))
+        held = np.concatenate([owners[weights >= 0], np.flatnonzero(biases >= 0)])
+        row = held.min(initial=len(self.plan.rows))
+        return int(np.searchsorted(self.firsts, row, side="right")) - 1
 
     def columns(self, width: int) -> Iterator[tuple[int, int]]:
         """A loop over the columns of x, dx or dy, as `lower` has it: squares of samples and

@@ -243,3 +243,15 @@ def test_accumulate_sums_over_the_lanes(dtype: str, lanes: int) -> None:
             call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(loaded.addresses["net_f"])
             call(a.ctypes.data, found.ctypes.data, work.ctypes.data)
             np.testing.assert_allclose(found, wanted, rtol=rel, atol=rel)
+
+
+def test_tables_of_small_indices_take_half_the_room() -> None:
+    for largest, cell in ((65535, "i16"), (65536, "i32")):
+        table = Table("t", "i", np.array([3, largest], np.int32))
+        b = Builder("f32", True)
+        k = b.loop(b.index(0), b.index(1))[0]
+        b.store(b.load("a", 0, b.load("t", 0, k)), "y", 0, k)
+        b.close()
+        text = to_llvm(Module("net", "f32", "fused", (Func("f", BUFFERS, b.ops),), (table,)))
+        assert f"load {cell}, ptr" in text and f"zext {cell}" in text
+        assert f"[{4 if cell == 'i16' else 8} x i8]" in text
