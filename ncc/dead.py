@@ -173,7 +173,7 @@ class SkipDead(Compiled):
             return super()._run_batch(x)
         y = np.zeros((len(x), self._n_outputs), self._real)
         at_once(lambda _, first, last: self._through(x[first:last], y[first:last], state),
-                shares(len(x), self.threads))
+                shares(len(x), self.threads, self._library))
         return y
 
     def _through(self, x: Array, y: Array, state: _State) -> None:

@@ -17,6 +17,8 @@ from ncc.ssa import DTYPES, Module, layout
 
 Array = NDArray[Any]
 ALIGN = 64
+# Products of a weight and a sample: for fewer a thread takes longer to start than to run.
+WORK = 4_000_000
 
 
 class Function(NamedTuple):
@@ -77,9 +79,11 @@ class Library:
         return aligned(self.functions[name].work, self.real)
 
 
-def shares(n: int, threads: int) -> list[tuple[int, int]]:
-    """n samples as first and last of each thread's, 64 at least; 0 threads is one a core."""
-    count = max(1, min(threads or os.cpu_count() or 1, n // 64))
+def shares(n: int, threads: int, library: Library) -> list[tuple[int, int]]:
+    """n samples as first and last of each thread's: 64 at least, and as many as are worth WORK;
+    0 threads is one a core."""
+    least = max(64, WORK // max(1, library.n_packed or 0))
+    count = max(1, min(threads or os.cpu_count() or 1, n // least))
     cuts = [n * k // count for k in range(count + 1)]
     return list(zip(cuts, cuts[1:], strict=False))
 
@@ -122,7 +126,7 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int) -> A
         library.calls[name](last - first, x[first:].ctypes.data, *weights, y[first:].ctypes.data,
                             work.ctypes.data)
 
-    at_once(part, shares(len(x), threads))
+    at_once(part, shares(len(x), threads, library))
     return y
 
 
@@ -134,7 +138,7 @@ def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | N
         arrays = (x, packed, dy, dx, dparams, library.work("backward"))
         library.calls["backward"](*[None if a is None else a.ctypes.data for a in arrays])
         return
-    parts = shares(len(x), threads)
+    parts = shares(len(x), threads, library)
     if dparams is None:
         sums: list[Array | None] = [None] * len(parts)
     else:

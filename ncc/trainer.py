@@ -147,7 +147,7 @@ class Trainer:
 
     def _swept(self, x: Array, target: Array, gradient: Array | None) -> float:
         """The mean loss; the gradients are added to `gradient`, where it is wanted."""
-        parts = shares(len(x), self.threads)
+        parts = shares(len(x), self.threads, self._library)
         while len(self._work) < len(parts):
             self._work.append(self._library.work("gradient_batch"))
         sums = np.zeros(len(parts), self._real)

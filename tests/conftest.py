@@ -47,3 +47,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def threads_for_small_nets(monkeypatch):
+    """As many threads as are asked for, however little there is to do."""
+    monkeypatch.setattr("ncc.library.WORK", 0)

@@ -143,3 +143,16 @@ def test_opt_and_forms_are_those_of_fn():
             found = fn.vjp(X[:40])[1](DY[:40])
             wanted = found if wanted is None else wanted
             close(found, wanted, 1e-5)
+
+
+def test_a_thread_gets_enough_to_do(monkeypatch):
+    """A small net's batch stays in one thread, a larger one's is shared, with the same bits."""
+    from ncc import library
+
+    fn = ncc.compile(ncc.parse(TEXT), opt=0, threads=2)
+    held = fn._library.n_packed
+    assert len(library.shares(1_000, 2, fn._library)) == 2
+    monkeypatch.setattr(library, "WORK", 4_000_000)
+    assert len(library.shares(1_000, 2, fn._library)) == 1
+    assert library.shares(8_000_000 // held + 2, 2, fn._library)[0][0] == 0
+    assert len(library.shares(8_000_000 // held + 2, 2, fn._library)) == 2
