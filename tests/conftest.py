@@ -34,6 +34,14 @@ def no_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def threads_for_small_nets() -> Iterator[None]:
+    """As many threads as are asked for, however little there is to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ncc.library.WORK", 0)
+        yield
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
     parser.addoption("--bless", action="store_true",
@@ -47,9 +55,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
-
-
-@pytest.fixture(autouse=True)
-def threads_for_small_nets(monkeypatch):
-    """As many threads as are asked for, however little there is to do."""
-    monkeypatch.setattr("ncc.library.WORK", 0)

@@ -12,6 +12,7 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
+from ncc import library
 
 TEXT = random_layers([12, 16, 8], 5, seed=2, weights=True, activation="tanh")
 X = np.random.default_rng(0).standard_normal((300, 12)).astype("f")
@@ -147,8 +148,6 @@ def test_opt_and_forms_are_those_of_fn():
 
 def test_a_thread_gets_enough_to_do(monkeypatch):
     """A small net's batch stays in one thread, a larger one's is shared, with the same bits."""
-    from ncc import library
-
     fn = ncc.compile(ncc.parse(TEXT), opt=0, threads=2)
     held = fn._library.n_packed
     assert len(library.shares(1_000, 2, fn._library)) == 2
