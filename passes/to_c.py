@@ -199,7 +199,7 @@ class _Writer:
             elif opcode == "word":
                 value = _word(imm, 32 if module.dtype == "f32" else 64)
             elif opcode == "index":
-                value = str(imm)
+                value = str(imm) if imm >= 0 else f"((size_t){imm})"
             elif opcode == "count":
                 value = "n"
             elif opcode == "lookup":
