@@ -23,19 +23,27 @@ ACTIVATIONS = ("relu", "relu", "identity")
 HELD_OUT = 360
 
 Singles = NDArray[np.float32]
+Table = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+def samples() -> tuple[Table, Table, Labels, Labels]:
+    """Pixels (rows, 64) to learn of and held out, scaled to 0..1, and the digits of both."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    train_x, held_x, train_y, held_y = train_test_split(
+        images / 16.0, labels, test_size=HELD_OUT, random_state=0, stratify=labels
+    )
+    return train_x, held_x, train_y, held_y
 
 
 def train() -> None:
     """Writes digits.nal, digits.csv (360 x 64, pixels scaled to 0..1) and digits_labels.csv."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
 
-    images, labels = load_digits(return_X_y=True)
-    images = images / 16.0
-    train_x, held_x, train_y, held_y = train_test_split(
-        images, labels, test_size=HELD_OUT, random_state=0, stratify=labels
-    )
+    train_x, held_x, train_y, held_y = samples()
     # The classifier ends in a softmax, which changes no order: the net's ten scores are its logits.
     model = MLPClassifier(WIDTHS[1:-1], alpha=0.01, max_iter=2000, random_state=0)
     model.fit(train_x, train_y)

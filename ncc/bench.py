@@ -52,6 +52,7 @@ from ncc.ssa import DTYPES
 WAYS = ("batch", "single", "c-call")
 TOLERANCE = 1e-4  # of a peer's result, relative to the largest output
 ROUNDS = (3, 1001)  # at least, whatever they take; at most
+LONG = 0.05  # seconds of a call that has time to fill the caches itself
 PAUSE = 0.003  # seconds: the threads of OpenMP spin for a while when their work is done
 CALLS = 64  # of a net in the loop of way "c-call"
 SLICE = 0.005  # seconds of a round that one contender's calls take together, at most
@@ -200,20 +201,22 @@ def interleaved(calls: Sequence[Callable[[], object]], budget: float, threads: i
     wall clock, after a pause of PAUSE.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
-    counts: list[int] = []
-    share = min(SLICE, budget / len(calls) / 15)
+    costs: list[float] = []
     for call in calls:
         call()
-        counts.append(max(1, int(share / max(1e-9, seconds(call)))))
+        costs.append(max(1e-9, seconds(call)))
+    share = min(SLICE, budget / len(calls) / 15)
+    counts = [max(1, int(share / cost)) for cost in costs]
     timed: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + budget
     for k in range(ROUNDS[1]):
         if k >= ROUNDS[0] and time.perf_counter() > end:
             break
-        for call, count, mine in zip(calls, counts, timed, strict=True):
+        for call, cost, count, mine in zip(calls, costs, counts, timed, strict=True):
             if threads > 1:
                 time.sleep(PAUSE)
-            call()  # the caches are its own again
+            if cost < LONG:
+                call()  # the caches are its own again
             mine.append(seconds(call, count, clock))
     return timed, counts
 

@@ -43,13 +43,18 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)
+    registers = 32 if target.vector_bits > 256 or target.triple.startswith("aarch64") else 16
+    vectors = 2 if target.vector_bits > 256 else 4
     return {
         "dtype": dtype,
         "numerics": numerics or ("fused" if has_fma else "strict"),
         "name": name,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
+        "lanes": vectors * native if native > 1 else 1,
         "native": native,
-        "lanes": (2 if target.vector_bits > 256 else 4) * native if native > 1 else 1,
+        "registers": registers,
+        # As many sums as half the registers hold: the other half is for sources and weights.
+        "lanes_rows": registers // 2 // vectors if native > 1 else 4,
         "native_sqrt": dtype in target.sqrt,
         "triple": target.triple,
         "vector_bits": target.vector_bits,

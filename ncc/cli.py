@@ -39,7 +39,7 @@ from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
 from ncc.passes.to_c import to_c
 from ncc.peers import PEERS
-from ncc.plan import Plan
+from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
@@ -87,9 +87,9 @@ def parser() -> argparse.ArgumentParser:
                         help="neither take objects from the cache nor keep them there")
 
     road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    road.add_argument("--form", choices=("auto", "straight", "table"), default="auto",
+    road.add_argument("--form", choices=("auto", *FORMS), default="auto",
                         help="of the function of one sample")
-    road.add_argument("--batch-form", choices=("auto", "straight", "table"), default="auto",
+    road.add_argument("--batch-form", choices=("auto", *FORMS), default="auto",
                         help="of the batch function")
     road.add_argument("--backward-form", choices=("auto", "straight", "table"), default="auto",
                         help="of the gradient's functions")
@@ -180,6 +180,9 @@ def parser() -> argparse.ArgumentParser:
                        help="of the samples to hold out")
     train.add_argument("--patience", type=int, metavar="EPOCHS",
                        help="stop after so many without a lower validation loss")
+    train.add_argument("--freeze", metavar="LIST",
+                       help="parameters that stay as they are: ties (@k0), and all that leads into "
+                       "neurons (0c, 40-7f)")
     train.add_argument("--threads", type=int, default=1,
                        help="over the samples of a step; 0 is one a core")
     train.add_argument("--curve", metavar="CSV", help="the losses by epoch")
@@ -811,7 +814,7 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache)
+            cache=not args.no_cache, frozen=args.freeze)
     finally:
         meter.close()
     text = params.astype(DTYPES[args.dtype])
@@ -914,6 +917,7 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
                   numerics=args.numerics, build=build,
                   passes={"form": args.form, "batch_form": args.batch_form})
     left = walk(graph, common, None, until=Graph, along=build.along)
+    args.making = None  # what goes wrong from here on is no fault of a pass
     report = bench.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
                            seed=args.seed, executed=left.n_edges, net=args.net,
                            init=rule if filled else None, filled=filled)

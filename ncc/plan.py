@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.source import NccError
 
-FORMS = ("straight", "table")
+FORMS = ("straight", "table", "shared")
 
 
 class Run(NamedTuple):
@@ -26,7 +28,17 @@ class Run(NamedTuple):
     activation: int
     aggregation: int
     biased: bool
-    bias: int  # the packed position of the first row's bias, in the table form
+
+
+class Segment(NamedTuple):
+    """Consecutive blocks of one run and one level, alike: `rows` rows to a block, or fewer, and
+    `fan_in` edges to a row; each `side` blocks that follow one another read the same sources."""
+
+    first: int
+    last: int
+    rows: int
+    fan_in: int
+    side: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +58,13 @@ class Plan:
     rows    int32 (R)    neurons in evaluation order, inputs left out
     starts  int64 (R+1)  the edges of row r are starts[r] .. starts[r+1] of `edges`
     edges   int64        positions in the graph's edge arrays, in row order
-    packed  int32        parameter codes (as in Graph) that `pack` writes, in order
+    blocks  int64 (B+1)  the rows of block b, which read the same sources in the same order, are
+                         blocks[b] .. blocks[b+1]
+    packed  int32        parameter codes (as in Graph) that `pack` writes, in order: straight, those
+                         that are used, ascending; else the weights of each block, source by source,
+                         in each the rows' (a constant for the rows that a block lacks); then the
+                         biases of each run that has any, block by block in the same way
+    weights, biases  int64 (B)  where those of each block begin in `packed`, -1 for none
     constants  float64   the graph's, and after them -0.0, the start of a sum without a bias
     """
 
@@ -55,7 +73,11 @@ class Plan:
     starts: Longs
     edges: Longs
     runs: tuple[Run, ...]
+    blocks: Longs
+    segments: tuple[Segment, ...]
     packed: Ints
+    weights: Longs
+    biases: Longs
     constants: Reals
     single: Schedule
     batch: Schedule
@@ -64,6 +86,32 @@ class Plan:
 
     def with_(self, **changes: Any) -> Plan:
         return replace(self, **changes)
+
+    @cached_property
+    def sizes(self) -> Longs:
+        """The rows for which each block has room."""
+        counts = [segment.last - segment.first for segment in self.segments]
+        return np.repeat([segment.rows for segment in self.segments], counts).astype(np.int64)
+
+    @cached_property
+    def block_of(self) -> Longs:
+        """The block of each row."""
+        return np.repeat(np.arange(len(self.blocks) - 1), np.diff(self.blocks))
+
+    @cached_property
+    def weight_places(self) -> Longs:
+        """The position in `packed` of each edge's weight."""
+        lengths = np.diff(self.starts)
+        b, r = self.block_of, np.arange(len(self.rows))
+        first, size = self.weights[b] + r - self.blocks[b], self.sizes[b]
+        k = np.arange(len(self.edges)) - np.repeat(self.starts[:-1], lengths)
+        return np.repeat(first, lengths) + k * np.repeat(size, lengths)
+
+    @cached_property
+    def bias_places(self) -> Longs:
+        """The position in `packed` of each row's bias, -1 for none."""
+        b, r = self.block_of, np.arange(len(self.rows))
+        return np.where(self.biases[b] < 0, -1, self.biases[b] + r - self.blocks[b])
 
     def __str__(self) -> str:
         g = self.graph
@@ -83,6 +131,10 @@ class Plan:
                 j = self.rows[r]
                 at = self.edges[self.starts[r] : self.starts[r + 1]]
                 sources = " ".join([f"{i:0{k}x}" for i in g.sources[at].tolist()])
+                block = self.block_of[r]
+                if self.blocks[block] == r and self.sizes[block] > 1:
+                    lines.append(f"  shared by {self.blocks[block + 1] - r} rows of "
+                                 f"{self.sizes[block]}")
                 places = [
                     f"{name}[{s.slots[j]}]"
                     for name, s in (("single", self.single), ("batch", self.batch))
@@ -98,7 +150,10 @@ class Plan:
         - rows are the graph's living neurons, inputs apart, each once;
         - every source of a row is an input or an earlier row;
         - the runs cover the rows in order, and each run has one activation and one aggregation;
-        - packed codes are slots or constants that exist;
+        - the segments cover the blocks and the blocks the rows in order, none crosses a run, and
+          the rows of a block read the same sources in the same order;
+        - packed codes are slots or constants that exist, and hold each weight and each bias where
+          its block has it;
         - where slots are given, no value is overwritten before its last reader.
         """
         g = self.graph
@@ -123,11 +178,46 @@ class Plan:
             need(bool((g.activations[mine] == run.activation).all()
                       and (g.aggregations[mine] == run.aggregation).all()), "a run is mixed")
         need(at == r, "the runs do not cover the rows in order")
+        self._verify_blocks(need)
         low = -1 - len(self.constants)
         need(bool(((self.packed >= low) & (self.packed < g.n_params)).all()), "a bad packed code")
         for s in (self.single, self.batch):
             if s.slots is not None:
                 need(_keeps(self, s, position), "a slot is written before its last reader")
+
+    def _verify_blocks(self, need: Callable[[bool, str], None]) -> None:
+        g, r, n_blocks = self.graph, len(self.rows), len(self.blocks) - 1
+        ends = [(s.first, s.last) for s in self.segments]
+        need([a for a, _ in ends] == [0, *[b for _, b in ends]][: len(ends)]
+             and (ends[-1][1] if ends else 0) == n_blocks and all(a < b for a, b in ends),
+             "the segments do not cover the blocks in order")
+        counts, lengths = np.diff(self.blocks), np.diff(self.starts)
+        need(self.blocks[0] == 0 and self.blocks[-1] == r and bool((counts > 0).all())
+             and bool((counts <= self.sizes).all()), "the blocks do not cover the rows in order")
+        for s in self.segments:
+            lo, hi = self.blocks[s.first], self.blocks[s.last]
+            need(bool((lengths[lo:hi] == s.fan_in).all()), "a segment has rows of other fan-ins")
+            need(any(run.first <= lo and hi <= run.last for run in self.runs),
+                 "a segment crosses a run")
+        leader = self.blocks[self.block_of]
+        for s in self.segments:
+            need((s.last - s.first) % s.side == 0, "a segment is not whole sides")
+            lead = np.arange(s.first, s.last)
+            lead = lead - (lead - s.first) % s.side
+            lo, hi = self.blocks[s.first], self.blocks[s.last]
+            leader[lo:hi] = self.blocks[lead[self.block_of[lo:hi] - s.first]]
+        sources = g.sources[self.edges]
+        same = np.repeat(self.starts[leader], lengths) + np.arange(len(sources)) - np.repeat(
+            self.starts[:-1], lengths)
+        need(bool((sources == sources[same]).all()), "a block's rows read other sources")
+        if len(self.weights):
+            need(bool((self.packed[self.weight_places] == g.weights[self.edges]).all()),
+                 "a weight is not where its block has it")
+            biases, places = g.biases[self.rows], self.bias_places
+            has = biases != NONE
+            need(bool((places[has] >= 0).all()
+                      and (self.packed[places[has]] == biases[has]).all()),
+                 "a bias is not where its block has it")
 
     def run(self, x: NDArray[Any], params: NDArray[Any] | None = None, dtype: str = "f32",
             numerics: str = "fused") -> NDArray[Any]:
@@ -178,10 +268,31 @@ def _keeps(plan: Plan, schedule: Schedule, position: Longs) -> bool:
     reader = np.repeat(np.arange(len(plan.rows)), np.diff(plan.starts))
     until = position.copy()
     np.maximum.at(until, g.sources[plan.edges], reader)
-    if schedule.form == "table":
+    if schedule.form != "straight":
         until[g.outputs] = len(plan.rows)
     held = np.flatnonzero(slots >= 0)
-    held = held[np.lexsort((position[held], slots[held]))]
-    same = slots[held[1:]] == slots[held[:-1]]
     # A row may take the slot of a value that it is the last to read: it stores after its loads.
-    return bool((position[held[1:]] >= until[held[:-1]])[same].all())
+    # A block of rows may not, and it writes all the slots for which it has room.
+    slot, written, last = slots[held], position[held], until[held]
+    if schedule.form != "straight" and len(plan.rows):
+        sizes, first = plan.sizes, plan.blocks[:-1]
+        early = np.where(sizes > 1, first - 1, first)
+        row = position[held]
+        written = np.where(row < 0, row, early[plan.block_of[np.maximum(row, 0)]])
+        room = sizes - np.diff(plan.blocks)
+        wide = np.flatnonzero((room > 0) & (slots[plan.rows[first]] >= 0))
+        k = np.arange(room[wide].sum()) - np.repeat(np.cumsum(room[wide]) - room[wide], room[wide])
+        spare = np.repeat(slots[plan.rows[plan.blocks[wide + 1] - 1]] + 1, room[wide]) + k
+        at = np.repeat(early[wide], room[wide])
+        slot, written, last = (np.concatenate(pair) for pair in
+                               ((slot, spare), (written, at), (last, at)))
+        begins = slots[plan.rows[first]][plan.block_of]
+        side = np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
+        if not bool((slots[plan.rows] == begins + side)[sizes[plan.block_of] > 1].all()):
+            return False
+    if len(slot) and slot.max() >= schedule.work:
+        return False
+    order = np.lexsort((written, slot))
+    slot, written, last = slot[order], written[order], last[order]
+    same = slot[1:] == slot[:-1]
+    return bool((written[1:] >= last[:-1])[same].all())

@@ -8,7 +8,7 @@ ncc/adjoint.py derives. O(W+N), as the sweep forward (Griewank and Walther 2008,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,11 +26,18 @@ SQUARE = 16  # columns of x and y that change places with samples at once: a vec
 
 
 class _Kind(NamedTuple):
-    """Rows that are computed by the same code."""
+    """Rows that are computed by the same code, in blocks with as much `room`."""
 
     activation: int
     aggregation: int
     biased: bool
+    room: int
+
+
+def lanes(native: int) -> int:
+    """Samples in a round of a batch: the more vectors, the seldomer the tables are read from end to
+    end and sums over the lanes made; four keep as many sums as registers hold."""
+    return 4 * native if native > 1 else 1
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,21 @@ class Ends:
 
 
 def sweep(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
-          native: int, recompute: int = 0) -> Sweep:
+          native: int, recompute: int = 0, registers: int = 16) -> Sweep:
     """The form that the schedule names; tables are added to `tables`. Where the table form would
     keep more than `recompute` bytes of values, it computes them again by blocks of the net."""
     form = Straight if schedule.form == "straight" else Tabled
-    return form(plan, dtype, numerics, tables, native, recompute)
+    return form(plan, dtype, numerics, tables, native, recompute, registers)
 
 
 class Sweep:
     """What both forms share: buffers, and what becomes of the gradients at the end."""
 
     def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
-                 native: int, recompute: int) -> None:
+                 native: int, recompute: int, registers: int) -> None:
         self.plan = plan
+        # Sums of a tile: half the registers for sums of four vectors.
+        self.tile = max(1, registers // 8)
         self.recompute = recompute
         self.g = plan.graph
         self.dtype = dtype
@@ -238,6 +247,9 @@ class _Blocks(NamedTuple):
 class Tabled(Sweep):
     """Loops over segments, rows and edges, which read tables.
 
+    In a batch, rows that share their sources go in tiles of some rows and some sources, of the
+    plan's blocks: each value and each delta is loaded once for several sums.
+
     `values` holds the inputs, then what blocks of rows pass on to later blocks, then the values of
     one block's rows, at their places; without `recompute` there is one block. A row's value stays
     until the sweep back writes its delta over it: all its readers have been there. `sums` holds
@@ -249,7 +261,7 @@ class Tabled(Sweep):
     at one level).
     """
 
-    UNROLL = 4  # sums of an out-list under way at once
+    UNROLL = 2  # sums of an out-list under way at once
 
     def before(self) -> None:
         b, g, plan = self.b, self.g, self.plan
@@ -263,7 +275,10 @@ class Tabled(Sweep):
         self.segments()
         self.additive = np.isin(g.aggregations[plan.rows], [AGGREGATIONS.index("sum"),
                                                             AGGREGATIONS.index("mean")])
-        self.scatters = not self.additive.all()
+        self.room = plan.sizes[plan.block_of]  # of each row's block
+        # Whose edges' parts of adjoints are added up where they belong, and not gathered there.
+        tiled = self.additive & (self.room > 1) & self.batch
+        self.scatters = bool(tiled.any()) or not self.additive.all()
         argument = any(reads_argument(expression(kind.activation, g.functions))
                        for kind in self.kinds)
         cells = 1 + argument + self.scatters  # for each place
@@ -285,7 +300,12 @@ class Tabled(Sweep):
         places[inside] = local[row[inside]]
         self.table("places", "i", places)
         self.table("starts", "i", plan.starts)
+        self.table("weights", "i", np.maximum(
+            plan.weights[plan.block_of] + np.arange(n_rows) - plan.blocks[plan.block_of], 0))
+        self.table("biases", "i", np.maximum(plan.bias_places, 0))
         self.table("segment_places", "i", local[self.firsts])
+        if tiled.any():
+            self.tiles(places, local)
         if n_blocks > 1:
             ends = np.arange(n_blocks + 1)
             self.table("passed_starts", "i", np.searchsorted(block[passed], ends))
@@ -298,7 +318,7 @@ class Tabled(Sweep):
 
         # Readers, of those rows that pass on one delta to all their edges: for each row those in
         # its own block; for each block the values from outside that it reads, and their readers.
-        gathered = np.flatnonzero(self.additive[reader])
+        gathered = np.flatnonzero((self.additive & ~tiled)[reader])
         keys = np.where(inside, row, n_rows + block[reader] * (n_in + n_rows) + sources)[gathered]
         by = np.argsort(keys, kind="stable")
         gathered, keys = gathered[by], keys[by]
@@ -315,7 +335,7 @@ class Tabled(Sweep):
         self.table("reader_starts", "i", begins)
         self.table("reader_ends", "i", begins + counts)
         self.table("readers", "i", local[reader[gathered]])
-        self.table("reader_edges", "i", gathered)
+        self.table("reader_edges", "i", plan.weight_places[gathered])
         self.table("reader_rounds", "i", counts // self.UNROLL)
         self.table("reader_rest", "i", begins + counts // self.UNROLL * self.UNROLL)
         # A segment's rows by the length of their out-lists: loops of one length after another are
@@ -331,9 +351,11 @@ class Tabled(Sweep):
         self.table("seed_places", "i", held[number[g.outputs][seeded]])
         self.table("seed_ranks", "i", np.argsort(seeded))
 
-        self.memory("values", self.local + blocks.widest)
+        # The last block's tiles may reach beyond it.
+        room = int(self.room[tiled].max(initial=1))
+        self.memory("values", self.local + blocks.widest + room - 1)
         if argument:
-            self.memory("sums", blocks.widest)
+            self.memory("sums", blocks.widest + room - 1)
         self.memory("seeds", self.n_outputs)
         if self.scatters or n_blocks > 1:
             self.memory("adjoints", self.local + (blocks.widest if self.scatters else 0) + 1)
@@ -341,7 +363,7 @@ class Tabled(Sweep):
             if not self.scatters:
                 slot = np.where(slot == self.local + blocks.widest, self.nothing, slot)
                 self.table("slots", "i", slot[n_in:])
-        if self.scatters:
+        if not self.additive.all():
             self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
         self.memory("gradient", len(plan.packed), shared=True)
         zero = b.index(0)
@@ -360,33 +382,36 @@ class Tabled(Sweep):
         each segment, so that one piece of code serves all the segments of a kind."""
         plan, g = self.plan, self.g
         assert g.levels is not None
-        levels, lengths = g.levels[plan.rows], np.diff(plan.starts)
-        change = (levels[1:] != levels[:-1]) | (lengths[1:] != lengths[:-1])
-        change[[run.first - 1 for run in plan.runs[1:]]] = True
-        first = np.concatenate([[0], np.flatnonzero(change) + 1])[: len(plan.rows)]
-        last = np.append(first[1:], len(plan.rows))[: len(first)]
+        bounds = np.array([(plan.blocks[p.first], plan.blocks[p.last]) for p in plan.segments],
+                          np.int64).reshape(-1, 2)
+        first, last = bounds[:, 0], bounds[:, 1]
         run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-        kinds = [_Kind(run.activation, run.aggregation, run.biased) for run in plan.runs]
+        kinds = [_Kind(run.activation, run.aggregation, run.biased, segment.rows)
+                 for segment, run in zip(plan.segments, [plan.runs[k] for k in run_of.tolist()],
+                                         strict=True)]
         self.kinds = list(dict.fromkeys(kinds))
         self.n_segments = len(first)
         self.firsts = first
-        number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)[run_of]
-        bias = np.array([run.bias - run.first for run in plan.runs], np.int64)[run_of] + first
-        self.segment_edges = lengths[first]
+        number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)
+        self.segment_edges = np.array([segment.fan_in for segment in plan.segments], np.int64)
         self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
         self.table("segment_rows", "i", first)
         self.table("segment_edges", "i", self.segment_edges)
-        self.table("segment_biases", "i", np.maximum(bias, 0))
+        self.table("segment_biases", "i",
+                   np.maximum(plan.biases[[segment.first for segment in plan.segments]], 0)
+                   if plan.segments else [])
         for k, rows in enumerate(self.kind_rows):
             self.table(f"rows_{k}", "i", rows)
-        # Stretches of segments: one a run where every kind is one run, else one of all.
-        if len(self.kinds) == len(kinds):
-            ends = [int(np.searchsorted(first, run.last)) for run in plan.runs]
-            begins = [0, *ends][: len(ends)]
-            self.stretches = [(lo, hi, [k]) for k, (lo, hi) in
-                              enumerate(zip(begins, ends, strict=True))]
-        else:
+        # Stretches of segments: one a kind where the kinds do not take turns, else one of all.
+        turns = np.flatnonzero(number[1:] != number[:-1]) + 1
+        begins, ends = [0, *turns.tolist()], [*turns.tolist(), self.n_segments]
+        if len(begins) == len(self.kinds):
+            self.stretches = [(lo, hi, [int(number[lo])])
+                              for lo, hi in zip(begins, ends, strict=True)]
+        elif self.kinds:
             self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
+        else:
+            self.stretches = []
 
     def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
         """One block, or as few as keep the values of a round of samples within `recompute` bytes;
@@ -497,7 +522,10 @@ class Tabled(Sweep):
             else:
                 s = b.loop(*self.bounds(f"stretch_{n}", block))[0]
             for kind in kinds:
-                self.rows_forward(s, kind)
+                if self.is_tiled(self.kinds[kind]):
+                    self.tiled_forward(s, kind)
+                else:
+                    self.rows_forward(s, kind)
             b.close()
 
     def back(self, block: int | None) -> None:
@@ -557,41 +585,158 @@ class Tabled(Sweep):
         """The values of rows u .. u+count-1 of segment s, of as many edges each, kept."""
         b = self.b
         first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
-        bias = self.cell("segment_biases", 0, s)
         place = b.op("iadd", self.cell("segment_places", 0, s), u)
         agg = AGGREGATIONS[kind.aggregation]
-        program = expression(kind.activation, self.g.functions)
         r = b.op("iadd", first, u)
         at = [self.cell("starts", 0, r)]
         for _ in range(count - 1):
             at.append(b.op("iadd", at[-1], edges))
-        shift = b.op("iadd", bias, u)
-        biases = [b.load("packed", i, shift) if kind.biased else None for i in range(count)]
+        weights = [self.cell("weights", i, r) for i in range(count)]
+        biases = [b.load("packed", 0, self.cell("biases", i, r)) if kind.biased else None
+                  for i in range(count)]
         if agg == "sum":
             begin = 0
             firsts = [b.const(-0.0) if x is None else x for x in biases]
         else:
             begin = 1
-            firsts = [start(b, agg, *self.edge(e)) for e in at]
+            firsts = [start(b, agg, *self.edge(e, w, b.index(0), kind))
+                      for e, w in zip(at, weights, strict=True)]
         loop = b.loop(b.index(begin), edges, firsts)
-        accs = [step(b, agg, acc, *self.edge(b.op("iadd", e, loop[0])))
-                for acc, e in zip(loop[1:], at, strict=True)]
-        for i, acc in enumerate(b.close(*accs)):
+        accs = [step(b, agg, acc, *self.edge(e, w, loop[0], kind))
+                for acc, e, w in zip(loop[1:], at, weights, strict=True)]
+        self.finished(kind, b.close(*accs), biases, place, s)
+
+    def finished(self, kind: _Kind, accs: Sequence[int], biases: Sequence[int | None], place: int,
+                 s: int) -> None:
+        """Keep the values of rows of segment s whose edges are summed up."""
+        b = self.b
+        agg = AGGREGATIONS[kind.aggregation]
+        program = expression(kind.activation, self.g.functions)
+        for i, acc in enumerate(accs):
             if agg == "mean":
-                acc = b.op("div", acc, self.fan_in(r, i))
+                acc = b.op("div", acc, self.fan_in(s))
             total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
                            None if agg == "sum" else biases[i])
             if reads_argument(program):
                 b.store(total, "sums", i - self.local, place)
             b.store(emit(program, b, total), "values", i, place)
 
-    def fan_in(self, r: int, i: int = 0) -> int:
-        counts = np.maximum(np.diff(self.plan.starts), 1)
-        return self.b.load(self.table("fan_in", "f", counts), i, r)
+    def fan_in(self, s: int) -> int:
+        """The length of the in-lists of a segment, as a real."""
+        counts = np.maximum(self.segment_edges, 1)
+        return self.b.load(self.table("fan_in", "f", counts), 0, s)
 
-    def edge(self, at: int) -> tuple[int, int]:
+    def edge(self, at: int, weight: int, k: int, kind: _Kind) -> tuple[int, int]:
+        """The source's value and the weight of edge k of a row whose first ones stand there."""
         b = self.b
-        return b.load("values", 0, self.cell("places", 0, at)), b.load("packed", 0, at)
+        by = k if kind.room == 1 else b.op("imul", k, b.index(kind.room))
+        return (b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))),
+                b.load("packed", 0, b.op("iadd", weight, by)))
+
+    # -- tiles: rows that share their sources
+
+    def tiles(self, places: Longs, local: Longs) -> None:
+        """Tables of the blocks."""
+        plan = self.plan
+        leader = plan.blocks[:-1]
+        lengths = np.diff(plan.starts)[leader]
+        owner = np.repeat(np.arange(len(leader)), lengths)
+        at = np.repeat(plan.starts[leader] - np.cumsum(lengths) + lengths, lengths)
+        read = places[at + np.arange(len(at))]
+        inner = np.bincount(owner, read >= self.n_inputs, len(leader)) > 0
+        # A source twice in an in-list: its adjoint takes one part after the other.
+        pairs = np.sort(owner * (int(places.max(initial=0)) + 1) + read)
+        self.repeats = bool((pairs[1:] == pairs[:-1]).any())
+        self.table("block_starts", "i", plan.starts[leader])
+        self.table("block_weights", "i", plan.weights)
+        self.table("block_biases", "i", np.maximum(plan.biases, 0))
+        self.table("block_places", "i", local[leader])
+        self.table("block_rows", "i", np.diff(plan.blocks))
+        self.table("block_inner", "i", inner)
+        self.table("block_outer", "i", ~inner)
+        self.table("segment_blocks", "i", [segment.first for segment in plan.segments])
+        counts = np.array([segment.last - segment.first for segment in plan.segments])
+        for k, rows in enumerate(self.kind_rows):
+            self.table(f"blocks_{k}", "i", np.where(rows > 0, counts, 0))
+
+    def is_tiled(self, kind: _Kind) -> bool:
+        return self.batch and kind.room > 1 and AGGREGATIONS[kind.aggregation] in ("sum", "mean")
+
+    def each_block(self, s: int, number: int) -> int:
+        """Open a loop over the blocks of segment s, if they are of this kind."""
+        b = self.b
+        q = b.loop(b.index(0), self.cell(f"blocks_{number}", 0, s))[0]
+        return b.op("iadd", self.cell("segment_blocks", 0, s), q)
+
+    def tiled_forward(self, s: int, number: int) -> None:
+        b, kind = self.b, self.kinds[number]
+        agg = AGGREGATIONS[kind.aggregation]
+        count = min(kind.room, self.tile)
+        block = self.each_block(s, number)
+        at, weights = self.cell("block_starts", 0, block), self.cell("block_weights", 0, block)
+        parts = -(-np.diff(self.plan.blocks) // count)
+        u = b.loop(b.index(0), b.load(self.table(f"block_parts_{count}", "i", parts), 0, block))[0]
+        base = b.op("imul", u, b.index(count))
+        biases: list[int | None] = [None] * count
+        if kind.biased:
+            bias = b.op("iadd", self.cell("block_biases", 0, block), base)
+            biases = [b.load("packed", i, bias) for i in range(count)]
+        firsts = [x if x is not None and agg == "sum" else b.const(-0.0) for x in biases]
+        k, *accs = b.loop(b.index(0), self.cell("segment_edges", 0, s), firsts)
+        n = b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k)))
+        by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.room))), base)
+        accs = b.close(*[step(b, "sum", acc, n, b.load("packed", i, by))
+                         for i, acc in enumerate(accs)])
+        self.finished(kind, accs, biases, b.op("iadd", self.cell("block_places", 0, block), base),
+                      s)
+        b.close()
+        b.close()
+
+    def tiled_back(self, s: int, number: int) -> None:
+        """What the deltas of a segment's rows add to the adjoints of their sources, and to the
+        gradient."""
+        b, kind = self.b, self.kinds[number]
+        edges = self.cell("segment_edges", 0, s)
+        zero = b.index(0)
+        block = self.each_block(s, number)
+        at, weights = self.cell("block_starts", 0, block), self.cell("block_weights", 0, block)
+        place = self.cell("block_places", 0, block)
+        pushes = self.cell("block_inner", 0, block)
+        if "dx" in self.named:  # of those that read inputs alone only then
+            pushes = b.op("iadd", pushes, b.op("imul", self.cell("block_outer", 0, block),
+                                               b.emit("given", (), "dx")))
+        self.only_if(pushes)
+        done = np.zeros_like(self.segment_edges)
+        for count in dict.fromkeys((1 if self.repeats else self.tile, 1)):
+            rounds = self.table(f"tile_rounds_{count}", "i", (self.segment_edges - done) // count)
+            after = self.table(f"tile_after_{count}", "i", done)
+            q = b.loop(zero, b.load(rounds, 0, s))[0]
+            k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
+            sources = [self.cell("places", i, b.op("iadd", at, k)) for i in range(count)]
+            r, *accs = b.loop(zero, self.cell("block_rows", 0, block),
+                              [b.load("adjoints", 0, i) for i in sources])
+            d = b.load("values", 0, b.op("iadd", place, r))
+            by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.room))), r)
+            accs = b.close(*[step(b, "sum", acc, d, b.load("packed", i * kind.room, by))
+                             for i, acc in enumerate(accs)])
+            for i, acc in zip(sources, accs, strict=True):
+                b.store(acc, "adjoints", 0, i)
+            b.close()
+            done = done + (self.segment_edges - done) // count * count
+        b.close()
+        self.only_if(self.wanted)
+        rows = range(kind.room)  # those that a block lacks have cells that nobody reads
+        if kind.biased and AGGREGATIONS[kind.aggregation] == "sum":
+            one = b.const(1.0)
+            self.add_gradient([(b.op("mask", b.load("values", i, place)), one) for i in rows],
+                              self.cell("block_biases", 0, block))
+        k = b.loop(zero, edges)[0]
+        n = b.op("mask", b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
+        self.add_gradient([(n, b.load("values", i, place)) for i in rows],
+                          b.op("iadd", weights, b.op("imul", k, b.index(kind.room))))
+        b.close()
+        b.close()
+        b.close()
 
     # -- backward
 
@@ -632,7 +777,7 @@ class Tabled(Sweep):
         program = expression(kind.activation, self.g.functions)
         count = self.cell(f"rows_{number}", 0, s)
         first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
-        bias, places = self.cell("segment_biases", 0, s), self.cell("segment_places", 0, s)
+        places = self.cell("segment_places", 0, s)
         one = b.const(1.0)
         u = self.cell("order", 0, b.op("iadd", first, b.loop(b.index(0), count)[0]))
         r, place = b.op("iadd", first, u), b.op("iadd", places, u)
@@ -645,28 +790,45 @@ class Tabled(Sweep):
         found = slope(program, b, total, b.load("values", 0, place))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
-            self.add_gradient([(b.op("mask", d), one)], b.op("iadd", bias, u))
+            self.add_gradient([(b.op("mask", d), one)], self.cell("biases", 0, r))
         if agg == "mean":
-            d = b.op("div", d, self.fan_in(r))
+            d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, place)
         if agg not in ("sum", "mean"):
-            self.scatter(agg, r, edges, d)
+            self.scatter(agg, r, edges, d, kind)
         b.close()
         if agg not in ("sum", "mean"):
             return
+        if self.is_tiled(kind):
+            self.tiled_back(s, number)
+            return
         self.only_if(self.wanted)
+        if kind.room > 1:  # of one sample
+            u = b.loop(b.index(0), count)[0]
+            r, d = b.op("iadd", first, u), b.load("values", 0, b.op("iadd", places, u))
+            if kind.biased and agg == "sum":
+                self.add_gradient([(d, one)], self.cell("biases", 0, r))
+            at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
+            k = b.loop(b.index(0), edges)[0]
+            n = b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k)))
+            self.add_gradient([(d, n)], b.op("iadd", weight, b.op("imul", k, b.index(kind.room))))
+            b.close()
+            b.close()
+            b.close()
+            return
         if kind.biased and agg == "sum":
             self.in_blocks(
                 f"rows_{number}", self.kind_rows[number], s,
                 lambda k, i: (b.op("mask", b.load("values", i, b.op("iadd", places, k))), one),
-                bias)
+                self.cell("segment_biases", 0, s))
         u = b.loop(b.index(0), count)[0]
         d = b.op("mask", b.load("values", 0, b.op("iadd", places, u)))
-        at = self.cell("starts", 0, b.op("iadd", first, u))
+        r = b.op("iadd", first, u)
+        at = self.cell("starts", 0, r)
         self.in_blocks(
             "segment_edges", self.segment_edges, s,
             lambda k, i: (d, b.load("values", 0, self.cell("places", i, b.op("iadd", at, k)))),
-            at)
+            self.cell("weights", 0, r))
         b.close()
         b.close()
 
@@ -694,47 +856,49 @@ class Tabled(Sweep):
             else:  # of one sample, every cell is written once
                 b.store(b.op("mul", x, y), "gradient", i, at)
 
-    def scatter(self, agg: str, r: int, edges: int, d: int) -> None:
+    def scatter(self, agg: str, r: int, edges: int, d: int, kind: _Kind) -> None:
         """What row r of delta d, whose edges do not all get the same, adds to the adjoints of its
         sources and to the gradient: of factors, each that of the others' product; else all to
         the first edge that has the value that was chosen."""
         b = self.b
-        at = self.cell("starts", 0, r)
+        at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
+
+        def edge(k: int) -> tuple[int, int]:
+            return self.edge(at, weight, k, kind)
+
+        def scattered(k: int, n: int, w: int, d: int) -> None:
+            i = self.cell("places", 0, b.op("iadd", at, k))
+            b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
+            to = b.op("iadd", weight, b.op("imul", k, b.index(kind.room)))
+            self.add_gradient([(b.op("mask", d), n)], to)
+
         if agg == "mul":
             k, before = b.loop(b.index(0), edges, [b.const(1.0)])
             b.store(before, "products", 0, k)
-            n, w = self.edge(b.op("iadd", at, k))
+            n, w = edge(k)
             b.close(b.op("mul", before, b.op("mul", n, w)))
             k, behind = b.loop(b.index(0), edges, [d])
             back = b.op("iadd", b.op("imul", k, b.index(-1)),
                         b.op("iadd", edges, b.index(-1)))
-            e = b.op("iadd", at, back)
-            n, w = self.edge(e)
-            self.scattered(e, n, w, b.op("mul", behind, b.load("products", 0, back)))
+            n, w = edge(back)
+            scattered(back, n, w, b.op("mul", behind, b.load("products", 0, back)))
             b.close(b.op("mul", behind, b.op("mul", n, w)))
             return
         # The adjoint goes down the chain of choices, from the last edge up to the first.
-        loop = b.loop(b.index(1), edges, [start(b, agg, *self.edge(at))])
+        loop = b.loop(b.index(1), edges, [start(b, agg, *edge(b.index(0)))])
         b.store(loop[1], "products", 0, loop[0])
-        b.close(step(b, agg, loop[1], *self.edge(b.op("iadd", at, loop[0]))))
+        b.close(step(b, agg, loop[1], *edge(loop[0])))
         k, left = b.loop(b.index(1), edges, [d])
         back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
-        e = b.op("iadd", at, back)
-        n, w = self.edge(e)
+        n, w = edge(back)
         product, acc, zero = b.op("mul", n, w), b.load("products", 0, back), b.const(0.0)
         if agg == "maxabs":
             taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
         else:
             taken = b.op("gt" if agg == "max" else "lt", product, acc)
-        self.scattered(e, n, w, b.op("select", taken, left, zero))
+        scattered(back, n, w, b.op("select", taken, left, zero))
         (left,) = b.close(b.op("select", taken, zero, left))
-        self.scattered(at, *self.edge(at), left)
-
-    def scattered(self, e: int, n: int, w: int, d: int) -> None:
-        b = self.b
-        i = self.cell("places", 0, e)
-        b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
-        self.add_gradient([(b.op("mask", d), n)], e)
+        scattered(b.index(0), *edge(b.index(0)), left)
 
     def after(self) -> None:
         """dparams += gradient, from the packed order to the canonical one."""

@@ -229,8 +229,10 @@ class Compiled:
         """The backward functions, compiled when they are first asked for."""
         with self._lock:
             if self._reverse is None:
+                # Weights that stand in the forward code are parameters here: they have gradients.
+                asked = {k: v for k, v in self._asked.items() if k not in ("params", "embedded")}
                 chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                                 **{**self._asked, "gradient": True})
+                                 **{**asked, "gradient": True})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
                                  cached=self._cache).made

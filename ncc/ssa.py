@@ -531,13 +531,14 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             name, offset = imm
             index = values[reads[2]] + offset if len(reads) > 2 else offset
             a, c = values[reads[0]], values[reads[1]]
-            if in_lanes:  # the sum over the iterations, which may share a factor
-                product = np.broadcast_to(np.multiply(a, c), (in_lanes, *batch)).sum(0, real)
-                buffers[name][index] = buffers[name][index] + product
-            elif evaluate.fused:
-                buffers[name][index] = evaluate.op("fma", a, c, buffers[name][index])
-            else:
-                buffers[name][index] = buffers[name][index] + np.multiply(a, c)
+            with np.errstate(all="ignore"):
+                if in_lanes:  # the sum over the iterations, which may share a factor
+                    product = np.broadcast_to(np.multiply(a, c), (in_lanes, *batch)).sum(0, real)
+                    buffers[name][index] = buffers[name][index] + product
+                elif evaluate.fused:
+                    buffers[name][index] = evaluate.op("fma", a, c, buffers[name][index])
+                else:
+                    buffers[name][index] = buffers[name][index] + np.multiply(a, c)
         elif opcode == "given":
             values[at] = int(buffers.get(imm) is not None)
         elif opcode == "for":

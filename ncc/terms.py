@@ -113,7 +113,7 @@ class Terms:
         return number
 
     def real(self, value: float) -> int:
-        return self.make("real", struct.pack("<d", value))
+        return self.make("const", struct.pack("<d", value))
 
     def word(self, value: int) -> int:
         return self.make("word", int(self.evaluate.word(value)))
@@ -171,7 +171,7 @@ class Terms:
             if not atoms:
                 return self.real(float(self.evaluate.real(constant)))
         elif row.result in "fw" and opcode != "mask" and all(
-                [nodes[a][0] in ("real", "word") for a in args]):
+                [nodes[a][0] in ("const", "word") for a in args]):
             value = self.constant(opcode, args)
             if value == value:
                 return self.real(value) if row.result == "f" else self.word(int(value))
@@ -205,13 +205,13 @@ class Terms:
 
     def bits(self, term: int) -> bytes | None:
         what, imm, _ = self.nodes[term]
-        return imm if what == "real" else None
+        return imm if what == "const" else None
 
     def constant(self, opcode: str, args: tuple[int, ...]) -> Any:
         held = []
         for a in args:
             what, imm, _ = self.nodes[a]
-            held.append(self.evaluate.const(struct.unpack("<d", imm)[0]) if what == "real"
+            held.append(self.evaluate.const(struct.unpack("<d", imm)[0]) if what == "const"
                         else self.evaluate.word(imm))
         return np.asarray(self.evaluate.op(opcode, *held)).item()
 
@@ -242,7 +242,7 @@ class Terms:
         if term is None:
             return "nothing"
         what, imm, children = self.nodes[term]
-        if what == "real":
+        if what == "const":
             return repr(struct.unpack("<d", imm)[0])
         if what == "table":
             return f"table of {len(imm[1])} bytes"

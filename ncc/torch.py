@@ -9,6 +9,7 @@ Wants torch (`pip install 'ncc-compiler[torch]'`); `import ncc` does not.
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ncc.graph import Graph
 from ncc.library import Library, backward, forward
 from ncc.machine import host
 from ncc.net import Net, load
+from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
 from ncc.runtime import Array, Compiled
 from ncc.source import NccError
@@ -46,7 +48,8 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: str = "f32", opt
     threads   over the samples of a batch; 0 is one a core
     seed      of `init`; drawn by torch's own generator (torch.manual_seed) unless given
 
-    NccError as of `load` and of `init`; ValueError where `params` has another shape.
+    NccError as of `load` and of `init`; ValueError where `params` has another shape or
+    is not finite.
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
     if params is None:
@@ -59,7 +62,12 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: str = "f32", opt
         if values.shape != (graph.n_params,):
             raise ValueError(f"params has shape {values.shape}, the net wants "
                              f"({graph.n_params},)")
-    return Module(_Code(graph, dtype, opt, threads, numerics), values)
+    code = _Code(graph, dtype, opt, threads, numerics)
+    with np.errstate(over="ignore"):
+        start = values.astype(DTYPES[dtype])
+    if not np.isfinite(start).all():
+        raise ValueError(f"params holds a value that is not finite in {dtype}")
+    return Module(code, start)
 
 
 class _Code:
@@ -85,8 +93,9 @@ class _Code:
             if gradient not in self._made:
                 chosen = options(host(), dtype=self.dtype, numerics=self.numerics,
                                  gradient=gradient)
-                built = Build(self.graph, host(), chosen, self.opt, along=AFTER_ORDER)
-                self._made[gradient] = Library(built.made, self.dtype)
+                with Progress(sys.stderr) as progress, progress.working("emit obj"):
+                    made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER).made
+                self._made[gradient] = Library(made, self.dtype)
             return self._made[gradient]
 
     def __deepcopy__(self, _: Any) -> _Code:
@@ -101,21 +110,20 @@ class Module(torch.nn.Module):
 
     `model(x)`: x of shape (..., n_inputs) gives y (..., n_outputs) of the module's dtype, on the
     CPU. First derivatives in x and in `params`; NotImplementedError for a second one. Gradients are
-    those at the parameters of the forward pass, whatever became of `params` since. Any thread
-    may call it at any time. ValueError for another shape or device, TypeError for another dtype.
+    those at the parameters of the forward pass, whatever became of `params` since. Any thread may
+    call it at any time. ValueError for another shape or device, TypeError for another dtype.
     """
 
-    def __init__(self, code: _Code, values: Array) -> None:
+    def __init__(self, code: _Code, start: Array) -> None:
         super().__init__()
         self.code = code
-        self.params = torch.nn.Parameter(torch.from_numpy(values.astype(DTYPES[code.dtype])))
-        self._held: dict[bool, tuple[Any, Array]] = {}
+        self.params = torch.nn.Parameter(torch.from_numpy(start))
 
     def forward(self, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             raise TypeError(f"x is a {type(x).__name__}, not a tensor")
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.params.requires_grad)
-        return _Call.apply(x, self.params, self, wanted)
+        return _Call.apply(x, self.params, self.code, wanted)
 
     def compiled(self) -> Compiled:
         """The net as `ncc.compile` gives it, of the parameters as they are now: for numpy, and to
@@ -124,35 +132,17 @@ class Module(torch.nn.Module):
         return Compiled(code.graph, self.params.detach().numpy(), dtype=code.dtype, opt=code.opt,
                         threads=code.threads, numerics=code.numerics)
 
-    def packed(self, library: Library, params: Any, gradient: bool) -> Array:
-        """`params` as the code wants them, packed again where a bit of them changed.
-
-        Compared, since torch's count of a tensor's changes (`_version`) misses those through
-        `.data`, as in `model.params.data.clamp_(-1, 1)`.
-        """
-        bits = params.detach().view(torch.int32 if self.code.dtype == "f32" else torch.int64)
-        held = self._held.get(gradient)
-        if held is None or not torch.equal(bits, held[0]):
-            copy = bits.clone(memory_format=torch.contiguous_format)
-            held = copy, library.pack(copy.numpy())
-            self._held[gradient] = held
-        return held[1]
-
     def extra_repr(self) -> str:
         g = self.code.graph
         return (f"{g.n_neurons} neurons, {g.n_edges} edges, {g.n_params} parameters, "
                 f"{len(g.inputs)} inputs, {len(g.outputs)} outputs, {self.code.dtype}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": {}}  # a copy of `packed` would not be aligned
 
 
 class _Call(torch.autograd.Function):
     """y of x (..., n_inputs) and params (n_params,)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Any, params: Any, model: Module, gradient: bool) -> Any:
-        code = model.code
+    def forward(ctx: Any, x: Any, params: Any, code: _Code, gradient: bool) -> Any:
         n_inputs = len(code.graph.inputs)
         for name, tensor in (("x", x), ("params", params)):
             if tensor.device.type != "cpu":
@@ -167,7 +157,9 @@ class _Call(torch.autograd.Function):
             raise ValueError(f"params has shape {tuple(params.shape)}, the net wants "
                              f"({code.graph.n_params},)")
         ctx.library = code.library(gradient)
-        ctx.packed = model.packed(ctx.library, params, gradient)
+        # Always: torch's count of a tensor's changes misses those through `.data`, and to compare
+        # with what was packed before takes as long.
+        ctx.packed = ctx.library.pack(_rows(params))
         ctx.params, ctx.threads = params, code.threads
         # Not for params: it may change before the way back, which `packed` does not.
         ctx.save_for_backward(x)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ncc import losses, optimizers
 from ncc.build import Build, options
+from ncc.freeze import Mask, freeze
 from ncc.graph import Graph
 from ncc.library import Library, at_once, shares
 from ncc.machine import host
@@ -27,14 +28,19 @@ class Trainer:
     params            the canonical vector (n_params,) to start from; the graph's values without
     threads           over the samples of a minibatch; 0 is one a core. Gradients are summed in
                       thread order: the same for the same number of threads.
+    frozen            the parameters that stay as they are (n_params,), if any
 
     NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
                  dtype: str = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
-                 passes: Mapping[str, Any] | None = None, cache: bool = True) -> None:
+                 passes: Mapping[str, Any] | None = None, cache: bool = True,
+                 frozen: Mask | None = None) -> None:
         self.graph = graph
+        self._frozen = np.zeros(graph.n_params, np.bool_) if frozen is None else frozen
+        values = self._whole(graph.values if params is None else params)
+        self._held = values[self._frozen]
         self.threads = threads
         of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
         self.n_targets = losses.targets(of_loss, len(graph.outputs))
@@ -43,30 +49,40 @@ class Trainer:
                          loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
                          **(passes or {}))
         with Progress(sys.stderr) as progress, progress.working("emit obj"):
-            made = Build(graph, host(), chosen, opt, progress, AFTER_ORDER, cached=cache).made
+            made = Build(freeze(graph, self._frozen, values), host(), chosen, opt, progress,
+                         AFTER_ORDER, cached=cache).made
         self._library = library = Library(made, dtype)
         self._real = library.real
         self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
-        self._gradient = np.zeros(graph.n_params, self._real)
+        self._gradient = np.zeros(graph.n_params - len(self._held), self._real)
         self._work: list[Array] = []
-        self.params = graph.values if params is None else params
+        self.params = values
 
     @property
     def params(self) -> Array:
         """The canonical parameters (n_params,), float64, a copy; settable."""
-        return self._params.astype(np.float64)
+        values = np.empty(self.graph.n_params)
+        values[self._frozen] = self._held
+        values[~self._frozen] = self._params
+        return values
 
     @params.setter
     def params(self, values: Any) -> None:
-        array = np.array(values, np.float64).astype(self._real)
+        array = self._whole(values)
+        if (array[self._frozen] != self._held).any():
+            raise ValueError("a frozen parameter has another value")
+        self._params = array[~self._frozen].astype(self._real)
+        self._packed = self._library.pack(self._params)
+
+    def _whole(self, values: Any) -> Array:
+        array = np.array(values, np.float64)
         if array.shape != (self.graph.n_params,):
             raise ValueError(f"params has shape {array.shape}, the net wants "
                              f"({self.graph.n_params},)")
         if np.isnan(array).any():
             raise ValueError(f"{int(np.isnan(array).sum())} of {len(array)} parameters have no "
                              "value")
-        self._params = array
-        self._packed = self._library.pack(array)
+        return array
 
     @property
     def state(self) -> Array:
@@ -96,11 +112,13 @@ class Trainer:
         return mean
 
     def gradient(self, x: Any, target: Any) -> tuple[float, Array]:
-        """The mean loss of a minibatch and its gradient (n_params,)."""
+        """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""
         x, target = self._checked(x, target)
         gradient = np.zeros_like(self._gradient)
         mean = self._swept(x, target, gradient)
-        return mean, gradient / (max(1, len(x)) * self._divisor)
+        whole = np.zeros(self.graph.n_params, self._real)
+        whole[~self._frozen] = gradient / (max(1, len(x)) * self._divisor)
+        return mean, whole
 
     def _checked(self, x: Any, target: Any) -> tuple[Array, Array]:
         x = np.asarray(x, self._real, order="C")

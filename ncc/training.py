@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc import losses, optimizers, weights
+from ncc.freeze import chosen
 from ncc.graph import Graph, Reals
 from ncc.net import Net, load
 from ncc.runtime import Compiled
@@ -90,7 +91,8 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
           init: str | None = None, params: Any = None, threads: int = 1, dtype: str = "f32",
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
-          names: tuple[str, str] = ("x", "y"), cache: bool = True) -> tuple[Reals, History]:
+          names: tuple[str, str] = ("x", "y"), cache: bool = True,
+          frozen: Any = None) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
 
     x            (samples, n_inputs)
@@ -105,6 +107,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     init         how values are drawn where the net has none: he unless given; `params` are all
     progress     called with a Status
     names        of x and y, in messages
+    frozen       the parameters that stay as they are: a text or a mask, `freeze.chosen`
     cache        whether the compiled step may come from the cache on disk, and be kept there
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
@@ -120,7 +123,8 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     if patience is not None and not isinstance(validation, tuple) and not validation:
         raise NccError("E634", "patience is for the validation loss, and nothing is held out",
                        status=2, help="validation=0.1")
-    if not graph.n_params:
+    still = None if frozen is None else chosen(graph, frozen)
+    if not graph.n_params or (still is not None and still.all()):
         raise NccError("E634", "the net has no parameters to train")
     if dtype not in DTYPES:
         raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
@@ -135,7 +139,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     if params is None:
         params = weights.init(graph, init or "he", seed)
     trainer = Trainer(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                      threads=threads, numerics=numerics, cache=cache)
+                      threads=threads, numerics=numerics, cache=cache, frozen=still)
     return _Run(trainer, rate, batch, epochs, patience, progress).run(inputs, goals, held, seed)
 
 

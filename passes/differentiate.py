@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ncc.plan import Plan
-from ncc.reverse import Ends, sweep
+from ncc.reverse import Ends, lanes, sweep
 from ncc.ssa import Buffer, Module, Table
 
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-                  lanes: int = 16, native: int = 1, recompute: int = 0,
+                  native: int = 1, recompute: int = 0, registers: int = 16,
                   vjp: bool = True) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
@@ -17,7 +17,7 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
                                         %14 = mul %12, %2           what it adds to that of 04
                                         accumulate %12, %4, dparams[0]
 
-    Gradients of a batch are summed in `work`, in the order of the packed parameters, and added to
+    Gradients of a batch are summed in `work`, in the order of the plan's edges, and added to
     `dparams` at the end, where the caller gave any; the ties' sums are made there. How: in
     ncc/reverse.py. Where a function would keep more than `recompute` bytes of values in `work`
     (0: no limit), they are computed again by blocks of the net. Without `vjp` nothing is written,
@@ -32,8 +32,8 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     tables: dict[str, Table] = {}
     funcs = []
     for title, schedule, wide in (("backward", plan.backward, 0),
-                                  ("backward_batch", plan.backward_batch, lanes)):
+                                  ("backward_batch", plan.backward_batch, lanes(native))):
         if vjp and schedule is not None:
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from ncc.graph import NONE, Graph
-from ncc.plan import FORMS, Plan, Run, Schedule
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.graph import NONE, Graph, Ints, Longs
+from ncc.plan import FORMS, Plan, Run, Schedule, Segment
 from ncc.source import NccError
 
 STRAIGHT_EDGES = 4_096  # above it a table runs as fast and compiles ten times faster
@@ -13,68 +16,169 @@ STRAIGHT_BATCH_EDGES = 256  # above it a table costs no more than code, which gr
 # The sweep back is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD_EDGES = 256
 STRAIGHT_BACKWARD_BATCH_EDGES = 64
+SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
+SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
-          backward_form: str = "auto") -> Plan:
-    """Cut an ordered graph into runs of rows and choose a form for each function.
+          backward_form: str = "auto", native: int = 1) -> Plan:
+    """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
-        05 03 00,01,02         =>         04 <- 00 01
-        08 02 04,05                       05 <- 00 01 02 }  run activation 02 sum { 08 <- 04 05 }
+        05 03 00,01                       shared by 2 rows of 2
+        06 03 00,01,02         =>         04 <- 00 01
+        08 02 04,05                       05 <- 00 01
+                                          06 <- 00 01 02 }  run activation 02 sum { 08 <- 04 05 }
 
-    Rows are sorted by level, activation, aggregation, fan-in and index; a run is a longest stretch
-    with one activation and one aggregation, so a net of one kind of neuron is one run. Forms of
-    backward functions are chosen where a `gradient` is asked for.
+    A run is a longest stretch of rows with one activation and one aggregation, so a net of one
+    kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
+    vector's `native` lanes, up to SIDE of them side by side, in the form `shared`; the others, and
+    all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
+    aggregation, fan-in, size of block and of side, in-list and index. Forms of backward
+    functions are chosen where a `gradient` is asked for.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
             raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
+    if {form, batch_form} == {"table", "shared"}:
+        raise NccError("E602", "a table's weights are packed in another order than shared ones",
+                       help="the same form for both functions, or one of them straight", status=2)
     assert graph.levels is not None
-    alive = np.flatnonzero(graph.activations >= 0)
+    alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     fan_in = np.diff(graph.starts)
-    keys = (alive, fan_in[alive], graph.aggregations[alive], graph.activations[alive],
-            graph.levels[alive])
-    rows = alive[np.lexsort(keys)].astype(np.int32)
+    first = leaders(graph, alive)
+    n_edges = int(fan_in[alive].sum())
+    share = "shared" in (form, batch_form)
+    if "table" not in (form, batch_form):
+        shared = int(fan_in[alive[first != np.arange(len(alive))]].sum())
+        share = share or 2 * shared >= n_edges > 0
+    looped = "shared" if share else "table"
+    single = _choose(form, n_edges, STRAIGHT_EDGES, looped)
+    batch = _choose(batch_form, n_edges, STRAIGHT_BATCH_EDGES, looped)
+    backward = backward_batch = None
+    if gradient:
+        backward = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_EDGES, looped)
+        backward_batch = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_BATCH_EDGES, looped)
+    if single.form == batch.form == "straight":
+        share = False
+
+    size, side, block = _blocks(first, native if native > 1 else SCALARS, native, share)
+    keys = (alive, block, -side, -size, fan_in[alive], graph.aggregations[alive],
+            graph.activations[alive], graph.levels[alive])
+    order = np.lexsort(keys)
+    rows, size, side, block = alive[order], size[order], side[order], block[order]
     lengths = fan_in[rows]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shift = np.repeat(graph.starts[:-1][rows] - starts[:-1], lengths)
     edges = np.arange(starts[-1], dtype=np.int64) + shift
-    single = _choose(form, len(edges), STRAIGHT_EDGES)
-    batch = _choose(batch_form, len(edges), STRAIGHT_BATCH_EDGES)
-    backward = backward_batch = None
-    if gradient:
-        backward = _choose(backward_form, len(edges), STRAIGHT_BACKWARD_EDGES)
-        backward_batch = _choose(backward_form, len(edges), STRAIGHT_BACKWARD_BATCH_EDGES)
-    forms = [s.form for s in (single, batch, backward, backward_batch) if s is not None]
 
-    act, agg = graph.activations[rows], graph.aggregations[rows]
-    cuts = np.flatnonzero((act[1:] != act[:-1]) | (agg[1:] != agg[:-1])) + 1
-    bounds = [0, *cuts.tolist(), len(rows)] if len(rows) else []
-    runs = []
-    at = len(edges)
-    codes = [graph.weights[edges]]
-    minus_zero = -1 - len(graph.constants)
-    for first, last in zip(bounds, bounds[1:], strict=False):
-        biases = graph.biases[rows[first:last]]
-        biased = bool((biases != NONE).any())
-        runs.append(Run(first, last, int(act[first]), int(agg[first]), biased, at))
-        if biased:
-            codes.append(np.where(biases == NONE, minus_zero, biases).astype(np.int32))
-            at += last - first
-    if "table" in forms:
-        packed = np.concatenate(codes)
-    else:
-        used = np.unique(np.concatenate([codes[0], graph.biases[rows]]))
-        packed = used[used >= 0].astype(np.int32)
-    constants = np.append(graph.constants, -0.0)
-    return Plan(graph, rows, starts, edges, tuple(runs), packed, constants, single, batch,
-                backward, backward_batch)
+    act, agg, level = graph.activations[rows], graph.aggregations[rows], graph.levels[rows]
+    runs = [(a, b) for a, b in _stretches(len(rows), (act, agg))]
+    begins = np.array([a for a, _ in _stretches(len(rows), (block,))], np.int64)
+    blocks = np.append(begins, len(rows))
+    alike = (act[begins], agg[begins], level[begins], lengths[begins], size[begins],
+             side[begins])
+    segments = tuple(
+        Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
+        for a, b in _stretches(len(begins), alike))
+    has_bias = graph.biases[rows] != NONE
+    biased = tuple(Run(a, b, int(act[a]), int(agg[a]), bool(has_bias[a:b].any())) for a, b in runs)
+    plan = Plan(graph, rows, starts, edges, biased, blocks, segments,
+                np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64),
+                np.append(graph.constants, -0.0), single, batch, backward, backward_batch)
+    return _packed(plan)
 
 
-def _choose(form: str, edges: int, limit: int) -> Schedule:
+def leaders(graph: Graph, alive: Ints) -> Longs:
+    """For each neuron of `alive`, the position in it of the first one that has the same in-list,
+    activation and aggregation: itself, where there is none before.
+
+    In-lists are told apart by a 64-bit polynomial hash, and equal ones compared: O(W)."""
+    lengths = np.diff(graph.starts)[alive]
+    begins = graph.starts[:-1][alive]
+    ends = np.cumsum(lengths)
+    k = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    sources = graph.sources[np.repeat(begins, lengths) + k]
+    powers = np.cumprod(np.full(int(lengths.max(initial=0)) + 1, 0x9E3779B97F4A7C15, np.uint64))
+    mixed = (sources.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
+    mixed ^= mixed >> np.uint64(32)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers[k])])
+    hashes = sums[ends] - sums[ends - lengths]
+    keys = (hashes, lengths, graph.activations[alive], graph.aggregations[alive])
+    order = np.lexsort((np.arange(len(alive)), *keys))
+    new = np.ones(len(alive), bool)
+    new[1:] = False
+    for key in keys:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    first = np.empty(len(alive), np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(alive)), 0))]
+    same = sources == sources[np.repeat((ends - lengths)[first], lengths) + k]
+    equal = np.ones(len(alive), bool)
+    equal[np.repeat(np.arange(len(alive)), lengths)[~same]] = False
+    return np.where(equal, first, np.arange(len(alive)))
+
+
+def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs, Longs, Longs]:
+    """The room of each row's block, how many blocks stand side by side, and a number for the
+    block: blocks ascend by their groups' first rows. A group's last block has room for a vector
+    or, where half of one is enough, for a power of two; then it stands alone."""
+    n = len(first)
+    if not share:
+        return np.ones(n, np.int64), np.ones(n, np.int64), np.arange(n)
+    order = np.argsort(first, kind="stable")
+    counts = np.bincount(first, minlength=n)
+    rank = np.empty(n, np.int64)
+    rank[order] = np.arange(n) - (np.cumsum(counts) - counts)[first[order]]
+    at = rank // widest
+    left = counts[first] - at * widest
+    power = 1 << np.ceil(np.log2(np.maximum(left, 1))).astype(np.int64)
+    size = np.where(2 * left <= native, power, widest if native > 1 else np.minimum(left, widest))
+    full = counts[first] // widest  # blocks that may stand side by side
+    full += 2 * (counts[first] % widest) > native if native > 1 else 0
+    side = np.where(at < full, np.minimum(SIDE, full - at // SIDE * SIDE), 1)
+    return size, side, first * (n // widest + 1) + at
+
+
+def _stretches(n: int, keys: tuple[NDArray[Any], ...]) -> list[tuple[int, int]]:
+    """The longest stretches of 0..n in which no key changes."""
+    change = np.zeros(max(0, n - 1), bool)
+    for key in keys:
+        change |= key[1:] != key[:-1]
+    cuts = np.flatnonzero(change) + 1
+    bounds = [0, *cuts.tolist(), n] if n else []
+    return list(zip(bounds, bounds[1:], strict=False))
+
+
+def _packed(plan: Plan) -> Plan:
+    """The plan with its packed layout."""
+    g, rows = plan.graph, plan.rows
+    weights = g.weights[plan.edges]
+    if all(s is None or s.form == "straight"
+           for s in (plan.single, plan.batch, plan.backward, plan.backward_batch)):
+        used = np.unique(np.concatenate([weights, g.biases[rows]]))
+        return plan.with_(packed=used[used >= 0].astype(np.int32))
+    padding = -len(plan.constants)  # the code of -0.0
+    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
+    ends = np.cumsum(plan.sizes * lengths)
+    at = int(ends[-1]) if len(ends) else 0
+    biases = np.full(len(ends), -1, np.int64)
+    for run in plan.runs:
+        if run.biased:
+            lo, hi = np.searchsorted(plan.blocks, [run.first, run.last])
+            until = at + np.cumsum(plan.sizes[lo:hi])
+            biases[lo:hi] = until - plan.sizes[lo:hi]
+            at = int(until[-1])
+    packed = np.full(at, padding, np.int32)
+    plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
+    packed[plan.weight_places] = weights
+    own, places = g.biases[rows], plan.bias_places
+    packed[places[own != NONE]] = own[own != NONE]
+    return plan
+
+
+def _choose(form: str, edges: int, limit: int, looped: str) -> Schedule:
     if form != "auto":
         return Schedule(form, "asked for")
     if edges <= limit:
         return Schedule("straight", f"{edges} edges, at most {limit}")
-    return Schedule("table", f"{edges} edges, more than {limit}")
+    return Schedule(looped, f"{edges} edges, more than {limit}")

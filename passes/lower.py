@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,16 @@ from ncc.activations import expression
 from ncc.aggregate import finish, start, step
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
-from ncc.plan import Plan, Run, Schedule
+from ncc.plan import Plan, Run, Schedule, Segment
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
+CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          lanes: int = 16, block: int = 8, lanes_block: int = 2,
-          embedded: bool = False) -> Module:
+          lanes: int = 16, native: int = 1, block: int = 8, lanes_block: int = 2,
+          lanes_rows: int = 4, embedded: bool = False) -> Module:
     """Write each function of the plan in its form.
 
         04 <- 00 01          =>        %0 = load x[0]
@@ -31,11 +32,13 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
 
     `straight` writes every edge as ops; `table` loops over rows and edges and reads sources and
     slots from constant tables, `block` rows of one level and fan-in at a time (`lanes_block` where
-    each is a vector). In `forward_batch` the samples are a loop of `lanes`, and what is `work` in
-    `forward` is private to each sample. Where the parameters are `embedded` (all are constants)
-    there is no `packed` buffer and no `pack`.
+    each is a vector). `shared` does so for rows of their own; in blocks of rows with the same
+    sources each source is loaded once: in `forward` the rows are lanes, in vectors of `native`;
+    in `forward_batch` up to `lanes_rows` of them are computed at a time. There the samples are a
+    loop of `lanes`, and what is `work` in `forward` is private to each sample. Where the
+    parameters are `embedded` (all are constants) there is no `packed` buffer and no `pack`.
     """
-    lowering = _Lowering(plan, dtype, numerics, embedded)
+    lowering = _Lowering(plan, dtype, numerics, native, lanes_rows, embedded)
     funcs = [lowering.function("forward", plan.single, 0, block)]
     funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
     if lowering.packs:
@@ -44,13 +47,16 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
 
 
 class _Lowering:
-    def __init__(self, plan: Plan, dtype: str, numerics: str, embedded: bool) -> None:
+    def __init__(self, plan: Plan, dtype: str, numerics: str, native: int, lanes_rows: int,
+                 embedded: bool) -> None:
         self.plan = plan
+        self.native = native
+        self.lanes_rows = lanes_rows
         self.dtype = dtype
         self.fused = numerics != "strict"
         self.tables: dict[str, Table] = {}
         self.packs = not embedded
-        if not self.packs and "table" in (plan.single.form, plan.batch.form):
+        if not self.packs and len(plan.weights):
             self.table("packed", "f", self.constants(plan.packed))
         self.position: dict[int, int] = {}
         if "straight" in (plan.single.form, plan.batch.form):
@@ -136,45 +142,188 @@ class _Lowering:
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
-        # Where single and batch functions are both tables, their slots and so these are the same.
-        self.table("sources", "i", schedule.slots[g.sources[plan.edges]])
-        self.table("starts", "i", plan.starts)
-        self.table("places", "i", schedule.slots[plan.rows])
-        zero = b.index(0)
+        # Where single and batch functions are both loops, their slots and so these are the same.
+        # Blocks of one group, which follow one another often, have one in-list.
+        leader = plan.blocks[:-1]
+        lengths = np.diff(plan.starts)[leader]
+        fresh = self.fresh(leader, lengths)
+        kept = np.repeat(fresh, lengths)
+        spots = np.repeat(plan.starts[leader] - np.cumsum(lengths) + lengths, lengths)
+        at = (np.arange(len(kept)) + spots)[kept]
+        self.table("sources", "i", schedule.slots[g.sources[plan.edges[at]]])
+        begins = np.cumsum(np.where(fresh, lengths, 0))
+        self.table("starts", "i", begins - lengths)
+        self.weights = "starts"  # where each source has a weight, and in the same order
+        if not np.array_equal(begins - lengths, plan.weights):
+            self.weights = self.table("weights", "i", plan.weights)
+        self.table("biases", "i", np.maximum(plan.biases, 0))
+        self.table("places", "i", schedule.slots[plan.rows[leader]])
         row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
         for k, count in self.columns(b, len(g.inputs), sample):
-            at = k if row_of_x is None else b.op("iadd", row_of_x, k)
-            for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
+            x = k if row_of_x is None else b.op("iadd", row_of_x, k)
+            for c, value in enumerate([b.load("x", c, x) for c in range(count)]):
                 b.store(value, "work", c, k)
             b.close()
-        first, last, fan_in = self.segments()
-        self.table("segment_rows", "i", first)
-        self.table("segment_ends", "i", last)
-        self.table("segment_edges", "i", fan_in)
-        whole = (last - first) // block if block > 1 else np.zeros_like(first)
-        blocks = self.table(f"segment_blocks_{block}", "i", whole)
-        tails = self.table(f"segment_tails_{block}", "i", first + whole * block)
+        segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
+        rows = plan.blocks[segments[:, 0]]
+        self.table("segment_edges", "i", segments[:, 3])
         for run in plan.runs:
-            lo, hi = np.searchsorted(first, [run.first, run.last]).tolist()
+            lo, hi = np.searchsorted(rows, [run.first, run.last]).tolist()
             s = b.loop(b.index(lo), b.index(hi))[0]
             k = b.load("segment_edges", 0, s)
-            if block > 1:
-                q = b.loop(zero, b.load(blocks, 0, s))[0]
-                r = b.op("iadd", b.load("segment_rows", 0, s), b.op("imul", q, b.index(block)))
-                self.together(b, run, r, k, block)
-                b.close()
-            r = b.loop(b.load(tails, 0, s), b.load("segment_ends", 0, s))[0]
-            self.together(b, run, r, k, 1)
-            b.close()
+            kinds = {(g.rows, g.side): None for g in plan.segments[lo:hi]}
+            for room, side in kinds:
+                lanes = sample is None and self.native > 1 and room > 1
+                mine = (segments[:, 2] == room) & (segments[:, 4] == side)
+                unit = side if lanes else 1
+                # As many at a time as hide the latency of a sum, which runs in in-list order.
+                many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
+                for count in dict.fromkeys((many, unit)):
+                    q = self.blocks(b, segments, mine, s, f"{room}_{side}", count, many)
+                    if room == 1:
+                        self.alone(b, run, q, k, s, count)
+                    elif lanes:
+                        self.in_lanes(b, run, q, k, s, room, side, count)
+                    else:
+                        self.by_rows(b, run, q, k, s, room)
+                    b.close()
             b.close()
         outs = self.table("outs", "i", schedule.slots[g.outputs])
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
         for k, count in self.columns(b, len(g.outputs), sample):
             values = [b.load("work", 0, b.load(outs, c, k)) for c in range(count)]
-            at = k if row_of_y is None else b.op("iadd", row_of_y, k)
+            y = k if row_of_y is None else b.op("iadd", row_of_y, k)
             for c, value in enumerate(values):
-                b.store(value, "y", c, at)
+                b.store(value, "y", c, y)
             b.close()
+
+    def fresh(self, leader: Longs, lengths: Longs) -> Any:
+        """Which blocks read other sources than the block before."""
+        plan = self.plan
+        fresh = np.ones(len(leader), bool)
+        wide = np.flatnonzero((plan.sizes[1:] > 1) & (plan.sizes[:-1] > 1)
+                              & (lengths[1:] == lengths[:-1])) + 1
+        count = lengths[wide]
+        k = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        sources = plan.graph.sources[plan.edges]
+        here = sources[np.repeat(plan.starts[leader[wide]], count) + k]
+        before = sources[np.repeat(plan.starts[leader[wide - 1]], count) + k]
+        differs = np.zeros(len(leader), bool)
+        differs[np.repeat(wide, count)[here != before]] = True
+        fresh[wide] = differs[wide]
+        return fresh
+
+    def blocks(self, b: Builder, segments: Longs, mine: Any, s: int, kind: str, count: int,
+               many: int) -> int:
+        """A loop over segment s's blocks, `count` at a time: `many`, or of those that are left
+        then. There are none in the segments of other kinds, those that are not `mine`."""
+        first, last = segments[:, 0], segments[:, 1]
+        done = first + (last - first) // many * many
+        begin, end = (first, done) if count == many else (done, last)
+        rounds = np.where(mine, (end - begin) // count, 0)
+        name = f"{kind}_{count}_{many}"
+        q = b.loop(b.index(0), b.load(self.table(f"rounds_{name}", "i", rounds), 0, s))[0]
+        begin = np.where(mine, begin, 0)
+        first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
+        return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
+
+    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
+        """Blocks q .. q+count-1, of one row each, in one loop."""
+        names = dict.fromkeys(("starts", self.weights))
+        begins = {name: [b.load(name, 0, q)] for name in names}
+        for held in begins.values():
+            for _ in range(count - 1):
+                held.append(b.op("iadd", held[-1], k))
+
+        def edge(i: int, j: int | None) -> tuple[int, int]:
+            at = {name: held[i] if j is None else b.op("iadd", held[i], j)
+                  for name, held in begins.items()}
+            return (b.load("work", 0, b.load("sources", 0, at["starts"])),
+                    b.load("packed", 0, at[self.weights]))
+
+        biases = None
+        if run.biased:
+            biases = [b.load("packed", 0, b.load("biases", i, q)) for i in range(count)]
+        values = self.sums(b, run, k, s, lambda j: [edge(i, j) for i in range(count)], biases,
+                           count)
+        for i, value in enumerate(values):
+            b.store(value, "work", 0, b.load("places", i, q))
+
+    def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
+                 count: int) -> None:
+        """Blocks q .. q+count-1, whose rows are lanes: each source is one for all of them, and for
+        `side` blocks."""
+        reads = [b.load("starts", i, q) for i in range(0, count, side)]
+        weights = [b.load(self.weights, i, q) for i in range(count)]
+        places = [b.load("places", i, q) for i in range(count)]
+        shifts = [b.load("biases", i, q) for i in range(count)] if run.biased else []
+        row = b.loop(b.index(0), b.index(room), lanes=room)[0]
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at = [read if j is None else b.op("iadd", read, j) for read in reads]
+            by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
+            sources = [b.load("work", 0, b.load("sources", 0, a)) for a in at]
+            return [(sources[i // side], b.load("packed", 0, b.op("iadd", w, by)))
+                    for i, w in enumerate(weights)]
+
+        biases = [b.load("packed", 0, b.op("iadd", at, row)) for at in shifts] or None
+        values = self.sums(b, run, k, s, edges, biases, count)
+        for place, value in zip(places, values, strict=True):
+            b.store(value, "work", 0, b.op("iadd", place, row))
+        b.close()
+
+    def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
+        """Block q, some of its rows at a time, which read each source once."""
+        count = max(c for c in range(1, self.lanes_rows + 1) if room % c == 0)
+        held = -(-np.diff(self.plan.blocks) // count)
+        u = b.loop(b.index(0), b.load(self.table(f"parts_{count}", "i", held), 0, q))[0]
+        row = b.op("imul", u, b.index(count))
+        reads = b.load("starts", 0, q)
+        weights = b.op("iadd", b.load(self.weights, 0, q), row)
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at, w = reads, weights
+            if j is not None:
+                at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
+            n = b.load("work", 0, b.load("sources", 0, at))
+            return [(n, b.load("packed", i, w)) for i in range(count)]
+
+        biases = None
+        if run.biased:
+            at = b.op("iadd", b.load("biases", 0, q), row)
+            biases = [b.load("packed", i, at) for i in range(count)]
+        place = b.op("iadd", b.load("places", 0, q), row)
+        for i, value in enumerate(self.sums(b, run, k, s, edges, biases, count)):
+            b.store(value, "work", i, place)
+        b.close()
+
+    def sums(self, b: Builder, run: Run, k: int, s: int,
+             edges: Callable[[int | None], list[tuple[int, int]]], biases: list[int] | None,
+             count: int) -> list[int]:
+        """The values of `count` rows of k edges each, side by side: as many sums under way at once
+        hide the latency of each. `edges` are the sources and weights of edge j of each, None for
+        the first."""
+        agg = AGGREGATIONS[run.aggregation]
+        program = expression(run.activation, self.plan.graph.functions)
+        if agg == "sum":
+            # -0.0 + p is p, of either sign: the sum starts from its first product.
+            begin, firsts = 0, biases or [b.const(-0.0)] * count
+        else:
+            begin, firsts = 1, [start(b, agg, n, w) for n, w in edges(None)]
+        loop = b.loop(b.index(begin), k, firsts)
+        accs = [step(b, agg, acc, n, w)
+                for acc, (n, w) in zip(loop[1:], edges(loop[0]), strict=True)]
+        values = []
+        for i, acc in enumerate(b.close(*accs)):
+            if agg == "mean":
+                # finish() divides by a number known here; in a loop over rows it is in a table.
+                counts = np.array([segment.fan_in for segment in self.plan.segments])
+                table = self.table("counts", "f", counts.astype(DTYPES[self.dtype]))
+                acc = b.op("div", acc, b.load(table, 0, s))
+            bias = None if agg == "sum" or biases is None else biases[i]
+            acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
+            values.append(emit(program, b, acc))
+        return values
 
     def columns(self, b: Builder, width: int, sample: int | None) -> Iterator[tuple[int, int]]:
         """A loop over the columns of x or y, of which the body takes `count` a round. In lanes
@@ -187,49 +336,6 @@ class _Lowering:
         if width % count:
             b.loop(zero, b.index(1))
             yield b.index(width - count), count
-
-    def segments(self) -> tuple[Longs, Longs, Longs]:
-        """First row, end and fan-in of each stretch of rows of one run, level and fan-in: their
-        sums may run side by side."""
-        plan = self.plan
-        assert plan.graph.levels is not None
-        levels, lengths = plan.graph.levels[plan.rows], np.diff(plan.starts)
-        change = (levels[1:] != levels[:-1]) | (lengths[1:] != lengths[:-1])
-        change[[run.first - 1 for run in plan.runs[1:]]] = True
-        first = np.concatenate([[0], np.flatnonzero(change) + 1])[: len(plan.rows)]
-        return first, np.append(first[1:], len(plan.rows))[: len(first)], lengths[first]
-
-    def together(self, b: Builder, run: Run, r: int, k: int, count: int) -> None:
-        """Rows r .. r+count-1, of k edges each, in one loop: as many sums under way at once hide
-        the latency of each, which runs in in-list order."""
-        agg = AGGREGATIONS[run.aggregation]
-        program = expression(run.activation, self.plan.graph.functions)
-        at = [b.load("starts", 0, r)]
-        for _ in range(count - 1):
-            at.append(b.op("iadd", at[-1], k))
-        shift = run.bias - run.first
-        biases = [b.load("packed", shift + i, r) if run.biased else None for i in range(count)]
-        if agg == "sum":
-            # -0.0 + p is p, of either sign: the sum starts from its first product.
-            begin = 0
-            firsts = [b.const(-0.0) if bias is None else bias for bias in biases]
-        else:
-            begin = 1
-            firsts = [start(b, agg, *self.edge(b, e)) for e in at]
-        loop = b.loop(b.index(begin), k, firsts)
-        accs = [step(b, agg, acc, *self.edge(b, b.op("iadd", e, loop[0])))
-                for acc, e in zip(loop[1:], at, strict=True)]
-        for i, acc in enumerate(b.close(*accs)):
-            bias = None if agg == "sum" else biases[i]
-            if agg == "mean":
-                # finish() divides by a number known here; in a loop over rows it is in a table.
-                counts = np.diff(self.plan.starts).astype(DTYPES[self.dtype])
-                acc = b.op("div", acc, b.load(self.table("counts", "f", counts), i, r))
-            acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
-            b.store(emit(program, b, acc), "work", 0, b.load("places", i, r))
-
-    def edge(self, b: Builder, at: int) -> tuple[int, int]:
-        return b.load("work", 0, b.load("sources", 0, at)), b.load("packed", 0, at)
 
     def pack(self) -> Func:
         codes = self.plan.packed

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heappop, heappush
+from itertools import groupby
 
 import numpy as np
 
+from ncc.graph import Ints, Longs
 from ncc.plan import Plan, Schedule
 
 
@@ -19,7 +22,9 @@ def place(plan: Plan) -> Plan:
     A linear scan over the rows: a slot is free again at the row that reads it last, which may
     itself take it, since a row stores after its loads (Poletto & Sarkar 1999, "Linear scan
     register allocation", on one array instead of registers). In the table form inputs are copied
-    into the first slots, and outputs stay until they are copied out.
+    into the first slots, and outputs stay until they are copied out. Blocks of rows that share
+    their sources have consecutive slots, behind all others, for all the rows that they have room
+    for; those are free again after the level that reads the last of them.
     """
     single = _scan(plan, plan.single)
     if plan.batch.form == single.form:
@@ -35,28 +40,31 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
     last = np.full(graph.n_neurons, -1, np.int64)
     last[graph.sources[plan.edges]] = np.repeat(np.arange(n_rows), np.diff(plan.starts))
     slots = np.full(graph.n_neurons, -1, np.int32)
-    table = schedule.form == "table"
-    if table:
+    looped = schedule.form != "straight"
+    if looped:
         last[graph.outputs] = n_rows
         slots[graph.inputs] = np.arange(len(graph.inputs))
-    used = len(graph.inputs) if table else 0
+    used = len(graph.inputs) if looped else 0
     ends = last.tolist()
     rows = plan.rows.tolist()
     freed: list[list[int]] = [[] for _ in range(n_rows + 1)]
     free: list[int] = []
-    if table:
+    if looped:
         for i in graph.inputs.tolist():
             if ends[i] >= 0:
                 freed[ends[i]].append(int(slots[i]))
             else:
                 heappush(free, int(slots[i]))
+        alone = (plan.sizes[plan.block_of] == 1).tolist()
     for at, j in enumerate(rows):
         for slot in freed[at]:
             heappush(free, slot)
         freed[at] = []
+        if looped and not alone[at]:
+            continue
         if ends[j] < 0:
             # The table form stores every row; one that nothing reads keeps its slot for no time.
-            if table:
+            if looped:
                 slot = free[0] if free else used
                 slots[j] = slot
                 used = max(used, slot + 1)
@@ -67,4 +75,59 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
             slot, used = used, used + 1
         slots[j] = slot
         freed[ends[j]].append(slot)
+    if looped:
+        used = _blocks(plan, last, slots, used)
     return Schedule(schedule.form, schedule.why, slots, used)
+
+
+def _blocks(plan: Plan, last: Longs, slots: Ints, used: int) -> int:
+    """Give the blocks with room for several rows their slots from `used` up; the end of all."""
+    wide = np.flatnonzero(plan.sizes > 1)
+    if not len(wide):
+        return used
+    assert plan.graph.levels is not None
+    levels = np.append(plan.graph.levels[plan.rows], plan.graph.n_neurons)
+    readers = np.maximum.reduceat(last[plan.rows], plan.blocks[:-1])[wide]
+    born = levels[plan.blocks[wide]]
+    until = np.where(readers < 0, born, np.maximum(levels[readers], born))
+    rooms = plan.sizes[wide].tolist()
+    dies: dict[int, list[int]] = {}  # by level: the blocks that nothing reads above it
+    for k, level in enumerate(until.tolist()):
+        dies.setdefault(level, []).append(k)
+    begins = [0] * len(wide)
+    holes: list[tuple[int, int]] = []  # free stretches below `end`, ascending, not adjacent
+    end = used
+    pending = deque(sorted(dies))
+    for level, members in groupby(range(len(wide)), born.tolist().__getitem__):
+        back: list[tuple[int, int]] = []
+        while pending and pending[0] < level:
+            back += [(begins[k], begins[k] + rooms[k]) for k in dies[pending.popleft()]]
+        holes = _joined(holes + back)
+        tried: dict[int, int] = {}  # by room: no hole before this one is large enough
+        for k in members:
+            room = rooms[k]
+            h = tried.get(room, 0)
+            while h < len(holes) and holes[h][1] - holes[h][0] < room:
+                h += 1
+            tried[room] = h
+            if h < len(holes):
+                begins[k] = holes[h][0]
+                holes[h] = (holes[h][0] + room, holes[h][1])
+            else:
+                begins[k], end = end, end + room
+    first = np.zeros(len(plan.sizes), np.int64)
+    first[wide] = begins
+    side = np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
+    mine = np.flatnonzero(plan.sizes[plan.block_of] > 1)
+    slots[plan.rows[mine]] = first[plan.block_of[mine]] + side[mine]
+    return end
+
+
+def _joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    out: list[tuple[int, int]] = []
+    for first, last in sorted(stretches):
+        if out and out[-1][1] == first:
+            out[-1] = (out[-1][0], last)
+        elif first < last:
+            out.append((first, last))
+    return out

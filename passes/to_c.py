@@ -159,7 +159,9 @@ def _table(table: Table, module: Module, real: str, bits: int) -> str:
         kind, row = f"uint{bits}_t", 128 // bits
         shown = [_word(v, bits) for v in table.values.tolist()]
     else:
-        kind, row = "uint32_t", 16
+        small = max(table.values.tolist(), default=0) < 1 << 16 and min(
+            table.values.tolist(), default=0) >= 0
+        kind, row = "uint16_t" if small else "uint32_t", 16
         shown = [str(v % (1 << 32)) for v in table.values.tolist()]
     lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
     name = f"{module.name}_{table.name}"

@@ -90,8 +90,17 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     return "\n".join(lines) + "\n"
 
 
+def cell(table: Table) -> Any:
+    """The dtype of a table's cells in memory: indices take two bytes where all of them can, since a
+    loop that reads an index an edge waits for memory as often as for arithmetic."""
+    if table.type != "i":
+        return table.values.dtype
+    small = len(table.values) == 0 or (table.values.min() >= 0 and table.values.max() < 1 << 16)
+    return np.dtype(np.uint16 if small else np.int32)
+
+
 def _table(table: Table, prefix: str, elf: bool) -> str:
-    raw = np.ascontiguousarray(table.values).tobytes()
+    raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
     return (f'@{prefix}.{table.name} = private unnamed_addr constant [{len(raw)} x i8] c"{shown}", '
             + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + "align 64")
@@ -124,6 +133,7 @@ class _Writer:
         self.native = 1  # the elements of a vector, in the lanes loop that is open
         self.whole = False  # whether its rounds are, all of them
         self.tables = {t.name: t for t in module.tables}
+        self.cells = {t.name: f"i{8 * cell(t).itemsize}" for t in module.tables}
         self.private = {b.name for b in func.buffers if b.kind == "private"}
         self.types = types(func, {t.name: t.type for t in module.tables})
         self.lines: list[str] = []
@@ -462,7 +472,7 @@ class _Writer:
         table = self.tables.get(name)
         base = f"@{self.module.name}.{name}" if table is not None else f"%{name}"
         if table is not None and table.type == "i":
-            element = "i32"
+            element = self.cells[name]
         elif table is not None and table.type == "w":
             element = f"i{self.bits}"
         else:
@@ -511,9 +521,10 @@ class _Writer:
             table = self.tables.get(name)
             a = self.address(name, offset, self.scalar[reads[0]] if reads else None)
             if table is not None and table.type == "i":
-                loaded = self.add(f"load i32, ptr {a}, align 4")
-                self.scalar[at] = (loaded if self.index == "i32"
-                                   else self.add(f"zext i32 {loaded} to {self.index}"))
+                stored = self.cells[name]
+                loaded = self.add(f"load {stored}, ptr {a}, align {int(stored[1:]) // 8}")
+                self.scalar[at] = (loaded if self.index == stored
+                                   else self.add(f"zext {stored} {loaded} to {self.index}"))
             else:
                 t = self.real if table is None or table.type == "f" else f"i{self.bits}"
                 self.scalar[at] = self.add(f"load {t}, ptr {a}, align {size}")

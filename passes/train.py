@@ -10,13 +10,13 @@ from ncc import losses, optimizers
 from ncc.losses import Loss
 from ncc.optimizers import Optimizer
 from ncc.plan import Plan
-from ncc.reverse import Ends, Straight, Sweep, Tabled, sweep
+from ncc.reverse import Ends, Straight, Sweep, Tabled, lanes, sweep
 from ncc.ssa import Buffer, Builder, Func, Module, Table
 
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          lanes: int = 16, native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False, recompute: int = 0) -> Module:
+          native: int = 1, loss: str = "", optimizer: str = "",
+          apart: bool = False, recompute: int = 0, registers: int = 16) -> Module:
     """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
 
         08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
@@ -36,20 +36,20 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     funcs: list[Func] = []
     tables: dict[str, Table] = {}
     if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
-        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer), lanes)
+        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer), lanes(native))
 
         def written(title: str, wide: int, ends: Ends) -> None:
             schedule = plan.backward_batch if wide else plan.backward
             assert schedule is not None
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute)
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))
 
         if apart:
-            written("gradient_batch", lanes, wanted.gradient())
+            written("gradient_batch", lanes(native), wanted.gradient())
             funcs.append(wanted.update(Builder(dtype, numerics != "strict")))
         else:
             written("train_step", 0, wanted.step())
-            written("train_step_batch", lanes, wanted.step())
+            written("train_step_batch", lanes(native), wanted.step())
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
 
 
@@ -125,10 +125,10 @@ class _Step:
             b.store(value, "state", 1 + k)
         first = 1 + optimizer.scalars
         whole = n // self.lanes * self.lanes if self.lanes > 1 else 0
-        for lo, hi, lanes in ((0, whole, self.lanes), (whole, n, 0)):
+        for lo, hi, wide in ((0, whole, self.lanes), (whole, n, 0)):
             if lo == hi:
                 continue
-            k = b.loop(b.index(lo), b.index(hi), lanes=lanes)[0]
+            k = b.loop(b.index(lo), b.index(hi), lanes=wide)[0]
             g = b.op("mul", b.load("dparams", 0, k), scale)
             slots = [b.load("state", first + s * n, k) for s in range(optimizer.slots)]
             w, slots_after = optimizers.element(b, optimizer, b.load("params", 0, k), g, slots,

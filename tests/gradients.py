@@ -141,10 +141,9 @@ def differences(value, at, h=1e-5):
 class Backward:
     """The backward functions of a graph: `module` the last ssa module, `machine` compiled."""
 
-    def __init__(self, graph, dtype="f64", form="straight", opt=0, target=None, watch=None,
-                 **more):
-        chosen = options(target or host(), dtype=dtype, gradient=True, backward_form=form, **more)
-        self.build = Build(graph, target or host(), chosen, opt, watch, AFTER_ORDER)
+    def __init__(self, graph, dtype="f64", backward_form="straight", opt=0, watch=None, **more):
+        chosen = options(host(), dtype=dtype, gradient=True, backward_form=backward_form, **more)
+        self.build = Build(graph, host(), chosen, opt, watch, AFTER_ORDER)
         self.graph, self.dtype, self.real = graph, dtype, DTYPES[dtype]
         self.module = self.build.module
         self._library = None

@@ -31,7 +31,7 @@ def some_module(seed: int, *, loops: bool = True) -> Module:
 
 def _build(choose: Choose, loops: bool) -> Module:
     """Function `f` of x 4, p 3, y 6 (out), acc 2 (inout), work 4; with loops perhaps `g`, counted,
-    whose samples are lanes."""
+    whose samples are lanes, and which adds to acc alone."""
     dtype = ("f32", "f64")[choose(0, 1)]
     numerics = ("strict", "fused")[choose(0, 1)]
     tables = (
@@ -48,7 +48,7 @@ def _build(choose: Choose, loops: bool) -> Module:
         sample = b.loop(b.index(0), b.emit("count"), lanes=4)[0]
         _statements(b, choose, loops, sample)
         b.close()
-        buffers = (*buffers[:3], Buffer("work", "private", 4))
+        buffers = (*buffers[:4], Buffer("work", "private", 4))
         funcs.append(Func("g", buffers, b.ops, counted=True))
     return Module("random", dtype, numerics, tuple(funcs), tables)
 
@@ -64,7 +64,7 @@ def _statements(b: Builder, choose: Choose, loops: bool, sample: int | None) -> 
         return values[choose(0, len(values) - 1)]
 
     for _ in range(choose(3, 30)):
-        kind = choose(0, 13)
+        kind = choose(0, 15)
         if kind == 0:
             reals.append(b.const(SPECIAL[choose(0, len(SPECIAL) - 1)]))
         elif kind == 1:
@@ -117,10 +117,20 @@ def _statements(b: Builder, choose: Choose, loops: bool, sample: int | None) -> 
             elif len(open_loops) < 2:
                 low, high = b.index(choose(0, 1)), b.index(choose(0, 4))
                 inits = [pick(reals) for _ in range(choose(0, 2))]
+                if choose(0, 3) == 0:
+                    high = b.emit("given", (), ("acc", "p")[choose(0, 1)])
                 open_loops.append((list(reals), list(indices), len(inits)))
                 index, *carries = b.loop(low, high, inits)
                 indices.append(index)
                 reals += carries
+        elif kind == 14:
+            value, at = b.op("mask", pick(reals)), pick(indices) if indices else None
+            if at is not None and choose(0, 1):
+                b.accumulate(value, pick(reals), "acc", 0, b.op("imul", at, b.index(0)))
+            else:
+                b.accumulate(value, pick(reals), "acc", choose(0, 1))
+        elif kind == 15 and indices:
+            reals.append(b.op("real", pick(indices)))
     while open_loops:
         _close(b, reals, indices, open_loops.pop(), pick)
     b.store(reals[-1], "y", 0, row_of_y)

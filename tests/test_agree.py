@@ -81,7 +81,7 @@ def everywhere(net, x, dtype, numerics, form):
             same(fn(row), y)
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @given(data=st.data())
@@ -95,7 +95,7 @@ def test_wild_inputs_agree_too(data):
     net = data.draw(nets(tame=False, max_neurons=8))
     x = data.draw(inputs_for(net, wild=True))
     graph = ncc.parse(to_nal(net)).graph
-    for form in ("straight", "table"):
+    for form in ("straight", "table", "shared"):
         fn = ncc.compile(ncc.Net(graph), form=form, batch_form=form)
         same(fn(x), graph.run(x, graph.values))
 
@@ -106,7 +106,7 @@ def test_embedded_weights_change_nothing(data):
     x = data.draw(inputs_for(net))
     graph = ncc.parse(to_nal(net)).graph
     along = [s for s in steps() if s.call not in (resolve, order)]
-    for form in ("straight", "table"):
+    for form in ("straight", "table", "shared"):
         common = options(host(), form=form, batch_form=form, params=graph.values,
                          embedded=True)
         build = Build(graph, host(), common, along=along, embedded=True)
@@ -120,7 +120,7 @@ def test_ragged_batches(n):
     net = ncc.parse(random_layers([24, 20, 12], 8, seed=n, weights=True))
     x = np.random.default_rng(n).standard_normal((n, 24)).astype(np.float32)
     for dtype in ("f32", "f64"):
-        for form in ("straight", "table"):
+        for form in ("straight", "table", "shared"):
             fn = ncc.compile(net, dtype=dtype, batch_form=form, form=form)
             y = fn(x)
             one = np.stack([fn(row) for row in x])

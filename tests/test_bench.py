@@ -158,11 +158,13 @@ def test_a_wrong_peer_is_refused(change):
     assert "refused: broken: its result of the batch differs" in str(report)
 
 
-def test_a_refused_peer_is_status_3(capsys, net, monkeypatch):
+def test_a_refused_peer_is_status_3(capsys, net, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PEERS, "broken", broken(lambda y: y + 1))
     status, out, err = command(capsys, net, "--peers", "broken")
     assert status == 3 and "E641" in err and "broken" in err
     assert "refused: broken" in out
+    assert [p.name for p in tmp_path.iterdir()] == ["net.nal"]  # no pass is to blame: no reproducer
 
 
 def test_a_peer_that_fails_is_absent():

@@ -124,7 +124,7 @@ def rows(net, count=5, seed=0):
 # ---- the C text
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("seed", range(3))
@@ -144,7 +144,7 @@ def test_every_activation_in_c(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 def test_a_compiler_that_contracts_changes_nothing(tmp_path, form, numerics):
     net = random_layers([12, 12, 12], 6, seed=1, activation="gelu")
     build = built(net, numerics=numerics, form=form, batch_form=form)
@@ -177,7 +177,7 @@ def test_no_symbol_is_undefined_and_nothing_is_writable(tmp_path):
     assert set(kinds) <= ({"T", "t", "r"} if FMA else {"T", "t", "r", "U"})
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 def test_embedded_weights_leave_the_signatures(tmp_path, form):
     net = to_nal(some_net(5))
     graph = ncc.parse(net).graph

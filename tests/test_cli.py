@@ -362,7 +362,7 @@ def test_passes_with_options(ncc_):
 # ---- texts of levels enter the road
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_graph_and_ssa_texts_enter(ncc_, form, dtype):
     how = ["--dtype", dtype, "--form", form, "--batch-form", form]

@@ -16,7 +16,7 @@ from gradients import (
     torch_activations,
     torch_gradient,
 )
-from nets import some_net, to_nal
+from nets import random_layers, some_net, to_nal
 from objects import EVERY, same
 from reference import ACTIVATION_NAMES, CODES, evaluate
 
@@ -51,6 +51,7 @@ def is_smooth(graph, x, dy, params):
 
 def test_graphs_have_torchs_gradient():
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
     met = 0
     for seed in range(60):
         net, graph, x, dy, params = drawn(seed, seed % 8 + 1)
@@ -284,3 +285,109 @@ def test_machine_code_has_these_slopes(dtype, form):
         for a, w in zip(found, wanted, strict=True):
             assert (np.isfinite(a) == np.isfinite(w)).all()
             np.testing.assert_allclose(a, w, rtol=1e-3 if dtype == "f32" else 1e-11, atol=1e-5)
+
+
+# ---- choices and products
+
+
+def test_factors_of_0_and_equals_at_a_choice():
+    """One factor of 0 gets the product of the others, two leave nothing; of equal products the
+    first gets all."""
+    text = ("N 0a\n00\n01\n02\n03 00 mul 00:2,01:3,02:5\n04 00 max 00:2,01:2,02:2\n"
+            "05 00 min 00:2,01:2,02:2\n06 00 maxabs 00:2,01:-2,02:2\n07 00 mul 00:0,01:3,02:0\n"
+            "08 00 max 00:0,01:-0.0,02:0\n09 00 mean 00:0,01:3,02:0\n")
+    graph = ncc.parse(text).graph
+    x = np.array([[0.0, 1, 2], [0, 0, 2], [1, 1, 1], [0, 0, 0], [2, 3, 3], [-1, 1, -1]])
+
+    def edges(x, weights, neuron):
+        """What an output of 1 gives weights and inputs, by hand."""
+        p = x * weights
+        if neuron in (3, 7):
+            d = np.array([np.prod(np.delete(p, k)) for k in range(3)])
+        elif neuron == 9:
+            d = np.full(3, 1 / 3)
+        else:
+            d = np.zeros(3)
+            best = {4: np.argmax(p), 8: np.argmax(p), 5: np.argmin(p),
+                    6: np.argmax(np.abs(p))}[neuron]
+            d[best] = 1
+        return d * weights, d * x
+
+    for form in FORMS:
+        fn = Backward(graph, "f64", form)
+        for row in x:
+            for k, neuron in enumerate(range(3, 10)):
+                weights = graph.values[3 * k : 3 * k + 3]
+                dx, dw = edges(row, weights, neuron)
+                dparams = np.zeros(21)
+                dparams[3 * k : 3 * k + 3] = dw
+                dy = np.eye(7)[k : k + 1]
+                for name in ("backward", "backward_batch"):
+                    close(fn(row[None], dy, graph.values, name), (dx[None], dparams), 1e-15,
+                          (form, row.tolist(), neuron))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("text", ["1 00:100", "1 00:-100", "2 00:200", "17 00:1e19",
+                                  "17 00:-1e3", "0d 00:-1e30", "a 00:-1e9", "4 00:-1e9",
+                                  "6 00:-1e9", "5 00:-1e9", "1a 00:-1e9", "1f 00:1e9",
+                                  "20 00:1e9", "20 00:-1e9", "21 00:300", "1e 00:1e18"])
+def test_what_is_saturated_is_flat(text, dtype):
+    """No NaN, though a factor of the slope overflows; what stands before it gets 0."""
+    code, edge = text.split()
+    graph = ncc.parse("N 05\nfn 20 1/(1+exp(-4.9*x))\nfn 21 exp(-x^4)\n00\n01 00 00:1 +0.5\n"
+                      f"02 {code} {edge.replace('00:', '01:')}\n"
+                      "03 00 02:1,01:0\n04 00 mul 03:1,02:1\n").graph
+    x, dy = np.array([[1.0], [0.5], [2.0]]), np.ones((3, 1))
+    for form in FORMS:
+        fn = Backward(graph, dtype, form)
+        for name in ("backward", "backward_batch"):
+            for found in fn(x, dy, graph.values, name):
+                assert np.isfinite(found).all()
+            assert np.abs(fn(x, dy, graph.values, name)[0]).max() < 1e-6
+
+
+# ---- lanes
+
+
+@pytest.mark.parametrize("dtype, vector_bits, lanes", [
+    ("f32", 32, 1), ("f64", 64, 1), ("f32", 128, 16), ("f64", 128, 8), ("f32", 256, 32),
+    ("f32", 512, 32), ("f64", 512, 16)])
+def test_vectors_of_any_width_and_batches_of_any_size(dtype, vector_bits, lanes):
+    """Wide rows, so that squares of them are transposed; dx is that of single calls, to the bit,
+    and a batch's dparams do not depend on what `work` held."""
+    graph = ncc.parse(random_layers([20, 12, 18], 7, seed=1, weights=True)).graph
+    rng = np.random.default_rng(0)
+    width = 32 if dtype == "f32" else 64
+    form = FORMS[lanes % 3 % 2]
+    fn = Backward(graph, dtype, form, vector_bits=vector_bits, native=vector_bits // width,
+                  lanes=lanes)
+    for n in (1, 2, lanes - 1, lanes, lanes + 1, 2 * lanes + 3, 70):
+        x, dy = rng.standard_normal((n, 20)), rng.standard_normal((n, 18))
+        wanted = graph.gradient(x, dy, graph.values, dtype)
+        found = fn(x, dy, graph.values)
+        close(found, wanted, 1e-12 if dtype == "f64" else 1e-4, n)
+        same(found[0], fn(x, dy, graph.values, "backward")[0])
+        same(found[1], fn(x, dy, graph.values)[1])
+
+
+def test_optimization_changes_no_bit():
+    _, graph, x, dy, params = drawn(7, 37)
+    for form in FORMS:
+        found = [Backward(graph, "f32", form, opt=opt)(x, dy, params) for opt in (0, 3)]
+        for a, b in zip(*found, strict=True):
+            same(a, b)
+
+
+def test_each_function_may_have_its_form():
+    """`auto` at a size where the batch is a table and the single sample is straight."""
+    graph = ncc.parse(random_layers([9, 9, 9], 6, seed=1, weights=True)).graph
+    fn = Backward(graph, "f64", "auto", form="table", batch_form="straight")
+    plan = fn.build.plan
+    assert (plan.backward.form, plan.backward_batch.form) == ("straight", "table")
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((33, 9)), rng.standard_normal((33, 9))
+    wanted = graph.gradient(x, dy, graph.values, "f64")
+    for name in ("backward", "backward_batch"):
+        close(fn(x, dy, graph.values, name), wanted, 1e-12)
+        close(fn.interpreted(x, dy, graph.values, name), wanted, 1e-12)

@@ -150,7 +150,7 @@ def test_linked_objects_give_the_graphs_bits_and_stay_in_their_buffers(tmp_path,
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_memcheck_finds_nothing_with_work_of_just_the_stated_size(tmp_path, dtype, form):
     valgrind = ["valgrind", "-q", "--error-exitcode=9", "--partial-loads-ok=no"]
@@ -262,7 +262,7 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 def test_threads_with_their_own_work_do_not_meet(tmp_path, form):
     build(tmp_path, LONG, "--form", form, "--batch-form", form)
     compile_with(tmp_path, THREADS, ["net.o"], "c", "-pthread")

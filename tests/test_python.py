@@ -302,7 +302,7 @@ def test_f64_takes_what_f32_cannot():
 # ---- threads
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 def test_threads_do_not_change_a_bit(form):
     net = ncc.parse(FULL)
     for rows in (0, 1, 63, 64, 129, 300):

@@ -74,6 +74,11 @@ func batch(count, x in 2, y out 1, acc inout 3, work private 3) {
     %13 = result 0
     store %13, y[%2]
     store %4, work[2]
+    %16 = mask %3
+    accumulate %16, %4, acc[1]
+    accumulate %16, %3, acc[%2 + -1]
+    %19 = given acc
+    %20 = real %19
   } yield
 }
 """
@@ -136,7 +141,7 @@ FAULTS = [  # (old, new, line, column, what the message says)
     ("%10 = fma", "%10 = fmb", 34, 7, "fmb"),
     ("%10 = fma %8,", "%10 = fma", 34, 7, "fma"),
     ("    %13 = result 0", "    %13 = = result 0", 37, 5, "line"),
-    ("    store %4, work[2]\n  } yield\n}\n", "", 38, 5, "closed"),
+    ("    %20 = real %19\n  } yield\n}\n", "", 43, 5, "closed"),
 ]
 
 
@@ -213,6 +218,22 @@ RULES = [  # (what the message says, a text that breaks one rule)
     ("store is ill-formed", func("%0 = index 0\nstore %0, y[0]")),
     ("load of p, which is private", func("%0 = load p[0]", "p private 1")),
     ("store of p, which is private", func(X + "store %0, p[0]", "x in 1, p private 1")),
+    ("accumulate of x, which is in", func(X + "accumulate %0, %0, x[0]")),
+    ("accumulate of y, which is out", func(X + "accumulate %0, %0, y[0]")),
+    ("accumulate of t, which is table",
+     func(X + "accumulate %0, %0, t[0]", tables="table t f: 1.0\n")),
+    ("accumulate of v, which is value",
+     func("%0 = load v[0]\naccumulate %0, %0, v[0]", "v value 1")),
+    ("accumulate of p, which is private",
+     func("%0 = index 1\n%1 = for %0..%0 lanes 4 {\n%2 = const 1.0\naccumulate %2, %2, p[0]\n"
+          "} yield", "p private 1")),
+    ("work[4] lies outside its 4 elements", func(X + "accumulate %0, %0, work[4]")),
+    ("accumulate is ill-formed", func("%0 = index 0\naccumulate %0, %0, work[0]")),
+    ("accumulate is ill-formed", func(X + "accumulate %0, %0, work[%0]")),
+    ("given is ill-formed", func("%0 = given z")),
+    ("given is ill-formed", func("%0 = given t", tables="table t f: 1.0\n")),
+    ("real reads i, not f", func(X + "%1 = real %0")),
+    ("mask reads f, not i", func("%0 = index 0\n%1 = mask %0")),
     ("lookup is ill-formed", func("%0 = word 0\n%1 = lookup t %0", tables="table t i: 1\n")),
     ("lookup is ill-formed", func("%0 = index 0\n%1 = lookup t %0", tables="table t w: 1\n")),
     ("count is ill-formed", func("%0 = count")),
@@ -395,7 +416,8 @@ STRAIGHT = func("""%0 = load x[0]
     %20 = load acc[0]
     %21 = sub %20, %19
     store %21, acc[1]
-    store %15, y[2]""", "x in 4, y out 4, acc inout 2, work work 4")
+    store %15, y[2]
+    accumulate %13, %20, acc[0]""", "x in 4, y out 4, acc inout 2, work work 4")
 LOOPS = func("""%0 = index 0
     %1 = index 2
     %2 = const 0.0
@@ -447,8 +469,15 @@ def mutants(ops: list[Op], slots: int = 3) -> list[tuple[str, list[Op]]]:
             change(at, "another", (opcode, (), imm + 1))
         if opcode == "load":
             change(at, "redirected", (opcode, reads, (imm[0], (imm[1] + 1) % slots)))
-        if opcode == "store":
+        if opcode == "accumulate":
+            change(at, "dropped", ("index", (), 0))
+            change(at, "of another", (opcode, (reads[0], reads[0]), imm))
+        if opcode in ("mask", "real"):
+            change(at, "another op", ("neg" if opcode == "mask" else "imul", reads * (
+                1 + (opcode == "real")), imm))
+        if opcode in ("store", "accumulate"):
             change(at, "redirected", (opcode, reads, (imm[0], (imm[1] + 1) % slots)))
+        if opcode == "store":
             change(at, "of another", (opcode, (values["f"][0], *reads[1:]), imm))
             change(at, "dropped", ("index", (), 0))  # keeps the numbers of the others
             if at + 1 < len(ops) and ops[at + 1][0] == "store":

@@ -297,7 +297,7 @@ def simulate(tmp_path, name, net, arrays, dtype, *options, driver=DRIVER):
     return np.frombuffer(done.stdout, real)
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", RUNS)
 def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form):
@@ -371,7 +371,7 @@ fs.writeFileSync("y.bin", new Uint8Array(memory.buffer, y, 2 * n * outputs * rea
 """
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_wasm_gives_the_bits_of_the_host(tmp_path, dtype, form):
     linker = shutil.which("wasm-ld") or shutil.which("wasm-ld-14")

@@ -15,6 +15,7 @@ import pytest
 from nets import some_net, to_nal
 
 import ncc
+from ncc.layers import layers
 
 torch = pytest.importorskip("torch")
 
@@ -137,6 +138,19 @@ def test_backward_uses_the_parameters_of_its_forward(exact):
     assert not torch.equal(torch.autograd.grad(mine(x).sum(), mine.params)[0], expected)
 
 
+def test_parameters_may_be_computed(exact):
+    """By another net, say: their gradient goes on to what they came from."""
+    x, z = samples(5, 3, dtype=torch.float64), samples(2, dtype=torch.float64)
+    weight = samples(9, 2, dtype=torch.float64).requires_grad_()
+    made = torch.func.functional_call(exact, {"params": weight @ z}, x)
+    made.sum().backward()
+    p = (weight @ z).detach().requires_grad_()
+    (expected,) = torch.autograd.grad(
+        torch.func.functional_call(exact, {"params": p}, x).sum(), p)
+    assert torch.allclose(weight.grad, torch.outer(expected, z), rtol=1e-12)
+    assert exact.params.grad is None
+
+
 def test_a_changed_x_is_an_error(exact):
     x = samples(5, 3, dtype=torch.float64)
     y = exact(x)
@@ -188,20 +202,6 @@ def test_changed_parameters_are_seen(model, change):
         assert np.array_equal(mine(x).numpy(), expected)
 
 
-def test_unchanged_parameters_are_packed_once(model, monkeypatch):
-    mine = copy.deepcopy(model)
-    library = mine.code.library(False)
-    packs = []
-    monkeypatch.setattr(library, "pack", lambda p, pack=library.pack: packs.append(p) or pack(p))
-    with torch.no_grad():
-        for _ in range(3):
-            mine(samples(4, 3))
-        assert len(packs) == 1
-        mine.params.add_(1)
-        mine(samples(4, 3))
-    assert len(packs) == 2
-
-
 def test_training_with_torchs_optimizers():
     """Behind a layer and before one of torch's: the same as all of it in torch."""
     net = ncc.parse("N 05\n00\n01\n02\n03 tanh 00:0.5,01:-1,02:0.25 +0.1\n"
@@ -232,6 +232,35 @@ def test_training_with_torchs_optimizers():
             losses.append([updates.step(closure).item() for _ in range(steps)])
         assert losses[0][-1] < losses[0][0]
         assert np.allclose(losses[0], losses[1], rtol=1e-9), optimizer
+
+
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_layers_are_masked_matrices(density):
+    """Torch's own matrices, with zeros, have the same gradients, in the parameters and in x, as the
+    code of nets of this size: tables for the sparse one, shared rows for the dense."""
+    widths = [30, 80, 60, 5]
+    net = layers(widths, activation="silu", density=density, seed=2)
+    graph, first = net.graph, np.cumsum([0, *widths])
+    mine = ncc.torch.module(net, dtype="f64", threads=2, seed=1)
+    p = mine.params.detach().clone().requires_grad_()
+    x, dy = (samples(150, n, dtype=torch.float64).requires_grad_() for n in (30, 5))
+    h = x
+    for k, width in enumerate(widths[1:], 1):
+        low, high = first[k], first[k + 1]
+        edges = slice(graph.starts[low], graph.starts[high])
+        fans = np.diff(graph.starts)[low:high]
+        rows = torch.tensor(np.repeat(np.arange(width), fans))
+        columns = torch.tensor(graph.sources[edges] - first[k - 1], dtype=torch.int64)
+        matrix = torch.zeros(width, widths[k - 1], dtype=torch.float64)
+        matrix = matrix.index_put((rows, columns), p[torch.tensor(graph.weights[edges])])
+        h = h @ matrix.T + p[torch.tensor(graph.biases[low:high])]
+        h = torch.nn.functional.silu(h) if k < 3 else h
+    expected = torch.autograd.grad(h, (x, p), dy)
+    y = mine(x)
+    assert torch.allclose(y, h, rtol=1e-12, atol=1e-12)
+    got = torch.autograd.grad(y, (x, mine.params), dy)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_state_dict_copy_and_pickle(model):
@@ -286,6 +315,9 @@ def test_wrong_arguments(model, exact):
         torch.func.functional_call(model, {"params": torch.zeros(8)}, samples(4, 3))
     with pytest.raises(ValueError, match=r"\(8,\).*\(9,\)"):
         ncc.torch.module(ncc.parse(NET), np.zeros(8))
+    for wrong in (float("nan"), 1e39):
+        with pytest.raises(ValueError, match="not finite in f32"):
+            ncc.torch.module(ncc.parse(NET), np.full(9, wrong))
     with pytest.raises(ncc.NccError, match="no dtype f16"):
         ncc.torch.module(ncc.parse(NET), dtype="f16")
     with pytest.raises(ValueError, match="threads"):

@@ -7,7 +7,6 @@ interleaved, medians. `--quick` leaves out the rows of more than a million edges
 from __future__ import annotations
 
 import argparse
-import ctypes
 import resource
 import subprocess
 import sys
@@ -19,9 +18,11 @@ from statistics import median
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench_fast import Gcc, naive_c  # noqa: E402
 from nets import random_layers  # noqa: E402
 
 import ncc  # noqa: E402
+from ncc import bench  # noqa: E402
 from ncc.build import Build, options  # noqa: E402
 from ncc.machine import TARGETS  # noqa: E402
 from ncc.peak import calibrate  # noqa: E402
@@ -90,43 +91,13 @@ def callable_time(edges, target):
             f"{time.perf_counter() - began:.2f} s", target)
 
 
-def naive_c(graph):
-    """Straight C of the net as one would write it by hand, every neuron a local."""
-    lines = ["void net(const float *restrict x, const float *restrict w, float *restrict y) {"]
-    for k, i in enumerate(graph.inputs):
-        lines.append(f"float n{i} = x[{k}];")
-    for j in np.argsort(graph.levels, kind="stable"):
-        at = range(graph.starts[j], graph.starts[j + 1])
-        if at:
-            terms = " + ".join([f"n{graph.sources[e]}*w[{graph.weights[e]}]" for e in at])
-            lines.append(f"float n{j} = {terms}; n{j} = n{j} > 0 ? n{j} : 0;")
-    lines += [f"y[{k}] = n{o};" for k, o in enumerate(graph.outputs)]
-    return "\n".join([*lines, "}"])
-
-
 def single(peak):
     net = ncc.parse(random_layers([125] * 5, 20, 1, activation="relu", biases=False))
-    fn = ncc.compile(net, form="straight")
-    table = ncc.compile(net, form="table")
-    pointer = ctypes.c_void_p
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "net.c"), Path(folder, "net.so")
-        source.write_text(naive_c(net.graph))
-        subprocess.run(["gcc", "-O3", "-march=native", "-ffast-math", "-shared", "-fPIC",
-                        str(source), "-o", str(library)], check=True)
-        gcc = ctypes.CDLL(str(library)).net
-    gcc.argtypes = [pointer] * 3
     x = np.random.default_rng(0).standard_normal(125).astype(np.float32)
-    y, z = np.zeros(125, np.float32), np.zeros(125, np.float32)
-    w = net.params.astype(np.float32)
-    work = fn._scratch("single", fn.sizes.work)
-    ours = (x.ctypes.data, fn._arguments[0], y.ctypes.data, work)
-    theirs = (x.ctypes.data, w.ctypes.data, z.ctypes.data)
-    other = (x.ctypes.data, table._arguments[0], y.ctypes.data,
-             table._scratch("single", table.sizes.work))
-    a, b, c = interleaved([lambda: fn._single(*ours), lambda: gcc(*theirs),
-                           lambda: table._single(*other)], 41)
-    assert np.allclose(y, z, rtol=1e-3, atol=1e-3)
+    ours, table = [bench.Loop(ncc.compile(net, form=f), x) for f in ("straight", "table")]
+    theirs = Gcc(naive_c(net.graph), net.params, x, len(net.outputs))
+    assert np.allclose(ours(), theirs(), rtol=1e-3, atol=1e-3)
+    a, b, c = [t / bench.CALLS for t in interleaved([ours, theirs, table], 41)]
     # Two FMAs a cycle make the calibrated peak: cycles from it, whatever the clock is now.
     cycles = peak.best / (2 * (16 if peak.wide else 8))
     row("one sample, straight, 10,000 random edges",
