@@ -103,13 +103,27 @@ class Trainer:
 
     def step(self, x: Any, target: Any, lr: float) -> float:
         """One update on a minibatch, of learning rate `lr`: the mean loss before it."""
-        x, target = self._checked(x, target)
-        mean = self._swept(x, target, self._gradient)
+        mean = self.accumulate(x, target)
+        self.update(len(x), lr)
+        return mean
+
+    def accumulate(self, x: Any, target: Any) -> float:
+        """Add the gradient of a minibatch to what `update` goes by: its mean loss."""
+        return self._swept(*self._checked(x, target), self._gradient)
+
+    def update(self, samples: int, lr: float) -> None:
+        """One update by the mean gradient of the `samples` that were accumulated since the last."""
         calls = self._library.calls
         calls["update"](self._params.ctypes.data, self._gradient.ctypes.data,
-                        self._state.ctypes.data, lr, 1.0 / (max(1, len(x)) * self._divisor))
+                        self._state.ctypes.data, lr, 1.0 / (max(1, samples) * self._divisor))
         calls["pack"](self._params.ctypes.data, self._packed.ctypes.data)
-        return mean
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes that are held between steps and in them, by what they are for."""
+        return {"params": self._params.nbytes, "gradient": self._gradient.nbytes,
+                "state": self._state.nbytes, "packed": self._packed.nbytes,
+                "work": sum(part.nbytes for part in self._work)}
 
     def gradient(self, x: Any, target: Any) -> tuple[float, Array]:
         """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""

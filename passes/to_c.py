@@ -200,8 +200,8 @@ class _Writer:
                 value = _literal(imm, module.dtype)
             elif opcode == "word":
                 value = _word(imm, 32 if module.dtype == "f32" else 64)
-            elif opcode == "index":
-                value = str(imm) if imm >= 0 else f"((size_t){imm})"
+            elif opcode == "index":  # counted backwards, it wraps around as indices do
+                value = str(imm) if imm >= 0 else f"(size_t){imm}"
             elif opcode == "count":
                 value = "n"
             elif opcode == "lookup":

@@ -152,6 +152,11 @@ class _Writer:
         self.affine: dict[int, tuple[int, str | None]] = {}
         self.offsets: dict[int, list[str]] = {}
         self.done = 0  # the ops below this one are written
+        self.uses: list[int] = []
+        # A square that is read but not written yet: its first load, the addresses of its rows for
+        # each part, and the stores of its columns so far, as (column, address).
+        self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
+        self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
 
@@ -283,6 +288,8 @@ class _Writer:
         for at, (opcode, reads, imm) in enumerate(ops):
             if at < self.done:
                 continue
+            if self.waiting is not None and not self.waits(at):
+                self.write_square()
             varying = self.varying[at]
             if opcode == "const":
                 self.scalar[at] = self.literal(imm)
@@ -325,10 +332,17 @@ class _Writer:
                     self.lines.append(f"  {name} = load {self.real}, ptr %a{at}, align {size}")
                 elif varying and self.square(at):
                     self.load_square(at)
+                elif imm[0] in self.private and self.delayed(at):
+                    self.addresses[at] = self.address(
+                        imm[0], imm[1], self.scalar[reads[0]] if reads else None, self.lanes)
                 else:
                     self.load(at, reads, imm, varying)
             elif opcode == "store":
-                if self.square(at):
+                if self.waiting is not None:
+                    index = self.scalar[reads[1]] if len(reads) > 1 else None
+                    self.waiting[2].append((reads[0] - self.waiting[0],
+                                            self.address(imm[0], imm[1], index, self.lanes)))
+                elif self.square(at):
                     self.store_square(at)
                 else:
                     self.store(reads, imm)
@@ -667,26 +681,85 @@ class _Writer:
             op[0] == opcode and op[2] == (name, offset + k) and op[1][-1:] == (index,)
             for k, op in enumerate(following))
 
+    # One part of the lanes at a time, from its loads to its stores: the registers hold a square,
+    # and not one of each part.
+
     def load_square(self, at: int) -> None:
         _, (index,), (name, offset) = self.func.ops[at]
+        rows = [self.lane_addresses(name, offset, index, p) for p in range(self.parts())]
+        self.waiting = (at, rows, [])
+        self.done = at + self.native
+
+    def waits(self, at: int) -> bool:
+        """Whether this op is written before the square that waits, or is a store of its column."""
+        assert self.waiting is not None
+        opcode, reads, imm = self.func.ops[at]
+        if opcode == "store":
+            column = reads[0] - self.waiting[0]
+            return imm[0] in self.private and 0 <= column < self.native
+        return self.aside(at)
+
+    def aside(self, at: int) -> bool:
+        """An index, the same in all lanes, of constants and tables."""
+        opcode, _, imm = self.func.ops[at]
+        return self.types[at] == "i" and not self.varying[at] and (
+            opcode in ("index", "iadd", "imul") or (opcode == "load" and imm[0] in self.tables))
+
+    def write_square(self) -> None:
+        assert self.waiting is not None
+        first, parts, stores = self.waiting
+        self.waiting = None
         v, size = self.type("f", True), self.bits // 8
         made: list[list[str]] = [[] for _ in range(self.native)]
-        for p in range(self.parts()):
-            rows = [self.add(f"load {v}, ptr {a}, align {size}")
-                    for a in self.lane_addresses(name, offset, index, p)]
-            for column, value in zip(made, self.transposed(rows), strict=True):
+        for p, addresses in enumerate(parts):
+            rows = [self.add(f"load {v}, ptr {a}, align {size}") for a in addresses]
+            columns = self.transposed(rows)
+            for k, a in stores:
+                self.lines.append(f"  store {v} {columns[k]}, ptr {self.beside(a, p)}, "
+                                  f"align {size * self.native}")
+            for column, value in zip(made, columns, strict=True):
                 column.append(value)
         for k, vectors in enumerate(made):
-            self.vectors[at + k] = vectors
-        self.done = at + self.native
+            self.vectors[first + k] = vectors
+
+    def beside(self, address: str, part: int) -> str:
+        """The address of a part of the lanes."""
+        return address if part == 0 else self.add(
+            f"getelementptr inbounds {self.real}, ptr {address}, i64 {part * self.native}")
+
+    def delayed(self, at: int) -> bool:
+        """Whether a private load is read by the stores of a square alone, and nothing is written
+        between."""
+        ops = self.func.ops
+        if self.native < 2 or self.lanes == self.native:
+            return False
+        end = at + 1
+        while end < len(ops) and (self.aside(end) or (
+                ops[end][0] == "load" and ops[end][2][0] in self.private)):
+            end += 1
+        if end == len(ops) or ops[end][0] != "store" or not self.square(end):
+            return False
+        if not self.uses:
+            self.uses = [0] * len(ops)
+            for op in ops:
+                for r in op[1]:
+                    self.uses[r] += 1
+        values = [op[1][0] for op in ops[end : end + self.native]]
+        return at in values and all([
+            ops[r][0] == "load" and ops[r][2][0] in self.private and self.uses[r] == 1
+            and (r >= at or r in self.addresses) for r in values])
 
     def store_square(self, at: int) -> None:
         _, (_, index), (name, offset) = self.func.ops[at]
         v, size = self.type("f", True), self.bits // 8
-        columns = [self.vector(op[1][0]) for op in self.func.ops[at : at + self.native]]
+        values = [op[1][0] for op in self.func.ops[at : at + self.native]]
         for p in range(self.parts()):
-            rows = self.transposed([column[p] for column in columns])
-            for row, a in zip(rows, self.lane_addresses(name, offset, index, p), strict=True):
+            addresses = self.lane_addresses(name, offset, index, p)
+            columns = [
+                self.add(f"load {v}, ptr {self.beside(self.addresses[r], p)}, "
+                         f"align {size * self.native}")
+                if r in self.addresses else self.vector(r)[p] for r in values]
+            for row, a in zip(self.transposed(columns), addresses, strict=True):
                 self.lines.append(f"  store {v} {row}, ptr {a}, align {size}")
         self.done = at + self.native
 
@@ -706,7 +779,7 @@ class _Writer:
                     rows[a], rows[a + step] = (shuffle(a, a + step, low),
                                                shuffle(a, a + step, high))
 
-        step = 1
+        small = min(n, 128 // self.bits)
         if self.bits == 32 and n >= 4:  # unpack singles, then pairs: rows 1 and 2 change places
             fours = range(0, n, 4)
             steps(1, [k for f in fours for k in (f, n + f, f + 1, n + f + 1)],
@@ -715,7 +788,16 @@ class _Writer:
                   [k for f in fours for k in (f + 2, f + 3, n + f + 2, n + f + 3)])
             for f in fours:
                 rows[f + 1], rows[f + 2] = rows[f + 2], rows[f + 1]
-            step = 4
+        else:
+            steps(1, [k + n * (k & 1) - (k & 1) for k in range(n)],
+                  [k + 1 if not k & 1 else n + k for k in range(n)])
+        if n == 4 * small:  # of four times 128 bits, the even ones of two vectors, and the odd
+            halves = [[q * small + k for q in (h, h + 2, h + 4, h + 6) for k in range(small)]
+                      for h in (0, 1)]
+            steps(small, *halves)
+            steps(2 * small, *halves)
+            return rows
+        step = small
         while step < n:  # exchange this bit of the row's number and of the column's
             steps(step, [n + k - step if k & step else k for k in range(n)],
                   [n + k if k & step else k + step for k in range(n)])

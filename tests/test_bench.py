@@ -308,13 +308,17 @@ def test_the_peaks_kernels_compute(dtype):
 # ---- the table of targets
 
 
-@pytest.fixture(scope="module")
-def fast():
+def script(name):
     spec = importlib.util.spec_from_file_location(
-        "bench_fast", Path(__file__).parent / "bench" / "bench_fast.py")
+        name, Path(__file__).parent / "bench" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def fast():
+    return script("bench_fast")
 
 
 def test_its_nets_are_what_the_rows_say(fast):
@@ -348,9 +352,24 @@ def test_rows_of_a_moment(fast, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(PEERS["torch-csr"].absent() is not None, reason="no torch")
-def test_the_training_steps_by_hand_are_nccs(fast):
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_training_steps_by_hand_are_nccs(fast, optimizer):
     """`stepped` raises where they are not; here of a net that takes no time."""
-    times, share = fast.stepped(fast.sparse(32, 3, 4), ("csr", "masked"), 0.01)
+    times, least, share = fast.stepped(fast.sparse(32, 3, 4), ("csr", "masked"), 0.01, optimizer)
     assert len(times) == 3 and share > 0
-    times, _ = fast.stepped(fast.dense(9, 7, 4), ("dense",), 0.01)
-    assert len(times) == 2
+    assert all(0 < a <= b for a, b in zip(least, times, strict=True))
+    kinds = ("dense", "autograd")
+    assert len(fast.stepped(fast.dense(9, 7, 4), kinds, 0.01, optimizer).times) == 3
+
+
+def test_the_rows_of_training_are_those_of_the_issue(capsys, monkeypatch):
+    made = script("bench_train")
+    assert list(made.ROWS) == ["train-sparse", "parts", "train-dense", "memory"]
+    monkeypatch.setattr(made, "sparse", lambda width, depth: made.fast.sparse(32, depth, 4))
+    monkeypatch.setattr(made, "dense", lambda *widths: made.fast.dense(9, 7, 4))
+    monkeypatch.setattr(sys, "argv", ["bench_train.py", "--rows", "parts,memory", "--seconds",
+                                      "0.01"])
+    made.fast.main(made.ROWS, made.__doc__)
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 2 + 4 and not any("failed" in line for line in lines)
+    assert all(word in lines[4] for word in ("params", "gradient", "state", "packed", "work"))

@@ -8,6 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from gradients import interpreted
 from nets import random_layers, some_net, to_nal
 
 import ncc
@@ -19,7 +20,7 @@ from ncc.passes.order import order
 from ncc.passes.resolve import resolve
 from ncc.passes.to_c import EXPRESSIONS, HELPERS, to_c
 from ncc.road import steps
-from ncc.ssa import Buffer, Builder, Func, Module, Table
+from ncc.ssa import Buffer, Builder, Func, Module, Table, layout
 from ncc.watch import interpret
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
@@ -477,3 +478,50 @@ def test_the_header_lists_the_calls_of_soft_arithmetic(tmp_path, name, dtype):
     listed = re.findall(r"\*     (__\w+)", build.header())
     assert set(undefined) <= set(listed)
     assert bool(listed) == bool(undefined)
+
+
+# ---- the way back
+
+
+@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("dtype, numerics", [("f32", "fused"), ("f64", "strict")])
+def test_backward_functions_in_c(tmp_path, dtype, numerics, form):
+    """The bits of the interpreter for one sample; sums over samples in another order."""
+    build = built(to_nal(some_net(8, max_neurons=24)), dtype=dtype, numerics=numerics,
+                  gradient=True, backward_form=form)
+    lib = library(tmp_path, to_c(build.module))
+    graph, real = build.graph, REALS[dtype]
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (9, len(graph.inputs))).astype(real)
+    dy = rng.standard_normal((9, len(graph.outputs))).astype(real)
+    params = graph.values.astype(real)
+    packed = np.zeros(build.module.func("pack").buffers[1].size, real)
+    lib.net_pack(pointer(params), pointer(packed))
+
+    def ask(name, x, dy, dx, dparams, *count):
+        work = Guarded(layout(build.module.func(name))[1] * packed.itemsize, real)
+        getattr(lib, f"net_{name}")(*count, pointer(x), pointer(packed), pointer(dy),
+                                    None if dx is None else pointer(dx),
+                                    None if dparams is None else pointer(dparams),
+                                    pointer(work.array))
+        assert work.intact()
+
+    close = 1e-5 if dtype == "f32" else 1e-12
+    wanted = graph.gradient(x, dy, params, dtype, numerics)
+    dx, dparams = np.full_like(x, np.nan), np.zeros_like(params)
+    for k in range(9):
+        ask("backward", x[k], dy[k], dx[k], dparams)
+        one = np.zeros_like(params)
+        ask("backward", x[k], dy[k], None, one)
+        moved, sums = interpreted(build.module, x[k : k + 1], dy[k : k + 1], params, "backward")
+        same(one, sums)
+        same(dx[k : k + 1], moved)
+    size = max(1.0, np.abs(wanted[1]).max())
+    np.testing.assert_allclose(dparams, wanted[1], rtol=close, atol=close * size)
+    again, sums = np.full_like(x, np.nan), np.ones_like(params)
+    ask("backward_batch", x, dy, again, sums, ctypes.c_size_t(9))
+    same(again, dx)
+    np.testing.assert_allclose(sums, 1 + wanted[1], rtol=close, atol=close * size)
+    ask("backward_batch", x, dy, again, None, ctypes.c_size_t(9))
+    same(again, dx)
+    ask("backward_batch", x, dy, None, None, ctypes.c_size_t(0))

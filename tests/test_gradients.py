@@ -21,9 +21,12 @@ from objects import EVERY, same
 from reference import ACTIVATION_NAMES, CODES, evaluate
 
 import ncc
-from ncc.activations import expression
-from ncc.adjoint import slope
+from ncc.activations import ACTIVATIONS, expression
+from ncc.adjoint import PARTIALS, slope
 from ncc.evaluate import Numpy
+from ncc.expressions import parse
+from ncc.opcodes import OPCODES
+from ncc.source import Source
 from ncc.ssa import DTYPES, Module
 from ncc.watch import Watcher
 
@@ -391,3 +394,79 @@ def test_each_function_may_have_its_form():
     for name in ("backward", "backward_batch"):
         close(fn(x, dy, graph.values, name), wanted, 1e-12)
         close(fn.interpreted(x, dy, graph.values, name), wanted, 1e-12)
+
+
+def test_blocks_of_shared_rows_have_their_gradients():
+    """Whatever the form of the forward functions, whose order of the weights is one for all."""
+    rng = np.random.default_rng(3)
+    rows, before, j = ["N 1d", *[f"{j:02x}" for j in range(5)]], list(range(5)), 5
+    for width in (11, 9, 4):
+        for k in range(width):
+            edges = ",".join(f"{i:02x}:{rng.uniform(-1, 1):.3f}" for i in before[:: 1 + (k > 6)])
+            bias = f" +{rng.uniform(-1, 1):.3f}" if (k + width) % 3 else ""
+            rows.append(f"{j:02x} {('tanh', 'silu')[j % 2]} {edges}{bias}")
+            j += 1
+        before = list(range(j - width, j))
+    graph = ncc.parse("\n".join(rows)).graph
+    x, dy = rng.standard_normal((9, 5)), rng.standard_normal((9, 4))
+    wanted = graph.gradient(x, dy, None, "f64")
+    for form in ("straight", "table", "shared"):
+        for backward_form in FORMS:
+            fn = Backward(graph, "f64", backward_form, form=form, batch_form=form)
+            for name in ("backward", "backward_batch"):
+                close(fn(x, dy, graph.values, name), wanted, 1e-12, (form, backward_form))
+
+
+# ---- the work there is
+
+
+def chain(n):
+    return "\n".join([f"N {n:x}", "00", *[f"{j:02x} tanh {j - 1:02x}:0.5 +0.1"
+                                          for j in range(1, n)]])
+
+
+def skips(n):
+    """Everybody reads all that stands above."""
+    return "\n".join([f"N {n:x}", "00", *[
+        f"{j:02x} tanh " + ",".join(f"{i:02x}:0.01" for i in range(j)) for j in range(1, n)]])
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "mul", "max"])
+@pytest.mark.parametrize("form", FORMS)
+def test_operations_are_linear_in_edges_and_neurons(monkeypatch, form, aggregation):
+    """Those that are written in straight code, and those that run in loops."""
+    count = 0
+
+    class Counting(Numpy):
+        def op(self, name, *arrays):
+            nonlocal count
+            count += 1
+            return super().op(name, *arrays)
+
+    monkeypatch.setattr(ncc.ssa, "Numpy", Counting)
+    for text in (chain(40), chain(160), skips(16), skips(48), random_layers([40] * 2, 4),
+                 random_layers([40] * 5, 4), random_layers([16, 16, 16], 16)):
+        if aggregation != "sum":
+            text = text.replace(" tanh ", f" tanh {aggregation} ").replace(
+                " relu ", f" relu {aggregation} ")
+        graph = ncc.parse(text).graph
+        bound = 12 * graph.n_edges + 80 * graph.n_neurons  # tanh and its slope are 50
+        fn = Backward(graph, "f64", form)
+        written = len(fn.module.func("backward").ops)
+        assert written <= (bound if form == "straight" else 3000), (written, bound)
+        count = 0
+        fn.interpreted(np.zeros((1, len(graph.inputs))), np.zeros((1, len(graph.outputs))),
+                       np.zeros(graph.n_params), "backward")
+        assert graph.n_edges < count <= bound, (count, bound)
+
+
+def test_every_op_of_an_expression_has_its_partials():
+    """No op that an expression can hold lacks a rule; and no rule is of an op that none holds."""
+    held = {"add", "sub", "mul", "div", "neg", "abs", "max", "min", "select", "une"}
+    held |= {o.name for o in OPCODES.values() if o.math}
+    assert set(PARTIALS) == held
+    texts = [a.formula for a in ACTIVATIONS] + [
+        "-x+x*x/(1+x)-max(x,1,2*x)+min(x,-x)", "x^-3", "+".join(
+            f"{name}(x)" for name in held if OPCODES[name].math), "abs(x)"]
+    seen = {node.op for text in texts for node in parse(Source("t", text), text).nodes}
+    assert seen - {"x", "const"} == held

@@ -184,3 +184,74 @@ func f(count, x in 8, y out 8) {
     other = to_llvm(read(Source("net.ssa", text.replace("x[%4 + 3]", "x[%4 + 2]"))),
                     vector_bits=256)
     assert "load <8 x float>" not in other and other.count("store <8 x float>") == 8
+
+
+# ---- sums over the lanes
+
+SUMS = """module net {} fused
+
+func f(a in 64, acc inout 12, work work 4) {{
+  %0 = const 0.5
+  %1 = index 0
+  %2 = index {}
+  %3 = load a[1]
+  accumulate %3, %0, acc[0]
+  accumulate %3, %3, acc[1]
+  store %0, work[0]
+  %7 = for %1..%2 lanes {} {{
+    %8 = load a[%7]
+    %9 = mask %8
+    accumulate %9, %0, acc[2]
+    accumulate %9, %8, acc[3]
+    accumulate %9, %9, acc[4]
+    accumulate %9, %3, acc[5]
+    %14 = mask %3
+    accumulate %14, %0, acc[6]
+    accumulate %0, %14, acc[7]
+    accumulate %9, %0, work[0]
+    %18 = index 3
+    %19 = for %1..%18 {{
+      accumulate %9, %8, acc[%19 + 8]
+      accumulate %9, %9, acc[%19 + 9]
+    }} yield
+  }} yield
+  %24 = load work[0]
+  accumulate %24, %0, acc[11]
+  accumulate %24, %0, acc[11]
+}}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("lanes", [1, 8, 32])
+def test_accumulate_sums_over_the_lanes(dtype: str, lanes: int) -> None:
+    """Neighbours together and others alone, of uniform values too, in the loop and outside it."""
+    real, rel = DTYPES[dtype], 1e-5 if dtype == "f32" else 1e-12
+    a = np.random.default_rng(0).standard_normal(64).astype(real)
+    for n in (0, 1, 13, 64):
+        module = read(Source("t.ssa", SUMS.format(dtype, n, lanes)))
+        module.verify()
+        wanted = np.ones(12, real)
+        module.run("f", {"a": a, "acc": wanted})
+        assert wanted[2] == pytest.approx(1 + a[:n].sum(dtype="d") / 2, rel=1e-4)
+        assert wanted[6] == pytest.approx(1 + n * a[1] / 2, rel=1e-4)
+        for bits in (0, 128, 256, 512):
+            text = to_llvm(module, triple=host().triple, vector_bits=bits,
+                           attributes=host().attributes)
+            loaded = Loaded(Machine(host(), 0).object(text), ["net_f"])
+            found, work = np.ones(12, real), np.full(4, np.nan, real)
+            call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(loaded.addresses["net_f"])
+            call(a.ctypes.data, found.ctypes.data, work.ctypes.data)
+            np.testing.assert_allclose(found, wanted, rtol=rel, atol=rel)
+
+
+def test_tables_of_small_indices_take_half_the_room() -> None:
+    for largest, cell in ((65535, "i16"), (65536, "i32")):
+        table = Table("t", "i", np.array([3, largest], np.int32))
+        b = Builder("f32", True)
+        k = b.loop(b.index(0), b.index(1))[0]
+        b.store(b.load("a", 0, b.load("t", 0, k)), "y", 0, k)
+        b.close()
+        text = to_llvm(Module("net", "f32", "fused", (Func("f", BUFFERS, b.ops),), (table,)))
+        assert f"load {cell}, ptr" in text and f"zext {cell}" in text
+        assert f"[{4 if cell == 'i16' else 8} x i8]" in text

@@ -20,6 +20,7 @@ from ncc import data, training, weights
 from ncc.cli import main
 from ncc.meter import Meter, bar, line
 from ncc.source import NccError
+from ncc.trainer import Trainer
 from ncc.training import Epoch, History, Status
 
 XOR = """N 05
@@ -640,3 +641,23 @@ def test_the_sweeps_of_a_sample_and_of_a_batch_may_both_be_tables():
         wanted = net.graph.gradient(np.atleast_2d(x[rows]), np.atleast_2d(dy[rows]),
                                     dtype="f64")[1]
         np.testing.assert_allclose(pullback(dy[rows])[1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_may_be_accumulated_in_parts():
+    """Of many small minibatches one large one is made: their gradients' sum, one update."""
+    net = ncc.load(Path(__file__).parents[1] / "examples/digits.nal")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((90, 64)), rng.random((90, 10))
+    whole, parts, pieces = [Trainer(net.graph, "mse", "adam", params=net.params) for _ in range(3)]
+    for _ in range(3):
+        mean = whole.step(x, y, 0.01)
+        assert parts.accumulate(x, y) == mean
+        parts.update(90, 0.01)
+        assert np.array_equal(parts.params, whole.params)
+        means = [pieces.accumulate(x[k : k + 30], y[k : k + 30]) for k in (0, 30, 60)]
+        pieces.update(90, 0.01)
+        assert np.isclose(np.mean(means), mean, rtol=1e-6)
+        assert np.allclose(pieces.params, whole.params, rtol=1e-4, atol=1e-5)
+    held = whole.memory
+    assert held["params"] == held["gradient"] == 4 * net.n_params
+    assert held["state"] == 4 * (2 * net.n_params + 2) and held["work"] > 0

@@ -325,19 +325,21 @@ def threads(seconds):
 LR = 1e-6  # of the steps that are timed: the net stays what it was
 
 
-def trainer(net, x, goal):
-    """`step(lr)`, compiled, of mean squared error and SGD; and the parameters now."""
-    made = Trainer(net.graph, "mse", "sgd", params=net.params)
+def trainer(net, x, goal, optimizer="sgd"):
+    """`step(lr)`, compiled, of mean squared error; and the parameters now."""
+    made = Trainer(net.graph, "mse", optimizer, params=net.params)
     return lambda lr=LR: made.step(x, goal, lr), lambda: made.params
 
 
-def torch_step(net, x, goal, kind):
-    """The same step by hand: "csr" over CSR tensors, "dense" with dense matrices (zeros in them are
-    trained), "masked" with masked gradients."""
+def torch_step(net, x, goal, kind, optimizer="sgd"):
+    """The same step in torch. By hand: "csr" over CSR tensors, "dense" with dense matrices (zeros
+    in them are trained), "masked" with masked gradients. "autograd": its modules, eager."""
     if importlib.util.find_spec("torch") is None:
         raise Missing("torch")
     torch = importlib.import_module("torch")
     torch.set_num_threads(1)
+    if kind == "autograd":
+        return torch_autograd(torch, net, x, goal, optimizer)
     found = bench.layered(net.graph, "f32").layers
     x, goal = [torch.from_numpy(np.ascontiguousarray(a.T)) for a in (x, goal)]
     weights, transposed, orders, masks = [], [], [], []
@@ -363,6 +365,15 @@ def torch_step(net, x, goal, kind):
                                             layer.weights[order])], size=shape[::-1]))
         orders.append(torch.from_numpy(order))
 
+    held = [w.values() if kind == "csr" else w for w in weights]
+    adam = torch.optim.Adam(held, fused=True) if optimizer == "adam" else None
+
+    def update(k, slope, lr):
+        if adam is None:
+            held[k].sub_(slope, alpha=lr)
+        else:
+            held[k].grad = slope
+
     def step(lr=LR):
         values = [x]
         for w in weights:
@@ -376,22 +387,46 @@ def torch_step(net, x, goal, kind):
                 if k:
                     transposed[k].values().copy_(weights[k].values()[orders[k]])
                     before = transposed[k] @ flow
-                weights[k].values().sub_(slope.values(), alpha=lr)
+                update(k, slope.values(), lr)
             else:
                 slope = flow @ values[k].t()
                 if k:
                     before = weights[k].t() @ flow
                 if kind == "masked":
                     slope *= masks[k]
-                weights[k].sub_(slope, alpha=lr)
+                update(k, slope, lr)
             flow = before
+        if adam is not None:
+            adam.param_groups[0]["lr"] = lr
+            adam.step()
 
     def params():
         if kind == "csr":
-            return torch.cat([w.values() for w in weights]).numpy()
+            return torch.cat(held).numpy()
         return torch.cat([w[mask] for w, mask in zip(weights, masks, strict=True)]).numpy()
 
     return step, params
+
+
+def torch_autograd(torch, net, x, goal, optimizer):
+    """Linear layers and relus, backward(), and torch's optimizer, of a dense net."""
+    linear = []
+    for layer in bench.layered(net.graph, "f32").layers:
+        linear.append(torch.nn.Linear(layer.high - layer.low, layer.rows, bias=False))
+        with torch.no_grad():
+            linear[-1].weight.copy_(torch.from_numpy(layer.dense()))
+    model = torch.nn.Sequential(*[part for one in linear for part in (one, torch.nn.ReLU())])
+    x, goal = torch.from_numpy(x), torch.from_numpy(goal)
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
+    updates = kind(model.parameters(), LR, fused=True)
+
+    def step(lr=LR):
+        updates.param_groups[0]["lr"] = lr
+        updates.zero_grad()
+        torch.nn.functional.mse_loss(model(x), goal).backward()
+        updates.step()
+
+    return step, lambda: torch.cat([one.weight.detach().flatten() for one in linear]).numpy()
 
 
 def minibatch(net):
@@ -401,29 +436,44 @@ def minibatch(net):
             for which in (net.inputs, net.outputs)]
 
 
-def stepped(net, kinds, seconds):
-    """Medians of ncc's step and of torch's `kinds`, and ncc's share of P at 3 FMA an edge and
-    sample. All must make the same step of the same samples."""
+class Steps(NamedTuple):
+    """Seconds of ncc's step and of each of torch's, medians and least; ncc's share of P, of those
+    medians, at 3 FMA an edge and sample."""
+
+    times: list[float]
+    least: list[float]
+    share: float
+
+
+def stepped(net, kinds, seconds, optimizer="sgd"):
+    """Steps of ncc and of torch's `kinds`, which all have to make the same one first."""
     x, goal = minibatch(net)
-    made = [trainer(net, x, goal), *[torch_step(net, x, goal, kind) for kind in kinds]]
+
+    def contenders():
+        return [trainer(net, x, goal, optimizer),
+                *[torch_step(net, x, goal, kind, optimizer) for kind in kinds]]
+
     moved = []
-    for step, params in made:
-        step(goal.size / 100)  # far more than the rounding of the parameters
+    for step, params in contenders():
+        # SGD's far more than the rounding of the parameters; Adam's first is lr times the sign.
+        step(goal.size / 100 if optimizer == "sgd" else 0.01)
         moved.append(params() - net.params)
     for other in moved[1:]:
         # By norms: a sum of almost 0 may come out on the other side of relu's kink.
-        assert np.linalg.norm(other - moved[0]) <= 1e-3 * np.linalg.norm(moved[0]), "another step"
-    made = [trainer(net, x, goal), *[torch_step(net, x, goal, kind) for kind in kinds]]
+        allowed = 1e-3 if optimizer == "sgd" else 1e-2
+        assert np.linalg.norm(other - moved[0]) <= allowed * np.linalg.norm(moved[0]), "another"
+    made = contenders()
     kernels = [k for k in peak.kernels() if k is not None]
     timed, _ = bench.interleaved([*[step for step, _ in made], *kernels], seconds)
     times = [median(t) for t in timed]
     best = max([k.fmas() / t for k, t in zip(kernels, times[len(made):], strict=True)])
-    return times[:len(made)], 3 * net.n_edges * 128 / times[0] / best
+    return Steps(times[:len(made)], [min(t) for t in timed[:len(made)]],
+                 3 * net.n_edges * 128 / times[0] / best)
 
 
 def train_sparse(seconds):
     net = sparse(1024, 4)
-    (a, b, c), share = stepped(net, ("csr", "masked"), seconds)
+    (a, b, c), _, share = stepped(net, ("csr", "masked"), seconds)
     yield Cell("training step, random 1,024 x 4, 32 in-edges, batch 128, SGD",
                f"{100 * share:.0f} % P, {1e3 * a:.2f} ms", 100 * share, ">= 35 % P, 55 %", 35, 55)
     yield Cell("the same against torch CSR by hand", f"{b / a:.1f}x", b / a, ">= 2x", 2)
@@ -434,16 +484,16 @@ def train_adam(seconds):
     net = sparse(1024, 4)
     x, goal = minibatch(net)
     made = Trainer(net.graph, "mse", "adam", params=net.params)
-    timed, _ = bench.interleaved([lambda: made.step(x, goal, LR), lambda: made.gradient(x, goal)],
+    timed, _ = bench.interleaved([lambda: made.step(x, goal, LR), lambda: made.update(128, LR)],
                                  seconds)
-    whole, gradient = [median(t) for t in timed]
-    share = 100 * (1 - gradient / whole)
+    whole, update = [median(t) for t in timed]
+    share = 100 * update / whole
     yield Cell("Adam's share of that step", f"{share:.0f} % of {1e3 * whole:.2f} ms", share,
                "<= 20 %, 10 %", 20, 10, below=True)
 
 
 def train_dense(seconds):
-    (a, b), share = stepped(dense(784, 300, 100, 10), ("dense",), seconds)
+    (a, b), _, share = stepped(dense(784, 300, 100, 10), ("dense",), seconds)
     yield Cell("training step, dense 784-300-100-10, batch 128, SGD",
                f"{b / a:.2f}x torch by hand, {100 * share:.0f} % P", b / a, ">= 1x, 1.5x", 1, 1.5)
 
@@ -492,26 +542,26 @@ ROWS = {f.__name__.replace("_", "-"): f for f in (
     callable_4m, callable_10m)}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", metavar="LIST", help=",".join(ROWS))
+def main(rows=ROWS, what=__doc__):
+    parser = argparse.ArgumentParser(description=what.splitlines()[0])
+    parser.add_argument("--rows", metavar="LIST", help=",".join(rows))
     parser.add_argument("--seconds", type=float, default=3.0, help="that each row measures for")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(ROWS))
+        print("\n".join(rows))
         return
-    chosen = arguments.rows.split(",") if arguments.rows else list(ROWS)
+    chosen = arguments.rows.split(",") if arguments.rows else list(rows)
     for name in chosen:
-        if name not in ROWS:
-            parser.error(f"no row {name}: one of {', '.join(ROWS)}")
+        if name not in rows:
+            parser.error(f"no row {name}: one of {', '.join(rows)}")
     began = time.perf_counter()
     print(f"FMA peak of one core before the rows: {peak.calibrate().best:.1f} GFMA/s (f32)\n")
     print("| what | measured | target, stretch | met |\n| --- | --- | --- | --- |")
     failed = False
     for name in chosen:
         try:
-            for cell in ROWS[name](arguments.seconds):
+            for cell in rows[name](arguments.seconds):
                 print(f"| {cell.what} | {cell.measured} | {cell.target} | {cell.met()} |",
                       flush=True)
         except Missing as missing:
