@@ -1,7 +1,8 @@
 """Parameters that training leaves as they are: to the compiler they are constants.
 
-So no gradient is written for them, none is carried back to where only they would want it (the
-straight form; a table's loops run over all rows), and no optimizer sees them, to let them decay.
+So no optimizer sees them, to let them decay, and no gradient is carried back to where only they
+would want it. In the straight form none is written for them at all; the loops of the others go back
+to the first level that has a parameter, and above it make the gradients of constants, too.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from ncc.graph import AGGREGATIONS, NONE, Longs
 from ncc.plan import Plan, Schedule
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Table
 
+STRETCH = 128  # sources: a round of their values, in four vectors, takes half the nearest cache
 SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
@@ -142,8 +143,24 @@ class Sweep:
         self.buffers[name] = Buffer(name, kind, size)
         return name
 
+    def masked(self, d: int) -> int:
+        """d, 0 in the lanes that repeat a sample. A gradient wants it; but where dx is wanted too,
+        those lanes store the same dx as the sample's own, so that seeds are not masked at once."""
+        return self.b.op("mask", d) if "dx" in self.named else d
+
     def offset(self, row: int | None, k: int) -> int:
         return k if row is None else self.b.op("iadd", row, k)
+
+    def zero(self, name: str, size: int) -> None:
+        """Clear a buffer that no lane has to itself, a vector at a time."""
+        b = self.b
+        wide = lanes(self.native) if self.lanes else 0
+        whole = size // wide * wide if wide > 1 else 0
+        for lo, hi, by in ((0, whole, wide), (whole, size, 0)):
+            if lo < hi:
+                k = b.loop(b.index(lo), b.index(hi), lanes=by)[0]
+                b.store(b.const(0.0), name, 0, k)
+                b.close()
 
     def only_if(self, given: int) -> None:
         """Open a loop that runs once or not at all."""
@@ -225,7 +242,7 @@ class Straight(Sweep):
         self.only_if(b.emit("given", (), "dparams"))
         for slot in sorted(gradient):
             for d, n in gradient[slot]:
-                b.accumulate(b.op("mask", d), n, "dparams", slot)
+                b.accumulate(self.masked(d), n, "dparams", slot)
         b.close()
         if "dx" in self.named:
             self.only_if(b.emit("given", (), "dx"))
@@ -316,6 +333,22 @@ class Tabled(Sweep):
                 self.table(f"stretch_{k}", "i", cuts)
             self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
 
+        # The gradient has the edges of a segment's rows not row by row but by stretches of their
+        # sources, whose values stay in the nearest cache meanwhile; the order of its sums is free.
+        segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
+        self.codes = plan.packed.copy()
+        flat = np.flatnonzero((self.additive & (self.room == 1))[reader])
+        near = places[flat] // (STRETCH if self.batch else len(places) + 1)
+        flat_sorted = flat[np.lexsort((flat, near, segment[reader[flat]]))]
+        spots = plan.weight_places[flat]  # ascending
+        self.codes[spots] = plan.packed[plan.weight_places[flat_sorted]]
+        ends_of = np.zeros((2, int(spots.max(initial=-1)) + 1), np.int64)
+        ends_of[:, spots] = local[reader[flat_sorted]], places[flat_sorted]
+        self.table("flat_rows", "i", ends_of[0])
+        self.table("flat_sources", "i", ends_of[1])
+        self.table("segment_weights", "i", np.maximum(
+            plan.weights[[segment.first for segment in plan.segments]], 0))
+
         # Readers, of those rows that pass on one delta to all their edges: for each row those in
         # its own block; for each block the values from outside that it reads, and their readers.
         gathered = np.flatnonzero((self.additive & ~tiled)[reader])
@@ -340,7 +373,6 @@ class Tabled(Sweep):
         self.table("reader_rest", "i", begins + counts // self.UNROLL * self.UNROLL)
         # A segment's rows by the length of their out-lists: loops of one length after another are
         # foreseen by the machine.
-        segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
         order = np.lexsort((counts[:n_rows], segment))
         self.table("order", "i", order - self.firsts[segment])
         seeded = np.argsort(number[g.outputs], kind="stable")
@@ -368,14 +400,16 @@ class Tabled(Sweep):
         self.memory("gradient", len(plan.packed), shared=True)
         zero = b.index(0)
         if self.batch:
-            k = b.loop(zero, b.index(len(plan.packed)))[0]
-            b.store(b.const(0.0), "gradient", 0, k)
-            b.close()
+            if "dx" not in self.named:  # the sweep forward alone wants neither
+                self.only_if(b.emit("given", (), "dparams"))
+            self.zero("gradient", len(plan.packed))
             # The weights in the order of the readers: read from end to end for each tile.
             self.memory("turned", len(gathered), shared=True)
             k = b.loop(zero, b.index(len(gathered)))[0]
             b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
             b.close()
+            if "dx" not in self.named:
+                b.close()
 
     def segments(self) -> None:
         """Stretches of rows of one kind, level and fan-in; for each kind, which of its rows lie in
@@ -533,6 +567,9 @@ class Tabled(Sweep):
         b = self.b
         for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
             if block is None:
+                lo = max(lo, self.lowest())
+                if lo >= hi:
+                    continue
                 k = b.loop(b.index(lo), b.index(hi))[0]
                 last = b.index(lo + hi - 1)
             else:
@@ -543,6 +580,16 @@ class Tabled(Sweep):
             for kind in kinds:
                 self.rows_back(s, kind)
             b.close()
+
+    def lowest(self) -> int:
+        """The first segment with a parameter: no delta of one before it is wanted, but for dx."""
+        if "dx" in self.named:
+            return 0
+        weights, biases = self.g.weights[self.plan.edges], self.g.biases[self.plan.rows]
+        owners = np.repeat(np.arange(len(self.plan.rows)), np.diff(self.plan.starts))
+        held = np.concatenate([owners[weights >= 0], np.flatnonzero(biases >= 0)])
+        row = held.min(initial=len(self.plan.rows))
+        return int(np.searchsorted(self.firsts, row, side="right")) - 1
 
     def columns(self, width: int) -> Iterator[tuple[int, int]]:
         """A loop over the columns of x, dx or dy, as `lower` has it: squares of samples and
@@ -728,10 +775,10 @@ class Tabled(Sweep):
         rows = range(kind.room)  # those that a block lacks have cells that nobody reads
         if kind.biased and AGGREGATIONS[kind.aggregation] == "sum":
             one = b.const(1.0)
-            self.add_gradient([(b.op("mask", b.load("values", i, place)), one) for i in rows],
+            self.add_gradient([(self.masked(b.load("values", i, place)), one) for i in rows],
                               self.cell("block_biases", 0, block))
         k = b.loop(zero, edges)[0]
-        n = b.op("mask", b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
+        n = self.masked(b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
         self.add_gradient([(n, b.load("values", i, place)) for i in rows],
                           b.op("iadd", weights, b.op("imul", k, b.index(kind.room))))
         b.close()
@@ -790,7 +837,7 @@ class Tabled(Sweep):
         found = slope(program, b, total, b.load("values", 0, place))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
-            self.add_gradient([(b.op("mask", d), one)], self.cell("biases", 0, r))
+            self.add_gradient([(self.masked(d), one)], self.cell("biases", 0, r))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, place)
@@ -819,18 +866,19 @@ class Tabled(Sweep):
         if kind.biased and agg == "sum":
             self.in_blocks(
                 f"rows_{number}", self.kind_rows[number], s,
-                lambda k, i: (b.op("mask", b.load("values", i, b.op("iadd", places, k))), one),
+                lambda k, i: (self.masked(b.load("values", i, b.op("iadd", places, k))), one),
                 self.cell("segment_biases", 0, s))
-        u = b.loop(b.index(0), count)[0]
-        d = b.op("mask", b.load("values", 0, b.op("iadd", places, u)))
-        r = b.op("iadd", first, u)
-        at = self.cell("starts", 0, r)
         self.in_blocks(
-            "segment_edges", self.segment_edges, s,
-            lambda k, i: (d, b.load("values", 0, self.cell("places", i, b.op("iadd", at, k)))),
-            self.cell("weights", 0, r))
+            f"edges_{number}", self.kind_rows[number] * self.segment_edges, s,
+            lambda k, i: self.flat_edge(b.op("iadd", self.cell("segment_weights", 0, s), k), i),
+            self.cell("segment_weights", 0, s))
         b.close()
-        b.close()
+
+    def flat_edge(self, at: int, i: int) -> tuple[int, int]:
+        """The delta and the source's value of the edge whose gradient is cell at + i."""
+        b = self.b
+        return (self.masked(b.load("values", 0, self.cell("flat_rows", i, at))),
+                b.load("values", 0, self.cell("flat_sources", i, at)))
 
     def in_blocks(self, name: str, held: Longs, s: int,
                   pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
@@ -870,7 +918,7 @@ class Tabled(Sweep):
             i = self.cell("places", 0, b.op("iadd", at, k))
             b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
             to = b.op("iadd", weight, b.op("imul", k, b.index(kind.room)))
-            self.add_gradient([(b.op("mask", d), n)], to)
+            self.add_gradient([(self.masked(d), n)], to)
 
         if agg == "mul":
             k, before = b.loop(b.index(0), edges, [b.const(1.0)])
@@ -902,7 +950,7 @@ class Tabled(Sweep):
 
     def after(self) -> None:
         """dparams += gradient, from the packed order to the canonical one."""
-        b, codes = self.b, self.plan.packed
+        b, codes = self.b, self.codes
         moved = np.flatnonzero(codes >= 0)
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(moved)))[0]

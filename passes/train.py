@@ -93,9 +93,7 @@ class _Step:
     def begin(self, sweep: Sweep) -> None:
         b = sweep.b
         sweep.memory("dparams", self.n_params, shared=True)
-        k = b.loop(b.index(0), b.index(self.n_params))[0]
-        b.store(b.const(0.0), "dparams", 0, k)
-        b.close()
+        sweep.zero("dparams", self.n_params)
         b.store(b.const(0.0), "state", 0)
 
     def finish(self, sweep: Sweep) -> None:
@@ -156,7 +154,7 @@ class _Step:
                      for k, y in enumerate(ys)]
             for value, _ in pairs:
                 self.add_loss(b, value)
-            return [d for _, d in pairs]
+            return [b.op("mask", d) for _, d in pairs]
         label = self.targets(sweep, b.index(0))
         top = chosen = ys[0]
         numbers = [b.const(float(k)) for k in range(len(ys))]
@@ -168,7 +166,7 @@ class _Step:
         for term in terms[1:]:
             total = b.op("add", total, term)
         self.add_loss(b, losses.ce_loss(b, total, top, chosen))
-        return [losses.ce_slope(b, term, total, number, label)
+        return [b.op("mask", losses.ce_slope(b, term, total, number, label))
                 for term, number in zip(terms, numbers, strict=True)]
 
     def loops(self, sweep: Tabled) -> None:
@@ -184,7 +182,7 @@ class _Step:
             k, sum = b.loop(zero, end, [b.const(0.0)])
             y, number = output(k)
             value, d = losses.element(b, loss, y, self.targets(sweep, number))
-            b.store(d, "seeds", 0, k)
+            b.store(b.op("mask", d), "seeds", 0, k)
             (sum,) = b.close(b.op("add", sum, value))
             self.add_loss(b, sum)
             return
@@ -202,5 +200,5 @@ class _Step:
         k = b.loop(zero, end)[0]
         slope: Any = losses.ce_slope(b, b.load("seeds", 0, k), total,
                                      b.op("real", output(k)[1]), label)
-        b.store(slope, "seeds", 0, k)
+        b.store(b.op("mask", slope), "seeds", 0, k)
         b.close()

@@ -11,6 +11,7 @@ from nets import random_layers
 import ncc
 from ncc.build import Build, options
 from ncc.cli import main
+from ncc.evaluate import Numpy
 from ncc.freeze import chosen, freeze
 from ncc.machine import host
 from ncc.road import AFTER_ORDER
@@ -101,7 +102,48 @@ def test_no_op_is_left_of_a_frozen_parameters_gradient():
     assert first < second - in_layer
 
 
-@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("form", ["table", "shared"])
+def test_loops_go_back_no_further_than_to_the_first_parameter(monkeypatch, form):
+    count = 0
+
+    class Counting(Numpy):
+        def op(self, name, *arrays):
+            nonlocal count
+            count += 1
+            return super().op(name, *arrays)
+
+    monkeypatch.setattr(ncc.ssa, "Numpy", Counting)
+    net = ncc.parse(random_layers([6] * 5, 6, 1, activation="tanh"))
+    x, y = samples(net, 1)
+
+    def ops(text):
+        nonlocal count
+        mask = chosen(net.graph, text) if text else np.zeros(net.n_params, bool)
+        graph = freeze(net.graph, mask, net.params)
+        common = options(host(), gradient=True, vjp=False, loss="mse", optimizer="adam",
+                         apart=True, form=form, batch_form=form, backward_form=form, dtype="f64")
+        module = Build(graph, host(), common, along=AFTER_ORDER).module
+        func = module.func("gradient_batch")
+        buffers = {b.name: np.zeros(b.size) for b in func.buffers if b.kind in ("in", "inout")}
+        module.run("pack", {"params": graph.values, "packed": buffers["packed"]})
+        buffers |= {"x": x.ravel(), "target": y.ravel()}
+        count = 0
+        module.run("gradient_batch", buffers, 1)
+        found = np.zeros(net.n_params)
+        found[~mask] = buffers["dparams"]
+        return count, found
+
+    (whole, gradient), (last, part), (middle, _) = ops(""), ops("06-17"), ops("12-17")
+    frozen = chosen(net.graph, "06-17")
+    assert not part[frozen].any() and np.array_equal(part[~frozen], gradient[~frozen])
+    # What is added to `dparams`, an op a parameter; and, of the three layers, an FMA an edge at
+    # least for adjoints that nobody wants.
+    assert last < whole - frozen.sum() - 3 * 36
+    # Before the one in the middle somebody still wants what goes through it.
+    assert middle == whole - chosen(net.graph, "12-17").sum()
+
+
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("optimizer", ["sgd:momentum=0.9:weight_decay=0.1", "adam",
                                        "adamw:weight_decay=0.1", "rmsprop:centered=1"])
 def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimizer):
