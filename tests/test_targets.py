@@ -8,14 +8,16 @@ import subprocess
 
 import numpy as np
 import pytest
-from gradients import Backward, close
+from gradients import close, interpreted
 from nets import random_layers, some_net, to_nal
 from objects import AGGREGATES, EVERY, FUNCTIONS, TRAINING, build, elf, same
 
 import ncc
 from ncc import machine
+from ncc.build import Build, options
 from ncc.cli import main
 from ncc.machine import TARGETS, Machine, target
+from ncc.road import AFTER_ORDER
 from ncc.ssa import DTYPES
 from ncc.trainer import Trainer
 
@@ -324,15 +326,17 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     graph = ncc.parse(SMALL).graph
     x = rng.uniform(-1, 1, (rows, len(graph.inputs))).astype(real)
     dy = rng.standard_normal((rows, len(graph.outputs))).astype(real)
-    target = rng.integers(0, len(graph.outputs), (rows, 1)).astype(real)
-    written = simulate(tmp_path, name, SMALL, {"x": x, "dy": dy, "target": target}, dtype,
+    classes = rng.integers(0, len(graph.outputs), (rows, 1)).astype(real)
+    written = simulate(tmp_path, name, SMALL, {"x": x, "dy": dy, "target": classes}, dtype,
                        "--numerics", "strict", "--backward-form", form, "--train",
                        "ce,sgd:momentum=0.9", driver=GRADIENTS)
-    sweep = Backward(graph, dtype, form, target=machine.target(name), numerics="strict")
+    aim = target(name)
+    module = Build(graph, aim, options(aim, dtype=dtype, numerics="strict", gradient=True,
+                                       backward_form=form), along=AFTER_ORDER).module
     parts = np.split(written, np.cumsum([x.shape[1], graph.n_params] * rows
                                         + [x.size, graph.n_params, graph.n_params]))
     for k in range(rows):
-        dx, dparams = sweep.interpreted(x[k : k + 1], dy[k : k + 1], graph.values, "backward")
+        dx, dparams = interpreted(module, x[k : k + 1], dy[k : k + 1], graph.values, "backward")
         same(parts[2 * k], dx[0])
         same(parts[2 * k + 1], dparams)
     dx, dparams, params, state = parts[2 * rows :]
@@ -341,7 +345,7 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
           graph.gradient(x, dy, graph.values, dtype="f64"), rel)
     trainer = Trainer(graph, "ce", "sgd:momentum=0.9", dtype=dtype, numerics="strict")
     for samples in (rows, rows, rows, 1):
-        mean = trainer.step(x[:samples], target[:samples], 0.05)
+        mean = trainer.step(x[:samples], classes[:samples], 0.05)
     close((params, state), (trainer.params, np.concatenate([[mean], trainer.state])), rel)
 
 
