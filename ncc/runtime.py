@@ -240,10 +240,10 @@ class Compiled:
             return self._reverse
 
     def save(self, path: str | Path) -> None:
-        """Write the object for this machine, and its header beside it."""
+        """Write the object for this machine, with its gradients, and its header beside it."""
         name = c_identifier(Path(path).stem)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{**self._asked, "name": name})
+                         **{"gradient": self._packs, **self._asked, "name": name})
         made = Build(self.graph.with_(values=self._values()), host(), chosen, self.opt,
                      cached=self._cache)
         write({Path(path): made.object(), Path(path).with_suffix(".h"): made.header().encode()})

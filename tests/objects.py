@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 
 import numpy as np
 
@@ -24,9 +25,12 @@ AGGREGATES = """N 0a
 08 05 03:0.1,04:0.2,05:0.3,06:0.4,07:0.5 +0.1
 09 00 08:1,00:=1 +=-0.5
 """
-# What an object defines: with its weights embedded, and without.
+# What an object defines: with its weights embedded, without, and with --train.
 FORWARD = {"net_forward", "net_forward_batch"}
 FUNCTIONS = FORWARD | {"net_pack", "net_backward", "net_backward_batch"}
+TRAINING = FUNCTIONS | {"net_train_step", "net_train_step_batch"}
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+LANGUAGES = {"c": ["gcc", "-std=c99", *WARNINGS], "cpp": ["g++", "-std=c++17", *WARNINGS]}
 # The sections of an object that hold code or data, by what may be done with them.
 WRITE, ALLOCATED = 1, 2
 
@@ -74,3 +78,76 @@ def same(a, b):
     assert a.shape == b.shape and a.dtype == b.dtype
     equal = (a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))
     assert equal.all(), (np.argwhere(~equal)[:5].tolist(), a[~equal][:5], b[~equal][:5])
+
+
+# The beginning of a driver of net.h. With `place` end or start each buffer lies against a page that
+# nobody may touch, and what is sealed is only read; with heap they are plain memory.
+FENCES = r"""
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "net.h"
+
+static char place;
+
+static size_t pages(size_t size) { return (size + 4095) / 4096 * 4096; }
+
+static void *buffer(size_t size, size_t align, size_t off)
+{
+    char *base;
+    void *p = NULL;
+    size_t length = pages(size + off + NET_ALIGN);
+    if (size == 0)
+        return NULL;
+    if (place == 'h') {
+        if (posix_memalign(&p, NET_ALIGN, size + off))
+            exit(9);
+        return (char *)p + off;
+    }
+    base = (char *)mmap(NULL, length + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                        -1, 0);
+    if (base == (char *)MAP_FAILED || mprotect(base, 4096, PROT_NONE)
+        || mprotect(base + 4096 + length, 4096, PROT_NONE))
+        exit(9);
+    memset(base + 4096, 0xFF, length);
+    if (place == 's')
+        return base + 4096 + off;
+    return base + 4096 + length - (size + align - 1) / align * align - off;
+}
+
+static void seal(const void *p, size_t size)
+{
+    size_t first = (size_t)p / 4096 * 4096, last = pages((size_t)p + size);
+    if (place != 'h' && size && mprotect((void *)first, last - first, PROT_READ))
+        exit(9);
+}
+
+static void get(void *p, size_t size, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file || (size && fread(p, 1, size, file) != size))
+        exit(8);
+    fclose(file);
+}
+"""
+
+
+def compile_with(tmp_path, source, objects, language="c", *flags):
+    path = tmp_path / f"main.{language}"
+    path.write_text(source)
+    done = subprocess.run(
+        [*LANGUAGES[language], "-g", "-O1", *flags, str(path),
+         *[str(tmp_path / o) for o in objects], "-o", str(tmp_path / "main")],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def run(tmp_path, *arguments, under=()):
+    done = subprocess.run([*under, str(tmp_path / "main"), *map(str, arguments)], cwd=tmp_path,
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0, (arguments, done.returncode, done.stderr[-3000:])
+    return done.stdout

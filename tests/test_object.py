@@ -12,15 +12,25 @@ import sys
 import numpy as np
 import pytest
 from nets import random_layers, some_net, to_nal
-from objects import AGGREGATES, EVERY, FORWARD, FUNCTIONS, build, elf, same
+from objects import (
+    AGGREGATES,
+    EVERY,
+    FENCES,
+    FORWARD,
+    FUNCTIONS,
+    LANGUAGES,
+    build,
+    compile_with,
+    elf,
+    run,
+    same,
+)
 
 import ncc
 from ncc.cli import main
 from ncc.machine import host
 from ncc.ssa import DTYPES
 
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
-LANGUAGES = {"c": ["gcc", "-std=c99", *WARNINGS], "cpp": ["g++", "-std=c++17", *WARNINGS]}
 BATCHES = (0, 1, 7, 33)
 ROWS = max(BATCHES)
 
@@ -28,65 +38,13 @@ ROWS = max(BATCHES)
 pytestmark = pytest.mark.skipif(
     not (host().triple.startswith("x86_64") and host().fma), reason="needs an x86-64-v3 machine")
 
-# argv: place (end, start, heap), bytes that x and y are off their alignment. `end` and `start`
-# put each buffer against a page that nobody may touch, and make what is read only just that.
-DRIVER = r"""
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include "net.h"
-
+# argv: place (end, start, heap), bytes that x and y are off their alignment.
+DRIVER = FENCES + r"""
 #ifdef EMBEDDED
 #define WITH(packed)
 #else
 #define WITH(packed) packed,
 #endif
-
-static char place;
-
-static size_t pages(size_t size) { return (size + 4095) / 4096 * 4096; }
-
-static void *buffer(size_t size, size_t align, size_t off)
-{
-    char *base;
-    void *p = NULL;
-    size_t length = pages(size + off + NET_ALIGN);
-    if (size == 0)
-        return NULL;
-    if (place == 'h') {
-        if (posix_memalign(&p, NET_ALIGN, size + off))
-            exit(9);
-        return (char *)p + off;
-    }
-    base = (char *)mmap(NULL, length + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
-    if (base == (char *)MAP_FAILED || mprotect(base, 4096, PROT_NONE)
-        || mprotect(base + 4096 + length, 4096, PROT_NONE))
-        exit(9);
-    memset(base + 4096, 0xFF, length);
-    if (place == 's')
-        return base + 4096 + off;
-    return base + 4096 + length - (size + align - 1) / align * align - off;
-}
-
-static void seal(const void *p, size_t size)
-{
-    size_t first = (size_t)p / 4096 * 4096, last = pages((size_t)p + size);
-    if (place != 'h' && size && mprotect((void *)first, last - first, PROT_READ))
-        exit(9);
-}
-
-static void get(void *p, size_t size, const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || (size && fread(p, 1, size, file) != size))
-        exit(8);
-    fclose(file);
-}
 
 int main(int count, char **arguments)
 {
@@ -133,23 +91,6 @@ int main(int count, char **arguments)
     return 0;
 }
 """
-
-
-def compile_with(tmp_path, source, objects, language="c", *flags):
-    path = tmp_path / f"main.{language}"
-    path.write_text(source)
-    done = subprocess.run(
-        [*LANGUAGES[language], "-g", "-O1", *flags, str(path),
-         *[str(tmp_path / o) for o in objects], "-o", str(tmp_path / "main")],
-        capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def run(tmp_path, *arguments, under=()):
-    done = subprocess.run([*under, str(tmp_path / "main"), *map(str, arguments)], cwd=tmp_path,
-                          capture_output=True, timeout=120)
-    assert done.returncode == 0, (arguments, done.returncode, done.stderr[-3000:])
-    return done.stdout
 
 
 def samples(graph, real):

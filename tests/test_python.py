@@ -413,7 +413,7 @@ def test_save_gives_an_object_and_its_header(fn, y, tmp_path):
     assert "void n2_nets_forward(" in header and "N2_NETS_PARAMS" in header
     subprocess.run(["cc", "-shared", "-o", "net.so", "again.o"], cwd=tmp_path, check=True)
     library = ctypes.CDLL(str(tmp_path / "net.so"))
-    room = (ctypes.c_char * 8192)()
+    room = (ctypes.c_char * 65536)()
     at = ctypes.addressof(room) + -ctypes.addressof(room) % 64
     params, got = fn.params.astype(np.float32), np.zeros((300, 1), np.float32)
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
@@ -426,6 +426,11 @@ def test_save_gives_an_object_and_its_header(fn, y, tmp_path):
     library.again_forward_batch(size(300), pointer(X.ctypes.data), pointer(at),
                                 pointer(got.ctypes.data), pointer(at + 4096))
     assert np.array_equal(got, y)
+    moved, dy = np.zeros_like(params), np.ones_like(y)
+    library.again_backward_batch(size(300), pointer(X.ctypes.data), pointer(at),
+                                 pointer(dy.ctypes.data), None, pointer(moved.ctypes.data),
+                                 pointer(at + 4096))
+    assert np.array_equal(moved, fn.vjp(X)[1](dy)[1]) and np.any(moved)
     with pytest.raises(ncc.NccError, match="cannot write"):
         fn.save(tmp_path / "none" / "net.o")
 

@@ -89,7 +89,7 @@ def test_blocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                 request: pytest.FixtureRequest) -> None:
     bless = request.config.getoption("--bless")
     shutil.copytree(TOP / "examples", tmp_path / "examples",
-                    ignore=shutil.ignore_patterns("*.o", "digits.h"))
+                    ignore=shutil.ignore_patterns("*.o", "*.h"))
     monkeypatch.chdir(tmp_path)
     session: dict[str, object] = {"__name__": "__main__"}
     ran = 0

@@ -8,16 +8,21 @@ import subprocess
 
 import numpy as np
 import pytest
+from gradients import close, interpreted
 from nets import random_layers, some_net, to_nal
-from objects import AGGREGATES, EVERY, FUNCTIONS, build, elf, same
+from objects import AGGREGATES, EVERY, FUNCTIONS, TRAINING, build, elf, same
 
 import ncc
 from ncc import machine
+from ncc.build import Build, options
 from ncc.cli import main
 from ncc.machine import TARGETS, Machine, target
+from ncc.road import AFTER_ORDER
 from ncc.ssa import DTYPES
+from ncc.trainer import Trainer
 
 FRIENDLY = [*TARGETS]
+SMALL = random_layers([7, 12, 12, 4], 6, seed=3, activation="tanh", weights=True)
 # ---- what is built
 
 
@@ -26,27 +31,30 @@ FRIENDLY = [*TARGETS]
 def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
         tmp_path, capfd, name, dtype):
     for net, form, opt in ((EVERY, "straight", "-O2"), (AGGREGATES, "table", "-O0"),
-                           (random_layers([40, 40, 40], 8, seed=1, weights=True), "auto", "-O1")):
-        data, header = build(tmp_path, net, "--target", name, "--dtype", dtype, opt,
-                             "--form", form, "--batch-form", form)
+                           (random_layers([40, 40, 40], 8, seed=1, weights=True), "auto", "-O1"),
+                           (SMALL, "straight", "--train=ce,adam"),
+                           (SMALL, "table", "--train=bce,sgd:momentum=0.9")):
+        data, header = build(tmp_path, net, "--target", name, "--dtype", dtype, opt, "--form", form,
+                             "--batch-form", form, "--backward-form", form)
         assert capfd.readouterr().err == ""
         if name == "wasm32":
             assert data[:4] == b"\0asm"
             continue
         undefined, defined, writable = elf(data)
-        assert defined == FUNCTIONS
+        assert defined == (TRAINING if "train" in opt else FUNCTIONS)
         assert not writable
         listed = set(re.findall(r"__\w+", header)) - {"__cplusplus"}
         assert undefined <= listed
         if dtype not in TARGETS[name].soft:
             assert not undefined and not listed
         else:
-            # Arithmetic, comparisons and 64-bit shifts: no fma, no sqrt, no memory functions.
+            # Arithmetic, comparisons, 64-bit shifts and, to count a batch's samples, the real of an
+            # integer: no fma, no sqrt, no memory functions.
             arithmetic = r"(add|sub|mul|div)[sd]f3|(lt|gt|le|ge|eq|ne|unord)[sd]f2|(mul|ashl|lshr" \
-                r"|ashr)di3"
+                r"|ashr)di3|floatunsi[sd]f"
             if name.startswith("cortex"):
                 arithmetic = r"aeabi_([fd](add|sub|mul|div|cmp(lt|gt|le|ge|eq|un))|l(mul|lsl|lsr" \
-                    r"|asr))"
+                    r"|asr)|ui2[fd])"
             assert undefined
             for symbol in undefined | listed:
                 assert re.fullmatch("__" + f"({arithmetic})", symbol), symbol
@@ -136,14 +144,9 @@ def test_triples_name_targets(text, name):
 # ---- what is run
 
 # A program without a C library: the samples are in it, the results go to a system call.
-DRIVER = r"""
+HEAD = r"""
 #include "net.h"
 #include "data.h"
-
-static REAL packed[NET_PACKED + 1] __attribute__((aligned(NET_ALIGN)));
-static unsigned char work[NET_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
-static unsigned char batch_work[NET_BATCH_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
-static REAL y[2 * N * NET_OUTPUTS];
 
 static long call(long number, long a, long b, long c)
 {
@@ -169,18 +172,69 @@ enum { WRITE = 4, EXIT = 1 };
 enum { WRITE = 64, EXIT = 93 };
 #endif
 
+static void put(const void *p, long size)
+{
+    long done = 0;
+    while (done < size)
+        done += call(WRITE, 1, (long)((const char *)p + done), size - done);
+}
+
+static REAL packed[NET_PACKED + 1] __attribute__((aligned(NET_ALIGN)));
 void _start(void);
+"""
+DRIVER = HEAD + r"""
+static unsigned char work[NET_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
+static unsigned char batch_work[NET_BATCH_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
+static REAL y[2 * N * NET_OUTPUTS];
+
 void _start(void)
 {
     const REAL *x = (const REAL *)x_bits;
-    long k, total = (long)sizeof y, done = 0;
+    long k;
     net_pack((const REAL *)params_bits, packed);
     for (k = 0; k < N; k++)
         net_forward(x + k * NET_INPUTS, packed, y + k * NET_OUTPUTS, work);
     net_forward_batch(N, x, packed, y + N * NET_OUTPUTS, batch_work);
     work[NET_WORK_BYTES] = batch_work[NET_BATCH_WORK_BYTES] = 0;
-    while (done < total)
-        done += call(WRITE, 1, (long)((char *)y + done), total - done);
+    put(y, (long)sizeof y);
+    call(EXIT, 0, 0, 0);
+    for (;;) {}
+}
+"""
+# dx and dparams of each sample and of the batch; params and state after three steps on it.
+GRADIENTS = HEAD + r"""
+#define LARGEST(a, b) ((a) > (b) ? (a) : (b))
+static unsigned char work[1 + LARGEST(
+    LARGEST(NET_BACKWARD_WORK_BYTES, NET_BACKWARD_BATCH_WORK_BYTES),
+    LARGEST(NET_TRAIN_WORK_BYTES, NET_TRAIN_BATCH_WORK_BYTES))] __attribute__((aligned(NET_ALIGN)));
+static REAL dx[N * NET_INPUTS], dparams[NET_PARAMS], params[NET_PARAMS], state[NET_STATE];
+
+void _start(void)
+{
+    const REAL *x = (const REAL *)x_bits, *dy = (const REAL *)dy_bits;
+    long k, j;
+    for (k = 0; k < NET_PARAMS; k++)
+        params[k] = ((const REAL *)params_bits)[k];
+    net_pack(params, packed);
+    for (k = 0; k < N; k++) {
+        for (j = 0; j < NET_PARAMS; j++)
+            dparams[j] = 0;
+        net_backward(x + k * NET_INPUTS, packed, dy + k * NET_OUTPUTS, dx, dparams, work);
+        put(dx, NET_INPUTS * sizeof *dx);
+        put(dparams, (long)sizeof dparams);
+        net_backward(x + k * NET_INPUTS, packed, dy + k * NET_OUTPUTS, NULL, NULL, work);
+    }
+    for (j = 0; j < NET_PARAMS; j++)
+        dparams[j] = 0;
+    net_backward_batch(N, x, packed, dy, dx, dparams, work);
+    put(dx, (long)sizeof dx);
+    put(dparams, (long)sizeof dparams);
+    for (k = 0; k < 3; k++)
+        net_train_step_batch(N, x, (const REAL *)target_bits, params, packed, state, (REAL)0.05,
+                             work);
+    net_train_step(x, (const REAL *)target_bits, params, packed, state, (REAL)0.05, work);
+    put(params, (long)sizeof params);
+    put(state, (long)sizeof state);
     call(EXIT, 0, 0, 0);
     for (;;) {}
 }
@@ -219,20 +273,21 @@ def samples(net, real, rows=37):
     return x.astype(real)
 
 
-def simulate(tmp_path, name, net, x, dtype, *options):
-    """y of a target's object in its simulator: of single calls, and of one batch."""
+def simulate(tmp_path, name, net, arrays, dtype, *options, driver=DRIVER):
+    """What a driver of a target's object writes in the simulator. `arrays` are in it, by name, and
+    the net's parameters."""
     compiler, simulator, flags, more = RUNS[name]
     for tool in (compiler, simulator):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}")
     build(tmp_path, net, "--target", name, "--dtype", dtype, *options)
     real = DTYPES[dtype]
-    graph = ncc.parse(net)
     word = "float" if dtype == "f32" else "double"
+    held = {"params": ncc.parse(net).params.astype(real), **arrays}
     (tmp_path / "data.h").write_text(
-        f"typedef {word} REAL;\nenum {{ N = {len(x)} }};\n"
-        + bits("params_bits", graph.params.astype(real)) + bits("x_bits", x))
-    (tmp_path / "driver.c").write_text(DRIVER)
+        f"typedef {word} REAL;\nenum {{ N = {len(arrays['x'])} }};\n"
+        + "".join([bits(f"{key}_bits", array) for key, array in held.items()]))
+    (tmp_path / "driver.c").write_text(driver)
     program = tmp_path / "program"
     done = subprocess.run(
         [compiler, "-O1", "-fno-strict-aliasing", "-ffreestanding", "-nostdlib", "-static", *flags,
@@ -241,7 +296,7 @@ def simulate(tmp_path, name, net, x, dtype, *options):
     assert done.returncode == 0, done.stderr
     done = subprocess.run([simulator, *more, str(program)], capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return np.frombuffer(done.stdout, real).reshape(2, len(x), -1)
+    return np.frombuffer(done.stdout, real)
 
 
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
@@ -254,10 +309,44 @@ def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form):
         for numerics in ["strict"] + ["fused"] * (dtype in TARGETS[name].fma):
             # The graph's own answer, which test_agree and test_object hold the host to.
             expected = graph.graph.run(x, graph.params, dtype=dtype, numerics=numerics)
-            single, batch = simulate(tmp_path, name, net, x, dtype, "--numerics", numerics,
-                                     f"-O{opt + 1}", "--form", form, "--batch-form", form)
+            single, batch = simulate(tmp_path, name, net, {"x": x}, dtype, "--numerics", numerics,
+                                     f"-O{opt + 1}", "--form", form, "--batch-form", form
+                                     ).reshape(2, len(x), -1)
             same(single, expected)
             same(batch, expected)
+
+
+@pytest.mark.parametrize("form", ["straight", "table"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", RUNS)
+def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
+    """Gradients of a sample have the interpreter's bits. Sums over a batch have an order of their
+    own on each target; they, and steps of training, are nearly the host's."""
+    real, rng, rows = DTYPES[dtype], np.random.default_rng(3), 5
+    graph = ncc.parse(SMALL).graph
+    x = rng.uniform(-1, 1, (rows, len(graph.inputs))).astype(real)
+    dy = rng.standard_normal((rows, len(graph.outputs))).astype(real)
+    classes = rng.integers(0, len(graph.outputs), (rows, 1)).astype(real)
+    written = simulate(tmp_path, name, SMALL, {"x": x, "dy": dy, "target": classes}, dtype,
+                       "--numerics", "strict", "--backward-form", form, "--train",
+                       "ce,sgd:momentum=0.9", driver=GRADIENTS)
+    aim = target(name)
+    module = Build(graph, aim, options(aim, dtype=dtype, numerics="strict", gradient=True,
+                                       backward_form=form), along=AFTER_ORDER).module
+    parts = np.split(written, np.cumsum([x.shape[1], graph.n_params] * rows
+                                        + [x.size, graph.n_params, graph.n_params]))
+    for k in range(rows):
+        dx, dparams = interpreted(module, x[k : k + 1], dy[k : k + 1], graph.values, "backward")
+        same(parts[2 * k], dx[0])
+        same(parts[2 * k + 1], dparams)
+    dx, dparams, params, state = parts[2 * rows :]
+    rel = 1e-5 if dtype == "f32" else 1e-12
+    close((dx.reshape(x.shape), dparams),
+          graph.gradient(x, dy, graph.values, dtype="f64"), rel)
+    trainer = Trainer(graph, "ce", "sgd:momentum=0.9", dtype=dtype, numerics="strict")
+    for samples in (rows, rows, rows, 1):
+        mean = trainer.step(x[:samples], classes[:samples], 0.05)
+    close((params, state), (trainer.params, np.concatenate([[mean], trainer.state])), rel)
 
 
 # argv: rows, inputs, outputs, elements of packed, bytes of work and of batch work, bytes of a real.

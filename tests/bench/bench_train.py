@@ -20,6 +20,7 @@ from bench_fast import LR, Cell, Trainer, bench, dense, minibatch, sparse, stepp
 import ncc  # noqa: E402
 from ncc.build import options  # noqa: E402
 from ncc.machine import host  # noqa: E402
+from ncc.reverse import lanes  # noqa: E402
 
 
 def ms(median, least):
@@ -69,14 +70,14 @@ def parts(seconds):
 
 def memory(seconds):
     """What a trainer holds after a step, beside one value a neuron and lane, the parameters, their
-    gradients and Adam's two moments."""
-    lanes = options(host())["lanes"]
+    gradients and Adam's two moments; a lane is a sample of those that go together."""
+    tile = lanes(options(host())["native"])
     for name, net in (("random 1,024 x 4", sparse(1024, 4)),
                       ("dense 784-300-100-10", dense(784, 300, 100, 10))):
         made = Trainer(net.graph, "mse", "adam", params=net.params)
         made.step(*minibatch(net), LR)
         held = made.memory
-        total, allowed = sum(held.values()), 4 * (net.n_neurons * lanes + 4 * net.n_params)
+        total, allowed = sum(held.values()), 4 * (net.n_neurons * tile + 4 * net.n_params)
         each = ", ".join([f"{key} {count / 2**20:.2f}" for key, count in held.items()])
         yield Cell(f"memory of a step, {name}", f"{total / allowed:.1f}x, {total / 2**20:.2f} MiB: "
                    + each, total / allowed, f"<= 1x, {allowed / 2**20:.2f} MiB", 1, below=True)
