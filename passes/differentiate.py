@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ncc.plan import Plan
-from ncc.reverse import Ends, lanes, sweep
+from ncc.reverse import sweep
 from ncc.ssa import Buffer, Module, Table
+from ncc.sweep import Ends, lanes
 
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",

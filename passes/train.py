@@ -10,8 +10,11 @@ from ncc import losses, optimizers
 from ncc.losses import Loss
 from ncc.optimizers import Optimizer
 from ncc.plan import Plan
-from ncc.reverse import Ends, Straight, Sweep, Tabled, lanes, sweep
+from ncc.reverse import sweep
 from ncc.ssa import Buffer, Builder, Func, Module, Table
+from ncc.straight import Straight
+from ncc.sweep import Ends, Sweep, lanes
+from ncc.tabled import Tabled
 
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",

@@ -20,7 +20,7 @@ from bench_fast import LR, Cell, Trainer, bench, dense, minibatch, sparse, stepp
 import ncc  # noqa: E402
 from ncc.build import options  # noqa: E402
 from ncc.machine import host  # noqa: E402
-from ncc.reverse import lanes  # noqa: E402
+from ncc.sweep import lanes  # noqa: E402
 
 
 def ms(median, least):

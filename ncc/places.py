@@ -1,0 +1,266 @@
+"""Where the sweep back over a table finds what it reads: the arrays that its loops walk."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ncc.activations import expression
+from ncc.adjoint import reads_argument
+from ncc.graph import AGGREGATIONS, Longs
+from ncc.ssa import DTYPES
+from ncc.sweep import Sweep
+
+STRETCH = 128  # sources: a round of their values, in four vectors, takes half the nearest cache
+
+
+class Kind(NamedTuple):
+    """Rows that are computed by the same code, in blocks with as much `room`."""
+
+    activation: int
+    aggregation: int
+    biased: bool
+    room: int
+
+
+class _Blocks(NamedTuple):
+    """Rows cut into blocks: `rows` are their borders; the block of each row; the rows that another
+    block reads; the rows of the largest block."""
+
+    rows: Longs
+    of_row: Longs
+    passed: Longs
+    widest: int
+
+
+class Places(Sweep):
+    """Rows, readers, segments and blocks of a plan as tables, and the memory of the sweep.
+
+    `values` holds the inputs, then what blocks of rows pass on to later blocks, then the values of
+    one block's rows, at their places; without `recompute` there is one block.
+    """
+
+    UNROLL = 2  # sums of an out-list under way at once
+
+    def before(self) -> None:
+        b, g, plan = self.b, self.g, self.plan
+        self.batch = bool(self.lanes)
+        n_rows, n_in = len(plan.rows), self.n_inputs
+        number = np.zeros(g.n_neurons, np.int64)  # inputs first, then rows
+        number[g.inputs] = np.arange(n_in)
+        number[plan.rows] = n_in + np.arange(n_rows)
+        sources = number[g.sources[plan.edges]]
+        reader = np.repeat(np.arange(n_rows), np.diff(plan.starts))
+        self.segments()
+        self.additive = np.isin(g.aggregations[plan.rows], [AGGREGATIONS.index("sum"),
+                                                            AGGREGATIONS.index("mean")])
+        self.room = plan.sizes[plan.block_of]  # of each row's block
+        # Whose edges' parts of adjoints are added up where they belong, and not gathered there.
+        tiled = self.additive & (self.room > 1) & self.batch
+        self.scatters = bool(tiled.any()) or not self.additive.all()
+        argument = any(reads_argument(expression(kind.activation, g.functions))
+                       for kind in self.kinds)
+        cells = 1 + argument + self.scatters  # for each place
+        blocks = self.cut(number, sources, reader, cells)
+        passed, block = blocks.passed, blocks.of_row
+        n_blocks = len(blocks.rows) - 1
+        self.n_blocks = n_blocks
+
+        # Places: where a reader finds what it reads.
+        self.local = n_in + len(passed)
+        local = self.local + np.arange(n_rows) - blocks.rows[block]
+        slot = np.full(n_in + n_rows, self.local + blocks.widest)  # nowhere: a cell of zero
+        slot[:n_in] = np.arange(n_in)
+        slot[n_in + passed] = n_in + np.arange(len(passed))
+        row = sources - n_in
+        inside = row >= 0
+        inside[inside] = block[row[inside]] == block[reader[inside]]
+        places = slot[sources]
+        places[inside] = local[row[inside]]
+        self.table("places", "i", places)
+        self.table("starts", "i", plan.starts)
+        self.table("weights", "i", np.maximum(
+            plan.weights[plan.block_of] + np.arange(n_rows) - plan.blocks[plan.block_of], 0))
+        self.table("biases", "i", np.maximum(plan.bias_places, 0))
+        self.table("segment_places", "i", local[self.firsts])
+        if tiled.any():
+            self.tiles(places, local)
+        if n_blocks > 1:
+            ends = np.arange(n_blocks + 1)
+            self.table("passed_starts", "i", np.searchsorted(block[passed], ends))
+            self.table("passed_places", "i", local[passed])
+            self.table("slots", "i", slot[n_in:])
+            for k, (lo, hi, _) in enumerate(self.stretches):
+                cuts = np.clip(np.searchsorted(self.firsts, blocks.rows), lo, hi)
+                self.table(f"stretch_{k}", "i", cuts)
+            self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
+
+        # The gradient has the edges of a segment's rows not row by row but by stretches of their
+        # sources, whose values stay in the nearest cache meanwhile; the order of its sums is free.
+        segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
+        self.codes = plan.packed.copy()
+        flat = np.flatnonzero((self.additive & (self.room == 1))[reader])
+        near = places[flat] // (STRETCH if self.batch else len(places) + 1)
+        flat_sorted = flat[np.lexsort((flat, near, segment[reader[flat]]))]
+        spots = plan.weight_places[flat]  # ascending
+        self.codes[spots] = plan.packed[plan.weight_places[flat_sorted]]
+        ends_of = np.zeros((2, int(spots.max(initial=-1)) + 1), np.int64)
+        ends_of[:, spots] = local[reader[flat_sorted]], places[flat_sorted]
+        self.table("flat_rows", "i", ends_of[0])
+        self.table("flat_sources", "i", ends_of[1])
+        self.table("segment_weights", "i", np.maximum(
+            plan.weights[[segment.first for segment in plan.segments]], 0))
+
+        # Readers, of those rows that pass on one delta to all their edges: for each row those in
+        # its own block; for each block the values from outside that it reads, and their readers.
+        gathered = np.flatnonzero((self.additive & ~tiled)[reader])
+        keys = np.where(inside, row, n_rows + block[reader] * (n_in + n_rows) + sources)[gathered]
+        by = np.argsort(keys, kind="stable")
+        gathered, keys = gathered[by], keys[by]
+        outside = np.unique(keys[np.searchsorted(keys, n_rows):])
+        if n_blocks == 1:
+            outside = n_rows + np.arange(n_in)  # all inputs, whose gradient is dx
+        else:
+            of = (outside - n_rows) // (n_in + n_rows)
+            self.table("import_starts", "i", np.searchsorted(of, np.arange(n_blocks + 1)))
+            self.table("import_slots", "i", slot[(outside - n_rows) % (n_in + n_rows)])
+        listed = np.concatenate([np.arange(n_rows), outside])
+        begins = np.searchsorted(keys, listed)
+        counts = np.searchsorted(keys, listed, side="right") - begins
+        self.table("reader_starts", "i", begins)
+        self.table("reader_ends", "i", begins + counts)
+        self.table("readers", "i", local[reader[gathered]])
+        self.table("reader_edges", "i", plan.weight_places[gathered])
+        self.table("reader_rounds", "i", counts // self.UNROLL)
+        self.table("reader_rest", "i", begins + counts // self.UNROLL * self.UNROLL)
+        # A segment's rows by the length of their out-lists: loops of one length after another are
+        # foreseen by the machine.
+        order = np.lexsort((counts[:n_rows], segment))
+        self.table("order", "i", order - self.firsts[segment])
+        seeded = np.argsort(number[g.outputs], kind="stable")
+        counts = np.bincount(number[g.outputs], minlength=n_in + n_rows)
+        self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
+        self.table("seed_outputs", "i", seeded)
+        held = slot if n_blocks > 1 else np.concatenate([np.arange(n_in), local])
+        self.table("seed_places", "i", held[number[g.outputs][seeded]])
+        self.table("seed_ranks", "i", np.argsort(seeded))
+
+        # The last block's tiles may reach beyond it.
+        room = int(self.room[tiled].max(initial=1))
+        self.memory("values", self.local + blocks.widest + room - 1)
+        if argument:
+            self.memory("sums", blocks.widest + room - 1)
+        self.memory("seeds", self.n_outputs)
+        if self.scatters or n_blocks > 1:
+            self.memory("adjoints", self.local + (blocks.widest if self.scatters else 0) + 1)
+            self.nothing = self.buffers["adjoints"].size - 1
+            if not self.scatters:
+                slot = np.where(slot == self.local + blocks.widest, self.nothing, slot)
+                self.table("slots", "i", slot[n_in:])
+        if not self.additive.all():
+            self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
+        self.memory("gradient", len(plan.packed), shared=True)
+        zero = b.index(0)
+        if self.batch:
+            if "dx" not in self.named:  # the sweep forward alone wants neither
+                self.only_if(b.emit("given", (), "dparams"))
+            self.zero("gradient", len(plan.packed))
+            # The weights in the order of the readers: read from end to end for each tile.
+            self.memory("turned", len(gathered), shared=True)
+            k = b.loop(zero, b.index(len(gathered)))[0]
+            b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
+            b.close()
+            if "dx" not in self.named:
+                b.close()
+
+    def segments(self) -> None:
+        """Stretches of rows of one kind, level and fan-in; for each kind, which of its rows lie in
+        each segment, so that one piece of code serves all the segments of a kind."""
+        plan, g = self.plan, self.g
+        assert g.levels is not None
+        bounds = np.array([(plan.blocks[p.first], plan.blocks[p.last]) for p in plan.segments],
+                          np.int64).reshape(-1, 2)
+        first, last = bounds[:, 0], bounds[:, 1]
+        run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+        kinds = [Kind(run.activation, run.aggregation, run.biased, segment.rows)
+                 for segment, run in zip(plan.segments, [plan.runs[k] for k in run_of.tolist()],
+                                         strict=True)]
+        self.kinds = list(dict.fromkeys(kinds))
+        self.n_segments = len(first)
+        self.firsts = first
+        number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)
+        self.segment_edges = np.array([segment.fan_in for segment in plan.segments], np.int64)
+        self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
+        self.table("segment_rows", "i", first)
+        self.table("segment_edges", "i", self.segment_edges)
+        self.table("segment_biases", "i",
+                   np.maximum(plan.biases[[segment.first for segment in plan.segments]], 0)
+                   if plan.segments else [])
+        for k, rows in enumerate(self.kind_rows):
+            self.table(f"rows_{k}", "i", rows)
+        # Stretches of segments: one a kind where the kinds do not take turns, else one of all.
+        turns = np.flatnonzero(number[1:] != number[:-1]) + 1
+        begins, ends = [0, *turns.tolist()], [*turns.tolist(), self.n_segments]
+        if len(begins) == len(self.kinds):
+            self.stretches = [(lo, hi, [int(number[lo])])
+                              for lo, hi in zip(begins, ends, strict=True)]
+        elif self.kinds:
+            self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
+        else:
+            self.stretches = []
+
+    def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
+        """One block, or as few as keep the values of a round of samples within `recompute` bytes;
+        where none do, those that take least."""
+        n_rows = len(self.plan.rows)
+        size = np.dtype(DTYPES[self.dtype]).itemsize * max(1, self.lanes) * cells
+        best: tuple[int, _Blocks] | None = None
+        count = 1
+        while count <= max(1, self.n_segments):
+            ideal = np.arange(count + 1) * n_rows / count
+            ends = np.append(self.firsts, n_rows)
+            rows = np.unique(ends[np.searchsorted(ends, ideal)])
+            rows = rows if len(rows) > 1 else np.array([0, n_rows])
+            block = np.searchsorted(rows, np.arange(n_rows), side="right") - 1
+            row = sources - self.n_inputs
+            inner = row >= 0
+            across = row[inner][block[row[inner]] != block[reader[inner]]]
+            seen = number[self.g.outputs] - self.n_inputs
+            if len(rows) > 2:
+                across = np.concatenate([across, seen[seen >= 0]])
+            passed = np.unique(across)
+            widest = int(np.diff(rows).max(initial=0))
+            made = _Blocks(rows, block, passed, widest)
+            need = (self.n_inputs + len(passed) + widest) * size
+            if best is None or need < best[0]:
+                best = need, made
+            if not self.recompute or need <= self.recompute:
+                break
+            count += max(1, count // 2)
+        assert best is not None
+        return best[1]
+
+    def tiles(self, places: Longs, local: Longs) -> None:
+        """Tables of the blocks."""
+        plan = self.plan
+        leader = plan.blocks[:-1]
+        lengths = np.diff(plan.starts)[leader]
+        owner = np.repeat(np.arange(len(leader)), lengths)
+        at = np.repeat(plan.starts[leader] - np.cumsum(lengths) + lengths, lengths)
+        read = places[at + np.arange(len(at))]
+        inner = np.bincount(owner, read >= self.n_inputs, len(leader)) > 0
+        # A source twice in an in-list: its adjoint takes one part after the other.
+        pairs = np.sort(owner * (int(places.max(initial=0)) + 1) + read)
+        self.repeats = bool((pairs[1:] == pairs[:-1]).any())
+        self.table("block_starts", "i", plan.starts[leader])
+        self.table("block_weights", "i", plan.weights)
+        self.table("block_biases", "i", np.maximum(plan.biases, 0))
+        self.table("block_places", "i", local[leader])
+        self.table("block_rows", "i", np.diff(plan.blocks))
+        self.table("block_inner", "i", inner)
+        self.table("block_outer", "i", ~inner)
+        self.table("segment_blocks", "i", [segment.first for segment in plan.segments])
+        counts = np.array([segment.last - segment.first for segment in plan.segments])
+        for k, rows in enumerate(self.kind_rows):
+            self.table(f"blocks_{k}", "i", np.where(rows > 0, counts, 0))

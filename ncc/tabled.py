@@ -1,0 +1,492 @@
+"""The sweep back as loops over tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ncc.activations import expression
+from ncc.adjoint import reads_argument, slope, tame, times
+from ncc.aggregate import finish, start, step
+from ncc.expressions import emit
+from ncc.graph import AGGREGATIONS, Longs
+from ncc.places import Kind, Places
+
+SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
+
+
+class Tabled(Places):
+    """Loops over segments, rows and edges, which read tables.
+
+    In a batch, rows that share their sources go in tiles of some rows and some sources, of the
+    plan's blocks: each value and each delta is loaded once for several sums.
+
+    `values` holds the inputs, then what blocks of rows pass on to later blocks, then the values of
+    one block's rows, at their places; without `recompute` there is one block. A row's value stays
+    until the sweep back writes its delta over it: all its readers have been there. `sums` holds
+    the arguments of activations, if the slope of any is not to be had from its value.
+
+    With more blocks than one, the sweep back runs a block forward again before it goes back
+    through it, and leaves what it owes to earlier blocks in `adjoints` (Griewank 1992, "Achieving
+    logarithmic growth of temporal and spatial complexity in reverse automatic differentiation",
+    at one level).
+    """
+
+    def body(self) -> None:
+        b = self.b
+        zero = b.index(0)
+        for k, count in self.columns(self.n_inputs):
+            at = self.offset(self.row_of_x, k)
+            for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
+                b.store(value, "values", c, k)
+            b.close()
+        if self.n_blocks == 1:
+            self.forward(None)
+        else:
+            block = b.loop(zero, b.index(self.n_blocks))[0]
+            self.forward(block)
+            k = b.loop(*self.bounds("passed_starts", block))[0]
+            b.store(b.load("values", 0, self.cell("passed_places", 0, k)), "values",
+                    self.n_inputs, k)
+            b.close()
+            b.close()
+        if self.ends.loops is None:
+            self.seed()
+        else:
+            self.ends.loops(self)
+        self.wanted = b.emit("given", (), "dparams")
+        if "dx" not in self.named:  # then the sweep back is for dparams alone
+            self.only_if(self.wanted)
+        if "adjoints" in self.buffers:
+            self.clear(0, self.buffers["adjoints"].size)
+        if self.n_blocks == 1:
+            self.back(None)
+        else:
+            k = b.loop(zero, b.index(self.n_blocks))[0]
+            block = b.op("iadd", b.op("imul", k, b.index(-1)), b.index(self.n_blocks - 1))
+            self.only_if(self.cell("again", 0, block))
+            self.forward(block)
+            b.close()
+            if self.scatters:
+                self.clear(self.local, self.buffers["adjoints"].size)
+            self.back(block)
+            k = b.loop(*self.bounds("import_starts", block))[0]
+            to = self.cell("import_slots", 0, k)
+            owed = self.gathered(b.op("iadd", k, b.index(len(self.plan.rows))),
+                                 b.load("adjoints", 0, to))
+            b.store(owed, "adjoints", 0, to)
+            b.close()
+            b.close()
+        if "dx" in self.named:
+            self.only_if(b.emit("given", (), "dx"))
+            k = b.loop(zero, b.index(self.n_inputs))[0]
+            acc = self.seeded(k, b.load("adjoints", 0, k) if "adjoints" in self.buffers
+                              else b.const(0.0))
+            if self.n_blocks == 1:
+                acc = self.gathered(b.op("iadd", k, b.index(len(self.plan.rows))), acc)
+            # The inputs' values have no reader any more.
+            b.store(acc, "values", 0, k)
+            b.close()
+            for k, count in self.columns(self.n_inputs):
+                values = [b.load("values", c, k) for c in range(count)]
+                at = self.offset(self.row_of_x, k)
+                for c, value in enumerate(values):
+                    b.store(value, "dx", c, at)
+                b.close()
+        b.close()
+
+    def clear(self, lo: int, hi: int) -> None:
+        b = self.b
+        k = b.loop(b.index(lo), b.index(hi))[0]
+        b.store(b.const(0.0), "adjoints", 0, k)
+        b.close()
+
+    def forward(self, block: int | None) -> None:
+        """The values of a block's rows, or of all."""
+        b = self.b
+        for n, (lo, hi, kinds) in enumerate(self.stretches):
+            if block is None:
+                s = b.loop(b.index(lo), b.index(hi))[0]
+            else:
+                s = b.loop(*self.bounds(f"stretch_{n}", block))[0]
+            for kind in kinds:
+                if self.is_tiled(self.kinds[kind]):
+                    self.tiled_forward(s, kind)
+                else:
+                    self.rows_forward(s, kind)
+            b.close()
+
+    def back(self, block: int | None) -> None:
+        """The deltas of a block's rows, or of all, and their part of the gradient."""
+        b = self.b
+        for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
+            if block is None:
+                lo = max(lo, self.lowest())
+                if lo >= hi:
+                    continue
+                k = b.loop(b.index(lo), b.index(hi))[0]
+                last = b.index(lo + hi - 1)
+            else:
+                first, end = self.bounds(f"stretch_{n}", block)
+                k = b.loop(first, end)[0]
+                last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
+            s = b.op("iadd", b.op("imul", k, b.index(-1)), last)
+            for kind in kinds:
+                self.rows_back(s, kind)
+            b.close()
+
+    def lowest(self) -> int:
+        """The first segment with a parameter: no delta of one before it is wanted, but for dx."""
+        if "dx" in self.named:
+            return 0
+        weights, biases = self.g.weights[self.plan.edges], self.g.biases[self.plan.rows]
+        owners = np.repeat(np.arange(len(self.plan.rows)), np.diff(self.plan.starts))
+        held = np.concatenate([owners[weights >= 0], np.flatnonzero(biases >= 0)])
+        row = held.min(initial=len(self.plan.rows))
+        return int(np.searchsorted(self.firsts, row, side="right")) - 1
+
+    def columns(self, width: int) -> Iterator[tuple[int, int]]:
+        """A loop over the columns of x, dx or dy, as `lower` has it: squares of samples and
+        columns change places at once, and the last starts early rather than end late."""
+        b = self.b
+        count = 1 if not self.lanes or width < SQUARE else SQUARE
+        zero = b.index(0)
+        q = b.loop(zero, b.index(width // count))[0]
+        yield b.op("imul", q, b.index(count)), count
+        if width % count:
+            b.loop(zero, b.index(1))
+            yield b.index(width - count), count
+
+    def seed(self) -> None:
+        b = self.b
+        row_of_y = self.times_sample(self.n_outputs)
+        for k, count in self.columns(self.n_outputs):
+            at = self.offset(row_of_y, k)
+            for c, value in enumerate([b.load("dy", c, at) for c in range(count)]):
+                b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))
+            b.close()
+
+    # -- forward
+
+    def rows_forward(self, s: int, kind: int) -> None:
+        b = self.b
+        count = self.cell(f"rows_{kind}", 0, s)
+        block = 2 if self.batch else 8
+        held = self.kind_rows[kind]
+        whole = self.table(f"rows_{kind}_by_{block}", "i", held // block)
+        rest = self.table(f"rows_{kind}_from_{block}", "i", held // block * block)
+        q = b.loop(b.index(0), b.load(whole, 0, s))[0]
+        self.together(self.kinds[kind], s, b.op("imul", q, b.index(block)), block)
+        b.close()
+        u = b.loop(b.load(rest, 0, s), count)[0]
+        self.together(self.kinds[kind], s, u, 1)
+        b.close()
+
+    def together(self, kind: Kind, s: int, u: int, count: int) -> None:
+        """The values of rows u .. u+count-1 of segment s, of as many edges each, kept."""
+        b = self.b
+        first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
+        place = b.op("iadd", self.cell("segment_places", 0, s), u)
+        agg = AGGREGATIONS[kind.aggregation]
+        r = b.op("iadd", first, u)
+        at = [self.cell("starts", 0, r)]
+        for _ in range(count - 1):
+            at.append(b.op("iadd", at[-1], edges))
+        weights = [self.cell("weights", i, r) for i in range(count)]
+        biases = [b.load("packed", 0, self.cell("biases", i, r)) if kind.biased else None
+                  for i in range(count)]
+        if agg == "sum":
+            begin = 0
+            firsts = [b.const(-0.0) if x is None else x for x in biases]
+        else:
+            begin = 1
+            firsts = [start(b, agg, *self.edge(e, w, b.index(0), kind))
+                      for e, w in zip(at, weights, strict=True)]
+        loop = b.loop(b.index(begin), edges, firsts)
+        accs = [step(b, agg, acc, *self.edge(e, w, loop[0], kind))
+                for acc, e, w in zip(loop[1:], at, weights, strict=True)]
+        self.finished(kind, b.close(*accs), biases, place, s)
+
+    def finished(self, kind: Kind, accs: Sequence[int], biases: Sequence[int | None], place: int,
+                 s: int) -> None:
+        """Keep the values of rows of segment s whose edges are summed up."""
+        b = self.b
+        agg = AGGREGATIONS[kind.aggregation]
+        program = expression(kind.activation, self.g.functions)
+        for i, acc in enumerate(accs):
+            if agg == "mean":
+                acc = b.op("div", acc, self.fan_in(s))
+            total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
+                           None if agg == "sum" else biases[i])
+            if reads_argument(program):
+                b.store(total, "sums", i - self.local, place)
+            b.store(emit(program, b, total), "values", i, place)
+
+    def fan_in(self, s: int) -> int:
+        """The length of the in-lists of a segment, as a real."""
+        counts = np.maximum(self.segment_edges, 1)
+        return self.b.load(self.table("fan_in", "f", counts), 0, s)
+
+    def edge(self, at: int, weight: int, k: int, kind: Kind) -> tuple[int, int]:
+        """The source's value and the weight of edge k of a row whose first ones stand there."""
+        b = self.b
+        by = k if kind.room == 1 else b.op("imul", k, b.index(kind.room))
+        return (b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))),
+                b.load("packed", 0, b.op("iadd", weight, by)))
+
+    # -- tiles: rows that share their sources
+
+    def is_tiled(self, kind: Kind) -> bool:
+        return self.batch and kind.room > 1 and AGGREGATIONS[kind.aggregation] in ("sum", "mean")
+
+    def each_block(self, s: int, number: int) -> int:
+        """Open a loop over the blocks of segment s, if they are of this kind."""
+        b = self.b
+        q = b.loop(b.index(0), self.cell(f"blocks_{number}", 0, s))[0]
+        return b.op("iadd", self.cell("segment_blocks", 0, s), q)
+
+    def tiled_forward(self, s: int, number: int) -> None:
+        b, kind = self.b, self.kinds[number]
+        agg = AGGREGATIONS[kind.aggregation]
+        count = min(kind.room, self.tile)
+        block = self.each_block(s, number)
+        at, weights = self.cell("block_starts", 0, block), self.cell("block_weights", 0, block)
+        parts = -(-np.diff(self.plan.blocks) // count)
+        u = b.loop(b.index(0), b.load(self.table(f"block_parts_{count}", "i", parts), 0, block))[0]
+        base = b.op("imul", u, b.index(count))
+        biases: list[int | None] = [None] * count
+        if kind.biased:
+            bias = b.op("iadd", self.cell("block_biases", 0, block), base)
+            biases = [b.load("packed", i, bias) for i in range(count)]
+        firsts = [x if x is not None and agg == "sum" else b.const(-0.0) for x in biases]
+        k, *accs = b.loop(b.index(0), self.cell("segment_edges", 0, s), firsts)
+        n = b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k)))
+        by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.room))), base)
+        accs = b.close(*[step(b, "sum", acc, n, b.load("packed", i, by))
+                         for i, acc in enumerate(accs)])
+        self.finished(kind, accs, biases, b.op("iadd", self.cell("block_places", 0, block), base),
+                      s)
+        b.close()
+        b.close()
+
+    def tiled_back(self, s: int, number: int) -> None:
+        """What the deltas of a segment's rows add to the adjoints of their sources, and to the
+        gradient."""
+        b, kind = self.b, self.kinds[number]
+        edges = self.cell("segment_edges", 0, s)
+        zero = b.index(0)
+        block = self.each_block(s, number)
+        at, weights = self.cell("block_starts", 0, block), self.cell("block_weights", 0, block)
+        place = self.cell("block_places", 0, block)
+        pushes = self.cell("block_inner", 0, block)
+        if "dx" in self.named:  # of those that read inputs alone only then
+            pushes = b.op("iadd", pushes, b.op("imul", self.cell("block_outer", 0, block),
+                                               b.emit("given", (), "dx")))
+        self.only_if(pushes)
+        done = np.zeros_like(self.segment_edges)
+        for count in dict.fromkeys((1 if self.repeats else self.tile, 1)):
+            rounds = self.table(f"tile_rounds_{count}", "i", (self.segment_edges - done) // count)
+            after = self.table(f"tile_after_{count}", "i", done)
+            q = b.loop(zero, b.load(rounds, 0, s))[0]
+            k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
+            sources = [self.cell("places", i, b.op("iadd", at, k)) for i in range(count)]
+            r, *accs = b.loop(zero, self.cell("block_rows", 0, block),
+                              [b.load("adjoints", 0, i) for i in sources])
+            d = b.load("values", 0, b.op("iadd", place, r))
+            by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.room))), r)
+            accs = b.close(*[step(b, "sum", acc, d, b.load("packed", i * kind.room, by))
+                             for i, acc in enumerate(accs)])
+            for i, acc in zip(sources, accs, strict=True):
+                b.store(acc, "adjoints", 0, i)
+            b.close()
+            done = done + (self.segment_edges - done) // count * count
+        b.close()
+        self.only_if(self.wanted)
+        rows = range(kind.room)  # those that a block lacks have cells that nobody reads
+        if kind.biased and AGGREGATIONS[kind.aggregation] == "sum":
+            one = b.const(1.0)
+            self.add_gradient([(self.masked(b.load("values", i, place)), one) for i in rows],
+                              self.cell("block_biases", 0, block))
+        k = b.loop(zero, edges)[0]
+        n = self.masked(b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
+        self.add_gradient([(n, b.load("values", i, place)) for i in rows],
+                          b.op("iadd", weights, b.op("imul", k, b.index(kind.room))))
+        b.close()
+        b.close()
+        b.close()
+
+    # -- backward
+
+    def seeded(self, v: int, acc: int) -> int:
+        """acc, and the seeds of value number v, if it is an output."""
+        b = self.b
+        k, acc = b.loop(*self.bounds("seed_starts", v), [acc])
+        (acc,) = b.close(b.op("add", acc, b.load("seeds", 0, k)))
+        return acc
+
+    def gathered(self, k: int, acc: int) -> int:
+        """acc, and the deltas of the readers on list k, times their weights."""
+        b = self.b
+        nothing = b.const(0.0)
+        q, *accs = b.loop(b.index(0), self.cell("reader_rounds", 0, k),
+                          [acc] + [nothing] * (self.UNROLL - 1))
+        at = b.op("iadd", self.cell("reader_starts", 0, k),
+                  b.op("imul", q, b.index(self.UNROLL)))
+        accs = b.close(*[self.read_back(at, i, a) for i, a in enumerate(accs)])
+        e, acc = b.loop(self.cell("reader_rest", 0, k), self.cell("reader_ends", 0, k), [accs[0]])
+        (accs[0],) = b.close(self.read_back(e, 0, acc))
+        while len(accs) > 1:
+            accs = [b.op("add", x, y) for x, y in zip(accs[::2], accs[1::2], strict=True)]
+        return accs[0]
+
+    def read_back(self, at: int, i: int, acc: int) -> int:
+        b = self.b
+        weight = (b.load("turned", i, at) if self.batch
+                  else b.load("packed", 0, self.cell("reader_edges", i, at)))
+        delta = b.load("values", 0, self.cell("readers", i, at))
+        if b.fused:
+            return b.op("fma", weight, delta, acc)
+        return b.op("add", acc, b.op("mul", weight, delta))
+
+    def rows_back(self, s: int, number: int) -> None:
+        b, kind = self.b, self.kinds[number]
+        agg = AGGREGATIONS[kind.aggregation]
+        program = expression(kind.activation, self.g.functions)
+        count = self.cell(f"rows_{number}", 0, s)
+        first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
+        places = self.cell("segment_places", 0, s)
+        one = b.const(1.0)
+        u = self.cell("order", 0, b.op("iadd", first, b.loop(b.index(0), count)[0]))
+        r, place = b.op("iadd", first, u), b.op("iadd", places, u)
+        d = b.load("adjoints", 0, place) if self.scatters else b.const(0.0)
+        if self.n_blocks > 1:
+            d = b.op("add", d, b.load("adjoints", 0, self.cell("slots", 0, r)))
+        d = self.gathered(r, self.seeded(b.op("iadd", r, b.index(self.n_inputs)), d))
+        total = (b.load("sums", -self.local, place) if reads_argument(program)
+                 else b.const(0.0))
+        found = slope(program, b, total, b.load("values", 0, place))
+        d = b.op("mul", d, found) if tame(program) else times(b, d, found)
+        if kind.biased and agg != "sum":
+            self.add_gradient([(self.masked(d), one)], self.cell("biases", 0, r))
+        if agg == "mean":
+            d = b.op("div", d, self.fan_in(s))
+        b.store(d, "values", 0, place)
+        if agg not in ("sum", "mean"):
+            self.scatter(agg, r, edges, d, kind)
+        b.close()
+        if agg not in ("sum", "mean"):
+            return
+        if self.is_tiled(kind):
+            self.tiled_back(s, number)
+            return
+        self.only_if(self.wanted)
+        if kind.room > 1:  # of one sample
+            u = b.loop(b.index(0), count)[0]
+            r, d = b.op("iadd", first, u), b.load("values", 0, b.op("iadd", places, u))
+            if kind.biased and agg == "sum":
+                self.add_gradient([(d, one)], self.cell("biases", 0, r))
+            at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
+            k = b.loop(b.index(0), edges)[0]
+            n = b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k)))
+            self.add_gradient([(d, n)], b.op("iadd", weight, b.op("imul", k, b.index(kind.room))))
+            b.close()
+            b.close()
+            b.close()
+            return
+        if kind.biased and agg == "sum":
+            self.in_blocks(
+                f"rows_{number}", self.kind_rows[number], s,
+                lambda k, i: (self.masked(b.load("values", i, b.op("iadd", places, k))), one),
+                self.cell("segment_biases", 0, s))
+        self.in_blocks(
+            f"edges_{number}", self.kind_rows[number] * self.segment_edges, s,
+            lambda k, i: self.flat_edge(b.op("iadd", self.cell("segment_weights", 0, s), k), i),
+            self.cell("segment_weights", 0, s))
+        b.close()
+
+    def flat_edge(self, at: int, i: int) -> tuple[int, int]:
+        """The delta and the source's value of the edge whose gradient is cell at + i."""
+        b = self.b
+        return (self.masked(b.load("values", 0, self.cell("flat_rows", i, at))),
+                b.load("values", 0, self.cell("flat_sources", i, at)))
+
+    def in_blocks(self, name: str, held: Longs, s: int,
+                  pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
+        """gradient[to + k + i] of pair(k, i), for held[s] cells: as many neighbours at once as a
+        vector holds, then four, then one by one."""
+        b = self.b
+        done = np.zeros_like(held)
+        widest = self.native if self.batch else 4
+        for block in dict.fromkeys((widest, 4, 1)):
+            rounds = self.table(f"{name}_rounds_{block}", "i", (held - done) // block)
+            after = self.table(f"{name}_after_{block}", "i", done)
+            q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
+            k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(block)))
+            self.add_gradient([pair(k, i) for i in range(block)], b.op("iadd", to, k))
+            b.close()
+            done = done + (held - done) // block * block
+
+    def add_gradient(self, pairs: list[tuple[int, int]], at: int) -> None:
+        b = self.b
+        for i, (x, y) in enumerate(pairs):
+            if self.batch:
+                b.accumulate(x, y, "gradient", i, at)
+            else:  # of one sample, every cell is written once
+                b.store(b.op("mul", x, y), "gradient", i, at)
+
+    def scatter(self, agg: str, r: int, edges: int, d: int, kind: Kind) -> None:
+        """What row r of delta d, whose edges do not all get the same, adds to the adjoints of its
+        sources and to the gradient: of factors, each that of the others' product; else all to
+        the first edge that has the value that was chosen."""
+        b = self.b
+        at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
+
+        def edge(k: int) -> tuple[int, int]:
+            return self.edge(at, weight, k, kind)
+
+        def scattered(k: int, n: int, w: int, d: int) -> None:
+            i = self.cell("places", 0, b.op("iadd", at, k))
+            b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
+            to = b.op("iadd", weight, b.op("imul", k, b.index(kind.room)))
+            self.add_gradient([(self.masked(d), n)], to)
+
+        if agg == "mul":
+            k, before = b.loop(b.index(0), edges, [b.const(1.0)])
+            b.store(before, "products", 0, k)
+            n, w = edge(k)
+            b.close(b.op("mul", before, b.op("mul", n, w)))
+            k, behind = b.loop(b.index(0), edges, [d])
+            back = b.op("iadd", b.op("imul", k, b.index(-1)),
+                        b.op("iadd", edges, b.index(-1)))
+            n, w = edge(back)
+            scattered(back, n, w, b.op("mul", behind, b.load("products", 0, back)))
+            b.close(b.op("mul", behind, b.op("mul", n, w)))
+            return
+        # The adjoint goes down the chain of choices, from the last edge up to the first.
+        loop = b.loop(b.index(1), edges, [start(b, agg, *edge(b.index(0)))])
+        b.store(loop[1], "products", 0, loop[0])
+        b.close(step(b, agg, loop[1], *edge(loop[0])))
+        k, left = b.loop(b.index(1), edges, [d])
+        back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
+        n, w = edge(back)
+        product, acc, zero = b.op("mul", n, w), b.load("products", 0, back), b.const(0.0)
+        if agg == "maxabs":
+            taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
+        else:
+            taken = b.op("gt" if agg == "max" else "lt", product, acc)
+        scattered(back, n, w, b.op("select", taken, left, zero))
+        (left,) = b.close(b.op("select", taken, zero, left))
+        scattered(b.index(0), *edge(b.index(0)), left)
+
+    def after(self) -> None:
+        """dparams += gradient, from the packed order to the canonical one."""
+        b, codes = self.b, self.codes
+        moved = np.flatnonzero(codes >= 0)
+        self.only_if(b.emit("given", (), "dparams"))
+        k = b.loop(b.index(0), b.index(len(moved)))[0]
+        at = k if len(moved) == len(codes) else b.load(self.table("moved", "i", moved), 0, k)
+        to = b.load(self.table("slots", "i", codes[moved]), 0, k)
+        b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
+        b.close()
+        b.close()
