@@ -137,12 +137,14 @@ class Build:
         return self._kept("object", make)
 
     def header(self) -> str:
+        train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")
+
         def make() -> Entry:
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
                           target=self.target.name, target_note=self.target.triple,
                           soft=self.options["dtype"] in self.target.soft,
-                          hash=HASH, graph=self.graph)
+                          hash=HASH, graph=self.graph, train=train)
             return Entry(text.encode(), {})
 
         text = self._kept("header", make).code.decode()

@@ -125,7 +125,8 @@ def prototype(func: Func, name: str, real: str) -> str:
 
 
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
-           target_note: str, hash: str, graph: Graph | None = None, soft: bool = False) -> str:
+           target_note: str, hash: str, graph: Graph | None = None, soft: bool = False,
+           train: str = "") -> str:
     """The header of the object that `module`, the last one of the road, becomes.
 
     `name` prefixes every symbol and `macro(name)` every macro; `target_note` is the triple, and
@@ -159,6 +160,8 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
         defines.append(line + (f"  /* {note} */" if note else ""))
     defines.append(f"#define {f'{m}_HASH':<{width}} {string(hash)}")
     defines.append(f"#define {f'{m}_TARGET':<{width}} {string(target)}")
+    if train:
+        defines.append(f"#define {f'{m}_TRAIN':<{width}} {string(train)}  /* loss, optimizer */")
     about = _about(g, module, name, real, embedded, target, target_note, soft)
     parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
@@ -349,7 +352,10 @@ def _doc_step(m: str, real: str, func: Func) -> list[str]:
         f"One step of training on {many}: x[{rows}INPUTS], target[{rows}TARGETS],",
         f"params[{m}_PARAMS] and packed[{m}_PACKED], which the pack function made of them, are",
         f"updated with learning rate lr. state[{m}_STATE] is the caller's, all 0 before the first",
-        "step; state[0] is then the mean loss of this step, as it was before the update.",
+        "step; state[0] is then the mean loss of this step, as it was before the update."
+        + (" With" if func.counted else ""),
+        *(["n 0 the loss is 0, and the optimizer takes its step all the same."]
+          if func.counted else []),
     ]
     word = func.name.replace("_step", "").upper()
     return lines + [f"`work` is {m}_{word}_WORK_BYTES bytes of the caller's, aligned to "
