@@ -70,9 +70,11 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
                            status=2)
         read_back = graph(source)
         return Net(read_back if read_back.levels is not None else order(read_back))
-    syntax = parse_net(source, format)
-    resolved = resolve(syntax, activation=activation, outputs=outputs)
-    return Net(order(resolved, source=source, syntax=syntax))
+    resolved = resolve(parse_net(source, format), activation=activation, outputs=outputs)
+    try:
+        return Net(order(resolved))
+    except NccError:  # a cycle, whose place wants the syntax: else that would cost its memory here
+        return Net(order(resolved, source=source, syntax=parse_net(source, format)))
 
 
 def graph(source: Source) -> Graph:

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from math import inf, nan
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncc.graph import AGGREGATIONS, Ints
-from ncc.reader import Token, read
+from ncc.reader import Token, read, text_of
 from ncc.source import NccError, Source, Span
 from ncc.syntax import (
     FORMATS,
@@ -74,7 +74,7 @@ def net(source: Source, format: str) -> Syntax:
 def _plain(source: Source) -> Source:
     """Without byte order mark and carriage returns, and with an end to the last line."""
     text = source.text.removeprefix("\ufeff")
-    if "\r\n" in text:
+    if "\r" in text:  # one character is looked for five times faster than two
         text = text.replace("\r\n", "\n")
     if not text.endswith("\n"):
         text += "\n"
@@ -152,6 +152,54 @@ def _separated(text: str) -> Ints:
     return _hexes(octets, np.append(0, commas + 1), np.append(commas, len(octets)))
 
 
+def _mark(octets: Octets, mark: str, begins: NDArray[np.intp], ends: NDArray[np.intp]
+          ) -> NDArray[np.intp]:
+    """Where `mark` stands in each field begins .. ends, which holds one at most; else its end."""
+    at = np.flatnonzero(octets == ord(mark))
+    if len(at) == len(begins):  # one in each
+        return at
+    at = np.append(at, len(octets))
+    return np.minimum(at[np.searchsorted(at, begins)], ends)
+
+
+DIGITS: Final = 15  # an integer of so many decimal digits, and a power of ten, is exact in a double
+_TENS: Final = np.array([float(f"1e{k}") for k in range(DIGITS + 1)])
+_TENS.setflags(write=False)
+
+
+def _decimals(octets: Octets, begins: NDArray[np.intp], ends: NDArray[np.intp]) -> Parameters:
+    """The numbers written at begins .. ends, as strtod reads them.
+
+    One of at most 15 digits without an exponent is an integer over a power of ten, both exact, so
+    that one division rounds it rightly (Clinger 1990); others go one at a time.
+    """
+    dots = _mark(octets, ".", begins, ends)
+    signs = octets[begins]
+    negative = signs == ord("-")
+    firsts = begins + (negative | (signs == ord("+")))
+    tail = np.maximum(ends - dots - 1, 0)
+    odd = (dots - firsts) + tail > DIGITS
+    total = np.zeros(len(begins), np.int64)
+    power = np.ones(len(begins), np.int64)
+    # The digits behind the point from the last one on, then those before it, which count for more.
+    for stops, widths in ((ends, tail), (dots, dots - firsts)):
+        widths = np.minimum(widths, DIGITS)
+        for k in range(1, int(widths.max(initial=0)) + 1):
+            digit = octets[np.maximum(stops - k, 0)] - np.uint8(ord("0"))
+            inside = k <= widths
+            odd |= inside & (digit > 9)
+            digit[~inside] = 0
+            total += digit * power
+            np.multiply(power, 10, out=power, where=inside)
+    values = total / _TENS[np.minimum(tail, DIGITS)]
+    np.negative(values, out=values, where=negative)
+    for k in np.flatnonzero(odd).tolist():
+        values[k] = _number(octets[begins[k] : ends[k]].tobytes().decode("ascii"))
+    count = len(values)
+    return Parameters(np.broadcast_to(np.int32(-1), count), values,
+                      np.broadcast_to(np.False_, count))
+
+
 def _parameters(texts: list[str], ties: dict[str, int]) -> Parameters:
     """Weights and biases: `0.5`, `@k0`, `@k0:0.5`, `=1` or nothing; new names go into `ties`."""
     count = len(texts)
@@ -196,18 +244,51 @@ def _spread(parameters: Parameters, where: NDArray[np.bool_]) -> Parameters:
     return result
 
 
-def _joined(parts: list[Parameters]) -> Parameters:
-    if len(parts) == 1:
-        return parts[0]
-    if all(p.ties.strides == (0,) for p in parts):
-        return _nothing(sum(len(p.ties) for p in parts))
-    return Parameters(np.concatenate([p.ties for p in parts]),
-                      np.concatenate([p.values for p in parts]),
-                      np.concatenate([p.constant for p in parts]))
+class _Column:
+    """Pieces of a vector, end to end in memory that is taken once, for `most` elements: the system
+    gives it page by page, as they are written. While the pieces say `nothing` (stride 0), none."""
+
+    def __init__(self, most: int, nothing: Any) -> None:
+        self.most = most
+        self.nothing = nothing
+        self.size = 0
+        self.array: NDArray[Any] | None = None
+
+    def add(self, piece: NDArray[Any]) -> None:
+        end = self.size + len(piece)
+        if self.array is None and piece.strides != (0,):
+            self.array = np.empty(self.most, self.nothing.dtype)
+            self.array[: self.size] = self.nothing
+        if self.array is not None:
+            self.array[self.size : end] = piece
+        self.size = end
+
+    def whole(self) -> NDArray[Any]:
+        if self.array is None:
+            return np.broadcast_to(self.nothing, self.size)
+        self.array.resize(self.size, refcheck=False)
+        return self.array
 
 
-def _concatenated(parts: list[Ints]) -> Ints:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+class _Weights:
+    """Parameters, piece by piece."""
+
+    def __init__(self, most: int) -> None:
+        self.ties = _Column(most, np.int32(-1))
+        self.values = _Column(most, np.float64(nan))
+        self.constant = _Column(most, np.False_)
+
+    def add(self, piece: Parameters) -> None:
+        self.ties.add(piece.ties)
+        self.values.add(piece.values)
+        self.constant.add(piece.constant)
+
+    def whole(self) -> Parameters:
+        return Parameters(self.ties.whole(), self.values.whole(), self.constant.whole())
+
+
+def _ints(most: int) -> _Column:
+    return _Column(most, np.int32(0))
 
 
 def _fields(token: Token) -> list[tuple[str, Span]]:
@@ -256,21 +337,25 @@ def _of(tokens: list[Token], kind: str) -> list[Token]:
 class _Neurons:
     """The lines of NEURONS tokens, as arrays, a piece a token."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        # Every line but the last has an end, every edge but a line's last a comma.
+        lines = source.text.count("\n")
+        edges = lines + source.text.count(",")
         self.words: dict[str, int] = {}
         self.ties: dict[str, int] = {}
-        self.indices: list[Ints] = []
+        self.indices = _ints(lines)
         self.lines: list[int] = []
         self.activations: list[int] = []
         self.aggregations: list[int] = []
         self.counts: list[int] = []
-        self.sources: list[Ints] = []
-        self.weights: list[Parameters] = []
+        self.sources = _ints(edges)
+        self.weights = _Weights(edges)
         self.biased: list[bool] = []
-        self.biases: list[Parameters] = []
+        self.biases = _Weights(lines)
 
     def add(self, token: Token) -> None:
-        text = str(token)
+        text = text_of(token, self.source)
         if "%" in text or "#" in text:
             text = _COMMENT.sub("", text)
         if " ," in text or ", " in text or "\t" in text:
@@ -310,32 +395,41 @@ class _Neurons:
             self.biased.append(bool(bias))
             if bias:
                 biases.append(bias[1:])
-        self.indices.append(_separated(",".join(indices)))
+        self.indices.add(_separated(",".join(indices)))
         self._edges(",".join(lists))
         where = np.array(self.biased[first:], np.bool_)
-        self.biases.append(_spread(_parameters(biases, self.ties), where) if biases
-                           else _nothing(len(where)))
+        self.biases.add(_spread(_parameters(biases, self.ties), where) if biases
+                        else _nothing(len(where)))
 
     def _edges(self, text: str) -> None:
         if ":" not in text and "@" not in text:
             sources = _separated(text)
-            self.sources.append(sources)
-            self.weights.append(_nothing(len(sources)))
+            self.sources.add(sources)
+            self.weights.add(_nothing(len(sources)))
             return
         octets = _octets(text)
         commas = np.flatnonzero(octets == ord(","))
         begins, ends = np.append(0, commas + 1), np.append(commas, len(octets))
+        if "@" not in text and "=" not in text:
+            stops = _mark(octets, ":", begins, ends)
+            self.sources.add(_hexes(octets, begins, stops))
+            weighted = stops < ends
+            if weighted.all():
+                self.weights.add(_decimals(octets, stops + 1, ends))
+            else:
+                some = _decimals(octets, stops[weighted] + 1, ends[weighted])
+                self.weights.add(_spread(some, weighted))
+            return
         # An index ends at the first `:` or `@` of its item, if there is one.
         marks = np.append(np.flatnonzero((octets == ord(":")) | (octets == ord("@"))), len(octets))
         stops = np.minimum(marks[np.searchsorted(marks, begins)], ends)
-        weighted = stops < ends
         texts = [t.lstrip(":") for t in _ITEM_WEIGHT.findall(text)]
-        self.sources.append(_hexes(octets, begins, stops))
-        self.weights.append(_spread(_parameters(texts, self.ties), weighted))
+        self.sources.add(_hexes(octets, begins, stops))
+        self.weights.add(_spread(_parameters(texts, self.ties), stops < ends))
 
 
 def _adjacency(source: Source, tokens: list[Token]) -> AdjacencyList:
-    neurons = _Neurons()
+    neurons = _Neurons(source)
     for token in _of(tokens, "NEURONS"):
         neurons.add(token)
     starts = np.zeros(len(neurons.counts) + 1, np.int64)
@@ -347,15 +441,15 @@ def _adjacency(source: Source, tokens: list[Token]) -> AdjacencyList:
         out=_out(source, _of(tokens, "OUT")),
         words=tuple(neurons.words),
         ties=tuple(neurons.ties),
-        indices=_concatenated(neurons.indices),
+        indices=neurons.indices.whole(),
         lines=np.array(neurons.lines, np.int32),
         activations=np.array(neurons.activations, np.int32),
         aggregations=np.array(neurons.aggregations, np.int8),
         starts=starts,
-        sources=_concatenated(neurons.sources),
-        weights=_joined(neurons.weights) if neurons.weights else _nothing(0),
+        sources=neurons.sources.whole(),
+        weights=neurons.weights.whole(),
         biased=np.array(neurons.biased, np.bool_),
-        biases=_joined(neurons.biases) if neurons.biases else _nothing(0),
+        biases=neurons.biases.whole(),
     )
     _finite(source, syntax.weights, syntax.edge_span)
     _finite(source, syntax.biases, lambda s: syntax.part_span(s, "bias"))
@@ -375,12 +469,12 @@ def _finite(source: Source, parameters: Parameters, place: Callable[[int], Span]
 
 def _matrix(source: Source, tokens: list[Token]) -> Matrix:
     lines: list[int] = []
-    sources: list[Ints] = []
-    targets: list[Ints] = []
+    most = source.text.count("1")
+    sources, targets = _ints(most), _ints(most)
     size = 0
     for token in _of(tokens, "ROWS"):
         rows: list[str] = []
-        for line, content in enumerate(token.split("\n"), token.line or 1):
+        for line, content in enumerate(text_of(token, source).split("\n"), token.line or 1):
             row = uncommented(content).rstrip(" \t")
             if not row:
                 continue
@@ -399,8 +493,8 @@ def _matrix(source: Source, tokens: list[Token]) -> Matrix:
             lines.append(line)
         matrix = _octets("".join(rows)).reshape(len(rows), size)
         i, j = np.nonzero(matrix == ord("1"))
-        sources.append((i + (len(lines) - len(rows))).astype(np.int32))
-        targets.append(j.astype(np.int32))
+        sources.add((i + (len(lines) - len(rows))).astype(np.int32))
+        targets.add(j.astype(np.int32))
     if not lines:
         raise NccError("E137", "the matrix has no rows", source, Span(1, 1))
     if len(lines) < size:
@@ -408,8 +502,7 @@ def _matrix(source: Source, tokens: list[Token]) -> Matrix:
         row = uncommented(source.line(line)).rstrip(" \t")
         raise NccError("E133", f"{len(lines)} rows of {size} columns: the matrix is not square",
                        source, Span(line, max(1, len(row) - size + 1), max(1, size)))
-    return Matrix(source, size, np.array(lines, np.int32), _concatenated(sources),
-                  _concatenated(targets))
+    return Matrix(source, size, np.array(lines, np.int32), sources.whole(), targets.whole())
 
 
 # .nel -----------------------------------------------------------------------------------------
@@ -417,17 +510,16 @@ def _matrix(source: Source, tokens: list[Token]) -> Matrix:
 
 def _edges(source: Source, tokens: list[Token]) -> EdgeList:
     ties: dict[str, int] = {}
-    lines: list[Ints] = []
-    sources: list[Ints] = []
-    targets: list[Ints] = []
-    weights: list[Parameters] = []
+    most = source.text.count("\n")
+    lines, sources, targets = _ints(most), _ints(most), _ints(most)
+    weights = _Weights(most)
     acts: list[Act] = []
     biases: list[Bias] = []
     written: list[str] = []
     aggs: list[Agg] = []
     for token in tokens:
         if token.type == "EDGES":
-            _edge_run(token, ties, lines, sources, targets, weights)
+            _edge_run(source, token, ties, lines, sources, targets, weights)
         elif token.type == "ACT":
             acts.append(_act(_fields(token)))
         elif token.type == "BIAS_LINE":
@@ -447,19 +539,19 @@ def _edges(source: Source, tokens: list[Token]) -> EdgeList:
         aggs=tuple(aggs),
         biases=_parameters(written, ties),
         ties=tuple(ties),
-        lines=_concatenated(lines),
-        sources=_concatenated(sources),
-        targets=_concatenated(targets),
-        weights=_joined(weights) if weights else _nothing(0),
+        lines=lines.whole(),
+        sources=sources.whole(),
+        targets=targets.whole(),
+        weights=weights.whole(),
     )
     _finite(source, syntax.weights, lambda e: syntax.edge_span(e, 2))
     _finite(source, syntax.biases, lambda k: syntax.bias[k].span)
     return syntax
 
 
-def _edge_run(token: Token, ties: dict[str, int], lines: list[Ints], sources: list[Ints],
-              targets: list[Ints], weights: list[Parameters]) -> None:
-    text = str(token)
+def _edge_run(source: Source, token: Token, ties: dict[str, int], lines: _Column, sources: _Column,
+              targets: _Column, weights: _Weights) -> None:
+    text = text_of(token, source)
     if "%" in text or "#" in text:
         text = _COMMENT.sub("", text)
     octets = _octets(text)
@@ -470,17 +562,21 @@ def _edge_run(token: Token, ties: dict[str, int], lines: list[Ints], sources: li
     row = np.cumsum(octets == ord("\n"), dtype=np.int32)[begins]
     heads = np.flatnonzero(np.diff(row, prepend=np.int32(-1)))
     sizes = np.diff(np.append(heads, len(begins)))
-    lines.append(row[heads] + np.int32(token.line or 1))
-    sources.append(_hexes(octets, begins[heads], ends[heads]))
-    targets.append(_hexes(octets, begins[heads + 1], ends[heads + 1]))
+    lines.add(row[heads] + np.int32(token.line or 1))
+    sources.add(_hexes(octets, begins[heads], ends[heads]))
+    targets.add(_hexes(octets, begins[heads + 1], ends[heads + 1]))
     weighted = sizes == 3
     if not weighted.any():
-        weights.append(_nothing(len(heads)))
+        weights.add(_nothing(len(heads)))
         return
     thirds = heads[weighted] + 2
-    texts = [text[b:e] for b, e in zip(begins[thirds].tolist(), ends[thirds].tolist(),
-                                       strict=True)]
-    weights.append(_spread(_parameters(texts, ties), weighted))
+    if "@" in text or "=" in text:
+        texts = [text[b:e] for b, e in zip(begins[thirds].tolist(), ends[thirds].tolist(),
+                                           strict=True)]
+        some = _parameters(texts, ties)
+    else:
+        some = _decimals(octets, begins[thirds], ends[thirds])
+    weights.add(some if weighted.all() else _spread(some, weighted))
 
 
 def _act(fields: list[tuple[str, Span]]) -> Act:

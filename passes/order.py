@@ -51,9 +51,11 @@ def _readers(graph: Graph) -> tuple[Longs, Ints]:
     # Sorting (source, target) pairs packed in a word is several times faster than an argsort.
     pairs = graph.sources.astype(np.int64)
     pairs <<= 32
-    pairs |= np.repeat(np.arange(graph.n_neurons, dtype=np.int32), np.diff(graph.starts))
+    readers = np.repeat(np.arange(graph.n_neurons, dtype=np.int32), np.diff(graph.starts))
+    pairs |= readers
     pairs.sort()
-    return firsts, pairs.astype(np.int32)  # the low half
+    np.copyto(readers, pairs, casting="unsafe")  # the low half
+    return firsts, readers
 
 
 def _wide(frontier: Ints, firsts: Longs, readers: Ints, waits: Ints) -> Ints:

@@ -226,7 +226,12 @@ def _nothing(count: int) -> Parameters:
 
 def _silent(parameters: Parameters) -> bool:
     """Whether nothing is said of any, which the parser keeps as arrays of stride 0."""
-    return parameters.ties.strides == (0,)
+    return parameters.values.strides == (0,)
+
+
+def _plain(parameters: Parameters) -> bool:
+    """Whether none is tied or a constant."""
+    return not (parameters.ties >= 0).any() and not parameters.constant.any()
 
 
 def _at(parameters: Parameters, order: Longs) -> Parameters:
@@ -299,7 +304,10 @@ def _sound_edges(net: _Net) -> None:
     same = targets[1:] == targets[:-1]
     if not bool((same & (net.sources[1:] <= net.sources[:-1])).any()):
         return  # ascending in-lists have no repeats
-    keys = targets.astype(np.int64) * net.n_neurons + net.sources
+    del same
+    keys = targets.astype(np.int64)
+    keys *= net.n_neurons
+    keys += net.sources
     keys.sort()
     repeats = keys[1:][keys[1:] == keys[:-1]]
     if len(repeats):
@@ -389,6 +397,17 @@ def _slots(net: _Net) -> tuple[Ints, Ints, NDArray[np.float64], NDArray[np.float
     at_bias = net.starts[net.biased + 1] + np.arange(len(net.biased))
     is_edge = np.ones(total, np.bool_)
     is_edge[at_bias] = False
+    if all(_plain(given) for given in (net.weights, net.biases)):
+        # A slot each, which is their place: without the detour, whose arrays take twice the memory.
+        biases[net.biased] = at_bias
+        values = np.empty(total, np.float64)
+        values[at_bias] = net.biases.values
+        values[is_edge] = net.weights.values
+        before = np.zeros(net.n_neurons, np.int32)
+        before[net.biased] = 1
+        weights = np.arange(edges, dtype=np.int32)
+        weights += np.repeat(np.cumsum(before, dtype=np.int32) - before, np.diff(net.starts))
+        return weights, biases, values, np.zeros(0), {}
     ties = np.empty(total, np.int32)
     values = np.empty(total, np.float64)
     constant = np.empty(total, np.bool_)

@@ -364,7 +364,7 @@ def test_the_training_steps_by_hand_are_nccs(fast, optimizer):
 
 def test_the_rows_of_training_are_those_of_the_issue(capsys, monkeypatch):
     made = script("bench_train")
-    assert list(made.ROWS) == ["train-sparse", "parts", "train-dense", "memory"]
+    assert list(made.ROWS) == ["train-sparse", "parts", "widths", "train-dense", "memory"]
     monkeypatch.setattr(made, "sparse", lambda width, depth: made.fast.sparse(32, depth, 4))
     monkeypatch.setattr(made, "dense", lambda *widths: made.fast.dense(9, 7, 4))
     monkeypatch.setattr(sys, "argv", ["bench_train.py", "--rows", "parts,memory", "--seconds",

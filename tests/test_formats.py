@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import tracemalloc
 from pathlib import Path
@@ -366,3 +367,34 @@ def test_a_great_count_takes_no_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
+
+
+def spelt(rng: random.Random) -> str:
+    """A number in one of C's spellings, from one digit to forty."""
+    few, many = rng.randrange(1, 17), rng.randrange(1, 25)
+    figures = "".join(rng.choices("0123456789", k=many))
+    return rng.choice(["", "-", "+"]) + rng.choice([
+        figures, figures + ".", "." + figures, f"{'0' * many}.{rng.randrange(10**9)}",
+        f"{rng.random():.4f}", f"{100 * rng.random():.{few}f}", "0", "0.0", "0x1.8p3",
+        repr(rng.random() * 10.0 ** rng.randrange(-30, 30))])
+
+
+@pytest.mark.parametrize("format", ["nal", "nel"])
+@pytest.mark.parametrize("dots", [True, False])
+def test_numbers_are_rounded_as_strtod_does(format: str, dots: bool) -> None:
+    """Bit for bit; with a point in every number, and where some have none or no weight stands."""
+    rng = random.Random(dots)
+    numbers = [spelt(rng) for _ in range(3000)]
+    if dots:
+        numbers = [n for n in numbers if "." in n]
+    else:
+        numbers[::7] = [""] * len(numbers[::7])
+    count = len(numbers)
+    if format == "nal":
+        items = [f"{k:x}:{n}" if n else f"{k:x}" for k, n in enumerate(numbers)]
+        lines = [*[f"{k:x}" for k in range(count)], f"{count:x} 0 {','.join(items)}"]
+    else:
+        lines = [f"{k:x} {count:x} {n}" for k, n in enumerate(numbers)]
+    values = graph_of("\n".join([f"N {count + 1:x}", *lines, ""]), format).values
+    told = [float.fromhex(n) if "x" in n else float(n or "nan") for n in numbers]
+    assert [v.hex() for v in values.tolist()] == [v.hex() for v in told]

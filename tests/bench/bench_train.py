@@ -68,6 +68,24 @@ def parts(seconds):
                f"{100 * forward / whole:.0f} % ({ms(forward, min(timed[2]))})", 0, "", None)
 
 
+def widths(seconds):
+    """As many edges in narrower layers, whose values lie in nearer caches: what the way forward
+    gains by that was lost to them, what the way back does not gain is lost to something else."""
+    nets = [sparse(width, 4096 // width) for width in (64, 256, 1024)]
+    calls = []
+    for net in nets:
+        x, goal = minibatch(net)
+        made = Trainer(net.graph, "mse", "adam", params=net.params)
+        for call in (made.loss, made.accumulate):
+            calls.append(lambda call=call, x=x, goal=goal: call(x, goal))
+    timed, _ = bench.interleaved(calls, seconds)
+    times = [median(t) for t in timed]
+    for net, forward, both in zip(nets, times[::2], times[1::2], strict=True):
+        fmas = net.n_edges * 128 / 1e9
+        yield Cell(f"layers of {len(net.inputs):,}, {net.n_edges:,} edges in all: forward, back",
+                   f"{fmas / forward:.1f}, {2 * fmas / (both - forward):.1f} GFMA/s", 0, "", None)
+
+
 def memory(seconds):
     """What a trainer holds after a step, beside one value a neuron and lane, the parameters, their
     gradients and Adam's two moments; a lane is a sample of those that go together."""
@@ -83,7 +101,8 @@ def memory(seconds):
                    + each, total / allowed, f"<= 1x, {allowed / 2**20:.2f} MiB", 1, below=True)
 
 
-ROWS = {f.__name__.replace("_", "-"): f for f in (train_sparse, parts, train_dense, memory)}
+ROWS = {f.__name__.replace("_", "-"): f for f in (
+    train_sparse, parts, widths, train_dense, memory)}
 
 if __name__ == "__main__":
     fast.main(ROWS, __doc__)
