@@ -12,8 +12,6 @@ from ncc.graph import AGGREGATIONS, Longs
 from ncc.ssa import DTYPES
 from ncc.sweep import Sweep
 
-STRETCH = 128  # sources: a round of their values, in four vectors, takes half the nearest cache
-
 
 class Kind(NamedTuple):
     """Rows that are computed by the same code, in blocks with as much `room`."""
@@ -96,17 +94,11 @@ class Places(Sweep):
                 self.table(f"stretch_{k}", "i", cuts)
             self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
 
-        # The gradient has the edges of a segment's rows not row by row but by stretches of their
-        # sources, whose values stay in the nearest cache meanwhile; the order of its sums is free.
-        segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
-        self.codes = plan.packed.copy()
+        # Edges of short rows by the cell of their gradient: a vector of cells spans some rows.
         flat = np.flatnonzero((self.additive & (self.room == 1))[reader])
-        near = places[flat] // (STRETCH if self.batch else len(places) + 1)
-        flat_sorted = flat[np.lexsort((flat, near, segment[reader[flat]]))]
-        spots = plan.weight_places[flat]  # ascending
-        self.codes[spots] = plan.packed[plan.weight_places[flat_sorted]]
-        ends_of = np.zeros((2, int(spots.max(initial=-1)) + 1), np.int64)
-        ends_of[:, spots] = local[reader[flat_sorted]], places[flat_sorted]
+        cell = plan.weight_places[flat]
+        ends_of = np.zeros((2, int(cell.max(initial=-1)) + 1), np.int64)
+        ends_of[:, cell] = local[reader[flat]], places[flat]
         self.table("flat_rows", "i", ends_of[0])
         self.table("flat_sources", "i", ends_of[1])
         self.table("segment_weights", "i", np.maximum(
@@ -136,6 +128,7 @@ class Places(Sweep):
         self.table("reader_rest", "i", begins + counts // self.UNROLL * self.UNROLL)
         # A segment's rows by the length of their out-lists: loops of one length after another are
         # foreseen by the machine.
+        segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
         order = np.lexsort((counts[:n_rows], segment))
         self.table("order", "i", order - self.firsts[segment])
         seeded = np.argsort(number[g.outputs], kind="stable")

@@ -399,8 +399,20 @@ class Tabled(Places):
                 f"rows_{number}", self.kind_rows[number], s,
                 lambda k, i: (self.masked(b.load("values", i, b.op("iadd", places, k))), one),
                 self.cell("segment_biases", 0, s))
+        # The delta of a long row stays in registers for all its edges.
+        long = self.segment_edges >= (self.native if self.batch else 4)
+        rows, held = self.kind_rows[number], self.segment_edges
+        u = b.loop(b.index(0), b.load(self.table(f"long_{number}", "i", rows * long), 0, s))[0]
+        d = self.masked(b.load("values", 0, b.op("iadd", places, u)))
+        r = b.op("iadd", first, u)
+        at = self.cell("starts", 0, r)
         self.in_blocks(
-            f"edges_{number}", self.kind_rows[number] * self.segment_edges, s,
+            "segment_edges", held, s,
+            lambda k, i: (d, b.load("values", 0, self.cell("places", i, b.op("iadd", at, k)))),
+            self.cell("weights", 0, r))
+        b.close()
+        self.in_blocks(
+            f"edges_{number}", rows * held * ~long, s,
             lambda k, i: self.flat_edge(b.op("iadd", self.cell("segment_weights", 0, s), k), i),
             self.cell("segment_weights", 0, s))
         b.close()
@@ -481,7 +493,7 @@ class Tabled(Places):
 
     def after(self) -> None:
         """dparams += gradient, from the packed order to the canonical one."""
-        b, codes = self.b, self.codes
+        b, codes = self.b, self.plan.packed
         moved = np.flatnonzero(codes >= 0)
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(moved)))[0]
