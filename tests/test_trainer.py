@@ -18,6 +18,7 @@ from ncc.machine import host
 from ncc.road import AFTER_ORDER
 from ncc.ssa import DTYPES
 from ncc.trainer import Trainer
+from ncc.watch import Watcher
 
 LOSSES = ("mse", "mae", "huber:delta=0.5", "bce", "ce")
 OPTIMIZERS = ("sgd:momentum=0.9:nesterov=1:weight_decay=0.01", "adam", "adamw:amsgrad=1",
@@ -172,3 +173,29 @@ def test_what_does_not_fit_is_refused():
             trainer.params = params
     with pytest.raises(ValueError, match="state"):
         trainer.state = np.zeros(99)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_passes_leave_the_step_as_it_is(loss, form):
+    """Each is proved; and the interpreter's step is machine code's."""
+    optimizer = "adam"
+    _, graph, x, target = problem(5, loss, 11)
+    x, target = x.astype("f"), target.astype("f").reshape(11, -1)
+    for apart in (True, False):
+        chosen = options(host(), gradient=True, loss=loss, optimizer=optimizer, apart=apart,
+                         backward_form=form)
+        build = Build(graph, host(), chosen, 0, Watcher(verify_each=True), AFTER_ORDER)
+        build.module.verify()
+    library = Library(build.made, "f32")
+    params = graph.values.astype("f")
+    packed = library.pack(params)
+    state = np.zeros(library.functions["train_step_batch"].buffers["state"], "f")
+    held = {"x": x.reshape(-1), "target": target.reshape(-1), "params": params.copy(),
+            "packed": packed.copy(), "state": state.copy(), "lr": np.array([0.1], "f")}
+    build.module.run("train_step_batch", held, 11)
+    library.calls["train_step_batch"](
+        11, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1,
+        library.work("train_step_batch").ctypes.data)
+    for name, made in (("params", params), ("packed", packed), ("state", state)):
+        close((held[name],), (made,), 1e-5, name)
