@@ -198,8 +198,8 @@ def test_passes_leave_the_step_as_it_is(loss, form):
     held = {"x": x.reshape(-1), "target": target.reshape(-1), "params": params.copy(),
             "packed": packed.copy(), "state": state.copy(), "lr": np.array([0.1], "f")}
     build.module.run("train_step_batch", held, 11)
+    work = library.work("train_step_batch")
     library.calls["train_step_batch"](
-        11, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1,
-        library.work("train_step_batch").ctypes.data)
+        11, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1, work.ctypes.data)
     for name, made in (("params", params), ("packed", packed), ("state", state)):
         close((held[name],), (made,), 1e-5, name)
