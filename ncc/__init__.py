@@ -34,7 +34,7 @@ __all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: int = 2,
-            threads: int = 1, cache: bool = True, skip_dead: bool = False,
+            threads: int = 1, cache: bool = True, skip_dead: bool = False, tune: bool = False,
             **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
     standard error says how far it is, where that is a terminal, and goes at the end.
@@ -46,6 +46,7 @@ def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: 
     cache    whether the object may come from the cache on disk, and be kept there
     skip_dead  whether the samples of a batch are looked at on their way and leave it when nothing
              but zeros goes on: same bits, worth it where many samples die
+    tune     whether the forms are timed on this machine first, and the fastest taken
     options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`
     """
     numerics = options.pop("numerics", None)
@@ -55,4 +56,4 @@ def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: 
             graph = (net if isinstance(net, Net) else load(net)).graph
         with progress.working("emit obj"):
             return kind(graph, params, dtype=dtype, opt=opt, threads=threads,
-                        numerics=numerics, passes=options, cache=cache, watch=progress)
+                        numerics=numerics, passes=options, cache=cache, watch=progress, tune=tune)

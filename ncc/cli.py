@@ -47,6 +47,7 @@ from ncc.source import NccError, Source
 from ncc.ssa import DTYPES, Module
 from ncc.syntax import Syntax
 from ncc.training import History, train
+from ncc.tune import tuned
 from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
 
 TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
@@ -93,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
                         help="of the batch function")
     road.add_argument("--backward-form", choices=("auto", "straight", "table"), default="auto",
                         help="of the gradient's functions")
+    road.add_argument("--tune", action="store_true",
+                      help="time the forms on this machine, and take the fastest")
     road.add_argument("--passes", metavar="LIST", help="instead of the whole road")
     road.add_argument("--print-before", default="", metavar="PASS,..|all",
                         help="the level before a pass, to standard error")
@@ -576,13 +579,15 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         graph = _values(graph, args)
         missing = int(np.isnan(graph.values).sum())
         watcher.values = graph.values
+        behind = [s for s in along if s.call not in (resolve, order)]
+        if args.tune:
+            common |= tuned(graph, aim, common, args.opt, behind, _cached(args))
         if args.embed_weights:
             if missing:
                 raise NccError("E607", f"--embed-weights: {missing} of {graph.n_params} parameters "
                                "have no value", help="--weights FILE or --init RULE", status=1)
             common |= {"params": graph.values, "embedded": True}
-        build = Build(graph, aim, common, args.opt, watcher,
-                      [s for s in along if s.call not in (resolve, order)], args.embed_weights,
+        build = Build(graph, aim, common, args.opt, watcher, behind, args.embed_weights,
                       cached=_cached(args))
     for kind in kinds:
         _reaches(args, kind, end)

@@ -20,6 +20,7 @@ from ncc.library import Library, aligned, backward, forward, shares
 from ncc.machine import calls, host
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER, ROAD, Watch
+from ncc.tune import tuned
 
 Array = NDArray[Any]
 # An argument made of an array's first byte: four times faster than `array.ctypes.data`.
@@ -41,9 +42,10 @@ class Compiled:
     def __init__(self, graph: Graph, params: Any = None, *, dtype: str = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
-                 cache: bool = True, watch: Watch | None = None) -> None:
+                 cache: bool = True, watch: Watch | None = None, tune: bool = False) -> None:
         """`build` is the graph's, where the caller has one already; `passes` made it. `cache` says
-        whether the object may come from the cache on disk, and be kept there.
+        whether the object may come from the cache on disk, and be kept there; `tune`, whether the
+        forms are timed first.
 
         TypeError for an option that no pass has.
         """
@@ -65,6 +67,9 @@ class Compiled:
         if build is None:
             target = host()
             chosen = options(target, dtype=dtype, numerics=numerics, **asked)
+            if tune:
+                asked |= tuned(graph, target, chosen, opt, AFTER_ORDER, cache)
+                chosen |= asked
             build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache)
         self.numerics: str = build.options["numerics"]
         self._link(build)

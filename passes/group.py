@@ -7,21 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.cost import predict
 from ncc.graph import NONE, Graph, Ints, Longs
 from ncc.plan import FORMS, Plan, Run, Schedule, Segment
 from ncc.source import NccError
 
-STRAIGHT_EDGES = 4_096  # above it a table runs as fast and compiles ten times faster
-STRAIGHT_BATCH_EDGES = 256  # above it a table costs no more than code, which grows by the lanes
+# Above these, straight code takes too long to compile; ncc/cost.py says what runs fastest.
+STRAIGHT_EDGES = 8_192
+STRAIGHT_BATCH_EDGES = 256
 # The sweep back is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD_EDGES = 256
 STRAIGHT_BACKWARD_BATCH_EDGES = 64
+EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
-          backward_form: str = "auto", native: int = 1) -> Plan:
+          backward_form: str = "auto", native: int = 1, dtype: str = "f32") -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
@@ -34,8 +37,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
     vector's `native` lanes, up to SIDE of them side by side, in the form `shared`; the others, and
     all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
-    aggregation, fan-in, size of block and of side, in-list and index. Forms of backward
-    functions are chosen where a `gradient` is asked for.
+    aggregation, fan-in, size of block and of side, in-list and index. The form of each function is
+    the one that ncc/cost.py predicts to be fastest, of those that are short enough; forms of
+    backward functions are chosen where a `gradient` is asked for.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
@@ -45,23 +49,52 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                        help="the same form for both functions, or one of them straight", status=2)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
-    fan_in = np.diff(graph.starts)
     first = leaders(graph, alive)
-    n_edges = int(fan_in[alive].sum())
-    share = "shared" in (form, batch_form)
-    if "table" not in (form, batch_form):
-        shared = int(fan_in[alive[first != np.arange(len(alive))]].sum())
-        share = share or 2 * shared >= n_edges > 0
-    looped = "shared" if share else "table"
-    single = _choose(form, n_edges, STRAIGHT_EDGES, looped)
-    batch = _choose(batch_form, n_edges, STRAIGHT_BATCH_EDGES, looped)
+    shares = bool((first != np.arange(len(alive))).any())
+    asked = [form, batch_form]
+    plans = {}
+    if "shared" not in asked:
+        plans["table"] = _plan(graph, alive, first, native, False)
+    if "shared" in asked or (shares and "table" not in asked):
+        plans["shared"] = _plan(graph, alive, first, native, True)
+    limits = (STRAIGHT_EDGES, STRAIGHT_BATCH_EDGES)
+    n_edges = len(next(iter(plans.values())).edges)
+    costs = {name: predict(plan, name, native=native, dtype=dtype)
+             for name, plan in plans.items()}
+    costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
+    best: tuple[float, list[str], str] | None = None
+    for looped in plans:
+        chosen = []
+        for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
+            faster = n_edges <= limit and costs["straight"][k] <= EVEN * costs[looped][k]
+            chosen.append(name if name != "auto" else "straight" if faster else looped)
+        total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
+        if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
+            best = total, chosen, looped
+    assert best is not None
+    _, chosen, looped = best
+    if set(chosen) == {"straight"} and "table" in plans:
+        looped = "table"
+
+    def schedule(k: int) -> Schedule:
+        if asked[k] != "auto":
+            return Schedule(chosen[k], "asked for")
+        others = [f"{f} {costs[f][k]:.0f}" for f in costs if f != chosen[k]]
+        return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
+                        + ", ".join(others))
+
     backward = backward_batch = None
     if gradient:
         backward = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_EDGES, looped)
         backward_batch = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_BATCH_EDGES, looped)
-    if single.form == batch.form == "straight":
-        share = False
+    return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
+                                       backward_batch=backward_batch))
 
+
+def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> Plan:
+    """The rows in order, in runs, segments and blocks; no form is chosen yet."""
+    assert graph.levels is not None
+    fan_in = np.diff(graph.starts)
     size, side, block = _blocks(first, native if native > 1 else SCALARS, native, share)
     keys = (alive, block, -side, -size, fan_in[alive], graph.aggregations[alive],
             graph.activations[alive], graph.levels[alive])
@@ -73,7 +106,6 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     edges = np.arange(starts[-1], dtype=np.int64) + shift
 
     act, agg, level = graph.activations[rows], graph.aggregations[rows], graph.levels[rows]
-    runs = [(a, b) for a, b in _stretches(len(rows), (act, agg))]
     begins = np.array([a for a, _ in _stretches(len(rows), (block,))], np.int64)
     blocks = np.append(begins, len(rows))
     alike = (act[begins], agg[begins], level[begins], lengths[begins], size[begins],
@@ -82,11 +114,12 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
         for a, b in _stretches(len(begins), alike))
     has_bias = graph.biases[rows] != NONE
-    biased = tuple(Run(a, b, int(act[a]), int(agg[a]), bool(has_bias[a:b].any())) for a, b in runs)
-    plan = Plan(graph, rows, starts, edges, biased, blocks, segments,
-                np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64),
-                np.append(graph.constants, -0.0), single, batch, backward, backward_batch)
-    return _packed(plan)
+    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), bool(has_bias[a:b].any()))
+                 for a, b in _stretches(len(rows), (act, agg)))
+    none = Schedule("straight", "")
+    return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
+                np.zeros(0, np.int64), np.zeros(0, np.int64), np.append(graph.constants, -0.0),
+                none, none)
 
 
 def leaders(graph: Graph, alive: Ints) -> Longs:

@@ -348,9 +348,9 @@ def test_statistics_times_and_explanations(ncc_):
 def test_passes_with_options(ncc_):
     road_ = "group{form=table},place,lower"
     assert "for %" in ncc_("build", "net.nal", "--emit", "ssa", "--passes", road_)[1]
-    assert "2 rows" not in ncc_("build", "twins.nal", "--emit", "plan", "--passes",
-                                "group,place")[1]
-    assert "2 rows" in ncc_("build", "twins.nal", "--emit", "plan", "--passes",
+    assert ", 2 rows" not in ncc_("build", "twins.nal", "--emit", "plan", "--passes",
+                                  "group,place")[1]
+    assert ", 2 rows" in ncc_("build", "twins.nal", "--emit", "plan", "--passes",
                             "merge,group,place")[1]
     text = ncc_("build", "net.nal", "--emit", "graph", "--passes", "resolve{outputs=03},order")[1]
     assert "\noutputs 03\n" in text

@@ -18,6 +18,7 @@ from ncc.machine import host
 from ncc.road import AFTER_ORDER
 from ncc.ssa import DTYPES
 from ncc.trainer import Trainer
+from ncc.watch import Watcher
 
 LOSSES = ("mse", "mae", "huber:delta=0.5", "bce", "ce")
 OPTIMIZERS = ("sgd:momentum=0.9:nesterov=1:weight_decay=0.01", "adam", "adamw:amsgrad=1",
@@ -92,9 +93,13 @@ def whole(graph, loss, optimizer, dtype, form):
     return Library(Build(graph, host(), chosen, 0, along=AFTER_ORDER).made, dtype)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("loss, optimizer", zip(LOSSES, (*OPTIMIZERS, "sgd:dampening=0.5:momentum"
-                                                         "=0.5"), strict=True))
+BOTH = [("mse", "table"), ("mae", "straight"), ("huber:delta=0.5", "table"), ("bce", "straight"),
+        ("ce", "table"), ("ce", "straight")]
+
+
+@pytest.mark.parametrize("loss, form, optimizer", [
+    (*both, optimizer) for both, optimizer in zip(
+        BOTH, (*OPTIMIZERS, "sgd:dampening=0.5:momentum=0.5", "sgd"), strict=True)])
 def test_the_whole_step_is_its_halves(loss, optimizer, form):
     """From the same start: parameters, packed and state are those of the Trainer, whose memory
     may hold anything; state[0] is the mean loss."""
@@ -104,10 +109,11 @@ def test_the_whole_step_is_its_halves(loss, optimizer, form):
     _, graph, x, target = problem(3, loss, n, dtype)
     x, target = x.astype(real), target.astype(real)
     library = whole(graph, loss, optimizer, dtype, form)
+    trainer = Trainer(graph, loss, optimizer, dtype=dtype, opt=0, passes={"backward_form": form})
+    fresh = trainer.state
     for name, rows in (("train_step", [slice(k, k + 1) for k in range(5)]),
                        ("train_step_batch", [slice(0, 37), slice(0, 1), slice(1, 9), slice(0, 0)])):
-        trainer = Trainer(graph, loss, optimizer, dtype=dtype, opt=0,
-                          passes={"backward_form": form})
+        trainer.params, trainer.state = graph.values, fresh
         params = graph.values.astype(real)
         packed = library.pack(params)
         state = np.zeros(library.functions[name].buffers["state"], real)
@@ -172,3 +178,28 @@ def test_what_does_not_fit_is_refused():
             trainer.params = params
     with pytest.raises(ValueError, match="state"):
         trainer.state = np.zeros(99)
+
+
+@pytest.mark.parametrize("loss, form", BOTH)
+def test_passes_leave_the_step_as_it_is(loss, form):
+    """Each is proved; and the interpreter's step is machine code's."""
+    optimizer = "adam"
+    _, graph, x, target = problem(5, loss, 11)
+    x, target = x.astype("f"), target.astype("f").reshape(11, -1)
+    for apart in (True, False):
+        chosen = options(host(), gradient=True, loss=loss, optimizer=optimizer, apart=apart,
+                         backward_form=form)
+        build = Build(graph, host(), chosen, 0, Watcher(verify_each=True), AFTER_ORDER)
+        build.module.verify()
+    library = Library(build.made, "f32")
+    params = graph.values.astype("f")
+    packed = library.pack(params)
+    state = np.zeros(library.functions["train_step_batch"].buffers["state"], "f")
+    held = {"x": x.reshape(-1), "target": target.reshape(-1), "params": params.copy(),
+            "packed": packed.copy(), "state": state.copy(), "lr": np.array([0.1], "f")}
+    build.module.run("train_step_batch", held, 11)
+    work = library.work("train_step_batch")
+    library.calls["train_step_batch"](
+        11, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1, work.ctypes.data)
+    for name, made in (("params", params), ("packed", packed), ("state", state)):
+        close((held[name],), (made,), 1e-5, name)
