@@ -187,10 +187,13 @@ class Compiled:
                 self._single(x.ctypes.data, *packed, y.ctypes.data, work)
             del held
             return y
-        if x.ndim != 2 or x.shape[1] != self._n_inputs:
+        self._fits(x)
+        return self._run_batch(x)
+
+    def _fits(self, x: Array) -> None:
+        if x.ndim not in (1, 2) or x.shape[-1] != self._n_inputs:
             raise ValueError(f"x has shape {x.shape}, the net wants ({self._n_inputs},) or "
                              f"(batch, {self._n_inputs})")
-        return self._run_batch(x)
 
     def _run_batch(self, x: Array) -> Array:
         held = self._arguments
@@ -211,13 +214,14 @@ class Compiled:
         where dy's shape is wrong.
         """
         x = np.array(_reals(x, self._real, "x"))
-        y = self(x)
-        if self._params is None:  # a net without parameters
-            values = np.zeros(0, self._real)
-        else:
-            values = self._params.astype(self._real)
+        self._fits(x)
+        params = self._params  # once: another thread may set others meanwhile
+        if params is None:
+            self._weights(())
+            params = self.graph.values
         library = self._backward()
-        packed = library.pack(values)
+        packed = library.pack(params.astype(self._real))
+        y = forward(library, x, packed, self.threads)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
             dy = _reals(dy, self._real, "dy")
