@@ -51,6 +51,7 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
         "name": name,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
         "lanes": vectors * native if native > 1 else 1,
+        "far_lanes": 4 * native if vectors == 2 and native > 1 and "lanes" not in more else 0,
         "native": native,
         "registers": registers,
         # As many sums as half the registers hold: the other half is for sources and weights.

@@ -14,13 +14,15 @@ from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.plan import Plan, Run, Schedule, Segment
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
+FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
+NEAR = 1 << 20  # bytes of values of a round of samples
 CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          lanes: int = 16, native: int = 1, block: int = 8, lanes_block: int = 2,
-          lanes_rows: int = 4, embedded: bool = False) -> Module:
+          lanes: int = 16, far_lanes: int = 0, native: int = 1, block: int = 8,
+          lanes_block: int = 2, lanes_rows: int = 4, embedded: bool = False) -> Module:
     """Write each function of the plan in its form.
 
         04 <- 00 01          =>        %0 = load x[0]
@@ -35,15 +37,27 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     each is a vector). `shared` does so for rows of their own; in blocks of rows with the same
     sources each source is loaded once: in `forward` the rows are lanes, in vectors of `native`;
     in `forward_batch` up to `lanes_rows` of them are computed at a time. There the samples are a
-    loop of `lanes`, and what is `work` in `forward` is private to each sample. Where the
-    parameters are `embedded` (all are constants) there is no `packed` buffer and no `pack`.
+    loop of `lanes`, or of `far_lanes` where the weights are too many for the cache and the values
+    are not, and what is `work` in `forward` is private to each sample. Where the parameters are
+    `embedded` (all are constants) there is no `packed` buffer and no `pack`.
     """
+    if far_lanes and _far(plan, np.dtype(DTYPES[dtype]).itemsize, far_lanes):
+        lanes_rows, lanes = max(1, lanes_rows * lanes // far_lanes), far_lanes
     lowering = _Lowering(plan, dtype, numerics, native, lanes_rows, embedded)
     funcs = [lowering.function("forward", plan.single, 0, block)]
     funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
     if lowering.packs:
         funcs.insert(0, lowering.pack())
     return Module(name, dtype, numerics, tuple(funcs), tuple(lowering.tables.values()))
+
+
+def _far(plan: Plan, size: int, lanes: int) -> bool:
+    """Whether weights and sources come from beyond the level-2 cache for each round of samples, so
+    that longer rounds read them less often; their values must fit."""
+    alone = int((plan.sizes[plan.block_of] == 1)[np.repeat(
+        np.arange(len(plan.rows)), np.diff(plan.starts))].sum()) if len(plan.weights) else 0
+    return (plan.batch.form != "straight" and len(plan.packed) * size + 2 * alone > FAR
+            and plan.batch.work * lanes * size <= NEAR)
 
 
 class _Lowering:

@@ -255,3 +255,19 @@ def test_a_source_is_loaded_once_a_block():
         loads = [op[2][0] for op in body if op[0] == "load"]
         assert loads.count("work") == loads.count("sources") == 1
         assert loads.count("packed") == sum(op[0] == "fma" for op in body) == rows
+
+
+def test_weights_from_afar_serve_longer_rounds(monkeypatch):
+    net = dense(16, 40, 8)
+    x = x_for(net, 70)
+    how = {"form": "shared", "batch_form": "shared", "native": 16, "lanes": 32, "far_lanes": 64,
+           "lanes_rows": 8}
+    lanes = []
+    for far in (1 << 30, 100):
+        monkeypatch.setattr("ncc.passes.lower.FAR", far)
+        module = Build(net.graph, host(), options(host(), **how), along=ALONG).module
+        ops = module.func("forward_batch").ops
+        lanes.append(max(op[2] for op in ops if op[0] == "for"))
+        same(interpret(module, x, net.graph.values, batch=True),
+             net.graph.run(x, net.graph.values))
+    assert lanes == [32, 64]
