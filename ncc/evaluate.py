@@ -137,6 +137,7 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "une": np.not_equal,
     "select": np.where,
     "mask": lambda a: a,
+    "real": lambda a: a,  # of the evaluator's dtype by now
     "bits": _bits,
     "unbits": _unbits,
     "wadd": np.add,
@@ -175,7 +176,7 @@ class Numpy:
         """What opcode `name` makes of its arrays; KeyError for a name that is no opcode."""
         with np.errstate(all="ignore"):
             if name == "real":
-                return np.asarray(arrays[0]).astype(self.real)
+                arrays = (np.asarray(arrays[0]).astype(self.real),)
             if name in SEQUENCES:
                 return SEQUENCES[name](self, arrays[0])
             return EVALUATORS[name](*arrays)
