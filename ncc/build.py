@@ -11,14 +11,16 @@ from secrets import token_hex
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc import cache
 from ncc.activations import expression
 from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
 from ncc.graph import Graph
-from ncc.library import functions
+from ncc.library import aligned, functions
 from ncc.machine import Machine, Target
+from ncc.passes.to_llvm import cell, large
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
@@ -132,10 +134,24 @@ class Build:
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
-            return Entry(self.machine().object(self.llvm),
-                         {"exports": names, "functions": functions(self.module)})
+            text = self.llvm
+            if self.options.get("outside"):
+                # This process runs it and wants no header: LLVM may have the memory of the plan.
+                self.__dict__.pop("plan")
+            return Entry(self.machine().object(text),
+                         {"exports": names, "functions": functions(self.module)}, self._outside())
 
         return self._kept("object", make)
+
+    def _outside(self) -> dict[str, NDArray[np.uint8]]:
+        """The tables that are not in the object, with the option `outside`, by their symbols."""
+        found = {}
+        for table in self.module.tables if self.options.get("outside") else ():
+            if large(table):
+                cells = aligned(len(table.values), cell(table))
+                cells[...] = table.values
+                found[f"{self.module.name}.{table.name}"] = cells.view(np.uint8)
+        return found
 
     def header(self) -> str:
         train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")

@@ -1,8 +1,8 @@
 """Compiled objects kept between runs: a folder of files, one an entry, named by what made it.
 
-A file is a head line, the facts as JSON and the object's bytes; the head says their lengths and a
-checksum, so that what was cut short or damaged counts as absent. Nothing here raises for the state
-of the disk: a cache that cannot be read or written is an empty one.
+A file is a head line, the facts as JSON, the bytes of the object and of its tables; the head says
+their lengths and a checksum, so that what was cut short or damaged counts as absent. Nothing here
+raises for the state of the disk: a cache that cannot be read or written is an empty one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,12 +23,13 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.machine import LLVM
 
 SIZE = 512 << 20  # bytes of all entries, where NCC_CACHE_SIZE says nothing else
 STALE = 3600.0  # seconds after which an unfinished file belongs to a process that died
-MAGIC = b"ncc-cache-1"
+MAGIC = b"ncc-cache-2"
 ENTRY, UNFINISHED = ".entry", ".new"
 PACKAGES = ("ncc", "ncc.passes", "ncc.grammar")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -37,10 +38,12 @@ UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 @dataclass(frozen=True)
 class Entry:
     """What one compilation made: an object, and what its callers have to know of it, as JSON says
-    it (the names of its functions, the sizes of its buffers)."""
+    it (the names of its functions, the sizes of its buffers). `tables` are the bytes of the symbols
+    that the object does not have itself."""
 
     code: bytes
     facts: Mapping[str, Any]
+    tables: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 # ---- keys
@@ -189,14 +192,23 @@ def _read(file: Any, size: int, name: str) -> Entry | None:
     lengths = int(head[2]), int(head[3])
     if len(line) + sum(lengths) != size or min(lengths) < 0:
         return None
-    facts, code = file.read(lengths[0]), file.read(lengths[1])
-    if int(head[1], 16) != _checksum(name, facts, code):
+    text, body = file.read(lengths[0]), file.read(lengths[1])
+    if int(head[1], 16) != _checksum(name, text, body):
         return None
-    return Entry(code, json.loads(facts))
+    facts, sizes = json.loads(text)
+    tables = {}
+    end = len(body)
+    for symbol, size in reversed(sizes):
+        tables[symbol] = np.frombuffer(body, np.uint8)[end - size : end]
+        end -= size
+    return Entry(body[:end] if sizes else body, facts, dict(reversed(tables.items())))
 
 
-def _checksum(name: str, facts: bytes, code: bytes) -> int:
-    return zlib.crc32(code, zlib.crc32(facts, zlib.crc32(name.encode())))
+def _checksum(name: str, *pieces: Any) -> int:
+    crc = zlib.crc32(name.encode())
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+    return crc
 
 
 def store(name: str, entry: Entry) -> None:
@@ -206,20 +218,22 @@ def store(name: str, entry: Entry) -> None:
     it, so that a reader finds a whole one or none.
     """
     try:
-        facts = json.dumps(entry.facts).encode()
+        sizes = [(symbol, len(table)) for symbol, table in entry.tables.items()]
+        facts = json.dumps([entry.facts, sizes]).encode()
+        body: list[Any] = [entry.code, *entry.tables.values()]
+        length = sum([len(piece) for piece in body])
         path = folder()
-        if path is None or len(facts) + len(entry.code) + 200 > limit():
+        if path is None or len(facts) + length + 200 > limit():
             return
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _place() is None:
             return
         unfinished = path / f"{os.getpid()}-{token_hex(8)}{UNFINISHED}"
-        head = b"%s %08x %d %d\n" % (MAGIC, _checksum(name, facts, entry.code), len(facts),
-                                     len(entry.code))
+        head = b"%s %08x %d %d\n" % (MAGIC, _checksum(name, facts, *body), len(facts), length)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with open(os.open(unfinished, flags, 0o600), "wb") as out:
-                out.writelines((head, facts, entry.code))
+                out.writelines((head, facts, *body))
             os.replace(unfinished, path / (name + ENTRY))
         finally:
             unfinished.unlink(missing_ok=True)

@@ -53,7 +53,10 @@ class Library:
         self.real = np.dtype(DTYPES[dtype])
         types = {"n": ctypes.c_size_t, "p": ctypes.c_void_p,
                  "v": ctypes.c_float if dtype == "f32" else ctypes.c_double}
-        self._loaded = Loaded(entry.code, entry.facts["exports"])
+        # Where they are aligned already, as those of a new entry are, they are not copied.
+        self._tables = {symbol: placed(table) for symbol, table in entry.tables.items()}
+        outside = {symbol: table.ctypes.data for symbol, table in self._tables.items()}
+        self._loaded = Loaded(entry.code, entry.facts["exports"], outside)
         self.calls: dict[str, Any] = {}
         self.addresses: dict[str, int] = {}
         for symbol in entry.facts["exports"]:
@@ -162,3 +165,12 @@ def aligned(size: int, dtype: Any) -> Array:
     raw = np.empty(size * item + ALIGN, np.uint8)
     shift = -raw.ctypes.data % ALIGN
     return raw[shift : shift + size * item].view(dtype)
+
+
+def placed(array: Array) -> Array:
+    """The array itself, or a copy of it where ALIGN does not divide its address."""
+    if array.ctypes.data % ALIGN == 0 and array.flags.c_contiguous:
+        return array
+    copy = aligned(len(array), array.dtype)
+    copy[...] = array
+    return copy

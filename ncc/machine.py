@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import llvmlite
@@ -300,11 +301,17 @@ _compilers = Lock()
 
 
 class Loaded:
-    """An object in this process. It owns the engine: the addresses live as long as it does."""
+    """An object in this process. It owns the engine: the addresses live as long as it does.
 
-    def __init__(self, object_code: bytes, symbols: list[str]) -> None:
+    `outside` are the addresses of what the object reads and does not have, which must live as long
+    too: what has none is at address 0."""
+
+    def __init__(self, object_code: bytes, symbols: list[str],
+                 outside: Mapping[str, int] = MappingProxyType({})) -> None:
         _ready()
         builder = llvm.JITLibraryBuilder().add_object_img(object_code)
+        for symbol, address in outside.items():
+            builder.import_symbol(symbol, address)
         for symbol in symbols:
             builder.export_symbol(symbol)
         with _compilers:

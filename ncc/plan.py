@@ -57,7 +57,7 @@ class Plan:
 
     rows    int32 (R)    neurons in evaluation order, inputs left out
     starts  int64 (R+1)  the edges of row r are starts[r] .. starts[r+1] of `edges`
-    edges   int64        positions in the graph's edge arrays, in row order
+    edges   int32        positions in the graph's edge arrays, in row order
     blocks  int64 (B+1)  the rows of block b, which read the same sources in the same order, are
                          blocks[b] .. blocks[b+1]
     packed  int32        parameter codes (as in Graph) that `pack` writes, in order: straight, those
@@ -71,7 +71,7 @@ class Plan:
     graph: Graph
     rows: Ints
     starts: Longs
-    edges: Longs
+    edges: Ints
     runs: tuple[Run, ...]
     blocks: Longs
     segments: tuple[Segment, ...]
@@ -101,11 +101,16 @@ class Plan:
     @cached_property
     def weight_places(self) -> Longs:
         """The position in `packed` of each edge's weight."""
-        lengths = np.diff(self.starts)
-        b, r = self.block_of, np.arange(len(self.rows))
+        return self.places_of(slice(0, len(self.rows)))
+
+    def places_of(self, rows: slice) -> Longs:
+        """The positions in `packed` of the weights of some rows' edges."""
+        lengths = np.diff(self.starts)[rows]
+        b, r = self.block_of[rows], np.arange(rows.start, rows.stop)
         first, size = self.weights[b] + r - self.blocks[b], self.sizes[b]
-        k = np.arange(len(self.edges)) - np.repeat(self.starts[:-1], lengths)
-        return np.repeat(first, lengths) + k * np.repeat(size, lengths)
+        k = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        places: Longs = np.repeat(first, lengths) + k * np.repeat(size, lengths)
+        return places
 
     @cached_property
     def bias_places(self) -> Longs:

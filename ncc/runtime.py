@@ -66,18 +66,19 @@ class Compiled:
         self._cache = cache
         if build is None:
             target = host()
-            chosen = options(target, dtype=dtype, numerics=numerics, **asked)
+            chosen = options(target, dtype=dtype, numerics=numerics, **{"outside": True, **asked})
             if tune:
                 asked |= tuned(graph, target, chosen, opt, AFTER_ORDER, cache)
                 chosen |= asked
             build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache)
         self.numerics: str = build.options["numerics"]
         self._link(build)
+        del build  # its levels, which take more memory than the parameters that come now
         self._params: Array | None = None
         if params is not None:
             self.params = params
         elif not np.isnan(graph.values).any():
-            self.params = graph.values
+            self._set(graph.values)
 
     def _link(self, made: Build) -> None:
         self._library = library = Library(made.made, self.dtype)
@@ -106,7 +107,9 @@ class Compiled:
         self._set(values)
 
     def _set(self, values: Any) -> None:
-        array = _reals(values, np.dtype(np.float64), "params").copy()
+        array = _reals(values, np.dtype(np.float64), "params")
+        if values is not self.graph.values:  # nobody writes to those
+            array = array.copy()
         if array.shape != (self.graph.n_params,):
             raise ValueError(f"params has shape {array.shape}, the net wants "
                              f"({self.graph.n_params},)")
@@ -241,7 +244,7 @@ class Compiled:
                 # Weights that stand in the forward code are parameters here: they have gradients.
                 asked = {k: v for k, v in self._asked.items() if k not in ("params", "embedded")}
                 chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                                 **{**asked, "gradient": True})
+                                 **{"outside": True, **asked, "gradient": True})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
                                  cached=self._cache).made

@@ -101,6 +101,8 @@ class Module:
     def join(self, other: Module) -> Module:
         """This module and the functions and tables of another of the same kind; tables that hold
         the same are one, and of two that share a name the other's gets a new one."""
+        if not other.funcs:
+            return self
         known = {t.name: t for t in self.tables}
         held = {(t.type, t.values.tobytes()): t.name for t in self.tables}
         renamed = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ STRAIGHT_BACKWARD_EDGES = 256
 STRAIGHT_BACKWARD_BATCH_EDGES = 64
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
+PART = 1 << 18  # edges that are looked at together: their arrays stay in the cache
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 
@@ -102,8 +105,11 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     rows, size, side, block = alive[order], size[order], side[order], block[order]
     lengths = fan_in[rows]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    shift = np.repeat(graph.starts[:-1][rows] - starts[:-1], lengths)
-    edges = np.arange(starts[-1], dtype=np.int64) + shift
+    edges = np.arange(starts[-1], dtype=np.int32)
+    for part in _parts(lengths):
+        shift = graph.starts[:-1][rows[part]] - starts[part]
+        edges[starts[part.start] : starts[part.stop]] += np.repeat(
+            shift.astype(np.int32), lengths[part])
 
     act, agg, level = graph.activations[rows], graph.aggregations[rows], graph.levels[rows]
     begins = np.array([a for a, _ in _stretches(len(rows), (block,))], np.int64)
@@ -129,14 +135,16 @@ def leaders(graph: Graph, alive: Ints) -> Longs:
     In-lists are told apart by a 64-bit polynomial hash, and equal ones compared: O(W)."""
     lengths = np.diff(graph.starts)[alive]
     begins = graph.starts[:-1][alive]
-    ends = np.cumsum(lengths)
-    k = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    sources = graph.sources[np.repeat(begins, lengths) + k]
     powers = np.cumprod(np.full(int(lengths.max(initial=0)) + 1, 0x9E3779B97F4A7C15, np.uint64))
-    mixed = (sources.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
-    mixed ^= mixed >> np.uint64(32)
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers[k])])
-    hashes = sums[ends] - sums[ends - lengths]
+    hashes = np.empty(len(alive), np.uint64)
+    for part in _parts(lengths):
+        k = _counted(lengths[part])
+        sources = graph.sources[np.repeat(begins[part], lengths[part]) + k]
+        mixed = (sources.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
+        mixed ^= mixed >> np.uint64(32)
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers[k])])
+        ends = np.cumsum(lengths[part])
+        hashes[part] = sums[ends] - sums[ends - lengths[part]]
     keys = (hashes, lengths, graph.activations[alive], graph.aggregations[alive])
     order = np.lexsort((np.arange(len(alive)), *keys))
     new = np.ones(len(alive), bool)
@@ -145,10 +153,29 @@ def leaders(graph: Graph, alive: Ints) -> Longs:
         new[1:] |= key[order[1:]] != key[order[:-1]]
     first = np.empty(len(alive), np.int64)
     first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(alive)), 0))]
-    same = sources == sources[np.repeat((ends - lengths)[first], lengths) + k]
-    equal = np.ones(len(alive), bool)
-    equal[np.repeat(np.arange(len(alive)), lengths)[~same]] = False
-    return np.where(equal, first, np.arange(len(alive)))
+    later = np.flatnonzero(first != np.arange(len(alive)))
+    for part in _parts(lengths[later]):
+        mine, n = later[part], lengths[later[part]]
+        k = _counted(n)
+        same = (graph.sources[np.repeat(begins[mine], n) + k]
+                == graph.sources[np.repeat(begins[first[mine]], n) + k])
+        apart = mine[np.repeat(np.arange(len(mine)), n)[~same]]
+        first[apart] = apart
+    return first
+
+
+def _counted(lengths: Longs) -> Longs:
+    """0, 1, ... for each of `lengths`, one after another."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+
+
+def _parts(lengths: Longs) -> Iterator[slice]:
+    """Stretches of rows of about PART edges, so that what is computed of each edge stays small."""
+    ends = np.cumsum(lengths)
+    cuts = np.searchsorted(ends, np.arange(PART, ends[-1] if len(ends) else 0, PART))
+    bounds = np.unique([0, *cuts.tolist(), len(lengths)]).tolist()
+    return starmap(slice, pairwise(bounds))
 
 
 def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs, Longs, Longs]:
@@ -185,10 +212,9 @@ def _stretches(n: int, keys: tuple[NDArray[Any], ...]) -> list[tuple[int, int]]:
 def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     g, rows = plan.graph, plan.rows
-    weights = g.weights[plan.edges]
     if all(s is None or s.form == "straight"
            for s in (plan.single, plan.batch, plan.backward, plan.backward_batch)):
-        used = np.unique(np.concatenate([weights, g.biases[rows]]))
+        used = np.unique(np.concatenate([g.weights[plan.edges], g.biases[rows]]))
         return plan.with_(packed=used[used >= 0].astype(np.int32))
     padding = -len(plan.constants)  # the code of -0.0
     lengths = np.diff(plan.starts)[plan.blocks[:-1]]
@@ -203,7 +229,9 @@ def _packed(plan: Plan) -> Plan:
             at = int(until[-1])
     packed = np.full(at, padding, np.int32)
     plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
-    packed[plan.weight_places] = weights
+    for part in _parts(np.diff(plan.starts)):
+        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
+        packed[plan.places_of(part)] = g.weights[edges]
     own, places = g.biases[rows], plan.bias_places
     packed[places[own != NONE]] = own[own != NONE]
     return plan

@@ -17,6 +17,7 @@ from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples
 CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
+PART = 1024  # rows that are looked at together
 SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
@@ -161,11 +162,8 @@ class _Lowering:
         leader = plan.blocks[:-1]
         lengths = np.diff(plan.starts)[leader]
         fresh = self.fresh(leader, lengths)
-        kept = np.repeat(fresh, lengths)
-        spots = np.repeat(plan.starts[leader] - np.cumsum(lengths) + lengths, lengths)
-        at = (np.arange(len(kept)) + spots)[kept]
-        self.table("sources", "i", schedule.slots[g.sources[plan.edges[at]]])
         begins = np.cumsum(np.where(fresh, lengths, 0))
+        self.table("sources", "i", self.sources(schedule, leader[fresh], lengths[fresh]))
         self.table("starts", "i", begins - lengths)
         self.weights = "starts"  # where each source has a weight, and in the same order
         if not np.array_equal(begins - lengths, plan.weights):
@@ -211,12 +209,28 @@ class _Lowering:
                 b.store(value, "y", c, y)
             b.close()
 
+    def sources(self, schedule: Schedule, rows: Longs, lengths: Longs) -> Ints:
+        """The slots that these rows read, one row after another; a part of them at a time, as what
+        is computed on the way takes many times the memory."""
+        plan = self.plan
+        assert schedule.slots is not None
+        ends = np.cumsum(lengths)
+        found = np.empty(lengths.sum(), np.int32)
+        for part in range(0, len(rows), PART):
+            n, end = lengths[part : part + PART], ends[part : part + PART]
+            at = np.arange(end[0] - n[0], end[-1])
+            at += np.repeat(plan.starts[rows[part : part + PART]] - end + n, n)
+            found[end[0] - n[0] : end[-1]] = schedule.slots[plan.graph.sources[plan.edges[at]]]
+        return found
+
     def fresh(self, leader: Longs, lengths: Longs) -> Any:
         """Which blocks read other sources than the block before."""
         plan = self.plan
         fresh = np.ones(len(leader), bool)
         wide = np.flatnonzero((plan.sizes[1:] > 1) & (plan.sizes[:-1] > 1)
                               & (lengths[1:] == lengths[:-1])) + 1
+        if not len(wide):
+            return fresh
         count = lengths[wide]
         k = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         sources = plan.graph.sources[plan.edges]
@@ -356,16 +370,18 @@ class _Lowering:
         b = self.builder()
         n_params = self.plan.graph.n_params
         buffers = (Buffer("params", "in", n_params), Buffer("packed", "out", len(codes)))
-        moved = np.flatnonzero(codes >= 0)
         fixed = np.flatnonzero(codes < 0)
-        if len(moved) == len(codes) and np.array_equal(codes, np.arange(len(codes))):
+        everywhere = len(fixed) == 0
+        if everywhere and bool((codes == np.arange(len(codes), dtype=np.int32)).all()):
             k = b.loop(b.index(0), b.index(len(codes)))[0]
             b.store(b.load("params", 0, k), "packed", 0, k)
             b.close()
             return Func("pack", buffers, b.ops)
-        everywhere = len(fixed) == 0
-        k = b.loop(b.index(0), b.index(len(moved)))[0]
-        value = b.load("params", 0, b.load(self.table("pack_from", "i", codes[moved]), 0, k))
+        # Where all move, the table is the plan's own array, which takes no memory again.
+        moved = np.zeros(0, np.int64) if everywhere else np.flatnonzero(codes >= 0)
+        taken = codes if everywhere else codes[moved]
+        k = b.loop(b.index(0), b.index(len(taken)))[0]
+        value = b.load("params", 0, b.load(self.table("pack_from", "i", taken), 0, k))
         to = k if everywhere else b.load(self.table("pack_to", "i", moved), 0, k)
         b.store(value, "packed", 0, to)
         b.close()

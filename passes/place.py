@@ -11,6 +11,8 @@ import numpy as np
 from ncc.graph import Ints, Longs
 from ncc.plan import Plan, Schedule
 
+PART = 1024  # rows that are looked at together: arrays of all edges would take the most memory
+
 
 def place(plan: Plan) -> Plan:
     """Give every value that is read from memory a slot: as many as the net's widest cut.
@@ -38,7 +40,10 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
     graph, n_rows = plan.graph, len(plan.rows)
     # Positions ascend, so the last assignment to a source is its last reader.
     last = np.full(graph.n_neurons, -1, np.int64)
-    last[graph.sources[plan.edges]] = np.repeat(np.arange(n_rows), np.diff(plan.starts))
+    for part in range(0, n_rows, PART):
+        rows = np.arange(part, min(part + PART, n_rows))
+        begin, end = plan.starts[part], plan.starts[rows[-1] + 1]
+        last[graph.sources[plan.edges[begin:end]]] = np.repeat(rows, np.diff(plan.starts)[rows])
     slots = np.full(graph.n_neurons, -1, np.int32)
     looped = schedule.form != "straight"
     if looped:
@@ -46,7 +51,7 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
         slots[graph.inputs] = np.arange(len(graph.inputs))
     used = len(graph.inputs) if looped else 0
     ends = last.tolist()
-    rows = plan.rows.tolist()
+    neurons = plan.rows.tolist()
     freed: list[list[int]] = [[] for _ in range(n_rows + 1)]
     free: list[int] = []
     if looped:
@@ -56,7 +61,7 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
             else:
                 heappush(free, int(slots[i]))
         alone = (plan.sizes[plan.block_of] == 1).tolist()
-    for at, j in enumerate(rows):
+    for at, j in enumerate(neurons):
         for slot in freed[at]:
             heappush(free, slot)
         freed[at] = []

@@ -50,12 +50,13 @@ INSTRUCTIONS = {
     "real": "uitofp {i} {0} to {t}",
 }
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
+LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
 INTRINSICS = ("fma", "abs", "sqrt")
 
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
-            attributes: str = "") -> str:
+            attributes: str = "", outside: bool = False) -> str:
     """One LLVM module, as text.
 
         %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
@@ -68,13 +69,20 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     alignment. As many loads (or stores) in a row, of consecutive elements of each lane's, as a
     vector has lanes are vector loads and a transposition. No function is called but intrinsics
     that are one instruction, and no name of a user's stands in the text.
+
+    `outside` leaves out the cells of large tables: the process that loads the object has them in
+    memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
     """
     real = "float" if module.dtype == "f32" else "double"
     head = [f'target triple = "{triple}"'] if triple else []
     lines = [*head, ""]
     elf = "linux" in triple or "none" in triple
     for table in module.tables:
-        lines.append(_table(table, module.name, elf))
+        if outside and large(table):
+            size = len(table.values) * cell(table).itemsize
+            lines.append(f"@{module.name}.{table.name} = external constant [{size} x i8], align 64")
+        else:
+            lines.append(_table(table, module.name, elf))
     used: set[str] = set()
     bodies = [
         _Writer(module, func, real, vector_bits, index_bits, used, elf).text()
@@ -99,6 +107,12 @@ def cell(table: Table) -> Any:
     return np.dtype(np.uint16 if small else np.int32)
 
 
+def large(table: Table) -> bool:
+    """Whether the table is one of those that `outside` leaves out."""
+    size: int = len(table.values) * cell(table).itemsize
+    return size >= LARGE
+
+
 def _table(table: Table, prefix: str, elf: bool) -> str:
     raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
@@ -114,9 +128,11 @@ def _escaped(raw: bytes) -> str:
     data = np.frombuffer(raw, np.uint8)
     out = np.empty((len(data), 3), np.uint8)
     out[:, 0] = ord("\\")
-    out[:, 1] = digits[data >> 4]
-    out[:, 2] = digits[data & 15]
-    return out.tobytes().decode("ascii")
+    for k in range(0, len(data), 1 << 16):  # an index takes eight bytes
+        part = data[k : k + (1 << 16)]
+        out[k : k + len(part), 1] = digits[part >> 4]
+        out[k : k + len(part), 2] = digits[part & 15]
+    return str(out.data.cast("B"), "ascii")
 
 
 class _Writer:
