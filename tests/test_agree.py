@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import inputs_for, nets, random_layers, to_nal
 from reference import agrees, run
@@ -84,6 +84,7 @@ def everywhere(net, x, dtype, numerics, form):
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
+@settings(max_examples=max(1, settings.default.max_examples // 2))
 @given(data=st.data())
 def test_every_level_has_the_same_answer(data, dtype, numerics, form):
     net = data.draw(nets())

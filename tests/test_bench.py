@@ -373,3 +373,10 @@ def test_the_rows_of_training_are_those_of_the_issue(capsys, monkeypatch):
     lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
     assert len(lines) == 2 + 4 and not any("failed" in line for line in lines)
     assert all(word in lines[4] for word in ("params", "gradient", "state", "packed", "work"))
+
+
+def test_a_peer_of_gcc_leaves_subnormals_alone(fast) -> None:
+    """Code linked with -ffast-math makes its whole process flush them to 0 when it is loaded."""
+    x = np.ones(1, np.float32)
+    fast.Gcc("y[0] = x[0] * w[0];", np.ones(1), x, 1)()
+    assert np.float64(5e-324) * 1.0 > 0
