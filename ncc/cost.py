@@ -17,7 +17,7 @@ from ncc.expressions import emit
 from ncc.graph import Graph
 from ncc.opcodes import OPCODES
 from ncc.plan import Plan
-from ncc.ssa import Builder
+from ncc.ssa import SQUARE, Builder
 
 LATENCY = 4.0  # of an FMA
 WAITS = 3.0  # operations under way at once where a sum waits for what is before it
@@ -39,7 +39,6 @@ SHARED_VECTOR = 0.65  # an edge: sources and weights serve a tile of sums
 ROW_VECTOR = 4.0
 SQUARE_COLUMN = 7.0  # a column of x or y, transposed with others
 COLUMN = 30.0  # ... and alone, a number at a time
-SQUARE = 16  # columns from which they are
 OP = 0.4  # one op of an activation
 FAR = 0.1  # a byte of weights from beyond the level-2 cache, for one sample
 LEVEL2 = 1 << 21

@@ -12,7 +12,7 @@ is one that every iteration of a lanes loop has to itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from ncc.opcodes import CONTROL, OPCODES
 from ncc.source import NccError, Source, Span
 
 Op = tuple[str, tuple[int, ...], Any]
+SQUARE = 16  # columns that change places with samples at once: a vector's lanes
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
 Place = Callable[[str, int | None], tuple[Source, Span]]
@@ -309,6 +310,17 @@ class Builder:
     def accumulate(self, a: int, b: int, buffer: str, offset: int,
                    index: int | None = None) -> None:
         self.emit("accumulate", (a, b) if index is None else (a, b, index), (buffer, offset))
+
+    def columns(self, width: int, lanes: bool) -> Iterator[tuple[int, int]]:
+        """A loop over the columns of rows of samples (x, y, their gradients): the first column of a
+        round, and how many its body takes. In `lanes` that is a square of some samples and as
+        many columns, which change places at once; the last starts early rather than end late."""
+        count = SQUARE if lanes and width >= SQUARE else 1
+        q = self.loop(self.index(0), self.index(width // count))[0]
+        yield self.op("imul", q, self.index(count)), count
+        if width % count:
+            self.loop(self.index(0), self.index(1))
+            yield self.index(width - count), count
 
     def loop(self, lo: int, hi: int, carries: Iterable[int] = (), lanes: int = 0) -> list[int]:
         """Open a loop: [index, carry, ...]."""

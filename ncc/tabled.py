@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from ncc.aggregate import finish, start, step
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, Longs
 from ncc.places import Kind, Places
-
-SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
 class Tabled(Places):
@@ -36,7 +34,7 @@ class Tabled(Places):
     def body(self) -> None:
         b = self.b
         zero = b.index(0)
-        for k, count in self.columns(self.n_inputs):
+        for k, count in b.columns(self.n_inputs, self.batch):
             at = self.offset(self.row_of_x, k)
             for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
                 b.store(value, "values", c, k)
@@ -88,7 +86,7 @@ class Tabled(Places):
             # The inputs' values have no reader any more.
             b.store(acc, "values", 0, k)
             b.close()
-            for k, count in self.columns(self.n_inputs):
+            for k, count in b.columns(self.n_inputs, self.batch):
                 values = [b.load("values", c, k) for c in range(count)]
                 at = self.offset(self.row_of_x, k)
                 for c, value in enumerate(values):
@@ -146,22 +144,10 @@ class Tabled(Places):
         row = held.min(initial=len(self.plan.rows))
         return int(np.searchsorted(self.firsts, row, side="right")) - 1
 
-    def columns(self, width: int) -> Iterator[tuple[int, int]]:
-        """A loop over the columns of x, dx or dy, as `lower` has it: squares of samples and
-        columns change places at once, and the last starts early rather than end late."""
-        b = self.b
-        count = 1 if not self.lanes or width < SQUARE else SQUARE
-        zero = b.index(0)
-        q = b.loop(zero, b.index(width // count))[0]
-        yield b.op("imul", q, b.index(count)), count
-        if width % count:
-            b.loop(zero, b.index(1))
-            yield b.index(width - count), count
-
     def seed(self) -> None:
         b = self.b
         row_of_y = self.times_sample(self.n_outputs)
-        for k, count in self.columns(self.n_outputs):
+        for k, count in b.columns(self.n_outputs, self.batch):
             at = self.offset(row_of_y, k)
             for c, value in enumerate([b.load("dy", c, at) for c in range(count)]):
                 b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache
 NEAR = 1 << 20  # bytes of values of a round of samples
 CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 PART = 1024  # rows that are looked at together
-SQUARE = 16  # columns of x and y that change places with samples at once: a vector's lanes
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
@@ -171,7 +170,7 @@ class _Lowering:
         self.table("biases", "i", np.maximum(plan.biases, 0))
         self.table("places", "i", schedule.slots[plan.rows[leader]])
         row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
-        for k, count in self.columns(b, len(g.inputs), sample):
+        for k, count in b.columns(len(g.inputs), sample is not None):
             x = k if row_of_x is None else b.op("iadd", row_of_x, k)
             for c, value in enumerate([b.load("x", c, x) for c in range(count)]):
                 b.store(value, "work", c, k)
@@ -202,7 +201,7 @@ class _Lowering:
             b.close()
         outs = self.table("outs", "i", schedule.slots[g.outputs])
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
-        for k, count in self.columns(b, len(g.outputs), sample):
+        for k, count in b.columns(len(g.outputs), sample is not None):
             values = [b.load("work", 0, b.load(outs, c, k)) for c in range(count)]
             y = k if row_of_y is None else b.op("iadd", row_of_y, k)
             for c, value in enumerate(values):
@@ -352,18 +351,6 @@ class _Lowering:
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
             values.append(emit(program, b, acc))
         return values
-
-    def columns(self, b: Builder, width: int, sample: int | None) -> Iterator[tuple[int, int]]:
-        """A loop over the columns of x or y, of which the body takes `count` a round. In lanes
-        that is a square of some lanes and as many columns, which are transposed at once; the
-        last square starts early rather than end late."""
-        count = 1 if sample is None or width < SQUARE else SQUARE
-        zero = b.index(0)
-        q = b.loop(zero, b.index(width // count))[0]
-        yield b.op("imul", q, b.index(count)), count
-        if width % count:
-            b.loop(zero, b.index(1))
-            yield b.index(width - count), count
 
     def pack(self) -> Func:
         codes = self.plan.packed
