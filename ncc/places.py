@@ -68,7 +68,9 @@ class Places(Sweep):
         # Places: where a reader finds what it reads.
         self.local = n_in + len(passed)
         local = self.local + np.arange(n_rows) - blocks.rows[block]
-        slot = np.full(n_in + n_rows, self.local + blocks.widest)  # nowhere: a cell of zero
+        # Nowhere is the last cell of `adjoints`, which stays zero.
+        nowhere = self.local + (blocks.widest if self.scatters else 0)
+        slot = np.full(n_in + n_rows, nowhere)
         slot[:n_in] = np.arange(n_in)
         slot[n_in + passed] = n_in + np.arange(len(passed))
         row = sources - n_in
@@ -146,11 +148,7 @@ class Places(Sweep):
             self.memory("sums", blocks.widest + room - 1)
         self.memory("seeds", self.n_outputs)
         if self.scatters or n_blocks > 1:
-            self.memory("adjoints", self.local + (blocks.widest if self.scatters else 0) + 1)
-            self.nothing = self.buffers["adjoints"].size - 1
-            if not self.scatters:
-                slot = np.where(slot == self.local + blocks.widest, self.nothing, slot)
-                self.table("slots", "i", slot[n_in:])
+            self.memory("adjoints", nowhere + 1)
         if not self.additive.all():
             self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
         self.memory("gradient", len(plan.packed), shared=True)

@@ -74,13 +74,11 @@ class _Step:
     # -- the functions
 
     def gradient(self) -> Ends:
-        self.sum = "loss"
         return Ends((self.x, self.target, Buffer("packed", "in", len(self.plan.packed)),
                      Buffer("dparams", "inout", self.n_params), Buffer("loss", "inout", 1)),
                     None, self.seed, self.loops, None)
 
     def step(self) -> Ends:
-        self.sum = "state"
         return Ends((self.x, self.target, Buffer("params", "inout", self.n_params),
                      Buffer("packed", "inout", len(self.plan.packed)), self.state,
                      Buffer("lr", "value", 1)), self.begin, self.seed, self.loops, self.finish)
@@ -147,8 +145,9 @@ class _Step:
         row = sweep.times_sample(self.n_targets)
         return sweep.b.load("target", 0, sweep.offset(row, k))
 
-    def add_loss(self, b: Builder, value: int) -> None:
-        b.accumulate(b.op("mask", value), b.const(1.0), self.sum, 0)
+    def add_loss(self, sweep: Sweep, value: int) -> None:
+        b, to = sweep.b, "loss" if "loss" in sweep.named else "state"
+        b.accumulate(b.op("mask", value), b.const(1.0), to, 0)
 
     def seed(self, sweep: Straight, ys: list[int]) -> list[int]:
         b, loss = sweep.b, self.loss
@@ -156,7 +155,7 @@ class _Step:
             pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
                      for k, y in enumerate(ys)]
             for value, _ in pairs:
-                self.add_loss(b, value)
+                self.add_loss(sweep, value)
             return [b.op("mask", d) for _, d in pairs]
         label = self.targets(sweep, b.index(0))
         top = chosen = ys[0]
@@ -168,7 +167,7 @@ class _Step:
         total = terms[0]
         for term in terms[1:]:
             total = b.op("add", total, term)
-        self.add_loss(b, losses.ce_loss(b, total, top, chosen))
+        self.add_loss(sweep, losses.ce_loss(b, total, top, chosen))
         return [b.op("mask", losses.ce_slope(b, term, total, number, label))
                 for term, number in zip(terms, numbers, strict=True)]
 
@@ -187,7 +186,7 @@ class _Step:
             value, d = losses.element(b, loss, y, self.targets(sweep, number))
             b.store(b.op("mask", d), "seeds", 0, k)
             (sum,) = b.close(b.op("add", sum, value))
-            self.add_loss(b, sum)
+            self.add_loss(sweep, sum)
             return
         label = self.targets(sweep, zero)
         first = output(zero)[0]
@@ -199,7 +198,7 @@ class _Step:
         term = losses.ce_term(b, output(k)[0], top)
         b.store(term, "seeds", 0, k)
         (total,) = b.close(b.op("add", total, term))
-        self.add_loss(b, losses.ce_loss(b, total, top, chosen))
+        self.add_loss(sweep, losses.ce_loss(b, total, top, chosen))
         k = b.loop(zero, end)[0]
         slope: Any = losses.ce_slope(b, b.load("seeds", 0, k), total,
                                      b.op("real", output(k)[1]), label)
