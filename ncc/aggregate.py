@@ -1,8 +1,9 @@
 """Aggregations, as one fold over (n, w) in in-list order, for every emitter.
 
 `start` makes the accumulator of the first edge, `step` takes a further one in, `finish` makes the
-sum that the activation sees. A `sum` with a bias starts from the bias itself: the caller gives it
-to the first `step` as the accumulator, and None to `finish`.
+sum that the activation sees; `total` is all three, where the edges come one by one. A `sum` with a
+bias starts from the bias itself: the caller gives it to the first `step` as the accumulator, and
+None to `finish`.
 
     sum, mean   acc = fma(n, w, acc)         under `fused`, else acc + n*w
     mul         acc = acc * (n*w)
@@ -15,7 +16,7 @@ So the first of equals wins, a NaN in the first product stays, and one in a late
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 V = TypeVar("V")
@@ -48,6 +49,16 @@ def step(e: Emitter[V], agg: str, acc: V, n: V, w: V) -> V:
         larger = e.op("gt", e.op("abs", product), e.op("abs", acc))
         return e.op("select", larger, product, acc)
     raise ValueError(f"unknown aggregation {agg}")
+
+
+def total(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None) -> V:
+    """The activation's argument, of all edges (n, w), taken one by one, and the bias."""
+    acc = bias if agg == "sum" else None
+    count = 0
+    for n, w in edges:
+        acc = start(e, agg, n, w) if acc is None else step(e, agg, acc, n, w)
+        count += 1
+    return finish(e, agg, acc, count, None if agg == "sum" else bias)
 
 
 def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> list[V]:

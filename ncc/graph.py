@@ -175,14 +175,8 @@ def _forward(graph: Graph, samples: NDArray[Any], table: NDArray[Any], e: Numpy
         j = int(rows[0])
         agg, edges = AGGREGATIONS[graph.aggregations[j]], _edges(graph, rows)
         bias = None if graph.biases[j] == NONE else table[graph.biases[rows]]
-        acc = bias if agg == "sum" else None
-        for at in edges:
-            n, w = work[graph.sources[at]], table[graph.weights[at]]
-            if acc is None:
-                acc = aggregate.start(e, agg, n, w)
-            else:
-                acc = aggregate.step(e, agg, acc, n, w)
-        total = aggregate.finish(e, agg, acc, len(edges), None if agg == "sum" else bias)
+        pairs = ((work[graph.sources[at]], table[graph.weights[at]]) for at in edges)
+        total = aggregate.total(e, agg, pairs, bias)
         totals.append(np.broadcast_to(total, (len(rows), len(samples))))
         work[rows] = emit(expression(int(graph.activations[j]), graph.functions), e, totals[-1])
     return work, groups, totals

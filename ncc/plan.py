@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.activations import expression
-from ncc.aggregate import finish, start, step
+from ncc.aggregate import total
 from ncc.evaluate import Numpy
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
@@ -251,12 +251,11 @@ class Plan:
                 at = self.edges[self.starts[r] : self.starts[r + 1]]
                 code = int(g.biases[j])
                 bias = None if code == NONE else table[code]
-                acc = bias if agg == "sum" else None
-                for i, w in zip(g.sources[at].tolist(), table[g.weights[at]], strict=True):
-                    n = work[slots[i]].copy() if slots[i] >= 0 else inputs[i]
-                    acc = start(e, agg, n, w) if acc is None else step(e, agg, acc, n, w)
-                total = finish(e, agg, acc, len(at), None if agg == "sum" else bias)
-                value = np.broadcast_to(emit(program, e, total), samples.shape[:1])
+                sources = g.sources[at].tolist()
+                ns = [work[slots[i]].copy() if slots[i] >= 0 else inputs[i] for i in sources]
+                edges = zip(ns, table[g.weights[at]], strict=True)
+                value = np.broadcast_to(emit(program, e, total(e, agg, edges, bias)),
+                                        samples.shape[:1])
                 if slots[j] >= 0:
                     work[slots[j]] = value
                 if j in wanted:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ncc.activations import expression
 from ncc.adjoint import slope, tame, times
-from ncc.aggregate import finish, pull, start, step
+from ncc.aggregate import pull, total
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE
 from ncc.sweep import Sweep
@@ -41,16 +41,12 @@ class Straight(Sweep):
                 at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
                 code = int(g.biases[j])
                 bias = None if code == NONE else parameter(code)
-                acc = bias if agg == "sum" else None
                 edges = list(zip(g.sources[at].tolist(), [parameter(c) for c in
                                                           g.weights[at].tolist()],
                                  g.weights[at].tolist(), strict=True))
-                for i, w, _ in edges:
-                    acc = (start(b, agg, made[i], w) if acc is None
-                           else step(b, agg, acc, made[i], w))
-                total = finish(b, agg, acc, len(at), None if agg == "sum" else bias)
-                made[j] = emit(program, b, total)
-                rows.append((j, program, agg, edges, total))
+                argument = total(b, agg, ((made[i], w) for i, w, _ in edges), bias)
+                made[j] = emit(program, b, argument)
+                rows.append((j, program, agg, edges, argument))
 
         adjoints: dict[int, int] = {}
         gradient: dict[int, list[tuple[int, int]]] = {}  # by slot: pairs whose products it sums
@@ -67,11 +63,11 @@ class Straight(Sweep):
         for j, d in zip(outputs, seeds, strict=True):
             add(j, d)
         one = b.const(1.0)
-        for j, program, agg, edges, total in reversed(rows):
+        for j, program, agg, edges, argument in reversed(rows):
             if j not in adjoints:
                 continue
             d = adjoints.pop(j)
-            found = slope(program, b, total, made[j])
+            found = slope(program, b, argument, made[j])
             d = b.op("mul", d, found) if tame(program) else times(b, d, found)
             code = int(g.biases[j])
             if code >= 0:
@@ -80,7 +76,7 @@ class Straight(Sweep):
                 continue
             parts = pull(b, agg, [made[i] for i, _, _ in edges], [w for _, w, _ in edges], d)
             for (i, w, code), part in zip(edges, parts, strict=True):
-                if adjoints.get(i) is not None and b.fused:
+                if i in adjoints and b.fused:
                     adjoints[i] = b.op("fma", part, w, adjoints[i])
                 else:
                     add(i, b.op("mul", part, w))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ncc.activations import expression
-from ncc.aggregate import finish, start, step
+from ncc.aggregate import finish, start, step, total
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.plan import Plan, Run, Schedule, Segment
@@ -140,14 +140,9 @@ class _Lowering:
                 j = int(plan.rows[r])
                 at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
                 bias = None if biases[j] == NONE else parameter(biases[j])
-                acc = bias if agg == "sum" else None
-                weights = g.weights[at].tolist()
-                for i, code in zip(g.sources[at].tolist(), weights, strict=True):
-                    n, w = made[i], parameter(code)
-                    acc = start(b, agg, n, w) if acc is None else step(b, agg, acc, n, w)
-                assert acc is not None or bias is not None
-                acc = finish(b, agg, acc, len(at), None if agg == "sum" else bias)
-                value = made[j] = emit(program, b, acc)
+                ends = zip(g.sources[at].tolist(), g.weights[at].tolist(), strict=True)
+                edges = ((made[i], parameter(code)) for i, code in ends)
+                value = made[j] = emit(program, b, total(b, agg, edges, bias))
                 if slots[j] >= 0 and sample is None:
                     b.store(value, "work", slots[j])
                 for o in wanted.get(j, ()):
