@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from ncc.cli import main
 
 # `--import-mode=importlib` leaves sys.path alone, so the helper modules beside the tests
 # (`reference`, `nets`) are put within reach here, once, before any test module is imported.
@@ -40,6 +42,20 @@ def threads_for_small_nets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ncc.library.WORK", 0)
         yield
+
+
+@pytest.fixture
+def ncc_(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command: (status, standard output, standard error); never a traceback."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(w) for w in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return call
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

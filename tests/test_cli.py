@@ -17,7 +17,6 @@ import pytest
 
 import ncc
 from ncc import build, cli, road
-from ncc.cli import main
 from ncc.machine import Machine
 from ncc.passes import fold as fold_file
 from ncc.source import NccError, Source
@@ -52,20 +51,6 @@ def here(tmp_path, monkeypatch):
     Path("twins.nal").write_text(TWINS)
     Path("x.csv").write_text(CSV)
     return tmp_path
-
-
-@pytest.fixture
-def ncc_(capsys):
-    """Run the command: (status, standard output, standard error); never a traceback."""
-
-    def call(*words):
-        capsys.readouterr()
-        status = main([str(w) for w in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return call
 
 
 def process(*words, **more):

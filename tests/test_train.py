@@ -17,7 +17,6 @@ import pytest
 
 import ncc
 from ncc import data, training, weights
-from ncc.cli import main
 from ncc.meter import Meter, bar, line
 from ncc.source import NccError
 from ncc.trainer import Trainer
@@ -50,18 +49,6 @@ def here(tmp_path, monkeypatch):
     Path("x.csv").write_text("0,0\n0,1\n1,0\n1,1\n")
     Path("y.csv").write_text("0\n1\n1\n0\n")
     return tmp_path
-
-
-@pytest.fixture
-def ncc_(capsys):
-    def call(*words):
-        capsys.readouterr()
-        status = main([str(w) for w in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return call
 
 
 TRAIN = ("train", "xor.nal", "--data", "x.csv", "--target", "y.csv")
