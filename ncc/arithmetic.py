@@ -591,10 +591,10 @@ def sqrt(e: Emitter, x: Value) -> Value:
 
 
 def relu(e: Emitter, x: Value) -> Value:
-    """x where x > 0, NaN where NaN, else +0: max keeps x where it is -0 or NaN, adding +0 turns
-    -0 into +0."""
+    """x where x > 0, NaN where NaN, else +0. A comparison and a choice of bits: half the cycles of
+    the maximum and the sum that would make the same of -0."""
     zero = e.const(0.0)
-    return e.op("add", e.op("max", x, zero), zero)
+    return e.op("select", e.op("le", x, zero), zero, x)
 
 
 def step(e: Emitter, x: Value) -> Value:

@@ -22,9 +22,9 @@ from ncc.ssa import SQUARE, Builder
 LATENCY = 4.0  # of an FMA
 WAITS = 3.0  # operations under way at once where a sum waits for what is before it
 # One sample.
-STRAIGHT_EDGE = 1.2  # two loads and an FMA, all addresses in the code
-LONG_EDGE = 2.0  # the same where the code comes from the level-2 cache
-LONG_EDGES = 8_000  # where that begins: 18 bytes of code an edge
+STRAIGHT_EDGE = 0.75  # two loads and an FMA, all addresses in the code
+LONG_EDGE = 1.0  # the same where the code comes from the level-2 cache
+LONG_EDGES = 8_000  # where that begins: 12 bytes of code an edge
 TABLE_EDGE = 1.2  # three loads and an FMA
 TOGETHER = 8  # rows of a table whose sums run side by side
 ALONE_EDGE = 1.5  # of a row by itself: its sum is a chain, which overlaps with the next row's

@@ -21,7 +21,7 @@ from ncc.source import NccError
 BATCH = 256  # samples
 ROUNDS = 7
 SECONDS = 0.003  # of one candidate in one round
-STRAIGHT = (8_192, 256)  # edges up to which code without loops is tried: of one sample, of a batch
+STRAIGHT = (12_288, 256)  # edges up to which code without loops is tried: of one sample, of a batch
 
 
 def tuned(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int = 2,

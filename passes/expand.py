@@ -11,8 +11,8 @@ def expand(module: Module, *, native_sqrt: bool = True) -> Module:
     """Replace every mathematical op by its sequence from `ncc/arithmetic.py`.
 
         %1 = relu %0        =>        %1 = const 0.0
-                                      %2 = max %0, %1
-                                      %3 = add %2, %1
+                                      %2 = le %0, %1
+                                      %3 = select %2, %1, %0
 
     `sqrt` stays where the target has the instruction, which rounds correctly, as the sequence.
     """

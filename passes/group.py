@@ -15,7 +15,7 @@ from ncc.plan import FORMS, Plan, Run, Schedule, Segment
 from ncc.source import NccError
 
 # Above these, straight code takes too long to compile; ncc/cost.py says what runs fastest.
-STRAIGHT_EDGES = 8_192
+STRAIGHT_EDGES = 12_288
 STRAIGHT_BATCH_EDGES = 256
 # The sweep back is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD_EDGES = 256
@@ -214,7 +214,10 @@ def _packed(plan: Plan) -> Plan:
     g, rows = plan.graph, plan.rows
     if all(s is None or s.form == "straight"
            for s in (plan.single, plan.batch, plan.backward, plan.backward_batch)):
-        used = np.unique(np.concatenate([g.weights[plan.edges], g.biases[rows]]))
+        # In the order of their first use, so that neighbours in time are neighbours in memory.
+        codes = np.insert(g.weights[plan.edges], plan.starts[1:], g.biases[rows])
+        used, first = np.unique(codes, return_index=True)
+        used = used[np.argsort(first)]
         return plan.with_(packed=used[used >= 0].astype(np.int32))
     padding = -len(plan.constants)  # the code of -0.0
     lengths = np.diff(plan.starts)[plan.blocks[:-1]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import numpy as np
 
 from ncc.activations import expression
-from ncc.aggregate import finish, start, step, total
+from ncc.aggregate import finish, start, step
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.plan import Plan, Run, Schedule, Segment
@@ -96,7 +97,8 @@ class _Lowering:
         if lanes:
             sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
         if schedule.form == "straight":
-            self.straight(b, schedule, sample)
+            # The vectors of one row's lanes are sums enough under way at once.
+            self.straight(b, schedule, sample, 1 if lanes > 1 else block)
         else:
             self.rows(b, schedule, sample, block)
         if lanes:
@@ -110,7 +112,9 @@ class _Lowering:
         buffers.append(Buffer("work", "private" if lanes else "work", size))
         return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
 
-    def straight(self, b: Builder, schedule: Schedule, sample: int | None) -> None:
+    def straight(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """Rows of one level, up to `block` of them, take turns edge by edge: their sums are chains
+        of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         slots = schedule.slots.tolist()
@@ -132,21 +136,41 @@ class _Lowering:
                                else b.const(float(plan.constants[-1 - code])))
             return codes[code]
 
-        biases = g.biases.tolist()
+        sources, weights, biases = g.sources.tolist(), g.weights.tolist(), g.biases.tolist()
         for run in plan.runs:
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
-            for r in range(run.first, run.last):
-                j = int(plan.rows[r])
-                at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
-                bias = None if biases[j] == NONE else parameter(biases[j])
-                ends = zip(g.sources[at].tolist(), g.weights[at].tolist(), strict=True)
-                edges = ((made[i], parameter(code)) for i, code in ends)
-                value = made[j] = emit(program, b, total(b, agg, edges, bias))
-                if slots[j] >= 0 and sample is None:
-                    b.store(value, "work", slots[j])
-                for o in wanted.get(j, ()):
-                    b.store(value, "y", o, row_of_y)
+            for first, last in self.abreast(run, block):
+                rows = plan.rows[first:last].tolist()
+                shifts: list[int | None] = [
+                    None if biases[j] == NONE else parameter(biases[j]) for j in rows]
+                accs: list[int | None] = [x if agg == "sum" else None for x in shifts]
+                edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].tolist()
+                         for r in range(first, last)]
+                for turn in zip_longest(*edges):
+                    for i, e in enumerate(turn):
+                        if e is not None:
+                            ends = made[sources[e]], parameter(weights[e])
+                            acc = accs[i]
+                            accs[i] = (start(b, agg, *ends) if acc is None
+                                       else step(b, agg, acc, *ends))
+                for i, j in enumerate(rows):
+                    total = finish(b, agg, accs[i], len(edges[i]),
+                                   None if agg == "sum" else shifts[i])
+                    value = made[j] = emit(program, b, total)
+                    if slots[j] >= 0 and sample is None:
+                        b.store(value, "work", slots[j])
+                    for o in wanted.get(j, ()):
+                        b.store(value, "y", o, row_of_y)
+
+    def abreast(self, run: Run, count: int) -> Iterator[tuple[int, int]]:
+        """The rows of a run, `count` or fewer of one level at a time."""
+        assert self.plan.graph.levels is not None
+        levels = self.plan.graph.levels[self.plan.rows[run.first : run.last]]
+        bounds = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
+        for low, high in pairwise(bounds):
+            for first in range(low, high, count):
+                yield run.first + first, run.first + min(first + count, high)
 
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         plan, g = self.plan, self.plan.graph

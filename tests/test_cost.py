@@ -82,7 +82,7 @@ def test_the_cheapest_form_is_chosen():
         graph = make().graph
         plan = group(graph, native=16)
         for k, schedule in enumerate((plan.single, plan.batch)):
-            forms = FORMS if len(plan.edges) <= (8192, 256)[k] else FORMS[1:]
+            forms = FORMS if len(plan.edges) <= (12_288, 256)[k] else FORMS[1:]
             costs = {form: predict(group(graph, form=form, batch_form=form, native=16), form,
                                    native=16)[k] for form in forms}
             assert costs[schedule.form] <= 1.11 * min(costs.values())
