@@ -58,10 +58,13 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
         "registers": registers,
         # As many sums as half the registers hold: the other half is for sources and weights.
         "lanes_rows": registers // 2 // vectors if native > 1 else 4,
+        # Without an FPU each sum under way would take registers from the calls.
+        "block": 1 if dtype in target.soft else 8,
         "native_sqrt": dtype in target.sqrt,
         "triple": target.triple,
         "vector_bits": target.vector_bits,
         "index_bits": target.index_bits,
+        "reach": target.reach,
         "attributes": target.attributes,
         **more,
     }

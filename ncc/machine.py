@@ -36,6 +36,12 @@ class Target:
     soft: tuple[str, ...] = ()  # the dtypes whose arithmetic is calls of libgcc's
 
     @property
+    def reach(self) -> int:
+        """Bytes from a pointer, in both directions, that an instruction can say in one byte; 0
+        where farther ones take no more."""
+        return 128 if _arch(self.triple) == "x86_64" else 0
+
+    @property
     def attributes(self) -> str:
         """Function attributes: the CPU, so that the text alone says what it is for (llc and clang
         take it without further options), and the width of vectors, without which LLVM halves
@@ -288,7 +294,8 @@ class Machine:
         return module
 
     def assembly(self, text: str) -> str:
-        return str(self.llvm.emit_assembly(self.module(text)))
+        made = str(self.llvm.emit_assembly(self.module(text)))
+        return made.replace("\t#APP\n\t#NO_APP\n", "")  # around the pointers of windows
 
     def bitcode(self, text: str) -> bytes:
         return bytes(self.module(text).as_bitcode())

@@ -11,6 +11,7 @@ import numpy as np
 
 from ncc.opcodes import OPCODES
 from ncc.ssa import Func, Module, Table, layout, types
+from ncc.windows import Window, windows
 
 # {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
 INSTRUCTIONS = {
@@ -56,7 +57,7 @@ INTRINSICS = ("fma", "abs", "sqrt")
 
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
-            attributes: str = "", outside: bool = False) -> str:
+            reach: int = 0, attributes: str = "", outside: bool = False) -> str:
     """One LLVM module, as text.
 
         %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
@@ -67,7 +68,10 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     which then store the same bits to the same place. Where the loop's bounds are constants and
     its rounds are whole, consecutive elements are loaded and stored as whole vectors, of any
     alignment. As many loads (or stores) in a row, of consecutive elements of each lane's, as a
-    vector has lanes are vector loads and a transposition. No function is called but intrinsics
+    vector has lanes are vector loads and a transposition. In long straight functions memory is
+    addressed from pointers at most `reach` bytes away, where that is given (ncc/windows.py).
+
+    No function is called but intrinsics
     that are one instruction, and no name of a user's stands in the text.
 
     `outside` leaves out the cells of large tables: the process that loads the object has them in
@@ -85,7 +89,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             lines.append(_table(table, module.name, elf))
     used: set[str] = set()
     bodies = [
-        _Writer(module, func, real, vector_bits, index_bits, used, elf).text()
+        _Writer(module, func, real, vector_bits, index_bits, reach, used, elf).text()
         for func in module.funcs
     ]
     lines += bodies
@@ -137,7 +141,7 @@ def _escaped(raw: bytes) -> str:
 
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
-                 used: set[str], elf: bool) -> None:
+                 reach: int, used: set[str], elf: bool) -> None:
         self.module = module
         self.func = func
         self.real = real
@@ -151,6 +155,7 @@ class _Writer:
         self.tables = {t.name: t for t in module.tables}
         self.cells = {t.name: f"i{8 * cell(t).itemsize}" for t in module.tables}
         self.private = {b.name for b in func.buffers if b.kind == "private"}
+        self.plain = {b.name for b in func.buffers if b.kind not in ("private", "value")}
         self.types = types(func, {t.name: t.type for t in module.tables})
         self.lines: list[str] = []
         self.holes: dict[tuple[int, int], int] = {}  # lines of phis that want their next value
@@ -175,6 +180,12 @@ class _Writer:
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
+        self.windows: dict[int, Window] = {}
+        self.pointers = 0  # of windows, so far
+        if self.rows and reach:
+            near = [(at, *op[2]) for at, op in enumerate(func.ops)
+                    if op[0] in ("load", "store") and op[2][0] in self.plain]
+            self.windows = windows(near, 2 * reach * 8 // self.bits)
 
     # -- which values differ from lane to lane
 
@@ -293,7 +304,6 @@ class _Writer:
                 readonly = "readonly " if b.kind == "in" else ""
                 arguments.append(f"ptr noalias {readonly}%{b.name}")
         ops = func.ops
-        plain = {b.name for b in func.buffers if b.kind not in ("private", "value")}
         by_value = {b.name for b in func.buffers if b.kind == "value"}
         size = self.bits // 8
         carries: list[list[int]] = []
@@ -341,10 +351,12 @@ class _Writer:
             elif opcode == "load" and imm[0] in by_value:
                 self.scalar[at] = f"%{imm[0]}"
             elif opcode == "load":
-                if not reads and imm[0] in plain and imm[1]:  # most of the ops of straight code
+                # Most of the ops of straight code.
+                if not reads and imm[0] in self.plain and (imm[1] or at in self.windows):
                     self.scalar[at] = name = f"%l{at}"
+                    base, offset = self.window(at)
                     self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
-                                      f"ptr %{imm[0]}, i64 {imm[1]}")
+                                      f"ptr {base}, i64 {offset}")
                     self.lines.append(f"  {name} = load {self.real}, ptr %a{at}, align {size}")
                 elif varying and self.square(at):
                     self.load_square(at)
@@ -360,6 +372,12 @@ class _Writer:
                                             self.address(imm[0], imm[1], index, self.lanes)))
                 elif self.square(at):
                     self.store_square(at)
+                elif at in self.windows:
+                    base, offset = self.window(at)
+                    self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
+                                      f"ptr {base}, i64 {offset}")
+                    self.lines.append(f"  store {self.real} {self.scalar[reads[0]]}, ptr %a{at}, "
+                                      f"align {size}")
                 else:
                     self.store(reads, imm)
                 if self.rows and imm[0] == "work":
@@ -517,6 +535,19 @@ class _Writer:
         if scale != 1:
             index = self.add(f"mul nsw {self.index} {index}, {scale}")
         return self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} {index}")
+
+    def window(self, at: int) -> tuple[str, int]:
+        """The pointer from which the load or store at `at` is addressed, and how far from it."""
+        name, element = self.func.ops[at][2]
+        window = self.windows.get(at)
+        if window is None:
+            return f"%{name}", element
+        if window.number == self.pointers:
+            self.pointers += 1
+            center = self.address(name, window.center, None)
+            # No instruction, but one that LLVM does not look into: it would add up the distances.
+            self.lines.append(f'  %w{window.number} = call ptr asm "", "=r,0"(ptr {center})')
+        return f"%w{window.number}", element - window.center
 
     def load(self, at: int, reads: tuple[int, ...], imm: Any, varying: bool) -> None:
         name, offset = imm
