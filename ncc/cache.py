@@ -255,7 +255,7 @@ def _files(path: Path, ending: str) -> list[_File]:
     found = []
     with suppress(OSError, ValueError), os.scandir(path) as listing:
         for item in listing:
-            if item.name.endswith(ending):
+            if item.name.endswith(ending) and not item.is_dir(follow_symlinks=False):
                 with suppress(OSError):  # another process has removed it
                     status = item.stat(follow_symlinks=False)
                     found.append(_File(status.st_mtime, item.name, status.st_size))

@@ -423,6 +423,21 @@ def test_what_was_used_longest_ago_goes(monkeypatch, folder):
     assert [n[0] for n in named(folder)] == ["3", "4"]
 
 
+def test_a_folder_in_the_place_of_an_entry_is_none(monkeypatch, folder):
+    """Or what is older than it would stay for ever, and --clear fail."""
+    monkeypatch.setenv("NCC_CACHE_SIZE", "5000")
+    cache.store("a" * 64, Entry(b"x" * 3000, {}))
+    strange = folder / ("b" * 64 + ".entry")
+    strange.mkdir()
+    os.utime(strange, (1, 1))
+    cache.store("b" * 64, Entry(b"code", {}))
+    assert cache.lookup("b" * 64) is None
+    cache.store("c" * 64, Entry(b"x" * 3000, {}))
+    assert [n[0] for n in named(folder)] == ["b", "c"] and cache.contents()[0] == 1
+    cache.clear()
+    assert named(folder) == [strange.name]
+
+
 def test_size_0_is_no_cache(monkeypatch, folder, passes):
     cache.store("a" * 64, Entry(b"code", {}))
     monkeypatch.setenv("NCC_CACHE_SIZE", "0")
