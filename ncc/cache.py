@@ -130,7 +130,8 @@ def limit() -> int:
     text = os.environ.get("NCC_CACHE_SIZE", "").strip().lower().removesuffix("b")
     digits = text.rstrip("kmg")
     unit = text[len(digits) :]
-    if not (digits.isascii() and digits.isdigit() and unit in UNITS):
+    # Of more digits Python makes no number, and no disk has so many bytes.
+    if not (digits.isascii() and digits.isdigit() and unit in UNITS and len(digits) < 1000):
         return SIZE
     return int(digits) * UNITS[unit]
 
@@ -178,7 +179,8 @@ def lookup(name: str) -> Entry | None:
             found = os.fstat(file.fileno())
             entry = _read(file, found.st_size, name) if _ours(found, stat.S_ISREG) else None
         if entry is not None:
-            os.utime(path)
+            with suppress(OSError):  # read-only, or removed meanwhile: it is whole all the same
+                os.utime(path)
         return entry
     except (OSError, ValueError, MemoryError):
         return None
@@ -253,7 +255,7 @@ def _files(path: Path, ending: str) -> list[_File]:
     found = []
     with suppress(OSError, ValueError), os.scandir(path) as listing:
         for item in listing:
-            if item.name.endswith(ending):
+            if item.name.endswith(ending) and not item.is_dir(follow_symlinks=False):
                 with suppress(OSError):  # another process has removed it
                     status = item.stat(follow_symlinks=False)
                     found.append(_File(status.st_mtime, item.name, status.st_size))

@@ -483,6 +483,17 @@ def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]
                    batch_form=args.batch_form, backward_form=args.backward_form)
 
 
+def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target,
+           common: dict[str, Any], behind: Sequence[Step]) -> dict[str, Any]:
+    """What --tune finds of the passes' options; nothing where it is not asked for."""
+    if not args.tune:
+        return {}
+    if args.passes is not None:
+        raise NccError("E609", "--tune times the whole road: not with --passes", status=2)
+    with watcher.progress.working("tune"):
+        return tuned(graph, aim, common, args.opt, behind, _cached(args))
+
+
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     """What the passes have to know of --backward and --train."""
     if args.embed_weights and (args.backward or args.train):
@@ -539,6 +550,8 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
         values = weights.load(args.weights, n_params(module))
     if args.init:
         raise NccError("E609", "--init is for nets: an ssa text does not know fan-ins", status=2)
+    if args.tune:
+        raise NccError("E609", "--tune is for nets: an ssa text has its forms", status=2)
     along, end = _along(args, LEVELS.index(Module))
     common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name)
     _configure(watcher, args, common)
@@ -580,8 +593,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         missing = int(np.isnan(graph.values).sum())
         watcher.values = graph.values
         behind = [s for s in along if s.call not in (resolve, order)]
-        if args.tune:
-            common |= tuned(graph, aim, common, args.opt, behind, _cached(args))
+        common |= _tuned(args, watcher, graph, aim, common, behind)
         if args.embed_weights:
             if missing:
                 raise NccError("E607", f"--embed-weights: {missing} of {graph.n_params} parameters "
@@ -754,8 +766,9 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     _missing(graph.values, graph.n_params)
     watcher.values = graph.values
     x = _samples(args.input, len(graph.inputs))
-    build = Build(graph, aim, common, args.opt, watcher,
-                  [s for s in along if s.call not in (resolve, order)], cached=_cached(args))
+    behind = [s for s in along if s.call not in (resolve, order)]
+    found = _tuned(args, watcher, graph, aim, common, behind)
+    build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=_cached(args))
     if args.explain:
         _explain(build)
     if args.passes is not None:
@@ -765,7 +778,7 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     with watcher.progress.working("emit obj"):
         fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
                   numerics=args.numerics, build=build, cache=_cached(args),
-                  passes={"form": args.form, "batch_form": args.batch_form})
+                  passes={"form": args.form, "batch_form": args.batch_form} | found)
     with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
         return fn(x.astype(DTYPES[args.dtype]))
 
@@ -887,7 +900,7 @@ def _cache(args: argparse.Namespace, watcher: Watcher) -> None:
 
 
 def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
-    for flag, value, right in (("--batch", args.batch, args.batch > 0),
+    for flag, value, right in (("--batch", args.batch, 0 < args.batch < 1 << 31),
                                ("--threads", args.threads, args.threads >= 0),
                                ("--seconds", args.seconds, 0 < args.seconds < math.inf)):
         if not right:
@@ -911,8 +924,9 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
         _say(f"note: {filled} of {graph.n_params} parameters have no value: --init he")
     _reaches(args, "obj", end)
     watcher.values = graph.values
-    build = Build(graph, aim, common, args.opt, watcher,
-                  [s for s in along if s.call not in (resolve, order)], cached=_cached(args))
+    behind = [s for s in along if s.call not in (resolve, order)]
+    found = _tuned(args, watcher, graph, aim, common, behind)
+    build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=_cached(args))
     if args.explain:
         _explain(build)
     if args.passes is not None:
@@ -920,7 +934,7 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
     args.making = "obj"
     fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
                   numerics=args.numerics, build=build,
-                  passes={"form": args.form, "batch_form": args.batch_form})
+                  passes={"form": args.form, "batch_form": args.batch_form} | found)
     left = walk(graph, common, None, until=Graph, along=build.along)
     args.making = None  # what goes wrong from here on is no fault of a pass
     report = bench.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,

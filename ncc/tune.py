@@ -27,7 +27,8 @@ STRAIGHT = (12_288, 256)  # edges up to which code without loops is tried: of on
 def tuned(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int = 2,
           along: Sequence[Step] | None = None, cached: bool = True) -> dict[str, Any]:
     """The options `form`, `batch_form`, `lanes` (and `far_lanes`) and `lanes_rows` that run
-    `forward` and `forward_batch` fastest here, of the forms that `chosen` leaves open.
+    `forward` and `forward_batch` fastest here, of the forms that `chosen` leaves open, and `timed`:
+    which forms these are.
 
     Candidates are each form, and in loops over a batch rounds of two and of four vectors of
     samples; they run in turn on random numbers, and the least time of each counts. What was found
@@ -72,20 +73,25 @@ def _fastest(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int,
     for looped in ("table", "shared"):  # which differ in the order of `packed`
         total = 0.0
         picked: dict[str, Any] = {}
+        timed: list[str] = []
         for k, option in enumerate(("form", "batch_form")):
             asked = chosen.get(option, "auto")
+            if asked == "straight":
+                continue
             mine = [(times[c][k], form, width) for c, (form, width) in enumerate(candidates)
-                    if asked in ("auto", form)
-                    and (form == looped or (form == "straight" and (
-                        graph.n_edges <= STRAIGHT[k] or asked == form)))]
+                    if asked in ("auto", form) and (
+                        form == looped or (form == "straight" and graph.n_edges <= STRAIGHT[k]))]
             if not mine:
                 break
             seconds, form, width = min(mine, key=lambda m: m[0])
             total += seconds / min([t[k] for t in times])
-            picked |= {option: form} | (width if k and form == looped else {})
+            picked |= width if k and form == looped else {}
+            if asked == "auto":
+                picked[option] = form
+                timed.append(option)
         else:
             if best is None or total < best[0]:
-                best = total, picked
+                best = total, picked | {"timed": timed}
     return {} if best is None else best[1]
 
 

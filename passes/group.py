@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise, starmap
 from typing import Any
 
@@ -27,7 +27,8 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
-          backward_form: str = "auto", native: int = 1, dtype: str = "f32") -> Plan:
+          backward_form: str = "auto", native: int = 1, dtype: str = "f32",
+          timed: Sequence[str] = ()) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
@@ -42,7 +43,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
     aggregation, fan-in, size of block and of side, in-list and index. The form of each function is
     the one that ncc/cost.py predicts to be fastest, of those that are short enough; forms of
-    backward functions are chosen where a `gradient` is asked for.
+    backward functions are chosen where a `gradient` is asked for. `timed` names the options whose
+    form was not asked for but found by ncc/tune.py.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
@@ -81,7 +83,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
     def schedule(k: int) -> Schedule:
         if asked[k] != "auto":
-            return Schedule(chosen[k], "asked for")
+            option = ("form", "batch_form")[k]
+            return Schedule(chosen[k], "timed here" if option in timed else "asked for")
         others = [f"{f} {costs[f][k]:.0f}" for f in costs if f != chosen[k]]
         return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
                         + ", ".join(others))

@@ -358,6 +358,17 @@ def test_a_full_disk_is_no_cache(monkeypatch, folder):
     assert named(folder) == ["a" * 64 + ".entry"]  # and nothing half done is left
 
 
+def test_what_cannot_be_marked_as_used_is_found(monkeypatch):
+    """On a disk that is only read, or where another process removed it just now."""
+    def never(*_):
+        raise OSError(30, "Read-only file system")
+
+    cache.store("a" * 64, Entry(b"code", {}))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", never)
+        assert cache.lookup("a" * 64) == Entry(b"code", {})
+
+
 def test_where_the_folder_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
@@ -388,7 +399,9 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch, passes, capsys):
 @pytest.mark.parametrize("text, size", [
     ("", 512 << 20), ("1000", 1000), ("64k", 65536), ("64K", 65536), ("2 MB", 512 << 20),
     ("2MB", 2 << 20), ("3G", 3 << 30), ("0", 0), ("-1", 512 << 20), ("many", 512 << 20),
-    ("1.5M", 512 << 20), ("M", 512 << 20),
+    ("1.5M", 512 << 20), ("M", 512 << 20), ("9" * 5000, 512 << 20),
+    ("9" * 30 + "G", int("9" * 30) << 30), ("1kk", 512 << 20), ("\u0663M", 512 << 20),
+    ("00", 0), ("0k", 0),
 ])
 def test_sizes(monkeypatch, text, size):
     monkeypatch.setenv("NCC_CACHE_SIZE", text)
@@ -408,6 +421,21 @@ def test_what_was_used_longest_ago_goes(monkeypatch, folder):
     assert cache.contents()[1] <= 10000
     cache.store("5" * 64, Entry(b"x" * 10000, {}))  # larger than all together may be
     assert [n[0] for n in named(folder)] == ["3", "4"]
+
+
+def test_a_folder_in_the_place_of_an_entry_is_none(monkeypatch, folder):
+    """Or what is older than it would stay for ever, and --clear fail."""
+    monkeypatch.setenv("NCC_CACHE_SIZE", "5000")
+    cache.store("a" * 64, Entry(b"x" * 3000, {}))
+    strange = folder / ("b" * 64 + ".entry")
+    strange.mkdir()
+    os.utime(strange, (1, 1))
+    cache.store("b" * 64, Entry(b"code", {}))
+    assert cache.lookup("b" * 64) is None
+    cache.store("c" * 64, Entry(b"x" * 3000, {}))
+    assert [n[0] for n in named(folder)] == ["b", "c"] and cache.contents()[0] == 1
+    cache.clear()
+    assert named(folder) == [strange.name]
 
 
 def test_size_0_is_no_cache(monkeypatch, folder, passes):
@@ -459,6 +487,31 @@ def test_many_processes_write_at_once(folder, monkeypatch, size):
     assert all(name.endswith(".entry") for name in named(folder))
     entries, total = cache.contents()
     assert total <= cache.limit() and entries == (3 if size == "10M" else 2)
+
+
+KILLED = """
+import sys
+from ncc.cache import Entry, store
+print("ready", flush=True)
+while True:
+    store("a" * 64, Entry(b"x" * 3_000_000, {}))
+"""
+
+
+def test_a_writer_that_is_killed_leaves_nothing_that_is_found_half_done(folder):
+    """Killed at moments of its store that nobody chose; what it left is removed by --clear."""
+    for k in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE)
+        assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+        time.sleep(0.004 * k)
+        writer.kill()
+        writer.communicate()
+        found = cache.lookup("a" * 64)
+        assert found is None or found.code == b"x" * 3_000_000
+    cache.store("b" * 64, Entry(b"code", {}))
+    assert cache.lookup("b" * 64) is not None
+    cache.clear()
+    assert named(folder) == []
 
 
 # ---- the command

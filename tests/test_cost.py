@@ -22,8 +22,8 @@ from ncc.road import steps
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
 NETS = {
-    "dense": lambda: dense(64, 64, 64, 10),
-    "sparse": lambda: ncc.parse(random_layers([100] * 4, 12, 1, weights=True)),
+    "dense": lambda: dense(40, 40, 40, 10),
+    "sparse": lambda: ncc.parse(random_layers([64] * 4, 12, 1, weights=True)),
     "patches": patches,
     "radix": radix,
     "mixed": mixed,

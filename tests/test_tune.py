@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from nets import random_layers
@@ -70,7 +72,60 @@ def test_the_least_time_is_taken(monkeypatch):
 def test_a_form_that_was_asked_for_stays():
     graph = dense(6, 18, 2).graph
     found = tune.tuned(graph, host(), options(host(), form="table"))
-    assert found["form"] == "table" and found["batch_form"] in ("table", "straight")
+    assert "form" not in found and found["batch_form"] in ("table", "straight")
+    assert found["timed"] == ["batch_form"]
+    found = tune.tuned(graph, host(), options(host(), form="straight", batch_form="straight"))
+    assert found == {"timed": []}
+
+
+def test_a_form_too_long_to_be_tried_leaves_the_other_to_be_timed(monkeypatch):
+    monkeypatch.setattr(tune, "STRAIGHT", (8, 8))
+    graph = dense(6, 18, 2).graph
+    for asked, other in (("form", "batch_form"), ("batch_form", "form")):
+        found = tune.tuned(graph, host(), options(host(), **{asked: "straight"}))
+        assert found["timed"] == [other] and found[other] in ("table", "shared")
+
+
+def test_every_command_takes_and_explains_the_fastest(ncc_, monkeypatch, tmp_path):
+    def least(calls):
+        forms = ["straight", "table", "table", "shared", "shared"]
+        if len(calls) == 3:  # a machine without vectors
+            forms = ["straight", "table", "shared"]
+        return [[1.0 if form == "table" else 3.0] * 2 for form in forms]
+
+    monkeypatch.setattr(tune, "_least", least)
+    monkeypatch.chdir(tmp_path)
+    Path("net.nal").write_text("N 4\n00\n01\n02 relu 00:1,01:-1\n03 tanh 02:1,00:2\n")
+    Path("x.csv").write_text("1,2\n3,4\n")
+    timed, asked = "timed here", "asked for"
+    for words, single, batch in (
+            (["build", "--emit", "plan"], ("table", timed), ("table", timed)),
+            (["build", "--emit", "plan", "--form", "straight"], ("straight", asked),
+             ("table", timed)),
+            (["build", "--emit", "plan", "--batch-form", "straight"], ("table", timed),
+             ("straight", asked)),
+            (["run", "--input", "x.csv"], ("table", timed), ("table", timed)),
+            (["run", "--input", "x.csv", "--skip-dead"], ("table", timed), ("table", timed)),
+            (["bench", "--peers", "none", "--seconds", "0.01"], ("table", timed),
+             ("table", timed))):
+        words = [words[0], "net.nal", *words[1:]]
+        plain, found = ncc_(*words), ncc_(*words, "--tune", "--explain")
+        assert plain[0] == found[0] == 0
+        assert words[0] != "run" or found[1] == plain[1]
+        said = found[2].splitlines()
+        assert said[0].startswith(f"forward: {single[0]} ({single[1]})")
+        assert said[1].startswith(f"forward_batch: {batch[0]} ({batch[1]})")
+
+
+def test_what_cannot_be_tuned_is_refused(ncc_, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("net.nal").write_text("N 3\n00\n01\n02 relu 00:1,01:1\n")
+    for passes, kind in (("merge", "graph"), ("group,place", "plan"), ("group,place,lower", "ssa")):
+        status, _, err = ncc_("build", "net.nal", "--emit", kind, "--passes", passes, "--tune")
+        assert status == 2 and "E609" in err
+    assert ncc_("build", "net.nal", "--emit", "ssa", "-o", "net.ssa")[0] == 0
+    status, _, err = ncc_("build", "net.ssa", "--emit", "llvm", "--tune")
+    assert status == 2 and "E609" in err
 
 
 def test_another_machines_code_is_not_timed(tmp_path, capfd):
