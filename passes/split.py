@@ -6,7 +6,7 @@ from ncc.ssa import Func, Module, Op, types
 
 WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
 LIMIT = 3000  # ops of one piece; an edge is three
-NEAR = 6  # ops: a value read this close to its making is still in a register
+NEAR = 200  # ops: a value read this close to its making stays in a register
 
 
 def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
@@ -17,8 +17,9 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
           %9 = mul %5, %7                func forward(...) { call forward_0  call forward_1 }
         }
 
-    A value that has a slot of `work` is loaded afresh at each use (the load folds into the
-    arithmetic, while a value kept for many readers would be spilled and reloaded by itself), and
+    A value that has a slot of `work` is loaded afresh at each use but the next ones (the load folds
+    into the arithmetic, while a value kept for many readers would be spilled and reloaded by
+    itself; but soon after its making a load would wait for the store), and
     so are inputs and parameters. A value without a slot that a later piece reads, such as a
     product that CSE found, gets one behind the others. A function of at most `whole` ops keeps
     its values in registers and needs no `work`. Only reals go through `work`: no cut falls
