@@ -266,7 +266,7 @@ done:
         self._drive = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(loaded.addresses["drive"])
         self._arguments = (ctypes.cast(fn._single, ctypes.c_void_p), x.ctypes.data,
                            held[0] if packed else None, self.y.ctypes.data,
-                           fn._scratch("forward"))
+                           fn._library.scratch("forward"))
 
     def __call__(self) -> Array:
         self._drive(*self._arguments)

@@ -46,14 +46,17 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)
     registers = 32 if target.vector_bits > 256 or target.triple.startswith("aarch64") else 16
-    vectors = 2 if target.vector_bits > 256 else 4
+    wide = target.vector_bits > 256
+    vectors = 2 if wide or registers == 16 else 4
+    longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
     return {
         "dtype": dtype,
         "numerics": numerics or ("fused" if has_fma else "strict"),
         "name": name,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
         "lanes": vectors * native if native > 1 else 1,
-        "far_lanes": 4 * native if vectors == 2 and native > 1 and "lanes" not in more else 0,
+        "far_lanes": longer if wide else 0,
+        "alone_lanes": 0 if wide else longer,
         "native": native,
         "registers": registers,
         # As many sums as half the registers hold: the other half is for sources and weights.

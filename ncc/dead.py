@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ncc.build import Build, options
 from ncc.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
-from ncc.library import Array, Library, at_once, shares
+from ncc.library import Array, Library, shares
 from ncc.machine import host
 from ncc.road import AFTER_ORDER, walk
 from ncc.runtime import Compiled
@@ -172,8 +172,9 @@ class SkipDead(Compiled):
         if state is None or not len(x):
             return super()._run_batch(x)
         y = np.zeros((len(x), self._n_outputs), self._real)
-        at_once(lambda _, first, last: self._through(x[first:last], y[first:last], state),
-                shares(len(x), self.threads, self._library))
+        self._library.at_once(
+            lambda _, first, last: self._through(x[first:last], y[first:last], state),
+            shares(len(x), self.threads, self._library))
         return y
 
     def _through(self, x: Array, y: Array, state: _State) -> None:

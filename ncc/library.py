@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,8 @@ class Library:
             arguments = [types[letter] for letter in self.functions[name].signature]
             self.addresses[name] = self._loaded.addresses[symbol]
             self.calls[name] = ctypes.CFUNCTYPE(None, *arguments)(self.addresses[name])
+        self._local = threading.local()
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process: a fork has no threads
 
     @property
     def n_packed(self) -> int | None:
@@ -81,6 +84,37 @@ class Library:
         """Memory for one call of a function at a time."""
         return aligned(self.functions[name].work, self.real)
 
+    def scratch(self, name: str) -> int | None:
+        """The address of this thread's work for a function; None where it needs none."""
+        held = getattr(self._local, name, None)
+        if held is None:
+            array = self.work(name)
+            held = (array.ctypes.data if len(array) else None, array)
+            setattr(self._local, name, held)
+        address: int | None = held[0]
+        return address
+
+    def at_once(self, call: Callable[[int, int, int], None], parts: list[tuple[int, int]]) -> None:
+        """call(k, first, last) for each part, in a thread each; the first in this one. What a call
+        raises is raised here, when all have ended.
+
+        The threads stay, as to start one takes several times longer than to wake one."""
+        if len(parts) < 2 or not threading.main_thread().is_alive():
+            for k, part in enumerate(parts):  # Python hands no more work to threads as it ends
+                call(k, *part)
+            return
+        pid = os.getpid()
+        pool = self._pools.get(pid)
+        if pool is None:
+            pool = self._pools.setdefault(pid, ThreadPoolExecutor(os.cpu_count()))
+        others = [pool.submit(call, k, *part) for k, part in enumerate(parts[1:], 1)]
+        try:
+            call(0, *parts[0])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
 
 def shares(n: int, threads: int, library: Library) -> list[tuple[int, int]]:
     """n samples as first and last of each thread's: 64 at least, and as many as are worth WORK;
@@ -91,28 +125,6 @@ def shares(n: int, threads: int, library: Library) -> list[tuple[int, int]]:
     return list(zip(cuts, cuts[1:], strict=False))
 
 
-def at_once(call: Callable[[int, int, int], None], parts: list[tuple[int, int]]) -> None:
-    """call(k, first, last) for each part, in a thread each; the first in this one. What a call
-    raises is raised here, when all have ended."""
-    failures: list[BaseException] = []
-
-    def guarded(k: int, first: int, last: int) -> None:
-        try:
-            call(k, first, last)
-        except BaseException as error:
-            failures.append(error)
-
-    workers = [threading.Thread(target=guarded, args=(k, *part))
-               for k, part in enumerate(parts[1:], 1)]
-    for worker in workers:
-        worker.start()
-    guarded(0, *parts[0])
-    for worker in workers:
-        worker.join()
-    if failures:
-        raise failures[0]
-
-
 def forward(library: Library, x: Array, packed: Array | None, threads: int) -> Array:
     """y of x, (inputs,) or (n, inputs): row-major, of the library's dtype. `packed` is None where
     the weights are in the code."""
@@ -120,16 +132,14 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int) -> A
     y = np.empty((*x.shape[:-1], library.functions[name].buffers["y"]), library.real)
     weights = () if packed is None else (packed.ctypes.data,)
     if x.ndim == 1:
-        work = library.work(name)
-        library.calls[name](x.ctypes.data, *weights, y.ctypes.data, work.ctypes.data)
+        library.calls[name](x.ctypes.data, *weights, y.ctypes.data, library.scratch(name))
         return y
 
     def part(_: int, first: int, last: int) -> None:
-        work = library.work(name)
         library.calls[name](last - first, x[first:].ctypes.data, *weights, y[first:].ctypes.data,
-                            work.ctypes.data)
+                            library.scratch(name))
 
-    at_once(part, shares(len(x), threads, library))
+    library.at_once(part, shares(len(x), threads, library))
     return y
 
 
@@ -153,7 +163,7 @@ def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | N
         library.calls["backward_batch"](
             last - first, *[None if a is None else a.ctypes.data for a in arrays])
 
-    at_once(part, parts)
+    library.at_once(part, parts)
     for more in sums[1:]:
         if dparams is not None and more is not None:
             dparams += more

@@ -89,7 +89,6 @@ class Compiled:
         self._n_inputs = len(self.graph.inputs)
         self._n_outputs = len(self.graph.outputs)
         self._shape = (self._n_inputs,)
-        self._local = threading.local()
         self._arguments: tuple[Any, ...] = ()
         self._reverse: Library | None = None
         self._lock = threading.Lock()
@@ -125,16 +124,6 @@ class Compiled:
             self._arguments = (packed.ctypes.data, packed)
             self._desks = []
         self._params = array
-
-    def _scratch(self, name: str) -> int | None:
-        """The address of this thread's work for a function."""
-        held = getattr(self._local, name, None)
-        if held is None:
-            array = self._library.work(name)
-            held = (array.ctypes.data if len(array) else None, array)
-            setattr(self._local, name, held)
-        address: int | None = held[0]
-        return address
 
     def _weights(self, held: tuple[Any, ...]) -> tuple[Any, ...]:
         """The argument `packed` of `held`, which the caller keeps alive while it is used."""
@@ -183,7 +172,7 @@ class Compiled:
             held = self._arguments
             y = np.empty(self._n_outputs, self._real)
             packed = held[:1] if held else self._weights(held)
-            work = self._scratch("forward")
+            work = self._library.scratch("forward")
             try:
                 self._single(_First.from_buffer(x), *packed, _First.from_buffer(y), work)
             except (TypeError, ValueError):  # x cannot be written, or an array is empty
@@ -204,7 +193,7 @@ class Compiled:
         if len(shares(len(x), self.threads, self._library)) > 1:
             return forward(self._library, x, held[1] if held else None, self.threads)
         y = np.empty((len(x), self._n_outputs), self._real)
-        work = self._scratch("forward_batch")
+        work = self._library.scratch("forward_batch")
         self._batch(len(x), x.ctypes.data, *packed, y.ctypes.data, work)
         return y
 

@@ -13,7 +13,7 @@ from ncc import losses, optimizers
 from ncc.build import Build, options
 from ncc.freeze import Mask, freeze
 from ncc.graph import Graph
-from ncc.library import Library, at_once, shares
+from ncc.library import Library, shares
 from ncc.machine import host
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
@@ -161,7 +161,7 @@ class Trainer:
                 self._packed.ctypes.data, mine,
                 sums[k:].ctypes.data, self._work[k].ctypes.data)
 
-        at_once(part, parts)
+        self._library.at_once(part, parts)
         for other in gradients[1:]:
             gradients[0] += other
         return float(sums.sum(dtype=np.float64)) / (max(1, len(x)) * self._divisor)

@@ -26,9 +26,9 @@ STRAIGHT = (12_288, 256)  # edges up to which code without loops is tried: of on
 
 def tuned(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int = 2,
           along: Sequence[Step] | None = None, cached: bool = True) -> dict[str, Any]:
-    """The options `form`, `batch_form`, `lanes` (and `far_lanes`) and `lanes_rows` that run
-    `forward` and `forward_batch` fastest here, of the forms that `chosen` leaves open, and `timed`:
-    which forms these are.
+    """The options `form`, `batch_form`, `lanes` (and with it `far_lanes` and `alone_lanes`) and
+    `lanes_rows` that run `forward` and `forward_batch` fastest here, of the forms that `chosen`
+    leaves open, and `timed`: which forms these are.
 
     Candidates are each form, and in loops over a batch rounds of two and of four vectors of
     samples; they run in turn on random numbers, and the least time of each counts. What was found
@@ -57,8 +57,8 @@ def _fastest(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int,
     sums = chosen["lanes"] // native * chosen["lanes_rows"]
     widths: list[dict[str, int]] = [{}]
     if native > 1:
-        widths = [{"lanes": v * native, "lanes_rows": max(1, sums // v), "far_lanes": 0}
-                  for v in (2, 4)]
+        widths = [{"lanes": v * native, "lanes_rows": max(1, sums // v), "far_lanes": 0,
+                   "alone_lanes": 0} for v in (2, 4)]
     candidates = [("straight", dict[str, int]())] if graph.n_edges <= max(STRAIGHT) else []
     candidates += [(form, width) for form in ("table", "shared") for width in widths]
     calls = []

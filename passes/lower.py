@@ -22,8 +22,9 @@ PART = 1024  # rows that are looked at together
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          lanes: int = 16, far_lanes: int = 0, native: int = 1, block: int = 8,
-          lanes_block: int = 2, lanes_rows: int = 4, embedded: bool = False) -> Module:
+          lanes: int = 16, far_lanes: int = 0, alone_lanes: int = 0, native: int = 1,
+          block: int = 8, lanes_block: int = 2, lanes_rows: int = 4,
+          embedded: bool = False) -> Module:
     """Write each function of the plan in its form.
 
         04 <- 00 01          =>        %0 = load x[0]
@@ -39,11 +40,16 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     sources each source is loaded once: in `forward` the rows are lanes, in vectors of `native`;
     in `forward_batch` up to `lanes_rows` of them are computed at a time. There the samples are a
     loop of `lanes`, or of `far_lanes` where the weights are too many for the cache and the values
-    are not, and what is `work` in `forward` is private to each sample. Where the parameters are
-    `embedded` (all are constants) there is no `packed` buffer and no `pack`.
+    are not, or of `alone_lanes` where most edges are of rows by themselves, and what is `work` in
+    `forward` is private to each sample. Where the parameters are `embedded` (all are constants)
+    there is no `packed` buffer and no `pack`.
     """
+    longer = lanes
     if far_lanes and _far(plan, np.dtype(DTYPES[dtype]).itemsize, far_lanes):
-        lanes_rows, lanes = max(1, lanes_rows * lanes // far_lanes), far_lanes
+        longer = far_lanes
+    elif alone_lanes and plan.batch.form != "straight" and 2 * _alone(plan) > len(plan.edges):
+        longer = alone_lanes
+    lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
     lowering = _Lowering(plan, dtype, numerics, native, lanes_rows, embedded)
     funcs = [lowering.function("forward", plan.single, 0, block)]
     funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
@@ -55,10 +61,14 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
 def _far(plan: Plan, size: int, lanes: int) -> bool:
     """Whether weights and sources come from beyond the level-2 cache for each round of samples, so
     that longer rounds read them less often; their values must fit."""
-    alone = int((plan.sizes[plan.block_of] == 1)[np.repeat(
-        np.arange(len(plan.rows)), np.diff(plan.starts))].sum()) if len(plan.weights) else 0
-    return (plan.batch.form != "straight" and len(plan.packed) * size + 2 * alone > FAR
+    return (plan.batch.form != "straight" and len(plan.packed) * size + 2 * _alone(plan) > FAR
             and plan.batch.work * lanes * size <= NEAR)
+
+
+def _alone(plan: Plan) -> int:
+    """The edges of rows by themselves: each loads its weight for one sum a vector of samples, and
+    gains from longer rounds, while in a tile of rows weights and sources serve several."""
+    return int(np.diff(plan.starts)[plan.sizes[plan.block_of] == 1].sum())
 
 
 class _Lowering:

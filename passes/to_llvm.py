@@ -51,6 +51,7 @@ INSTRUCTIONS = {
     "real": "uitofp {i} {0} to {t}",
 }
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
+AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
 INTRINSICS = ("fma", "abs", "sqrt")
@@ -364,6 +365,8 @@ class _Writer:
                     self.addresses[at] = self.address(
                         imm[0], imm[1], self.scalar[reads[0]] if reads else None, self.lanes)
                 else:
+                    if carries and carries[-1] and self.streams(at):
+                        self.prefetch(imm[0], self.scalar[reads[0]])
                     self.load(at, reads, imm, varying)
             elif opcode == "store":
                 if self.waiting is not None:
@@ -548,6 +551,21 @@ class _Writer:
             # No instruction, but one that LLVM does not look into: it would add up the distances.
             self.lines.append(f'  %w{window.number} = call ptr asm "", "=r,0"(ptr {center})')
         return f"%w{window.number}", element - window.center
+
+    def streams(self, at: int) -> bool:
+        """Whether the loads from here on, in a loop of sums, are of a block's weights: neighbours,
+        the same for all lanes. They follow one another in memory and are read once a round of
+        samples, so those of a large net come from afar each time."""
+        opcode, reads, (name, offset) = self.func.ops[at]
+        return (self.native > 1 and len(reads) == 1 and offset == 0 and self.types[at] == "f"
+                and name not in self.private and not self.varying[at]
+                and self.func.ops[at + 1] == (opcode, reads, (name, 1)))
+
+    def prefetch(self, name: str, index: str) -> None:
+        one = self.address(name, 0, index)
+        ahead = self.add(f"getelementptr i8, ptr {one}, i64 {AHEAD}")  # past the end, at the end
+        self.lines.append(f"  call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
+        self.used.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
 
     def load(self, at: int, reads: tuple[int, ...], imm: Any, varying: bool) -> None:
         name, offset = imm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import os
 import pickle
 import signal
 import subprocess
@@ -328,6 +329,39 @@ def test_eight_threads_call_at_once(threads):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+def test_threads_are_started_once():
+    library = ncc.compile(ncc.parse(FULL))._library
+    seen = [[], []]
+    for _ in range(40):
+        library.at_once(lambda k, first, last: seen[k].append(threading.current_thread()),
+                        [(0, 1), (1, 2)])
+    assert [len(found) for found in seen] == [40, 40]
+    assert set(seen[0]) == {threading.current_thread()}
+    assert threading.current_thread() not in seen[1]
+    assert len(set(seen[1])) <= (os.cpu_count() or 1)
+
+
+ENDING = """import atexit, os, numpy as np, ncc
+net = ncc.parse("N 05\\n00\\n" + "".join(f"{j:02x} tanh 00:1\\n" for j in range(1, 5)))
+one, two = ncc.compile(net), ncc.compile(net, threads=2)
+x = np.linspace(-1, 1, 3_000_000, dtype=np.float32)[:, None]
+two._library.at_once(lambda k, first, last: None, [(0, 1), (1, 2)])
+same = lambda: np.array_equal(one(x), two(x))
+child = os.fork()
+if child == 0:
+    os._exit(0 if same() else 1)
+atexit.register(lambda: print(same()))
+print(same(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_threads_work_in_a_fork_and_as_the_process_ends():
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", ENDING], capture_output=True,
+                         text=True, timeout=100)
+    assert (out.stdout, out.stderr) == ("True 0\nTrue\n", "")
 
 
 def test_a_call_sees_the_old_parameters_or_the_new():

@@ -10,7 +10,7 @@ from test_agree import Every, same
 import ncc
 from ncc.build import Build, options
 from ncc.graph import AGGREGATIONS
-from ncc.machine import host
+from ncc.machine import host, target
 from ncc.passes.group import group, leaders
 from ncc.passes.place import place
 from ncc.road import steps, walk
@@ -271,3 +271,32 @@ def test_weights_from_afar_serve_longer_rounds(monkeypatch):
         same(interpret(module, x, net.graph.values, batch=True),
              net.graph.run(x, net.graph.values))
     assert lanes == [32, 64]
+
+
+def test_rows_by_themselves_run_in_longer_rounds():
+    """The form of most edges decides, and the results are the same."""
+    rows = ",".join(f"{i:x}" for i in range(6))
+    apart = [f"{8 + k:x} relu {k:x},{k + 1:x},{k + 2:x}" for k in range(6)]
+    few = net_of([*[f"{8 + k:x} relu {rows}" for k in range(16)], "18 relu 0,1"], 8)
+    for net, expected in ((few, 16), (net_of(apart, 8), 32)):
+        chosen = options(host(), form="shared", batch_form="shared", native=8, lanes=16,
+                         alone_lanes=32, lanes_rows=4)
+        module = Build(net.graph, host(), chosen, along=ALONG).module
+        assert max(op[2] for op in module.func("forward_batch").ops if op[0] == "for") == expected
+        x = x_for(net, 40)
+        same(interpret(module, x, net.graph.values, batch=True),
+             net.graph.run(x, net.graph.values))
+
+
+def test_the_weights_of_blocks_are_prefetched():
+    """One address an edge of a tile of rows, none of a row by itself or without vectors."""
+    def prefetches(net, name):
+        chosen = options(target(name), form="shared", batch_form="shared")
+        return Build(net.graph, target(name), chosen, along=ALONG).llvm.count(
+            "call void @llvm.prefetch")
+
+    apart = net_of([f"{8 + k:x} relu {k:x},{k + 1:x},{k + 2:x}" for k in range(6)], 8)
+    for name in ("x86-64-v3", "x86-64-v4", "aarch64"):
+        assert prefetches(dense(16, 32), name) > 0
+        assert prefetches(apart, name) == 0
+    assert prefetches(dense(16, 32), "cortex-m4f") == 0
