@@ -50,7 +50,7 @@ class Tabled(Places):
             b.close()
             b.close()
         if self.ends.loops is None:
-            self.seed()
+            self.seed("dy")
         else:
             self.ends.loops(self)
         self.wanted = b.emit("given", (), "dparams")
@@ -144,12 +144,13 @@ class Tabled(Places):
         row = held.min(initial=len(self.plan.rows))
         return int(np.searchsorted(self.firsts, row, side="right")) - 1
 
-    def seed(self) -> None:
+    def seed(self, buffer: str) -> None:
+        """`seeds`, in the order of places, from a row of the caller's with a cell an output."""
         b = self.b
         row_of_y = self.times_sample(self.n_outputs)
         for k, count in b.columns(self.n_outputs, self.batch):
             at = self.offset(row_of_y, k)
-            for c, value in enumerate([b.load("dy", c, at) for c in range(count)]):
+            for c, value in enumerate([b.load(buffer, c, at) for c in range(count)]):
                 b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))
             b.close()
 

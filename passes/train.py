@@ -181,9 +181,10 @@ class _Step:
                     sweep.cell("seed_outputs", 0, k))
 
         if loss.name != "ce":
+            sweep.seed("target")
             k, sum = b.loop(zero, end, [b.const(0.0)])
-            y, number = output(k)
-            value, d = losses.element(b, loss, y, self.targets(sweep, number))
+            y, _ = output(k)
+            value, d = losses.element(b, loss, y, b.load("seeds", 0, k))
             b.store(b.op("mask", d), "seeds", 0, k)
             (sum,) = b.close(b.op("add", sum, value))
             self.add_loss(sweep, sum)
