@@ -39,11 +39,14 @@ class Places(Sweep):
     one block's rows, at their places; without `recompute` there is one block.
     """
 
-    UNROLL = 2  # sums of an out-list under way at once
-
     def before(self) -> None:
         b, g, plan = self.b, self.g, self.plan
         self.batch = bool(self.lanes)
+        # Readers at a time, and sums of a value's adjoint under way at once: a batch keeps in
+        # registers a sum over the lanes for each reader, the value, and the adjoint. Functions of
+        # one sample do the same, for the same bits.
+        few = self.registers <= 16
+        self.round, self.sums = (4, 1) if few else (max(4, min(self.native, 8)), 2)
         n_rows, n_in = len(plan.rows), self.n_inputs
         number = np.zeros(g.n_neurons, np.int64)  # inputs first, then rows
         number[g.inputs] = np.arange(n_in)
@@ -80,8 +83,9 @@ class Places(Sweep):
         places[inside] = local[row[inside]]
         self.table("places", "i", places)
         self.table("starts", "i", plan.starts)
-        self.table("weights", "i", np.maximum(
-            plan.weights[plan.block_of] + np.arange(n_rows) - plan.blocks[plan.block_of], 0))
+        weights = np.maximum(
+            plan.weights[plan.block_of] + np.arange(n_rows) - plan.blocks[plan.block_of], 0)
+        self.table("weights", "i", weights)
         self.table("biases", "i", np.maximum(plan.bias_places, 0))
         self.table("segment_places", "i", local[self.firsts])
         if tiled.any():
@@ -96,16 +100,6 @@ class Places(Sweep):
                 self.table(f"stretch_{k}", "i", cuts)
             self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
 
-        # Edges of short rows by the cell of their gradient: a vector of cells spans some rows.
-        flat = np.flatnonzero((self.additive & (self.room == 1))[reader])
-        cell = plan.weight_places[flat]
-        ends_of = np.zeros((2, int(cell.max(initial=-1)) + 1), np.int64)
-        ends_of[:, cell] = local[reader[flat]], places[flat]
-        self.table("flat_rows", "i", ends_of[0])
-        self.table("flat_sources", "i", ends_of[1])
-        self.table("segment_weights", "i", np.maximum(
-            plan.weights[[segment.first for segment in plan.segments]], 0))
-
         # Readers, of those rows that pass on one delta to all their edges: for each row those in
         # its own block; for each block the values from outside that it reads, and their readers.
         gathered = np.flatnonzero((self.additive & ~tiled)[reader])
@@ -113,26 +107,47 @@ class Places(Sweep):
         by = np.argsort(keys, kind="stable")
         gathered, keys = gathered[by], keys[by]
         outside = np.unique(keys[np.searchsorted(keys, n_rows):])
+        borders = np.arange(n_blocks + 1)  # of the lists of outside values, by block
         if n_blocks == 1:
             outside = n_rows + np.arange(n_in)  # all inputs, whose gradient is dx
+            borders = np.array([0, n_in])
         else:
-            of = (outside - n_rows) // (n_in + n_rows)
-            self.table("import_starts", "i", np.searchsorted(of, np.arange(n_blocks + 1)))
+            borders = np.searchsorted((outside - n_rows) // (n_in + n_rows), borders)
+            self.table("import_starts", "i", borders)
             self.table("import_slots", "i", slot[(outside - n_rows) % (n_in + n_rows)])
         listed = np.concatenate([np.arange(n_rows), outside])
         begins = np.searchsorted(keys, listed)
         counts = np.searchsorted(keys, listed, side="right") - begins
-        self.table("reader_starts", "i", begins)
-        self.table("reader_ends", "i", begins + counts)
-        self.table("readers", "i", local[reader[gathered]])
-        self.table("reader_edges", "i", plan.weight_places[gathered])
-        self.table("reader_rounds", "i", counts // self.UNROLL)
-        self.table("reader_rest", "i", begins + counts // self.UNROLL * self.UNROLL)
-        # A segment's rows by the length of their out-lists: loops of one length after another are
-        # foreseen by the machine.
+        # The lists of a segment's rows by length: loops of one length after another are foreseen by
+        # the machine.
         segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
         order = np.lexsort((counts[:n_rows], segment))
-        self.table("order", "i", order - self.firsts[segment])
+        self.table("order", "i", order)
+        self.table("order_places", "i", np.append(local[order], np.arange(n_in)))
+        lists = np.concatenate([order, np.arange(n_rows, len(counts))])
+        begins, counts = begins[lists], counts[lists]
+        # First the whole rounds of all lists, one after another as they are walked, so that memory
+        # is read from end to end; then what is left of them.
+        whole = counts // self.round * self.round
+        rank = np.arange(len(gathered)) - np.repeat(np.cumsum(counts) - counts, counts)
+        by = np.repeat(begins, counts) + rank
+        gathered = gathered[by[np.argsort(rank >= np.repeat(whole, counts), kind="stable")]]
+        self.n_whole = int(whole.sum())
+        rests = self.n_whole + np.concatenate([[0], np.cumsum(counts - whole)])
+        self.table("reader_starts", "i", np.cumsum(whole) - whole)
+        self.table("reader_rounds", "i", whole // self.round)
+        self.table("reader_rests", "i", rests)
+        self.table("readers", "i", local[reader[gathered]])
+        self.table("reader_edges", "i", plan.weight_places[gathered])
+        self.table("rest_sources", "i", places[gathered[self.n_whole:]])
+        # The rests of a segment's rows, then of each block's values from outside.
+        groups = np.concatenate([self.firsts, n_rows + borders])
+        self.table("group_rests", "i", rests[groups[:-1]])
+        self.group_rests = np.diff(rests[groups])
+        # The gradient in this order, and behind it that of all other cells of `packed`.
+        self.gradient_cells = np.argsort(np.concatenate(
+            [plan.weight_places[gathered],
+             np.setdiff1d(np.arange(len(plan.packed)), plan.weight_places[gathered])]))
         seeded = np.argsort(number[g.outputs], kind="stable")
         counts = np.bincount(number[g.outputs], minlength=n_in + n_rows)
         self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
@@ -140,6 +155,12 @@ class Places(Sweep):
         held = slot if n_blocks > 1 else np.concatenate([np.arange(n_in), local])
         self.table("seed_places", "i", held[number[g.outputs][seeded]])
         self.table("seed_ranks", "i", np.argsort(seeded))
+
+        for name, at in (("rows_weights", weights), ("rows_biases", plan.bias_places),
+                         ("segments_biases", plan.biases[self.first_blocks]),
+                         ("blocks_weights", plan.weights), ("blocks_biases", plan.biases)):
+            self.table(f"gradient_of_{name}", "i", self.gradient_cells[np.clip(
+                at, 0, len(plan.packed) - 1)] if len(plan.packed) else at)
 
         # The last block's tiles may reach beyond it.
         room = int(self.room[tiled].max(initial=1))
@@ -157,7 +178,7 @@ class Places(Sweep):
             if "dx" not in self.named:  # the sweep forward alone wants neither
                 self.only_if(b.emit("given", (), "dparams"))
             self.zero("gradient", len(plan.packed))
-            # The weights in the order of the readers: read from end to end for each tile.
+            # The weights in the order of the readers: read from end to end for each round.
             self.memory("turned", len(gathered), shared=True)
             k = b.loop(zero, b.index(len(gathered)))[0]
             b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
@@ -185,9 +206,7 @@ class Places(Sweep):
         self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
         self.table("segment_rows", "i", first)
         self.table("segment_edges", "i", self.segment_edges)
-        self.table("segment_biases", "i",
-                   np.maximum(plan.biases[[segment.first for segment in plan.segments]], 0)
-                   if plan.segments else [])
+        self.first_blocks = np.array([segment.first for segment in plan.segments], np.int64)
         for k, rows in enumerate(self.kind_rows):
             self.table(f"rows_{k}", "i", rows)
         # Stretches of segments: one a kind where the kinds do not take turns, else one of all.
@@ -251,7 +270,7 @@ class Places(Sweep):
         self.table("block_rows", "i", np.diff(plan.blocks))
         self.table("block_inner", "i", inner)
         self.table("block_outer", "i", ~inner)
-        self.table("segment_blocks", "i", [segment.first for segment in plan.segments])
+        self.table("segment_blocks", "i", self.first_blocks)
         counts = np.array([segment.last - segment.first for segment in plan.segments])
         for k, rows in enumerate(self.kind_rows):
             self.table(f"blocks_{k}", "i", np.where(rows > 0, counts, 0))

@@ -61,7 +61,7 @@ class Straight(Sweep):
         else:
             seeds = self.ends.seed(self, [made[j] for j in outputs])
         for j, d in zip(outputs, seeds, strict=True):
-            add(j, d)
+            add(j, b.op("mask", d))  # so that all deltas are 0 in the lanes that repeat a sample
         one = b.const(1.0)
         for j, program, agg, edges, argument in reversed(rows):
             if j not in adjoints:
@@ -85,7 +85,7 @@ class Straight(Sweep):
         self.only_if(b.emit("given", (), "dparams"))
         for slot in sorted(gradient):
             for d, n in gradient[slot]:
-                b.accumulate(self.masked(d), n, "dparams", slot)
+                b.accumulate(d, n if n == one else b.op("mask", n), "dparams", slot)
         b.close()
         if "dx" in self.named:
             self.only_if(b.emit("given", (), "dx"))

@@ -44,6 +44,7 @@ class Sweep:
         self.plan = plan
         # Sums of a tile: half the registers for sums of four vectors.
         self.tile = max(1, registers // 8)
+        self.registers = registers
         self.recompute = recompute
         self.g = plan.graph
         self.dtype = dtype
@@ -111,11 +112,6 @@ class Sweep:
         kind = "private" if self.lanes and not shared else "work"
         self.buffers[name] = Buffer(name, kind, size)
         return name
-
-    def masked(self, d: int) -> int:
-        """d, 0 in the lanes that repeat a sample. A gradient wants it; but where dx is wanted too,
-        those lanes store the same dx as the sample's own, so that seeds are not masked at once."""
-        return self.b.op("mask", d) if "dx" in self.named else d
 
     def offset(self, row: int | None, k: int) -> int:
         return k if row is None else self.b.op("iadd", row, k)

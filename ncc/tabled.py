@@ -50,7 +50,7 @@ class Tabled(Places):
             b.close()
             b.close()
         if self.ends.loops is None:
-            self.seed()
+            self.seed("dy")
         else:
             self.ends.loops(self)
         self.wanted = b.emit("given", (), "dparams")
@@ -69,10 +69,11 @@ class Tabled(Places):
             if self.scatters:
                 self.clear(self.local, self.buffers["adjoints"].size)
             self.back(block)
+            self.rests_back(b.op("iadd", block, b.index(self.n_segments)))
             k = b.loop(*self.bounds("import_starts", block))[0]
             to = self.cell("import_slots", 0, k)
             owed = self.gathered(b.op("iadd", k, b.index(len(self.plan.rows))),
-                                 b.load("adjoints", 0, to))
+                                 b.load("adjoints", 0, to), to)
             b.store(owed, "adjoints", 0, to)
             b.close()
             b.close()
@@ -82,7 +83,7 @@ class Tabled(Places):
             acc = self.seeded(k, b.load("adjoints", 0, k) if "adjoints" in self.buffers
                               else b.const(0.0))
             if self.n_blocks == 1:
-                acc = self.gathered(b.op("iadd", k, b.index(len(self.plan.rows))), acc)
+                acc = self.read_back(b.op("iadd", k, b.index(len(self.plan.rows))), acc)
             # The inputs' values have no reader any more.
             b.store(acc, "values", 0, k)
             b.close()
@@ -118,9 +119,10 @@ class Tabled(Places):
     def back(self, block: int | None) -> None:
         """The deltas of a block's rows, or of all, and their part of the gradient."""
         b = self.b
+        low = self.lowest() if block is None else 0
         for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
             if block is None:
-                lo = max(lo, self.lowest())
+                lo = max(lo, low)
                 if lo >= hi:
                     continue
                 k = b.loop(b.index(lo), b.index(hi))[0]
@@ -130,8 +132,23 @@ class Tabled(Places):
                 k = b.loop(first, end)[0]
                 last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
             s = b.op("iadd", b.op("imul", k, b.index(-1)), last)
+            self.rests_back(s)
             for kind in kinds:
                 self.rows_back(s, kind)
+            b.close()
+        if block is None:  # the values whose deltas nobody wants are sources all the same
+            n_rows = len(self.plan.rows)
+            rows = int(self.firsts[low]) if low else 0
+            self.only_if(self.wanted)
+            for groups, lists in ((range(low), range(rows)),
+                                  (range(self.n_segments, self.n_segments + 1),
+                                   range(n_rows, n_rows + self.n_inputs))):
+                self.rests_back(b.loop(b.index(groups.start), b.index(groups.stop))[0])
+                b.close()
+                k = b.loop(b.index(lists.start), b.index(lists.stop))[0]
+                n = b.op("mask", b.load("values", 0, self.cell("order_places", 0, k)))
+                self.in_rounds(k, b.index(1), [], n)
+                b.close()
             b.close()
 
     def lowest(self) -> int:
@@ -144,12 +161,13 @@ class Tabled(Places):
         row = held.min(initial=len(self.plan.rows))
         return int(np.searchsorted(self.firsts, row, side="right")) - 1
 
-    def seed(self) -> None:
+    def seed(self, buffer: str) -> None:
+        """`seeds`, in the order of places, from a row of the caller's with a cell an output."""
         b = self.b
         row_of_y = self.times_sample(self.n_outputs)
         for k, count in b.columns(self.n_outputs, self.batch):
             at = self.offset(row_of_y, k)
-            for c, value in enumerate([b.load("dy", c, at) for c in range(count)]):
+            for c, value in enumerate([b.load(buffer, c, at) for c in range(count)]):
                 b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))
             b.close()
 
@@ -291,13 +309,15 @@ class Tabled(Places):
         self.only_if(self.wanted)
         rows = range(kind.room)  # those that a block lacks have cells that nobody reads
         if kind.biased and AGGREGATIONS[kind.aggregation] == "sum":
-            one = b.const(1.0)
-            self.add_gradient([(self.masked(b.load("values", i, place)), one) for i in rows],
-                              self.cell("block_biases", 0, block))
+            one, to = b.const(1.0), self.cell("gradient_of_blocks_biases", 0, block)
+            for i, d in enumerate([b.load("values", i, place) for i in rows]):
+                self.add_gradient(d, one, i, to)
+        cell = self.cell("gradient_of_blocks_weights", 0, block)
         k = b.loop(zero, edges)[0]
-        n = self.masked(b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
-        self.add_gradient([(n, b.load("values", i, place)) for i in rows],
-                          b.op("iadd", weights, b.op("imul", k, b.index(kind.room))))
+        n = b.op("mask", b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
+        to = b.op("iadd", cell, b.op("imul", k, b.index(kind.room)))
+        for i, d in enumerate([b.load("values", i, place) for i in rows]):
+            self.add_gradient(n, d, i, to)
         b.close()
         b.close()
         b.close()
@@ -305,35 +325,77 @@ class Tabled(Places):
     # -- backward
 
     def seeded(self, v: int, acc: int) -> int:
-        """acc, and the seeds of value number v, if it is an output."""
+        """acc, and the seeds of value number v, if it is an output: 0 in the lanes that repeat a
+        sample, so that all deltas are."""
         b = self.b
         k, acc = b.loop(*self.bounds("seed_starts", v), [acc])
-        (acc,) = b.close(b.op("add", acc, b.load("seeds", 0, k)))
+        (acc,) = b.close(b.op("add", acc, b.op("mask", b.load("seeds", 0, k))))
         return acc
 
-    def gathered(self, k: int, acc: int) -> int:
-        """acc, and the deltas of the readers on list k, times their weights."""
+    def gathered(self, k: int, acc: int, place: int) -> int:
+        """acc, and the deltas of the readers on list k, times their weights. Where the gradient is
+        wanted, that of whole rounds of these edges, too, while their deltas are at hand: `place` is
+        that of the value which they read."""
         b = self.b
-        nothing = b.const(0.0)
-        q, *accs = b.loop(b.index(0), self.cell("reader_rounds", 0, k),
-                          [acc] + [nothing] * (self.UNROLL - 1))
-        at = b.op("iadd", self.cell("reader_starts", 0, k),
-                  b.op("imul", q, b.index(self.UNROLL)))
-        accs = b.close(*[self.read_back(at, i, a) for i, a in enumerate(accs)])
-        e, acc = b.loop(self.cell("reader_rest", 0, k), self.cell("reader_ends", 0, k), [accs[0]])
-        (accs[0],) = b.close(self.read_back(e, 0, acc))
+        accs = [acc] + [b.const(0.0)] * (self.sums - 1)
+        if "dx" not in self.named:
+            accs = self.in_rounds(k, b.index(1), accs, b.op("mask", b.load("values", 0, place)))
+        else:
+            unwanted = b.op("iadd", b.index(1), b.op("imul", self.wanted, b.index(-1)))
+            accs = self.in_rounds(k, self.wanted, accs, b.op("mask", b.load("values", 0, place)))
+            accs = self.in_rounds(k, unwanted, accs, None)
+        return self.rest(k, accs)
+
+    def read_back(self, k: int, acc: int) -> int:
+        """acc, and the deltas of the readers on list k, times their weights."""
+        accs = [acc] + [self.b.const(0.0)] * (self.sums - 1)
+        return self.rest(k, self.in_rounds(k, self.b.index(1), accs, None))
+
+    def in_rounds(self, k: int, given: int, accs: list[int], n: int | None) -> list[int]:
+        """`accs` after the whole rounds of list k, if `given` is 1: none without accs. The edges'
+        gradient goes with the value n, if there is one."""
+        b = self.b
+        start, rounds = self.cell("reader_starts", 0, k), self.cell("reader_rounds", 0, k)
+        q, *accs = b.loop(b.index(0), b.op("imul", rounds, given), accs)
+        at = b.op("iadd", start, b.op("imul", q, b.index(self.round)))
+        for i in range(self.round):
+            d = b.load("values", 0, self.cell("readers", i, at))
+            if accs:
+                accs[i % self.sums] = self.weighted(at, i, d, accs[i % self.sums])
+            if n is not None:
+                self.add_gradient(d, n, i, at)
+        return b.close(*accs)
+
+    def rest(self, k: int, accs: list[int]) -> int:
+        b = self.b
+        at, acc = b.loop(*self.bounds("reader_rests", k), [accs[0]])
+        d = b.load("values", 0, self.cell("readers", 0, at))
+        (accs[0],) = b.close(self.weighted(at, 0, d, acc))
         while len(accs) > 1:
             accs = [b.op("add", x, y) for x, y in zip(accs[::2], accs[1::2], strict=True)]
         return accs[0]
 
-    def read_back(self, at: int, i: int, acc: int) -> int:
+    def weighted(self, at: int, i: int, d: int, acc: int) -> int:
+        """acc + the delta d times the weight of the edge whose reader is number at + i."""
         b = self.b
         weight = (b.load("turned", i, at) if self.batch
                   else b.load("packed", 0, self.cell("reader_edges", i, at)))
-        delta = b.load("values", 0, self.cell("readers", i, at))
-        if b.fused:
-            return b.op("fma", weight, delta, acc)
-        return b.op("add", acc, b.op("mul", weight, delta))
+        return b.op("fma", weight, d, acc) if b.fused else b.op("add", acc, b.op("mul", weight, d))
+
+    def rests_back(self, group: int) -> None:
+        """The gradient of those edges of a group's values that no round has."""
+        b = self.b
+        self.only_if(self.wanted)
+        to = self.cell("group_rests", 0, group)
+
+        def pair(k: int, i: int) -> tuple[int, int]:
+            at = b.op("iadd", to, k)
+            source = self.cell("rest_sources", i - self.n_whole, at)
+            return (b.load("values", 0, self.cell("readers", i, at)),
+                    b.op("mask", b.load("values", 0, source)))
+
+        self.in_blocks("rests", self.group_rests, group, pair, to)
+        b.close()
 
     def rows_back(self, s: int, number: int) -> None:
         b, kind = self.b, self.kinds[number]
@@ -343,71 +405,33 @@ class Tabled(Places):
         first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
         places = self.cell("segment_places", 0, s)
         one = b.const(1.0)
-        u = self.cell("order", 0, b.op("iadd", first, b.loop(b.index(0), count)[0]))
-        r, place = b.op("iadd", first, u), b.op("iadd", places, u)
+        k = b.op("iadd", first, b.loop(b.index(0), count)[0])
+        r, place = self.cell("order", 0, k), self.cell("order_places", 0, k)
         d = b.load("adjoints", 0, place) if self.scatters else b.const(0.0)
         if self.n_blocks > 1:
             d = b.op("add", d, b.load("adjoints", 0, self.cell("slots", 0, r)))
-        d = self.gathered(r, self.seeded(b.op("iadd", r, b.index(self.n_inputs)), d))
+        d = self.gathered(k, self.seeded(b.op("iadd", r, b.index(self.n_inputs)), d), place)
         total = (b.load("sums", -self.local, place) if reads_argument(program)
                  else b.const(0.0))
         found = slope(program, b, total, b.load("values", 0, place))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
-            self.add_gradient([(self.masked(d), one)], self.cell("biases", 0, r))
+            self.add_gradient(d, one, 0, self.cell("gradient_of_rows_biases", 0, r))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, place)
         if agg not in ("sum", "mean"):
             self.scatter(agg, r, edges, d, kind)
         b.close()
-        if agg not in ("sum", "mean"):
-            return
         if self.is_tiled(kind):
             self.tiled_back(s, number)
-            return
-        self.only_if(self.wanted)
-        if kind.room > 1:  # of one sample
-            u = b.loop(b.index(0), count)[0]
-            r, d = b.op("iadd", first, u), b.load("values", 0, b.op("iadd", places, u))
-            if kind.biased and agg == "sum":
-                self.add_gradient([(d, one)], self.cell("biases", 0, r))
-            at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
-            k = b.loop(b.index(0), edges)[0]
-            n = b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k)))
-            self.add_gradient([(d, n)], b.op("iadd", weight, b.op("imul", k, b.index(kind.room))))
-            b.close()
-            b.close()
-            b.close()
-            return
-        if kind.biased and agg == "sum":
+        elif kind.biased and agg == "sum":
+            self.only_if(self.wanted)
             self.in_blocks(
                 f"rows_{number}", self.kind_rows[number], s,
-                lambda k, i: (self.masked(b.load("values", i, b.op("iadd", places, k))), one),
-                self.cell("segment_biases", 0, s))
-        # The delta of a long row stays in registers for all its edges.
-        long = self.segment_edges >= (self.native if self.batch else 4)
-        rows, held = self.kind_rows[number], self.segment_edges
-        u = b.loop(b.index(0), b.load(self.table(f"long_{number}", "i", rows * long), 0, s))[0]
-        d = self.masked(b.load("values", 0, b.op("iadd", places, u)))
-        r = b.op("iadd", first, u)
-        at = self.cell("starts", 0, r)
-        self.in_blocks(
-            "segment_edges", held, s,
-            lambda k, i: (d, b.load("values", 0, self.cell("places", i, b.op("iadd", at, k)))),
-            self.cell("weights", 0, r))
-        b.close()
-        self.in_blocks(
-            f"edges_{number}", rows * held * ~long, s,
-            lambda k, i: self.flat_edge(b.op("iadd", self.cell("segment_weights", 0, s), k), i),
-            self.cell("segment_weights", 0, s))
-        b.close()
-
-    def flat_edge(self, at: int, i: int) -> tuple[int, int]:
-        """The delta and the source's value of the edge whose gradient is cell at + i."""
-        b = self.b
-        return (self.masked(b.load("values", 0, self.cell("flat_rows", i, at))),
-                b.load("values", 0, self.cell("flat_sources", i, at)))
+                lambda k, i: (b.load("values", i, b.op("iadd", places, k)), one),
+                self.cell("gradient_of_segments_biases", 0, s))
+            b.close()
 
     def in_blocks(self, name: str, held: Longs, s: int,
                   pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
@@ -421,17 +445,19 @@ class Tabled(Places):
             after = self.table(f"{name}_after_{block}", "i", done)
             q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
             k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(block)))
-            self.add_gradient([pair(k, i) for i in range(block)], b.op("iadd", to, k))
+            at = b.op("iadd", to, k)
+            for i, (x, y) in enumerate([pair(k, i) for i in range(block)]):
+                self.add_gradient(x, y, i, at)
             b.close()
             done = done + (held - done) // block * block
 
-    def add_gradient(self, pairs: list[tuple[int, int]], at: int) -> None:
+    def add_gradient(self, x: int, y: int, i: int, at: int) -> None:
+        """Of x*y, gradient[at + i]."""
         b = self.b
-        for i, (x, y) in enumerate(pairs):
-            if self.batch:
-                b.accumulate(x, y, "gradient", i, at)
-            else:  # of one sample, every cell is written once
-                b.store(b.op("mul", x, y), "gradient", i, at)
+        if self.batch:
+            b.accumulate(x, y, "gradient", i, at)
+        else:  # of one sample, every cell is written once
+            b.store(b.op("mul", x, y), "gradient", i, at)
 
     def scatter(self, agg: str, r: int, edges: int, d: int, kind: Kind) -> None:
         """What row r of delta d, whose edges do not all get the same, adds to the adjoints of its
@@ -439,6 +465,7 @@ class Tabled(Places):
         the first edge that has the value that was chosen."""
         b = self.b
         at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
+        cell = self.cell("gradient_of_rows_weights", 0, r)
 
         def edge(k: int) -> tuple[int, int]:
             return self.edge(at, weight, k, kind)
@@ -446,8 +473,8 @@ class Tabled(Places):
         def scattered(k: int, n: int, w: int, d: int) -> None:
             i = self.cell("places", 0, b.op("iadd", at, k))
             b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
-            to = b.op("iadd", weight, b.op("imul", k, b.index(kind.room)))
-            self.add_gradient([(self.masked(d), n)], to)
+            to = b.op("iadd", cell, b.op("imul", k, b.index(kind.room)))
+            self.add_gradient(d, b.op("mask", n), 0, to)
 
         if agg == "mul":
             k, before = b.loop(b.index(0), edges, [b.const(1.0)])
@@ -483,7 +510,7 @@ class Tabled(Places):
         moved = np.flatnonzero(codes >= 0)
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(moved)))[0]
-        at = k if len(moved) == len(codes) else b.load(self.table("moved", "i", moved), 0, k)
+        at = b.load(self.table("cells", "i", self.gradient_cells[moved]), 0, k)
         to = b.load(self.table("slots", "i", codes[moved]), 0, k)
         b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
         b.close()

@@ -54,6 +54,7 @@ ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
+EFFECTS = {"store", "call", "for", "yield"}
 INTRINSICS = ("fma", "abs", "sqrt")
 
 
@@ -179,6 +180,8 @@ class _Writer:
         # each part, and the stores of its columns so far, as (column, address).
         self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
+        self.sums: list[str] = []  # vectors whose sums over the lanes are still to be made
+        self.neighbours = 0  # how many they will be
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
         self.windows: dict[int, Window] = {}
@@ -311,7 +314,6 @@ class _Writer:
         starts: list[int] = []
         block = "entry"
         depth_lanes = -1
-        grouped = 0  # the op after the accumulates that are written already
         for at, (opcode, reads, imm) in enumerate(ops):
             if at < self.done:
                 continue
@@ -347,8 +349,7 @@ class _Writer:
                 held = self.add(f"icmp ne ptr %{imm}, null")
                 self.scalar[at] = self.add(f"zext i1 {held} to {self.index}")
             elif opcode == "accumulate":
-                if at >= grouped:
-                    grouped = self.accumulate(at)
+                self.accumulate(at)
             elif opcode == "load" and imm[0] in by_value:
                 self.scalar[at] = f"%{imm[0]}"
             elif opcode == "load":
@@ -626,8 +627,10 @@ class _Writer:
                                self.vector_addresses(name, offset, reads[1]), strict=True):
                 self.lines.append(f"  store {v} {part}, ptr {a}, align {size}")
         elif len(reads) > 1 and self.varying[reads[1]]:
-            for p, part in enumerate(self.vector(value)):
-                for lane, a in enumerate(self.lane_addresses(name, offset, reads[1], p)):
+            for p in self.storing(range(self.parts()), reads[1]):
+                part = self.vector(value)[p]
+                addresses = self.lane_addresses(name, offset, reads[1], p)
+                for lane, a in self.storing(list(enumerate(addresses)), reads[1]):
                     one = part
                     if self.native > 1:
                         one = self.add(f"extractelement {self.type('f', True)} {part}, i64 {lane}")
@@ -635,6 +638,11 @@ class _Writer:
         else:
             a = self.address(name, offset, self.scalar[reads[1]] if len(reads) > 1 else None)
             self.lines.append(f"  store {self.real} {self.scalar[value]}, ptr {a}, align {size}")
+
+    def storing(self, lanes: Sequence[Any], index: int) -> Sequence[Any]:
+        """`lanes` in the order in which they store: of those that repeat the last sample, whose
+        masks are 0, none comes after the one that has it for its own."""
+        return lanes if self.whole or not self.affine[index][0] else lanes[::-1]
 
     # -- sums over the lanes
 
@@ -646,37 +654,32 @@ class _Writer:
         return [self.add(f"select {b} {mask}, {v} {part}, {v} zeroinitializer")
                 for mask, part in zip(self.real_lanes, parts, strict=True)]
 
-    def accumulate(self, at: int) -> int:
-        """Write the accumulate at `at` and, where they add to neighbouring cells, those directly
-        behind it, as many as a vector holds: they share the steps of their sums over the lanes.
-        The op after them."""
-        ops = self.func.ops
-        _, reads, (name, offset) = ops[at]
-        index = self.scalar[reads[2]] if len(reads) > 2 else None
+    def accumulate(self, at: int) -> None:
+        """Write the accumulate at `at`; those that add to neighbouring cells share the steps of
+        their sums over the lanes, where the last of them stands."""
+        _, reads, (name, offset) = self.func.ops[at]
         size = self.bits // 8
-        a = self.address(name, offset, index)
         if self.lanes == 1:
+            a = self.address(name, offset, self.scalar[reads[2]] if len(reads) > 2 else None)
             one, two = [self.vector(r)[0] if self.varying[r] else self.scalar[r]
                         for r in reads[:2]]
             old = self.add(f"load {self.real}, ptr {a}, align {size}")
             new = self.product(one, two, old, False)
             self.lines.append(f"  store {self.real} {new}, ptr {a}, align {size}")
-            return at + 1
-        count = 1
-        while (count < self.native and at + count < len(ops)
-               and ops[at + count][0] == "accumulate"
-               and ops[at + count][1][2:] == reads[2:]
-               and ops[at + count][2] == (name, offset + count)):
-            count += 1
-        count = 1 << (count.bit_length() - 1)
-        sums: list[str] = []
-        for k in range(count):
-            parts = zip(*[self.vector(r) for r in ops[at + k][1][:2]], strict=True)
-            total: str | None = None
-            for x, y in parts:
-                total = self.product(x, y, total, True)
-            sums.append(str(total))
-        vector = self.reduced(sums)
+            return
+        if not self.sums:
+            self.neighbours = self.together(at)
+        total: str | None = None
+        for x, y in zip(*[self.vector(r) for r in reads[:2]], strict=True):
+            total = self.product(x, y, total, True)
+        self.sums.append(str(total))
+        count = self.neighbours
+        if len(self.sums) < count:
+            return
+        vector = self.reduced(self.sums)
+        self.sums = []
+        a = self.address(name, offset + 1 - count, self.scalar[reads[2]] if len(reads) > 2
+                         else None)
         v = self.type("f", True)
         t = self.real if count == 1 else f"<{count} x {self.real}>"
         if count == 1:
@@ -687,7 +690,21 @@ class _Writer:
         old = self.add(f"load {t}, ptr {a}, align {size}")
         new = self.add(f"fadd {self.flags}{t} {old}, {vector}")
         self.lines.append(f"  store {t} {new}, ptr {a}, align {size}")
-        return at + count
+
+    def together(self, at: int) -> int:
+        """How many accumulates from here on add to neighbouring cells, with nothing between them
+        that stores, jumps, or reads those cells: a power of two, at most a vector's lanes."""
+        _, reads, (name, offset) = self.func.ops[at]
+        count = 1
+        for opcode, others, imm in self.func.ops[at + 1 :]:
+            if count == self.native or opcode in EFFECTS or (
+                    opcode == "load" and imm[0] == name):
+                break
+            if opcode == "accumulate":
+                if others[2:] != reads[2:] or imm != (name, offset + count):
+                    break
+                count += 1
+        return 1 << (count.bit_length() - 1)
 
     def product(self, a: str, b: str, total: str | None, vector: bool) -> str:
         """total + a*b."""
@@ -818,13 +835,14 @@ class _Writer:
         _, (_, index), (name, offset) = self.func.ops[at]
         v, size = self.type("f", True), self.bits // 8
         values = [op[1][0] for op in self.func.ops[at : at + self.native]]
-        for p in range(self.parts()):
+        for p in self.storing(range(self.parts()), index):
             addresses = self.lane_addresses(name, offset, index, p)
             columns = [
                 self.add(f"load {v}, ptr {self.beside(self.addresses[r], p)}, "
                          f"align {size * self.native}")
                 if r in self.addresses else self.vector(r)[p] for r in values]
-            for row, a in zip(self.transposed(columns), addresses, strict=True):
+            pairs = list(zip(self.transposed(columns), addresses, strict=True))
+            for row, a in self.storing(pairs, index):
                 self.lines.append(f"  store {v} {row}, ptr {a}, align {size}")
         self.done = at + self.native
 

@@ -156,7 +156,7 @@ class _Step:
                      for k, y in enumerate(ys)]
             for value, _ in pairs:
                 self.add_loss(sweep, value)
-            return [b.op("mask", d) for _, d in pairs]
+            return [d for _, d in pairs]
         label = self.targets(sweep, b.index(0))
         top = chosen = ys[0]
         numbers = [b.const(float(k)) for k in range(len(ys))]
@@ -168,7 +168,7 @@ class _Step:
         for term in terms[1:]:
             total = b.op("add", total, term)
         self.add_loss(sweep, losses.ce_loss(b, total, top, chosen))
-        return [b.op("mask", losses.ce_slope(b, term, total, number, label))
+        return [losses.ce_slope(b, term, total, number, label)
                 for term, number in zip(terms, numbers, strict=True)]
 
     def loops(self, sweep: Tabled) -> None:
@@ -181,10 +181,11 @@ class _Step:
                     sweep.cell("seed_outputs", 0, k))
 
         if loss.name != "ce":
+            sweep.seed("target")
             k, sum = b.loop(zero, end, [b.const(0.0)])
-            y, number = output(k)
-            value, d = losses.element(b, loss, y, self.targets(sweep, number))
-            b.store(b.op("mask", d), "seeds", 0, k)
+            y, _ = output(k)
+            value, d = losses.element(b, loss, y, b.load("seeds", 0, k))
+            b.store(d, "seeds", 0, k)
             (sum,) = b.close(b.op("add", sum, value))
             self.add_loss(sweep, sum)
             return
@@ -202,5 +203,5 @@ class _Step:
         k = b.loop(zero, end)[0]
         slope: Any = losses.ce_slope(b, b.load("seeds", 0, k), total,
                                      b.op("real", output(k)[1]), label)
-        b.store(b.op("mask", slope), "seeds", 0, k)
+        b.store(slope, "seeds", 0, k)
         b.close()

@@ -375,6 +375,21 @@ def test_vectors_of_any_width_and_batches_of_any_size(dtype, vector_bits, lanes)
         same(found[1], fn(x, dy, graph.values)[1])
 
 
+@pytest.mark.parametrize("form", [*FORMS, "shared"])
+def test_an_infinity_in_a_ragged_rounds_last_sample_is_no_nan(form):
+    """The lanes that repeat it add 0 to the gradient, and not 0 * inf."""
+    text = random_layers([6, 6, 9], 6, seed=1, activation="identity")
+    graph = ncc.parse(text).graph
+    chosen = {"form": form, "batch_form": form}
+    x, dy = np.ones((3, 6)), np.ones((3, 9))
+    x[2, 1] = np.inf
+    fn = Backward(graph, "f64", form, vector_bits=256, native=4, **chosen)
+    found = fn(x, dy, graph.values)[1]
+    single = sum(fn(x[k : k + 1], dy[k : k + 1], graph.values, "backward")[1] for k in range(3))
+    assert np.isinf(single).any()
+    close((found,), (single,), 1e-12, 3)
+
+
 def test_optimization_changes_no_bit():
     _, graph, x, dy, params = drawn(7, 37)
     for form in FORMS:
