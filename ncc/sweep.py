@@ -42,8 +42,8 @@ class Sweep:
     def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
                  native: int, recompute: int, registers: int) -> None:
         self.plan = plan
-        # Sums of a tile: half the registers for sums of four vectors.
-        self.tile = max(1, registers // 8)
+        # Rows of a tile: half the registers for sums of two of the lanes' vectors at a time.
+        self.tile = max(1, registers // 4)
         self.registers = registers
         self.recompute = recompute
         self.g = plan.graph

@@ -59,7 +59,8 @@ INTRINSICS = ("fma", "abs", "sqrt")
 
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
-            reach: int = 0, attributes: str = "", outside: bool = False) -> str:
+            reach: int = 0, registers: int = 16, attributes: str = "",
+            outside: bool = False) -> str:
     """One LLVM module, as text.
 
         %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
@@ -73,8 +74,11 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     vector has lanes are vector loads and a transposition. In long straight functions memory is
     addressed from pointers at most `reach` bytes away, where that is given (ncc/windows.py).
 
-    No function is called but intrinsics
-    that are one instruction, and no name of a user's stands in the text.
+    No function is called but intrinsics that are one instruction, and no name of a user's stands in
+    the text.
+
+    A loop whose sums are more than half of the `registers` is written twice, for one half of the
+    lanes' vectors after the other: more rows share what is loaded, and no sum leaves its register.
 
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
@@ -91,7 +95,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             lines.append(_table(table, module.name, elf))
     used: set[str] = set()
     bodies = [
-        _Writer(module, func, real, vector_bits, index_bits, reach, used, elf).text()
+        _Writer(module, func, real, vector_bits, index_bits, reach, registers, used, elf).text()
         for func in module.funcs
     ]
     lines += bodies
@@ -143,10 +147,11 @@ def _escaped(raw: bytes) -> str:
 
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
-                 reach: int, used: set[str], elf: bool) -> None:
+                 reach: int, registers: int, used: set[str], elf: bool) -> None:
         self.module = module
         self.func = func
         self.real = real
+        self.registers = registers
         self.used = used
         self.elf = elf
         self.bits = 32 if real == "float" else 64
@@ -182,9 +187,10 @@ class _Writer:
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         self.sums: list[str] = []  # vectors whose sums over the lanes are still to be made
         self.neighbours = 0  # how many they will be
+        self.half: int | None = None  # which half of the lanes' vectors is written, if not all
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
-        self.windows: dict[int, Window] = {}
+        self.windows: dict[int, Window] = {}  # of loads and stores
         self.pointers = 0  # of windows, so far
         if self.rows and reach:
             near = [(at, *op[2]) for at, op in enumerate(func.ops)
@@ -314,7 +320,10 @@ class _Writer:
         starts: list[int] = []
         block = "entry"
         depth_lanes = -1
-        for at, (opcode, reads, imm) in enumerate(ops):
+        at = -1
+        while at + 1 < len(ops):
+            at += 1
+            opcode, reads, imm = ops[at]
             if at < self.done:
                 continue
             if self.waiting is not None and not self.waits(at):
@@ -339,7 +348,7 @@ class _Writer:
                     letter = self.types[reads[-1]]
                     self.vectors[at] = [
                         self.instruction(opcode, [a[p] for a in args], letter, True)
-                        for p in range(self.parts())
+                        if p in self.window() else "" for p in range(self.parts())
                     ]
                 else:
                     operands = [self.scalar[r] for r in reads]
@@ -354,9 +363,10 @@ class _Writer:
                 self.scalar[at] = f"%{imm[0]}"
             elif opcode == "load":
                 # Most of the ops of straight code.
-                if not reads and imm[0] in self.plain and (imm[1] or at in self.windows):
+                if (not reads and imm[0] in self.plain and self.half is None
+                        and (imm[1] or at in self.windows)):
                     self.scalar[at] = name = f"%l{at}"
-                    base, offset = self.window(at)
+                    base, offset = self.pointer(at)
                     self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
                                       f"ptr {base}, i64 {offset}")
                     self.lines.append(f"  {name} = load {self.real}, ptr %a{at}, align {size}")
@@ -377,7 +387,7 @@ class _Writer:
                 elif self.square(at):
                     self.store_square(at)
                 elif at in self.windows:
-                    base, offset = self.window(at)
+                    base, offset = self.pointer(at)
                     self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
                                       f"ptr {base}, i64 {offset}")
                     self.lines.append(f"  store {self.real} {self.scalar[reads[0]]}, ptr %a{at}, "
@@ -407,16 +417,19 @@ class _Writer:
                     self.lanes = imm if self.native > 1 else 1
                     depth_lanes = len(starts)
                 lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
-                self.lines += [f"  br label %head{at}", f"head{at}:"]
-                self.scalar[at] = f"%k{at}"
-                self.lines.append(
-                    f"  %k{at} = phi {self.index} [ {lo}, %{block} ], [ %next{at}, %latch{at} ]")
+                if self.half is None and self.too_many(at, mine):
+                    self.half = 0
+                turn = f"{at}again" if self.half else f"{at}"
+                self.lines += [f"  br label %head{turn}", f"head{turn}:"]
+                self.scalar[at] = f"%k{turn}"
+                self.lines.append(f"  %k{turn} = phi {self.index} [ {lo}, %{block} ], "
+                                  f"[ %next{turn}, %latch{turn} ]")
                 for c in mine:
-                    self.carry(c, at, block, ops[c][1][0])
-                self.lines += [f"  %go{at} = icmp slt {self.index} %k{at}, {hi}",
-                               f"  br i1 %go{at}, label %body{at}, label %exit{at}",
-                               f"body{at}:"]
-                block = f"body{at}"
+                    self.carry(c, turn, block, ops[c][1][0])
+                self.lines += [f"  %go{turn} = icmp slt {self.index} %k{turn}, {hi}",
+                               f"  br i1 %go{turn}, label %body{turn}, label %exit{turn}",
+                               f"body{turn}:"]
+                block = f"body{turn}"
                 if imm:
                     self.open_lanes(at, reads, hi)
                 for c in mine:
@@ -427,19 +440,24 @@ class _Writer:
             elif opcode == "yield":
                 start = starts.pop()
                 done = carries.pop()
-                self.lines += [f"  br label %latch{start}", f"latch{start}:"]
+                turn = f"{start}again" if self.half else f"{start}"
+                self.lines += [f"  br label %latch{turn}", f"latch{turn}:"]
                 step = 1
                 if depth_lanes == len(starts) + 1:
                     step, depth_lanes = self.lanes, -1
                 self.lines.append(
-                    f"  %next{start} = add nuw nsw {self.index} %k{start}, {step}")
-                self.lines += [f"  br label %head{start}", f"exit{start}:"]
-                block = f"exit{start}"
+                    f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}")
+                self.lines += [f"  br label %head{turn}", f"exit{turn}:"]
+                block = f"exit{turn}"
                 for c, r in zip(done, reads, strict=True):
-                    values = self.vectors[r] if self.varying[c] else [self.scalar[r]]
-                    for p, value in enumerate(values):
+                    for p in self.window() if self.varying[c] else range(1):
+                        value = self.vectors[r][p] if self.varying[c] else self.scalar[r]
                         hole = self.holes[(c, p)]
                         self.lines[hole] = self.lines[hole].replace("?", value)
+                if self.half == 0:  # and now the other vectors
+                    self.half, at = 1, start - 1
+                    continue
+                self.half = None
                 for k, c in enumerate(done):
                     if at + 1 + k < len(ops):
                         for later in range(at + 1, min(len(ops), at + 1 + len(done))):
@@ -468,20 +486,40 @@ class _Writer:
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"
 
-    def carry(self, c: int, start: int, block: str, init: int) -> None:
+    def too_many(self, at: int, carries: list[int]) -> bool:
+        """Whether the sums of a loop are more than half the registers hold, so that it is written
+        twice, for one half of the lanes' vectors after the other. It does nothing else then."""
+        if len(carries) * self.parts() <= self.registers // 2 or self.parts() % 2 or not all(
+                [self.varying[c] for c in carries]):
+            return False
+        end = at + 1 + len(carries)
+        for k, (opcode, _, imm) in enumerate(self.func.ops[end:], end):
+            if opcode == "yield":
+                return True
+            if opcode == "load" and self.varying[k] and imm[0] not in self.private or (
+                    opcode not in ("load", "const", "index", "iadd", "imul", "fma", "mul", "add")):
+                return False
+        return False
+
+    def window(self) -> range:
+        """The vectors of the lanes that are written now."""
+        count = self.parts()
+        return (range(count) if self.half is None
+                else range(count // 2) if self.half == 0 else range(count // 2, count))
+
+    def carry(self, c: int, turn: str, block: str, init: int) -> None:
         letter = self.types[c]
         if self.varying[c]:
-            self.vectors[c] = []
+            self.vectors[c] = [f"%c{c}_{p}" for p in range(self.parts())]
             t = self.type(letter, True)
-            for p, value in enumerate(self.vector(init)):
+            for p in self.window():
                 self.holes[(c, p)] = len(self.lines)
-                self.lines.append(f"  %c{c}_{p} = phi {t} [ {value}, %{block} ], "
-                                  f"[ ?, %latch{start} ]")
-                self.vectors[c].append(f"%c{c}_{p}")
+                self.lines.append(f"  %c{c}_{p} = phi {t} [ {self.vector(init)[p]}, %{block} ], "
+                                  f"[ ?, %latch{turn} ]")
         else:
             self.holes[(c, 0)] = len(self.lines)
             self.lines.append(f"  %c{c} = phi {self.type(letter)} "
-                              f"[ {self.scalar[init]}, %{block} ], [ ?, %latch{start} ]")
+                              f"[ {self.scalar[init]}, %{block} ], [ ?, %latch{turn} ]")
             self.scalar[c] = f"%c{c}"
 
     def literal(self, value: float) -> str:
@@ -540,7 +578,7 @@ class _Writer:
             index = self.add(f"mul nsw {self.index} {index}, {scale}")
         return self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} {index}")
 
-    def window(self, at: int) -> tuple[str, int]:
+    def pointer(self, at: int) -> tuple[str, int]:
         """The pointer from which the load or store at `at` is addressed, and how far from it."""
         name, element = self.func.ops[at][2]
         window = self.windows.get(at)
@@ -576,11 +614,11 @@ class _Writer:
             base = self.address(name, offset, index, self.lanes)
             v = self.type("f", True)
             align = size * self.native
-            self.vectors[at] = []
-            for p in range(self.parts()):
+            self.vectors[at] = [""] * self.parts()
+            for p in self.window():
                 a = base if p == 0 else self.add(
                     f"getelementptr inbounds {self.real}, ptr {base}, i64 {p * self.native}")
-                self.vectors[at].append(self.add(f"load {v}, ptr {a}, align {align}"))
+                self.vectors[at][p] = self.add(f"load {v}, ptr {a}, align {align}")
         elif varying and self.contiguous(reads[0]):
             v = self.type("f", True)
             self.vectors[at] = [self.add(f"load {v}, ptr {a}, align {size}")

@@ -245,6 +245,35 @@ def test_accumulate_sums_over_the_lanes(dtype: str, lanes: int) -> None:
             np.testing.assert_allclose(found, wanted, rtol=rel, atol=rel)
 
 
+@pytest.mark.parametrize("count, turns", [(2, 1), (4, 2)])
+def test_sums_that_no_registers_hold_take_turns(count: int, turns: int) -> None:
+    """The loop of four sums of four vectors stands there twice, and each sum is what it was."""
+    b = Builder("f32", True)
+    sample = b.loop(b.index(0), b.index(60), lanes=32)[0]
+    for k in range(8):
+        b.store(b.load("a", k, sample), "held", k)
+    k, *sums = b.loop(b.index(0), b.index(8), [b.const(float(i)) for i in range(count)])
+    values = b.load("held", 0, k)
+    sums = b.close(*[b.op("fma", values, b.load("b", i, k), acc) for i, acc in enumerate(sums)])
+    for acc in sums[1:]:
+        sums[0] = b.op("max", sums[0], acc)
+    b.store(sums[0], "y", 0, sample)
+    b.close()
+    func = Func("f", (*BUFFERS, Buffer("held", "private", 8)), b.ops)
+    module = Module("net", "f32", "fused", (func,))
+    module.verify()
+    expected = inputs(module)
+    module.run("f", expected)
+    text = to_llvm(module, triple=host().triple, vector_bits=256, attributes=host().attributes)
+    assert len(re.findall(r"^head", text, re.MULTILINE)) == 1 + turns
+    loaded = Loaded(Machine(host(), 2).object(text), ["net_f"])
+    held = {**inputs(module), "held": np.zeros(8 * 32 + 16, np.float32)}
+    held["held"] = held["held"][-held["held"].ctypes.data // 4 % 16 :]
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(loaded.addresses["net_f"])
+    call(*[array.ctypes.data for array in held.values()])
+    assert np.array_equal(held["y"], expected["y"])
+
+
 def test_tables_of_small_indices_take_half_the_room() -> None:
     for largest, cell in ((65535, "i16"), (65536, "i32")):
         table = Table("t", "i", np.array([3, largest], np.int32))
