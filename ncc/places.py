@@ -14,12 +14,14 @@ from ncc.sweep import Sweep
 
 
 class Kind(NamedTuple):
-    """Rows that are computed by the same code, in blocks with as much `room`."""
+    """Rows that are computed by the same code, in blocks with as much `room`; `direct` where the
+    weights of each are consecutive slots, to whose gradient a tile adds in `dparams` itself."""
 
     activation: int
     aggregation: int
     biased: bool
     room: int
+    direct: bool
 
 
 class _Blocks(NamedTuple):
@@ -83,9 +85,7 @@ class Places(Sweep):
         places[inside] = local[row[inside]]
         self.table("places", "i", places)
         self.table("starts", "i", plan.starts)
-        weights = np.maximum(
-            plan.weights[plan.block_of] + np.arange(n_rows) - plan.blocks[plan.block_of], 0)
-        self.table("weights", "i", weights)
+        self.table("weights", "i", self.row_weights())
         self.table("biases", "i", np.maximum(plan.bias_places, 0))
         self.table("segment_places", "i", local[self.firsts])
         if tiled.any():
@@ -144,10 +144,7 @@ class Places(Sweep):
         groups = np.concatenate([self.firsts, n_rows + borders])
         self.table("group_rests", "i", rests[groups[:-1]])
         self.group_rests = np.diff(rests[groups])
-        # The gradient in this order, and behind it that of all other cells of `packed`.
-        self.gradient_cells = np.argsort(np.concatenate(
-            [plan.weight_places[gathered],
-             np.setdiff1d(np.arange(len(plan.packed)), plan.weight_places[gathered])]))
+        self.gradient(gathered, np.flatnonzero(tiled[reader]), reader)
         seeded = np.argsort(number[g.outputs], kind="stable")
         counts = np.bincount(number[g.outputs], minlength=n_in + n_rows)
         self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
@@ -155,12 +152,6 @@ class Places(Sweep):
         held = slot if n_blocks > 1 else np.concatenate([np.arange(n_in), local])
         self.table("seed_places", "i", held[number[g.outputs][seeded]])
         self.table("seed_ranks", "i", np.argsort(seeded))
-
-        for name, at in (("rows_weights", weights), ("rows_biases", plan.bias_places),
-                         ("segments_biases", plan.biases[self.first_blocks]),
-                         ("blocks_weights", plan.weights), ("blocks_biases", plan.biases)):
-            self.table(f"gradient_of_{name}", "i", self.gradient_cells[np.clip(
-                at, 0, len(plan.packed) - 1)] if len(plan.packed) else at)
 
         # The last block's tiles may reach beyond it.
         room = int(self.room[tiled].max(initial=1))
@@ -172,12 +163,12 @@ class Places(Sweep):
             self.memory("adjoints", nowhere + 1)
         if not self.additive.all():
             self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
-        self.memory("gradient", len(plan.packed), shared=True)
+        self.memory("gradient", len(self.cells), shared=True)
         zero = b.index(0)
         if self.batch:
             if "dx" not in self.named:  # the sweep forward alone wants neither
                 self.only_if(b.emit("given", (), "dparams"))
-            self.zero("gradient", len(plan.packed))
+            self.zero("gradient", len(self.cells))
             # The weights in the order of the readers: read from end to end for each round.
             self.memory("turned", len(gathered), shared=True)
             k = b.loop(zero, b.index(len(gathered)))[0]
@@ -185,6 +176,34 @@ class Places(Sweep):
             b.close()
             if "dx" not in self.named:
                 b.close()
+
+    def row_weights(self) -> Longs:
+        """Where the weights of each row begin in `packed`."""
+        plan = self.plan
+        side = np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
+        return np.maximum(plan.weights[plan.block_of] + side, 0)
+
+    def gradient(self, gathered: Longs, tiled: Longs, reader: Longs) -> None:
+        """The order of `gradient`, as `cells`, places in `packed`: first the edges that are
+        gathered, in their order, then those of tiles, row by row, then all others. Those of direct
+        rows have none."""
+        plan = self.plan
+        weights, owners = self.g.weights[plan.edges], reader[tiled]
+        at_once = np.repeat([self.kinds[k].direct for k in self.segment_kinds.tolist()],
+                            np.diff(np.append(self.firsts, len(plan.rows)))).astype(bool)
+        held = np.concatenate([gathered, tiled[~at_once[owners]]])
+        all_tiled = np.concatenate([gathered, tiled])
+        self.cells = np.concatenate([plan.weight_places[held], np.setdiff1d(
+            np.arange(len(plan.packed)), plan.weight_places[all_tiled])])
+        cell_of = np.zeros(len(plan.packed) + 1, np.int64)
+        cell_of[self.cells] = np.arange(len(self.cells))
+        begins = cell_of[self.row_weights()]
+        mine = owners[np.diff(owners, prepend=-1) != 0]
+        begins[mine] = np.where(at_once[mine], weights[plan.starts[mine]], begins[mine])
+        self.table("gradient_of_rows", "i", begins)
+        for name, at in (("biases", plan.bias_places), ("block_biases", plan.biases),
+                         ("segment_biases", plan.biases[self.first_blocks])):
+            self.table(f"gradient_of_{name}", "i", cell_of[at])
 
     def segments(self) -> None:
         """Stretches of rows of one kind, level and fan-in; for each kind, which of its rows lie in
@@ -195,14 +214,22 @@ class Places(Sweep):
                           np.int64).reshape(-1, 2)
         first, last = bounds[:, 0], bounds[:, 1]
         run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-        kinds = [Kind(run.activation, run.aggregation, run.biased, segment.rows)
-                 for segment, run in zip(plan.segments, [plan.runs[k] for k in run_of.tolist()],
-                                         strict=True)]
+        weights = g.weights[plan.edges]
+        apart = np.diff(weights, prepend=0) != 1
+        apart[plan.starts[:-1][np.diff(plan.starts) > 0]] = False
+        odd = np.concatenate([[0], np.cumsum(apart | (weights < 0))])
+        odd = odd[plan.starts[last]] > odd[plan.starts[first]]
+        kinds = [Kind(run.activation, run.aggregation, run.biased, segment.rows,
+                      self.batch and segment.rows > 1 and direct)
+                 for segment, run, direct in zip(
+                     plan.segments, [plan.runs[k] for k in run_of.tolist()], (~odd).tolist(),
+                     strict=True)]
         self.kinds = list(dict.fromkeys(kinds))
         self.n_segments = len(first)
         self.firsts = first
         number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)
         self.segment_edges = np.array([segment.fan_in for segment in plan.segments], np.int64)
+        self.segment_kinds = number
         self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
         self.table("segment_rows", "i", first)
         self.table("segment_edges", "i", self.segment_edges)
@@ -268,6 +295,7 @@ class Places(Sweep):
         self.table("block_biases", "i", np.maximum(plan.biases, 0))
         self.table("block_places", "i", local[leader])
         self.table("block_rows", "i", np.diff(plan.blocks))
+        self.table("block_firsts", "i", leader)
         self.table("block_inner", "i", inner)
         self.table("block_outer", "i", ~inner)
         self.table("segment_blocks", "i", self.first_blocks)

@@ -119,6 +119,13 @@ class Tabled(Places):
     def back(self, block: int | None) -> None:
         """The deltas of a block's rows, or of all, and their part of the gradient."""
         b = self.b
+        if any(map(self.is_tiled, self.kinds)):
+            # 0 in the lanes that repeat a sample: 0 times an infinity would be added otherwise.
+            self.only_if(self.wanted)
+            k = b.loop(b.index(0), b.index(self.buffers["values"].size))[0]
+            b.store(b.op("mask", b.load("values", 0, k)), "values", 0, k)
+            b.close()
+            b.close()
         low = self.lowest() if block is None else 0
         for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
             if block is None:
@@ -278,7 +285,6 @@ class Tabled(Places):
         """What the deltas of a segment's rows add to the adjoints of their sources, and to the
         gradient."""
         b, kind = self.b, self.kinds[number]
-        edges = self.cell("segment_edges", 0, s)
         zero = b.index(0)
         block = self.each_block(s, number)
         at, weights = self.cell("block_starts", 0, block), self.cell("block_weights", 0, block)
@@ -309,18 +315,68 @@ class Tabled(Places):
         self.only_if(self.wanted)
         rows = range(kind.room)  # those that a block lacks have cells that nobody reads
         if kind.biased and AGGREGATIONS[kind.aggregation] == "sum":
-            one, to = b.const(1.0), self.cell("gradient_of_blocks_biases", 0, block)
+            one, to = b.const(1.0), self.cell("gradient_of_block_biases", 0, block)
             for i, d in enumerate([b.load("values", i, place) for i in rows]):
                 self.add_gradient(d, one, i, to)
-        cell = self.cell("gradient_of_blocks_weights", 0, block)
-        k = b.loop(zero, edges)[0]
-        n = b.op("mask", b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))))
-        to = b.op("iadd", cell, b.op("imul", k, b.index(kind.room)))
-        for i, d in enumerate([b.load("values", i, place) for i in rows]):
-            self.add_gradient(n, d, i, to)
+        self.tiled_gradient(s, number, block)
         b.close()
         b.close()
-        b.close()
+
+    def tiled_gradient(self, s: int, number: int, block: int) -> None:
+        """What a block adds to the gradient of its weights: of all its rows and many sources at a
+        time, where the block is full, else of two rows and four sources."""
+        b, kind = self.b, self.kinds[number]
+        to = "dparams" if kind.direct else "gradient"
+        first, place = self.cell("block_firsts", 0, block), self.cell("block_places", 0, block)
+        at = self.cell("block_starts", 0, block)
+        sizes = np.diff(self.plan.blocks)
+
+        def add(k: int, count: int, u: int, ds: Sequence[int]) -> None:
+            """The edges k .. k+count-1 of the block's rows u .., whose deltas are `ds`."""
+            edge, row = b.op("iadd", at, k), b.op("iadd", first, u)
+            ns = [b.load("values", 0, self.cell("places", i, edge)) for i in range(count)]
+            cells = [b.op("iadd", self.cell("gradient_of_rows", j, row), k)
+                     for j in range(len(ds))]
+            for d, cell in zip(ds, cells, strict=True):
+                for i, n in enumerate(ns):
+                    b.accumulate(n, d, to, i, cell)
+
+        def by_rows(k: int, count: int) -> None:
+            done = np.zeros_like(sizes)
+            for rows in (2, 1):
+                u = self.some(block, f"rows_{rows}", sizes, done, rows)
+                add(k, count, u, [b.load("values", i, b.op("iadd", place, u))
+                                  for i in range(rows)])
+                b.close()
+                done = done + (sizes - done) // rows * rows
+
+        held, done = self.segment_edges, np.zeros_like(self.segment_edges)
+        if kind.room == self.native:
+            wide = max(8, self.native)
+            full = self.table("block_full", "i", sizes == self.native)
+            partly = self.table("block_partly", "i", sizes < self.native)
+            self.only_if(b.load(full, 0, block))
+            ds = [b.load("values", i, place) for i in range(self.native)]
+            add(self.some(s, f"edges_{wide}", held, done, wide), wide, b.index(0), ds)
+            b.close()
+            b.close()
+            self.only_if(b.load(partly, 0, block))
+            by_rows(self.some(s, "edges_4", held // wide * wide, done, 4), 4)
+            b.close()
+            b.close()
+            done = held // wide * wide
+        for count in (4, 2, 1):
+            by_rows(self.some(s, f"left_{count}", held, done, count), count)
+            b.close()
+            done = done + (held - done) // count * count
+
+    def some(self, s: int, name: str, held: Longs, done: Longs, count: int) -> int:
+        """Open a loop over what is left of held[s] after done[s], `count` at a time: the first."""
+        b = self.b
+        rounds = self.table(f"some_{name}", "i", (held - done) // count)
+        after = self.table(f"after_{name}", "i", done)
+        q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
+        return b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
 
     # -- backward
 
@@ -416,7 +472,7 @@ class Tabled(Places):
         found = slope(program, b, total, b.load("values", 0, place))
         d = b.op("mul", d, found) if tame(program) else times(b, d, found)
         if kind.biased and agg != "sum":
-            self.add_gradient(d, one, 0, self.cell("gradient_of_rows_biases", 0, r))
+            self.add_gradient(d, one, 0, self.cell("gradient_of_biases", 0, r))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, place)
@@ -430,7 +486,7 @@ class Tabled(Places):
             self.in_blocks(
                 f"rows_{number}", self.kind_rows[number], s,
                 lambda k, i: (b.load("values", i, b.op("iadd", places, k)), one),
-                self.cell("gradient_of_segments_biases", 0, s))
+                self.cell("gradient_of_segment_biases", 0, s))
             b.close()
 
     def in_blocks(self, name: str, held: Longs, s: int,
@@ -465,7 +521,7 @@ class Tabled(Places):
         the first edge that has the value that was chosen."""
         b = self.b
         at, weight = self.cell("starts", 0, r), self.cell("weights", 0, r)
-        cell = self.cell("gradient_of_rows_weights", 0, r)
+        cell = self.cell("gradient_of_rows", 0, r)
 
         def edge(k: int) -> tuple[int, int]:
             return self.edge(at, weight, k, kind)
@@ -506,11 +562,12 @@ class Tabled(Places):
 
     def after(self) -> None:
         """dparams += gradient, from the packed order to the canonical one."""
-        b, codes = self.b, self.plan.packed
+        b, codes = self.b, self.plan.packed[self.cells]
         moved = np.flatnonzero(codes >= 0)
+        moved = moved[np.argsort(codes[moved], kind="stable")]
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(moved)))[0]
-        at = b.load(self.table("cells", "i", self.gradient_cells[moved]), 0, k)
+        at = b.load(self.table("cells", "i", moved), 0, k)
         to = b.load(self.table("slots", "i", codes[moved]), 0, k)
         b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
         b.close()

@@ -79,6 +79,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     A loop whose sums are more than half of the `registers` is written twice, for one half of the
     lanes' vectors after the other: more rows share what is loaded, and no sum leaves its register.
+    Accumulates of the outer product of a vector's lanes of values and many more are sums over the
+    samples, one after the other, in which the first are the lanes.
 
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
@@ -186,8 +188,15 @@ class _Writer:
         self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         self.sums: list[str] = []  # vectors whose sums over the lanes are still to be made
-        self.neighbours = 0  # how many they will be
+        # By the first accumulate of an outer product, its factors; by the last load of the second,
+        # that factor, and what it is turned: a vector for each sample.
+        self.products_of: dict[int, tuple[list[int], tuple[int, ...]]] = {}
+        self.turning: dict[int, tuple[int, ...]] = {}
+        self.columns: dict[tuple[int, ...], list[str]] = {}
+        self.find_products()
         self.half: int | None = None  # which half of the lanes' vectors is written, if not all
+        self.products: dict[int, str] = {}  # of accumulates, summed up over vectors
+        self.neighbours = 0  # how many they will be
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
         self.windows: dict[int, Window] = {}  # of loads and stores
@@ -474,6 +483,10 @@ class _Writer:
                 self.lines.append(f"  call fastcc void @{self.symbol(imm)}({passed})")
             if self.splatted[at] and not varying and opcode not in ("for", "carry"):
                 self.splat(at)
+            if at in self.turning:
+                ds = self.turning[at]
+                self.columns[ds] = [column for p in range(self.parts()) for column in
+                                    self.transposed([self.vector(d)[p] for d in ds])]
         self.lines.append("  ret void")
         kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
         if any(op[0] == "for" for op in ops):
@@ -688,15 +701,19 @@ class _Writer:
         """`parts`, and +0 in the lanes that repeat the last sample."""
         if not self.real_lanes:
             return parts
-        v, b = self.type("f", True), self.type("b", True)
-        return [self.add(f"select {b} {mask}, {v} {part}, {v} zeroinitializer")
-                for mask, part in zip(self.real_lanes, parts, strict=True)]
+        v, w = self.type("f", True), self.type("w", True)
+        words = [self.add(f"and {w} {mask}, " + self.add(f"bitcast {v} {part} to {w}"))
+                 for mask, part in zip(self.real_lanes, parts, strict=True)]
+        return [self.add(f"bitcast {w} {word} to {v}") for word in words]
 
     def accumulate(self, at: int) -> None:
         """Write the accumulate at `at`; those that add to neighbouring cells share the steps of
         their sums over the lanes, where the last of them stands."""
         _, reads, (name, offset) = self.func.ops[at]
         size = self.bits // 8
+        if at in self.products_of:
+            self.product_of(at)
+            return
         if self.lanes == 1:
             a = self.address(name, offset, self.scalar[reads[2]] if len(reads) > 2 else None)
             one, two = [self.vector(r)[0] if self.varying[r] else self.scalar[r]
@@ -707,10 +724,9 @@ class _Writer:
             return
         if not self.sums:
             self.neighbours = self.together(at)
-        total: str | None = None
-        for x, y in zip(*[self.vector(r) for r in reads[:2]], strict=True):
-            total = self.product(x, y, total, True)
-        self.sums.append(str(total))
+        if at not in self.products:
+            self.side_by_side(at)
+        self.sums.append(self.products.pop(at))
         count = self.neighbours
         if len(self.sums) < count:
             return
@@ -728,6 +744,76 @@ class _Writer:
         old = self.add(f"load {t}, ptr {a}, align {size}")
         new = self.add(f"fadd {self.flags}{t} {old}, {vector}")
         self.lines.append(f"  store {t} {new}, ptr {a}, align {size}")
+
+    def find_products(self) -> None:
+        """The runs of accumulates that add up the outer product of the values of some sources and
+        the deltas of as many rows as a vector has lanes, all from memory of each sample's own."""
+        ops, n, at = self.func.ops, 1, 0
+
+        def private(values: Sequence[int]) -> bool:
+            return all(ops[v][0] == "load" and ops[v][2][0] in self.private for v in values)
+
+        while at < len(ops):
+            opcode, reads, imm = ops[at]
+            begin = at
+            at += 1
+            if opcode == "for" and imm:
+                n = gcd(self.widest, imm)
+            if opcode != "accumulate" or n < 2 or len(reads) < 3:
+                continue
+            while at < len(ops) and ops[at][0] == "accumulate":
+                at += 1
+            run = ops[begin:at]
+            wide = len(run) // n
+            ns, ds = ([op[1][0] for op in run[:wide]], [op[1][1] for op in run[::max(1, wide)]])
+            if wide >= n and wide % n == 0 and wide * n == len(run) and private(ns + ds) and all([
+                    op[1][:2] == (ns[k % wide], ds[k // wide])
+                    and op[1][2:] == run[k // wide * wide][1][2:]
+                    and op[2] == (imm[0], imm[1] + k % wide) for k, op in enumerate(run)]):
+                self.products_of[begin] = (ns, tuple(ds))
+                self.turning[max(ds)] = tuple(ds)
+
+    def product_of(self, at: int) -> None:
+        """Write a run of accumulates as sums over the samples, one after the other, in which the
+        rows are the lanes: all that has to be turned are the rows' deltas, and the sums."""
+        ops = self.func.ops
+        ns, ds = self.products_of[at]
+        bases = [self.address(ops[n][2][0], ops[n][2][1], self.scalar[ops[n][1][0]], self.lanes)
+                 for n in ns]
+        v, size = self.type("f", True), self.bits // 8
+        totals: list[str | None] = [None] * len(ns)
+        for sample, column in enumerate(self.columns[ds]):
+            for k, base in enumerate(bases):
+                a = self.add(f"getelementptr inbounds {self.real}, ptr {base}, i64 {sample}")
+                one = self.add(f"load {self.real}, ptr {a}, align {size}")
+                some = self.add(f"insertelement {v} poison, {self.real} {one}, i64 0")
+                full = self.add(f"shufflevector {v} {some}, {v} poison, "
+                                f"<{self.native} x i32> zeroinitializer")
+                totals[k] = self.product(full, column, totals[k], True)
+        for first in range(0, len(ns), self.native):
+            made = self.transposed([str(t) for t in totals[first : first + self.native]])
+            for j, row in enumerate(made):
+                _, reads, (name, offset) = ops[at + j * len(ns) + first]
+                a = self.address(name, offset, self.scalar[reads[2]])
+                old = self.add(f"load {v}, ptr {a}, align {size}")
+                new = self.add(f"fadd {self.flags}{v} {old}, {row}")
+                self.lines.append(f"  store {v} {new}, ptr {a}, align {size}")
+        self.done = at + len(ns) * len(ds)
+
+    def side_by_side(self, at: int) -> None:
+        """The products of the accumulates from here on, each summed up over the vectors of the
+        lanes: a vector of all of them at a time, as they share factors."""
+        ops = self.func.ops
+        end = at + 1
+        while end < len(ops) and ops[end][0] == "accumulate" and end - at < 8:
+            end += 1
+        totals: list[str | None] = [None] * (end - at)
+        for p in range(self.parts()):
+            for k in range(end - at):
+                x, y = [self.vector(r)[p] for r in ops[at + k][1][:2]]
+                totals[k] = self.product(x, y, totals[k], True)
+        for k, total in enumerate(totals):
+            self.products[at + k] = str(total)
 
     def together(self, at: int) -> int:
         """How many accumulates from here on add to neighbouring cells, with nothing between them
@@ -967,15 +1053,22 @@ class _Writer:
                                         f"{self.index} {end}"))
         self.offsets[1] = samples
         if self.lanes > 1 and any(op[0] == "mask" for op in self.func.ops):
-            wide = f"<{self.native} x {self.index}>"
+            # A select between a value and 0, stored where the value was, would become a masked
+            # store, which takes some machines tens of cycles: words from a table stay words.
+            word, name = f"i{self.bits}", f"@{self.module.name}.real_{self.lanes}"
+            cells = ", ".join([f"{word} {-(k < self.lanes)}" for k in range(2 * self.lanes)])
+            section = f', section ".rodata.{name[1:]}"' if self.elf else ""
+            self.used.add(f"{name} = private unnamed_addr constant [{2 * self.lanes} x {word}] "
+                          f"[{cells}]{section}, align 64")
             left = self.add(f"sub {self.index} {hi}, %k{at}")
-            one = self.add(f"insertelement {wide} poison, {self.index} {left}, i64 0")
-            many = self.add(f"shufflevector {wide} {one}, {wide} poison, "
-                            f"<{self.native} x i32> zeroinitializer")
+            few = self.add(f"icmp slt {self.index} {left}, {self.lanes}")
+            real = self.add(f"select i1 {few}, {self.index} {left}, {self.index} {self.lanes}")
+            skipped = self.add(f"sub {self.index} {self.lanes}, {real}")
+            base = self.add(f"getelementptr inbounds {word}, ptr {name}, {self.index} {skipped}")
             for p in range(self.parts()):
-                numbers = ", ".join([f"{self.index} {p * self.native + k}"
-                                     for k in range(self.native)])
-                self.real_lanes.append(self.add(f"icmp sgt {wide} {many}, <{numbers}>"))
+                a = self.add(f"getelementptr inbounds {word}, ptr {base}, i64 {p * self.native}")
+                self.real_lanes.append(
+                    self.add(f"load {self.type('w', True)}, ptr {a}, align {self.bits // 8}"))
         for stride in sorted(self.strides(at) - {1}):
             self.offsets[stride] = [self.add(f"mul nsw {self.index} {s}, {stride}")
                                     for s in samples]

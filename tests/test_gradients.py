@@ -375,6 +375,26 @@ def test_vectors_of_any_width_and_batches_of_any_size(dtype, vector_bits, lanes)
         same(found[1], fn(x, dy, graph.values)[1])
 
 
+@pytest.mark.parametrize("dtype, vector_bits", [("f32", 128), ("f64", 128), ("f32", 256),
+                                                ("f64", 256), ("f32", 512), ("f64", 512)])
+def test_tiles_of_vectors_of_any_width(dtype, vector_bits):
+    """Blocks of rows that are full and that are not; sources in whole tiles and what is left."""
+    nets = [random_layers([21, 37, 35], 21, seed=1), random_layers([18, 18, 40], 18, seed=2)]
+    rng = np.random.default_rng(0)
+    width = 32 if dtype == "f32" else 64
+    shared = {"form": "shared", "batch_form": "shared", "backward_form": "shared"}
+    for graph in [ncc.parse(text).graph for text in nets]:
+        fn = Backward(graph, dtype, **shared, vector_bits=vector_bits,
+                      native=vector_bits // width)
+        for n in (1, 33, 70):
+            x = rng.standard_normal((n, len(graph.inputs)))
+            dy = rng.standard_normal((n, len(graph.outputs)))
+            wanted = graph.gradient(x, dy, graph.values, dtype)
+            found = fn(x, dy, graph.values)
+            close(found, wanted, 1e-12 if dtype == "f64" else 1e-4, n)
+            same(found[1], fn(x, dy, graph.values)[1])
+
+
 @pytest.mark.parametrize("form", [*FORMS, "shared"])
 def test_an_infinity_in_a_ragged_rounds_last_sample_is_no_nan(form):
     """The lanes that repeat it add 0 to the gradient, and not 0 * inf."""
