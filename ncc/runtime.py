@@ -146,8 +146,9 @@ class Compiled:
                      work.ctypes.data)
         call[: len(addresses)] = addresses
         # Without argument types, ctypes passes a c_void_p on as it is.
-        function = ctypes.CFUNCTYPE(None)(calls().addresses["call"])
-        return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held)
+        caller = calls()  # kept: threads that make it at once make one each
+        function = ctypes.CFUNCTYPE(None)(caller.addresses["call"])
+        return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held, caller)
 
     def __call__(self, x: Any) -> Array:
         if type(x) is _ndarray and x.dtype is self._real and x.shape == self._copied:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import gc
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 
 import ncc
-from ncc import runtime
+from ncc import machine, runtime
 
 NET = """N 06
 00
@@ -329,6 +331,17 @@ def test_eight_threads_call_at_once(threads):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+def test_a_call_owns_the_code_that_it_goes_through():
+    """Each of the threads that make a process's first call at once may have made its own."""
+    fn = ncc.compile(ncc.parse(FULL))
+    expected = fn(X[0]).tobytes()
+    made = weakref.ref(machine.calls())
+    machine.calls.cache_clear()
+    gc.collect()
+    assert made() is not None
+    assert fn(X[0]).tobytes() == expected
 
 
 def test_threads_are_started_once():
