@@ -41,6 +41,7 @@ ORDER = [
     "cost",
     "ssatext",
     "terms",
+    "windows",
     "machine",
     "sweep",
     "straight",
