@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.activations import expression
 from ncc.adjoint import reads_argument, slope, tame, times
@@ -323,8 +324,9 @@ class Tabled(Places):
         b.close()
 
     def tiled_gradient(self, s: int, number: int, block: int) -> None:
-        """What a block adds to the gradient of its weights: of all its rows and many sources at a
-        time, where the block is full, else of two rows and four sources."""
+        """What a block adds to the gradient of its weights: of all its rows, and those of the next
+        where that reads the same sources, and many sources at a time, where the block is full; else
+        of two rows and four sources."""
         b, kind = self.b, self.kinds[number]
         to = "dparams" if kind.direct else "gradient"
         first, place = self.cell("block_firsts", 0, block), self.cell("block_places", 0, block)
@@ -353,13 +355,18 @@ class Tabled(Places):
         held, done = self.segment_edges, np.zeros_like(self.segment_edges)
         if kind.room == self.native:
             wide = max(8, self.native)
-            full = self.table("block_full", "i", sizes == self.native)
-            partly = self.table("block_partly", "i", sizes < self.native)
-            self.only_if(b.load(full, 0, block))
-            ds = [b.load("values", i, place) for i in range(self.native)]
-            add(self.some(s, f"edges_{wide}", held, done, wide), wide, b.index(0), ds)
-            b.close()
-            b.close()
+            paired, full = self.paired(), sizes == self.native
+            seconds = np.concatenate([[False], paired[:-1]])
+            partly = self.table("block_partly", "i", ~full)
+            for name, chosen, rows in (
+                    ("pairs", paired, 2 * self.native),
+                    ("full", full & ~paired & ~seconds, self.native)):
+                if chosen.any():
+                    self.only_if(b.load(self.table(f"block_{name}", "i", chosen), 0, block))
+                    ds = [b.load("values", i, place) for i in range(rows)]
+                    add(self.some(s, f"edges_{wide}", held, done, wide), wide, b.index(0), ds)
+                    b.close()
+                    b.close()
             self.only_if(b.load(partly, 0, block))
             by_rows(self.some(s, "edges_4", held // wide * wide, done, 4), 4)
             b.close()
@@ -369,6 +376,17 @@ class Tabled(Places):
             by_rows(self.some(s, f"left_{count}", held, done, count), count)
             b.close()
             done = done + (held - done) // count * count
+
+    def paired(self) -> NDArray[np.bool_]:
+        """Which blocks are full, as is the next, and read the same sources as that."""
+        plan = self.plan
+        full = np.diff(plan.blocks) == self.native
+        first = np.zeros(len(full), bool)
+        for segment in plan.segments:
+            places = np.arange(segment.last - segment.first) % segment.side
+            first[segment.first : segment.last] = (places % 2 == 0) & (places + 1 < segment.side)
+        chosen: NDArray[np.bool_] = first & full & np.append(full[1:], False)
+        return chosen
 
     def some(self, s: int, name: str, held: Longs, done: Longs, count: int) -> int:
         """Open a loop over what is left of held[s] after done[s], `count` at a time: the first."""

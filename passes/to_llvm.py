@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -192,7 +193,7 @@ class _Writer:
         # that factor, and what it is turned: a vector for each sample.
         self.products_of: dict[int, tuple[list[int], tuple[int, ...]]] = {}
         self.turning: dict[int, tuple[int, ...]] = {}
-        self.columns: dict[tuple[int, ...], list[str]] = {}
+        self.columns: dict[tuple[int, ...], list[list[str]]] = {}
         self.find_products()
         self.half: int | None = None  # which half of the lanes' vectors is written, if not all
         self.products: dict[int, str] = {}  # of accumulates, summed up over vectors
@@ -485,8 +486,10 @@ class _Writer:
                 self.splat(at)
             if at in self.turning:
                 ds = self.turning[at]
-                self.columns[ds] = [column for p in range(self.parts()) for column in
-                                    self.transposed([self.vector(d)[p] for d in ds])]
+                self.columns[ds] = [
+                    [column for p in range(self.parts()) for column in self.transposed(
+                        [self.vector(d)[p] for d in ds[k : k + self.native]])]
+                    for k in range(0, len(ds), self.native)]
         self.lines.append("  ret void")
         kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
         if any(op[0] == "for" for op in ops):
@@ -747,7 +750,8 @@ class _Writer:
 
     def find_products(self) -> None:
         """The runs of accumulates that add up the outer product of the values of some sources and
-        the deltas of as many rows as a vector has lanes, all from memory of each sample's own."""
+        the deltas of as many rows as one or more vectors have lanes, all from memory of each
+        sample's own."""
         ops, n, at = self.func.ops, 1, 0
 
         def private(values: Sequence[int]) -> bool:
@@ -764,12 +768,13 @@ class _Writer:
             while at < len(ops) and ops[at][0] == "accumulate":
                 at += 1
             run = ops[begin:at]
-            wide = len(run) // n
-            ns, ds = ([op[1][0] for op in run[:wide]], [op[1][1] for op in run[::max(1, wide)]])
-            if wide >= n and wide % n == 0 and wide * n == len(run) and private(ns + ds) and all([
+            wide = next((k for k, op in enumerate(run) if op[1][1] != run[0][1][1]), len(run))
+            ns, ds = ([op[1][0] for op in run[:wide]], [op[1][1] for op in run[::wide]])
+            if (wide % n == len(ds) % n == 0 and wide * len(ds) == len(run)
+                    and private(ns + ds) and all([
                     op[1][:2] == (ns[k % wide], ds[k // wide])
                     and op[1][2:] == run[k // wide * wide][1][2:]
-                    and op[2] == (imm[0], imm[1] + k % wide) for k, op in enumerate(run)]):
+                    and op[2] == (imm[0], imm[1] + k % wide) for k, op in enumerate(run)])):
                 self.products_of[begin] = (ns, tuple(ds))
                 self.turning[max(ds)] = tuple(ds)
 
@@ -781,18 +786,23 @@ class _Writer:
         bases = [self.address(ops[n][2][0], ops[n][2][1], self.scalar[ops[n][1][0]], self.lanes)
                  for n in ns]
         v, size = self.type("f", True), self.bits // 8
-        totals: list[str | None] = [None] * len(ns)
-        for sample, column in enumerate(self.columns[ds]):
-            for k, base in enumerate(bases):
-                a = self.add(f"getelementptr inbounds {self.real}, ptr {base}, i64 {sample}")
-                one = self.add(f"load {self.real}, ptr {a}, align {size}")
-                some = self.add(f"insertelement {v} poison, {self.real} {one}, i64 0")
-                full = self.add(f"shufflevector {v} {some}, {v} poison, "
-                                f"<{self.native} x i32> zeroinitializer")
-                totals[k] = self.product(full, column, totals[k], True)
-        for first in range(0, len(ns), self.native):
-            made = self.transposed([str(t) for t in totals[first : first + self.native]])
-            for j, row in enumerate(made):
+        rows = self.columns[ds]
+        totals: list[list[str | None]] = [[None] * len(ns) for _ in rows]
+        count = max(1, self.registers // 2 // len(rows))  # sources whose sums are in registers
+        for first in range(0, len(ns), count):
+            for sample, columns in enumerate(zip(*rows, strict=True)):
+                for k in range(first, min(first + count, len(ns))):
+                    a = self.add(f"getelementptr inbounds {self.real}, ptr {bases[k]}, "
+                                 f"i64 {sample}")
+                    one = self.add(f"load {self.real}, ptr {a}, align {size}")
+                    some = self.add(f"insertelement {v} poison, {self.real} {one}, i64 0")
+                    full = self.add(f"shufflevector {v} {some}, {v} poison, "
+                                    f"<{self.native} x i32> zeroinitializer")
+                    for sums, column in zip(totals, columns, strict=True):
+                        sums[k] = self.product(full, column, sums[k], True)
+        for side, first in product(range(len(rows)), range(0, len(ns), self.native)):
+            made = self.transposed([str(t) for t in totals[side][first : first + self.native]])
+            for j, row in enumerate(made, side * self.native):
                 _, reads, (name, offset) = ops[at + j * len(ns) + first]
                 a = self.address(name, offset, self.scalar[reads[2]])
                 old = self.add(f"load {v}, ptr {a}, align {size}")
