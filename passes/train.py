@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ncc import losses, optimizers
+from ncc.graph import Longs
 from ncc.losses import Loss
 from ncc.optimizers import Optimizer
 from ncc.plan import Plan
@@ -15,6 +16,8 @@ from ncc.ssa import Buffer, Builder, Func, Module, Table
 from ncc.straight import Straight
 from ncc.sweep import Ends, Sweep, lanes
 from ncc.tabled import Tabled
+
+STRIDES = 8  # loops over squares, each for rows as far apart: a net of many such layers is rare
 
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
@@ -105,14 +108,63 @@ class _Step:
             scale = b.op("div", scale, count)
         b.store(b.op("mul", b.load("state", 0), scale), "state", 0)
         self.updated(b, scale)
-        codes = self.plan.packed
-        moved = np.flatnonzero(codes >= 0)
+        self.packed_anew(sweep)
+
+    def packed_anew(self, sweep: Sweep) -> None:
+        """`packed`, from params: where a block's rows have their weights side by side and equally
+        far apart, as in dense layers, squares of rows and sources, the others one by one."""
+        b, plan, n = sweep.b, self.plan, sweep.native
+        left = plan.packed >= 0
+        strides, firsts, counts = self.squares(n) if sweep.lanes else (np.zeros(0, np.int64),) * 3
+        for stride in np.unique(strides[counts > 0]).tolist()[:STRIDES]:
+            mine = np.flatnonzero((strides == stride) & (counts > 0))
+            begins = plan.weights[mine]
+            sizes = counts[mine] * n * n
+            within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            left[np.repeat(begins, sizes) + within] = False
+            q = b.loop(b.index(0), b.index(len(mine)))[0]
+            taken = b.load(sweep.table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
+            to = b.load(sweep.table(f"square_places_{stride}", "i", begins), 0, q)
+            many = b.load(sweep.table(f"square_counts_{stride}", "i", counts[mine]), 0, q)
+            j = b.loop(b.index(0), many)[0]
+            row = b.loop(b.index(0), b.index(n), lanes=n)[0]
+            at = b.op("iadd", b.op("imul", row, b.index(stride)),
+                      b.op("iadd", taken, b.op("imul", j, b.index(n))))
+            values = [b.load("params", k, at) for k in range(n)]
+            at = b.op("iadd", row, b.op("iadd", to, b.op("imul", j, b.index(n * n))))
+            for k, value in enumerate(values):
+                b.store(value, "packed", k * n, at)
+            for _ in range(3):
+                b.close()
+        moved = np.flatnonzero(left)
         k = b.loop(b.index(0), b.index(len(moved)))[0]
-        at = (k if len(moved) == len(codes)
+        at = (k if len(moved) == len(plan.packed)
               else b.load(sweep.table("moved", "i", moved), 0, k))
-        slot = b.load(sweep.table("slots", "i", codes[moved]), 0, k)
+        slot = b.load(sweep.table("slots", "i", plan.packed[moved]), 0, k)
         b.store(b.load("params", 0, slot), "packed", 0, at)
         b.close()
+
+    def squares(self, n: int) -> tuple[Longs, Longs, Longs]:
+        """For each block: how far its rows' weights lie apart in params, where the first one's
+        begin, and how many squares of n sources and n rows it has: 0 where it is not full, or its
+        weights do not lie so."""
+        plan = self.plan
+        weights = plan.graph.weights[plan.edges]
+        full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n) & (n > 1)
+                              & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
+        strides, firsts, counts = np.zeros((3, len(plan.blocks) - 1), np.int64)
+        # In which rows no weight but the first is other than the one before and 1.
+        odd = np.diff(weights, prepend=0) != 1
+        odd[plan.starts[:-1][np.diff(plan.starts) > 0]] = False
+        odd = np.concatenate([[0], np.cumsum(odd | (weights < 0))])
+        rows = plan.blocks[full, None] + np.arange(n)
+        begins = weights[plan.starts[rows]]
+        even = ((np.diff(begins, 2, axis=1) == 0).all(axis=1) & (begins[:, 1] > begins[:, 0])
+                & (odd[plan.starts[rows[:, -1] + 1]] == odd[plan.starts[rows[:, 0]]]))
+        chosen = full[even]
+        strides[chosen], firsts[chosen] = (begins[:, 1] - begins[:, 0])[even], begins[even, 0]
+        counts[chosen] = np.diff(plan.starts)[plan.blocks[chosen]] // n
+        return strides, firsts, counts
 
     def updated(self, b: Builder, scale: int) -> None:
         """params and state after the step, of dparams, which become 0."""

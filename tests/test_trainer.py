@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from gradients import FORMS, close, torch_run
@@ -203,3 +205,53 @@ def test_passes_leave_the_step_as_it_is(loss, form):
         11, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1, work.ctypes.data)
     for name, made in (("params", params), ("packed", packed), ("state", state)):
         close((held[name],), (made,), 1e-5, name)
+
+
+@pytest.mark.parametrize("dtype, how", [("f32", "biased"), ("f64", ""), ("f64", "tied"),
+                                        ("f32", "frozen")])
+def test_dense_layers_step_in_tiles_as_scalars_do(dtype, how):
+    """Blocks by two and alone, full and not, sources that are no whole squares, layers of several
+    strides and of uneven ones: the step is the interpreter's and that of scalar code, `packed` what
+    `pack` makes."""
+    real, rel, n = DTYPES[dtype], 1e-11 if dtype == "f64" else 1e-5, 37
+    rng = np.random.default_rng(3)
+    widths = (19, 53, 40, 24, 6)
+    lines = [f"N {sum(widths):x}", *[f"{i:x}" for i in range(widths[0])]]
+    first = 0
+    for layer, (before, width) in enumerate(pairwise(widths)):
+        for row in range(width):
+            edges = [f"{first + k:x}:{rng.standard_normal() / 5:.6f}" for k in range(before)]
+            if how == "tied" and layer == 1:
+                edges = [f"{first + k:x}@k{k}" + (":0.125" if row == 0 else "")
+                         for k in range(before)]
+            if how == "frozen" and layer == 1 and row % 16 == 0:
+                edges[2] = f"{first + 2:x}:=0.5"
+            bias = " +@b0" if how == "frozen" and row % 5 == 1 else " +" if how else ""
+            lines.append(f"{first + before + row:x} tanh {','.join(edges)}{bias}")
+        first += before
+    graph = ncc.parse("\n".join(lines) + "\n").graph
+    graph = graph.with_(values=np.nan_to_num(graph.values, nan=0.1))
+    x = rng.uniform(-1, 1, (n, widths[0])).astype(real)
+    target = rng.standard_normal((n, widths[-1])).astype(real)
+    scalar = Trainer(graph, "mse", "sgd", dtype=dtype, opt=0,
+                     passes={"backward_form": "straight"})
+    mean = scalar.step(x, target, 0.1)
+    chosen = options(host(), dtype=dtype, gradient=True, loss="mse", optimizer="sgd",
+                     form="shared", backward_form="table")
+    build = Build(graph, host(), chosen, 0, along=AFTER_ORDER)
+    library = Library(build.made, dtype)
+    params = graph.values.astype(real)
+    packed = library.pack(params)
+    state = np.zeros(library.functions["train_step_batch"].buffers["state"], real)
+    held = {"x": x.reshape(-1), "target": target.reshape(-1), "params": params.copy(),
+            "packed": packed.copy(), "state": state.copy(), "lr": np.array([0.1], real)}
+    build.module.run("train_step_batch", held, n)
+    work = library.work("train_step_batch")
+    work[:] = np.nan
+    library.calls["train_step_batch"](
+        n, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1, work.ctypes.data)
+    assert state[0] == pytest.approx(mean, rel=rel)
+    close((params,), (scalar.params,), rel)
+    for name, made in (("params", params), ("packed", packed), ("state", state)):
+        close((held[name],), (made,), rel, name)
+    assert packed.tobytes() == library.pack(params).tobytes()
