@@ -214,11 +214,8 @@ class Places(Sweep):
                           np.int64).reshape(-1, 2)
         first, last = bounds[:, 0], bounds[:, 1]
         run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-        weights = g.weights[plan.edges]
-        apart = np.diff(weights, prepend=0) != 1
-        apart[plan.starts[:-1][np.diff(plan.starts) > 0]] = False
-        odd = np.concatenate([[0], np.cumsum(apart | (weights < 0))])
-        odd = odd[plan.starts[last]] > odd[plan.starts[first]]
+        broken = plan.broken()
+        odd = broken[plan.starts[last]] > broken[plan.starts[first]]
         kinds = [Kind(run.activation, run.aggregation, run.biased, segment.rows,
                       self.batch and segment.rows > 1 and direct)
                  for segment, run, direct in zip(

@@ -118,6 +118,15 @@ class Plan:
         b, r = self.block_of, np.arange(len(self.rows))
         return np.where(self.biases[b] < 0, -1, self.biases[b] + r - self.blocks[b])
 
+    def broken(self) -> Longs:
+        """For each number of edges, how many of the first so many have no slot, or in their in-list
+        another than the one behind that of the edge before: (E+1,)."""
+        weights = self.graph.weights[self.edges]
+        odd = np.diff(weights, prepend=0) != 1
+        odd[self.starts[:-1][np.diff(self.starts) > 0]] = False
+        counts: Longs = np.concatenate([[0], np.cumsum(odd | (weights < 0))])
+        return counts
+
     def __str__(self) -> str:
         g = self.graph
         k = max(2, len(f"{g.n_neurons - 1:x}"))

@@ -80,8 +80,9 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     A loop whose sums are more than half of the `registers` is written twice, for one half of the
     lanes' vectors after the other: more rows share what is loaded, and no sum leaves its register.
-    Accumulates of the outer product of a vector's lanes of values and many more are sums over the
-    samples, one after the other, in which the first are the lanes.
+    Accumulates of the outer product of values and a whole number of vectors' lanes of deltas are
+    sums over the samples, one after the other, in which the deltas are the lanes; half of the
+    registers hold sums.
 
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.

@@ -113,9 +113,9 @@ class _Step:
     def packed_anew(self, sweep: Sweep) -> None:
         """`packed`, from params: where a block's rows have their weights side by side and equally
         far apart, as in dense layers, squares of rows and sources, the others one by one."""
-        b, plan, n = sweep.b, self.plan, sweep.native
+        b, plan, n = sweep.b, self.plan, sweep.native if sweep.lanes else 1
         left = plan.packed >= 0
-        strides, firsts, counts = self.squares(n) if sweep.lanes else (np.zeros(0, np.int64),) * 3
+        strides, firsts, counts = self.squares(n)
         for stride in np.unique(strides[counts > 0]).tolist()[:STRIDES]:
             mine = np.flatnonzero((strides == stride) & (counts > 0))
             begins = plan.weights[mine]
@@ -149,18 +149,17 @@ class _Step:
         begin, and how many squares of n sources and n rows it has: 0 where it is not full, or its
         weights do not lie so."""
         plan = self.plan
-        weights = plan.graph.weights[plan.edges]
-        full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n) & (n > 1)
-                              & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
         strides, firsts, counts = np.zeros((3, len(plan.blocks) - 1), np.int64)
-        # In which rows no weight but the first is other than the one before and 1.
-        odd = np.diff(weights, prepend=0) != 1
-        odd[plan.starts[:-1][np.diff(plan.starts) > 0]] = False
-        odd = np.concatenate([[0], np.cumsum(odd | (weights < 0))])
+        if n == 1:
+            return strides, firsts, counts
+        weights = plan.graph.weights[plan.edges]
+        full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n)
+                              & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
+        broken = plan.broken()
         rows = plan.blocks[full, None] + np.arange(n)
         begins = weights[plan.starts[rows]]
         even = ((np.diff(begins, 2, axis=1) == 0).all(axis=1) & (begins[:, 1] > begins[:, 0])
-                & (odd[plan.starts[rows[:, -1] + 1]] == odd[plan.starts[rows[:, 0]]]))
+                & (broken[plan.starts[rows[:, -1] + 1]] == broken[plan.starts[rows[:, 0]]]))
         chosen = full[even]
         strides[chosen], firsts[chosen] = (begins[:, 1] - begins[:, 0])[even], begins[even, 0]
         counts[chosen] = np.diff(plan.starts)[plan.blocks[chosen]] // n
