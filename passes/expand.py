@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ncc.arithmetic import SEQUENCES
 from ncc.opcodes import OPCODES
 from ncc.ssa import Builder, Func, Module
 
+INLINE = 120  # ops that the sequences of one opcode may add up to in a function
 
-def expand(module: Module, *, native_sqrt: bool = True) -> Module:
+
+def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE) -> Module:
     """Replace every mathematical op by its sequence from `ncc/arithmetic.py`.
 
         %1 = relu %0        =>        %1 = const 0.0
                                       %2 = le %0, %1
                                       %3 = select %2, %1, %0
 
-    `sqrt` stays where the target has the instruction, which rounds correctly, as the sequence.
+    Where the sequences of one opcode would take more than `inline` ops in one function, each is an
+    `apply` of a pure function instead, which holds the sequence once. `sqrt` stays where the target
+    has the instruction, which rounds correctly, as the sequence.
     """
-    tables = Builder(module.dtype, module.fused).tables
+    builder = Builder(module.dtype, module.fused)
     for table in module.tables:
         if table.type == "w":
-            tables[tuple(table.values.tolist())] = table
-    funcs = []
-    for func in module.funcs:
-        b = Builder(module.dtype, module.fused, [], tables)
-        funcs.append(_expand(func, b, native_sqrt))
-    old = [t for t in module.tables if t.type != "w"]
-    return module.with_(funcs=tuple(funcs), tables=(*old, *tables.values()))
-
-
-def _expand(func: Func, b: Builder, native_sqrt: bool) -> Func:
+            builder.tables[tuple(table.values.tolist())] = table
     mathematical = {name for name, row in OPCODES.items() if row.math}
     if native_sqrt:
         mathematical.remove("sqrt")
+    made = {f.name: f for f in module.funcs if f.pure}
+    funcs = []
+    for func in module.funcs:
+        counts = Counter(op[0] for op in func.ops)
+        applied = set()
+        for name in sorted(mathematical & counts.keys()):
+            held = made.get(name) or _pure(name, builder)
+            if counts[name] > 1 and counts[name] * len(held.ops) > inline:
+                made[name] = held
+                applied.add(name)
+        funcs.append(_expand(func, builder, mathematical, applied))
+    old = [t for t in module.tables if t.type != "w"]
+    pure = [f for f in made.values() if f not in module.funcs]
+    return module.with_(funcs=(*pure, *funcs), tables=(*old, *builder.tables.values()))
+
+
+def _pure(name: str, builder: Builder) -> Func:
+    """A function of the opcode's name and sequence."""
+    b = Builder(builder.dtype, builder.fused, [], builder.tables)
+    b.emit("return", (SEQUENCES[name](b, b.emit("argument")),))
+    return Func(name, (), b.ops, exported=False, pure=True)
+
+
+def _expand(func: Func, builder: Builder, mathematical: set[str], applied: set[str]) -> Func:
+    b = Builder(builder.dtype, builder.fused, [], builder.tables)
     new: list[int] = []
     for opcode, reads, imm in func.ops:
-        if opcode in mathematical:
+        if opcode in applied:
+            new.append(b.emit("apply", (new[reads[0]],), opcode))
+        elif opcode in mathematical:
             new.append(SEQUENCES[opcode](b, new[reads[0]]))
         else:
             b.ops.append((opcode, tuple([new[r] for r in reads]), imm))

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from itertools import product
 from math import gcd
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,6 +57,15 @@ LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
 EFFECTS = {"store", "call", "for", "yield"}
 INTRINSICS = ("fma", "abs", "sqrt")
+ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
+
+
+class Variant(NamedTuple):
+    """A pure function over `parts` vectors of `native` reals each; 1, 1: over one real."""
+
+    name: str
+    native: int
+    parts: int
 
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
@@ -98,17 +107,23 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
         else:
             lines.append(_table(table, module.name, elf))
     used: set[str] = set()
-    bodies = [
-        _Writer(module, func, real, vector_bits, index_bits, reach, registers, used, elf).text()
-        for func in module.funcs
-    ]
-    lines += bodies
+    applied: dict[Variant, None] = {}
+
+    def writer(func: Func) -> _Writer:
+        return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
+                       applied, elf)
+
+    lines += [writer(func).text() for func in module.funcs if not func.pure]
+    lines += [writer(module.func(v.name)).variant(v) for v in applied]
     for name in sorted(used):
         lines.append(name)
     lines.append(f"attributes #0 = {{ nounwind norecurse mustprogress {attributes} }}")
     # The machine improves functions with loops; straight ones are as they should be.
     lines.append(f'attributes #2 = {{ nounwind norecurse mustprogress "loops" {attributes} }}')
     lines.append(f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}")
+    if applied:
+        lines.append("attributes #3 = { nounwind noinline norecurse willreturn memory(none) "
+                     f"{attributes} }}")
     return "\n".join(lines) + "\n"
 
 
@@ -151,12 +166,14 @@ def _escaped(raw: bytes) -> str:
 
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
-                 reach: int, registers: int, used: set[str], elf: bool) -> None:
+                 reach: int, registers: int, used: set[str], applied: dict[Variant, None],
+                 elf: bool) -> None:
         self.module = module
         self.func = func
         self.real = real
         self.registers = registers
         self.used = used
+        self.applied = applied
         self.elf = elf
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
@@ -365,6 +382,8 @@ class _Writer:
                     operands = [self.scalar[r] for r in reads]
                     self.scalar[at] = self.instruction(
                         opcode, operands, self.types[reads[-1]], False)
+            elif opcode == "apply":
+                self.apply(at)
             elif opcode == "given":
                 held = self.add(f"icmp ne ptr %{imm}, null")
                 self.scalar[at] = self.add(f"zext i1 {held} to {self.index}")
@@ -408,14 +427,7 @@ class _Writer:
                 if self.rows and imm[0] == "work":
                     self.lines += [f"  br label %row{at}", f"row{at}:"]
             elif opcode == "lookup":
-                if varying:
-                    self.vectors[at] = self.lookup_lanes(imm, reads[0])
-                else:
-                    word = f"i{self.bits}"
-                    index = self.scalar[reads[0]]
-                    at_ = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{imm}, "
-                                   f"{word} {index}")
-                    self.scalar[at] = self.add(f"load {word}, ptr {at_}, align {self.bits // 8}")
+                self.lookup(at, varying)
             elif opcode == "for":
                 mine: list[int] = []
                 while ops[at + 1 + len(mine)][0] == "carry":
@@ -502,6 +514,71 @@ class _Writer:
 
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"
+
+    # -- pure functions
+
+    def variant(self, variant: Variant) -> str:
+        """The text of a pure function that takes its arguments as vectors."""
+        self.native = variant.native
+        self.lanes = variant.native * variant.parts
+        wide = self.lanes > 1
+        arguments = [f"%a{p}" for p in range(variant.parts)]
+        for at, (opcode, reads, imm) in enumerate(self.func.ops):
+            if opcode == "argument":
+                self.vectors[at], self.scalar[at] = arguments, arguments[0]
+            elif opcode in ("const", "word"):
+                self.scalar[at] = self.literal(imm) if opcode == "const" else str(imm)
+                if wide:
+                    self.splat(at)
+            elif opcode == "lookup":
+                self.lookup(at, wide)
+            elif opcode == "return":
+                results = self.vectors[reads[0]] if wide else [self.scalar[reads[0]]]
+            elif wide:
+                self.vectors[at] = [
+                    self.instruction(opcode, [self.vectors[r][p] for r in reads],
+                                     self.types[reads[-1]], True) for p in range(variant.parts)]
+            else:
+                self.scalar[at] = self.instruction(opcode, [self.scalar[r] for r in reads],
+                                                   self.types[reads[-1]], False)
+        kind, whole = self.type("f", True), self.several(variant)
+        result = results[0]
+        if variant.parts > 1:
+            result = "poison"
+            for p, part in enumerate(results):
+                result = self.add(f"insertvalue {whole} {result}, {kind} {part}, {p}")
+        body = "\n".join([*self.lines, f"  ret {whole} {result}"])
+        parameters = ", ".join([f"{kind} {a}" for a in arguments])
+        return (f"define internal fastcc {whole} @{self.symbol_of(variant)}({parameters}) #3 "
+                "{\nentry:\n" + body + "\n}\n")
+
+    def symbol_of(self, variant: Variant) -> str:
+        width = f".{variant.native}x{variant.parts}" if variant.native * variant.parts > 1 else ""
+        return self.symbol(variant.name) + width
+
+    def several(self, variant: Variant) -> str:
+        """The type of so many vectors."""
+        kind = f"<{variant.native} x {self.real}>" if variant.native > 1 else self.real
+        return f"{{ {', '.join([kind] * variant.parts)} }}" if variant.parts > 1 else kind
+
+    def apply(self, at: int) -> None:
+        """Write an apply: of vectors, ABREAST in a call."""
+        _, reads, name = self.func.ops[at]
+        if not self.varying[at]:
+            self.scalar[at] = self.called(Variant(name, 1, 1), [self.scalar[reads[0]]])[0]
+            return
+        parts = self.vector(reads[0])
+        self.vectors[at] = [value for p in range(0, len(parts), ABREAST) for value in self.called(
+            Variant(name, self.native, len(parts[p : p + ABREAST])), parts[p : p + ABREAST])]
+
+    def called(self, variant: Variant, arguments: Sequence[str]) -> list[str]:
+        self.applied[variant] = None
+        kind, whole = self.several(variant._replace(parts=1)), self.several(variant)
+        result = self.add(f"call fastcc {whole} @{self.symbol_of(variant)}("
+                          + ", ".join([f"{kind} {a}" for a in arguments]) + ")")
+        if variant.parts == 1:
+            return [result]
+        return [self.add(f"extractvalue {whole} {result}, {p}") for p in range(variant.parts)]
 
     def too_many(self, at: int, carries: list[int]) -> bool:
         """Whether the sums of a loop are more than half the registers hold, so that it is written
@@ -1021,6 +1098,16 @@ class _Writer:
                   [n + k if k & step else k + step for k in range(n)])
             step *= 2
         return rows
+
+    def lookup(self, at: int, varying: bool) -> None:
+        _, reads, table = self.func.ops[at]
+        if varying:
+            self.vectors[at] = self.lookup_lanes(table, reads[0])
+            return
+        word = f"i{self.bits}"
+        place = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
+                         f"{word} {self.scalar[reads[0]]}")
+        self.scalar[at] = self.add(f"load {word}, ptr {place}, align {self.bits // 8}")
 
     def lookup_lanes(self, table: str, index: int) -> list[str]:
         word, v = f"i{self.bits}", self.type("w", True)
