@@ -123,7 +123,8 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
         Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
         for a, b in _stretches(len(begins), alike))
     has_bias = graph.biases[rows] != NONE
-    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), bool(has_bias[a:b].any()))
+    biased = set(zip(act[has_bias].tolist(), agg[has_bias].tolist(), strict=True))
+    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), (int(act[a]), int(agg[a])) in biased)
                  for a, b in _stretches(len(rows), (act, agg)))
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),

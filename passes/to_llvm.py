@@ -199,7 +199,10 @@ class _Writer:
         # Lane-dependent indices: the sample's, times a stride, plus something the same in every
         # lane: (stride, the operand or None).
         self.affine: dict[int, tuple[int, str | None]] = {}
+        self.firsts: dict[int, str] = {}
+        self.most = ""  # in all lanes, how far the last sample is from the round's first
         self.offsets: dict[int, list[str]] = {}
+        self.gathers = vector_bits >= 512
         self.done = 0  # the ops below this one are written
         self.uses: list[int] = []
         # A square that is read but not written yet: its first load, the addresses of its rows for
@@ -721,6 +724,16 @@ class _Writer:
             t, v = self.real, self.type("f", True)
             self.vectors[at] = []
             for p in range(self.parts()):
+                if self.gathers and self.native > 1 and not self.whole:
+                    many = f"v{self.native}f{self.bits}"
+                    call = (f"{v} @llvm.masked.gather.{many}.v{self.native}p0"
+                            f"(<{self.native} x ptr>", f"<{self.native} x i1>", f"{v}")
+                    self.used.add(f"declare {call[0]}, i32, {call[1]}, {call[2]})")
+                    a = self.all_addresses(name, offset, reads[0], p)
+                    self.vectors[at].append(self.add(
+                        f"call {call[0]} {a}, i32 {size}, {call[1]} splat (i1 true), "
+                        f"{call[2]} poison)"))
+                    continue
                 value = "poison"
                 for lane, a in enumerate(self.lane_addresses(name, offset, reads[0], p)):
                     one = self.add(f"load {t}, ptr {a}, align {size}")
@@ -761,6 +774,17 @@ class _Writer:
         elif len(reads) > 1 and self.varying[reads[1]]:
             for p in self.storing(range(self.parts()), reads[1]):
                 part = self.vector(value)[p]
+                if self.gathers and self.native > 1 and not self.whole:
+                    v, n = self.type("f", True), self.native
+                    call = (f"void @llvm.masked.scatter.v{n}f{self.bits}.v{n}p0({v}",
+                            f"<{n} x ptr>", f"<{n} x i1>")
+                    self.used.add(f"declare {call[0]}, {call[1]}, i32, {call[2]})")
+                    a = self.all_addresses(name, offset, reads[1], p)
+                    # Not of the lanes that repeat the last sample: they may have other values.
+                    own = self.add(f"icmp ule <{n} x i32> {self.numbered(p)}, {self.most}")
+                    self.lines.append(f"  call {call[0]} {part}, {call[1]} {a}, i32 {size}, "
+                                      f"{call[2]} {own})")
+                    continue
                 addresses = self.lane_addresses(name, offset, reads[1], p)
                 for lane, a in self.storing(list(enumerate(addresses)), reads[1]):
                     one = part
@@ -1141,15 +1165,11 @@ class _Writer:
         self.real_lanes = []
         if self.whole:
             return
-        samples = [self.step]
-        if self.lanes > 1:
-            end = self.add(f"sub {self.index} {hi}, 1")
-            for lane in range(1, self.lanes):
-                s = self.add(f"add nsw {self.index} %k{at}, {lane}")
-                inside = self.add(f"icmp slt {self.index} {s}, {hi}")
-                samples.append(self.add(f"select i1 {inside}, {self.index} {s}, "
-                                        f"{self.index} {end}"))
-        self.offsets[1] = samples
+        if self.lanes == 1:
+            self.firsts = {stride: self.step if stride == 1 else self.add(
+                f"mul nsw {self.index} {self.step}, {stride}") for stride in self.strides(at)}
+        else:
+            self.find_samples(at, hi)
         if self.lanes > 1 and any(op[0] == "mask" for op in self.func.ops):
             # A select between a value and 0, stored where the value was, would become a masked
             # store, which takes some machines tens of cycles: words from a table stay words.
@@ -1167,9 +1187,31 @@ class _Writer:
                 a = self.add(f"getelementptr inbounds {word}, ptr {base}, i64 {p * self.native}")
                 self.real_lanes.append(
                     self.add(f"load {self.type('w', True)}, ptr {a}, align {self.bits // 8}"))
-        for stride in sorted(self.strides(at) - {1}):
-            self.offsets[stride] = [self.add(f"mul nsw {self.index} {s}, {stride}")
-                                    for s in samples]
+
+    def find_samples(self, at: int, hi: str) -> None:
+        """For each stride, where the round's first sample is, and how far from it each lane's: in
+        vectors of 32 bits, as a scalar a lane would be spilled to memory and found again."""
+        last = self.add(f"sub {self.index} {hi}, 1")
+        left = self.add(f"sub {self.index} {last}, {self.step}")
+        few = self.add(f"icmp slt {self.index} {left}, {self.lanes}")
+        left = self.add(f"select i1 {few}, {self.index} {left}, {self.index} {self.lanes}")
+        if self.index != "i32":
+            left = self.add(f"trunc {self.index} {left} to i32")
+        v = f"<{self.native} x i32>"
+        one = self.add(f"insertelement {v} poison, i32 {left}, i64 0")
+        most = self.add(f"shufflevector {v} {one}, {v} poison, {v} zeroinitializer")
+        minimum = f"@llvm.umin.v{self.native}i32"
+        self.used.add(f"declare {v} {minimum}({v}, {v})")
+        lanes = []
+        for p in range(self.parts()):
+            lanes.append(self.add(f"call {v} {minimum}({v} {self.numbered(p)}, {v} {most})"))
+        self.most = most
+        self.firsts = {}
+        for stride in sorted(self.strides(at)):
+            self.firsts[stride] = self.step if stride == 1 else self.add(
+                f"mul nsw {self.index} {self.step}, {stride}")
+            self.offsets[stride] = lanes if stride == 1 else [
+                self.add(f"mul nsw {v} {lane}, splat (i32 {stride})") for lane in lanes]
 
     def strides(self, start: int) -> set[int]:
         """The strides of all indices that are made of a lanes loop's own."""
@@ -1226,9 +1268,28 @@ class _Writer:
             first = self.add(f"mul nsw {self.index} {self.step}, {stride}")
             base = self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
                             f"{self.index} {first}")
-            lanes = [str(stride * lane)
-                     for lane in range(part * self.native, (part + 1) * self.native)]
-        else:
-            lanes = self.offsets[stride][part * self.native : (part + 1) * self.native]
-        return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} {lane}")
+            return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} "
+                             f"{stride * lane}")
+                    for lane in range(part * self.native, (part + 1) * self.native)]
+        base = self.first_lane(base, stride)
+        if self.native == 1:
+            return [base]
+        lanes = [self.add(f"extractelement <{self.native} x i32> {self.offsets[stride][part]}, "
+                          f"i64 {lane}") for lane in range(self.native)]
+        return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {lane}")
                 for lane in lanes]
+
+    def numbered(self, part: int) -> str:
+        own = [f"i32 {part * self.native + k}" for k in range(self.native)]
+        return f"<{', '.join(own)}>"
+
+    def first_lane(self, base: str, stride: int) -> str:
+        return self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                        f"{self.index} {self.firsts[stride]}")
+
+    def all_addresses(self, name: str, offset: int, index: int, part: int) -> str:
+        """A vector of the lanes' addresses, for machines that gather and scatter."""
+        stride, uniform = self.affine[index]
+        base = self.first_lane(self.address(name, offset, uniform), stride)
+        return self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                        f"<{self.native} x i32> {self.offsets[stride][part]}")
