@@ -68,6 +68,7 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
         "vector_bits": target.vector_bits,
         "index_bits": target.index_bits,
         "reach": target.reach,
+        "assembles": target.assembles,
         "attributes": target.attributes,
         **more,
     }

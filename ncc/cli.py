@@ -14,7 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -674,7 +674,8 @@ def _text(kind: str, build: Build) -> str:
         return build.machine().assembly(build.llvm)
     if kind == "header":
         return build.header()
-    if kind == "c":
+    if kind == "c":  # of functions in pieces: a C compiler's time grows as LLVM's
+        build = replace(build, options={**build.options, "assembles": False})
         return to_c(build.module, "" if isinstance(build, Entered) else build.header())
     written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
     return str(written[kind](build.graph))

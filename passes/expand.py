@@ -6,12 +6,14 @@ from collections import Counter
 
 from ncc.arithmetic import SEQUENCES
 from ncc.opcodes import OPCODES
-from ncc.ssa import Builder, Func, Module
+from ncc.ssa import LONG, Builder, Func, Module
 
 INLINE = 120  # ops that the sequences of one opcode may add up to in a function
+SHORT = 8  # ops: of a sequence that takes no more than a call
 
 
-def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE) -> Module:
+def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
+           assembles: bool = False) -> Module:
     """Replace every mathematical op by its sequence from `ncc/arithmetic.py`.
 
         %1 = relu %0        =>        %1 = const 0.0
@@ -19,8 +21,9 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE) ->
                                       %3 = select %2, %1, %0
 
     Where the sequences of one opcode would take more than `inline` ops in one function, each is an
-    `apply` of a pure function instead, which holds the sequence once. `sqrt` stays where the target
-    has the instruction, which rounds correctly, as the sequence.
+    `apply` of a pure function instead, which holds the sequence once; so is all but the shortest in
+    a long straight function that ncc `assembles` itself, where neighbours are applied together.
+    `sqrt` stays where the target has the instruction, which rounds correctly, as the sequence.
     """
     builder = Builder(module.dtype, module.fused)
     for table in module.tables:
@@ -33,13 +36,17 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE) ->
     funcs = []
     for func in module.funcs:
         counts = Counter(op[0] for op in func.ops)
+        long = assembles and len(func.ops) > LONG and "for" not in counts
         applied = set()
         for name in sorted(mathematical & counts.keys()):
             held = made.get(name) or _pure(name, builder)
-            if counts[name] > 1 and counts[name] * len(held.ops) > inline:
+            length = len(held.ops)
+            if length > SHORT and (long or (
+                    counts[name] > 1 and counts[name] * length > inline)):
                 made[name] = held
                 applied.add(name)
-        funcs.append(_expand(func, builder, mathematical, applied))
+        side = 1 if not long else 4 if module.dtype == "f32" else 2
+        funcs.append(_expand(func, builder, mathematical, applied, side))
     old = [t for t in module.tables if t.type != "w"]
     pure = [f for f in made.values() if f not in module.funcs]
     return module.with_(funcs=(*pure, *funcs), tables=(*old, *builder.tables.values()))
@@ -52,12 +59,23 @@ def _pure(name: str, builder: Builder) -> Func:
     return Func(name, (), b.ops, exported=False, pure=True)
 
 
-def _expand(func: Func, builder: Builder, mathematical: set[str], applied: set[str]) -> Func:
+def _expand(func: Func, builder: Builder, mathematical: set[str], applied: set[str],
+            side: int) -> Func:
+    """`side` neighbours of one opcode, or fewer, are one apply."""
     b = Builder(builder.dtype, builder.fused, [], builder.tables)
     new: list[int] = []
-    for opcode, reads, imm in func.ops:
+    ops = func.ops
+    for at, (opcode, reads, imm) in enumerate(ops):
+        if at < len(new):  # together with the one before
+            continue
         if opcode in applied:
-            new.append(b.emit("apply", (new[reads[0]],), opcode))
+            end = at + 1
+            while (end < len(ops) and end < at + side and ops[end][0] == opcode
+                   and ops[end][1][0] < at):
+                end += 1
+            arguments = tuple([new[ops[k][1][0]] for k in range(at, end)])
+            new.append(b.emit("apply", arguments, opcode))
+            new += [b.emit("result", (), k) for k in range(1, end - at)]
         elif opcode in mathematical:
             new.append(SEQUENCES[opcode](b, new[reads[0]]))
         else:

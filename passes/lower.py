@@ -10,7 +10,7 @@ import numpy as np
 
 from ncc.activations import expression
 from ncc.aggregate import finish, start, step
-from ncc.expressions import emit
+from ncc.expressions import abreast, emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.plan import Plan, Run, Schedule, Segment
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
@@ -176,10 +176,11 @@ class _Lowering:
                             acc = accs[i]
                             accs[i] = (start(b, agg, *ends) if acc is None
                                        else step(b, agg, acc, *ends))
-                for i, j in enumerate(rows):
-                    total = finish(b, agg, accs[i], len(edges[i]),
-                                   None if agg == "sum" else shifts[i])
-                    value = made[j] = emit(program, b, total)
+                totals = [finish(b, agg, acc, len(edges[i]), None if agg == "sum" else shifts[i])
+                          for i, acc in enumerate(accs)]
+                values = abreast(program, b, totals)
+                for j, value in zip(rows, values, strict=True):
+                    made[j] = value
                     if slots[j] >= 0 and sample is None:
                         b.store(value, "work", slots[j])
                     for o in wanted.get(j, ()):

@@ -188,6 +188,7 @@ class _Writer:
         func, module = self.func, self.module
         loops: list[tuple[int, list[int]]] = []
         done: list[int] = []
+        applied: list[str] = []  # the calls of the apply before, if no loop was closed since
         for at, (opcode, reads, imm) in enumerate(func.ops):
             if not self.live[at]:
                 self.values.append("")
@@ -240,6 +241,16 @@ class _Writer:
                 for c in done:
                     if c not in self.read:
                         self.line(f"(void)v{c};")
+            elif opcode == "apply":
+                self.local(at, f"{module.name}_{imm}({args[0]})")
+                applied = [f"{module.name}_{imm}({arg})" for arg in args]
+                done = []
+            elif opcode == "argument":
+                value = "x"
+            elif opcode == "return":
+                self.line(f"return {args[0]};")
+            elif opcode == "result" and not done:
+                self.local(at, applied[imm])
             elif opcode == "result":
                 value = f"v{done[imm]}"
             elif opcode == "call":
@@ -252,6 +263,8 @@ class _Writer:
         """The signature, and a cast to void for each parameter that the body does not name."""
         func = self.func
         real = self.marks["real"]
+        if func.pure:
+            return f"static {real} {self.module.name}_{func.name}(const {real} x)\n{{\n"
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
                                if op[0] in ("load", "store", "accumulate") and self.live[at]])
         named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
@@ -348,7 +361,7 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "accumulate", "call", "for", "yield", "carry")
+    effects = ("store", "accumulate", "call", "for", "yield", "carry", "return")
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncc.opcodes import OPCODES
-from ncc.ssa import Func, Module, Table, layout, types
+from ncc.ssa import LONG, Func, Module, Table, layout, types
 from ncc.windows import Window, windows
+from ncc.x86 import assembly, fits
 
 # {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
 INSTRUCTIONS = {
@@ -70,7 +71,7 @@ class Variant(NamedTuple):
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
             reach: int = 0, registers: int = 16, attributes: str = "",
-            outside: bool = False) -> str:
+            outside: bool = False, assembles: bool = False) -> str:
     """One LLVM module, as text.
 
         %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
@@ -93,6 +94,9 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     sums over the samples, one after the other, in which the deltas are the lanes; half of the
     registers hold sums.
 
+    Long straight functions of plain reals are assembly, ncc's own (ncc/x86.py), on a target for
+    which it `assembles`.
+
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
     """
@@ -113,7 +117,11 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
         return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
                        applied, elf)
 
-    lines += [writer(func).text() for func in module.funcs if not func.pure]
+    for func in module.funcs:
+        if assembles and len(func.ops) > LONG and func.exported and fits(func):
+            lines.append(writer(func).assembled())
+        elif not func.pure:
+            lines.append(writer(func).text())
     lines += [writer(module.func(v.name)).variant(v) for v in applied]
     for name in sorted(used):
         lines.append(name)
@@ -121,6 +129,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     # The machine improves functions with loops; straight ones are as they should be.
     lines.append(f'attributes #2 = {{ nounwind norecurse mustprogress "loops" {attributes} }}')
     lines.append(f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}")
+    if any(func.exported for func in module.funcs) and assembles:
+        lines.append(f"attributes #4 = {{ naked nounwind {attributes} }}")
     if applied:
         lines.append("attributes #3 = { nounwind noinline norecurse willreturn memory(none) "
                      f"{attributes} }}")
@@ -517,6 +527,22 @@ class _Writer:
 
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"
+
+    def assembled(self) -> str:
+        """The text of a function that is assembly."""
+        func = self.func
+        called = []
+        for opcode, reads, imm in func.ops:
+            if opcode == "apply":
+                variant = Variant(imm, 128 // self.bits if len(reads) > 1 else 1, 1)
+                self.applied[variant] = None
+                called.append(self.symbol_of(variant))
+        symbol = self.symbol(func.name)
+        body = assembly(func, self.module.dtype, symbol, called).replace("\n", "\\0A")
+        arguments = ", ".join([f"ptr %{b.name}" for b in func.buffers])
+        section = f' section ".text.{symbol}"' if self.elf else ""
+        return (f"define void @{symbol}({arguments}) #4{section} {{\nentry:\n"
+                f'  call void asm sideeffect "{body}", ""()\n  unreachable\n}}\n')
 
     # -- pure functions
 
