@@ -57,8 +57,9 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     g = plan.graph
     n_edges = len(plan.edges)
     ops = np.zeros(len(plan.rows))
+    counts = {a: _ops(g, a) for a in {run.activation for run in plan.runs}}
     for run in plan.runs:
-        ops[run.first : run.last] = _ops(g, run.activation)
+        ops[run.first : run.last] = counts[run.activation]
     first = plan.blocks[:-1]
     lengths = np.diff(plan.starts)
     segments = np.array(plan.segments, np.float64).reshape(-1, 5)

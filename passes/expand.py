@@ -8,7 +8,7 @@ from ncc.arithmetic import SEQUENCES
 from ncc.opcodes import OPCODES
 from ncc.ssa import LONG, Builder, Func, Module
 
-INLINE = 120  # ops that the sequences of one opcode may add up to in a function
+INLINE = 300  # ops of a function with all sequences in it
 SHORT = 8  # ops: of a sequence that takes no more than a call
 
 
@@ -20,10 +20,10 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
                                       %2 = le %0, %1
                                       %3 = select %2, %1, %0
 
-    Where the sequences of one opcode would take more than `inline` ops in one function, each is an
-    `apply` of a pure function instead, which holds the sequence once; so is all but the shortest in
-    a long straight function that ncc `assembles` itself, where neighbours are applied together.
-    `sqrt` stays where the target has the instruction, which rounds correctly, as the sequence.
+    In a function that would be longer than `inline` ops, each but the shortest is an `apply` of a
+    pure function instead, which holds the sequence once; in long straight functions that ncc
+    `assembles` itself, neighbours are applied together. `sqrt` stays where the target has the
+    instruction, which rounds correctly, as the sequence.
     """
     builder = Builder(module.dtype, module.fused)
     for table in module.tables:
@@ -36,16 +36,14 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
     funcs = []
     for func in module.funcs:
         counts = Counter(op[0] for op in func.ops)
-        long = assembles and len(func.ops) > LONG and "for" not in counts
-        applied = set()
-        for name in sorted(mathematical & counts.keys()):
-            held = made.get(name) or _pure(name, builder)
-            length = len(held.ops)
-            if length > SHORT and (long or (
-                    counts[name] > 1 and counts[name] * length > inline)):
-                made[name] = held
-                applied.add(name)
-        side = 1 if not long else 4 if module.dtype == "f32" else 2
+        used = {name: made.get(name) or _pure(name, builder)
+                for name in sorted(mathematical & counts.keys())}
+        whole = len(func.ops) + sum([counts[name] * len(f.ops) for name, f in used.items()])
+        applied = {name: f for name, f in used.items() if whole > inline and len(f.ops) > SHORT}
+        made |= applied
+        side = 1
+        if assembles and len(func.ops) > LONG and "for" not in counts:
+            side = 4 if module.dtype == "f32" else 2
         funcs.append(_expand(func, builder, mathematical, applied, side))
     old = [t for t in module.tables if t.type != "w"]
     pure = [f for f in made.values() if f not in module.funcs]
@@ -59,7 +57,7 @@ def _pure(name: str, builder: Builder) -> Func:
     return Func(name, (), b.ops, exported=False, pure=True)
 
 
-def _expand(func: Func, builder: Builder, mathematical: set[str], applied: set[str],
+def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[str, Func],
             side: int) -> Func:
     """`side` neighbours of one opcode, or fewer, are one apply."""
     b = Builder(builder.dtype, builder.fused, [], builder.tables)

@@ -217,6 +217,7 @@ class _Writer:
         self.uses: list[int] = []
         # A square that is read but not written yet: its first load, the addresses of its rows for
         # each part, and the stores of its columns so far, as (column, address).
+        self.lists = False  # whether any loop is over a list
         self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         self.sums: list[str] = []  # vectors whose sums over the lanes are still to be made
@@ -483,7 +484,11 @@ class _Writer:
                     step, depth_lanes = self.lanes, -1
                 self.lines.append(
                     f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}")
-                self.lines += [f"  br label %head{turn}", f"exit{turn}:"]
+                # A loop that begins where a table says is over a list, and most lists are short.
+                listed = ops[ops[start][1][0]][0] == "load"
+                self.lines += [f"  br label %head{turn}" + ", !llvm.loop !0" * listed,
+                               f"exit{turn}:"]
+                self.lists |= listed
                 block = f"exit{turn}"
                 for c, r in zip(done, reads, strict=True):
                     for p in self.window() if self.varying[c] else range(1):
@@ -517,6 +522,8 @@ class _Writer:
                         [self.vector(d)[p] for d in ds[k : k + self.native]])]
                     for k in range(0, len(ds), self.native)]
         self.lines.append("  ret void")
+        if self.lists:
+            self.used.add('!0 = distinct !{!0, !{!"llvm.loop.unroll.disable"}}')
         kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
         if any(op[0] == "for" for op in ops):
             attribute = "#2"
@@ -751,14 +758,8 @@ class _Writer:
             self.vectors[at] = []
             for p in range(self.parts()):
                 if self.gathers and self.native > 1 and not self.whole:
-                    many = f"v{self.native}f{self.bits}"
-                    call = (f"{v} @llvm.masked.gather.{many}.v{self.native}p0"
-                            f"(<{self.native} x ptr>", f"<{self.native} x i1>", f"{v}")
-                    self.used.add(f"declare {call[0]}, i32, {call[1]}, {call[2]})")
                     a = self.all_addresses(name, offset, reads[0], p)
-                    self.vectors[at].append(self.add(
-                        f"call {call[0]} {a}, i32 {size}, {call[1]} splat (i1 true), "
-                        f"{call[2]} poison)"))
+                    self.vectors[at].append(self.gather(a, "f"))
                     continue
                 value = "poison"
                 for lane, a in enumerate(self.lane_addresses(name, offset, reads[0], p)):
@@ -779,6 +780,15 @@ class _Writer:
             else:
                 t = self.real if table is None or table.type == "f" else f"i{self.bits}"
                 self.scalar[at] = self.add(f"load {t}, ptr {a}, align {size}")
+
+    def gather(self, addresses: str, letter: str) -> str:
+        """A load of a real or a word for each lane."""
+        n, v = self.native, self.type(letter, True)
+        kind = f"v{n}{'f' if letter == 'f' else 'i'}{self.bits}"
+        name = f"{v} @llvm.masked.gather.{kind}.v{n}p0"
+        self.used.add(f"declare {name}(<{n} x ptr>, i32, <{n} x i1>, {v})")
+        return self.add(f"call {name}(<{n} x ptr> {addresses}, i32 {self.bits // 8}, "
+                        f"<{n} x i1> splat (i1 true), {v} poison)")
 
     def store(self, reads: tuple[int, ...], imm: Any) -> None:
         name, offset = imm
@@ -1163,6 +1173,11 @@ class _Writer:
         word, v = f"i{self.bits}", self.type("w", True)
         out = []
         for part in self.vector(index):
+            if self.gathers and self.native > 1:
+                a = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
+                             f"{v} {part}")
+                out.append(self.gather(a, "w"))
+                continue
             value = "poison"
             for lane in range(self.native):
                 one = part
