@@ -26,8 +26,6 @@ from ncc.source import NccError, Source, Span
 Op = tuple[str, tuple[int, ...], Any]
 # What a pure function is made of, beside arithmetic.
 PURE = ("argument", "return", "const", "word", "lookup")
-# Ops of a straight function that is too long for LLVM, whose time grows worse than linearly.
-LONG = 400
 SQUARE = 16  # columns that change places with samples at once: a vector's lanes
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.

@@ -1,4 +1,4 @@
-"""Long straight functions as x86-64 assembly: what LLVM's instruction selection takes a hundred
+"""Straight functions as x86-64 assembly: what LLVM's instruction selection takes a hundred
 times longer for, since there is nothing left to select.
 
 A straight function is loads, stores and arithmetic of reals at constant places, and applies of pure
@@ -22,6 +22,7 @@ from ncc.ssa import Func, layout
 ARGUMENTS = ("%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9")
 SAVED = ("%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15")  # survive a call
 REGISTERS = 16  # more would take a longer encoding
+SOME = 64  # ops: LLVM makes the best of fewer, and takes no time
 FAR = 1 << 30  # no further use
 REACH = 128  # bytes that an address says in one byte, in both directions
 
@@ -48,10 +49,12 @@ KNOWN = frozenset([*BINARY, "fma", "neg", "abs", "sqrt", "select", "const", "loa
 
 
 def fits(func: Func) -> bool:
-    """Whether a function can be written: straight, of plain ops of reals."""
-    return not func.pure and not func.counted and len(func.buffers) <= len(ARGUMENTS) and all(
-        [op[0] in KNOWN and (op[0] not in ("load", "store") or len(op[1]) < 2 - (op[0] == "load"))
-         for op in func.ops])
+    """Whether a function is to be written here: straight, of plain ops of reals, and not short."""
+    if len(func.ops) <= SOME or func.pure or func.counted or len(func.buffers) > len(ARGUMENTS):
+        return False
+    constant = {"load": 0, "store": 1}  # reads of those whose place is a constant
+    return all([opcode in KNOWN and len(reads) == constant.get(opcode, len(reads))
+                for opcode, reads, _ in func.ops])
 
 
 def assembly(func: Func, dtype: str, symbol: str, applied: Sequence[str]) -> str:

@@ -6,7 +6,8 @@ from collections import Counter
 
 from ncc.arithmetic import SEQUENCES
 from ncc.opcodes import OPCODES
-from ncc.ssa import LONG, Builder, Func, Module
+from ncc.ssa import Builder, Func, Module
+from ncc.x86 import SOME
 
 INLINE = 300  # ops of a function with all sequences in it
 SHORT = 8  # ops: of a sequence that takes no more than a call
@@ -39,11 +40,12 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
         used = {name: made.get(name) or _pure(name, builder)
                 for name in sorted(mathematical & counts.keys())}
         whole = len(func.ops) + sum([counts[name] * len(f.ops) for name, f in used.items()])
-        applied = {name: f for name, f in used.items() if whole > inline and len(f.ops) > SHORT}
-        made |= applied
         side = 1
-        if assembles and len(func.ops) > LONG and "for" not in counts:
+        if assembles and len(func.ops) > SOME and "for" not in counts:
             side = 4 if module.dtype == "f32" else 2
+        applied = {name: f for name, f in used.items()
+                   if (side > 1 or whole > inline) and len(f.ops) > SHORT}
+        made |= applied
         funcs.append(_expand(func, builder, mathematical, applied, side))
     old = [t for t in module.tables if t.type != "w"]
     pure = [f for f in made.values() if f not in module.funcs]

@@ -16,11 +16,13 @@ from ncc.source import NccError
 
 # Above these, straight code takes too long to compile; ncc/cost.py says what runs fastest.
 STRAIGHT_EDGES = 12_288
-STRAIGHT_BATCH_EDGES = 256
+STRAIGHT_EDGES_BY_LLVM = 1_024  # where ncc does not write the assembly itself
+STRAIGHT_BATCH_EDGES = 16  # a loop with its values in the cache is as fast
 # The sweep back is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD_EDGES = 256
 STRAIGHT_BACKWARD_BATCH_EDGES = 64
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
+WORTH = 65_536  # edges of straight code, whose compile must make it twice as fast to be worth it
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
 PART = 1 << 18  # edges that are looked at together: their arrays stay in the cache
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
@@ -28,7 +30,7 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
-          timed: Sequence[str] = ()) -> Plan:
+          assembles: bool = False, timed: Sequence[str] = ()) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
@@ -42,8 +44,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     vector's `native` lanes, up to SIDE of them side by side, in the form `shared`; the others, and
     all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
     aggregation, fan-in, size of block and of side, in-list and index. The form of each function is
-    the one that ncc/cost.py predicts to be fastest, of those that are short enough; forms of
-    backward functions are chosen where a `gradient` is asked for. `timed` names the options whose
+    the one that ncc/cost.py predicts to be fastest, of those that are short enough and faster by as
+    much as their compile takes longer; forms of backward functions are chosen where a `gradient` is
+    asked for. `timed` names the options whose
     form was not asked for but found by ncc/tune.py.
     """
     for name in (form, batch_form, backward_form):
@@ -62,7 +65,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         plans["table"] = _plan(graph, alive, first, native, False)
     if "shared" in asked or (shares and "table" not in asked):
         plans["shared"] = _plan(graph, alive, first, native, True)
-    limits = (STRAIGHT_EDGES, STRAIGHT_BATCH_EDGES)
+    limits = (STRAIGHT_EDGES if assembles else STRAIGHT_EDGES_BY_LLVM, STRAIGHT_BATCH_EDGES)
     n_edges = len(next(iter(plans.values())).edges)
     costs = {name: predict(plan, name, native=native, dtype=dtype)
              for name, plan in plans.items()}
@@ -71,7 +74,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     for looped in plans:
         chosen = []
         for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
-            faster = n_edges <= limit and costs["straight"][k] <= EVEN * costs[looped][k]
+            faster = n_edges <= limit and (
+                costs["straight"][k] * (1 + n_edges / WORTH) <= EVEN * costs[looped][k])
             chosen.append(name if name != "auto" else "straight" if faster else looped)
         total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
         if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it

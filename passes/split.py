@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ncc.ssa import LONG, Func, Module, Op, types
+from ncc.ssa import Func, Module, Op, types
 from ncc.x86 import fits
 
-WHOLE = LONG  # ops: up to here the machine's registers and stack serve better than `work`
+WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
 LIMIT = 3000  # ops of one piece; an edge is three
 NEAR = 200  # ops: a value read this close to its making stays in a register
 
@@ -35,10 +35,10 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
         reloads = any(op[0] == "load" and op[2][0] == "work" for op in func.ops)
         if loops or not func.exported or (reloads and len(func.ops) <= whole):
             funcs.append(func)  # in a text that was split before, say
-        elif len(func.ops) <= whole:
-            funcs.append(_without_work(func))
         elif assembles and fits(func):
             funcs.append(func)
+        elif len(func.ops) <= whole:
+            funcs.append(_without_work(func))
         else:
             funcs += _split(func, limit, types(func, tables))
     return module.with_(funcs=tuple(funcs))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncc.opcodes import OPCODES
-from ncc.ssa import LONG, Func, Module, Table, layout, types
+from ncc.ssa import Func, Module, Table, layout, types
 from ncc.windows import Window, windows
 from ncc.x86 import assembly, fits
 
@@ -94,7 +94,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     sums over the samples, one after the other, in which the deltas are the lanes; half of the
     registers hold sums.
 
-    Long straight functions of plain reals are assembly, ncc's own (ncc/x86.py), on a target for
+    Straight functions of plain reals are assembly, ncc's own (ncc/x86.py), on a target for
     which it `assembles`.
 
     `outside` leaves out the cells of large tables: the process that loads the object has them in
@@ -118,7 +118,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
                        applied, elf)
 
     for func in module.funcs:
-        if assembles and len(func.ops) > LONG and func.exported and fits(func):
+        if assembles and func.exported and fits(func):
             lines.append(writer(func).assembled())
         elif not func.pure:
             lines.append(writer(func).text())
