@@ -4,18 +4,19 @@ A net and a way to compile it are a row; each runs in a process of its own, with
 imports, LLVM's initialisation and a net of one edge. CPU seconds are from the file to the callable
 or to the object, those of processes that the compiler starts included; the peak is the resident
 memory above that before. The bound: 0.15 s + 60 us an edge + 2 ms a distinct pair of activation and
-aggregation, 2.5 times that with gradients; 150 MB + 4 kB an edge where any function is unrolled,
-else 200 B. Rows with a bar of their own say so. Ways:
+aggregation, 2.5 times that with gradients, twice as much again with a step of training; 150 MB +
+4 kB an edge where any function is unrolled, else 200 B. Rows with a bar of their own say so. Ways:
 
     forward       ncc.compile: forward and forward_batch, for this machine
-    first forward the same as the first of its process, of which only the imports come before
+    first forward the same as the first compile of its process
     gradient      the same and the first fn.vjp and its pullback
     build ...     ncc build, with its options; with gradients but for --no-backward
 
 A process is ended at `--patience` times its bound in CPU time ("timeout"), and its address space is
 limited to `--gigabytes` ("memory", "signal 6"). A row that misses its time by less than half is run
 twice more, and the least time counts: the machine may be shared. `--mixtures N --seed S` adds N
-random nets, forward and with gradients. Status 1 where a row does not hold.
+random nets, forward and with gradients. `--short` prints a row for each kind, and one that counts
+the others. Status 1 where a row does not hold.
 """
 
 from __future__ import annotations
@@ -50,6 +51,21 @@ FORMS = "--form {0} --batch-form {0} --backward-form {1}"
 UNROLL, LOOP = FORMS.format("straight", "straight"), FORMS.format("table", "table")
 
 
+# Rows of the short table, as `net: way`.
+SHORT = (
+    f"XOR: {FORWARD}", f"1,000 edges, relu: {FORWARD}", "NEAT 115, 3 activations, seed 0: forward",
+    "NEAT 115, 3 activations, seed 0: gradient", "NEAT 300, 5 activations: forward",
+    "NEAT 1,000, 8 activations: forward", "NEAT 1,000, 8 activations: gradient",
+    "each activation with each aggregation: forward",
+    "each activation with each aggregation: gradient", "41 neurons, 32 activations: build",
+    "1 input, 256 outputs: forward", "200 inputs named as outputs: forward",
+    "10,000 inputs, one read: gradient", "chain of 10,000 tanh: forward", "fan-in 10,000: forward",
+    "6,528 random edges: gradient", "4,256 random edges: build --target aarch64",
+    "6,528 random edges: build --embed-weights --target cortex-m4f",
+    "LSTM, 40 steps: forward", "LSTM, 40 steps: gradient", "dense 784-300-100-10: gradient",
+    "sparse 1,024 x 10: gradient")
+
+
 class Row(NamedTuple):
     """A net by a name and a function that writes its text, or a file; `way` as above. `bar` and
     `room` are seconds and bytes where the issue sets others than the bound."""
@@ -62,9 +78,8 @@ class Row(NamedTuple):
 
     @property
     def backward(self) -> bool:
-        return "--train" in self.way or not (
-            self.way.endswith(FORWARD) or "--no-backward" in self.way
-            or "--embed-weights" in self.way)
+        return not (self.way.endswith(FORWARD) or "--no-backward" in self.way
+                    or "--embed-weights" in self.way)
 
 
 class Result(NamedTuple):
@@ -165,7 +180,7 @@ def rows() -> list[Row]:
                          "cortex-m4f", "cortex-m0", "rv32imac", "aarch64", "wasm32")],
                      f"{BUILD} --dtype f64", f"{BUILD} --numerics strict",
                      f"{BUILD} --numerics fast", f"{BUILD} {UNROLL}", f"{BUILD} {LOOP}",
-                     f"{AHEAD} --train mse,adam")
+                     f"{BUILD} --train mse,adam")
     found += several("LSTM, 10 steps", partial(nets.lstm, 10), FORWARD, WITH_GRADIENT)
     lstm = SHARED / "lstm40.nal"
     for name, net in (("LSTM, 40 steps", partial(nets.lstm, 40)), *(
@@ -207,7 +222,8 @@ def bounds(row: Row, edges: int, pairs: int, forms: str) -> tuple[float, float]:
 
 def general(row: Row, edges: int, pairs: int) -> float:
     """Seconds that any net of so many edges and pairs may take."""
-    return (BASE + EDGE * edges + PAIR * pairs) * (GRADIENT if row.backward else 1)
+    factor = (GRADIENT if row.backward else 1) * (2 if "--train" in row.way else 1)
+    return (BASE + EDGE * edges + PAIR * pairs) * factor
 
 
 def counts(text: str) -> tuple[int, int]:
@@ -309,19 +325,29 @@ def held(row: Row, patience: float, gigabytes: float) -> Result:
     return found
 
 
-def table(results: Iterator[Result]) -> list[Result]:
-    """Print rows as they come."""
+def table(results: Iterator[Result], short: bool = False) -> list[Result]:
+    """Print rows as they come; in short those of SHORT, and one for the others."""
     print("| net | neurons | edges | pairs | how | CPU s | bound s | peak MB | bound MB | bytes "
           "| held |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    kept = []
+    kept, others = [], []
     for r in results:
         kept.append(r)
+        if short and f"{r.row.net}: {r.row.way}" not in SHORT:
+            others.append(r)
+            continue
         neurons, size = ["" if n is None else f"{n:,}" for n in (r.neurons, r.size)]
         more = ">" if r.state == "timeout" else ""
         bar = " (its own)" if r.row.bar else ""
         print(f"| {r.row.net} | {neurons} | {r.edges:,} | {r.pairs} | {r.row.way} | "
               f"{more}{r.cpu:.3f} | {r.bound:.3f}{bar} | {r.peak / 1e6:.0f} | {r.room / 1e6:.0f} | "
               f"{size} | {r.held} |", flush=True)
+    if others:
+        done = [r for r in others if r.state == "done"]
+        time_, memory = [f"at most {max(shares, default=0):.2f} of the bound" for shares in (
+            [r.late for r in done], [r.peak / r.room for r in done])]
+        print(f"| {len(others)} others, {sum(r.row.net.startswith('mixture') for r in others)} of "
+              f"them of random mixtures | | | | | {time_} | | {memory} | | | "
+              f"{sum(r.held == 'yes' for r in others)} of {len(others)} |")
     return kept
 
 
@@ -346,6 +372,7 @@ def main() -> None:
     which.add_argument("--forward", action="store_true", help="only rows without gradients")
     which.add_argument("--backward", action="store_true", help="only rows with gradients")
     parser.add_argument("--quick", action="store_true", help="only nets of at most 1,000 edges")
+    parser.add_argument("--short", action="store_true", help="the table as README has it")
     parser.add_argument("--patience", type=float, default=10.0, metavar="TIMES")
     parser.add_argument("--gigabytes", type=float, default=6.0, help="of address space")
     parser.add_argument("--json", action="store_true", help="a document, after the table's end")
@@ -361,7 +388,8 @@ def main() -> None:
         print("\n".join([f"{r.net}: {r.way}" for r in chosen]))
         return
     began = time.perf_counter()
-    results = table(held(r, arguments.patience, arguments.gigabytes) for r in chosen)
+    results = table((held(r, arguments.patience, arguments.gigabytes) for r in chosen),
+                    arguments.short)
     print(f"\n{summary(results)}\n{time.perf_counter() - began:.0f} s in all")
     if arguments.json:
         print(json.dumps([{"net": r.row.net, "how": r.row.way, "held": r.held == "yes",

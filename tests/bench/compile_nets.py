@@ -60,7 +60,7 @@ class Text:
         return "\n".join(head) + "\n" + "".join(self._lines)
 
 
-def _weights(rng: random.Random, count: int) -> list[str]:
+def scaled(rng: random.Random, count: int) -> list[str]:
     """Of variance 1/count."""
     return [f"{rng.gauss(0, 1) / math.sqrt(count):.4f}" for _ in range(count)]
 
@@ -74,7 +74,7 @@ def edges_of(count: int, activation: str = "relu", seed: int = 0, width: int = 3
         for _ in range(min(width, -(-left // 8))):
             fan_in = min(8, left)
             layer.append(text.neuron(activation, sorted(rng.sample(before, fan_in)),
-                                     _weights(rng, fan_in)))
+                                     scaled(rng, fan_in)))
             left -= fan_in
         # The last layer of all may be narrower, those before are not: 8 sources are there.
         before = layer if len(layer) >= 8 else before
@@ -88,7 +88,7 @@ def layers(widths: Sequence[int], fan_in: int | None = None, seed: int = 0) -> s
     for width in widths[1:]:
         count = fan_in or len(before)
         before = [text.neuron("relu", sorted(rng.sample(before, count)) if fan_in else before,
-                              _weights(rng, count), f"{rng.gauss(0, 1):.3f}")
+                              scaled(rng, count), f"{rng.gauss(0, 1):.3f}")
                   for _ in range(width)]
     return str(text)
 
@@ -141,7 +141,7 @@ def population(nets: int, seed: int = 0) -> str:
         for _ in range(20):
             fan_in = rng.randint(1, 5)
             known.append(text.neuron(rng.choice(NEAT[:3]), rng.sample(known, fan_in),
-                                     _weights(rng, fan_in), f"{rng.gauss(0, 1):.3f}"))
+                                     scaled(rng, fan_in), f"{rng.gauss(0, 1):.3f}"))
     return str(text)
 
 
@@ -155,7 +155,7 @@ def every(seed: int = 0, neurons: int | None = None) -> str:
     for activation, aggregation in pairs[:neurons]:
         fan_in = rng.randint(2, 5)
         before.append(text.neuron(activation, rng.sample(before[-40:], fan_in),
-                                  _weights(rng, fan_in), f"{rng.gauss(0, 1):.3f}", aggregation))
+                                  scaled(rng, fan_in), f"{rng.gauss(0, 1):.3f}", aggregation))
     return str(text)
 
 
@@ -163,10 +163,10 @@ def each_activation(seed: int = 0) -> str:
     """41 neurons: 4 inputs, each of the 32 activations over two, 5 that read four of these."""
     rng, text = random.Random(seed), Text()
     inputs = text.inputs(4)
-    middle = [text.neuron(name, rng.sample(inputs, 2), _weights(rng, 2), f"{rng.gauss(0, 1):.3f}")
+    middle = [text.neuron(name, rng.sample(inputs, 2), scaled(rng, 2), f"{rng.gauss(0, 1):.3f}")
               for name in NAMES]
     for name in ("20", "tanh", "relu", "sigmoid", "identity"):
-        text.neuron("tanh" if name == "20" else name, rng.sample(middle, 4), _weights(rng, 4))
+        text.neuron("tanh" if name == "20" else name, rng.sample(middle, 4), scaled(rng, 4))
     return str(text)
 
 
@@ -221,7 +221,7 @@ def fan_ins(largest: int, activations: Sequence[str] = ("tanh",), levels: int = 
     before = text.inputs(largest)
     for _ in range(levels):
         before = [text.neuron(activations[k % len(activations)], rng.sample(before, k),
-                              _weights(rng, k), f"{rng.gauss(0, 1):.3f}")
+                              scaled(rng, k), f"{rng.gauss(0, 1):.3f}")
                   for k in range(1, largest + 1)]
     return str(text)
 
@@ -281,7 +281,7 @@ def convolution(side: int = 28, filters: int = 4, kernel: int = 3, stride: int =
                     "relu", [pixels[(r + i) * side + q + j] for i, j in at],
                     [tie(f"k{f}_{i}_{j}") for i, j in at], tie(f"b{f}")))
     for _ in range(classes):
-        text.neuron("identity", maps, _weights(rng, len(maps)), f"{rng.gauss(0, 1):.3f}")
+        text.neuron("identity", maps, scaled(rng, len(maps)), f"{rng.gauss(0, 1):.3f}")
     return str(text)
 
 
@@ -290,7 +290,7 @@ def residual(width: int = 32, blocks: int = 40, fan_in: int = 8, seed: int = 0) 
     rng, text = random.Random(seed), Text()
     h = text.inputs(width)
     for _ in range(blocks):
-        inner = [text.neuron("relu", sorted(rng.sample(h, fan_in)), _weights(rng, fan_in),
+        inner = [text.neuron("relu", sorted(rng.sample(h, fan_in)), scaled(rng, fan_in),
                              f"{rng.gauss(0, 1):.3f}") for _ in range(width)]
         h = [text.neuron("identity", pair, (":=1", ":=1"))
              for pair in zip(h, inner, strict=True)]
@@ -302,7 +302,7 @@ def butterfly(size: int = 256, seed: int = 0) -> str:
     rng, text = random.Random(seed), Text()
     h, step = text.inputs(size), 1
     while step < size:
-        h = [text.neuron("tanh", (h[k], h[k ^ step]), _weights(rng, 2)) for k in range(size)]
+        h = [text.neuron("tanh", (h[k], h[k ^ step]), scaled(rng, 2)) for k in range(size)]
         step *= 2
     return str(text)
 
@@ -312,7 +312,7 @@ def tree(leaves: int = 1024, seed: int = 0) -> str:
     rng, text = random.Random(seed), Text()
     h, k = text.inputs(leaves), 0
     while len(h) > 1:
-        h = [text.neuron("tanh", h[i:i + 2], _weights(rng, 2), "", ("sum", "mul", "max")[k % 3])
+        h = [text.neuron("tanh", h[i:i + 2], scaled(rng, 2), "", ("sum", "mul", "max")[k % 3])
              for i in range(0, len(h), 2)]
         k += 1
     return str(text)
@@ -323,7 +323,7 @@ def wide(outputs: int = 10_000, inputs: int = 1_000, seed: int = 0) -> str:
     rng, text = random.Random(seed), Text()
     before = text.inputs(inputs)
     for _ in range(outputs):
-        text.neuron("relu", rng.sample(before, 3), _weights(rng, 3))
+        text.neuron("relu", rng.sample(before, 3), scaled(rng, 3))
     return str(text)
 
 
@@ -333,7 +333,7 @@ def read_outputs(neurons: int = 400, seed: int = 0) -> str:
     known = text.inputs(16)
     for _ in range(neurons):
         known.append(text.neuron(rng.choice(("tanh", "relu")), rng.sample(known[-60:], 5),
-                                 _weights(rng, 5), f"{rng.gauss(0, 1):.3f}"))
+                                 scaled(rng, 5), f"{rng.gauss(0, 1):.3f}"))
     text.out(known[16::2])
     return str(text)
 
@@ -381,11 +381,11 @@ def twins(copies: int = 2_000, seed: int = 0) -> str:
     """Neurons that are all the same, which merge finds, and a sum of them."""
     rng, text = random.Random(seed), Text()
     inputs = text.inputs(4)
-    weights = _weights(rng, 4)
+    weights = scaled(rng, 4)
     middle = [text.neuron("tanh", inputs, [f"@w{i}" + (f":{w}" if k == 0 else "")
                                            for i, w in enumerate(weights)])
               for k in range(copies)]
-    text.neuron("identity", middle, _weights(rng, copies))
+    text.neuron("identity", middle, scaled(rng, copies))
     return str(text)
 
 

@@ -100,17 +100,16 @@ def compiled(path: str, way: str, out: str) -> str:
 
 
 def forms(path: str, way: str) -> str:
-    """The forms of the functions, as the plan's text names them."""
+    """The forms of the functions, as `--explain` names them."""
     kind, *words = way.split()
     if kind != "build":
         words = ["--target", "native", *["--backward"] * (GRADIENT in way)]
     elif "--no-backward" not in words and "--embed-weights" not in words:
         words.append("--backward")
     said = StringIO()
-    with redirect_stdout(said):
-        cli.main(["build", path, "--emit", "plan", "--no-cache", *words])
-    return " ".join(re.findall(r"^(?:single|batch|backward|backward_batch): (\w+)",
-                               said.getvalue(), re.M))
+    with redirect_stderr(said), redirect_stdout(StringIO()):
+        cli.main(["build", path, "--emit", "plan", "--explain", "--no-cache", *words])
+    return " ".join(re.findall(r"^(?:forward|backward)(?:_batch)?: (\w+)", said.getvalue(), re.M))
 
 
 def say(**facts) -> None:
