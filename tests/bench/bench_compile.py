@@ -285,9 +285,8 @@ def run(words: list[str], folder: str, seconds: float) -> dict[str, Any]:
             now = own(process.pid) + living
             start = now if start is None else start
             cpu = now - start
-            # Of processes side by side what they hold now counts, of one alone its own peak.
-            peak = max(peak, size + status(process.pid, "VmRSS") if size
-                       else status(process.pid, "VmHWM"))
+            # Of processes side by side what they hold now, of one alone what it held at its peak.
+            peak = max(peak, size + status(process.pid, "VmRSS"), status(process.pid, "VmHWM"))
             if cpu > seconds:
                 facts["state"] = "timeout"
                 break

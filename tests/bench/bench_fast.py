@@ -125,12 +125,12 @@ def irregular(levels=170, neurons=1000, edges=4500, seed=0):
 # ---- one sample in C
 
 
-# Of activations by name, what a C program computes of the sum s.
+# Of activations by name, what a C program computes of the sum S.
 C_ACTIVATIONS = {
-    "identity": "s", "relu": "s > 0 ? s : 0", "sigmoid": "1 / (1 + expf(-s))", "tanh": "tanhf(s)",
-    "gauss": "expf(-s * s)", "sin": "sinf(s)", "cos": "cosf(s)", "abs": "fabsf(s)",
-    "softplus": "(s > 0 ? s : 0) + log1pf(expf(-fabsf(s)))", "exp": "expf(s)",
-    "elu": "s > 0 ? s : expm1f(s)",
+    "identity": "S", "relu": "S > 0 ? S : 0", "sigmoid": "1 / (1 + expf(-S))", "tanh": "tanhf(S)",
+    "gauss": "expf(-S * S)", "sin": "sinf(S)", "cos": "cosf(S)", "abs": "fabsf(S)",
+    "softplus": "(S > 0 ? S : 0) + log1pf(expf(-fabsf(S)))", "exp": "expf(S)",
+    "elu": "S > 0 ? S : expm1f(S)",
 }
 
 
@@ -143,8 +143,8 @@ def naive_c(graph):
             terms = [f"n{graph.sources[e]}*w[{graph.weights[e]}]" for e in at]
             if graph.biases[j] != NONE:
                 terms.insert(0, f"w[{graph.biases[j]}]")
-            value = C_ACTIVATIONS[name_of(int(graph.activations[j]))]
-            lines.append(f"float n{j}; {{ float s = {' + '.join(terms)}; n{j} = {value}; }}")
+            value = C_ACTIVATIONS[name_of(int(graph.activations[j]))].replace("S", f"n{j}")
+            lines.append(f"float n{j} = {' + '.join(terms)}; n{j} = {value};")
     return "\n".join([*lines, *[f"y[{k}] = n{o};" for k, o in enumerate(graph.outputs)]])
 
 

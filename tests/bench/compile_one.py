@@ -46,8 +46,7 @@ def status(pid: int, key: str) -> int:
 
 
 def below(pid: int) -> tuple[float, int]:
-    """CPU seconds, and bytes that are their own (proportional where shared), of all processes that
-    live below `pid`."""
+    """CPU seconds of all processes that live below `pid`, and bytes that only they have."""
     found, seconds, size = {pid}, 0.0, 0
     stats = []
     for folder in Path("/proc").iterdir():
@@ -66,8 +65,14 @@ def below(pid: int) -> tuple[float, int]:
             except OSError:
                 continue
             size += sum([int(line.split()[1]) * 1024 for line in text.splitlines()
-                         if line.startswith("Pss:")])
+                         if line.startswith("Private_")])
     return seconds, size
+
+
+def peak() -> int:
+    """Bytes of the larger of this process since `clear_refs` and of its children that ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return max(status(os.getpid(), "VmHWM"), children)
 
 
 def used() -> float:
@@ -132,7 +137,7 @@ def main(path: str, way: str, gigabytes: str) -> None:
         say(before=status(os.getpid(), "VmRSS"))
         began = used()
         state = compiled(path, way, out)
-        say(state=state, cpu=used() - began, peak=status(os.getpid(), "VmHWM"))
+        say(state=state, cpu=used() - began, peak=peak())
         if state == "done":
             graph = ncc.load(path).graph
             real = graph.activations >= 0
