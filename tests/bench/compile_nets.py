@@ -410,7 +410,8 @@ def mixture(seed: int, largest: int = 4_000) -> str:
                                AGGREGATIONS))
     edges = int(largest ** rng.uniform(0.4, 1))
     most = rng.choice((1, 2, 4, 9, 32, 200, 1_000))
-    width = rng.choice((1, 2, 8, 32, 200, 2_000))
+    depth = edges ** rng.uniform(0, 0.8)
+    width = max(1, round(edges / depth / ((1 + most) / 2)))
     reach = rng.choice((1, 1, 2, 5, 1_000))  # layers that a neuron may look back over
     biased = rng.choice((0, 0, 0.5, 1))
     ties = rng.choice((0, 0, 0, 3, 100))
