@@ -268,7 +268,7 @@ def run(words: list[str], folder: str, seconds: float) -> dict[str, Any]:
             [sys.executable, str(Path(__file__).with_name("compile_one.py")), *words], stdout=out,
             stderr=errors, cwd=folder, start_new_session=True,
             env={**os.environ, "NCC_CACHE_SIZE": "0", "PYTHONPATH": path})
-    facts: dict[str, Any] = {}
+    late = False
     peak, start, cpu = 0, None, 0.0
     # Others may share the machine, so the wall clock may show many times the CPU time.
     end = time.monotonic() + 10 * seconds + 60
@@ -277,7 +277,7 @@ def run(words: list[str], folder: str, seconds: float) -> dict[str, Any]:
             time.sleep(POLL)
             lines = said.read_text().splitlines()
             if time.monotonic() > end:
-                facts["state"] = "timeout"
+                late = True
                 break
             if len(lines) != 1:  # not yet begun, or over
                 continue
@@ -288,15 +288,18 @@ def run(words: list[str], folder: str, seconds: float) -> dict[str, Any]:
             # Of processes side by side what they hold now, of one alone what it held at its peak.
             peak = max(peak, size + status(process.pid, "VmRSS"), status(process.pid, "VmHWM"))
             if cpu > seconds:
-                facts["state"] = "timeout"
+                late = True
                 break
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    facts: dict[str, Any] = {}
     for line in said.read_text().splitlines():
-        facts = json.loads(line) | facts
-    if "state" not in facts:
+        facts |= json.loads(line)
+    if "state" not in facts and late:
+        facts["state"] = "timeout"
+    elif "state" not in facts:
         last = (wrong.read_text().strip().splitlines() or ["no word"])[-1]
         facts["state"] = (f"signal {-process.returncode}" if process.returncode < 0
                           else "memory" if "MemoryError" in last else f"failed: {last}")
