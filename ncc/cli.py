@@ -74,8 +74,9 @@ def parser() -> argparse.ArgumentParser:
     reading.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
 
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
-                        help="0..3; never changes a result")
+    common.add_argument("-O", dest="effort", choices=("0", "1", "2", "3", "s"),
+                        help="effort of LLVM, or s: the fewest bytes, which is the default for "
+                        "small devices; never changes a result")
     common.add_argument("--numerics", choices=("strict", "fused", "fast"),
                         help="how a sum rounds; fused where the target can, else strict")
     common.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
@@ -213,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             args = parser().parse_args(arguments)
+            effort = getattr(args, "effort", None)
+            args.opt = int(effort) if effort in ("0", "1", "2", "3") else 2
         except SystemExit as stop:
             return int(stop.code or 0)
         commands = {"build": _build, "check": _check, "run": _run, "train": _train,
@@ -296,14 +299,14 @@ def _flags(args: argparse.Namespace) -> str:
     """The options of this command that bear upon what its passes do."""
     usual = parser().parse_args(["build", "net"])
     words: list[str] = []
-    for key in ("opt", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
+    for key in ("effort", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
                 "embed_weights", "backward", "recompute", "train", "target", "cpu", "features",
                 "activation", "outputs", "check"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
         if value != getattr(usual, key):
-            flag = "-O" if key == "opt" else "--" + key.replace("_", "-")
+            flag = "-O" if key == "effort" else "--" + key.replace("_", "-")
             if value is False:
                 flag, value = flag.replace("--", "--no-"), True
             words += [flag] if value is True else [flag, str(value)]
@@ -480,7 +483,8 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
 
 def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
     return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
-                   batch_form=args.batch_form, backward_form=args.backward_form)
+                   batch_form=args.batch_form, backward_form=args.backward_form,
+                   small={"s": True, "3": False}.get(args.effort))
 
 
 def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target,

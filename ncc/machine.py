@@ -42,6 +42,11 @@ class Target:
         return 128 if _arch(self.triple) == "x86_64" else 0
 
     @property
+    def small(self) -> bool:
+        """Whether code for it is made small first: for machines whose memory is counted."""
+        return _arch(self.triple) in ("thumb", "riscv32", "wasm32")
+
+    @property
     def assembles(self) -> bool:
         """Whether ncc/x86.py writes its straight functions: its instructions, calling convention
         and object format are those."""

@@ -96,9 +96,11 @@ OPCODES: dict[str, Opcode] = {
 #          function makes of the k-th value, k > 0
 #   count  ()           the number of samples, in a counted function  -> i
 #   call   ()           imm the name of another function, given this one's buffers
+#   call_at (i, ...)    imm (name, buffers): calls an exported function, given this one's buffers,
+#          of which those named begin at these elements
 #   apply  (f, ...)     imm the name of a pure function, which may take all at once; its value
 #          is what the function makes of the first  -> f
 #   argument ()         in a pure function: what it is applied to  -> f
 #   return (f,)         the last op of a pure function: what it makes of its argument
 CONTROL = ("const", "word", "index", "lookup", "load", "store", "for", "carry", "yield", "result",
-           "call", "count", "accumulate", "given", "apply", "argument", "return")
+           "call", "call_at", "count", "accumulate", "given", "apply", "argument", "return")

@@ -146,6 +146,7 @@ class Module:
         - a private buffer is used only inside a lanes loop;
         - a lookup names a table of words;
         - a call names an internal function whose buffers this one has, and which calls nothing;
+        - a call_at names an exported function that is not counted, likewise, outside of lanes;
         - an apply names a pure function; that is internal, has no buffers, and consists of one
           `argument`, arithmetic, constants and lookups, and a `return` at its end.
         """
@@ -251,6 +252,9 @@ def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
         return ("} yield " + ", ".join([f"%{r}" for r in reads])).rstrip()
     if opcode == "call":
         return f"call {imm}"
+    if opcode == "call_at":
+        at_ = ", ".join([f"{name}[%{r}]" for name, r in zip(imm[1], reads, strict=True)])
+        return f"call_at {imm[0]} {at_}"
     if opcode == "apply":
         return f"%{at} = apply {imm} {', '.join([f'%{r}' for r in reads])}"
     if opcode == "return":
@@ -484,6 +488,17 @@ class _Verifier:
                     raise self.fault(func, at, "a called function calls nothing")
                 if any(buffers.get(b.name) != b for b in callee.buffers):
                     raise self.fault(func, at, f"{imm} wants buffers that are not here")
+            elif opcode == "call_at":
+                name, moved = imm
+                callee = self.funcs.get(name)
+                self.expect(func, at, got, "i" * len(moved), len(moved) > 0)
+                if callee is None or not callee.exported or callee.counted or lanes >= 0:
+                    raise self.fault(func, at, f"call_at of no exported function: {name}")
+                if any(buffers.get(b.name) != b for b in callee.buffers) or any(
+                        op[0] == "call_at" for op in callee.ops):
+                    raise self.fault(func, at, f"{name} wants buffers that are not here")
+                if not {b.name for b in callee.buffers}.issuperset(moved):
+                    raise self.fault(func, at, f"{name} has no such buffers: {', '.join(moved)}")
             typed.append(result)
             visible.append(result != "")
         if loops:
@@ -622,6 +637,12 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 _results(ops, values, at, nexts)
         elif opcode == "call":
             _run(module, module.func(imm), buffers, tables, n, evaluate)
+        elif opcode == "call_at":
+            first = dict(zip(imm[1], [values[r] for r in reads], strict=True))
+            callee = module.func(imm[0])
+            _run(module, callee, {b.name: buffers[b.name][first.get(b.name, 0) :]
+                                  for b in callee.buffers if b.name in buffers},
+                 tables, None, evaluate)
         elif opcode == "apply":
             made = [_applied(module.func(imm), values[r], tables, evaluate) for r in reads]
             values[at] = made[0]

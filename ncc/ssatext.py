@@ -185,6 +185,9 @@ class _Reader:
             return (word, (), self.integer(line, rest.strip(), bits))
         reads = tuple(map(int, _VALUE.findall(rest)))
         imm: Any = None
+        if word == "call_at":
+            name, *moved = re.findall(r"\w+(?=[ \t[])", rest)
+            return (word, reads, (name, tuple(moved)))
         if word == "for":
             lanes = rest.partition("lanes")[2]
             imm = int(lanes.rstrip(" \t{")) if lanes else 0

@@ -378,6 +378,13 @@ class _Run:
             elif opcode == "call":
                 callee = self.funcs[imm]
                 self.body(callee.ops, memory, private)
+            elif opcode == "call_at":  # what it does is proved where the function itself is
+                callee = self.funcs[imm[0]]
+                held = [memory[b.name].freeze(terms) for b in callee.buffers]
+                children = (*[values[r] for r in reads], *held)
+                for b in callee.buffers:
+                    if b.kind not in ("in", "value"):
+                        memory[b.name] = _Cells(make("called", (*imm, b.name), children), zero)
             elif opcode == "apply":
                 made = [self.applied(self.funcs[imm], values[r]) for r in reads]
                 value = made[0]
@@ -422,8 +429,11 @@ class _Run:
                 found[at] = {}
             elif opcode == "yield":
                 stack.pop()
-            elif stack and opcode in (*_STORES, "call"):
+            elif stack and opcode in (*_STORES, "call", "call_at"):
                 names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
+                if opcode == "call_at":
+                    names = [b.name for b in self.funcs[imm[0]].buffers
+                             if b.kind not in ("in", "value")]
                 for start in stack:
                     found[start].update(dict.fromkeys(names))
         return {at: sorted(names) for at, names in found.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.cost import predict
+from ncc.cost import predict, size
 from ncc.graph import NONE, Graph, Ints, Longs
 from ncc.plan import FORMS, Plan, Run, Schedule, Segment
 from ncc.source import NccError
@@ -30,7 +30,7 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
-          assembles: bool = False, timed: Sequence[str] = ()) -> Plan:
+          assembles: bool = False, small: bool = False, timed: Sequence[str] = ()) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
@@ -46,7 +46,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     aggregation, fan-in, size of block and of side, in-list and index. The form of each function is
     the one that ncc/cost.py predicts to be fastest, of those that are short enough and faster by as
     much as their compile takes longer; forms of backward functions are chosen where a `gradient` is
-    asked for. `timed` names the options whose
+    asked for. Where code is to be `small`, bytes decide. `timed` names the options whose
     form was not asked for but found by ncc/tune.py.
     """
     for name in (form, batch_form, backward_form):
@@ -74,14 +74,19 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     for looped in plans:
         chosen = []
         for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
-            faster = n_edges <= limit and (
-                costs["straight"][k] * (1 + n_edges / WORTH) <= EVEN * costs[looped][k])
+            if small:
+                faster = size(plans[looped], "straight") <= size(plans[looped], looped)
+            else:
+                faster = n_edges <= limit and (
+                    costs["straight"][k] * (1 + n_edges / WORTH) <= EVEN * costs[looped][k])
             chosen.append(name if name != "auto" else "straight" if faster else looped)
         total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
         if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
             best = total, chosen, looped
     assert best is not None
     _, chosen, looped = best
+    if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
+        chosen[1] = chosen[0]
     if set(chosen) == {"straight"} and "table" in plans:
         looped = "table"
 
@@ -95,8 +100,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
     backward = backward_batch = None
     if gradient:
-        backward = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_EDGES, looped)
-        backward_batch = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_BATCH_EDGES, looped)
+        limits = (0, 0) if small else (STRAIGHT_BACKWARD_EDGES, STRAIGHT_BACKWARD_BATCH_EDGES)
+        backward = _choose(backward_form, n_edges, limits[0], looped)
+        backward_batch = _choose(backward_form, n_edges, limits[1], looped)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch))
 

@@ -42,7 +42,7 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     in `forward_batch` up to `lanes_rows` of them are computed at a time. There the samples are a
     loop of `lanes`, or of `far_lanes` where the weights are too many for the cache and the values
     are not, or of `alone_lanes` where most edges are of rows by themselves, and what is `work` in
-    `forward` is private to each sample. Where the parameters are `embedded` (all are constants)
+    `forward` is private to each sample; without vectors it is a loop of calls. Where the parameters are `embedded` (all are constants)
     there is no `packed` buffer and no `pack`.
     """
     longer = lanes
@@ -53,7 +53,10 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
     lowering = _Lowering(plan, dtype, numerics, native, lanes_rows, embedded)
     funcs = [lowering.function("forward", plan.single, 0, block)]
-    funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
+    if native == 1 and plan.batch.form == plan.single.form:
+        funcs.append(lowering.one_by_one(funcs[0]))
+    else:
+        funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
     if lowering.packs:
         funcs.insert(0, lowering.pack())
     return Module(name, dtype, numerics, tuple(funcs), tuple(lowering.tables.values()))
@@ -133,6 +136,16 @@ class _Lowering:
         size = 0 if lanes and schedule.form == "straight" else schedule.work
         buffers.append(Buffer("work", "private" if lanes else "work", size))
         return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
+
+    def one_by_one(self, func: Func) -> Func:
+        """A batch on a target without vectors: the function of one sample, sample by sample."""
+        b = self.builder()
+        sample = b.loop(b.index(0), b.emit("count"))[0]
+        moved = [buffer for buffer in func.buffers if buffer.name in ("x", "y")]
+        at = tuple([b.op("imul", sample, b.index(buffer.size)) for buffer in moved])
+        b.emit("call_at", at, (func.name, tuple([buffer.name for buffer in moved])))
+        b.close()
+        return Func("forward_batch", func.buffers, b.ops, counted=True)
 
     def straight(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         """Rows of one level, up to `block` of them, take turns edge by edge: their sums are chains

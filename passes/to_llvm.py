@@ -56,7 +56,7 @@ ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
-EFFECTS = {"store", "call", "for", "yield"}
+EFFECTS = {"store", "call", "call_at", "for", "yield"}
 INTRINSICS = ("fma", "abs", "sqrt")
 ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
 
@@ -139,11 +139,11 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
 def cell(table: Table) -> Any:
     """The dtype of a table's cells in memory: indices take two bytes where all of them can, since a
-    loop that reads an index an edge waits for memory as often as for arithmetic."""
+    loop that reads an index an edge waits for memory as often as for arithmetic; one byte, too."""
     if table.type != "i":
         return table.values.dtype
-    small = len(table.values) == 0 or (table.values.min() >= 0 and table.values.max() < 1 << 16)
-    return np.dtype(np.uint16 if small else np.int32)
+    most = int(table.values.max(initial=0)) if table.values.min(initial=0) >= 0 else 1 << 16
+    return np.dtype(np.uint8 if most < 1 << 8 else np.uint16 if most < 1 << 16 else np.int32)
 
 
 def large(table: Table) -> bool:
@@ -513,6 +513,12 @@ class _Writer:
                 callee = self.module.func(imm)
                 passed = ", ".join([f"ptr %{b.name}" for b in callee.buffers])
                 self.lines.append(f"  call fastcc void @{self.symbol(imm)}({passed})")
+            elif opcode == "call_at":
+                moved = dict(zip(imm[1], reads, strict=True))
+                passed = ", ".join(["ptr " + (
+                    self.address(b.name, 0, self.scalar[moved[b.name]]) if b.name in moved
+                    else f"%{b.name}") for b in self.module.func(imm[0]).buffers])
+                self.lines.append(f"  call void @{self.symbol(imm[0])}({passed})")
             if self.splatted[at] and not varying and opcode not in ("for", "carry"):
                 self.splat(at)
             if at in self.turning:
