@@ -118,10 +118,9 @@ class _Body:
     def text(self) -> str:
         for at, op in enumerate(self.func.ops):
             self.op(at, *op)
-        frame = self.frame
-        calls = bool(self.kept)
-        if calls and (frame + 8 * (len(self.kept) + 1)) % 16:
-            frame += 8
+        # Below the return address and what is saved; a callee finds the stack aligned to 16.
+        above = 8 * (len(self.kept) + 1)
+        frame = -(-(self.frame + above) // 16) * 16 - above if self.kept else self.frame
         begin = [f"pushq {r}" for r in self.kept]
         end = [f"popq {r}" for r in reversed(self.kept)]
         if frame:

@@ -42,8 +42,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     in `forward_batch` up to `lanes_rows` of them are computed at a time. There the samples are a
     loop of `lanes`, or of `far_lanes` where the weights are too many for the cache and the values
     are not, or of `alone_lanes` where most edges are of rows by themselves, and what is `work` in
-    `forward` is private to each sample; without vectors it is a loop of calls. Where the parameters are `embedded` (all are constants)
-    there is no `packed` buffer and no `pack`.
+    `forward` is private to each sample; without vectors it is a loop of calls. Where the parameters
+    are `embedded` (all are constants) there is no `packed` buffer and no `pack`.
     """
     longer = lanes
     if far_lanes and _far(plan, np.dtype(DTYPES[dtype]).itemsize, far_lanes):
