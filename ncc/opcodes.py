@@ -61,6 +61,7 @@ OPCODES: dict[str, Opcode] = {
         # indices
         Opcode("iadd", "ii", "i", commutes=True),
         Opcode("imul", "ii", "i", commutes=True),
+        Opcode("any", "b", "i"),  # 1 where it holds in any lane: bounds what is rarely needed
         Opcode("real", "i", "f"),  # an index that is not negative, rounded to nearest
         # mathematics: the compiler's own arithmetic, ncc/arithmetic.py
         Opcode("exp", "f", "f", math=True),

@@ -25,7 +25,8 @@ from ncc.source import NccError, Source, Span
 
 Op = tuple[str, tuple[int, ...], Any]
 # What a pure function is made of, beside arithmetic.
-PURE = ("argument", "return", "const", "word", "lookup")
+PURE = ("argument", "return", "const", "word", "lookup", "index", "for", "carry", "yield",
+        "result")
 SQUARE = 16  # columns that change places with samples at once: a vector's lanes
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
@@ -148,7 +149,7 @@ class Module:
         - a call names an internal function whose buffers this one has, and which calls nothing;
         - a call_at names an exported function that is not counted, likewise, outside of lanes;
         - an apply names a pure function; that is internal, has no buffers, and consists of one
-          `argument`, arithmetic, constants and lookups, and a `return` at its end.
+          `argument`, arithmetic, constants, lookups, plain loops, and a `return` at its end.
         """
         _Verifier(self, place).check()
 
@@ -317,6 +318,15 @@ class Builder:
             array = np.array([v % (1 << bits) for v in values], dtype=f"u{bits // 8}").view(word)
             self.tables[values] = Table(f"words_{len(self.tables)}", "w", array)
         return self.emit("lookup", (index,), self.tables[values].name)
+
+    def rarely(self, condition: int, usual: tuple[int, ...],
+               other: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+        """The values of `other` where the condition holds, else the `usual` ones; the others are
+        only computed where it holds in any lane."""
+        _, *held = self.loop(self.index(0), self.op("any", condition), usual)
+        chosen = [self.op("select", condition, a, b)
+                  for a, b in zip(other(), held, strict=True)]
+        return tuple(self.close(*chosen))
 
     def load(self, buffer: str, offset: int, index: int | None = None) -> int:
         return self.emit("load", () if index is None else (index,), (buffer, offset))
@@ -535,7 +545,8 @@ class _Verifier:
 
 
 def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[str, Any],
-         n: int | None, evaluate: Numpy) -> None:
+         n: int | None, evaluate: Numpy, argument: Any = None) -> Any:
+    """Run a function; what a pure one makes of `argument`."""
     ops = func.ops
     real = DTYPES[module.dtype]
     values: list[Any] = [None] * len(ops)
@@ -561,6 +572,8 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             args = [values[r] for r in reads]
             if opcode == "iadd":
                 values[at] = args[0] + args[1]
+            elif opcode == "any":
+                values[at] = int(np.any(args[0]))
             elif opcode == "imul":
                 values[at] = args[0] * args[1]
             else:
@@ -644,29 +657,16 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                                   for b in callee.buffers if b.name in buffers},
                  tables, None, evaluate)
         elif opcode == "apply":
-            made = [_applied(module.func(imm), values[r], tables, evaluate) for r in reads]
+            callee = module.func(imm)
+            made = [_run(module, callee, {}, tables, n, evaluate, values[r]) for r in reads]
             values[at] = made[0]
             _results(ops, values, at, made)
-        at += 1
-
-
-def _applied(func: Func, argument: Any, tables: Mapping[str, Any], evaluate: Numpy) -> Any:
-    """What a pure function makes of an argument."""
-    values: list[Any] = []
-    for opcode, reads, imm in func.ops:
-        if opcode == "argument":
-            values.append(argument)
-        elif opcode == "const":
-            values.append(evaluate.const(imm))
-        elif opcode == "word":
-            values.append(evaluate.word(imm))
-        elif opcode == "lookup":
-            values.append(tables[imm][values[reads[0]]])
+        elif opcode == "argument":
+            values[at] = argument
         elif opcode == "return":
-            break
-        else:
-            values.append(evaluate.op(opcode, *[values[r] for r in reads]))
-    return values[reads[0]]
+            return values[reads[0]]
+        at += 1
+    return None
 
 
 def _results(ops: list[Op], values: list[Any], at: int, last: list[Any]) -> None:

@@ -161,6 +161,8 @@ class Terms:
     def apply(self, opcode: str, args: tuple[int, ...]) -> int:
         """The term of an op of `OPCODES`, in its normal form. A NaN is never folded."""
         row = OPCODES[opcode]
+        if opcode == "any":
+            return self.make("any", None, args)
         if row.result == "i":
             return self.index_op(opcode, *args)
         nodes = self.nodes
@@ -306,6 +308,7 @@ class _Run:
         self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in _STORES))
                        for f in module.funcs}
         self.loops: list[_Loop] = []
+        self.argument = self.returned = -1  # of the pure function that is being executed
 
     def function(self, func: Func) -> dict[str, _Cells]:
         terms = self.terms
@@ -388,26 +391,17 @@ class _Run:
             elif opcode == "apply":
                 made = [self.applied(self.funcs[imm], values[r]) for r in reads]
                 value = made[0]
+            elif opcode == "argument":
+                value = self.argument
+            elif opcode == "return":
+                self.returned = values[reads[0]]
             values.append(value)
 
     def applied(self, func: Func, argument: int) -> int:
         """What a pure function makes of a term: its body's term, as if it stood there."""
-        terms = self.terms
-        values: list[int] = []
-        for opcode, reads, imm in func.ops:
-            if opcode == "argument":
-                values.append(argument)
-            elif opcode == "const":
-                values.append(terms.real(imm))
-            elif opcode == "word":
-                values.append(terms.word(imm))
-            elif opcode == "lookup":
-                values.append(terms.make("lookup", None, (self.contents[imm], values[reads[0]])))
-            elif opcode == "return":
-                break
-            else:
-                values.append(terms.apply(opcode, tuple([values[r] for r in reads])))
-        return values[reads[0]]
+        self.argument = argument
+        self.body(func.ops, {}, [])
+        return self.returned
 
     def cell(self, name: str, symbol: int, at: int) -> int:
         """A load from a constant table: at a constant index, the constant."""

@@ -31,6 +31,7 @@ EXPRESSIONS = {
     "une": "{0} != {1}",
     "select": "{0} ? {1} : {2}",
     "mask": "{0}",
+    "any": "{0}",
     "real": "({real}){0}",
     "bits": "to_bits({0})",
     "unbits": "from_bits({0})",

@@ -260,6 +260,8 @@ class _Writer:
                     loops.append([])
                     in_lanes.append(in_lanes[-1] or imm > 0)
                     now = imm > 0
+                elif opcode == "any":
+                    now = False
                 elif opcode == "mask":
                     now = in_lanes[-1]
                 elif opcode == "load":
@@ -355,6 +357,22 @@ class _Writer:
             else:
                 readonly = "readonly " if b.kind == "in" else ""
                 arguments.append(f"ptr noalias {readonly}%{b.name}")
+        self.body()
+        ops = func.ops
+        self.lines.append("  ret void")
+        if self.lists:
+            self.used.add('!0 = distinct !{!0, !{!"llvm.loop.unroll.disable"}}')
+        kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
+        if any(op[0] == "for" for op in ops):
+            attribute = "#2"
+        if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
+            attribute += f' section ".text.{self.symbol(func.name)}"'
+        return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
+                "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
+
+    def body(self) -> None:
+        """Write the ops."""
+        func = self.func
         ops = func.ops
         by_value = {b.name for b in func.buffers if b.kind == "value"}
         size = self.bits // 8
@@ -380,6 +398,8 @@ class _Writer:
             elif opcode in OPCODES:
                 if varying and OPCODES[opcode].result == "i":
                     self.affine[at] = self.lane_index(opcode, reads)
+                elif opcode == "any":
+                    self.scalar[at] = self.any(reads[0])
                 elif opcode == "mask":
                     if varying:
                         self.vectors[at] = self.masked(self.vector(reads[0]))
@@ -527,16 +547,6 @@ class _Writer:
                     [column for p in range(self.parts()) for column in self.transposed(
                         [self.vector(d)[p] for d in ds[k : k + self.native]])]
                     for k in range(0, len(ds), self.native)]
-        self.lines.append("  ret void")
-        if self.lists:
-            self.used.add('!0 = distinct !{!0, !{!"llvm.loop.unroll.disable"}}')
-        kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
-        if any(op[0] == "for" for op in ops):
-            attribute = "#2"
-        if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
-            attribute += f' section ".text.{self.symbol(func.name)}"'
-        return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
-                "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
 
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"
@@ -563,26 +573,19 @@ class _Writer:
         """The text of a pure function that takes its arguments as vectors."""
         self.native = variant.native
         self.lanes = variant.native * variant.parts
-        wide = self.lanes > 1
         arguments = [f"%a{p}" for p in range(variant.parts)]
-        for at, (opcode, reads, imm) in enumerate(self.func.ops):
+        ops = self.func.ops
+        if self.lanes > 1:
+            fixed = ("const", "word")
+            self.splatted = [op[0] in fixed for op in ops]
+            self.varying = [letter in ("f", "w", "b") and op[0] not in fixed
+                            for letter, op in zip(self.types, ops, strict=True)]
+        for at, (opcode, _, _) in enumerate(ops):
             if opcode == "argument":
                 self.vectors[at], self.scalar[at] = arguments, arguments[0]
-            elif opcode in ("const", "word"):
-                self.scalar[at] = self.literal(imm) if opcode == "const" else str(imm)
-                if wide:
-                    self.splat(at)
-            elif opcode == "lookup":
-                self.lookup(at, wide)
-            elif opcode == "return":
-                results = self.vectors[reads[0]] if wide else [self.scalar[reads[0]]]
-            elif wide:
-                self.vectors[at] = [
-                    self.instruction(opcode, [self.vectors[r][p] for r in reads],
-                                     self.types[reads[-1]], True) for p in range(variant.parts)]
-            else:
-                self.scalar[at] = self.instruction(opcode, [self.scalar[r] for r in reads],
-                                                   self.types[reads[-1]], False)
+        self.body()
+        last = ops[-1][1][0]
+        results = self.vectors[last] if self.lanes > 1 else [self.scalar[last]]
         kind, whole = self.type("f", True), self.several(variant)
         result = results[0]
         if variant.parts > 1:
@@ -690,6 +693,20 @@ class _Writer:
             word, rest = text.split(" ", 1)
             text = f"{word} {self.flags}{rest}"
         return text
+
+    def any(self, value: int) -> str:
+        """Whether a truth value holds in any lane, as an index."""
+        if not self.varying[value]:
+            return self.add(f"zext i1 {self.scalar[value]} to {self.index}")
+        parts, t = self.vector(value), self.type("b", True)
+        while len(parts) > 1:
+            parts = [*parts[2:], self.add(f"or {t} {parts[0]}, {parts[1]}")]
+        held = parts[0]
+        if self.native > 1:
+            name = f"@llvm.vector.reduce.or.v{self.native}i1"
+            self.used.add(f"declare i1 {name}({t})")
+            held = self.add(f"call i1 {name}({t} {held})")
+        return self.add(f"zext i1 {held} to {self.index}")
 
     # -- memory
 
