@@ -44,7 +44,7 @@ from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
 from ncc.source import NccError, Source
-from ncc.ssa import DTYPES, Module
+from ncc.ssa import DTYPES, Module, dtype_name
 from ncc.syntax import Syntax
 from ncc.training import History, train
 from ncc.tune import tuned
@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
     common.add_argument("--seed", type=int, default=0,
                         help="of --init; of train, of all that is drawn")
-    common.add_argument("--dtype", choices=("f32", "f64"), default="f32",
-                        help="what the code computes in")
+    common.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
+                        help="what the code computes in; numpy's names do, too")
     common.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 

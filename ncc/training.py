@@ -20,7 +20,7 @@ from ncc.graph import Graph, Reals
 from ncc.net import Net, load
 from ncc.runtime import Compiled
 from ncc.source import NccError
-from ncc.ssa import DTYPES
+from ncc.ssa import DTYPES, dtype_name
 from ncc.trainer import Trainer
 
 Array = NDArray[Any]
@@ -67,7 +67,7 @@ class History:
         return "\n".join(lines) + "\n"
 
 
-def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int = 2,
+def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int = 2,
         threads: int = 1, numerics: str | None = None, cache: bool = True, **how: Any
         ) -> tuple[Compiled, History]:
     """`net` (or the file it names) trained on samples x and targets y: the compiled net with the
@@ -88,7 +88,7 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int =
 def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "adam",
           lr: float | None = None, batch: int = 32, epochs: int = 100, seed: int = 0,
           validation: float | tuple[Any, Any] = 0.0, patience: int | None = None,
-          init: str | None = None, params: Any = None, threads: int = 1, dtype: str = "f32",
+          init: str | None = None, params: Any = None, threads: int = 1, dtype: Any = "f32",
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
           names: tuple[str, str] = ("x", "y"), cache: bool = True,
@@ -126,8 +126,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     still = None if frozen is None else chosen(graph, frozen)
     if not graph.n_params or (still is not None and still.all()):
         raise NccError("E634", "the net has no parameters to train")
-    if dtype not in DTYPES:
-        raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
+    dtype = dtype_name(dtype)
     real = np.dtype(DTYPES[dtype])
     inputs, goals = _samples(x, y, task, graph, n_targets, real, names)
     held: tuple[Array, Array] | None = None
