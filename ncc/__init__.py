@@ -7,6 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ncc.start import guard
+
+guard()  # before what follows, which takes long to import
+
+# ruff: noqa: E402
 from ncc.dead import SkipDead
 from ncc.net import Net, load, parse
 from ncc.progress import Progress

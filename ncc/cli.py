@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import math
@@ -22,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 import ncc
-from ncc import bench, cache, data, losses, net, optimizers, ssatext, texts, weights
+from ncc import bench, cache, data, losses, net, optimizers, ssatext, start, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
@@ -211,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watcher = Watcher()
     args = argparse.Namespace()
     try:
+        start.take_over()
         try:
             args = parser().parse_args(arguments)
         except SystemExit as stop:
@@ -237,18 +239,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         _abandon()
+        if error.errno == errno.ENOMEM:
+            _say("error[E400]: not enough memory")
+            return 4
         _say(f"error[E622]: {error.strerror or error}"
              + (f": {error.filename}" if error.filename else " (standard output?)"))
         return 1
     except MemoryError:
         _say("error[E400]: not enough memory")
         return 4
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            return _fault(error, watcher, args)
+        _say("error[E400]: not enough memory for a thread")
+        return 4
     except Exception as error:  # a fault of ours: kept, named, and never shown as a traceback
-        _say(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}")
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        _say(f"note: in {Path(place.filename).name}:{place.lineno}")
-        _keep(watcher, args)
-        return 70
+        return _fault(error, watcher, args)
+    finally:
+        start.leave()
+
+
+def _fault(error: Exception, watcher: Watcher, args: argparse.Namespace) -> int:
+    _say(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    _say(f"note: in {Path(place.filename).name}:{place.lineno}")
+    _keep(watcher, args)
+    return 70
 
 
 def _say(message: str) -> None:

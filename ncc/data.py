@@ -73,7 +73,7 @@ def _array(path: str, raw: bytes, columns: int, wanted: str, entry: str) -> Arra
             array = array[(names or array.files)[0]]
         if array.dtype.kind not in "fiub":
             raise ValueError
-    except NccError:
+    except (NccError, MemoryError):
         raise
     except Exception:
         # numpy, zipfile and zlib each have errors of their own for a damaged file.

@@ -54,6 +54,8 @@ def _array(path: Path) -> Reals:
     except KeyError:
         raise NccError("E140", "it has no entry `params`", source,
                        help='numpy.savez(path, params=vector)') from None
+    except MemoryError:
+        raise
     except Exception as error:
         # numpy, zipfile and zlib each have errors of their own for a damaged file.
         raise NccError("E140", f"no {path.suffix[1:]} file of numpy's: {error}", source) from None
