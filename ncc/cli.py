@@ -8,17 +8,19 @@ import importlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -34,7 +36,7 @@ from ncc.machine import Target, host, target
 from ncc.meter import Meter
 from ncc.opcodes import OPCODES
 from ncc.optimizers import LEARNING_RATE, OPTIMIZERS
-from ncc.parse import decode
+from ncc.parse import decode, near
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
@@ -63,18 +65,66 @@ MADE_OF = {"graph": 1, "plan": 2, "ssa": 3, "header": 3, "c": 3, "llvm": 4, "asm
            "obj": 4, "shared": 4}
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="ncc", description=ncc.__doc__, allow_abbrev=False)
+class _Parser(argparse.ArgumentParser):
+    """Faults of the command line are NccErrors, E600, with what was perhaps meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise NccError("E600", message, status=2, help=f"{self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = "command" if action.dest == "command" else "/".join(action.option_strings)
+            raise NccError("E600", f"no {what} {value}", status=2,
+                           help=near(str(value), map(str, action.choices)))
+
+    def known(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, whose unknown options are found before argparse looks for missing ones."""
+    top = parser()
+    commands = next(a.choices for a in top._actions if a.dest == "command")
+    assert isinstance(commands, dict)
+    held: _Parser = top
+    for before, word in zip(["", *words], words, strict=False):
+        name = word.partition("=")[0]
+        if held is top and word in commands:
+            held = commands[word]
+        elif word == "--" or (held is top and word[:1] != "-"):
+            break
+        elif re.match("-[A-Za-z-]", name) and " " not in name:
+            flags = held.known()
+            if name not in flags and not (word[1] != "-" and word[:2] in flags):
+                raise _no_option(name, before, held, commands)
+    return top.parse_args(words)
+
+
+def _no_option(name: str, before: str, held: _Parser, commands: Mapping[str, _Parser]
+               ) -> NccError:
+    has = [other.prog for other in commands.values() if name in other.known()]
+    known = {flag.lstrip("-"): flag for flag in held.known() if flag[:2] == "--"}
+    close = get_close_matches(name.lstrip("-").lower(), known, 1, 0.5)
+    help = f"did you mean `{known[close[0]]}`?" if close else f"{held.prog} --help"
+    if before in held.known() and not close:
+        help = f"a value that begins with - is written {before}={name}"
+    elif has:
+        help = f"{' and '.join(has)} {'has' if len(has) == 1 else 'have'} it"
+    return NccError("E600", f"{held.prog} has no option {name}", status=2, help=help)
+
+
+def parser() -> _Parser:
+    top = _Parser(prog="ncc", description=ncc.__doc__, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"ncc {ncc.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    reading = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reading = _Parser(add_help=False, allow_abbrev=False)
     reading.add_argument("--activation", default="0", metavar="F",
                          help="of neurons that the file gives none (hex code or name)")
     reading.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
     reading.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
 
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common = _Parser(add_help=False, allow_abbrev=False)
     common.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
                         help="0..3; never changes a result")
     common.add_argument("--numerics", choices=("strict", "fused", "fast"),
@@ -88,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 
-    road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    road = _Parser(add_help=False, allow_abbrev=False)
     road.add_argument("--form", choices=("auto", *FORMS), default="auto",
                         help="of the function of one sample")
     road.add_argument("--batch-form", choices=("auto", *FORMS), default="auto",
@@ -214,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         start.take_over()
         try:
-            args = parser().parse_args(arguments)
+            args = _arguments(sys.argv[1:] if arguments is None else arguments)
         except SystemExit as stop:
             return int(stop.code or 0)
         commands = {"build": _build, "check": _check, "run": _run, "train": _train,
@@ -334,7 +384,7 @@ def _names(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in known and name != "all":
             raise NccError("E601", f"no pass {name}", status=2,
-                           help="passes: " + ", ".join(s.name for s in steps()))
+                           help=near(name, ["all", *[s.name for s in steps()]]))
     return names
 
 
@@ -362,7 +412,8 @@ def _format(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in (*net.FORMATS, "ssa"):
         raise NccError("E102", f"{args.net}: the ending names no format", status=2,
-                       help="--format " + "|".join((*net.FORMATS, "ssa")))
+                       note="--format says it whatever the ending is",
+                       help=near(found, (*net.FORMATS, "ssa")))
     return str(found)
 
 
@@ -583,7 +634,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=" ".join(KINDS))
+            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=near(kind, KINDS))
     if args.name is not None and c_identifier(args.name) != args.name:
         raise NccError("E606", f"--name {args.name} is no C identifier", status=2)
     kinds = list(dict.fromkeys(kinds))
@@ -670,7 +721,7 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
                              else build.machine().bitcode(build.llvm))
         return None
     text = str(syntax) if kind == "ast" else _text(kind, build)
-    if not text.endswith("\n"):
+    if text and not text.endswith("\n"):
         text += "\n"
     if path is None:
         return text
@@ -926,7 +977,7 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
         peers = [p for p in dict.fromkeys(args.peers.replace(" ", "").split(",")) if p != "none"]
     for name in peers:
         if name not in PEERS:
-            raise NccError("E640", f"no peer {name!r}", status=2, help=" ".join(PEERS))
+            raise NccError("E640", f"no peer {name!r}", status=2, help=near(name, [*PEERS, "none"]))
     aim = host()
     common = _options(args, aim, "net")
     _configure(watcher, args, common)
@@ -970,7 +1021,7 @@ def _convert(args: argparse.Namespace, watcher: Watcher) -> None:
     writers = {"nal": texts.write_nal, "nam": texts.write_nam, "nel": texts.write_nel}
     if ending != "graph" and ending not in writers:
         raise NccError("E102", f"{args.out}: the ending names no format", status=2,
-                       help=".nal .nam .nel .graph")
+                       help=near(ending, [*writers, "graph"]))
     graph, _ = _read(args, watcher)
     text = str(graph) if ending == "graph" else writers[ending](graph, lossy=args.lossy)
     write({Path(args.out): text.encode()})

@@ -34,9 +34,9 @@ def dtype_name(given: Any) -> str:
     if isinstance(given, str) and given in DTYPES:
         return given
     try:
-        # Of None and of classes of any kind numpy makes a type as well.
-        real = None if given is None else np.dtype(str(given).removeprefix("torch.")
-                                                   if "torch" in type(given).__module__ else given)
+        # Of None numpy makes one, too; and the word `float` is 32 bits in C and 64 in numpy.
+        real = None if given is None or str(given) == "float" else np.dtype(
+            str(given).removeprefix("torch.") if type(given).__module__ == "torch" else given)
     except (TypeError, ValueError):
         real = None
     for name, known in DTYPES.items():

@@ -72,6 +72,13 @@ def expected(text=NET, rows=((1, 2), (0.5, -1), (3, 4)), **how):
 # ---- kinds and where they go
 
 
+def test_a_net_of_inputs_has_no_formulas(ncc_):
+    Path("inputs.nal").write_text("N 02\nout 00,01\n00\n01\n")
+    assert ncc_("build", "inputs.nal", "--emit", "fwd") == (0, "", "")
+    assert ncc_("build", "inputs.nal", "--emit", "fwd", "-o", "out.fwd") == (0, "", "")
+    assert Path("out.fwd").read_bytes() == b""
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 def test_text_goes_to_standard_output_or_to_a_file(ncc_, kind):
     status, out, _ = ncc_("build", "net.nal", "--emit", kind)
@@ -238,6 +245,16 @@ def test_what_overflows_the_dtype_is_an_error(ncc_):
         assert ncc_("build", "w.nal", "--dtype", "f64")[0] == 0
 
 
+@pytest.mark.parametrize("dtype, names", [("f32", ["float32", "single", "f4"]),
+                                          ("f64", ["float64", "double", "f8"])])
+def test_dtypes_have_the_names_of_numpy(ncc_, dtype, names):
+    text = ncc_("build", "net.nal", "--emit", "ssa", "--dtype", dtype)[1]
+    for name in names:
+        assert ncc_("build", "net.nal", "--emit", "ssa", "--dtype", name)[1] == text
+    for bad in ("f16", "float16", "int32", "flaot32", "", "longdouble"):
+        assert ncc_("build", "net.nal", "--dtype", bad)[0] == 2
+
+
 @pytest.mark.parametrize("flags", [[], ["-O0"], ["-O3"], ["-O", "1"], ["--form", "table"],
                                    ["--batch-form", "table", "--threads", "3"]])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -280,6 +297,41 @@ def test_a_wrong_command_line_is_exit_2(ncc_, words):
     status, out, err = ncc_(*words)
     assert (status, out) == (2, "") and err and "E70" not in err
     assert files() == []
+
+
+@pytest.mark.parametrize("line, code, help", [
+    ("trian net.nal", "E600", "`train`"), ("biuld net.nal", "E600", "`build`"),
+    ("frobnicate", "E600", "one of build, check"), ("", "E600", "ncc --help"),
+    ("--vresion", "E600", "`--version`"), ("build net.nal --emti ssa", "E600", "`--emit`"),
+    ("train net.nal --epoch 3", "E600", "`--epochs`"), ("run net.nal --inptu x.csv", "E600",
+                                                        "`--input`"),
+    ("build net.nal --emit=ssa --targte=native", "E600", "`--target`"),
+    ("build net.nal -emit ssa", "E600", "`--emit`"), ("run net.nal --emit ssa", "E600",
+                                                      "ncc build has it"),
+    ("build net.nal --features -avx2", "E600", "--features=-avx2"),
+    ("cache --claer", "E600", "`--clear`"), ("build net.nal --zzz", "E600", "ncc build --help"),
+    ("run net.nal", "E600", "ncc run --help"), ("check net.nal x", "E600", "ncc --help"),
+    ("build net.nal --form tabel", "E600", "`table`"), ("build net.nal -O7", "E600", "0, 1, 2, 3"),
+    ("build net.nal --numerics stirct", "E600", "`strict`"),
+    ("build net.nal --emit obb", "E604", "`obj`"), ("build net.nal --dtype f46", "E603", "float64"),
+    ("build net.nal --passes fodl", "E601", "`fold`"),
+    ("build net.nal --print-after cse,fodl", "E601", "`fold`"),
+    ("convert net.nal out.nall", "E102", "`nal`"), ("check net.nall", "E102", "`nal`"),
+    ("bench net.nal --peers numpi", "E640", "`numpy"),
+])
+def test_what_is_misspelt_is_guessed(ncc_, line, code, help):
+    """Options, commands, and words that options take; before anything that is missing."""
+    status, out, err = ncc_(*line.split())
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error[{code}]: ") and help in err.splitlines()[-1], err
+
+
+def test_values_that_look_like_options_are_none(ncc_):
+    assert ncc_("check", "net.nal", "--", "x")[0] == 2
+    assert "E130" in ncc_("check", "net.nal", "--outputs", "-1")[2]
+    Path("-net.nal").write_text(NET)
+    assert ncc_("check", "--", "-net.nal")[0] == 0
+    assert ncc_("build", "net.nal", "-O1", "-oout.o", "--no-backward")[0] == 0
 
 
 def test_version_and_help(ncc_):
