@@ -46,8 +46,10 @@ from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
-from ncc.source import NccError, Source
+from ncc.source import NccError, Source, printable
 from ncc.ssa import DTYPES, Module, dtype_name
+from ncc.state import State
+from ncc.state import load as load_state
 from ncc.syntax import Syntax
 from ncc.training import History, train
 from ncc.tune import tuned
@@ -87,6 +89,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     commands = next(a.choices for a in top._actions if a.dest == "command")
     assert isinstance(commands, dict)
     held: _Parser = top
+    given: set[str] = set()
     for before, word in zip(["", *words], words, strict=False):
         name = word.partition("=")[0]
         if held is top and word in commands:
@@ -97,7 +100,10 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
             flags = held.known()
             if name not in flags and not (word[1] != "-" and word[:2] in flags):
                 raise _no_option(name, before, held, commands)
-    return top.parse_args(words)
+            given.add(name)
+    args = top.parse_args(words)
+    args.given = given
+    return args
 
 
 def _no_option(name: str, before: str, held: _Parser, commands: Mapping[str, _Parser]
@@ -195,6 +201,9 @@ def parser() -> _Parser:
                               help="evaluate a batch")
     run.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
     run.add_argument("--input", required=True, metavar="X.csv|X.npy")
+    run.add_argument("--header", action=argparse.BooleanOptionalAction,
+                     help="whether the first row of a CSV names columns; if it has no number, "
+                     "unless said")
     run.add_argument("-o", dest="out", metavar="Y",
                         help=".npy, else CSV; standard output by default")
     run.add_argument("--threads", type=int, default=1,
@@ -220,8 +229,12 @@ def parser() -> _Parser:
                        help=".npy, .npz (x, or its only entry), else CSV: a sample a row")
     train.add_argument("--target", required=True, metavar="Y",
                        help="likewise (y): its outputs; for ce the number of its class")
-    train.add_argument("-o", dest="out", required=True, metavar="WEIGHTS",
-                       help=".npy, .npz or text, as --weights reads it")
+    train.add_argument("--header", action=argparse.BooleanOptionalAction,
+                       help="whether the first row of each CSV names columns; if it has no number, "
+                       "unless said")
+    train.add_argument("-o", dest="out", required=True, metavar="WEIGHTS|NET",
+                       help=".npy, .npz or text, as --weights reads it; or .nal, .nel or .graph: "
+                       "the net with its values")
     train.add_argument("--loss", default="mse", help=" ".join(LOSSES) + ", huber:delta=D")
     train.add_argument("--optimizer", default="adam",
                        help=" ".join(OPTIMIZERS) + ", sgd:momentum=0.9:nesterov=1")
@@ -237,6 +250,10 @@ def parser() -> _Parser:
     train.add_argument("--freeze", metavar="LIST",
                        help="parameters that stay as they are: ties (@k0), and all that leads into "
                        "neurons (0c, 40-7f)")
+    train.add_argument("--save-state", metavar="FILE",
+                       help="where training stands at its end, for --resume")
+    train.add_argument("--resume", metavar="FILE",
+                       help="go on where another training stood, up to --epochs in all")
     train.add_argument("--threads", type=int, default=1,
                        help="over the samples of a step; 0 is one a core")
     train.add_argument("--curve", metavar="CSV", help="the losses by epoch")
@@ -248,6 +265,9 @@ def parser() -> _Parser:
                                   help="between the formats, by ending")
     convert.add_argument("net", metavar="IN")
     convert.add_argument("out", metavar="OUT")
+    convert.add_argument("--weights", metavar="FILE", help="values from .npy, .npz or text")
+    convert.add_argument("--init", metavar="RULE", help="values for what has none")
+    convert.add_argument("--seed", type=int, default=0, help="of --init")
     convert.add_argument("--lossy", action="store_true",
                         help="leave out what OUT cannot say")
 
@@ -807,12 +827,17 @@ def _run(args: argparse.Namespace, watcher: Watcher) -> None:
         write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
 
-def _samples(path: str, columns: int, **how: Any) -> Any:
+def _samples(args: argparse.Namespace, path: str, columns: int, **how: Any) -> Any:
+    how |= {"header": args.header, "note": lambda words: _say(f"note: {words}")}
     if path == "-":
         if sys.stdin is None:
             raise NccError("E101", "cannot read standard input: it is closed")
-        return data.load("<stdin>", columns, sys.stdin.buffer.read(), **how)
-    return data.load(path, columns, **how)
+        made = data.load("<stdin>", columns, sys.stdin.buffer.read(), **how)
+    else:
+        made = data.load(path, columns, **how)
+    if not len(made) and not path.endswith((".npy", ".npz")):
+        _say(f"{'<stdin>' if path == '-' else path}: warning[W003]: it holds no samples")
+    return made
 
 
 def _missing(values: Reals | None, count: int) -> None:
@@ -832,7 +857,7 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     _reaches(args, "obj", end)
     _missing(graph.values, graph.n_params)
     watcher.values = graph.values
-    x = _samples(args.input, len(graph.inputs))
+    x = _samples(args, args.input, len(graph.inputs))
     behind = [s for s in along if s.call not in (resolve, order)]
     found = _tuned(args, watcher, graph, aim, common, behind)
     build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=_cached(args))
@@ -861,7 +886,7 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
     _missing(watcher.values, n_params(module))
-    x = _samples(args.input, sizes["x"])
+    x = _samples(args, args.input, sizes["x"])
     try:
         with np.errstate(all="ignore"):
             return interpret(module, x, watcher.values, batch=True)
@@ -881,17 +906,25 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E608", f"--plot {args.plot}: the ending names no kind of picture",
                            status=2, help=" ".join(f".{e}" for e in picture.ENDINGS))
     _places(args)
+    state = _resumed(args)
     graph, _ = _read(args, watcher)
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
+    ending = Path(args.out).suffix[1:]
+    if ending in texts.NETS:
+        texts.holds_values(graph, ending)
     loss = losses.parse(args.loss)
     if loss.name == "bce" and (graph.activations[graph.outputs] == 1).any():
         _say(f"{args.net}: warning[W002]: an output is a sigmoid already, and bce is for logits")
     columns = losses.targets(loss, len(graph.outputs))
-    x = _samples(args.data, len(graph.inputs))
-    y = _samples(args.target, columns, entry="y", wanted=(
-        "the target of ce is the number of a class" if loss.name == "ce"
-        else f"the net has {columns} outputs"))
+    x = _samples(args, args.data, len(graph.inputs))
+    y = _samples(args, args.target, columns, entry="y", wanted=(
+        "the target of ce is the number of a class, or its name" if loss.name == "ce"
+        else f"the net has {columns} outputs"), labels=loss.name in ("ce", "bce") and columns == 1)
+    if args.header is None and y.dtype.kind == "U" and len(y) == len(x) + 1:
+        _say(f"note: {args.target}: its first row, one too many, names the column and is skipped: "
+             f"{y[0, 0][:60]}")
+        y = y[1:]
     meter = Meter(None if args.quiet else sys.stderr)
     try:
         params, history = train(
@@ -899,24 +932,50 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache, frozen=args.freeze)
+            cache=not args.no_cache, frozen=args.freeze, state=state)
     finally:
         meter.close()
-    text = params.astype(DTYPES[args.dtype])
+    learnt = params.astype(DTYPES[args.dtype])
     outputs: dict[Path, bytes] = {}
     if args.out == "-":
-        _print(weights.encode(text, "").decode())
+        _print(weights.encode(learnt, "").decode())
+    elif ending in texts.NETS:
+        # In the digits of the dtype, as in a file of weights.
+        values = np.array([float(str(value)) for value in learnt])
+        text = texts.net_file(graph.with_(values=values), ending)
+        head = "//" if ending == "graph" else "%"
+        named = f"{head} classes {printable(','.join(history.classes))}\n"
+        outputs[Path(args.out)] = ((named if history.classes else "") + text).encode()
     else:
-        outputs[Path(args.out)] = weights.encode(text, Path(args.out).suffix)
+        outputs[Path(args.out)] = weights.encode(learnt, Path(args.out).suffix, history.classes)
     if args.curve is not None:
         outputs[Path(args.curve)] = history.csv().encode()
     if picture is not None:
         outputs[Path(args.plot)] = picture.curve(history, Path(args.plot).suffix[1:])
+    if args.save_state is not None and history.state is not None:
+        outputs[Path(args.save_state)] = history.state.encode()
     write(outputs)
+    if args.save_state is not None and history.state is None:
+        _say(f"{args.save_state}: warning[W004]: the loss is no number, from where nothing goes on")
     if not args.quiet:
         _say(_summary(history, args.out))
     if history.stopped == "interrupted":
         raise KeyboardInterrupt
+
+
+def _resumed(args: argparse.Namespace) -> State | None:
+    """The state that --resume names; what the command line leaves unsaid is as it was there."""
+    if args.resume is None:
+        return None
+    if args.weights or args.init:
+        raise NccError("E609", "--resume has its weights: not with --weights or --init", status=2)
+    state = load_state(args.resume)
+    for name in ("loss", "optimizer", "batch", "dtype", "numerics", "seed", "validation"):
+        if f"--{name}" not in args.given and state.facts[name] != "a pair":
+            setattr(args, name, state.facts[name])
+    if args.lr is None:
+        args.lr = state.lr
+    return state
 
 
 def _summary(history: History, out: str) -> str:
@@ -927,14 +986,23 @@ def _summary(history: History, out: str) -> str:
     end = {"diverged": "; then the loss was no number",
            "patience": f"; none of the {len(history.epochs) - history.best} after it was better"}
     return (f"{out}: the weights of epoch {best.epoch}, loss {best.loss:.6g}{held}"
-            + end.get(history.stopped, ""))
+            + end.get(history.stopped, "") + _classes(history.classes))
+
+
+def _classes(names: Sequence[str]) -> str:
+    """`; classes 0 cat, 1 dog`"""
+    shown = [f"{k} {printable(name)[:30]}" for k, name in enumerate(names)]
+    if len(shown) > 8:
+        shown = [*shown[:3], "...", shown[-1]]
+    return "; classes " + ", ".join(shown) if shown else ""
 
 
 def _places(args: argparse.Namespace) -> None:
     """What training will write must have a place before it begins."""
-    given = [path for path in (args.out, args.curve, args.plot) if path not in (None, "-")]
+    given = [path for path in (args.out, args.curve, args.plot, args.save_state)
+             if path not in (None, "-")]
     if len({os.path.realpath(path) for path in given}) < len(given):
-        raise NccError("E608", "two of -o, --curve and --plot are one file", status=2)
+        raise NccError("E608", "two of -o, --curve, --plot and --save-state are one file", status=2)
     for path in given:
         if os.path.isdir(path) or path.endswith("/"):
             raise NccError("E608", f"{path} is a folder", status=2)
@@ -1018,10 +1086,9 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
 
 def _convert(args: argparse.Namespace, watcher: Watcher) -> None:
     ending = Path(args.out).suffix[1:]
-    writers = {"nal": texts.write_nal, "nam": texts.write_nam, "nel": texts.write_nel}
-    if ending != "graph" and ending not in writers:
+    if ending not in texts.NETS:
         raise NccError("E102", f"{args.out}: the ending names no format", status=2,
-                       help=near(ending, [*writers, "graph"]))
+                       help=near(ending, texts.NETS))
     graph, _ = _read(args, watcher)
-    text = str(graph) if ending == "graph" else writers[ending](graph, lossy=args.lossy)
-    write({Path(args.out): text.encode()})
+    graph = _values(graph, args)
+    write({Path(args.out): texts.net_file(graph, ending, lossy=args.lossy).encode()})

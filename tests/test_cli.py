@@ -763,34 +763,106 @@ def test_a_broken_pipe_is_quiet(here):
 # ---- samples
 
 
+SUM = "N 03\n00\n01\n02 0 00:1,01:1\n"
+
+
 @pytest.mark.parametrize("text, y", [
     ("1,2\n3,4", [3, 7]), ("1 2\n\t3\t4 \n", [3, 7]), ("\ufeff1,2\r\n\r\n3, 4\r\n", [3, 7]),
-    ("nan,1\ninf,-INF\n1e999,0\n", [np.nan, np.nan, np.inf]), ("", []), ("\n  \n", []),
-    ("0x1p4,+.5e1\n", [21]), ("1e300,0\n", [np.inf]), ("-1e-60,0\n", [0]),
+    ("nan,1\ninf,-INF\n1e999,0\n", [np.nan, np.nan, np.inf]), ("0x1p4,+.5e1\n", [21]),
+    ("1e300,0\n", [np.inf]), ("-1e-60,0\n", [0]), ("1,2\r3,4\r", [3, 7]), ("1,2\r3,4", [3, 7]),
+    ("# a, b\n1,2 # three\n  #\n3,4#", [3, 7]), ('"1","2"\n"3" , 4\n', [3, 7]),
+    ("1,2\n\n\n# the end", [3]),
 ])
 def test_csv(ncc_, text, y):
-    Path("sum.nal").write_text("N 03\n00\n01\n02 0 00:1,01:1\n")
+    Path("sum.nal").write_text(SUM)
     Path("s.csv").write_text(text, newline="")
     status, out, err = ncc_("run", "sum.nal", "--input", "s.csv")
     assert (status, err) == (0, "")
     assert np.array_equal(np.array(out.split(), float), np.array(y, float), equal_nan=True)
 
 
+@pytest.mark.parametrize("text", ["", "\n  \n", "# nothing\n", "\ufeff", "\r\r"])
+def test_a_file_without_samples_is_warned_of(ncc_, text):
+    Path("s.csv").write_text(text, newline="")
+    assert ncc_("run", "net.nal", "--input", "s.csv") == (
+        0, "", "s.csv: warning[W003]: it holds no samples\n")
+    np.save("s.npy", np.zeros((0, 2)))  # an array of no rows is one on purpose
+    assert ncc_("run", "net.nal", "--input", "s.npy") == (0, "", "")
+
+
+@pytest.mark.parametrize("head, line", [
+    ("a,b", 1), ("x1 , y\u00b2", 1), ('"sepal length","(cm)"', 1), ("a b", 1), ("_0,_1", 1),
+    ("# note\n\nin,out", 3), ("a,", 1), ("inch,nanometre", 1), ("\ufeffa,b", 1),
+])
+def test_a_header_is_skipped_with_a_note(ncc_, head, line):
+    Path("sum.nal").write_text(SUM)
+    for end in ("\n", "\r\n", "\r"):
+        Path("s.csv").write_text(f"{head}\n1,2\n3,4\n".replace("\n", end), newline="",
+                                 encoding="utf-8")
+        status, out, err = ncc_("run", "sum.nal", "--input", "s.csv")
+        assert (status, out) == (0, "3.0\n7.0\n")
+        assert err.startswith(f"note: s.csv: line {line} names the columns")
+        assert err.count("\n") == 1
+        assert ncc_("run", "sum.nal", "--input", "s.csv", "--header") == (0, out, "")
+        assert ncc_("run", "sum.nal", "--input", "s.csv", "--no-header")[0] == 1
+
+
+def test_header_takes_a_first_row_of_numbers(ncc_):
+    Path("sum.nal").write_text(SUM)
+    Path("s.csv").write_text("\n2019,2020\n1,2\n")
+    assert ncc_("run", "sum.nal", "--input", "s.csv") == (0, "4039.0\n3.0\n", "")
+    assert ncc_("run", "sum.nal", "--input", "s.csv", "--header") == (0, "3.0\n", "")
+
+
 @pytest.mark.parametrize("text, place, message", [
     ("1,2\n3\n", "2:1", "1 values, the net has 2 inputs"), ("1,2,3\n", "1:1", "3 values"),
     ("1,,2\n", "1:1", "3 values"), ("1,\n", "1:3", "a field is empty"),
     ("\n1, a\n", "2:4", "'a' is no number"), ("1,1\n", "1:3", "'1\\uff11' is no number"),
-    ("1_0,2\n", "1:1", "'1_0' is no number"), ("1,2;\n", "1:3", "'2;' is no number"),
-    ("1 2,3\n", "1:1", "'1 2' is no number"), ("x,y\n1,2\n", "1:1", "'x' is no number"),
+    ("1_0,2\n", "1:1", "'1_0' is no number"), ("1,2;\n", "1:4", "`;` separates the values"),
+    ("1 2,3\n", "1:1", "'1 2' is no number"), ("1,2\nx,y\n", "2:1", "'x' is no number"),
     ("0x,1\n", "1:1", "'0x' is no number"), ("e1,1\n", "1:1", "'e1' is no number"),
+    ("1,b\n1,2\n", "1:3", "'b' is no number"), ("a,b\nc,d\n1,2\n", "2:1", "'c' is no number"),
+    ("a,b,c\n1,2,3\n", "2:1", "3 values"), ('"1,5",2\n', "1:1", "is no number"),
+    # what is behind it
+    ("0;0\n0;1\n", "1:2", "tr ';' ',' < s.csv"), ("a;b\n0;1\n", "1:2", "tr ';' ',' < s.csv"),
+    ("0,5;0,25\n", "1:4", "tr ',;' '.,' < s.csv"), ("1;0,25\n", "1:2", "decimal sign is a comma"),
+    ("1,2\n0,5;-0,25e3\n", "2:4", "decimal sign is a comma"),
+    ("0,5 0,25\n", "1:1", "tr , . < s.csv"), ("0,5\t0,25\n", "1:1", "tr , . < s.csv"),
+    ("1_000,1\n", "1:1", "digits are not grouped"), ("1,1'000.5\n", "1:3", "not grouped"),
+    ("1 000,2\n", "1:1", "digits are not grouped"), ('2,"1,000"\n', "1:3", "not grouped"),
+    ("1,000,2,000\n", "1:1", "1000, not 1,000"), ("0,0,\n0,1,\n", "1:1", "ends with a comma"),
+    ("1,2\n3,4\r5,6\n", "2:1", "3 values"), ("1,2\n3,4\r\r\n", "2:3", "a carriage return"),
 ])
 def test_bad_csv(ncc_, text, place, message):
     Path("s.csv").write_text(text.replace("1,1\n", "1,1\uff11\n", 1) if "uff11" in message
-                             else text, encoding="utf-8")
+                             else text, encoding="utf-8", newline="")
     status, out, err = ncc_("run", "net.nal", "--input", "s.csv")
     assert (status, out) == (1, "")
+    err = "".join(line for line in err.splitlines(True) if not line.startswith("note: s.csv"))
     assert err.startswith(f"s.csv:{place}: error[E") and message in err.replace("\uff11",
                                                                                 "\\uff11")
+
+
+def test_help_quotes_names_of_files(ncc_):
+    Path("my data.csv").write_text("0;1\n")
+    assert "< 'my data.csv'" in ncc_("run", "net.nal", "--input", "my data.csv")[2]
+
+
+@pytest.mark.parametrize("array, message", [
+    (np.array([["1", "2"]]), "holds texts (<U1)"), (np.array([[1j, 2]]), "complex numbers"),
+    (np.array([[b"1", b"2"]]), "bytes"), (np.array([["2020-01-01"] * 2], "M8[D]"), "dates"),
+    (np.zeros(3, [("a", float)]), "records"), (np.array([[None, 2]]), "Python objects"),
+    (np.zeros((2, 3)), "has shape (2, 3), the net has 2 inputs"), (np.zeros((2, 3)), "transpose"),
+    (np.zeros((3, 2, 1)), "has shape (3, 2, 1)"), (np.array(1.0), "has shape ()"),
+])
+@pytest.mark.parametrize("name", ["s.npy", "s.npz"])
+def test_arrays_of_another_type_or_shape(ncc_, name, array, message):
+    if name == "s.npy":
+        np.save(name, array)
+    else:
+        np.savez(name, x=array, y=np.zeros(3))
+    status, out, err = ncc_("run", "net.nal", "--input", name)
+    assert (status, out) == (1, "") and message in err and name in err
 
 
 @pytest.mark.parametrize("array, shape", [
@@ -864,6 +936,53 @@ def test_convert_round(ncc_):
     assert ncc_("convert", "net.nal", "d.nam")[0] == 1 and not Path("d.nam").exists()
     assert ncc_("convert", "net.nal", "d.nam", "--lossy")[0] == 0
     assert ncc_("convert", "none.nal", "out.zip")[0] == 2
+
+
+def test_convert_puts_values_into_a_net(ncc_):
+    """Those of a file, or drawn ones; the net and the file say the same from then on."""
+    bare = "N 05\n00\n01\n02 tanh 00@a,01@b +\n03 tanh 00@b,01:=2 +@a\n04 00 02,03 +\n"
+    Path("bare.nal").write_text(bare)
+    values = np.random.default_rng(0).standard_normal(6) * 10.0 ** np.arange(-3, 3)
+    np.save("w.npy", values)
+    Path("w.txt").write_text("".join(f"{v!r}\n" for v in values.tolist()))
+    y = ncc_("run", "bare.nal", "--weights", "w.npy", "--input", "x.csv")
+    for made in ("a.nal", "a.nel", "a.graph"):
+        for given in ("w.npy", "w.txt"):
+            assert ncc_("convert", "bare.nal", made, "--weights", given) == (0, "", "")
+            assert np.array_equal(ncc.load(made).params, values)
+            assert ncc_("run", made, "--input", "x.csv") == y
+        assert ncc_("convert", "bare.nal", made, "--init", "he", "--seed", 4) == (0, "", "")
+        drawn = ncc_("run", "bare.nal", "--init", "he", "--seed", 4, "--input", "x.csv")
+        assert ncc_("run", made, "--input", "x.csv") == drawn
+    np.save("short.npy", values[1:])
+    for words, status in ((["--weights", "short.npy"], 1), (["--init", "zork"], 2),
+                          (["--weights", "none"], 1), (["--init", "he", "--seed", "-1"], 2)):
+        assert ncc_("convert", "bare.nal", "b.nal", *words)[0] == status
+    # Nothing is lost unless it may be.
+    Path("plain.nal").write_text("N 03\n00\n01\n02 00 00,01\n")
+    np.save("two.npy", [1, 2])
+    assert ncc_("convert", "plain.nal", "b.nam") == (0, "", "")
+    Path("b.nam").unlink()
+    status, _, err = ncc_("convert", "plain.nal", "b.nam", "--weights", "two.npy")
+    assert status == 1 and "values of weights" in err
+    assert not Path("b.nal").exists() and not Path("b.nam").exists()
+    assert ncc_("convert", "plain.nal", "b.nam", "--weights", "two.npy", "--lossy")[0] == 0
+
+
+CASES = Path(__file__).parents[2] / "shared/cases/errors"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no shared/cases")
+def test_the_cases_that_users_met(ncc_):
+    net = Path(__file__).parents[1] / "examples/xor.nal"
+    for name, status, words in (
+            ("deccomma.csv", 1, "decimal sign"), ("empty.csv", 0, "W003"), ("hdr.csv", 0, "a,b"),
+            ("mac.csv", 0, ""), ("semi.csv", 1, "`;`"), ("thou.csv", 1, "grouped"),
+            ("trail.csv", 1, "comma")):
+        found, _, err = ncc_("run", net, "--input", CASES / name)
+        assert found == status and words in err and bool(err) == bool(words), name
+    assert ncc_("convert", CASES / "learn.nal", "t.nal", "--weights", CASES / "w.txt")[0] == 0
+    assert ncc.load("t.nal").params.tolist() == list(range(1, 10))
 
 
 def test_the_same_input_gives_the_same_bytes_under_any_hash_seed(here):

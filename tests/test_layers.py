@@ -61,6 +61,7 @@ ORDER = [
     "tune",
     "runtime",
     "dead",
+    "state",
     "trainer",
     "training",
     "meter",
