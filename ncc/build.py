@@ -127,7 +127,7 @@ class Build:
         return walk(level, self.options, self.watch, until=until, along=along)
 
     def machine(self) -> Machine:
-        return Machine(self.target, self.opt)
+        return Machine(self.target, self.opt, getattr(self.watch, "working", None))
 
     def object(self) -> bytes:
         return self.made.code

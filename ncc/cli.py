@@ -283,6 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = argparse.Namespace()
     try:
         start.take_over()
+        if start.COMMAND:
+            watcher.imported(start.BEGAN)
         try:
             args = _arguments(sys.argv[1:] if arguments is None else arguments)
         except SystemExit as stop:
@@ -516,7 +518,8 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
 
     `along` may name resolve and order with options of their own.
     """
-    source = _source(args.net)
+    with watcher.working("read"):
+        source = _source(args.net)
     format = _format(args)
     args.entered = "graph" if format == "graph" else "syntax"
     syntax: Syntax | None = None
@@ -525,7 +528,8 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
     common: dict[str, Any] = {"source": source}
     if format == "graph":
         _no_reading_options(args, "graph")
-        level = net.graph(source)
+        with watcher.working("parse"):
+            level = net.graph(source)
         if level.levels is not None:
             mine = []
         elif not mine:
@@ -533,7 +537,7 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
     elif format == "ssa":
         raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
     else:
-        with watcher.progress.working("parse"):
+        with watcher.working("parse"):
             level = syntax = parse_net(source, format)
         common |= {"activation": _activation(args.activation), "outputs": args.outputs,
                    "syntax": syntax}
@@ -577,7 +581,7 @@ def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target
         return {}
     if args.passes is not None:
         raise NccError("E609", "--tune times the whole road: not with --passes", status=2)
-    with watcher.progress.working("tune"):
+    with watcher.working("tune"):
         return tuned(graph, aim, common, args.opt, behind, _cached(args))
 
 
@@ -625,7 +629,10 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     """The ssa text of the command line, at the start of its part of the road, and the end of it."""
     args.entered = "ssa"
     _no_reading_options(args, "ssa")
-    module, values = carried(ssatext.read(_source(args.net)))
+    with watcher.working("read"):
+        source = _source(args.net)
+    with watcher.working("parse"):
+        module, values = carried(ssatext.read(source))
     for flag, asked, has in (("--dtype", args.dtype, module.dtype),
                              ("--numerics", args.numerics, module.numerics)):
         if asked not in (None, "f32", has):
@@ -676,7 +683,8 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         _configure(watcher, args, common)
         along, end = _along(args, LEVELS.index(Graph) if format == "graph" else 0)
         graph, syntax = _read(args, watcher, along)
-        graph = _values(graph, args)
+        with watcher.working("weights"):
+            graph = _values(graph, args)
         missing = int(np.isnan(graph.values).sum())
         watcher.values = graph.values
         behind = [s for s in along if s.call not in (resolve, order)]
@@ -695,14 +703,16 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
         args.making = kind if MADE_OF.get(kind) == LEVELS.index(str) else None
-        with watcher.progress.working(f"emit {kind}"):
-            text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
+        with watcher.working(f"emit {kind}"):
+            text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax, watcher)
         if text is not None:
-            _print(text)
+            with watcher.working("write"):
+                _print(text)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
-    write(outputs)
+    with watcher.working("write"):
+        write(outputs)
 
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
@@ -719,7 +729,7 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
 
 
 def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes], syntax: Syntax | None) -> str | None:
+          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> str | None:
     """Put the kind among the outputs; a text for standard output is the result instead."""
     path = _path(kind, args, stem, several)
     if path is None and kind not in TEXTS:
@@ -735,7 +745,8 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
                 beside = path.with_suffix(".h")
                 if beside == path:
                     raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
-                outputs[beside] = build.header().encode()
+                with watcher.working("header"):
+                    outputs[beside] = build.header().encode()
         else:
             outputs[path] = (_shared(build) if kind == "shared"
                              else build.machine().bitcode(build.llvm))
@@ -819,12 +830,13 @@ def _run(args: argparse.Namespace, watcher: Watcher) -> None:
     if args.net == "-" and args.input == "-":
         raise NccError("E609", "the net and the samples cannot both be standard input", status=2)
     y = _run_ssa(args, watcher) if _format(args) == "ssa" else _run_net(args, watcher)
-    if args.out in (None, "-"):
-        _print(data.csv(y))
-    elif args.out.endswith("/"):
-        raise NccError("E622", f"cannot write {args.out}: it names a folder")
-    else:
-        write({Path(args.out): data.encode(y, Path(args.out).suffix)})
+    with watcher.working("write"):
+        if args.out in (None, "-"):
+            _print(data.csv(y))
+        elif args.out.endswith("/"):
+            raise NccError("E622", f"cannot write {args.out}: it names a folder")
+        else:
+            write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
 
 def _samples(args: argparse.Namespace, path: str, columns: int, **how: Any) -> Any:
@@ -853,11 +865,13 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     _configure(watcher, args, common)
     along, end = _along(args, LEVELS.index(Graph) if _format(args) == "graph" else 0)
     graph, _ = _read(args, watcher, along)
-    graph = _values(graph, args)
+    with watcher.working("weights"):
+        graph = _values(graph, args)
     _reaches(args, "obj", end)
     _missing(graph.values, graph.n_params)
     watcher.values = graph.values
-    x = _samples(args, args.input, len(graph.inputs))
+    with watcher.working("samples"):
+        x = _samples(args, args.input, len(graph.inputs))
     behind = [s for s in along if s.call not in (resolve, order)]
     found = _tuned(args, watcher, graph, aim, common, behind)
     build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=_cached(args))
@@ -867,11 +881,12 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
         _arithmetic(build, "llvm")
     args.making = "obj"
     kind = SkipDead if args.skip_dead else Compiled
-    with watcher.progress.working("emit obj"):
+    with watcher.working("emit obj"):
         fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
                   numerics=args.numerics, build=build, cache=_cached(args),
                   passes={"form": args.form, "batch_form": args.batch_form} | found)
-    with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
+    # What overflows the dtype is an infinity, as data may be.
+    with watcher.working("run"), np.errstate(over="ignore"):
         return fn(x.astype(DTYPES[args.dtype]))
 
 
@@ -886,9 +901,10 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
     _missing(watcher.values, n_params(module))
-    x = _samples(args, args.input, sizes["x"])
+    with watcher.working("samples"):
+        x = _samples(args, args.input, sizes["x"])
     try:
-        with np.errstate(all="ignore"):
+        with watcher.working("run"), np.errstate(all="ignore"):
             return interpret(module, x, watcher.values, batch=True)
     except IndexError as error:
         raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from time import perf_counter
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,7 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
+BEGAN = perf_counter()
 INTERRUPTED, NO_MEMORY = 130, 4  # exit statuses
 # Bytes of address space, and of data; with less, libraries end the process as they please.
 LEAST = {"RLIMIT_AS": 256 << 20, "RLIMIT_DATA": 64 << 20}

@@ -10,6 +10,7 @@ import resource
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ TWINS = """N 05
 04 03 02:1,03:-2
 """
 CSV = "1,2\n0.5,-1\n\n 3 , 4\n"
+PASSES = [step.name for step in road.steps()]
 TEXTS = ["ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "dot"]
 ENDINGS = {"llvm": "ll", "asm": "s", "header": "h", "obj": "o", "shared": "so"}
 
@@ -375,11 +377,41 @@ def test_statistics_times_and_explanations(ncc_):
     assert re.fullmatch(r"\d+ ops, 5 functions -> \d+ ops, 5 functions", rows["cse"])
     _, _, err = ncc_("build", "twins.nal", "--stats", "--no-backward")
     assert re.search(r"^cse +\d+ ops, 3 functions -> \d+ ops, 3 functions$", err, re.M)
-    _, _, err = ncc_("build", "twins.nal", "--time-passes")
-    assert [line.split()[0] for line in err.splitlines()[1:]] == list(rows)
-    assert all(re.search(r"\d\.\d\d ms +\d+\.\d%$", line) for line in err.splitlines()[1:])
     _, _, err = ncc_("run", "twins.nal", "--explain", "--form", "table", "--input", "x.csv")
     assert "forward: table (asked for)" in err and "forward_batch: straight (" in err
+
+
+@pytest.mark.parametrize("words, stages", [
+    ("build net.nal", ["read", "parse", *PASSES, "llvm-parse", "llvm-optimise", "llvm-codegen",
+                       "header", "write"]),
+    ("build net.nal -O0 --emit asm,ssa -o .", ["llvm-parse", "llvm-codegen"]),
+    ("build net.nal --emit bc", ["llvm-parse", "llvm-optimise"]),
+    ("build net.nal --check --verify-each", ["check", "verify", "llvm-codegen"]),
+    ("build net.graph", ["read", "parse", "merge", "llvm-codegen"]),
+    ("build net.ssa --emit obj", ["read", "parse", "fold", "llvm-codegen"]),
+    ("run net.nal --input x.csv", ["samples", "resolve", "llvm-codegen", "run", "write"]),
+])
+def test_times_sum_to_the_wall_clock(ncc_, words, stages):
+    for kind in ("graph", "ssa"):
+        ncc_("build", "net.nal", "--emit", kind, "-o", f"net.{kind}")
+    began = time.perf_counter()
+    status, _, err = ncc_(*words.split(), "--time-passes")
+    wall = (time.perf_counter() - began) * 1e3
+    assert status == 0 and err.startswith("// ---- time of passes\n")
+    rows = [re.fullmatch(r"(\S.*?) +(-?\d+\.\d\d) ms +(-?\d+\.\d)%", line).groups()
+            for line in err.splitlines()[1:]]
+    names = [name for name, _, _ in rows]
+    assert names[-2:] == ["other", "total"] and set(stages) <= set(names)
+    times = [float(seconds) for _, seconds, _ in rows]
+    assert abs(sum(times[:-1]) - times[-1]) <= 0.006 * len(rows)  # they are rounded
+    assert min(times) >= 0 and times[-1] <= wall + 0.01
+    assert abs(sum(float(share) for _, _, share in rows[:-1]) - 100) <= 0.06 * len(rows)
+
+
+def test_times_of_a_process_begin_with_its_imports(here):
+    made = process("build", "net.nal", "--time-passes")
+    rows = made.stderr.splitlines()
+    assert made.returncode == 0 and rows[1].startswith("import ") and rows[-1].startswith("total ")
 
 
 def test_passes_with_options(ncc_):
