@@ -7,6 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ncc.start import guard
+
+guard()  # before what follows, which takes long to import
+
+# ruff: noqa: E402
 from ncc.dead import SkipDead
 from ncc.net import Net, load, parse
 from ncc.progress import Progress
@@ -33,14 +38,14 @@ __version__ = "0.1.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]
 
 
-def compile(net: Net | str | Path, params: Any = None, dtype: str = "f32", opt: int = 2,
+def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,
             threads: int = 1, cache: bool = True, skip_dead: bool = False, tune: bool = False,
             **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
     standard error says how far it is, where that is a terminal, and goes at the end.
 
     params   the canonical vector, where the file gives no values or others are wanted
-    dtype    "f32" or "f64": what the code computes in
+    dtype    "f32" or "f64" (or numpy's name or type of either): what the code computes in
     opt      0..3, never changes a result
     threads  over the samples of a batch; 0 is one a core
     cache    whether the object may come from the cache on disk, and be kept there

@@ -24,20 +24,19 @@ from ncc.passes.to_llvm import cell, large
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
-from ncc.ssa import DTYPES, Module
+from ncc.ssa import DTYPES, Module, dtype_name
 
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
-def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
+def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
             name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
     """The passes' options for a target; `numerics` None is fused where the target can, else
     strict; `small` asks for the fewest bytes, None where the target is one of few bytes.
 
     NccError E603 where fused is asked of a target without an FMA; fast is strict there.
     """
-    if dtype not in DTYPES:
-        raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
+    dtype = dtype_name(dtype)
     if numerics not in (None, "strict", "fused", "fast"):
         raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast", status=2)
     has_fma = dtype in target.fma
@@ -134,7 +133,7 @@ class Build:
         return walk(level, self.options, self.watch, until=until, along=along)
 
     def machine(self) -> Machine:
-        return Machine(self.target, self.opt)
+        return Machine(self.target, self.opt, getattr(self.watch, "working", None))
 
     def object(self) -> bytes:
         return self.made.code

@@ -2,7 +2,8 @@
 
 A file is a head line, the facts as JSON, the bytes of the object and of its tables; the head says
 their lengths and a checksum, so that what was cut short or damaged counts as absent. Nothing here
-raises for the state of the disk: a cache that cannot be read or written is an empty one.
+raises for the state of the disk: a cache that cannot be read or written is an empty one. (What
+raises is an NCC_CACHE_SIZE that is no size.)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.machine import LLVM
+from ncc.source import NccError
 
 SIZE = 512 << 20  # bytes of all entries, where NCC_CACHE_SIZE says nothing else
 STALE = 3600.0  # seconds after which an unfinished file belongs to a process that died
@@ -126,13 +128,19 @@ def folder() -> Path | None:
 
 def limit() -> int:
     """Bytes that the entries may take: NCC_CACHE_SIZE, as 1000000, 64K, 512M or 2G (powers of
-    1024); 0 is no cache. SIZE where it is not given, or is no size."""
-    text = os.environ.get("NCC_CACHE_SIZE", "").strip().lower().removesuffix("b")
+    1024); 0 is no cache. SIZE where it is not given; NccError E605 (status 2) where it is no size.
+    """
+    given = os.environ.get("NCC_CACHE_SIZE", "").strip()
+    text = given.lower().removesuffix("b")
     digits = text.rstrip("kmg")
     unit = text[len(digits) :]
+    if not given:
+        return SIZE
     # Of more digits Python makes no number, and no disk has so many bytes.
     if not (digits.isascii() and digits.isdigit() and unit in UNITS and len(digits) < 1000):
-        return SIZE
+        shown = given if len(given) <= 40 else given[:37] + "..."
+        raise NccError("E605", f"NCC_CACHE_SIZE={shown} is no size in bytes", status=2,
+                       help="1000000, 64K, 512M or 2G; 0 is no cache")
     return int(digits) * UNITS[unit]
 
 

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 import ncc
-from ncc import bench, cache, data, losses, net, optimizers, ssatext, texts, weights
+from ncc import bench, cache, data, losses, net, optimizers, ssatext, start, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
@@ -33,7 +36,7 @@ from ncc.machine import Target, host, target
 from ncc.meter import Meter
 from ncc.opcodes import OPCODES
 from ncc.optimizers import LEARNING_RATE, OPTIMIZERS
-from ncc.parse import decode
+from ncc.parse import decode, near
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
@@ -43,8 +46,10 @@ from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
 from ncc.road import Step, arrives, departs, steps, walk
 from ncc.runtime import Compiled
-from ncc.source import NccError, Source
-from ncc.ssa import DTYPES, Module
+from ncc.source import NccError, Source, printable
+from ncc.ssa import DTYPES, Module, dtype_name
+from ncc.state import State
+from ncc.state import load as load_state
 from ncc.syntax import Syntax
 from ncc.training import History, train
 from ncc.tune import tuned
@@ -62,18 +67,70 @@ MADE_OF = {"graph": 1, "plan": 2, "ssa": 3, "header": 3, "c": 3, "llvm": 4, "asm
            "obj": 4, "shared": 4}
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="ncc", description=ncc.__doc__, allow_abbrev=False)
+class _Parser(argparse.ArgumentParser):
+    """Faults of the command line are NccErrors, E600, with what was perhaps meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise NccError("E600", message, status=2, help=f"{self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = "command" if action.dest == "command" else "/".join(action.option_strings)
+            raise NccError("E600", f"no {what} {value}", status=2,
+                           help=near(str(value), map(str, action.choices)))
+
+    def known(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, whose unknown options are found before argparse looks for missing ones."""
+    top = parser()
+    commands = next(a.choices for a in top._actions if a.dest == "command")
+    assert isinstance(commands, dict)
+    held: _Parser = top
+    given: set[str] = set()
+    for before, word in zip(["", *words], words, strict=False):
+        name = word.partition("=")[0]
+        if held is top and word in commands:
+            held = commands[word]
+        elif word == "--" or (held is top and word[:1] != "-"):
+            break
+        elif re.match("-[A-Za-z-]", name) and " " not in name:
+            flags = held.known()
+            if name not in flags and not (word[1] != "-" and word[:2] in flags):
+                raise _no_option(name, before, held, commands)
+            given.add(name)
+    args = top.parse_args(words)
+    args.given = given
+    return args
+
+
+def _no_option(name: str, before: str, held: _Parser, commands: Mapping[str, _Parser]
+               ) -> NccError:
+    has = [other.prog for other in commands.values() if name in other.known()]
+    known = {flag.lstrip("-"): flag for flag in held.known() if flag[:2] == "--"}
+    close = get_close_matches(name.lstrip("-").lower(), known, 1, 0.5)
+    help = f"did you mean `{known[close[0]]}`?" if close else f"{held.prog} --help"
+    if before in held.known() and not close:
+        help = f"a value that begins with - is written {before}={name}"
+    elif has:
+        help = f"{' and '.join(has)} {'has' if len(has) == 1 else 'have'} it"
+    return NccError("E600", f"{held.prog} has no option {name}", status=2, help=help)
+
+
+def parser() -> _Parser:
+    top = _Parser(prog="ncc", description=ncc.__doc__, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"ncc {ncc.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    reading = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reading = _Parser(add_help=False, allow_abbrev=False)
     reading.add_argument("--activation", default="0", metavar="F",
                          help="of neurons that the file gives none (hex code or name)")
     reading.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
     reading.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
 
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common = _Parser(add_help=False, allow_abbrev=False)
     common.add_argument("-O", dest="effort", choices=("0", "1", "2", "3", "s"),
                         help="effort of LLVM, or s: the fewest bytes, which is the default for "
                         "small devices; never changes a result")
@@ -83,12 +140,12 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
     common.add_argument("--seed", type=int, default=0,
                         help="of --init; of train, of all that is drawn")
-    common.add_argument("--dtype", choices=("f32", "f64"), default="f32",
-                        help="what the code computes in")
+    common.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
+                        help="what the code computes in; numpy's names do, too")
     common.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 
-    road = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    road = _Parser(add_help=False, allow_abbrev=False)
     road.add_argument("--form", choices=("auto", *FORMS), default="auto",
                         help="of the function of one sample")
     road.add_argument("--batch-form", choices=("auto", *FORMS), default="auto",
@@ -145,6 +202,9 @@ def parser() -> argparse.ArgumentParser:
                               help="evaluate a batch")
     run.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
     run.add_argument("--input", required=True, metavar="X.csv|X.npy")
+    run.add_argument("--header", action=argparse.BooleanOptionalAction,
+                     help="whether the first row of a CSV names columns; if it has no number, "
+                     "unless said")
     run.add_argument("-o", dest="out", metavar="Y",
                         help=".npy, else CSV; standard output by default")
     run.add_argument("--threads", type=int, default=1,
@@ -170,8 +230,12 @@ def parser() -> argparse.ArgumentParser:
                        help=".npy, .npz (x, or its only entry), else CSV: a sample a row")
     train.add_argument("--target", required=True, metavar="Y",
                        help="likewise (y): its outputs; for ce the number of its class")
-    train.add_argument("-o", dest="out", required=True, metavar="WEIGHTS",
-                       help=".npy, .npz or text, as --weights reads it")
+    train.add_argument("--header", action=argparse.BooleanOptionalAction,
+                       help="whether the first row of each CSV names columns; if it has no number, "
+                       "unless said")
+    train.add_argument("-o", dest="out", required=True, metavar="WEIGHTS|NET",
+                       help=".npy, .npz or text, as --weights reads it; or .nal, .nel or .graph: "
+                       "the net with its values")
     train.add_argument("--loss", default="mse", help=" ".join(LOSSES) + ", huber:delta=D")
     train.add_argument("--optimizer", default="adam",
                        help=" ".join(OPTIMIZERS) + ", sgd:momentum=0.9:nesterov=1")
@@ -187,6 +251,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--freeze", metavar="LIST",
                        help="parameters that stay as they are: ties (@k0), and all that leads into "
                        "neurons (0c, 40-7f)")
+    train.add_argument("--save-state", metavar="FILE",
+                       help="where training stands at its end, for --resume")
+    train.add_argument("--resume", metavar="FILE",
+                       help="go on where another training stood, up to --epochs in all")
     train.add_argument("--threads", type=int, default=1,
                        help="over the samples of a step; 0 is one a core")
     train.add_argument("--curve", metavar="CSV", help="the losses by epoch")
@@ -198,6 +266,9 @@ def parser() -> argparse.ArgumentParser:
                                   help="between the formats, by ending")
     convert.add_argument("net", metavar="IN")
     convert.add_argument("out", metavar="OUT")
+    convert.add_argument("--weights", metavar="FILE", help="values from .npy, .npz or text")
+    convert.add_argument("--init", metavar="RULE", help="values for what has none")
+    convert.add_argument("--seed", type=int, default=0, help="of --init")
     convert.add_argument("--lossy", action="store_true",
                         help="leave out what OUT cannot say")
 
@@ -212,8 +283,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watcher = Watcher()
     args = argparse.Namespace()
     try:
+        start.take_over()
+        if start.COMMAND:
+            watcher.imported(start.BEGAN)
         try:
-            args = parser().parse_args(arguments)
+            args = _arguments(sys.argv[1:] if arguments is None else arguments)
             effort = getattr(args, "effort", None)
             args.opt = int(effort) if effort in ("0", "1", "2", "3") else 2
         except SystemExit as stop:
@@ -240,18 +314,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         _abandon()
+        if error.errno == errno.ENOMEM:
+            _say("error[E400]: not enough memory")
+            return 4
         _say(f"error[E622]: {error.strerror or error}"
              + (f": {error.filename}" if error.filename else " (standard output?)"))
         return 1
     except MemoryError:
         _say("error[E400]: not enough memory")
         return 4
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            return _fault(error, watcher, args)
+        _say("error[E400]: not enough memory for a thread")
+        return 4
     except Exception as error:  # a fault of ours: kept, named, and never shown as a traceback
-        _say(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}")
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        _say(f"note: in {Path(place.filename).name}:{place.lineno}")
-        _keep(watcher, args)
-        return 70
+        return _fault(error, watcher, args)
+    finally:
+        start.leave()
+
+
+def _fault(error: Exception, watcher: Watcher, args: argparse.Namespace) -> int:
+    _say(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    _say(f"note: in {Path(place.filename).name}:{place.lineno}")
+    _keep(watcher, args)
+    return 70
 
 
 def _say(message: str) -> None:
@@ -321,7 +409,7 @@ def _names(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in known and name != "all":
             raise NccError("E601", f"no pass {name}", status=2,
-                           help="passes: " + ", ".join(s.name for s in steps()))
+                           help=near(name, ["all", *[s.name for s in steps()]]))
     return names
 
 
@@ -349,7 +437,8 @@ def _format(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in (*net.FORMATS, "ssa"):
         raise NccError("E102", f"{args.net}: the ending names no format", status=2,
-                       help="--format " + "|".join((*net.FORMATS, "ssa")))
+                       note="--format says it whatever the ending is",
+                       help=near(found, (*net.FORMATS, "ssa")))
     return str(found)
 
 
@@ -432,7 +521,8 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
 
     `along` may name resolve and order with options of their own.
     """
-    source = _source(args.net)
+    with watcher.working("read"):
+        source = _source(args.net)
     format = _format(args)
     args.entered = "graph" if format == "graph" else "syntax"
     syntax: Syntax | None = None
@@ -441,7 +531,8 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
     common: dict[str, Any] = {"source": source}
     if format == "graph":
         _no_reading_options(args, "graph")
-        level = net.graph(source)
+        with watcher.working("parse"):
+            level = net.graph(source)
         if level.levels is not None:
             mine = []
         elif not mine:
@@ -449,7 +540,7 @@ def _read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
     elif format == "ssa":
         raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
     else:
-        with watcher.progress.working("parse"):
+        with watcher.working("parse"):
             level = syntax = parse_net(source, format)
         common |= {"activation": _activation(args.activation), "outputs": args.outputs,
                    "syntax": syntax}
@@ -494,7 +585,7 @@ def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target
         return {}
     if args.passes is not None:
         raise NccError("E609", "--tune times the whole road: not with --passes", status=2)
-    with watcher.progress.working("tune"):
+    with watcher.working("tune"):
         return tuned(graph, aim, common, args.opt, behind, _cached(args))
 
 
@@ -542,7 +633,10 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     """The ssa text of the command line, at the start of its part of the road, and the end of it."""
     args.entered = "ssa"
     _no_reading_options(args, "ssa")
-    module, values = carried(ssatext.read(_source(args.net)))
+    with watcher.working("read"):
+        source = _source(args.net)
+    with watcher.working("parse"):
+        module, values = carried(ssatext.read(source))
     for flag, asked, has in (("--dtype", args.dtype, module.dtype),
                              ("--numerics", args.numerics, module.numerics)):
         if asked not in (None, "f32", has):
@@ -571,7 +665,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=" ".join(KINDS))
+            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=near(kind, KINDS))
     if args.name is not None and c_identifier(args.name) != args.name:
         raise NccError("E606", f"--name {args.name} is no C identifier", status=2)
     kinds = list(dict.fromkeys(kinds))
@@ -593,7 +687,8 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
         _configure(watcher, args, common)
         along, end = _along(args, LEVELS.index(Graph) if format == "graph" else 0)
         graph, syntax = _read(args, watcher, along)
-        graph = _values(graph, args)
+        with watcher.working("weights"):
+            graph = _values(graph, args)
         missing = int(np.isnan(graph.values).sum())
         watcher.values = graph.values
         behind = [s for s in along if s.call not in (resolve, order)]
@@ -612,14 +707,16 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
         args.making = kind if MADE_OF.get(kind) == LEVELS.index(str) else None
-        with watcher.progress.working(f"emit {kind}"):
-            text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax)
+        with watcher.working(f"emit {kind}"):
+            text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax, watcher)
         if text is not None:
-            _print(text)
+            with watcher.working("write"):
+                _print(text)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
-    write(outputs)
+    with watcher.working("write"):
+        write(outputs)
 
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
@@ -636,7 +733,7 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
 
 
 def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes], syntax: Syntax | None) -> str | None:
+          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> str | None:
     """Put the kind among the outputs; a text for standard output is the result instead."""
     path = _path(kind, args, stem, several)
     if path is None and kind not in TEXTS:
@@ -652,13 +749,14 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
                 beside = path.with_suffix(".h")
                 if beside == path:
                     raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
-                outputs[beside] = build.header().encode()
+                with watcher.working("header"):
+                    outputs[beside] = build.header().encode()
         else:
             outputs[path] = (_shared(build) if kind == "shared"
                              else build.machine().bitcode(build.llvm))
         return None
     text = str(syntax) if kind == "ast" else _text(kind, build)
-    if not text.endswith("\n"):
+    if text and not text.endswith("\n"):
         text += "\n"
     if path is None:
         return text
@@ -737,20 +835,26 @@ def _run(args: argparse.Namespace, watcher: Watcher) -> None:
     if args.net == "-" and args.input == "-":
         raise NccError("E609", "the net and the samples cannot both be standard input", status=2)
     y = _run_ssa(args, watcher) if _format(args) == "ssa" else _run_net(args, watcher)
-    if args.out in (None, "-"):
-        _print(data.csv(y))
-    elif args.out.endswith("/"):
-        raise NccError("E622", f"cannot write {args.out}: it names a folder")
-    else:
-        write({Path(args.out): data.encode(y, Path(args.out).suffix)})
+    with watcher.working("write"):
+        if args.out in (None, "-"):
+            _print(data.csv(y))
+        elif args.out.endswith("/"):
+            raise NccError("E622", f"cannot write {args.out}: it names a folder")
+        else:
+            write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
 
-def _samples(path: str, columns: int, **how: Any) -> Any:
+def _samples(args: argparse.Namespace, path: str, columns: int, **how: Any) -> Any:
+    how |= {"header": args.header, "note": lambda words: _say(f"note: {words}")}
     if path == "-":
         if sys.stdin is None:
             raise NccError("E101", "cannot read standard input: it is closed")
-        return data.load("<stdin>", columns, sys.stdin.buffer.read(), **how)
-    return data.load(path, columns, **how)
+        made = data.load("<stdin>", columns, sys.stdin.buffer.read(), **how)
+    else:
+        made = data.load(path, columns, **how)
+    if not len(made) and not path.endswith((".npy", ".npz")):
+        _say(f"{'<stdin>' if path == '-' else path}: warning[W003]: it holds no samples")
+    return made
 
 
 def _missing(values: Reals | None, count: int) -> None:
@@ -766,11 +870,13 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     _configure(watcher, args, common)
     along, end = _along(args, LEVELS.index(Graph) if _format(args) == "graph" else 0)
     graph, _ = _read(args, watcher, along)
-    graph = _values(graph, args)
+    with watcher.working("weights"):
+        graph = _values(graph, args)
     _reaches(args, "obj", end)
     _missing(graph.values, graph.n_params)
     watcher.values = graph.values
-    x = _samples(args.input, len(graph.inputs))
+    with watcher.working("samples"):
+        x = _samples(args, args.input, len(graph.inputs))
     behind = [s for s in along if s.call not in (resolve, order)]
     found = _tuned(args, watcher, graph, aim, common, behind)
     build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=_cached(args))
@@ -780,11 +886,12 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
         _arithmetic(build, "llvm")
     args.making = "obj"
     kind = SkipDead if args.skip_dead else Compiled
-    with watcher.progress.working("emit obj"):
+    with watcher.working("emit obj"):
         fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
                   numerics=args.numerics, build=build, cache=_cached(args),
                   passes={"form": args.form, "batch_form": args.batch_form} | found)
-    with np.errstate(over="ignore"):  # what overflows the dtype is an infinity, as data may be
+    # What overflows the dtype is an infinity, as data may be.
+    with watcher.working("run"), np.errstate(over="ignore"):
         return fn(x.astype(DTYPES[args.dtype]))
 
 
@@ -799,9 +906,10 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
     _missing(watcher.values, n_params(module))
-    x = _samples(args.input, sizes["x"])
+    with watcher.working("samples"):
+        x = _samples(args, args.input, sizes["x"])
     try:
-        with np.errstate(all="ignore"):
+        with watcher.working("run"), np.errstate(all="ignore"):
             return interpret(module, x, watcher.values, batch=True)
     except IndexError as error:
         raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None
@@ -819,17 +927,25 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E608", f"--plot {args.plot}: the ending names no kind of picture",
                            status=2, help=" ".join(f".{e}" for e in picture.ENDINGS))
     _places(args)
+    state = _resumed(args)
     graph, _ = _read(args, watcher)
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
+    ending = Path(args.out).suffix[1:]
+    if ending in texts.NETS:
+        texts.holds_values(graph, ending)
     loss = losses.parse(args.loss)
     if loss.name == "bce" and (graph.activations[graph.outputs] == 1).any():
         _say(f"{args.net}: warning[W002]: an output is a sigmoid already, and bce is for logits")
     columns = losses.targets(loss, len(graph.outputs))
-    x = _samples(args.data, len(graph.inputs))
-    y = _samples(args.target, columns, entry="y", wanted=(
-        "the target of ce is the number of a class" if loss.name == "ce"
-        else f"the net has {columns} outputs"))
+    x = _samples(args, args.data, len(graph.inputs))
+    y = _samples(args, args.target, columns, entry="y", wanted=(
+        "the target of ce is the number of a class, or its name" if loss.name == "ce"
+        else f"the net has {columns} outputs"), labels=loss.name in ("ce", "bce") and columns == 1)
+    if args.header is None and y.dtype.kind == "U" and len(y) == len(x) + 1:
+        _say(f"note: {args.target}: its first row, one too many, names the column and is skipped: "
+             f"{y[0, 0][:60]}")
+        y = y[1:]
     meter = Meter(None if args.quiet else sys.stderr)
     try:
         params, history = train(
@@ -837,24 +953,50 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache, frozen=args.freeze)
+            cache=not args.no_cache, frozen=args.freeze, state=state)
     finally:
         meter.close()
-    text = params.astype(DTYPES[args.dtype])
+    learnt = params.astype(DTYPES[args.dtype])
     outputs: dict[Path, bytes] = {}
     if args.out == "-":
-        _print(weights.encode(text, "").decode())
+        _print(weights.encode(learnt, "").decode())
+    elif ending in texts.NETS:
+        # In the digits of the dtype, as in a file of weights.
+        values = np.array([float(str(value)) for value in learnt])
+        text = texts.net_file(graph.with_(values=values), ending)
+        head = "//" if ending == "graph" else "%"
+        named = f"{head} classes {printable(','.join(history.classes))}\n"
+        outputs[Path(args.out)] = ((named if history.classes else "") + text).encode()
     else:
-        outputs[Path(args.out)] = weights.encode(text, Path(args.out).suffix)
+        outputs[Path(args.out)] = weights.encode(learnt, Path(args.out).suffix, history.classes)
     if args.curve is not None:
         outputs[Path(args.curve)] = history.csv().encode()
     if picture is not None:
         outputs[Path(args.plot)] = picture.curve(history, Path(args.plot).suffix[1:])
+    if args.save_state is not None and history.state is not None:
+        outputs[Path(args.save_state)] = history.state.encode()
     write(outputs)
+    if args.save_state is not None and history.state is None:
+        _say(f"{args.save_state}: warning[W004]: the loss is no number, from where nothing goes on")
     if not args.quiet:
         _say(_summary(history, args.out))
     if history.stopped == "interrupted":
         raise KeyboardInterrupt
+
+
+def _resumed(args: argparse.Namespace) -> State | None:
+    """The state that --resume names; what the command line leaves unsaid is as it was there."""
+    if args.resume is None:
+        return None
+    if args.weights or args.init:
+        raise NccError("E609", "--resume has its weights: not with --weights or --init", status=2)
+    state = load_state(args.resume)
+    for name in ("loss", "optimizer", "batch", "dtype", "numerics", "seed", "validation"):
+        if f"--{name}" not in args.given and state.facts[name] != "a pair":
+            setattr(args, name, state.facts[name])
+    if args.lr is None:
+        args.lr = state.lr
+    return state
 
 
 def _summary(history: History, out: str) -> str:
@@ -865,14 +1007,23 @@ def _summary(history: History, out: str) -> str:
     end = {"diverged": "; then the loss was no number",
            "patience": f"; none of the {len(history.epochs) - history.best} after it was better"}
     return (f"{out}: the weights of epoch {best.epoch}, loss {best.loss:.6g}{held}"
-            + end.get(history.stopped, ""))
+            + end.get(history.stopped, "") + _classes(history.classes))
+
+
+def _classes(names: Sequence[str]) -> str:
+    """`; classes 0 cat, 1 dog`"""
+    shown = [f"{k} {printable(name)[:30]}" for k, name in enumerate(names)]
+    if len(shown) > 8:
+        shown = [*shown[:3], "...", shown[-1]]
+    return "; classes " + ", ".join(shown) if shown else ""
 
 
 def _places(args: argparse.Namespace) -> None:
     """What training will write must have a place before it begins."""
-    given = [path for path in (args.out, args.curve, args.plot) if path not in (None, "-")]
+    given = [path for path in (args.out, args.curve, args.plot, args.save_state)
+             if path not in (None, "-")]
     if len({os.path.realpath(path) for path in given}) < len(given):
-        raise NccError("E608", "two of -o, --curve and --plot are one file", status=2)
+        raise NccError("E608", "two of -o, --curve, --plot and --save-state are one file", status=2)
     for path in given:
         if os.path.isdir(path) or path.endswith("/"):
             raise NccError("E608", f"{path} is a folder", status=2)
@@ -915,7 +1066,7 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
         peers = [p for p in dict.fromkeys(args.peers.replace(" ", "").split(",")) if p != "none"]
     for name in peers:
         if name not in PEERS:
-            raise NccError("E640", f"no peer {name!r}", status=2, help=" ".join(PEERS))
+            raise NccError("E640", f"no peer {name!r}", status=2, help=near(name, [*PEERS, "none"]))
     aim = host()
     common = _options(args, aim, "net")
     _configure(watcher, args, common)
@@ -956,10 +1107,9 @@ def _bench(args: argparse.Namespace, watcher: Watcher) -> None:
 
 def _convert(args: argparse.Namespace, watcher: Watcher) -> None:
     ending = Path(args.out).suffix[1:]
-    writers = {"nal": texts.write_nal, "nam": texts.write_nam, "nel": texts.write_nel}
-    if ending != "graph" and ending not in writers:
+    if ending not in texts.NETS:
         raise NccError("E102", f"{args.out}: the ending names no format", status=2,
-                       help=".nal .nam .nel .graph")
+                       help=near(ending, texts.NETS))
     graph, _ = _read(args, watcher)
-    text = str(graph) if ending == "graph" else writers[ending](graph, lossy=args.lossy)
-    write({Path(args.out): text.encode()})
+    graph = _values(graph, args)
+    write({Path(args.out): texts.net_file(graph, ending, lossy=args.lossy).encode()})

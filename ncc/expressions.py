@@ -97,6 +97,7 @@ class _Builder:
         self.source = source
         self.nodes: list[Node] = []
         self.known: list[float | None] = []
+        self.spreads: list[bool] = []  # whether a node is NaN wherever x is
         self.x: int | None = None  # the one node that is the variable
 
     def fail(self, code: str, message: str, at: Token | None, **more: str) -> NccError:
@@ -108,6 +109,7 @@ class _Builder:
             raise _limit(self.source, at, f"the expression has more than {LONGEST} operations")
         self.nodes.append(Node(op, tuple(args), value))
         self.known.append(self._value(op, args, at, value))
+        self.spreads.append(_spreads(op, [self.spreads[a] for a in args]))
         return len(self.nodes) - 1
 
     def const(self, value: float, at: Token | None) -> int:
@@ -132,6 +134,17 @@ class _Builder:
         if not math.isfinite(result):
             raise self.fail("E204", "a constant of the expression overflows", at)
         return result
+
+
+def _spreads(op: str, args: Sequence[bool]) -> bool:
+    """Whether a node is NaN wherever x is, where it is known of its arguments."""
+    if op == "x":
+        return True
+    if op in ("min", "max"):  # pass a NaN of the first argument on
+        return args[0]
+    if op == "select":  # its test is false or true of a NaN: either way it is of one of them
+        return all(args[1:])
+    return op not in ("const", "step", "une") and any(args)
 
 
 def _program(source: Source) -> Expr:
@@ -294,7 +307,7 @@ def _call(build: _Builder, name: Token, arguments: Sequence[int]) -> int:
 def _extreme(build: _Builder, name: Token, a: int, b: int) -> int:
     """The opcodes `b if b > a else a` pass a NaN in a on and lose one in b."""
     chosen = build.add(str(name), (a, b), name)
-    if build.known[b] is not None:
+    if build.known[b] is not None or (b == build.x and build.spreads[a]):
         return chosen
     lost = build.add("une", (b, b), name)
     return build.add("select", (lost, b, chosen), name)

@@ -5,6 +5,10 @@ NaN for NaN (but `step`), and has torch's slope at a kink. The slope of `max(a, 
 where both are equal is that of a, and that of relu, abs and step at 0 is 0; hence `relu(x)` here
 and `max(x, 0)` there, and `min(x,0) - relu(x)` for -|x| where the slope at 0 matters.
 
+leaky_relu, elu and selu keep -0, as torch's do: `max(a, x)` with a(x) >= x below 0 and 0 above is
+one of the two, sign and all, and `max(-0, x)` adds no sign; where relu(x) would make +0 of the sum.
+relu and relu6 are +0 at -0, as the contract has it.
+
 `max(x, -800)` times a factor that is 0 from there on keeps -inf * 0 out of the limits: sigmoid
 underflows below -746 in float64, erf is -1 below -9.
 """
@@ -28,11 +32,11 @@ ACTIVATIONS: tuple[Activation, ...] = (
     Activation(0x04, "silu", "max(x,-800)*sigmoid(x)"),
     Activation(0x05, "gelu", "max(x,-40)/2*(1+erf(x*0.70710678118654752))"),
     Activation(0x06, "swish", "max(x,-800)*sigmoid(x)"),
-    Activation(0x07, "leaky_relu", "relu(x)+0.01*min(x,0)"),
-    Activation(0x08, "elu", "relu(x)+expm1(min(x,0))"),
+    Activation(0x07, "leaky_relu", "max(0.01*min(x,0),x)"),
+    Activation(0x08, "elu", "max(expm1(min(x,0)),x)"),
     # Klambauer et al. 2017, the constants to double precision
     Activation(0x09, "selu",
-               "1.0507009873554805*(relu(x)+1.6732632423543772*expm1(min(x,0)))"),
+               "1.0507009873554805*(max(-0,x)+1.6732632423543772*expm1(min(x,0)))"),
     Activation(0x0A, "softplus", "relu(x)+log1p(exp(min(x,0)-relu(x)))"),
     Activation(0x0B, "softsign", "max(min(x,1e30),-1e30)/(1+min(abs(x),1e30))"),
     Activation(0x0C, "hard_sigmoid", "min(1,relu(x/6+0.5))"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -262,8 +263,11 @@ def _known(triple: str, table: Mapping[str, str]) -> list[str]:
 class Machine:
     """A target at a codegen level 0..3: text to assembly, bitcode, objects."""
 
-    def __init__(self, target: Target, opt: int = 2) -> None:
+    def __init__(self, target: Target, opt: int = 2,
+                 working: Callable[[str], AbstractContextManager[None]] | None = None) -> None:
+        """`working(stage)` is entered around each stage, for whoever times them."""
         _ready()
+        self._working = working or (lambda stage: nullcontext())
         self.target = target
         self.opt = opt
         found = llvm.Target.from_triple(target.triple)
@@ -277,16 +281,21 @@ class Machine:
         Straight functions get no mid-level pass: the ssa passes have done that work, and LLVM's
         grow worse than linearly. Without fast-math flags none of these changes a bit.
         """
-        try:
-            module = llvm.parse_assembly(text)
-            module.verify()
-        except RuntimeError as error:
-            raise NccError("E700", f"LLVM refuses the module: {error}", status=70) from None
+        with self._working("llvm-parse"):
+            try:
+                module = llvm.parse_assembly(text)
+                module.verify()
+            except RuntimeError as error:
+                raise NccError("E700", f"LLVM refuses the module: {error}", status=70) from None
         # The data layout belongs to the machine, not to the text.
         module.data_layout = str(self.llvm.target_data)
         module.triple = self.target.triple
-        if self.opt == 0:
-            return module
+        if self.opt:
+            with self._working("llvm-optimise"):
+                self._optimise(module)
+        return module
+
+    def _optimise(self, module: Any) -> None:
         options = llvm.create_pipeline_tuning_options(speed_level=self.opt)
         options.slp_vectorization = False
         options.loop_vectorization = False
@@ -303,17 +312,20 @@ class Machine:
         for function in module.functions:
             if any(b'"loops"' in attribute for attribute in function.attributes):
                 passes.run(function, builder)
-        return module
 
     def assembly(self, text: str) -> str:
-        made = str(self.llvm.emit_assembly(self.module(text)))
+        module = self.module(text)
+        with self._working("llvm-codegen"):
+            made = str(self.llvm.emit_assembly(module))
         return made.replace("\t#APP\n\t#NO_APP\n", "")  # around the pointers of windows
 
     def bitcode(self, text: str) -> bytes:
         return bytes(self.module(text).as_bitcode())
 
     def object(self, text: str) -> bytes:
-        return bytes(self.llvm.emit_object(self.module(text)))
+        module = self.module(text)
+        with self._working("llvm-codegen"):
+            return bytes(self.llvm.emit_object(module))
 
 
 _compilers = Lock()

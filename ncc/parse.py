@@ -61,7 +61,8 @@ def net(source: Source, format: str) -> Syntax:
                        status=2)
     source = _plain(source)
     if _SKIPPED.fullmatch(source.text):
-        raise NccError("E137", "the file holds no net", source, Span(1, 1))
+        raise NccError("E137", "the file holds no net", source, Span(1, 1),
+                       help=_LINE_ENDS if "\r" in source.text else "")
     try:
         tokens = [t for t in read(format, source).children if isinstance(t, Token)]
     except NccError as error:
@@ -72,13 +73,33 @@ def net(source: Source, format: str) -> Syntax:
 
 
 def _plain(source: Source) -> Source:
-    """Without byte order mark and carriage returns, and with an end to the last line."""
+    """Without byte order mark and carriage returns, and with an end to the last line.
+
+    E001 at a carriage return that ends no line, but in a comment, where anything may stand.
+    """
     text = source.text.removeprefix("\ufeff")
     if "\r" in text:  # one character is looked for five times faster than two
         text = text.replace("\r\n", "\n")
+        if "\r" in text:
+            text = re.sub(r"\r+(?:\n|\Z)", "\n", text)
+            _no_lone_return(Source(source.name, text))
     if not text.endswith("\n"):
         text += "\n"
     return source if text is source.text else Source(source.name, text)
+
+
+_LINE_ENDS: Final = "lines end with LF or CRLF; with CR alone, as old Macs wrote, they do not"
+
+
+def _no_lone_return(source: Source) -> None:
+    number, start = 1, 0
+    for found in re.finditer("\r", source.text):
+        number += source.text.count("\n", start, found.start())
+        start = source.text.rfind("\n", 0, found.start()) + 1
+        if re.search("[%#]|//", source.text[start : found.start()]) is None:
+            raise NccError("E001", "a carriage return that ends no line", source,
+                           Span(number, found.start() - start + 1), help=_LINE_ENDS)
+        start = found.start()
 
 
 # Pieces of a line -----------------------------------------------------------------------------

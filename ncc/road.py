@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from ncc.graph import Graph
+from ncc.parse import near
 from ncc.passes.cse import cse
 from ncc.passes.dce import dce
 from ncc.passes.differentiate import differentiate
@@ -91,7 +92,7 @@ def steps(text: str | None = None) -> tuple[Step, ...]:
         name, brace, rest = part.partition("{")
         if name not in named:
             raise NccError("E601", f"no pass {name}", status=2,
-                           help="passes: " + ", ".join(named))
+                           help=near(name, named))
         options = {}
         known = inspect.signature(named[name]).parameters
         for item in rest.rstrip("}").split(",") if brace else []:

@@ -20,6 +20,7 @@ from ncc.library import Library, aligned, backward, forward, shares
 from ncc.machine import calls, host
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER, ROAD, Watch
+from ncc.ssa import dtype_name
 from ncc.tune import tuned
 
 Array = NDArray[Any]
@@ -39,7 +40,7 @@ class Compiled:
     is released while it computes. ValueError where the shape is wrong or parameters are missing.
     """
 
-    def __init__(self, graph: Graph, params: Any = None, *, dtype: str = "f32", opt: int = 2,
+    def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
                  cache: bool = True, watch: Watch | None = None, tune: bool = False) -> None:
@@ -58,7 +59,7 @@ class Compiled:
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
         self.graph = graph
-        self.dtype = dtype
+        self.dtype = dtype = dtype_name(dtype)
         self.opt = opt
         self.threads = threads
         self._asked = asked

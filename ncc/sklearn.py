@@ -60,7 +60,7 @@ class _Estimator(BaseEstimator):
                  activation: str = "tanh", density: float = 1.0, optimizer: str = "adam",
                  lr: float | None = None, batch: int = 32, epochs: int = 100,
                  validation: float = 0.0, patience: int | None = None, init: str = "he",
-                 random_state: Any = None, threads: int = 1, dtype: str = "f32") -> None:
+                 random_state: Any = None, threads: int = 1, dtype: Any = "f32") -> None:
         self.net = net
         self.hidden = hidden
         self.activation = activation
@@ -179,7 +179,7 @@ class NetRegressor(RegressorMixin, _Estimator):
                  optimizer: str = "adam", lr: float | None = None, batch: int = 32,
                  epochs: int = 100, validation: float = 0.0, patience: int | None = None,
                  init: str = "he", random_state: Any = None, threads: int = 1,
-                 dtype: str = "f32") -> None:
+                 dtype: Any = "f32") -> None:
         super().__init__(net, hidden=hidden, activation=activation, density=density,
                          optimizer=optimizer, lr=lr, batch=batch, epochs=epochs,
                          validation=validation, patience=patience, init=init,

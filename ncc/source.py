@@ -85,8 +85,13 @@ class NccError(Exception):
             place += " "
         lines = [f"{place}error[{self.code}]: {printable(self.message)}"]
         if self.source is not None and self.span is not None:
-            text = printable(self.source.line(self.span.line).replace("\t", " "))
-            column, length = self.span.column, self.span.length
+            line = self.source.line(self.span.line).replace("\t", " ")
+            text = printable(line)
+            # What is shown as an escape takes more room than it has columns.
+            before = line[: self.span.column - 1]
+            column = self.span.column - len(before) + len(printable(before))
+            here = line[self.span.column - 1 :][: self.span.length]
+            length = self.span.length - len(here) + len(printable(here))
             # A row of a megabyte is shown as the hundred characters around the fault.
             first = max(0, column - 60) if len(text) > 120 else 0
             shown = text[first : first + 120]

@@ -29,6 +29,26 @@ PURE = ("argument", "return", "const", "word", "lookup", "index", "for", "carry"
         "result")
 SQUARE = 16  # columns that change places with samples at once: a vector's lanes
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
+
+
+def dtype_name(given: Any) -> str:
+    """"f32" or "f64" of either, of what numpy calls them (`float64`, `np.float64`, `np.dtype("d")`)
+    and of torch's. NccError E603 (status 2) where it is another."""
+    if isinstance(given, str) and given in DTYPES:
+        return given
+    try:
+        # Of None numpy makes one, too; and the word `float` is 32 bits in C and 64 in numpy.
+        real = None if given is None or str(given) == "float" else np.dtype(
+            str(given).removeprefix("torch.") if type(given).__module__ == "torch" else given)
+    except (TypeError, ValueError):
+        real = None
+    for name, known in DTYPES.items():
+        if real == known and real is not None:
+            return name
+    shown = given.__name__ if isinstance(given, type) else str(given)
+    raise NccError("E603", f"no dtype {shown[:40]}", help="f32 (float32) or f64 (float64)",
+                   status=2)
+
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
 Place = Callable[[str, int | None], tuple[Source, Span]]
 # `value` is one real, passed by value; all `work` and `private` buffers are one argument in C.

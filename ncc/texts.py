@@ -129,6 +129,24 @@ def _bias(graph: Graph, j: int, said: set[int] | None = None) -> str:
 
 # Net files -----------------------------------------------------------------------------------
 
+NETS = ("nal", "nel", "nam", "graph")
+
+
+def net_file(graph: Graph, ending: str, *, lossy: bool = False) -> str:
+    """`graph` as the net file of an ending in NETS, E401 where that cannot say it."""
+    if ending == "graph":
+        return str(graph)
+    return {"nal": write_nal, "nel": write_nel, "nam": write_nam}[ending](graph, lossy=lossy)
+
+
+def holds_values(graph: Graph, ending: str) -> None:
+    """E401 where a net file of that ending cannot say `graph` with values."""
+    if ending == "nam":
+        raise _loss("nam", "values of weights", help=".nal, .nel and .graph can")
+    if ending != "graph":
+        _plain(graph, ending, False)
+        _order(graph, ending, False)
+
 
 def write_nal(graph: Graph, *, lossy: bool = False) -> str:
     """`graph` as a .nal, which resolves to the identical graph (E401 where none can)."""
@@ -268,5 +286,5 @@ def _appearance(graph: Graph) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return codes[codes >= 0]
 
 
-def _loss(target: str, what: str) -> NccError:
-    return NccError("E401", f".{target} cannot say: {what}", help="--lossy leaves out what it can")
+def _loss(target: str, what: str, help: str = "--lossy leaves out what it can") -> NccError:
+    return NccError("E401", f".{target} cannot say: {what}", help=help)

@@ -25,8 +25,7 @@ from ncc.net import Net, load
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
 from ncc.runtime import Array, Compiled
-from ncc.source import NccError
-from ncc.ssa import DTYPES
+from ncc.ssa import DTYPES, dtype_name
 
 try:
     import torch
@@ -37,14 +36,14 @@ except ModuleNotFoundError as error:
 __all__ = ["Module", "module"]
 
 
-def module(net: Net | str | Path, params: Any = None, *, dtype: str = "f32", opt: int = 2,
+def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
            threads: int = 1, numerics: str | None = None, init: str = "he",
            seed: int | None = None) -> Module:
     """`net` (or the file it names) as a torch module.
 
     params    the canonical vector (n_params,) to start from; the net's values without it, and
               `init` for those it does not have
-    dtype     "f32" or "f64": of `params`, x and y
+    dtype     "f32" or "f64" (or numpy's or torch's name of either): of `params`, x and y
     threads   over the samples of a batch; 0 is one a core
     seed      of `init`; drawn by torch's own generator (torch.manual_seed) unless given
 
@@ -64,23 +63,21 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: str = "f32", opt
                              f"({graph.n_params},)")
     code = _Code(graph, dtype, opt, threads, numerics)
     with np.errstate(over="ignore"):
-        start = values.astype(DTYPES[dtype])
+        start = values.astype(DTYPES[code.dtype])
     if not np.isfinite(start).all():
-        raise ValueError(f"params holds a value that is not finite in {dtype}")
+        raise ValueError(f"params holds a value that is not finite in {code.dtype}")
     return Module(code, start)
 
 
 class _Code:
     """A net's machine code, which never changes: copies of a module share it."""
 
-    def __init__(self, graph: Graph, dtype: str, opt: int, threads: int, numerics: str | None
+    def __init__(self, graph: Graph, dtype: Any, opt: int, threads: int, numerics: str | None
                  ) -> None:
-        if dtype not in DTYPES:
-            raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
         self.graph = graph
-        self.dtype = dtype
+        self.dtype = dtype_name(dtype)
         self.opt = opt
         self.threads = threads
         self.numerics = numerics

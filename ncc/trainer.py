@@ -17,6 +17,7 @@ from ncc.library import Library, shares
 from ncc.machine import host
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
+from ncc.ssa import dtype_name
 
 Array = NDArray[Any]
 
@@ -34,10 +35,11 @@ class Trainer:
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
-                 dtype: str = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
+                 dtype: Any = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, cache: bool = True,
                  frozen: Mask | None = None) -> None:
         self.graph = graph
+        dtype = dtype_name(dtype)
         self._frozen = np.zeros(graph.n_params, np.bool_) if frozen is None else frozen
         values = self._whole(graph.values if params is None else params)
         self._held = values[self._frozen]

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,25 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc import losses, optimizers, weights
+from ncc.build import options
+from ncc.cheader import graph_hash
 from ncc.freeze import chosen
 from ncc.graph import Graph, Reals
+from ncc.machine import host
 from ncc.net import Net, load
 from ncc.runtime import Compiled
 from ncc.source import NccError
-from ncc.ssa import DTYPES
+from ncc.ssa import DTYPES, dtype_name
+from ncc.state import Epoch, State, digest, fresh
+from ncc.state import load as load_state
 from ncc.trainer import Trainer
 
 Array = NDArray[Any]
 _SHOW_EVERY = 0.1  # seconds between two reports within an epoch
-
-
-class Epoch(NamedTuple):
-    """`loss` is the mean over the epoch's samples, each taken before its minibatch's update;
-    `validation` that of the held-out samples after the epoch, NaN where there are none."""
-
-    epoch: int  # from 1
-    loss: float
-    validation: float
 
 
 class Status(NamedTuple):
@@ -52,22 +48,28 @@ class Status(NamedTuple):
 class History:
     """How training went. `best` is the epoch whose parameters were kept, 0 where an interrupt
     came before the first one ended. `stopped` is "done", "patience", "interrupted" or "diverged"
-    (a loss or a parameter that is no number any more)."""
+    (a loss or a parameter that is no number any more). `classes` are the names of the classes by
+    their numbers, where the targets were names. `state` is where training stands after the last
+    whole epoch, for `fit(..., state=)` to go on from; None after "diverged"."""
 
     epochs: tuple[Epoch, ...]
     best: int
     stopped: str
+    classes: tuple[str, ...] = ()
+    state: State | None = field(default=None, compare=False, repr=False)
 
     def csv(self) -> str:
-        """The learning curve: a head line, then an epoch a line; no validation is an empty cell."""
-        lines = ["epoch,loss,validation"]
+        """The learning curve: a head line, then an epoch a line; no validation is an empty cell.
+        Above it stand the classes, if they have names."""
+        lines = ["# classes " + ",".join(self.classes)] if self.classes else []
+        lines.append("epoch,loss,validation")
         for row in self.epochs:
             shown = "" if math.isnan(row.validation) else repr(row.validation)
             lines.append(f"{row.epoch},{row.loss!r},{shown}")
         return "\n".join(lines) + "\n"
 
 
-def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int = 2,
+def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int = 2,
         threads: int = 1, numerics: str | None = None, cache: bool = True, **how: Any
         ) -> tuple[Compiled, History]:
     """`net` (or the file it names) trained on samples x and targets y: the compiled net with the
@@ -88,16 +90,18 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int =
 def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "adam",
           lr: float | None = None, batch: int = 32, epochs: int = 100, seed: int = 0,
           validation: float | tuple[Any, Any] = 0.0, patience: int | None = None,
-          init: str | None = None, params: Any = None, threads: int = 1, dtype: str = "f32",
+          init: str | None = None, params: Any = None, threads: int = 1, dtype: Any = "f32",
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
           names: tuple[str, str] = ("x", "y"), cache: bool = True,
-          frozen: Any = None) -> tuple[Reals, History]:
+          frozen: Any = None, state: State | str | Path | None = None, same_samples: bool = True
+          ) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
 
     x            (samples, n_inputs)
     y            (samples, n_outputs), or (samples,) of one output; for `ce` the class of each
-                 sample, a whole number 0 .. n_outputs-1, (samples,) or (samples, 1)
+                 sample, (samples,) or (samples, 1): a whole number 0 .. n_outputs-1, or its name,
+                 which are numbered in their order. For `bce` of one output also one of two names
     loss         `losses.parse`; of `bce` and `ce` the outputs are logits
     optimizer    `optimizers.parse`; `lr` defaults to torch's
     batch        samples of a minibatch; the last one of an epoch may be smaller
@@ -109,16 +113,22 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     names        of x and y, in messages
     frozen       the parameters that stay as they are: a text or a mask, `freeze.chosen`
     cache        whether the compiled step may come from the cache on disk, and be kept there
+    state        where another training stood (`History.state`, or its file), to go on from there
+                 up to `epochs` in all: to the bit as if it had never stopped. Net, loss, optimizer,
+                 batch, dtype, seed, samples, ... have to be the same, but the samples only where
+                 `same_samples`; `lr`, `epochs` and `patience` may be others
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
     is the same for the same arguments, `threads` among them.
 
     NccError: E630 loss or optimizer, E631 a shape, E632 a label, E633 a value that is not finite
-    (in `dtype`), E634 another option, E635 no samples, E636 no epoch whose loss is a number.
+    (in `dtype`), E634 another option, E635 no samples, E636 no epoch whose loss is a number, E638
+    a state of something else.
     """
     task = losses.parse(loss)
     n_targets = losses.targets(task, len(graph.outputs))
-    rate = optimizers.LEARNING_RATE[optimizers.parse(optimizer).name] if lr is None else lr
+    judge = optimizers.parse(optimizer)
+    rate = optimizers.LEARNING_RATE[judge.name] if lr is None else lr
     _check(rate, batch, epochs, seed, patience, threads)
     if patience is not None and not isinstance(validation, tuple) and not validation:
         raise NccError("E634", "patience is for the validation loss, and nothing is held out",
@@ -126,43 +136,70 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     still = None if frozen is None else chosen(graph, frozen)
     if not graph.n_params or (still is not None and still.all()):
         raise NccError("E634", "the net has no parameters to train")
-    if dtype not in DTYPES:
-        raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
+    dtype = dtype_name(dtype)
     real = np.dtype(DTYPES[dtype])
+    y, classes = _named(y, task, graph, names[1])
     inputs, goals = _samples(x, y, task, graph, n_targets, real, names)
     held: tuple[Array, Array] | None = None
     if isinstance(validation, tuple):
-        held = _samples(*validation, task, graph, n_targets, real,
+        theirs, _ = _named(validation[1], task, graph, "validation y", classes)
+        held = _samples(validation[0], theirs, task, graph, n_targets, real,
                         ("validation x", "validation y"))
     elif validation:
         inputs, goals, held = _split(inputs, goals, validation, seed)
-    if params is None:
+    old = load_state(state) if isinstance(state, (str, Path)) else state
+    rounding = options(host(), dtype=dtype, numerics=numerics)["numerics"]
+    share = "a pair" if isinstance(validation, tuple) else float(validation)
+    facts = {"net": graph_hash(graph.with_(values=np.zeros(graph.n_params))), "loss": str(task),
+             "optimizer": str(judge), "batch": int(batch), "dtype": dtype, "numerics": rounding,
+             "seed": int(seed), "validation": share,
+             "frozen": "" if still is None else digest(still),
+             "samples": digest(inputs, goals, *(held or ()))}
+    if old is not None:
+        old.check(facts, same_samples)
+        if len(old.epochs) > epochs:
+            raise NccError("E638", f"the state has {len(old.epochs)} epochs behind it, and epochs, "
+                           f"which counts them, is {epochs}")
+        if params is not None:
+            raise NccError("E634", "params are given, and the state has some", status=2)
+        params, classes = old.params, classes or old.classes
+    elif params is None:
         params = weights.init(graph, init or "he", seed)
     trainer = Trainer(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
                       threads=threads, numerics=numerics, cache=cache, frozen=still)
-    return _Run(trainer, rate, batch, epochs, patience, progress).run(inputs, goals, held, seed)
+    random = np.random.default_rng([seed, 1])
+    start = fresh(trainer.params, trainer.state, facts, rate, random, classes)
+    if old is not None:
+        start = replace(old, facts=facts, lr=rate, classes=classes)
+        random.bit_generator.state = start.random
+        trainer.state = start.optimizer
+    return _Run(trainer, start, random, batch, epochs, patience, progress).run(inputs, goals, held)
 
 
 @dataclass
 class _Run:
     trainer: Trainer
-    lr: float
+    start: State
+    random: np.random.Generator
     batch: int
     epochs: int
     patience: int | None
     progress: Callable[[Status], None] | None
 
-    def run(self, x: Array, y: Array, held: tuple[Array, Array] | None, seed: int
-            ) -> tuple[Reals, History]:
-        random = np.random.default_rng([seed, 1])
-        done: list[Epoch] = []
-        best, lowest = 0, math.inf
-        kept = self.trainer.params
+    def run(self, x: Array, y: Array, held: tuple[Array, Array] | None) -> tuple[Reals, History]:
+        random, start = self.random, self.start
+        done = list(start.epochs)
+        best, lowest, kept = start.best, start.lowest, start.kept
+        # What the state after the last whole epoch is made of, when it is over.
+        last: dict[str, Any] = {}
         stopped = "done"
-        self.validation = math.nan
+        self.validation = done[-1].validation if done else math.nan
         self.began = time.perf_counter()
         with _Interrupt() as interrupt:
-            for number in range(1, self.epochs + 1):
+            for number in range(len(done) + 1, self.epochs + 1):
+                if self.patience is not None and done and len(done) - best >= self.patience:
+                    stopped = "patience"
+                    break
                 loss = self._epoch(number, x, y, random.permutation(len(x)), interrupt)
                 if interrupt.came:
                     stopped = "interrupted"
@@ -178,6 +215,9 @@ class _Run:
                     whole = bool(np.isfinite(params).all())
                     if whole:
                         best, lowest, kept = number, judged, params
+                last = {"random": random.bit_generator.state, "params": self.trainer.params,
+                        "optimizer": self.trainer.state, "best": best, "lowest": lowest,
+                        "kept": kept}
                 if interrupt.came or not whole:
                     stopped = "interrupted" if interrupt.came else "diverged"
                     break
@@ -185,15 +225,16 @@ class _Run:
                     stopped = "patience"
                     break
         if best == 0:
-            if stopped != "interrupted":
-                last = done[-1]
-                also = "" if held is None else f", {last.validation} of the held-out samples"
-                raise NccError("E636", f"epoch {last.epoch} left a loss of {last.loss}{also}, and "
-                               "no parameters worth keeping",
+            if stopped != "interrupted" and done:
+                epoch = done[-1]
+                also = "" if held is None else f", {epoch.validation} of the held-out samples"
+                raise NccError("E636", f"epoch {epoch.epoch} left a loss of {epoch.loss}{also}, "
+                               "and no parameters worth keeping",
                                help="a smaller learning rate, or samples of a smaller range")
             if np.isfinite(self.trainer.params).all():
                 kept = self.trainer.params
-        return kept, History(tuple(done), best, stopped)
+        state = None if stopped == "diverged" else replace(start, epochs=tuple(done), **last)
+        return kept, History(tuple(done), best, stopped, start.classes, state)
 
     def _epoch(self, number: int, x: Array, y: Array, order: Array, interrupt: _Interrupt
                ) -> float:
@@ -201,7 +242,7 @@ class _Run:
         total, shown = 0.0, time.perf_counter()
         for first in range(0, len(x), self.batch):
             part = order[first : first + self.batch]
-            total += self.trainer.step(x[part], y[part], self.lr) * len(part)
+            total += self.trainer.step(x[part], y[part], self.start.lr) * len(part)
             if interrupt.came:
                 break
             now, seen = time.perf_counter(), first + len(part)
@@ -213,7 +254,7 @@ class _Run:
     def _report(self, number: int, seen: int, samples: int, loss: float) -> None:
         if self.progress is not None:
             elapsed = time.perf_counter() - self.began
-            rate = ((number - 1) * samples + seen) / max(elapsed, 1e-9)
+            rate = ((number - 1 - len(self.start.epochs)) * samples + seen) / max(elapsed, 1e-9)
             self.progress(Status(number, self.epochs, seen, samples, loss, self.validation,
                                    rate))
 
@@ -269,6 +310,36 @@ def _samples(x: Any, y: Any, task: losses.Loss, graph: Graph, n_targets: int, re
     elif task.name == "bce":
         _labels(goals, (goals >= 0) & (goals <= 1), names[1], "in 0..1, as bce wants")
     return inputs, goals
+
+
+def _named(y: Any, task: losses.Loss, graph: Graph, name: str, known: tuple[str, ...] = ()
+           ) -> tuple[Any, tuple[str, ...]]:
+    """Targets that are names of classes as their numbers, and the names, sorted (or as `known`);
+    others as they are."""
+    array = np.asarray(y)
+    if array.dtype.kind == "O" and all(isinstance(word, str) for word in array.flat):
+        array = array.astype(np.str_)
+    if array.dtype.kind != "U" or not array.size:
+        return y, known
+    outputs = len(graph.outputs)
+    count = outputs if task.name == "ce" else 2 if (task.name, outputs) == ("bce", 1) else 0
+    if not count:
+        raise NccError("E631", f"{name} holds texts, not real numbers",
+                       help="names of classes are for ce, and for bce of one output")
+    if array.shape not in ((len(array),), (len(array), 1)):
+        raise NccError("E631", f"{name} has shape {array.shape}: one name a sample")
+    words = array.reshape(-1)
+    classes = known or tuple(str(word) for word in np.unique(words))
+    if len(classes) > count:
+        shown = ", ".join(classes[:8]) + (", ..." if classes[8:] else "")
+        raise NccError("E632", f"{name} names {len(classes)} classes, and the net is for {count}",
+                       note=shown)
+    numbers = {word: k for k, word in enumerate(classes)}
+    for row, word in enumerate(words.tolist()):
+        if word not in numbers:
+            raise NccError("E632", f"row {row} of {name} has {word!r}, which is not a class: "
+                           + ", ".join(classes[:8]), help="rows count from 0")
+    return np.array([numbers[word] for word in words.tolist()], np.float64), classes
 
 
 def _table(values: Any, columns: int, name: str, real: Any, help: str = "") -> Array:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TextIO
 
 import numpy as np
@@ -49,13 +52,38 @@ class Watcher:
     numerics: str = "fused"
     values: Reals | None = None
     err: TextIO = field(default_factory=lambda: sys.stderr)
-    rows: list[tuple[str, str, str, float]] = field(default_factory=list)
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    times: list[tuple[str, float]] = field(default_factory=list)  # of each row, without those in it
+    began: float = field(default_factory=perf_counter)
     progress: Progress = field(default_factory=Progress)
     step: Step | None = None  # the last step begun,
     done: bool = False  # and whether it has ended well
     kept: Any = None  # the last level before it that a text can enter again,
     since: list[Step] = field(default_factory=list)  # and the steps begun from there
     seen: tuple[Any, Any] = (None, None)  # the level checked last, and its answers
+    inner: list[float] = field(default_factory=list)  # seconds within what is being timed
+
+    def imported(self, began: float) -> None:
+        """The command began earlier, at `began`: until now it was importing."""
+        self.times.append(("import", self.began - began))
+        self.began = began
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Around a stage that is no pass: it has a row of --time-passes, and a word of progress."""
+        began = perf_counter()
+        self.inner.append(0.0)
+        try:
+            with self.progress.working(what):
+                yield
+        finally:
+            self._spent(what, perf_counter() - began, self.inner.pop())
+
+    def _spent(self, what: str, seconds: float, inner: float = 0.0) -> None:
+        """Of `seconds`, `inner` are in the rows of what is within."""
+        self.times.append((what, seconds - inner))
+        if self.inner:
+            self.inner[-1] += seconds
 
     def before(self, step: Step, level: Any) -> None:
         self.step, self.done = step, False
@@ -68,16 +96,19 @@ class Watcher:
 
     def after(self, step: Step, old: Any, new: Any, seconds: float) -> None:
         self.progress.after(step, old, new, seconds)
-        self.rows.append((step.name, size(old), size(new) + lost(old, new), seconds))
+        self._spent(step.name, seconds)
+        self.rows.append((step.name, size(old), size(new) + lost(old, new)))
         if step.name in self.print_after or "all" in self.print_after:
             self._dump("after", step, new)
         if self.verify_each:
-            if hasattr(new, "verify"):
-                new.verify()
-            if step.name in PROVED and isinstance(new, Module):
-                prove(old, new)
+            with self.working("verify"):
+                if hasattr(new, "verify"):
+                    new.verify()
+                if step.name in PROVED and isinstance(new, Module):
+                    prove(old, new)
         if self.check:
-            self._check(step, old, new)
+            with self.working("check"):
+                self._check(step, old, new)
         self.done = True
 
     def _dump(self, when: str, step: Step, level: Any) -> None:
@@ -138,13 +169,14 @@ class Watcher:
     def report(self) -> None:
         """The tables of --time-passes and --stats."""
         if self.time_passes:
-            total = sum(row[3] for row in self.rows) or 1.0
+            total = perf_counter() - self.began
+            rest = total - sum(seconds for _, seconds in self.times)
             self.err.write("// ---- time of passes\n")
-            for name, _, _, seconds in self.rows:
-                self.err.write(f"{name:10} {seconds * 1e3:10.2f} ms {seconds / total:6.1%}\n")
+            for name, seconds in (*self.times, ("other", rest), ("total", total)):
+                self.err.write(f"{name:13} {seconds * 1e3:10.2f} ms {seconds / total:6.1%}\n")
         if self.stats:
             self.err.write("// ---- statistics\n")
-            for name, old, new, _ in self.rows:
+            for name, old, new in self.rows:
                 self.err.write(f"{name:10} {old} -> {new}\n")
 
     def reproducer(self, flags: str, kind: str | None = None) -> tuple[Path, str] | None:

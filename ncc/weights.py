@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def _array(path: Path) -> Reals:
     except KeyError:
         raise NccError("E140", "it has no entry `params`", source,
                        help='numpy.savez(path, params=vector)') from None
+    except MemoryError:
+        raise
     except Exception as error:
         # numpy, zipfile and zlib each have errors of their own for a damaged file.
         raise NccError("E140", f"no {path.suffix[1:]} file of numpy's: {error}", source) from None
@@ -84,15 +87,19 @@ def _text(source: Source) -> Reals:
     return np.array(values, np.float64)
 
 
-def encode(values: NDArray[Any], suffix: str) -> bytes:
-    """A file that `load` reads: `.npy`, `.npz`, else text, in the digits of the array's dtype."""
+def encode(values: NDArray[Any], suffix: str, classes: Sequence[str] = ()) -> bytes:
+    """A file that `load` reads: `.npy`, `.npz`, else text, in the digits of the array's dtype.
+
+    An `.npz` has the names of classes, too, if there are any.
+    """
     if suffix not in (".npy", ".npz"):
         return "".join([f"{value}\n" for value in values]).encode()
     out = io.BytesIO()
     if suffix == ".npy":
         np.save(out, values)
     else:
-        np.savez(out, params=values)
+        named: dict[str, Any] = {"classes": np.array(classes)} if classes else {}
+        np.savez(out, params=values, **named)
     return out.getvalue()
 
 

@@ -268,26 +268,32 @@ def _one_line_each(syntax: AdjacencyList) -> None:
     width = digits(min(count, OUT_OF_RANGE))
     wrong = np.flatnonzero(indices != np.arange(len(indices)))
     k = int(wrong[0]) if len(wrong) else len(indices)
-    if k > count or (k < len(indices) and int(indices[k]) >= count):
+    if k == len(indices) == count:
+        return
+    beyond = np.flatnonzero(indices[k:] >= count)
+    if k > count or (len(beyond) and not beyond[0]):
         raise _out_of_range(count, source, syntax.part_span(min(k, count), "index"))
     if k == len(indices):
-        if k == count:
-            return
-        if k > count:
-            raise _out_of_range(count, source, syntax.part_span(count, "index"))
         raise NccError("E111", f"N says more neurons than the {k} that have lines", source,
                        syntax.count.span, note=f"the first without a line is {k:0{width}x}")
+    if not (indices[k:] == k).any() and int(indices[k]) > k:
+        raise NccError("E111", f"neuron {k:0{width}x} has no line", source,
+                       syntax.part_span(k, "index"),
+                       help=f"an input is its index alone: {k:0{width}x}")
+    # Neuron k has its line further down, so the indices fall somewhere: where they do first.
+    falls = max(1, k) + np.flatnonzero(indices[max(1, k):] <= indices[max(1, k) - 1 : -1])
+    k = int(falls[0])
+    if len(beyond) and wrong[0] + beyond[0] < k:
+        k = int(wrong[0] + beyond[0])
+        raise _out_of_range(count, source, syntax.part_span(k, "index"))
     index, span = int(indices[k]), syntax.part_span(k, "index")
-    if index < k:
+    before = np.flatnonzero(indices[:k] == index)
+    if len(before):
         raise NccError("E112", f"a second line of neuron {index:0{width}x}", source, span,
-                       note=f"the first is line {syntax.lines[index]}")
-    later = np.flatnonzero(indices[k:] == k)
-    if len(later):
-        raise NccError("E113", "the lines do not ascend", source,
-                       syntax.part_span(k + int(later[0]), "index"),
-                       note=f"neuron {index:0{width}x} stands above it, on line {span.line}")
-    raise NccError("E111", f"neuron {k:0{width}x} has no line", source, span,
-                   help=f"an input is its index alone: {k:0{width}x}")
+                       note=f"the first is line {syntax.lines[before[0]]}")
+    raise NccError("E113", "the lines do not ascend", source, span,
+                   note=f"neuron {int(indices[k - 1]):0{width}x} stands above it, on line "
+                   f"{syntax.lines[k - 1]}")
 
 
 def _sound_edges(net: _Net) -> None:

@@ -397,15 +397,29 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch, passes, capsys):
 
 
 @pytest.mark.parametrize("text, size", [
-    ("", 512 << 20), ("1000", 1000), ("64k", 65536), ("64K", 65536), ("2 MB", 512 << 20),
-    ("2MB", 2 << 20), ("3G", 3 << 30), ("0", 0), ("-1", 512 << 20), ("many", 512 << 20),
-    ("1.5M", 512 << 20), ("M", 512 << 20), ("9" * 5000, 512 << 20),
-    ("9" * 30 + "G", int("9" * 30) << 30), ("1kk", 512 << 20), ("\u0663M", 512 << 20),
+    ("", 512 << 20), (" ", 512 << 20), ("1000", 1000), ("64k", 65536), ("64K", 65536),
+    ("2MB", 2 << 20), (" 3G ", 3 << 30), ("0", 0), ("9" * 30 + "G", int("9" * 30) << 30),
     ("00", 0), ("0k", 0),
 ])
 def test_sizes(monkeypatch, text, size):
     monkeypatch.setenv("NCC_CACHE_SIZE", text)
     assert cache.limit() == size
+
+
+@pytest.mark.parametrize("text", ["banana", "2 MB", "-1", "1.5M", "M", "9" * 5000, "1kk",
+                                  "\u0663M", "b", "0x10", "1e6", "inf"])
+def test_what_is_no_size_is_an_error_where_the_cache_is_asked(monkeypatch, folder, capsys, text):
+    monkeypatch.setenv("NCC_CACHE_SIZE", text)
+    for ask in (cache.limit, lambda: ncc.compile(ncc.parse(NET)), lambda: cache.lookup("a" * 64)):
+        with pytest.raises(ncc.NccError, match="NCC_CACHE_SIZE=") as caught:
+            ask()
+        assert (caught.value.code, caught.value.status) == ("E605", 2)
+    for words in (["cache"], ["build", "net.nal"]):
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith("error[E605]: NCC_CACHE_SIZE=")
+    assert not folder.exists()
+    ncc.compile(ncc.parse(NET), cache=False)
+    assert main(["build", "net.nal", "--no-cache", "-o", "net.o"]) == 0
 
 
 def test_what_was_used_longest_ago_goes(monkeypatch, folder):

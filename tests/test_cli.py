@@ -10,6 +10,7 @@ import resource
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ TWINS = """N 05
 04 03 02:1,03:-2
 """
 CSV = "1,2\n0.5,-1\n\n 3 , 4\n"
+PASSES = [step.name for step in road.steps()]
 TEXTS = ["ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "dot"]
 ENDINGS = {"llvm": "ll", "asm": "s", "header": "h", "obj": "o", "shared": "so"}
 
@@ -70,6 +72,13 @@ def expected(text=NET, rows=((1, 2), (0.5, -1), (3, 4)), **how):
 
 
 # ---- kinds and where they go
+
+
+def test_a_net_of_inputs_has_no_formulas(ncc_):
+    Path("inputs.nal").write_text("N 02\nout 00,01\n00\n01\n")
+    assert ncc_("build", "inputs.nal", "--emit", "fwd") == (0, "", "")
+    assert ncc_("build", "inputs.nal", "--emit", "fwd", "-o", "out.fwd") == (0, "", "")
+    assert Path("out.fwd").read_bytes() == b""
 
 
 @pytest.mark.parametrize("kind", TEXTS)
@@ -238,6 +247,16 @@ def test_what_overflows_the_dtype_is_an_error(ncc_):
         assert ncc_("build", "w.nal", "--dtype", "f64")[0] == 0
 
 
+@pytest.mark.parametrize("dtype, names", [("f32", ["float32", "single", "f4"]),
+                                          ("f64", ["float64", "double", "f8"])])
+def test_dtypes_have_the_names_of_numpy(ncc_, dtype, names):
+    text = ncc_("build", "net.nal", "--emit", "ssa", "--dtype", dtype)[1]
+    for name in names:
+        assert ncc_("build", "net.nal", "--emit", "ssa", "--dtype", name)[1] == text
+    for bad in ("f16", "float16", "int32", "flaot32", "", "longdouble"):
+        assert ncc_("build", "net.nal", "--dtype", bad)[0] == 2
+
+
 @pytest.mark.parametrize("flags", [[], ["-O0"], ["-O3"], ["-O", "1"], ["--form", "table"],
                                    ["--batch-form", "table", "--threads", "3"]])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -282,6 +301,41 @@ def test_a_wrong_command_line_is_exit_2(ncc_, words):
     assert files() == []
 
 
+@pytest.mark.parametrize("line, code, help", [
+    ("trian net.nal", "E600", "`train`"), ("biuld net.nal", "E600", "`build`"),
+    ("frobnicate", "E600", "one of build, check"), ("", "E600", "ncc --help"),
+    ("--vresion", "E600", "`--version`"), ("build net.nal --emti ssa", "E600", "`--emit`"),
+    ("train net.nal --epoch 3", "E600", "`--epochs`"), ("run net.nal --inptu x.csv", "E600",
+                                                        "`--input`"),
+    ("build net.nal --emit=ssa --targte=native", "E600", "`--target`"),
+    ("build net.nal -emit ssa", "E600", "`--emit`"), ("run net.nal --emit ssa", "E600",
+                                                      "ncc build has it"),
+    ("build net.nal --features -avx2", "E600", "--features=-avx2"),
+    ("cache --claer", "E600", "`--clear`"), ("build net.nal --zzz", "E600", "ncc build --help"),
+    ("run net.nal", "E600", "ncc run --help"), ("check net.nal x", "E600", "ncc --help"),
+    ("build net.nal --form tabel", "E600", "`table`"), ("build net.nal -O7", "E600", "0, 1, 2, 3"),
+    ("build net.nal --numerics stirct", "E600", "`strict`"),
+    ("build net.nal --emit obb", "E604", "`obj`"), ("build net.nal --dtype f46", "E603", "float64"),
+    ("build net.nal --passes fodl", "E601", "`fold`"),
+    ("build net.nal --print-after cse,fodl", "E601", "`fold`"),
+    ("convert net.nal out.nall", "E102", "`nal`"), ("check net.nall", "E102", "`nal`"),
+    ("bench net.nal --peers numpi", "E640", "`numpy"),
+])
+def test_what_is_misspelt_is_guessed(ncc_, line, code, help):
+    """Options, commands, and words that options take; before anything that is missing."""
+    status, out, err = ncc_(*line.split())
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error[{code}]: ") and help in err.splitlines()[-1], err
+
+
+def test_values_that_look_like_options_are_none(ncc_):
+    assert ncc_("check", "net.nal", "--", "x")[0] == 2
+    assert "E130" in ncc_("check", "net.nal", "--outputs", "-1")[2]
+    Path("-net.nal").write_text(NET)
+    assert ncc_("check", "--", "-net.nal")[0] == 0
+    assert ncc_("build", "net.nal", "-O1", "-oout.o", "--no-backward")[0] == 0
+
+
 def test_version_and_help(ncc_):
     assert ncc_("--version")[:2] == (0, f"ncc {ncc.__version__}\n")
     assert ncc_("--help")[0] == 0
@@ -323,11 +377,41 @@ def test_statistics_times_and_explanations(ncc_):
     assert re.fullmatch(r"\d+ ops, 5 functions -> \d+ ops, 5 functions", rows["cse"])
     _, _, err = ncc_("build", "twins.nal", "--stats", "--no-backward")
     assert re.search(r"^cse +\d+ ops, 3 functions -> \d+ ops, 3 functions$", err, re.M)
-    _, _, err = ncc_("build", "twins.nal", "--time-passes")
-    assert [line.split()[0] for line in err.splitlines()[1:]] == list(rows)
-    assert all(re.search(r"\d\.\d\d ms +\d+\.\d%$", line) for line in err.splitlines()[1:])
     _, _, err = ncc_("run", "twins.nal", "--explain", "--form", "table", "--input", "x.csv")
     assert "forward: table (asked for)" in err and "forward_batch: straight (" in err
+
+
+@pytest.mark.parametrize("words, stages", [
+    ("build net.nal", ["read", "parse", *PASSES, "llvm-parse", "llvm-optimise", "llvm-codegen",
+                       "header", "write"]),
+    ("build net.nal -O0 --emit asm,ssa -o .", ["llvm-parse", "llvm-codegen"]),
+    ("build net.nal --emit bc", ["llvm-parse", "llvm-optimise"]),
+    ("build net.nal --check --verify-each", ["check", "verify", "llvm-codegen"]),
+    ("build net.graph", ["read", "parse", "merge", "llvm-codegen"]),
+    ("build net.ssa --emit obj", ["read", "parse", "fold", "llvm-codegen"]),
+    ("run net.nal --input x.csv", ["samples", "resolve", "llvm-codegen", "run", "write"]),
+])
+def test_times_sum_to_the_wall_clock(ncc_, words, stages):
+    for kind in ("graph", "ssa"):
+        ncc_("build", "net.nal", "--emit", kind, "-o", f"net.{kind}")
+    began = time.perf_counter()
+    status, _, err = ncc_(*words.split(), "--time-passes")
+    wall = (time.perf_counter() - began) * 1e3
+    assert status == 0 and err.startswith("// ---- time of passes\n")
+    rows = [re.fullmatch(r"(\S.*?) +(-?\d+\.\d\d) ms +(-?\d+\.\d)%", line).groups()
+            for line in err.splitlines()[1:]]
+    names = [name for name, _, _ in rows]
+    assert names[-2:] == ["other", "total"] and set(stages) <= set(names)
+    times = [float(seconds) for _, seconds, _ in rows]
+    assert abs(sum(times[:-1]) - times[-1]) <= 0.006 * len(rows)  # they are rounded
+    assert min(times) >= 0 and times[-1] <= wall + 0.01
+    assert abs(sum(float(share) for _, _, share in rows[:-1]) - 100) <= 0.06 * len(rows)
+
+
+def test_times_of_a_process_begin_with_its_imports(here):
+    made = process("build", "net.nal", "--time-passes")
+    rows = made.stderr.splitlines()
+    assert made.returncode == 0 and rows[1].startswith("import ") and rows[-1].startswith("total ")
 
 
 def test_passes_with_options(ncc_):
@@ -711,34 +795,106 @@ def test_a_broken_pipe_is_quiet(here):
 # ---- samples
 
 
+SUM = "N 03\n00\n01\n02 0 00:1,01:1\n"
+
+
 @pytest.mark.parametrize("text, y", [
     ("1,2\n3,4", [3, 7]), ("1 2\n\t3\t4 \n", [3, 7]), ("\ufeff1,2\r\n\r\n3, 4\r\n", [3, 7]),
-    ("nan,1\ninf,-INF\n1e999,0\n", [np.nan, np.nan, np.inf]), ("", []), ("\n  \n", []),
-    ("0x1p4,+.5e1\n", [21]), ("1e300,0\n", [np.inf]), ("-1e-60,0\n", [0]),
+    ("nan,1\ninf,-INF\n1e999,0\n", [np.nan, np.nan, np.inf]), ("0x1p4,+.5e1\n", [21]),
+    ("1e300,0\n", [np.inf]), ("-1e-60,0\n", [0]), ("1,2\r3,4\r", [3, 7]), ("1,2\r3,4", [3, 7]),
+    ("# a, b\n1,2 # three\n  #\n3,4#", [3, 7]), ('"1","2"\n"3" , 4\n', [3, 7]),
+    ("1,2\n\n\n# the end", [3]),
 ])
 def test_csv(ncc_, text, y):
-    Path("sum.nal").write_text("N 03\n00\n01\n02 0 00:1,01:1\n")
+    Path("sum.nal").write_text(SUM)
     Path("s.csv").write_text(text, newline="")
     status, out, err = ncc_("run", "sum.nal", "--input", "s.csv")
     assert (status, err) == (0, "")
     assert np.array_equal(np.array(out.split(), float), np.array(y, float), equal_nan=True)
 
 
+@pytest.mark.parametrize("text", ["", "\n  \n", "# nothing\n", "\ufeff", "\r\r"])
+def test_a_file_without_samples_is_warned_of(ncc_, text):
+    Path("s.csv").write_text(text, newline="")
+    assert ncc_("run", "net.nal", "--input", "s.csv") == (
+        0, "", "s.csv: warning[W003]: it holds no samples\n")
+    np.save("s.npy", np.zeros((0, 2)))  # an array of no rows is one on purpose
+    assert ncc_("run", "net.nal", "--input", "s.npy") == (0, "", "")
+
+
+@pytest.mark.parametrize("head, line", [
+    ("a,b", 1), ("x1 , y\u00b2", 1), ('"sepal length","(cm)"', 1), ("a b", 1), ("_0,_1", 1),
+    ("# note\n\nin,out", 3), ("a,", 1), ("inch,nanometre", 1), ("\ufeffa,b", 1),
+])
+def test_a_header_is_skipped_with_a_note(ncc_, head, line):
+    Path("sum.nal").write_text(SUM)
+    for end in ("\n", "\r\n", "\r"):
+        Path("s.csv").write_text(f"{head}\n1,2\n3,4\n".replace("\n", end), newline="",
+                                 encoding="utf-8")
+        status, out, err = ncc_("run", "sum.nal", "--input", "s.csv")
+        assert (status, out) == (0, "3.0\n7.0\n")
+        assert err.startswith(f"note: s.csv: line {line} names the columns")
+        assert err.count("\n") == 1
+        assert ncc_("run", "sum.nal", "--input", "s.csv", "--header") == (0, out, "")
+        assert ncc_("run", "sum.nal", "--input", "s.csv", "--no-header")[0] == 1
+
+
+def test_header_takes_a_first_row_of_numbers(ncc_):
+    Path("sum.nal").write_text(SUM)
+    Path("s.csv").write_text("\n2019,2020\n1,2\n")
+    assert ncc_("run", "sum.nal", "--input", "s.csv") == (0, "4039.0\n3.0\n", "")
+    assert ncc_("run", "sum.nal", "--input", "s.csv", "--header") == (0, "3.0\n", "")
+
+
 @pytest.mark.parametrize("text, place, message", [
     ("1,2\n3\n", "2:1", "1 values, the net has 2 inputs"), ("1,2,3\n", "1:1", "3 values"),
     ("1,,2\n", "1:1", "3 values"), ("1,\n", "1:3", "a field is empty"),
     ("\n1, a\n", "2:4", "'a' is no number"), ("1,1\n", "1:3", "'1\\uff11' is no number"),
-    ("1_0,2\n", "1:1", "'1_0' is no number"), ("1,2;\n", "1:3", "'2;' is no number"),
-    ("1 2,3\n", "1:1", "'1 2' is no number"), ("x,y\n1,2\n", "1:1", "'x' is no number"),
+    ("1_0,2\n", "1:1", "'1_0' is no number"), ("1,2;\n", "1:4", "`;` separates the values"),
+    ("1 2,3\n", "1:1", "'1 2' is no number"), ("1,2\nx,y\n", "2:1", "'x' is no number"),
     ("0x,1\n", "1:1", "'0x' is no number"), ("e1,1\n", "1:1", "'e1' is no number"),
+    ("1,b\n1,2\n", "1:3", "'b' is no number"), ("a,b\nc,d\n1,2\n", "2:1", "'c' is no number"),
+    ("a,b,c\n1,2,3\n", "2:1", "3 values"), ('"1,5",2\n', "1:1", "is no number"),
+    # what is behind it
+    ("0;0\n0;1\n", "1:2", "tr ';' ',' < s.csv"), ("a;b\n0;1\n", "1:2", "tr ';' ',' < s.csv"),
+    ("0,5;0,25\n", "1:4", "tr ',;' '.,' < s.csv"), ("1;0,25\n", "1:2", "decimal sign is a comma"),
+    ("1,2\n0,5;-0,25e3\n", "2:4", "decimal sign is a comma"),
+    ("0,5 0,25\n", "1:1", "tr , . < s.csv"), ("0,5\t0,25\n", "1:1", "tr , . < s.csv"),
+    ("1_000,1\n", "1:1", "digits are not grouped"), ("1,1'000.5\n", "1:3", "not grouped"),
+    ("1 000,2\n", "1:1", "digits are not grouped"), ('2,"1,000"\n', "1:3", "not grouped"),
+    ("1,000,2,000\n", "1:1", "1000, not 1,000"), ("0,0,\n0,1,\n", "1:1", "ends with a comma"),
+    ("1,2\n3,4\r5,6\n", "2:1", "3 values"), ("1,2\n3,4\r\r\n", "2:3", "a carriage return"),
 ])
 def test_bad_csv(ncc_, text, place, message):
     Path("s.csv").write_text(text.replace("1,1\n", "1,1\uff11\n", 1) if "uff11" in message
-                             else text, encoding="utf-8")
+                             else text, encoding="utf-8", newline="")
     status, out, err = ncc_("run", "net.nal", "--input", "s.csv")
     assert (status, out) == (1, "")
+    err = "".join(line for line in err.splitlines(True) if not line.startswith("note: s.csv"))
     assert err.startswith(f"s.csv:{place}: error[E") and message in err.replace("\uff11",
                                                                                 "\\uff11")
+
+
+def test_help_quotes_names_of_files(ncc_):
+    Path("my data.csv").write_text("0;1\n")
+    assert "< 'my data.csv'" in ncc_("run", "net.nal", "--input", "my data.csv")[2]
+
+
+@pytest.mark.parametrize("array, message", [
+    (np.array([["1", "2"]]), "holds texts (<U1)"), (np.array([[1j, 2]]), "complex numbers"),
+    (np.array([[b"1", b"2"]]), "bytes"), (np.array([["2020-01-01"] * 2], "M8[D]"), "dates"),
+    (np.zeros(3, [("a", float)]), "records"), (np.array([[None, 2]]), "Python objects"),
+    (np.zeros((2, 3)), "has shape (2, 3), the net has 2 inputs"), (np.zeros((2, 3)), "transpose"),
+    (np.zeros((3, 2, 1)), "has shape (3, 2, 1)"), (np.array(1.0), "has shape ()"),
+])
+@pytest.mark.parametrize("name", ["s.npy", "s.npz"])
+def test_arrays_of_another_type_or_shape(ncc_, name, array, message):
+    if name == "s.npy":
+        np.save(name, array)
+    else:
+        np.savez(name, x=array, y=np.zeros(3))
+    status, out, err = ncc_("run", "net.nal", "--input", name)
+    assert (status, out) == (1, "") and message in err and name in err
 
 
 @pytest.mark.parametrize("array, shape", [
@@ -812,6 +968,53 @@ def test_convert_round(ncc_):
     assert ncc_("convert", "net.nal", "d.nam")[0] == 1 and not Path("d.nam").exists()
     assert ncc_("convert", "net.nal", "d.nam", "--lossy")[0] == 0
     assert ncc_("convert", "none.nal", "out.zip")[0] == 2
+
+
+def test_convert_puts_values_into_a_net(ncc_):
+    """Those of a file, or drawn ones; the net and the file say the same from then on."""
+    bare = "N 05\n00\n01\n02 tanh 00@a,01@b +\n03 tanh 00@b,01:=2 +@a\n04 00 02,03 +\n"
+    Path("bare.nal").write_text(bare)
+    values = np.random.default_rng(0).standard_normal(6) * 10.0 ** np.arange(-3, 3)
+    np.save("w.npy", values)
+    Path("w.txt").write_text("".join(f"{v!r}\n" for v in values.tolist()))
+    y = ncc_("run", "bare.nal", "--weights", "w.npy", "--input", "x.csv")
+    for made in ("a.nal", "a.nel", "a.graph"):
+        for given in ("w.npy", "w.txt"):
+            assert ncc_("convert", "bare.nal", made, "--weights", given) == (0, "", "")
+            assert np.array_equal(ncc.load(made).params, values)
+            assert ncc_("run", made, "--input", "x.csv") == y
+        assert ncc_("convert", "bare.nal", made, "--init", "he", "--seed", 4) == (0, "", "")
+        drawn = ncc_("run", "bare.nal", "--init", "he", "--seed", 4, "--input", "x.csv")
+        assert ncc_("run", made, "--input", "x.csv") == drawn
+    np.save("short.npy", values[1:])
+    for words, status in ((["--weights", "short.npy"], 1), (["--init", "zork"], 2),
+                          (["--weights", "none"], 1), (["--init", "he", "--seed", "-1"], 2)):
+        assert ncc_("convert", "bare.nal", "b.nal", *words)[0] == status
+    # Nothing is lost unless it may be.
+    Path("plain.nal").write_text("N 03\n00\n01\n02 00 00,01\n")
+    np.save("two.npy", [1, 2])
+    assert ncc_("convert", "plain.nal", "b.nam") == (0, "", "")
+    Path("b.nam").unlink()
+    status, _, err = ncc_("convert", "plain.nal", "b.nam", "--weights", "two.npy")
+    assert status == 1 and "values of weights" in err
+    assert not Path("b.nal").exists() and not Path("b.nam").exists()
+    assert ncc_("convert", "plain.nal", "b.nam", "--weights", "two.npy", "--lossy")[0] == 0
+
+
+CASES = Path(__file__).parents[2] / "shared/cases/errors"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no shared/cases")
+def test_the_cases_that_users_met(ncc_):
+    net = Path(__file__).parents[1] / "examples/xor.nal"
+    for name, status, words in (
+            ("deccomma.csv", 1, "decimal sign"), ("empty.csv", 0, "W003"), ("hdr.csv", 0, "a,b"),
+            ("mac.csv", 0, ""), ("semi.csv", 1, "`;`"), ("thou.csv", 1, "grouped"),
+            ("trail.csv", 1, "comma")):
+        found, _, err = ncc_("run", net, "--input", CASES / name)
+        assert found == status and words in err and bool(err) == bool(words), name
+    assert ncc_("convert", CASES / "learn.nal", "t.nal", "--weights", CASES / "w.txt")[0] == 0
+    assert ncc.load("t.nal").params.tolist() == list(range(1, 10))
 
 
 def test_the_same_input_gives_the_same_bytes_under_any_hash_seed(here):

@@ -14,7 +14,7 @@ from ncc.graph import Graph
 from ncc.parse import decode, net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve
-from ncc.source import NccError, Source
+from ncc.source import NccError, Source, Span, printable
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,6 +70,18 @@ NAL = [
     ("E111", 3, 1, "N 03~00~02 03 00"),
     ("E112", 4, 2, "N 03~00~01 03 00~ 01 03 00"),
     ("E113", 4, 1, "N 03~00~02 03 00~01"),
+    ("E113", 5, 1, "N 05~00~01~04 03 00~03 03 00~02 03 00"),
+    ("E112", 5, 1, "N 05~00~03~04~03~01~02"),
+    ("E112", 4, 1, "N 04~00~02~02~01~03"),
+    ("E112", 3, 1, "N 03~00~00~01"),
+    ("E113", 3, 1, "N 03~02~01~00"),
+    ("E110", 4, 1, "N 03~00~02~07~01"),
+    ("E112", 5, 1, "N 03~00~01~02~01"),
+    ("E111", 3, 1, "N 05~00~02~04~03"),
+    ("E001", 3, 3, "N 02~00~01\r03 00"),
+    ("E001", 1, 5, "N 02\r00\r01 03 00\r"),
+    ("E001", 2, 8, "N 02~fn 20 x\r+1~00~01 20 00"),
+    ("E137", 1, 1, "% all in one line\rN 02\r00"),
     ("E114", 3, 10, "N 02~00~01 03 00,01"),
     ("E115", 4, 13, "N 03~00~01~02 03 01,00,01"),
     ("E115", 4, 12, "N 03~00~01~02 03 01 , 01"),
@@ -106,6 +118,7 @@ NEL = [
     ("E110", 2, 1, "N 02~02 01"),
     ("E110", 2, 4, "N 02~00 02"),
     ("E106", 2, 5, "N 02~00 0g"),
+    ("E001", 2, 6, "N 02~00 01\r02 03"),
     ("E106", 2, 1, "N 02~xyz 01"),
     ("E001", 2, 3, "N 02~00"),
     ("E107", 2, 7, "N 02~00 01 zz"),
@@ -138,6 +151,7 @@ NEL = [
 ]
 NAM = [
     ("E137", 1, 1, "# nothing"),
+    ("E001", 2, 4, "011~001\r000"),
     ("E132", 2, 1, "010~01~000"),
     ("E132", 3, 3, "abc~a|010~b|01~c|000"),
     ("E133", 3, 1, "01~00~00"),
@@ -199,6 +213,24 @@ def test_bytes_that_are_not_text(data: bytes, line: int, column: int) -> None:
     with pytest.raises(NccError) as caught:
         decode("net", data)
     assert (caught.value.code, caught.value.line, caught.value.column) == ("E103", line, column)
+
+
+def test_carriage_returns_before_a_line_end_are_dropped() -> None:
+    """One or several, at the end of the text too; in a comment anything may stand."""
+    plain = "N 03\n00\n01 03 00\n02 tanh 01 % a note\n"
+    for text in (plain.replace("\n", "\r\n"), plain.replace("\n", "\r\r\n"), plain[:-1] + "\r",
+                 plain.replace("a note", "a\rnote")):
+        for given in (text, text.encode()):
+            assert str(compile_graph(given)) == str(compile_graph(plain))
+
+
+@pytest.mark.parametrize("line, column", [("\r07", 2), ("00 \x07\x08 zz", 4), ("0\u20281 +", 2)])
+def test_carets_stand_under_what_is_shown_as_an_escape(line: str, column: int) -> None:
+    error = NccError("E001", "m", Source("net", line), Span(1, column, 1))
+    _, shown, carets = str(error).split("\n")
+    escaped = printable(line[column - 1])
+    assert shown[carets.index("^") : len(carets)] == escaped
+    assert carets.strip() == "^" * len(escaped)
 
 
 @pytest.mark.parametrize("format, text", [("nal", "N e8d4a51000\n00\n"),

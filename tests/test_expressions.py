@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gradients import torch_activations
 
 from ncc.activations import ACTIVATIONS, FREE, code_of, expression, name_of
 from ncc.evaluate import Numpy
@@ -52,7 +53,8 @@ def test_what_expressions_mean(text: str, x: float, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["max(x,1)", "max(1,x)", "min(2,x,1)", "max(x,x*2)", "relu(x)",
-                                  "min(1,x-x)"])
+                                  "min(1,x-x)", "max(x*2,x)", "min(step(x),x)", "max(-0,x)",
+                                  "max(min(1,x),x)", "min(max(x,1)*0,x)", "max(leaky_relu(x),x)"])
 def test_nan_passes_through_extremes(text: str) -> None:
     assert math.isnan(at(text, math.nan)[0])
 
@@ -229,6 +231,24 @@ def test_activations_at_the_ends(name: str, dtype: str) -> None:
     got = values(name, [-np.inf, np.inf, np.nan], dtype)
     np.testing.assert_allclose(got[:2], LIMITS[name], rtol=1e-6)
     assert got[2] == 0 if name == "step" else np.isnan(got[2])
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_zeros_keep_their_signs_as_in_torch(name: str, dtype: str) -> None:
+    """Of the zeros themselves and of the smallest numbers; relu and relu6 are +0 by contract."""
+    torch = pytest.importorskip("torch")
+    real = np.float32 if dtype == "f32" else np.float64
+    tiny = float(np.finfo(real).smallest_subnormal)
+    x = np.array([0.0, -0.0, tiny, -tiny], real)
+    got = values(name, x, dtype)
+    wanted = torch_activations(torch)[name](torch.tensor(x)).numpy()
+    if name in ("relu", "relu6"):
+        wanted = wanted + 0.0
+    assert np.array_equal(np.isnan(got), np.isnan(wanted))
+    got, wanted = np.nan_to_num(got), np.nan_to_num(wanted)
+    assert np.array_equal(np.signbit(got), np.signbit(wanted)), (got, wanted)
+    assert np.array_equal(got == 0, wanted == 0), (got, wanted)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

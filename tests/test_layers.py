@@ -14,6 +14,7 @@ from ncc.road import ROAD, arrives, departs
 ROOT = Path(__file__).parents[1]
 # From the bottom up: a module imports only modules above it in this list.
 ORDER = [
+    "start",
     "source",
     "opcodes",
     "reader",
@@ -61,6 +62,7 @@ ORDER = [
     "tune",
     "runtime",
     "dead",
+    "state",
     "trainer",
     "training",
     "meter",

@@ -21,6 +21,8 @@ import pytest
 
 import ncc
 from ncc import machine, runtime
+from ncc.ssa import DTYPES
+from ncc.trainer import Trainer
 
 NET = """N 06
 00
@@ -117,6 +119,34 @@ def test_wrong_arguments():
     for wrong in ({"opt": 4}, {"opt": -1}, {"threads": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ncc.compile(net, **wrong)
+
+
+DTYPE_NAMES = [
+    ("f32", ["f32", "float32", "single", "f4", np.float32, np.dtype("f")]),
+    ("f64", ["f64", "float64", "double", np.float64, float, np.dtype("float64")]),
+]
+
+
+@pytest.mark.parametrize("name, given", [(name, g) for name, all_ in DTYPE_NAMES for g in all_])
+def test_dtypes_by_any_name(name, given):
+    net = ncc.parse(FULL)
+    fn = ncc.compile(net, dtype=given)
+    assert fn.dtype == name and fn([1, 2, 3]).dtype == DTYPES[name]
+    assert pickle.loads(pickle.dumps(fn)).dtype == name
+    fitted, _ = ncc.fit(net, X[:4], X[:4, :1], dtype=given, epochs=1)
+    assert fitted.dtype == name
+    assert Trainer(net.graph, "mse", "sgd", dtype=given).params.shape == (net.n_params,)
+
+
+@pytest.mark.parametrize("given", ["f16", "float", None, int, np.float16, ">f4", object, 32, [],
+                                   np.zeros(2, np.float32), ncc.Net])
+def test_other_dtypes_are_refused(given):
+    """`float` as a word is C's; as Python's type it is float64."""
+    for call in (lambda: ncc.compile(ncc.parse(FULL), dtype=given),
+                 lambda: ncc.fit(ncc.parse(FULL), X[:4], X[:4, :1], dtype=given)):
+        with pytest.raises(ncc.NccError, match="no dtype") as caught:
+            call()
+        assert (caught.value.code, caught.value.status) == ("E603", 2)
 
 
 # ---- calls

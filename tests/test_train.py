@@ -172,6 +172,7 @@ class Scripted:
     def __init__(self, *_, **options):
         self.options = options
         self.params = np.zeros(1)
+        self.state = np.zeros(0)
         self.seen = []
         Scripted.last = self
 
@@ -392,6 +393,228 @@ def test_labels_are_classes(labels, words):
     assert caught.value.code == "E632"
     with pytest.raises(NccError, match="number of its class"):
         ncc.fit("logits.nal", X, np.eye(2)[Y], loss="ce")
+
+
+def test_classes_by_name():
+    """Numbered in their order: the same as by these numbers, for ce and for bce of one output."""
+    names = np.array(["no", "yes"])
+    fn, history = ncc.fit("logits.nal", X, Y, loss="ce", epochs=3)
+    for given in (names[Y], names[Y][:, None], names[Y].astype(object), names[Y].tolist()):
+        named, how = ncc.fit("logits.nal", X, given, loss="ce", epochs=3)
+        assert named.params.tobytes() == fn.params.tobytes()
+        assert (how.classes, how.epochs) == (("no", "yes"), history.epochs)
+        assert how.csv() == "# classes no,yes\n" + history.csv()
+    assert history.classes == ()
+    one = ncc.fit("xor.nal", X, Y, loss="bce", epochs=3)[0]
+    assert ncc.fit("xor.nal", X, names[Y], loss="bce", epochs=3)[0].params.tolist() == \
+        one.params.tolist()
+    held = ncc.fit("xor.nal", X, names[Y], loss="bce", epochs=3, validation=(X[:2], names[Y][:2]))
+    assert held[1].epochs[0].validation > 0
+
+
+@pytest.mark.parametrize("how, code, words", [
+    (dict(y=["a", "b", "c", "a"], loss="ce"), "E632", "names 3 classes, and the net is for 2"),
+    (dict(y=["a", "b", "b", "a"]), "E631", "y holds texts, not real numbers"),
+    (dict(y=[["a", "b"]] * 4, loss="ce"), "E631", r"\(4, 2\): one name a sample"),
+    (dict(y=["a", "b"] * 2, loss="ce", validation=(X[:2], ["a", "c"])), "E632",
+     "row 1 of validation y has 'c'"),
+    (dict(y=["a", 1, "b", "a"], loss="ce"), "E63", "3 classes|not real"),
+    (dict(y=["a", None, "b", "a"], loss="ce"), "E631", "object"),
+])
+def test_names_that_are_no_classes(how, code, words):
+    with pytest.raises(NccError, match=words) as caught:
+        ncc.fit("logits.nal", X, epochs=1, **how)
+    assert caught.value.code.startswith(code)
+
+
+def test_names_of_classes_in_files(ncc_):
+    Path("kinds.csv").write_text("no\nyes\n yes \nno # not\n")
+    words = ("train", "logits.nal", "--data", "x.csv", "--loss", "ce", "--epochs", 3, *FAST)
+    status, _, err = ncc_(*words, "--target", "kinds.csv", "-o", "w.npz", "--curve", "c.csv")
+    assert status == 0 and err.splitlines()[-1].endswith("; classes 0 no, 1 yes")
+    assert Path("c.csv").read_text().startswith("# classes no,yes\nepoch,loss,validation\n1,")
+    assert np.load("w.npz")["classes"].tolist() == ["no", "yes"]
+    assert ncc_(*words, "--target", "y.csv", "-o", "v.npz")[0] == 0
+    assert np.array_equal(weights.load("v.npz", 6), weights.load("w.npz", 6))
+    # A first row too many is the column's name, said or not; a column of numbers has it above.
+    np.save("names.npy", np.array(["no", "yes", "yes", "no"]))
+    Path("headed.csv").write_text("kind\n" + Path("kinds.csv").read_text())
+    Path("hx.csv").write_text("a,b\n" + Path("x.csv").read_text())
+    words = [str(w).replace("x.csv", "hx.csv") for w in words]
+    for flags, said in (([], True), (["--header"], False)):
+        status, _, err = ncc_(*words, "--target", "headed.csv", "-o", "u.npz", *flags, "--quiet")
+        assert status == 0 and ("note: headed.csv: " in err) == said
+        assert np.array_equal(weights.load("u.npz", 6), weights.load("w.npz", 6))
+    Path("numbers.csv").write_text("kind\n0\n1\n1\n0\n")
+    status, _, err = ncc_(*words, "--target", "numbers.csv", "-o", "u.npz", "--quiet")
+    assert status == 0 and "note: numbers.csv: line 1 names the columns" in err
+    status, _, err = ncc_(*words, "--target", "names.npy", "-o", "u.npz", "--quiet")
+    assert np.array_equal(weights.load("u.npz", 6), weights.load("w.npz", 6))
+    # Where a target is no class, a name is no number.
+    status, _, err = ncc_(*TRAIN[:-1], "kinds.csv", "-o", "w")
+    assert status == 1 and "kinds.csv:2:1: error[E623]: 'yes' is no number" in err
+
+
+@pytest.mark.parametrize("out", ["t.nal", "t.nel", "t.graph"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_a_net_with_its_values(ncc_, out, dtype):
+    """What it computes is what the net does with the weights, to the bit."""
+    assert ncc_(*TRAIN, *FAST, "--epochs", 5, "--dtype", dtype, "-o", out, "--quiet")[0] == 0
+    assert ncc_(*TRAIN, *FAST, "--epochs", 5, "--dtype", dtype, "-o", "w.npy", "--quiet")[0] == 0
+    given = ("--input", "x.csv", "--dtype", dtype)
+    assert ncc_("run", out, *given) == ncc_("run", "xor.nal", "--weights", "w.npy", *given)
+    assert np.array_equal(ncc.load(out).params.astype(np.load("w.npy").dtype), np.load("w.npy"))
+
+
+def test_a_net_that_cannot_have_values(ncc_):
+    for words, status, message in (
+            (["-o", "t.nam"], 1, "values of weights"), (["-o", "xor.nal"], 2, "is an input")):
+        found, _, err = ncc_(*TRAIN, *words)
+        assert found == status and message in err
+    Path("kinds.csv").write_text("no\nyes\nyes\nno\n")
+    for out, sign in (("t.nal", "%"), ("t.graph", "//")):
+        assert ncc_(*TRAIN[:-1], "kinds.csv", "--loss", "bce", "--epochs", 1, "-o", out)[0] == 0
+        assert Path(out).read_text().startswith(f"{sign} classes no,yes\n")
+        assert ncc_("check", out)[0] == 0
+
+
+# ---- going on
+
+
+HOW = [
+    dict(), dict(optimizer="sgd:momentum=0.9:nesterov=1"), dict(optimizer="rmsprop", batch=7),
+    dict(optimizer="adamw:amsgrad=1", validation=0.25), dict(dtype="f64", numerics="strict"),
+    dict(validation=0.3, patience=40), dict(frozen="02"), dict(threads=2, batch=40),
+]
+
+
+@pytest.mark.parametrize("how", HOW, ids=[",".join(h) or "plain" for h in HOW])
+def test_training_goes_on_to_the_bit(how, tmp_path):
+    """In one go, in two, in many, through a file or a pickle: one net, one history."""
+    x, labels = blobs(50)
+    how = dict(loss="ce", lr=0.05, batch=8, seed=5) | how
+
+    def fit(epochs, **more):
+        return ncc.fit("logits.nal", x, labels, **how, epochs=epochs, **more)
+
+    fn, whole = fit(9)
+    _, first = fit(4)
+    first.state.save(tmp_path / "state")
+    for state in (first.state, tmp_path / "state", str(tmp_path / "state"),
+                  pickle.loads(pickle.dumps(first.state))):
+        again, history = fit(9, state=state)
+        assert again.params.tobytes() == fn.params.tobytes()
+        assert (history.csv(), history.best) == (whole.csv(), whole.best)
+        assert history.state.encode() == whole.state.encode()
+    state = None
+    for epochs in range(1, 10):
+        again, history = fit(epochs, state=state)
+        state = history.state
+    assert again.params.tobytes() == fn.params.tobytes() and history == whole
+    assert fit(9, state=state)[1] == whole  # nothing is left to do
+
+
+def test_an_interrupted_training_goes_on_to_the_bit(monkeypatch):
+    """In the middle of an epoch: that epoch is done anew."""
+    x, labels = blobs(50)
+    how = dict(loss="ce", lr=0.05, batch=8, seed=5, epochs=6)
+    fn, whole = ncc.fit("logits.nal", x, labels, **how)
+    step, seen = Trainer.step, []
+
+    def interrupted(self, *given):
+        seen.append(1)
+        if len(seen) == stop:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *given)
+
+    for stop in (1, 3, 7, 17, 28):  # noqa: B007
+        seen.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "step", interrupted)
+            _, half = ncc.fit("logits.nal", x, labels, **how)
+        assert half.stopped == "interrupted" and len(half.epochs) == len(half.state.epochs)
+        again, history = ncc.fit("logits.nal", x, labels, **how, state=half.state)
+        assert again.params.tobytes() == fn.params.tobytes() and history == whole
+
+
+def test_patience_counts_on(scripted):
+    scripted.held = (5, 4, 4.5, 4.5)
+    how = dict(batch=8, validation=columns(3), patience=3)
+    _, half = training.train(ncc.parse(XOR).graph, *columns(8), epochs=4, **how)
+    scripted.held = (4.5,)
+    _, history = training.train(ncc.parse(XOR).graph, *columns(8), epochs=50, **how,
+                                state=half.state)
+    assert (history.stopped, history.best, len(history.epochs)) == ("patience", 2, 5)
+    _, again = training.train(ncc.parse(XOR).graph, *columns(8), epochs=50, **how,
+                              state=history.state)
+    assert again == history
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(net=XOR.replace("tanh", "relu")), "another net"),
+    (dict(net=XOR.replace("02,03 +", "02,03")), "another net"),
+    (dict(loss="mae"), "the loss mse, not mae"), (dict(optimizer="sgd"), "the optimizer adam"),
+    (dict(optimizer="adam:beta1=0.8"), "the optimizer adam"), (dict(batch=2), "the batch 4, not 2"),
+    (dict(dtype="f64"), "the dtype f32, not f64"), (dict(numerics="strict"), "the numerics"),
+    (dict(seed=2), "the seed 1, not 2"), (dict(validation=0.25), "the validation share 0.0"),
+    (dict(validation=(X, Y)), "a pair"), (dict(frozen="02"), "other frozen parameters"),
+    (dict(x=X[::-1]), "other samples"), (dict(y=1 - Y), "other samples"),
+    (dict(epochs=2), "3 epochs behind it"), (dict(params=np.zeros(9)), "params are given"),
+])
+def test_a_state_of_something_else_is_refused_with_the_reason(change, words):
+    how = dict(x=X, y=Y, batch=4, seed=1, epochs=3)
+    _, history = ncc.fit(ncc.parse(XOR), **how)
+    net = ncc.parse(change.pop("net", XOR))
+    with pytest.raises(NccError, match=words) as caught:
+        ncc.fit(net, **(how | dict(epochs=4) | change), state=history.state)
+    assert caught.value.code == ("E634" if "params" in change else "E638")
+    # What only says how long and how fast may be another.
+    fn, _ = ncc.fit(ncc.parse(XOR.replace("00,01 +", "00:1,01 +")), **(how | dict(epochs=4)),
+                    lr=0.5, state=history.state)
+    assert np.isfinite(fn.params).all()
+    ncc.fit(ncc.parse(XOR), X[::-1], Y, batch=4, seed=1, epochs=4, state=history.state,
+            same_samples=False)
+
+
+def test_files_that_hold_no_state(tmp_path):
+    np.savez(tmp_path / "w.npz", params=np.zeros(9))
+    np.save(tmp_path / "w.npy", np.zeros(9))
+    (tmp_path / "empty").write_bytes(b"")
+    _, history = ncc.fit("xor.nal", X, Y, epochs=1)
+    whole = history.state.encode()
+    (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
+    for name in ("w.npz", "w.npy", "empty", "half", "none", "."):
+        with pytest.raises(NccError) as caught:
+            ncc.fit("xor.nal", X, Y, epochs=2, state=tmp_path / name)
+        assert caught.value.code == "E638"
+
+
+def test_a_diverged_training_has_no_state(scripted):
+    scripted.train = (5, 3, np.nan)
+    _, history = training.train(ncc.parse(XOR).graph, *columns(8), batch=8, epochs=9)
+    assert history.stopped == "diverged" and history.state is None
+
+
+def test_the_command_goes_on(ncc_):
+    """Options that are not said again are those of the state; those that are must be its."""
+    how = (*FAST, "--validation", "0.25", "--optimizer", "rmsprop", "--dtype", "float64")
+    assert ncc_(*TRAIN, *how, "--epochs", 8, "-o", "whole.npy", "--curve", "whole.csv")[0] == 0
+    assert ncc_(*TRAIN, *how, "--epochs", 3, "-o", "w.npy", "--save-state", "s")[0] == 0
+    status, _, err = ncc_(*TRAIN, "--resume", "s", "--epochs", 8, "-o", "w.npy", "--curve", "c.csv",
+                          "--save-state", "s")
+    assert status == 0, err
+    assert Path("w.npy").read_bytes() == Path("whole.npy").read_bytes()
+    assert Path("c.csv").read_text() == Path("whole.csv").read_text()
+    for words, status, message in (
+            (["--batch", "32"], 1, "the batch 4, not 32"), (["--seed=0"], 1, "the seed 1, not 0"),
+            (["--loss", "mae"], 1, "the loss mse"), (["--init", "he"], 2, "--resume has its"),
+            (["--weights", "w.npy"], 2, "--resume has"), (["--freeze", "02"], 1, "frozen"),
+            (["--epochs", "5"], 1, "8 epochs behind it")):
+        found, _, err = ncc_(*TRAIN, "--resume", "s", "--epochs", 9, *words, "-o", "x.npy")
+        assert found == status and message in err, (words, err)
+    assert ncc_(*TRAIN, "--resume", "w.npy", "-o", "x.npy")[0] == 1
+    assert ncc_(*TRAIN, "--save-state", "w", "-o", "w")[0] == 2
+    assert not Path("x.npy").exists()
 
 
 def test_a_net_without_parameters():
