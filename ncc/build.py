@@ -45,9 +45,9 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)
-    registers = 32 if target.vector_bits > 256 or target.triple.startswith("aarch64") else 16
+    registers = target.registers
     wide = target.vector_bits > 256
-    vectors = 2 if wide or registers == 16 else 4
+    vectors = 2 if wide or registers <= 16 else 4
     longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
     return {
         "dtype": dtype,

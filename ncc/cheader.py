@@ -217,6 +217,10 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's",
                   "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than"]
         lines += [f"    {c}" for c in calls]
+    elif "windows" in target_note:
+        probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
+        lines += ["", "The object calls nothing, except that a function whose frame is larger than a",
+                  f"page calls {probe} of the compiler's runtime, as Windows wants it to."]
     else:
         lines += ["The object calls nothing."]
     if embedded:
@@ -403,7 +407,7 @@ _SOFT_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 def soft_calls(module: Module, triple: str) -> tuple[str, ...]:
     """The runtime functions that the module's object may call on `triple`, where arithmetic is
     calls, in order of opcodes."""
-    arm = triple.startswith("thumb")
+    arm = triple.startswith(("thumb", "arm"))
     letter, mode = ("f", "sf") if module.dtype == "f32" else ("d", "df")
     table = _SOFT if module.dtype == "f32" else {**_SOFT, **_SOFT_WORDS}
     used = dict.fromkeys([op[0] for f in module.funcs for op in f.ops])
