@@ -166,6 +166,7 @@ class Build:
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
                           target=self.target.name, target_note=self.target.triple,
+                          align=self.target.align(self.options["dtype"]),
                           soft=self.options["dtype"] in self.target.soft,
                           hash=HASH, graph=self.graph, train=train)
             return Entry(text.encode(), {})

@@ -17,7 +17,6 @@ from ncc.opcodes import CONTROL, OPCODES
 from ncc.plan import Plan
 from ncc.ssa import Buffer, Func, Module, layout
 
-ALIGN = 64
 ABI_VERSION = 1
 SMALL = 48  # neurons: up to here every neuron's slots are listed, above it runs of neurons alike
 LINES = 40  # of such runs
@@ -39,8 +38,9 @@ def c_identifier(stem: str) -> str:
 
 
 def macro(name: str) -> str:
-    """The prefix of the macros of the net `name`, a C identifier."""
-    return name.upper()
+    """The prefix of the macros of the net `name`, a C identifier, and of no other net: NET of net,
+    net of NET, Net of Net."""
+    return name if name.lower() != name != name.upper() else name.swapcase()
 
 
 # ---- the hash
@@ -125,11 +125,12 @@ def prototype(func: Func, name: str, real: str) -> str:
 
 
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
-           target_note: str, hash: str, graph: Graph | None = None, soft: bool = False,
+           target_note: str, hash: str, align: int, graph: Graph | None = None, soft: bool = False,
            train: str = "") -> str:
     """The header of the object that `module`, the last one of the road, becomes.
 
-    `name` prefixes every symbol and `macro(name)` every macro; `target_note` is the triple, and
+    `name` prefixes every symbol and `macro(name)` every macro; `align` is what `packed` and `work`
+    are aligned to, in bytes; `target_note` is the triple, and
     `soft` says that the target's arithmetic is calls; `graph` is the net as the file says it,
     whose parameters are described (else the plan's, in which passes may have removed some).
     """
@@ -150,7 +151,7 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
         "WORK_BYTES": (work, f"of `work` for {name}_forward"),
         "BATCH_WORK_BYTES": (batch, f"of `work` for {name}_forward_batch, whatever n is"),
         **_more_sizes(funcs, name, size),
-        "ALIGN": (ALIGN, "bytes: `packed` and `work` begin at a multiple"),
+        "ALIGN": (align, "bytes: `packed` and `work` begin at a multiple"),
         "ABI_VERSION": (ABI_VERSION, ""),
     }
     width = max(map(len, numbers)) + len(m) + 1
@@ -162,6 +163,7 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     defines.append(f"#define {f'{m}_TARGET':<{width}} {string(target)}")
     if train:
         defines.append(f"#define {f'{m}_TRAIN':<{width}} {string(train)}  /* loss, optimizer */")
+    defines += ["", *_aligned(m)]
     about = _about(g, module, name, real, embedded, target, target_note, soft)
     parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
@@ -170,6 +172,18 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
                   prototype(func, name, real), ""]
     parts += ["#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_NCC_H */", ""]
     return "\n".join(parts)
+
+
+def _aligned(m: str) -> list[str]:
+    """A macro that aligns an array, in every compiler's words; some take them in front only."""
+    use = f"/* {m}_ALIGNED static unsigned char work[{m}_WORK_BYTES]; */"
+    words = (("defined(__GNUC__)", f"__attribute__((aligned({m}_ALIGN)))"),
+             ("defined(_MSC_VER)", f"__declspec(align({m}_ALIGN))"),
+             ("defined(__cplusplus)", f"alignas({m}_ALIGN)"))
+    lines = [use]
+    for k, (where, word) in enumerate(words):
+        lines += [f"#{'el' if k else ''}if {where}", f"#define {m}_ALIGNED {word}"]
+    return [*lines, "#else", f"#define {m}_ALIGNED _Alignas({m}_ALIGN)", "#endif"]
 
 
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
