@@ -126,12 +126,13 @@ def prototype(func: Func, name: str, real: str) -> str:
 
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
            target_note: str, hash: str, align: int, graph: Graph | None = None, soft: bool = False,
-           train: str = "") -> str:
+           train: str = "", stacks: Mapping[str, int] | None = None) -> str:
     """The header of the object that `module`, the last one of the road, becomes.
 
     `name` prefixes every symbol and `macro(name)` every macro; `align` is what `packed` and `work`
     are aligned to, in bytes; `target_note` is the triple, and
-    `soft` says that the target's arithmetic is calls; `graph` is the net as the file says it,
+    `soft` says that the target's arithmetic is calls; `stacks` are the bytes of stack that each
+    function takes, where that is known; `graph` is the net as the file says it,
     whose parameters are described (else the plan's, in which passes may have removed some).
     """
     g = plan.graph if graph is None else graph
@@ -152,6 +153,8 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
         "BATCH_WORK_BYTES": (batch, f"of `work` for {name}_forward_batch, whatever n is"),
         **_more_sizes(funcs, name, size),
         "ALIGN": (align, "bytes: `packed` and `work` begin at a multiple"),
+        **({"STACK_BYTES": (max(stacks.values()), "of stack that a function takes at most")}
+           if stacks else {}),
         "ABI_VERSION": (ABI_VERSION, ""),
     }
     width = max(map(len, numbers)) + len(m) + 1
@@ -168,7 +171,11 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     for func in funcs.values():
-        parts += [_block(_DOCS[func.name](m, real, func)) if func.name in _DOCS else "",
+        about = _DOCS[func.name](m, real, func) if func.name in _DOCS else []
+        if stacks and about:
+            about += [f"It takes {stacks[func.name]} bytes of stack"
+                      + (", and what the runtime takes." if soft else ".")]
+        parts += [_block(about) if about else "",
                   prototype(func, name, real), ""]
     parts += ["#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_NCC_H */", ""]
     return "\n".join(parts)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from tempfile import TemporaryFile
 from threading import Lock
 from types import MappingProxyType
 from typing import Any
@@ -455,6 +459,53 @@ class Machine:
 
     def object(self, text: str) -> bytes:
         return bytes(self.llvm.emit_object(self.module(text)))
+
+    def measured(self, text: str) -> bytes:
+        """The object, behind a line of JSON that has the bytes of its functions' frames by their
+        symbols: LLVM says them when it is asked to warn of every frame."""
+        marked = re.sub(r"(?m)^(attributes #\d+ = \{)", r'\1 "warn-stack-size"="0"', text)
+        with _heard() as lines:
+            code = self.object(marked)
+        found = [_FRAME.search(line) for line in lines]
+        frames = {m[2]: int(m[1]) for m in found if m}
+        return json.dumps(frames, sort_keys=True).encode() + b"\n" + code
+
+
+def sections(code: bytes) -> list[tuple[str, int]]:
+    """Names and sizes of an object's sections, whatever its format."""
+    found = llvm.ObjectFileRef.from_data(code).sections()
+    return [((s.name() or b"").decode(errors="replace"), s.size()) for s in found]
+
+
+_FRAME = re.compile(r"stack frame size \((\d+)\) exceeds limit \(0\) in function '([^']*)'")
+_listening = Lock()
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """The lines that are written to file 2 meanwhile, which is where LLVM warns; those that are no
+    warnings of frames are passed on."""
+    lines: list[str] = []
+    with _listening, TemporaryFile() as kept:
+        try:
+            own = os.dup(2)
+        except OSError:  # nobody listens there
+            own = -1
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            if own < 0:
+                os.close(2)
+            else:
+                os.dup2(own, 2)
+                os.close(own)
+            kept.seek(0)
+            for line in kept.read().decode(errors="replace").splitlines(keepends=True):
+                if _FRAME.search(line):
+                    lines.append(line)
+                elif own >= 0:
+                    os.write(2, line.encode())
 
 
 _compilers = Lock()

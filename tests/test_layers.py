@@ -43,6 +43,7 @@ ORDER = [
     "terms",
     "windows",
     "machine",
+    "footprint",
     "sweep",
     "straight",
     "places",

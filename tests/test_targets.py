@@ -51,7 +51,8 @@ def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
                            (SMALL, "table", "--train=bce,sgd:momentum=0.9"))[dtype == "f64":]:
         data, header = build(tmp_path, net, "--target", name, "--dtype", dtype, opt, "--form", form,
                              "--batch-form", form, "--backward-form", form)
-        assert capfd.readouterr().err == ""
+        assert re.fullmatch(r"\S+: flash \d+ bytes \(code \d+, tables \d+\), RAM .*\n",
+                            capfd.readouterr().err)
         if name == "wasm32":
             assert data[:4] == b"\0asm"
             continue
@@ -282,6 +283,10 @@ static long call(long number, long a, long b, long c)
 #if defined(__i386__)
     long r;
     __asm__ volatile("int $0x80" : "=a"(r) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
+#elif defined(__x86_64__)
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(number), "D"(a), "S"(b), "d"(c)
+                     : "rcx", "r11", "memory");
 #elif defined(__aarch64__)
     register long n __asm__("x8") = number, r __asm__("x0") = a, p __asm__("x1") = b;
     register long s __asm__("x2") = c;
@@ -300,6 +305,8 @@ static long call(long number, long a, long b, long c)
 
 #if defined(__arm__) || defined(__i386__)
 enum { WRITE = 4, EXIT = 1 };
+#elif defined(__x86_64__)
+enum { WRITE = 1, EXIT = 60 };
 #else
 enum { WRITE = 64, EXIT = 93 };
 #endif
@@ -312,7 +319,7 @@ static void put(const void *p, long size)
 }
 
 static REAL packed[NET_PACKED + 1] __attribute__((aligned(NET_ALIGN)));
-#if defined(__i386__)
+#if defined(__i386__) || defined(__x86_64__)
 __attribute__((force_align_arg_pointer))
 #endif
 void _start(void);
@@ -386,8 +393,8 @@ RUNS = {
                  ["-march=rv32imac", "-mabi=ilp32", "-Wl,--no-relax"], []),
     "rv32imc": ("riscv64-unknown-elf-gcc", "qemu-riscv32",
                 ["-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax"], []),
-    "i686": ("gcc", "qemu-i386", ["-m32", "-msse2", "-fno-pie", "-no-pie", "-fcf-protection=none"],
-             []),
+    "i686": ("gcc", "qemu-i386", ["-m32", "-msse2", "-fno-pie", "-no-pie", "-fcf-protection=none",
+                                  "-maccumulate-outgoing-args"], []),
     "armv7-a": (*ARM, ["-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16", "-marm"], []),
     "cortex-m0": (*ARM, ["-mcpu=cortex-m0"], ["-cpu", "max"]),
     "cortex-m3": (*ARM, ["-mcpu=cortex-m3"], ["-cpu", "max"]),
@@ -399,6 +406,11 @@ RUNS = {
     "cortex-m33": (*ARM, ["-mcpu=cortex-m33", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"],
                    ["-cpu", "max"]),
 }
+
+
+# This machine needs no simulator.
+HERE = {name: ("gcc", "env", ["-fno-pie", "-no-pie", "-maccumulate-outgoing-args"], [])
+        for name in ("x86-64", "x86-64-v3", "x86-64-v4")}
 
 
 def bits(name, array):
@@ -420,7 +432,7 @@ def samples(net, real, rows=37):
 def simulate(tmp_path, name, net, arrays, dtype, *options, driver=DRIVER):
     """What a driver of a target's object writes in the simulator. `arrays` are in it, by name, and
     the net's parameters."""
-    compiler, simulator, flags, more = RUNS[name]
+    compiler, simulator, flags, more = {**RUNS, **HERE}[name]
     for tool in (compiler, simulator):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}")
@@ -498,6 +510,88 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     for samples in (rows, rows, rows, 1):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
     close((params, state), (trainer.params, np.concatenate([[mean], trainer.state])), rel)
+
+
+# The bytes below the caller's frame that each function of the object writes to, found in a stack
+# that was painted before.
+STACK = HEAD + r"""
+#define LARGEST(a, b) ((a) > (b) ? (a) : (b))
+enum { ROOM = 1 << 16, PAINT = 0xA5 };
+static unsigned char work[1 + LARGEST(LARGEST(NET_WORK_BYTES, NET_BATCH_WORK_BYTES), LARGEST(
+    LARGEST(NET_BACKWARD_WORK_BYTES, NET_BACKWARD_BATCH_WORK_BYTES),
+    LARGEST(NET_TRAIN_WORK_BYTES, NET_TRAIN_BATCH_WORK_BYTES)))] __attribute__((aligned(NET_ALIGN)));
+static REAL y[N * NET_OUTPUTS], dx[N * NET_INPUTS], dparams[NET_PARAMS], params[NET_PARAMS];
+static REAL state[NET_STATE];
+
+__attribute__((noinline, noclone, noipa)) static int stack(int look)
+{
+    volatile unsigned char room[ROOM];
+    int k;
+    if (look) {
+        for (k = 0; k < ROOM && room[k] == PAINT; k++)
+            ;
+        return ROOM - k;
+    }
+    for (k = 0; k < ROOM; k++)
+        room[k] = PAINT;
+    return 0;
+}
+
+#define MEASURE(call) do { int used; stack(0); call; used = stack(1); put(&used, sizeof used); } \
+    while (0)
+
+void _start(void)
+{
+    const REAL *x = (const REAL *)x_bits, *dy = (const REAL *)dy_bits;
+    const REAL *target = (const REAL *)target_bits;
+    long k;
+    for (k = 0; k < NET_PARAMS; k++)
+        params[k] = ((const REAL *)params_bits)[k];
+    MEASURE(net_pack(params, packed));
+    MEASURE(net_forward(x, packed, y, work));
+    MEASURE(net_forward_batch(N, x, packed, y, work));
+    MEASURE(net_backward(x, packed, dy, dx, dparams, work));
+    MEASURE(net_backward_batch(N, x, packed, dy, dx, dparams, work));
+    MEASURE(net_train_step(x, target, params, packed, state, (REAL)0.05, work));
+    MEASURE(net_train_step_batch(N, x, target, params, packed, state, (REAL)0.05, work));
+    call(EXIT, 0, 0, 0);
+    for (;;) {}
+}
+"""
+
+
+@pytest.mark.parametrize("name, form", [
+    *[(name, "straight") for name in [*RUNS, *HERE]], ("x86-64-v3", "table"),
+    ("cortex-m4f", "table"), ("aarch64", "table")])
+def test_stacks_are_as_deep_as_the_header_says(tmp_path, name, form):
+    if name in HERE and not machine.host().triple.startswith("x86_64"):
+        pytest.skip("needs an x86-64 machine")
+    if name == "x86-64-v3" and not machine.host().fma or (
+            name == "x86-64-v4" and machine.host().vector_bits < 512):
+        pytest.skip(f"needs an {name} machine")
+    net = random_layers([10, 12, 12, 3], 6, seed=7, activation="tanh", weights=True)
+    graph, rng, rows = ncc.parse(net).graph, np.random.default_rng(3), 37
+    x = rng.uniform(-1, 1, (rows, len(graph.inputs))).astype(np.float32)
+    dy = rng.standard_normal((rows, len(graph.outputs))).astype(np.float32)
+    classes = rng.integers(0, len(graph.outputs), (rows, 1)).astype(np.float32)
+    written = simulate(tmp_path, name, net, {"x": x, "dy": dy, "target": classes}, "f32",
+                       "--form", form, "--batch-form", form, "--backward-form", form, "--train",
+                       "ce,sgd:momentum=0.9", driver=STACK).view(np.int32)
+    header = (tmp_path / "net.h").read_text()
+    said = [int(n) for n in re.findall(r"It takes (\d+) bytes of stack", header)]
+    assert f"NET_STACK_BYTES               {max(said)} " in header
+    soft = "f32" in TARGETS[name].soft  # the runtime's own come on top
+    # Bounds of x86 count what a leaf may write below its frame, and where a vector's frame begins.
+    slack = 64 if not name.startswith(("x86", "i686")) else 256
+    for used, most in zip(written.tolist(), said, strict=True):
+        assert used <= most + 256 * soft
+        assert most <= used + slack
+
+
+def test_a_wasm_header_says_nothing_of_stacks(tmp_path, capfd):
+    _, header = build(tmp_path, SMALL, "--target", "wasm32")
+    assert "stack" not in header.lower()
+    assert "stack not known" in capfd.readouterr().err
 
 
 # argv: rows, inputs, outputs, elements of packed, bytes of work and of batch work, bytes of a real.
