@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -17,6 +19,7 @@ from ncc import cache
 from ncc.activations import expression
 from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
+from ncc.footprint import Footprint, exported, footprint, stacks
 from ncc.graph import Graph
 from ncc.library import aligned, functions
 from ncc.machine import Machine, Target
@@ -47,10 +50,10 @@ def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)
-    registers = 32 if target.vector_bits > 256 or target.triple.startswith("aarch64") else 16
+    registers = target.registers
     wide = target.vector_bits > 256
     small = target.small if small is None else small
-    vectors = 1 if small else 2 if wide or registers == 16 else 4
+    vectors = 1 if small else 2 if wide or registers <= 16 else 4
     longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
     return {
         "dtype": dtype,
@@ -140,8 +143,9 @@ class Build:
 
     @cached_property
     def made(self) -> Entry:
-        """The object, and two facts: `exports`, its functions' names, and `functions`, as
-        ncc/library.py has them."""
+        """The object, and three facts: `exports`, its functions' names, `functions`, as
+        ncc/library.py has them, and `stacks`, the bytes of stack that each takes (None with the
+        option `outside`: this process has enough)."""
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
@@ -149,10 +153,25 @@ class Build:
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
-            return Entry(self.machine().object(text),
-                         {"exports": names, "functions": functions(self.module)}, self._outside())
+                code, found = self.machine().object(text), None
+            else:
+                code, found = self._measured(text)
+            return Entry(code, {"exports": names, "functions": functions(self.module),
+                                "stacks": found}, self._outside())
 
         return self._kept("object", make)
+
+    def _measured(self, text: str) -> tuple[bytes, dict[str, int]]:
+        """The object, and the bytes of stack that its functions take; none where nobody knows."""
+        frames, _, code = self.machine().measured(text).partition(b"\n")
+        return code, exported(stacks(text, json.loads(frames), self.target), self.module)
+
+    def footprint(self) -> Footprint:
+        """What the object takes."""
+        facts = self.made.facts
+        held = [(buffers, work) for _, buffers, work in facts["functions"].values()]
+        real = DTYPES[self.options["dtype"]]().itemsize
+        return footprint(self.made.code, held, real, facts["stacks"])
 
     def _outside(self) -> dict[str, NDArray[np.uint8]]:
         """The tables that are not in the object, with the option `outside`, by their symbols."""
@@ -164,18 +183,22 @@ class Build:
                 found[f"{self.module.name}.{table.name}"] = cells.view(np.uint8)
         return found
 
-    def header(self) -> str:
+    def header(self, compiled: bool = True) -> str:
+        """The header; of the object, unless it is not what is `compiled`, so that its functions'
+        stacks are another compiler's."""
         train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")
 
         def make() -> Entry:
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
                           target=self.target.name, target_note=self.target.triple,
+                          align=self.target.align(self.options["dtype"]),
+                          stacks=self.made.facts["stacks"] if compiled else None,
                           soft=self.options["dtype"] in self.target.soft,
                           hash=HASH, graph=self.graph, train=train)
             return Entry(text.encode(), {})
 
-        text = self._kept("header", make).code.decode()
+        text = self._kept("header" if compiled else "header of C", make).code.decode()
         # All else in it is the same whatever values the parameters have.
         return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
 
@@ -202,10 +225,25 @@ class Build:
                          self.embedded, [(step.name, step.options) for step in along])
 
 
+def descriptor(path: Path) -> int | None:
+    """The number of an open file that the path is a name of: what it leads to may be a plain file,
+    which others write to as well."""
+    named = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(str(path))
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,9})", str(path))
+    number = named or (found[1] if found else None)
+    return None if number is None else int(number)
+
+
+def plain(path: Path) -> bool:
+    """Whether the path is, or will be, a file of its own, which others may lie beside."""
+    return descriptor(path) is None and (path.is_file() or not path.exists())
+
+
 def write(files: Mapping[Path, bytes]) -> None:
     """Write all files or none: each beside its place first, then renamed into it.
 
-    A device or a pipe is written to as it is, and a symbolic link keeps pointing. NccError E622.
+    A device or a pipe is written to as it is, what is open already (/dev/stdout) where it stands,
+    and a symbolic link keeps pointing. NccError E622.
     """
     made: list[tuple[Path, Path]] = []
     try:
@@ -213,6 +251,11 @@ def write(files: Mapping[Path, bytes]) -> None:
             try:
                 if path.is_dir():
                     raise IsADirectoryError(21, "is a directory")
+                number = descriptor(path)
+                if number is not None:
+                    with open(number, "wb", closefd=False) as opened:
+                        opened.write(data)
+                    continue
                 if path.exists() and not path.is_file():
                     path.write_bytes(data)
                     continue

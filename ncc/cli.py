@@ -26,11 +26,13 @@ import numpy as np
 
 import ncc
 from ncc import bench, cache, data, losses, net, optimizers, ssatext, start, texts, weights
-from ncc.build import Build, options, write
+from ncc.build import Build, options, plain, write
 from ncc.bwdtext import bwd
+from ncc.cache import Entry
 from ncc.cheader import c_identifier
 from ncc.dead import SkipDead
 from ncc.graph import AGGREGATIONS, Graph, Reals
+from ncc.library import functions
 from ncc.losses import LOSSES
 from ncc.machine import Target, host, target
 from ncc.meter import Meter
@@ -363,14 +365,19 @@ def _abandon() -> None:
 
 
 def _print(text: str) -> None:
+    _put(text.encode())
+
+
+def _put(data: bytes) -> None:
+    """To standard output."""
     if sys.stdout is None:
         raise NccError("E622", "cannot write standard output: it is closed")
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:
-        sys.stdout.write(text)
+        sys.stdout.write(data.decode())
         return
     # Python's unbuffered standard output (PYTHONUNBUFFERED) drops what one write leaves over.
-    rest = memoryview(text.encode())
+    rest = memoryview(data)
     while rest:
         rest = rest[buffer.write(rest) or 0 :]
 
@@ -625,8 +632,10 @@ class Entered(Build):
                               along=self._along())
         return module
 
-    def object(self) -> bytes:
-        return self.machine().object(self.llvm)
+    @cached_property
+    def made(self) -> Entry:
+        code, found = self._measured(self.llvm)
+        return Entry(code, {"functions": functions(self.module), "stacks": found})
 
 
 def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Entered, int]:
@@ -711,12 +720,14 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
             text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax, watcher)
         if text is not None:
             with watcher.working("write"):
-                _print(text)
+                _put(text)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
     with watcher.working("write"):
         write(outputs)
+    if "obj" in kinds or "shared" in kinds:
+        _say(f"{args.net}: {build.footprint()}")
 
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
@@ -733,34 +744,34 @@ def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path
 
 
 def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> str | None:
-    """Put the kind among the outputs; a text for standard output is the result instead."""
+          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> bytes | None:
+    """Put the kind among the outputs; what goes to standard output is the result instead."""
     path = _path(kind, args, stem, several)
-    if path is None and kind not in TEXTS:
-        raise NccError("E608", f"{kind} is no text for standard output", status=2,
+    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
+        raise NccError("E608", f"{kind} is no text for a terminal", status=2,
                        help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
     if args.passes is not None and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
         _arithmetic(build, "c" if kind == "c" else "llvm")
-    if kind in ("obj", "shared", "bc"):
-        assert path is not None
-        if kind == "obj":
-            outputs[path] = build.object()
-            if not isinstance(build, Entered):
-                beside = path.with_suffix(".h")
-                if beside == path:
-                    raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
-                with watcher.working("header"):
-                    outputs[beside] = build.header().encode()
-        else:
-            outputs[path] = (_shared(build) if kind == "shared"
-                             else build.machine().bitcode(build.llvm))
-        return None
-    text = str(syntax) if kind == "ast" else _text(kind, build)
-    if text and not text.endswith("\n"):
-        text += "\n"
+    if kind == "obj":
+        data = build.object()
+        # The header goes beside a file, and nowhere else.
+        if path is not None and plain(path) and not isinstance(build, Entered):
+            beside = path.with_suffix(".h")
+            if beside == path:
+                raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
+            with watcher.working("header"):
+                outputs[beside] = build.header().encode()
+    elif kind == "shared":
+        own = path is not None and plain(path)
+        data = _shared(build, path.name if path is not None and own else f"{stem}.so")
+    elif kind == "bc":
+        data = build.machine().bitcode(build.llvm)
+    else:
+        text = str(syntax) if kind == "ast" else _text(kind, build)
+        data = (text if not text or text.endswith("\n") else text + "\n").encode()
     if path is None:
-        return text
-    outputs[path] = text.encode()
+        return data
+    outputs[path] = data
     return None
 
 
@@ -778,26 +789,49 @@ def _text(kind: str, build: Build) -> str:
         return build.header()
     if kind == "c":  # of functions in pieces: a C compiler's time grows as LLVM's
         build = replace(build, options={**build.options, "assembles": False})
-        return to_c(build.module, "" if isinstance(build, Entered) else build.header())
+        return to_c(build.module,
+                    "" if isinstance(build, Entered) else build.header(compiled=False))
     written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
     return str(written[kind](build.graph))
 
 
-def _shared(build: Build) -> bytes:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise NccError("E500", "no C compiler (cc) to link a shared library with", status=5)
+def _shared(build: Build, name: str) -> bytes:
+    """A shared object of this `name` (its SONAME), linked by a C compiler for the target."""
+    command = _compiler(build.target)
     with tempfile.TemporaryDirectory() as folder:
         made, out = Path(folder, "net.o"), Path(folder, "net.so")
         made.write_bytes(build.object())
         try:
-            done = subprocess.run([compiler, "-shared", "-nostdlib", "-o", str(out), str(made)],
-                                  capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(
+                [*command, "-shared", "-nostdlib", "-Xlinker", "-soname", "-Xlinker", name,
+                 "-o", str(out), str(made)],
+                capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
-            raise NccError("E501", f"{compiler} does not run: {error.strerror}", status=5) from None
+            raise NccError("E501", f"{command[0]} does not run: {error.strerror}",
+                           status=5) from None
         if done.returncode or not out.is_file():
-            raise NccError("E501", f"{compiler} failed: {done.stderr.strip()}", status=5)
+            raise NccError("E501", f"{command[0]} failed: {done.stderr.strip()}", status=5)
         return out.read_bytes()
+
+
+def _compiler(aim: Target) -> list[str]:
+    """The C compiler that links for a target. NccError E604 where ncc knows none, E500 where there
+    is none."""
+    arch, _, system = aim.triple.partition("-")
+    if "linux" not in system:
+        raise NccError("E604", f"no shared libraries for {aim.name}, only for Linux", status=2,
+                       help="--emit obj")
+    here = host().triple.split("-")[0]
+    if arch == here or (arch, here) == ("i686", "x86_64"):
+        names, more = ["cc", "gcc"], ["-m32"] if arch != here else []
+    else:
+        family = f"{'arm' if arch == 'armv7' else arch}-linux-gnu{system.partition('gnu')[2]}"
+        names, more = [f"{family}-gcc"], []
+    for name in names:
+        found = shutil.which(name)
+        if found is not None:
+            return [found, *more]
+    raise NccError("E500", f"no C compiler ({names[0]}) to link a shared library with", status=5)
 
 
 def _explain(build: Build) -> None:

@@ -101,7 +101,9 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
     """
     real = "float" if module.dtype == "f32" else "double"
-    head = [f'target triple = "{triple}"'] if triple else []
+    # The name of the object's own file (its symbol of type FILE), which has none.
+    head = ([f'source_filename = "{module.name}"', f'target triple = "{triple}"']
+            if triple else [])
     lines = [*head, ""]
     elf = "linux" in triple or "none" in triple
     for table in module.tables:
@@ -109,7 +111,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             size = len(table.values) * cell(table).itemsize
             lines.append(f"@{module.name}.{table.name} = external constant [{size} x i8], align 64")
         else:
-            lines.append(_table(table, module.name, elf))
+            lines.append(_table(table, module.name, elf, vector_bits))
     used: set[str] = set()
     applied: dict[Variant, None] = {}
 
@@ -152,11 +154,13 @@ def large(table: Table) -> bool:
     return size >= LARGE
 
 
-def _table(table: Table, prefix: str, elf: bool) -> str:
+def _table(table: Table, prefix: str, elf: bool, vector_bits: int) -> str:
+    # At the start of a cache line, where there may be one; flash is for bytes that mean something.
+    align = 64 if vector_bits else cell(table).itemsize
     raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
     return (f'@{prefix}.{table.name} = private unnamed_addr constant [{len(raw)} x i8] c"{shown}", '
-            + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + "align 64")
+            + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + f"align {align}")
 
 
 _ESCAPES = [f"\\{b:02X}" for b in range(256)]

@@ -45,6 +45,7 @@ ORDER = [
     "windows",
     "x86",
     "machine",
+    "footprint",
     "sweep",
     "straight",
     "places",
