@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,19 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc import cache
+from ncc import cache, limits
 from ncc.activations import expression
 from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
+from ncc.codegen import Codegen
 from ncc.graph import Graph
 from ncc.library import aligned, functions
-from ncc.machine import Machine, Target
+from ncc.machine import Target
 from ncc.passes.to_llvm import cell, large
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
 from ncc.ssa import DTYPES, Module
 
+MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
@@ -94,6 +97,9 @@ class Build:
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
     runs; what is made is kept there.
+
+    NccError E400 (status 4) where a stage would take more memory or time than there is, or did.
+    With the option `limit` False, it takes as long as it takes.
     """
 
     graph: Graph
@@ -113,7 +119,12 @@ class Build:
 
     @cached_property
     def module(self) -> Module:
-        module: Module = self._walk(self.plan, Module, beyond(self._along(), Plan))
+        plan, machine = self.plan, self.machine()
+        need, left = limits.straight(plan), limits.left() if len(plan.edges) >= MANY else math.inf
+        if machine.seconds is not None and (
+                need.memory > left or need.seconds > machine.seconds):
+            raise machine.refusal(need, left)
+        module: Module = self._walk(plan, Module, beyond(self._along(), Plan))
         return module
 
     @cached_property
@@ -125,10 +136,27 @@ class Build:
         return steps() if self.along is None else self.along
 
     def _walk(self, level: Any, until: type, along: Sequence[Step]) -> Any:
-        return walk(level, self.options, self.watch, until=until, along=along)
+        try:
+            return walk(level, self.options, self.watch, until=until, along=along)
+        except MemoryError:
+            machine = self.machine() if until is not Plan else Codegen(self.target)
+            raise limits.refused("not enough memory to compile this net" + machine.named(),
+                                 machine.help) from None
 
-    def machine(self) -> Machine:
-        return Machine(self.target, self.opt)
+    def machine(self) -> Codegen:
+        """What makes code of the LLVM text, and knows whose it is."""
+        plan = self.plan
+        forms = {name: s.form for name, s in (
+            ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
+            ("backward-form", plan.backward_batch)) if s is not None}
+        edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
+        smaller = [f"--{option} table" for option, form in forms.items() if form == "straight"]
+        smaller += ["-O0"] * (self.opt > 0)
+        about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
+        help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
+        seconds = limits.longest(edges, len(pairs), plan.backward is not None)
+        return Codegen(self.target, self.opt, about, help,
+                       seconds if self.options.get("limit", True) else None)
 
     def object(self) -> bytes:
         return self.made.code
@@ -140,11 +168,11 @@ class Build:
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
-            text = self.llvm
+            text, machine = self.llvm, self.machine()
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
-            return Entry(self.machine().object(text),
+            return Entry(machine.object(text),
                          {"exports": names, "functions": functions(self.module)}, self._outside())
 
         return self._kept("object", make)
@@ -193,7 +221,8 @@ class Build:
         if any(step.call not in ROAD for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
-        return cache.key(kind, net, self.graph.n_params, self.target, self.options, self.opt,
+        options = {k: v for k, v in self.options.items() if k != "limit"}
+        return cache.key(kind, net, self.graph.n_params, self.target, options, self.opt,
                          self.embedded, [(step.name, step.options) for step in along])
 
 

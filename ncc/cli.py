@@ -22,10 +22,11 @@ from typing import Any, cast
 import numpy as np
 
 import ncc
-from ncc import bench, cache, data, losses, net, optimizers, ssatext, texts, weights
+from ncc import bench, cache, data, limits, losses, net, optimizers, ssatext, texts, weights
 from ncc.build import Build, options, write
 from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
+from ncc.codegen import Codegen
 from ncc.dead import SkipDead
 from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.losses import LOSSES
@@ -96,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
                         help="of the gradient's functions")
     road.add_argument("--tune", action="store_true",
                       help="time the forms on this machine, and take the fastest")
+    road.add_argument("--no-limit", action="store_true",
+                      help="go on where the code would take too much time or memory")
     road.add_argument("--passes", metavar="LIST", help="instead of the whole road")
     road.add_argument("--print-before", default="", metavar="PASS,..|all",
                         help="the level before a pass, to standard error")
@@ -298,7 +301,7 @@ def _flags(args: argparse.Namespace) -> str:
     words: list[str] = []
     for key in ("opt", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
                 "embed_weights", "backward", "recompute", "train", "target", "cpu", "features",
-                "activation", "outputs", "check"):
+                "activation", "outputs", "check", "no_limit"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
@@ -480,7 +483,8 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
 
 def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
     return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
-                   batch_form=args.batch_form, backward_form=args.backward_form)
+                   batch_form=args.batch_form, backward_form=args.backward_form,
+                   limit=not args.no_limit)
 
 
 def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target,
@@ -530,6 +534,11 @@ class Entered(Build):
                               along=self._along())
         return module
 
+    def machine(self) -> Codegen:
+        seconds = limits.LEAST if self.options["limit"] else None
+        return Codegen(self.target, self.opt, self.options["name"],
+                       "-O0" * (self.opt > 0) or "fewer operations", seconds)
+
     def object(self) -> bytes:
         return self.machine().object(self.llvm)
 
@@ -553,7 +562,8 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     if args.tune:
         raise NccError("E609", "--tune is for nets: an ssa text has its forms", status=2)
     along, end = _along(args, LEVELS.index(Module))
-    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name)
+    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name,
+                     limit=not args.no_limit)
     _configure(watcher, args, common)
     watcher.values = values
     made = Entered(cast(Any, None), aim, common, args.opt, watcher, along, text=module)
