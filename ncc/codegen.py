@@ -28,7 +28,7 @@ from ncc.source import NccError
 
 LARGE = 1e9  # bytes, from where a child makes the code whatever there is
 LONG = 5.0  # CPU seconds, likewise: a child can be interrupted
-CHILD = 350e6  # bytes of a child's address space before it begins
+CHILD = 250e6  # bytes, at least, of a child's address space before it begins
 SHARE = 0.9  # of what is left, for the child: the rest is for its answer
 ENTRY = "import sys; sys.path[:] = sys.argv[1:]; from ncc.codegen import main; main()"
 # One thread has nothing to share out, and address space is what may be short.
@@ -69,7 +69,7 @@ class Codegen:
         if need.memory * SPREAD <= left and need.memory <= LARGE and need.seconds <= LONG:
             return _here(self.target, self.opt, kind, text)
         # What is certain not to fit is not tried.
-        room = min(limits.shared(), limits.own_limit() - CHILD)
+        room = min(limits.shared(), limits.for_another() - CHILD)
         if self.seconds is not None and (
                 need.memory / SPREAD > room or need.seconds / SPREAD > self.seconds):
             raise self.refusal(need, room)
@@ -115,14 +115,15 @@ class Codegen:
                 child.kill()
                 child.wait()
                 raise
-        head, newline, made = out.partition(b"\n")
-        if child.returncode == 0 and newline:
+        head, _, made = out.partition(b"\n")
+        answer: dict[str, Any] = {}
+        with suppress(ValueError):
             answer = json.loads(head)
-            if "error" in answer:
-                code, message, help, status = answer["error"]
-                raise NccError(code, message, help=help, status=status)
-            if len(made) == answer["size"]:
-                return made
+        if "error" in answer:
+            code, message, help, status = answer["error"]
+            raise NccError(code, message, help=help, status=status)
+        if answer.get("size") == len(made):
+            return made
         raise self._death(child.returncode, err.decode(errors="replace"), need, memory,
                           time.monotonic() - began)
 
@@ -135,7 +136,7 @@ class Codegen:
                            f"{self.seconds or 0:,.0f} s of CPU", self.help)
         if "LLVM ERROR" in said and not re.search(MEMORY, said):
             return NccError("E700", f"LLVM gave up: {last}", status=70)
-        how = last if status > 0 else f"it was ended by {_signal(-status)}"
+        how = f"it was ended by {_signal(-status)}" if status < 0 else last or "no answer"
         if re.search(MEMORY, said):
             how = "it ran out of memory"
         has = "" if memory is None else f" with {megabytes(memory)} to take"

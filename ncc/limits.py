@@ -67,6 +67,8 @@ def longest(edges: int, pairs: int, gradient: bool) -> float:
 def estimate(text: str, arch: str, opt: int) -> Need:
     """What codegen of an LLVM text takes, within SPREAD: by its functions, their blocks, and what
     grows in them worse than linearly. `arch` is the first part of the triple."""
+    if text.startswith("define "):
+        text = "\n" + text
     lines = text.count("\n")
     largest = squares = loops = elements = 0
     end = 0
@@ -83,8 +85,7 @@ def estimate(text: str, arch: str, opt: int) -> Need:
         largest = max(largest, size)
         if " #2 " in text[start:head]:
             loops += blocks * size
-        elements += (text.count(" = extractelement ", start, end)
-                     + text.count(" = insertelement ", start, end)) ** 2
+        elements += text.count(" = extractelement ", start, end) ** 2
     memory = (BASE_BYTES + LINE_BYTES * lines + CHARACTER_BYTES * len(text)
               + FUNCTION_BYTES * largest)
     if opt == 0:
@@ -117,16 +118,27 @@ def left(root: Path = Path("/")) -> float:
     return max(0.0, min(_own(root), shared(root)))
 
 
-def own_limit() -> float:
-    """Bytes of the address space that this user lets a process have."""
-    if resource is None:
-        return math.inf
-    soft = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    return min([math.inf if s == resource.RLIM_INFINITY else float(s) for s in soft])
+def for_another() -> float:
+    """Bytes that a process of this one's limits may take, of address space and of data."""
+    return min(_soft().values())
 
 
 def _own(root: Path) -> float:
-    return math.inf if own_limit() == math.inf else own_limit() - size(root)
+    words = _read(root / "proc/self/statm").split()
+    if not words:
+        return math.inf
+    space, data = [float(int(words[k]) * os.sysconf("SC_PAGE_SIZE")) for k in (0, 5)]
+    soft = _soft()
+    return min(soft["RLIMIT_AS"] - space, soft["RLIMIT_DATA"] - data)
+
+
+def _soft() -> dict[str, float]:
+    found = {}
+    for name in ("RLIMIT_AS", "RLIMIT_DATA"):
+        kind = getattr(resource, name, None)
+        soft = None if kind is None else resource.getrlimit(kind)[0]
+        found[name] = math.inf if soft is None or soft == resource.RLIM_INFINITY else float(soft)
+    return found
 
 
 def restrict(memory: float | None, seconds: float | None) -> None:
@@ -136,19 +148,15 @@ def restrict(memory: float | None, seconds: float | None) -> None:
         file.write("1000")
     if resource is None:
         return
+    words = _read(Path("/proc/self/statm")).split()
+    space = int(words[0]) * os.sysconf("SC_PAGE_SIZE") if words else 0
     for kind, most in ((resource.RLIMIT_CORE, 0.0), (resource.RLIMIT_CPU, seconds),
-                       (resource.RLIMIT_AS, None if memory is None else size() + memory)):
+                       (resource.RLIMIT_AS, None if memory is None else space + memory)):
         if most is not None:
             soft, hard = resource.getrlimit(kind)
             now = math.inf if soft == resource.RLIM_INFINITY else soft
             with suppress(OSError, ValueError):
                 resource.setrlimit(kind, (int(min(most, now)), hard))
-
-
-def size(root: Path = Path("/")) -> float:
-    """Bytes of this process's address space; 0 where the system has no /proc."""
-    words = _read(root / "proc/self/statm").split()
-    return float(int(words[0]) * os.sysconf("SC_PAGE_SIZE")) if words else 0.0
 
 
 def shared(root: Path = Path("/")) -> float:
