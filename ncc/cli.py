@@ -85,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
                         help="of --init; of train, of all that is drawn")
     common.add_argument("--dtype", choices=("f32", "f64"), default="f32",
                         help="what the code computes in")
+    common.add_argument("--no-limit", action="store_true",
+                        help="go on where the code would take too much time or memory")
     common.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 
@@ -97,8 +99,6 @@ def parser() -> argparse.ArgumentParser:
                         help="of the gradient's functions")
     road.add_argument("--tune", action="store_true",
                       help="time the forms on this machine, and take the fastest")
-    road.add_argument("--no-limit", action="store_true",
-                      help="go on where the code would take too much time or memory")
     road.add_argument("--passes", metavar="LIST", help="instead of the whole road")
     road.add_argument("--print-before", default="", metavar="PASS,..|all",
                         help="the level before a pass, to standard error")
@@ -842,7 +842,7 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache, frozen=args.freeze)
+            cache=not args.no_cache, frozen=args.freeze, limit=not args.no_limit)
     finally:
         meter.close()
     text = params.astype(DTYPES[args.dtype])

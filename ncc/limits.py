@@ -32,10 +32,10 @@ ANY, AN_EDGE, A_PAIR, GRADIENTS = 0.15, 60e-6, 2e-3, 2.5
 TIMES, LEAST = 20.0, 60.0
 
 # Bytes: of LLVM itself, a line of the module, a character, a line of the longest function, which
-# is under way alone, and an element taken from a vector times one of the same function.
+# is under way alone, and an element taken from a vector times one of the same basic block.
 BASE_BYTES = 12e6
 LINE_BYTES, CHARACTER_BYTES, FUNCTION_BYTES = 250.0, 2.0, 800.0
-ELEMENT_BYTES = {"x86_64": 16.0, "": 80.0}
+ELEMENT_BYTES = {"x86_64": 8.0, "": 40.0}
 # CPU seconds: of LLVM, of a line, of a line times the lines of its basic block, of a line of a
 # function with loops times its blocks, of an element as above. -O0 has its own.
 BASE_SECONDS = 0.02
@@ -78,14 +78,15 @@ def estimate(text: str, arch: str, opt: int) -> Need:
         at = head = text.find("\n", start + 1, end)
         while (label := text.find(":\n", at, end)) >= 0:
             squares += text.count("\n", at, label) ** 2
+            elements += text.count(" = extractelement ", at, label) ** 2
             blocks += 1
             at = label + 1
         squares += text.count("\n", at, end) ** 2
+        elements += text.count(" = extractelement ", at, end) ** 2
         size = text.count("\n", start, end)
         largest = max(largest, size)
         if " #2 " in text[start:head]:
             loops += blocks * size
-        elements += text.count(" = extractelement ", start, end) ** 2
     memory = (BASE_BYTES + LINE_BYTES * lines + CHARACTER_BYTES * len(text)
               + FUNCTION_BYTES * largest)
     if opt == 0:

@@ -68,8 +68,8 @@ class History:
 
 
 def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int = 2,
-        threads: int = 1, numerics: str | None = None, cache: bool = True, **how: Any
-        ) -> tuple[Compiled, History]:
+        threads: int = 1, numerics: str | None = None, cache: bool = True, limit: bool = True,
+        **how: Any) -> tuple[Compiled, History]:
     """`net` (or the file it names) trained on samples x and targets y: the compiled net with the
     best parameters, and the history. The other options are those of `train`.
 
@@ -79,9 +79,9 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: str = "f32", opt: int =
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
     params, history = train(graph, x, y, dtype=dtype, opt=opt, threads=threads,
-                            numerics=numerics, cache=cache, **how)
+                            numerics=numerics, cache=cache, limit=limit, **how)
     made = Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    cache=cache)
+                    cache=cache, passes={"limit": limit})
     return made, history
 
 
@@ -92,7 +92,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
           names: tuple[str, str] = ("x", "y"), cache: bool = True,
-          frozen: Any = None) -> tuple[Reals, History]:
+          frozen: Any = None, limit: bool = True) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
 
     x            (samples, n_inputs)
@@ -109,6 +109,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     names        of x and y, in messages
     frozen       the parameters that stay as they are: a text or a mask, `freeze.chosen`
     cache        whether the compiled step may come from the cache on disk, and be kept there
+    limit        whether a compile that takes too much is given up: NccError E400
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
     is the same for the same arguments, `threads` among them.
@@ -139,7 +140,8 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     if params is None:
         params = weights.init(graph, init or "he", seed)
     trainer = Trainer(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                      threads=threads, numerics=numerics, cache=cache, frozen=still)
+                      threads=threads, numerics=numerics, cache=cache, frozen=still,
+                      passes={"limit": limit})
     return _Run(trainer, rate, batch, epochs, patience, progress).run(inputs, goals, held, seed)
 
 

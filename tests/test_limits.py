@@ -18,7 +18,7 @@ import pytest
 from nets import random_layers, some_net, to_nal
 
 import ncc
-from ncc import build, codegen, limits
+from ncc import build, codegen, limits, tune
 from ncc.codegen import Codegen
 from ncc.limits import Need
 from ncc.machine import Machine, host, target
@@ -26,6 +26,7 @@ from ncc.source import NccError
 
 ROOT = Path(__file__).parents[1]
 XOR = "N 05\n00\n01\n02 tanh 00:1,01:1\n03 relu 00:1,01:-1\n04 sigmoid 02:1,03:1\n"
+XOR_NET = ncc.parse(XOR)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
 # What a stand-in for a child runs in place of ours.
 STAND_IN = "import sys; sys.path[:] = sys.argv[1:]; import os, signal, time; "
@@ -369,6 +370,33 @@ def test_what_would_take_too_long_is_refused(monkeypatch, ncc_, tmp_path):
     monkeypatch.setattr(codegen, "LONG", 0.0)
     with pytest.raises(NccError, match="would take about"):
         ncc.compile(net)
+
+
+def test_tuning_passes_over_what_would_take_too_much(monkeypatch):
+    """Straight code, here; the other forms are still timed."""
+    monkeypatch.setattr(limits, "straight", lambda plan: Need(
+        1e30 * (plan.single.form == "straight"), 0))
+    monkeypatch.setattr(build, "MANY", 0)
+    monkeypatch.setattr(tune, "ROUNDS", 1)
+    monkeypatch.setattr(tune, "SECONDS", 1e-6)
+    graph = ncc.parse(XOR).graph
+    found = tune.tuned(graph, host(), build.options(host()), cached=False)
+    assert found["form"] != "straight" and found["batch_form"] != "straight"
+
+
+def test_training_has_the_limit_too(monkeypatch, ncc_, tmp_path):
+    monkeypatch.setattr(limits, "LEAST", 0.0)
+    monkeypatch.setattr(limits, "TIMES", 1e-9)
+    (tmp_path / "x.nal").write_text(XOR)
+    (tmp_path / "x.csv").write_text("0,0\n0,1\n1,0\n1,1\n")
+    (tmp_path / "y.csv").write_text("0\n1\n1\n0\n")
+    words = ["train", tmp_path / "x.nal", "--data", tmp_path / "x.csv", "--target",
+             tmp_path / "y.csv", "-o", tmp_path / "w.txt", "--epochs", "1", "--quiet"]
+    status, _, err = ncc_(*words)
+    assert status == 4 and err.startswith("error[E400]: ")
+    assert ncc_(*words, "--no-limit")[0] == 0
+    fn, _ = ncc.fit(XOR_NET, [[0, 1]], [1], epochs=1, limit=False)
+    assert fn.vjp([1, 1])[0].shape == (1,)
 
 
 def test_what_would_take_too_much_memory_is_refused(monkeypatch):
