@@ -27,12 +27,14 @@ from ncc.machine import Machine, Target
 from ncc.source import NccError
 
 LARGE = 1e9  # bytes, from where a child makes the code whatever there is
+AMPLE = 500e6  # bytes left, of which a text of SMALL characters takes few
 LONG = 5.0  # CPU seconds, likewise: a child can be interrupted
 CHILD = 250e6  # bytes, at least, of a child's address space before it begins
 SHARE = 0.9  # of what is left, for the child: the rest is for its answer
 ENTRY = "import sys; sys.path[:] = sys.argv[1:]; from ncc.codegen import main; main()"
 # One thread has nothing to share out, and address space is what may be short.
-QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
+         "PYTHONINSPECT": ""}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Codegen:
     def _made(self, kind: str, text: str) -> bytes:
         """NccError E400 (status 4) where memory or time would not do, or did not; E700 where LLVM
         refuses the text or dies of something else."""
-        if len(text) <= SMALL:
+        if len(text) <= SMALL and limits.own() >= AMPLE:
             return _here(self.target, self.opt, kind, text)
         need = limits.estimate(text, self.target.triple.split("-")[0], self.opt)
         left = limits.left()
@@ -102,7 +104,7 @@ class Codegen:
         began = time.monotonic()
         try:
             child = subprocess.Popen(
-                [python, "-c", ENTRY, *[p for p in sys.path if p], here],
+                [python, *_flags(), "-c", ENTRY, *[p for p in sys.path if p], here],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env={**os.environ, **QUIET}, creationflags=getattr(
                     subprocess, "CREATE_NO_WINDOW", 0))
@@ -158,6 +160,13 @@ def _python() -> str | None:
     path = sys.executable or ""
     name = os.path.basename(path).lower()
     return path if name.startswith(("python", "pypy")) and not hasattr(sys, "frozen") else None
+
+
+def _flags() -> list[str]:
+    """What this interpreter was told of its surroundings, for the child's."""
+    told = (("-I", sys.flags.isolated), ("-E", sys.flags.ignore_environment),
+            ("-s", sys.flags.no_user_site), ("-S", sys.flags.no_site))
+    return [flag for flag, on in told if on]
 
 
 def _here(target: Target, opt: int, kind: str, text: str) -> bytes:

@@ -116,7 +116,7 @@ def straight(plan: Plan) -> Need:
 def left(root: Path = Path("/")) -> float:
     """Bytes that this process may still take: the least that its own limits, its control groups
     and the memory of the machine leave; infinite where nothing says."""
-    return max(0.0, min(_own(root), shared(root)))
+    return max(0.0, min(own(root), shared(root)))
 
 
 def for_another() -> float:
@@ -124,12 +124,13 @@ def for_another() -> float:
     return min(_soft().values())
 
 
-def _own(root: Path) -> float:
-    words = _read(root / "proc/self/statm").split()
+def own(root: Path = Path("/")) -> float:
+    """Bytes that this process may still take by its own limits."""
+    soft = _soft()
+    words = [] if min(soft.values()) == math.inf else _read(root / "proc/self/statm").split()
     if not words:
         return math.inf
     space, data = [float(int(words[k]) * os.sysconf("SC_PAGE_SIZE")) for k in (0, 5)]
-    soft = _soft()
     return min(soft["RLIMIT_AS"] - space, soft["RLIMIT_DATA"] - data)
 
 

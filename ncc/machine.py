@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from threading import Lock
 from types import MappingProxyType
 from typing import Any
@@ -300,10 +301,11 @@ class Machine:
         options.slp_vectorization = False
         options.loop_vectorization = False
         builder = llvm.create_pass_builder(self.llvm, options)
+        numbering, plain = _loop_passes(True), _loop_passes(False)
         for function in module.functions:
             if any(b'"loops"' in attribute for attribute in function.attributes):
-                blocks = sum(1 for _ in function.blocks)
-                _loop_passes(numbering=blocks <= NUMBERED).run(function, builder)
+                few = sum(1 for _ in islice(function.blocks, NUMBERED + 1)) <= NUMBERED
+                (numbering if few else plain).run(function, builder)
         return module
 
     def assembly(self, text: str) -> str:

@@ -89,7 +89,7 @@ def cases(seed):
     yield "chain 300", chain(300), batch, "x86-64-v3", 2
     yield "chain 2,000", chain(2000), straight, "x86-64-v3", 2
     yield "columns 48", columns(48), batch, "x86-64-v3", 2
-    for neurons in (120, 240):
+    for neurons in (60, 120):
         net = mixed(rng, neurons, 8, 3, ALL)
         for forms in (straight, batch, table):
             yield f"mixed {neurons}", net, forms, "x86-64-v3", 2
