@@ -33,9 +33,12 @@ HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
 def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
-            name: str = "net", **more: Any) -> dict[str, Any]:
+            name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
     """The passes' options for a target; `numerics` None is fused where the target can, else
-    strict. NccError E603 where fused is asked of a target without an FMA; fast is strict there."""
+    strict; `small` asks for the fewest bytes, None where the target is one of few bytes.
+
+    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
+    """
     if dtype not in DTYPES:
         raise NccError("E603", f"no dtype {dtype}", help="f32 or f64", status=2)
     if numerics not in (None, "strict", "fused", "fast"):
@@ -50,7 +53,8 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
     native = max(1, target.vector_bits // width)
     registers = 32 if target.vector_bits > 256 or target.triple.startswith("aarch64") else 16
     wide = target.vector_bits > 256
-    vectors = 2 if wide or registers == 16 else 4
+    small = target.small if small is None else small
+    vectors = 1 if small else 2 if wide or registers == 16 else 4
     longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
     return {
         "dtype": dtype,
@@ -65,13 +69,15 @@ def options(target: Target, *, dtype: str = "f32", numerics: str | None = None,
         # As many sums as half the registers hold: the other half is for sources and weights.
         "lanes_rows": registers // 2 // vectors if native > 1 else 4,
         # Without an FPU each sum under way would take registers from the calls.
-        "block": 1 if dtype in target.soft else 8,
+        "block": 1 if small or dtype in target.soft else 8,
+        "small": small,
         "native_sqrt": dtype in target.sqrt,
         "triple": target.triple,
         "vector_bits": target.vector_bits,
         "index_bits": target.index_bits,
         "reach": target.reach,
-        "attributes": target.attributes,
+        "assembles": target.assembles,
+        "attributes": target.attributes + " optsize minsize" * small,
         **more,
     }
 

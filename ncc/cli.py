@@ -14,7 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -75,8 +75,9 @@ def parser() -> argparse.ArgumentParser:
     reading.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
 
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
-                        help="0..3; never changes a result")
+    common.add_argument("-O", dest="effort", choices=("0", "1", "2", "3", "s"),
+                        help="effort of LLVM, or s: the fewest bytes, which is the default for "
+                        "small devices; never changes a result")
     common.add_argument("--numerics", choices=("strict", "fused", "fast"),
                         help="how a sum rounds; fused where the target can, else strict")
     common.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
@@ -216,6 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             args = parser().parse_args(arguments)
+            effort = getattr(args, "effort", None)
+            args.opt = int(effort) if effort in ("0", "1", "2", "3") else 2
         except SystemExit as stop:
             return int(stop.code or 0)
         commands = {"build": _build, "check": _check, "run": _run, "train": _train,
@@ -299,14 +302,14 @@ def _flags(args: argparse.Namespace) -> str:
     """The options of this command that bear upon what its passes do."""
     usual = parser().parse_args(["build", "net"])
     words: list[str] = []
-    for key in ("opt", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
+    for key in ("effort", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
                 "embed_weights", "backward", "recompute", "train", "target", "cpu", "features",
                 "activation", "outputs", "check", "no_limit"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
         if value != getattr(usual, key):
-            flag = "-O" if key == "opt" else "--" + key.replace("_", "-")
+            flag = "-O" if key == "effort" else "--" + key.replace("_", "-")
             if value is False:
                 flag, value = flag.replace("--", "--no-"), True
             words += [flag] if value is True else [flag, str(value)]
@@ -484,7 +487,7 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
 def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
     return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
                    batch_form=args.batch_form, backward_form=args.backward_form,
-                   limit=not args.no_limit)
+                   small={"s": True, "3": False}.get(args.effort), limit=not args.no_limit)
 
 
 def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target,
@@ -684,7 +687,8 @@ def _text(kind: str, build: Build) -> str:
         return build.machine().assembly(build.llvm)
     if kind == "header":
         return build.header()
-    if kind == "c":
+    if kind == "c":  # of functions in pieces: a C compiler's time grows as LLVM's
+        build = replace(build, options={**build.options, "assembles": False})
         return to_c(build.module, "" if isinstance(build, Entered) else build.header())
     written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
     return str(written[kind](build.graph))

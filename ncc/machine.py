@@ -43,6 +43,18 @@ class Target:
         return 128 if _arch(self.triple) == "x86_64" else 0
 
     @property
+    def small(self) -> bool:
+        """Whether code for it is made small first: for machines whose memory is counted."""
+        return _arch(self.triple) in ("thumb", "riscv32", "wasm32")
+
+    @property
+    def assembles(self) -> bool:
+        """Whether ncc/x86.py writes its straight functions: its instructions, calling convention
+        and object format are those."""
+        return (self.triple.startswith("x86_64-") and "linux" in self.triple
+                and self.fma == BOTH and self.vector_bits >= 256)
+
+    @property
     def attributes(self) -> str:
         """Function attributes: the CPU, so that the text alone says what it is for (llc and clang
         take it without further options), and the width of vectors, without which LLVM halves

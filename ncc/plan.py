@@ -21,7 +21,8 @@ FORMS = ("straight", "table", "shared")
 
 
 class Run(NamedTuple):
-    """Consecutive rows with one activation and one aggregation; `biased` where any has a bias."""
+    """Consecutive rows with one activation and one aggregation; `biased` where any row of the net
+    with these has a bias."""
 
     first: int
     last: int

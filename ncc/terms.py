@@ -320,6 +320,7 @@ class _Run:
         zero, make, apply = terms.zero, terms.make, terms.apply
         values: list[int] = []
         last = -1  # the term of the loop closed last
+        made: list[int] = []  # of the apply before, if none was closed since
         written = self.written(ops)
         for at, (opcode, reads, imm) in enumerate(ops):
             value = -1
@@ -371,12 +372,42 @@ class _Run:
                 loop.heads = (*loop.heads, values[reads[0]])
             elif opcode == "yield":
                 last = self.leave([values[r] for r in reads], memory, private)
+                made = []
             elif opcode == "result":
-                value = make("result", imm, (last,))
+                value = made[imm] if made else make("result", imm, (last,))
             elif opcode == "call":
                 callee = self.funcs[imm]
                 self.body(callee.ops, memory, private)
+            elif opcode == "call_at":  # what it does is proved where the function itself is
+                callee = self.funcs[imm[0]]
+                held = [memory[b.name].freeze(terms) for b in callee.buffers]
+                children = (*[values[r] for r in reads], *held)
+                for b in callee.buffers:
+                    if b.kind not in ("in", "value"):
+                        memory[b.name] = _Cells(make("called", (*imm, b.name), children), zero)
+            elif opcode == "apply":
+                made = [self.applied(self.funcs[imm], values[r]) for r in reads]
+                value = made[0]
             values.append(value)
+
+    def applied(self, func: Func, argument: int) -> int:
+        """What a pure function makes of a term: its body's term, as if it stood there."""
+        terms = self.terms
+        values: list[int] = []
+        for opcode, reads, imm in func.ops:
+            if opcode == "argument":
+                values.append(argument)
+            elif opcode == "const":
+                values.append(terms.real(imm))
+            elif opcode == "word":
+                values.append(terms.word(imm))
+            elif opcode == "lookup":
+                values.append(terms.make("lookup", None, (self.contents[imm], values[reads[0]])))
+            elif opcode == "return":
+                break
+            else:
+                values.append(terms.apply(opcode, tuple([values[r] for r in reads])))
+        return values[reads[0]]
 
     def cell(self, name: str, symbol: int, at: int) -> int:
         """A load from a constant table: at a constant index, the constant."""
@@ -398,8 +429,11 @@ class _Run:
                 found[at] = {}
             elif opcode == "yield":
                 stack.pop()
-            elif stack and opcode in (*_STORES, "call"):
+            elif stack and opcode in (*_STORES, "call", "call_at"):
                 names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
+                if opcode == "call_at":
+                    names = [b.name for b in self.funcs[imm[0]].buffers
+                             if b.kind not in ("in", "value")]
                 for start in stack:
                     found[start].update(dict.fromkeys(names))
         return {at: sorted(names) for at, names in found.items()}

@@ -159,9 +159,9 @@ def _table(table: Table, module: Module, real: str, bits: int) -> str:
         kind, row = f"uint{bits}_t", 128 // bits
         shown = [_word(v, bits) for v in table.values.tolist()]
     else:
-        small = max(table.values.tolist(), default=0) < 1 << 16 and min(
-            table.values.tolist(), default=0) >= 0
-        kind, row = "uint16_t" if small else "uint32_t", 16
+        width = next((w for w in (8, 16) if table.values.min(initial=0) >= 0
+                      and table.values.max(initial=0) < 1 << w), 32)
+        kind, row = f"uint{width}_t", 16
         shown = [str(v % (1 << 32)) for v in table.values.tolist()]
     lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
     name = f"{module.name}_{table.name}"
@@ -188,6 +188,7 @@ class _Writer:
         func, module = self.func, self.module
         loops: list[tuple[int, list[int]]] = []
         done: list[int] = []
+        applied: list[str] = []  # the calls of the apply before, if no loop was closed since
         for at, (opcode, reads, imm) in enumerate(func.ops):
             if not self.live[at]:
                 self.values.append("")
@@ -240,6 +241,21 @@ class _Writer:
                 for c in done:
                     if c not in self.read:
                         self.line(f"(void)v{c};")
+            elif opcode == "call_at":
+                moved = dict(zip(imm[1], args, strict=True))
+                passed = [f"{self.name(b)} + {moved[b.name]}" if b.name in moved else self.name(b)
+                          for b in module.func(imm[0]).buffers]
+                self.line(f"{module.name}_{imm[0]}({', '.join(passed)});")
+            elif opcode == "apply":
+                self.local(at, f"{module.name}_{imm}({args[0]})")
+                applied = [f"{module.name}_{imm}({arg})" for arg in args]
+                done = []
+            elif opcode == "argument":
+                value = "x"
+            elif opcode == "return":
+                self.line(f"return {args[0]};")
+            elif opcode == "result" and not done:
+                self.local(at, applied[imm])
             elif opcode == "result":
                 value = f"v{done[imm]}"
             elif opcode == "call":
@@ -252,13 +268,16 @@ class _Writer:
         """The signature, and a cast to void for each parameter that the body does not name."""
         func = self.func
         real = self.marks["real"]
+        if func.pure:
+            return f"static {real} {self.module.name}_{func.name}(const {real} x)\n{{\n"
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
                                if op[0] in ("load", "store", "accumulate") and self.live[at]])
         named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
                                     if op[0] == "given" and self.live[at]]))
         for op in func.ops:
-            if op[0] == "call":
-                named.update(dict.fromkeys([b.name for b in self.module.func(op[2]).buffers]))
+            if op[0] in ("call", "call_at"):
+                callee = self.module.func(op[2] if op[0] == "call" else op[2][0])
+                named.update(dict.fromkeys([b.name for b in callee.buffers]))
         parameters = ["size_t n"] if func.counted else []
         first = []
         counts = any(op[0] == "count" and self.live[at] for at, op in enumerate(func.ops))
@@ -348,7 +367,7 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "accumulate", "call", "for", "yield", "carry")
+    effects = ("store", "accumulate", "call", "call_at", "for", "yield", "carry", "return")
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

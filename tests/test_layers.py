@@ -42,6 +42,7 @@ ORDER = [
     "ssatext",
     "terms",
     "windows",
+    "x86",
     "limits",
     "machine",
     "codegen",
