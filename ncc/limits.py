@@ -36,15 +36,15 @@ TIMES, LEAST = 20.0, 60.0
 BASE_BYTES = 12e6
 LINE_BYTES, CHARACTER_BYTES, FUNCTION_BYTES = 250.0, 2.0, 800.0
 ELEMENT_BYTES = {"x86_64": 8.0, "": 40.0}
-# CPU seconds: of LLVM, of a line, of a line times the lines of its basic block, of a line of a
-# function with loops times its blocks, of an element as above. -O0 has its own.
-BASE_SECONDS = 0.02
+# CPU seconds: of LLVM, of a character, of a line, of a line times the lines of its basic block, of
+# a line of a function with loops times its blocks, of an element as above. -O0 has its own.
+BASE_SECONDS, CHARACTER_SECONDS = 0.02, 4e-8
 LINE_SECONDS, QUICK_LINE_SECONDS = 30e-6, 8e-6
 BLOCK_SECONDS, QUICK_BLOCK_SECONDS = {"x86_64": 4e-9, "": 20e-9}, 0.4e-9
 LOOPS_SECONDS = 3e-8
 ELEMENT_SECONDS = {"x86_64": 4e-7, "": 5e-6}
 # At least, of straight code: an operation of each sample's function, in the passes and in LLVM.
-OP_SECONDS, OP_BYTES = 10e-6, 400.0
+OP_SECONDS, OP_BYTES = 6e-6, 250.0
 
 
 class Need(NamedTuple):
@@ -89,11 +89,11 @@ def estimate(text: str, arch: str, opt: int) -> Need:
             loops += blocks * size
     memory = (BASE_BYTES + LINE_BYTES * lines + CHARACTER_BYTES * len(text)
               + FUNCTION_BYTES * largest)
+    seconds = BASE_SECONDS + CHARACTER_SECONDS * len(text)
     if opt == 0:
-        return Need(memory, BASE_SECONDS + QUICK_LINE_SECONDS * lines
-                    + QUICK_BLOCK_SECONDS * squares)
+        return Need(memory, seconds + QUICK_LINE_SECONDS * lines + QUICK_BLOCK_SECONDS * squares)
     return Need(memory + _of(ELEMENT_BYTES, arch) * elements,
-                BASE_SECONDS + LINE_SECONDS * lines + _of(BLOCK_SECONDS, arch) * squares
+                seconds + LINE_SECONDS * lines + _of(BLOCK_SECONDS, arch) * squares
                 + LOOPS_SECONDS * loops + _of(ELEMENT_SECONDS, arch) * elements)
 
 
