@@ -31,18 +31,16 @@ ANY, AN_EDGE, A_PAIR, GRADIENTS = 0.15, 60e-6, 2e-3, 2.5
 # A compile may take so many times the bound, and in any case so many CPU seconds.
 TIMES, LEAST = 20.0, 60.0
 
-# Bytes: of LLVM itself, a line of the module, a character, a line of the longest function, which
-# is under way alone, and an element taken from a vector times one of the same basic block.
+# Bytes: of LLVM itself, a line of the module, a character, and a line of the longest function,
+# which is under way alone.
 BASE_BYTES = 12e6
 LINE_BYTES, CHARACTER_BYTES, FUNCTION_BYTES = 250.0, 2.0, 800.0
-ELEMENT_BYTES = {"x86_64": 8.0, "": 40.0}
 # CPU seconds: of LLVM, of a character, of a line, of a line times the lines of its basic block, of
-# a line of a function with loops times its blocks, of an element as above. -O0 has its own.
+# a line of a function with loops times its blocks. -O0 has its own.
 BASE_SECONDS, CHARACTER_SECONDS = 0.02, 4e-8
 LINE_SECONDS, QUICK_LINE_SECONDS = 30e-6, 8e-6
 BLOCK_SECONDS, QUICK_BLOCK_SECONDS = {"x86_64": 4e-9, "": 20e-9}, 0.4e-9
 LOOPS_SECONDS = 3e-8
-ELEMENT_SECONDS = {"x86_64": 4e-7, "": 5e-6}
 # At least, of straight code: an operation of each sample's function, in the passes and in LLVM.
 OP_SECONDS, OP_BYTES = 6e-6, 250.0
 
@@ -70,7 +68,7 @@ def estimate(text: str, arch: str, opt: int) -> Need:
     if text.startswith("define "):
         text = "\n" + text
     lines = text.count("\n")
-    largest = squares = loops = elements = 0
+    largest = squares = loops = 0
     end = 0
     while (start := text.find("\ndefine ", end)) >= 0:
         end = text.find("\n}", start)
@@ -78,11 +76,9 @@ def estimate(text: str, arch: str, opt: int) -> Need:
         at = head = text.find("\n", start + 1, end)
         while (label := text.find(":\n", at, end)) >= 0:
             squares += text.count("\n", at, label) ** 2
-            elements += text.count(" = extractelement ", at, label) ** 2
             blocks += 1
             at = label + 1
         squares += text.count("\n", at, end) ** 2
-        elements += text.count(" = extractelement ", at, end) ** 2
         size = text.count("\n", start, end)
         largest = max(largest, size)
         if " #2 " in text[start:head]:
@@ -92,13 +88,8 @@ def estimate(text: str, arch: str, opt: int) -> Need:
     seconds = BASE_SECONDS + CHARACTER_SECONDS * len(text)
     if opt == 0:
         return Need(memory, seconds + QUICK_LINE_SECONDS * lines + QUICK_BLOCK_SECONDS * squares)
-    return Need(memory + _of(ELEMENT_BYTES, arch) * elements,
-                seconds + LINE_SECONDS * lines + _of(BLOCK_SECONDS, arch) * squares
-                + LOOPS_SECONDS * loops + _of(ELEMENT_SECONDS, arch) * elements)
-
-
-def _of(table: dict[str, float], arch: str) -> float:
-    return table.get(arch, table[""])
+    block = BLOCK_SECONDS.get(arch, BLOCK_SECONDS[""])
+    return Need(memory, seconds + LINE_SECONDS * lines + block * squares + LOOPS_SECONDS * loops)
 
 
 def straight(plan: Plan) -> Need:
