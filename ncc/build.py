@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc import cache
+from ncc import cache, limits
 from ncc.activations import expression
 from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
+from ncc.codegen import Codegen
 from ncc.footprint import Footprint, exported, footprint, stacks
 from ncc.graph import Graph
 from ncc.library import aligned, functions
-from ncc.machine import Machine, Target
+from ncc.machine import Target
 from ncc.passes.to_llvm import cell, large
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
 from ncc.ssa import DTYPES, Module, dtype_name
 
+MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
@@ -102,6 +105,9 @@ class Build:
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
     runs; what is made is kept there.
+
+    NccError E400 (status 4) where a stage would take more memory or time than there is, or did.
+    With the option `limit` False, it takes as long as it takes.
     """
 
     graph: Graph
@@ -121,7 +127,12 @@ class Build:
 
     @cached_property
     def module(self) -> Module:
-        module: Module = self._walk(self.plan, Module, beyond(self._along(), Plan))
+        plan, machine = self.plan, self.machine()
+        need, left = limits.straight(plan), limits.left() if len(plan.edges) >= MANY else math.inf
+        if machine.seconds is not None and (
+                need.memory > left or need.seconds > machine.seconds):
+            raise machine.refusal(need, left)
+        module: Module = self._walk(plan, Module, beyond(self._along(), Plan))
         return module
 
     @cached_property
@@ -133,10 +144,28 @@ class Build:
         return steps() if self.along is None else self.along
 
     def _walk(self, level: Any, until: type, along: Sequence[Step]) -> Any:
-        return walk(level, self.options, self.watch, until=until, along=along)
+        try:
+            return walk(level, self.options, self.watch, until=until, along=along)
+        except MemoryError:
+            machine = self.machine() if until is not Plan else Codegen(self.target)
+            raise limits.refused("not enough memory to compile this net" + machine.named(),
+                                 machine.help) from None
 
-    def machine(self) -> Machine:
-        return Machine(self.target, self.opt, getattr(self.watch, "working", None))
+    def machine(self) -> Codegen:
+        """What makes code of the LLVM text, and knows whose it is."""
+        plan = self.plan
+        forms = {name: s.form for name, s in (
+            ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
+            ("backward-form", plan.backward_batch)) if s is not None}
+        edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
+        smaller = [f"--{option} table" for option, form in forms.items() if form == "straight"]
+        smaller += ["-O0"] * (self.opt > 0)
+        about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
+        help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
+        seconds = limits.longest(edges, len(pairs), plan.backward is not None)
+        return Codegen(self.target, self.opt, about, help,
+                       seconds if self.options.get("limit", True) else None,
+                       getattr(self.watch, "working", None))
 
     def object(self) -> bytes:
         return self.made.code
@@ -149,21 +178,21 @@ class Build:
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
-            text = self.llvm
+            text, machine = self.llvm, self.machine()
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
-                code, found = self.machine().object(text), None
+                code, found = machine.object(text), None
             else:
-                code, found = self._measured(text)
+                code, found = self._measured(text, machine)
             return Entry(code, {"exports": names, "functions": functions(self.module),
                                 "stacks": found}, self._outside())
 
         return self._kept("object", make)
 
-    def _measured(self, text: str) -> tuple[bytes, dict[str, int]]:
+    def _measured(self, text: str, machine: Codegen) -> tuple[bytes, dict[str, int]]:
         """The object, and the bytes of stack that its functions take; none where nobody knows."""
-        frames, _, code = self.machine().measured(text).partition(b"\n")
+        frames, _, code = machine.measured(text).partition(b"\n")
         return code, exported(stacks(text, json.loads(frames), self.target), self.module)
 
     def footprint(self) -> Footprint:
@@ -221,7 +250,8 @@ class Build:
         if any(step.call not in ROAD for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
-        return cache.key(kind, net, self.graph.n_params, self.target, self.options, self.opt,
+        options = {k: v for k, v in self.options.items() if k != "limit"}
+        return cache.key(kind, net, self.graph.n_params, self.target, options, self.opt,
                          self.embedded, [(step.name, step.options) for step in along])
 
 

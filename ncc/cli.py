@@ -25,11 +25,12 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 import ncc
-from ncc import bench, cache, data, losses, net, optimizers, ssatext, start, texts, weights
+from ncc import bench, cache, data, limits, losses, net, optimizers, ssatext, start, texts, weights
 from ncc.build import Build, options, plain, write
 from ncc.bwdtext import bwd
 from ncc.cache import Entry
 from ncc.cheader import c_identifier
+from ncc.codegen import Codegen
 from ncc.dead import SkipDead
 from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.library import functions
@@ -144,6 +145,8 @@ def parser() -> _Parser:
                         help="of --init; of train, of all that is drawn")
     common.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
                         help="what the code computes in; numpy's names do, too")
+    common.add_argument("--no-limit", action="store_true",
+                        help="go on where the code would take too much time or memory")
     common.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 
@@ -396,7 +399,7 @@ def _flags(args: argparse.Namespace) -> str:
     words: list[str] = []
     for key in ("effort", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
                 "embed_weights", "backward", "recompute", "train", "target", "cpu", "features",
-                "activation", "outputs", "check"):
+                "activation", "outputs", "check", "no_limit"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
@@ -582,7 +585,7 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
 def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
     return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
                    batch_form=args.batch_form, backward_form=args.backward_form,
-                   small={"s": True, "3": False}.get(args.effort))
+                   small={"s": True, "3": False}.get(args.effort), limit=not args.no_limit)
 
 
 def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target,
@@ -634,8 +637,14 @@ class Entered(Build):
 
     @cached_property
     def made(self) -> Entry:
-        code, found = self._measured(self.llvm)
+        code, found = self._measured(self.llvm, self.machine())
         return Entry(code, {"functions": functions(self.module), "stacks": found})
+
+    def machine(self) -> Codegen:
+        seconds = limits.LEAST if self.options["limit"] else None
+        return Codegen(self.target, self.opt, self.options["name"],
+                       "-O0" * (self.opt > 0) or "fewer operations", seconds,
+                       getattr(self.watch, "working", None))
 
 
 def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Entered, int]:
@@ -660,7 +669,8 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     if args.tune:
         raise NccError("E609", "--tune is for nets: an ssa text has its forms", status=2)
     along, end = _along(args, LEVELS.index(Module))
-    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name)
+    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name,
+                     limit=not args.no_limit)
     _configure(watcher, args, common)
     watcher.values = values
     made = Entered(cast(Any, None), aim, common, args.opt, watcher, along, text=module)
@@ -987,7 +997,8 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache, frozen=args.freeze, state=state)
+            cache=not args.no_cache, frozen=args.freeze, state=state,
+            limit=not args.no_limit)
     finally:
         meter.close()
     learnt = params.astype(DTYPES[args.dtype])

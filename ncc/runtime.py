@@ -273,7 +273,7 @@ def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
 
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
-    found = ["name"]
+    found = ["name", "limit"]
     for call in ROAD:
         parameters = inspect.signature(call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -105,8 +105,8 @@ ERRORS = """\
 #endif
 """
 # Every compiler's way to round each operation by itself, from here on. gcc knows no FP_CONTRACT
-# (and warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds nothing but
-# strict floating point, which costs it its vectors: so only where there is an FMA to make.
+# (and warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds
+# nothing but strict floating point, which costs it its vectors: so only where there is an FMA to make.
 PRAGMAS = """\
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
