@@ -135,17 +135,18 @@ class Build:
 
     @cached_property
     def made(self) -> Entry:
-        """The object, and two facts: `exports`, its functions' names, and `functions`, as
-        ncc/library.py has them."""
+        """The object, and three facts: `exports`, its functions' names, `functions`, as
+        ncc/library.py has them, and `forms`, each function's."""
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
             text = self.llvm
+            facts = {"exports": names, "functions": functions(self.module),
+                     "forms": {name: s.form for name, s in self.plan.schedules.items()}}
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
-            return Entry(self.machine().object(text),
-                         {"exports": names, "functions": functions(self.module)}, self._outside())
+            return Entry(self.machine().object(text), facts, self._outside())
 
         return self._kept("object", make)
 

@@ -8,10 +8,7 @@ import json
 import math
 import os
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +21,9 @@ import numpy as np
 import ncc
 from ncc import bench, cache, data, losses, net, optimizers, ssatext, texts, weights
 from ncc.build import Build, options, write
-from ncc.bwdtext import bwd
 from ncc.cheader import c_identifier
 from ncc.dead import SkipDead
+from ncc.emit import KINDS, LINKED, TEXTS, contents, ending, text
 from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.losses import LOSSES
 from ncc.machine import Target, host, target
@@ -37,7 +34,6 @@ from ncc.parse import decode
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
-from ncc.passes.to_c import to_c
 from ncc.peers import PEERS
 from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
@@ -48,12 +44,8 @@ from ncc.ssa import DTYPES, Module
 from ncc.syntax import Syntax
 from ncc.training import History, train
 from ncc.tune import tuned
-from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
+from ncc.watch import Watcher, carried, interpret, n_params, runnable
 
-TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
-         "dot")
-KINDS = (*TEXTS, "bc", "obj", "shared")
-ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
 SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
 LEVELS: tuple[Any, ...] = (Syntax, Graph, Plan, Module, str)
 NAMES = ("syntax", "graph", "plan", "ssa", "llvm")
@@ -500,7 +492,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
         raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
                        "moves would be constants", status=2)
     if args.backward is None:
-        linked = any(kind in ("obj", "shared", "header", "c") for kind in kinds)
+        linked = any(kind in LINKED for kind in kinds)
         args.backward = bool(args.train) or (linked and not args.embed_weights)
     asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute}
     if args.train:
@@ -620,12 +612,12 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
     """Where a kind goes; None is standard output."""
-    ending = ENDINGS.get(kind, kind)
+    name = f"{stem}.{ending(kind)}"
     if args.out is None:
-        return Path(f"{stem}.{ending}") if several or kind not in TEXTS else None
+        return Path(name) if several or kind not in TEXTS else None
     out = Path(args.out)
     if os.path.isdir(out) or args.out.endswith("/"):
-        return out / f"{stem}.{ending}"
+        return out / name
     if several:
         raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
     return None if args.out == "-" else out
@@ -637,73 +629,34 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
     path = _path(kind, args, stem, several)
     if path is None and kind not in TEXTS:
         raise NccError("E608", f"{kind} is no text for standard output", status=2,
-                       help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
+                       help=f"-o {stem}.{ending(kind)}")
     if args.passes is not None and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
         _arithmetic(build, "c" if kind == "c" else "llvm")
     if kind in ("obj", "shared", "bc"):
         assert path is not None
-        if kind == "obj":
-            outputs[path] = build.object()
-            if not isinstance(build, Entered):
-                beside = path.with_suffix(".h")
-                if beside == path:
-                    raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
-                outputs[beside] = build.header().encode()
-        else:
-            outputs[path] = (_shared(build) if kind == "shared"
-                             else build.machine().bitcode(build.llvm))
+        outputs[path] = contents(kind, build)
+        if kind == "obj" and not isinstance(build, Entered):
+            beside = path.with_suffix(".h")
+            if beside == path:
+                raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
+            outputs[beside] = build.header().encode()
         return None
-    text = str(syntax) if kind == "ast" else _text(kind, build)
-    if not text.endswith("\n"):
-        text += "\n"
+    if kind == "ast":
+        made = str(syntax).removesuffix("\n") + "\n"
+    else:
+        values = build.watch.values if isinstance(build.watch, Watcher) else None
+        made = text(kind, build, values, header=not isinstance(build, Entered))
     if path is None:
-        return text
-    outputs[path] = text.encode()
+        return made
+    outputs[path] = made.encode()
     return None
-
-
-def _text(kind: str, build: Build) -> str:
-    if kind == "graph":
-        return str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along))
-    if kind in ("plan", "llvm"):
-        return str(getattr(build, kind))
-    if kind == "ssa":
-        held = build.watch.values if isinstance(build.watch, Watcher) else None
-        return str(carrying(build.module, held))
-    if kind == "asm":
-        return build.machine().assembly(build.llvm)
-    if kind == "header":
-        return build.header()
-    if kind == "c":
-        return to_c(build.module, "" if isinstance(build, Entered) else build.header())
-    written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
-    return str(written[kind](build.graph))
-
-
-def _shared(build: Build) -> bytes:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise NccError("E500", "no C compiler (cc) to link a shared library with", status=5)
-    with tempfile.TemporaryDirectory() as folder:
-        made, out = Path(folder, "net.o"), Path(folder, "net.so")
-        made.write_bytes(build.object())
-        try:
-            done = subprocess.run([compiler, "-shared", "-nostdlib", "-o", str(out), str(made)],
-                                  capture_output=True, text=True, errors="replace", check=False)
-        except OSError as error:
-            raise NccError("E501", f"{compiler} does not run: {error.strerror}", status=5) from None
-        if done.returncode or not out.is_file():
-            raise NccError("E501", f"{compiler} failed: {done.stderr.strip()}", status=5)
-        return out.read_bytes()
 
 
 def _explain(build: Build) -> None:
     plan = build.plan
-    for name, s in (("forward", plan.single), ("forward_batch", plan.batch),
-                    ("backward", plan.backward), ("backward_batch", plan.backward_batch)):
-        if s is not None:
-            keeps = f", {s.work} slots of work" if s.slots is not None else ""
-            _say(f"{name}: {s.form} ({s.why}){keeps}")
+    for name, s in plan.schedules.items():
+        keeps = f", {s.work} slots of work" if s.slots is not None else ""
+        _say(f"{name}: {s.form} ({s.why}){keeps}")
     for run in plan.runs:
         _say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
              f"{AGGREGATIONS[run.aggregation]}, "

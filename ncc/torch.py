@@ -71,7 +71,7 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: str = "f32", opt
             raise ValueError(f"params has shape {values.shape}, the net wants "
                              f"({graph.n_params},)")
     code = _shared(graph, dtype, opt, threads, numerics)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         start = values.astype(DTYPES[dtype])
     if not np.isfinite(start).all():
         raise ValueError(f"params holds a value that is not finite in {dtype}")

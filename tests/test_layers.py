@@ -57,6 +57,7 @@ ORDER = [
     "cache",
     "library",
     "build",
+    "emit",
     "tune",
     "runtime",
     "dead",

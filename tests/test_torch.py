@@ -16,6 +16,7 @@ import pytest
 from nets import some_net, to_nal
 
 import ncc
+from ncc import library
 from ncc.layers import layers
 
 torch = pytest.importorskip("torch")
@@ -357,6 +358,18 @@ def test_what_is_no_number_goes_through(model):
     assert torch.isnan(mine(samples(4, 3))).any()
     with pytest.raises(ValueError, match="not finite"):
         mine.compiled()
+
+
+def test_our_own_lines_do_not_warn(monkeypatch):
+    monkeypatch.setattr(library, "WORK", 0)
+    net = ncc.parse("N 03\n00\n01\n02 0 00:2,01:-1e-40 +0.5\n")
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        mine = ncc.torch.module(net, threads=2)
+        for x in (torch.full((300, 2), 1e38), torch.zeros(0, 2), torch.full((2,), float("nan"))):
+            x.requires_grad_()
+            (mine(x) * 2e36).sum().backward()
+        assert mine.compiled()(np.ones(2)) == 2.5
 
 
 def test_back_to_a_compiled_net(model, tmp_path):
