@@ -173,20 +173,22 @@ class Build:
     @cached_property
     def made(self) -> Entry:
         """The object, and three facts: `exports`, its functions' names, `functions`, as
-        ncc/library.py has them, and `stacks`, the bytes of stack that each takes (None with the
-        option `outside`: this process has enough)."""
+        ncc/library.py has them, `forms`, each function's, and `stacks`, the bytes of stack that
+        each takes (None with the option `outside`: this process has enough)."""
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
             text, machine = self.llvm, self.machine()
+            facts: dict[str, Any] = {
+                "exports": names, "functions": functions(self.module), "stacks": None,
+                "forms": {name: s.form for name, s in self.plan.schedules.items()}}
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
-                code, found = machine.object(text), None
+                code = machine.object(text)
             else:
-                code, found = self._measured(text, machine)
-            return Entry(code, {"exports": names, "functions": functions(self.module),
-                                "stacks": found}, self._outside())
+                code, facts["stacks"] = self._measured(text, machine)
+            return Entry(code, facts, self._outside())
 
         return self._kept("object", make)
 

@@ -10,13 +10,10 @@ import math
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +24,11 @@ import numpy as np
 import ncc
 from ncc import bench, cache, data, limits, losses, net, optimizers, ssatext, start, texts, weights
 from ncc.build import Build, options, plain, write
-from ncc.bwdtext import bwd
 from ncc.cache import Entry
 from ncc.cheader import c_identifier
 from ncc.codegen import Codegen
 from ncc.dead import SkipDead
+from ncc.emit import KINDS, LINKED, TEXTS, contents, ending, text
 from ncc.graph import AGGREGATIONS, Graph, Reals
 from ncc.library import functions
 from ncc.losses import LOSSES
@@ -43,7 +40,6 @@ from ncc.parse import decode, near
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
-from ncc.passes.to_c import to_c
 from ncc.peers import PEERS
 from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
@@ -56,12 +52,8 @@ from ncc.state import load as load_state
 from ncc.syntax import Syntax
 from ncc.training import History, train
 from ncc.tune import tuned
-from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
+from ncc.watch import Watcher, carried, interpret, n_params, runnable
 
-TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
-         "dot")
-KINDS = (*TEXTS, "bc", "obj", "shared")
-ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
 SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
 LEVELS: tuple[Any, ...] = (Syntax, Graph, Plan, Module, str)
 NAMES = ("syntax", "graph", "plan", "ssa", "llvm")
@@ -605,7 +597,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
         raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
                        "moves would be constants", status=2)
     if args.backward is None:
-        linked = any(kind in ("obj", "shared", "header", "c") for kind in kinds)
+        linked = any(kind in LINKED for kind in kinds)
         args.backward = bool(args.train) or (linked and not args.embed_weights)
     asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute}
     if args.train:
@@ -742,12 +734,12 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
     """Where a kind goes; None is standard output."""
-    ending = ENDINGS.get(kind, kind)
+    name = f"{stem}.{ending(kind)}"
     if args.out is None:
-        return Path(f"{stem}.{ending}") if several or kind not in TEXTS else None
+        return Path(name) if several or kind not in TEXTS else None
     out = Path(args.out)
     if os.path.isdir(out) or args.out.endswith("/"):
-        return out / f"{stem}.{ending}"
+        return out / name
     if several:
         raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
     return None if args.out == "-" else out
@@ -759,98 +751,35 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
     path = _path(kind, args, stem, several)
     if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
         raise NccError("E608", f"{kind} is no text for a terminal", status=2,
-                       help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
+                       help=f"-o {stem}.{ending(kind)}")
     if args.passes is not None and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
         _arithmetic(build, "c" if kind == "c" else "llvm")
-    if kind == "obj":
-        data = build.object()
+    if kind in ("obj", "shared", "bc"):
+        own = path is not None and plain(path)
+        data = contents(kind, build, path.name if path is not None and own else f"{stem}.so")
         # The header goes beside a file, and nowhere else.
-        if path is not None and plain(path) and not isinstance(build, Entered):
+        if kind == "obj" and path is not None and own and not isinstance(build, Entered):
             beside = path.with_suffix(".h")
             if beside == path:
                 raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
             with watcher.working("header"):
                 outputs[beside] = build.header().encode()
-    elif kind == "shared":
-        own = path is not None and plain(path)
-        data = _shared(build, path.name if path is not None and own else f"{stem}.so")
-    elif kind == "bc":
-        data = build.machine().bitcode(build.llvm)
+    elif kind == "ast":
+        data = (str(syntax).removesuffix("\n") + "\n").encode()
     else:
-        text = str(syntax) if kind == "ast" else _text(kind, build)
-        data = (text if not text or text.endswith("\n") else text + "\n").encode()
+        values = build.watch.values if isinstance(build.watch, Watcher) else None
+        data = text(kind, build, values, header=not isinstance(build, Entered)).encode()
     if path is None:
         return data
     outputs[path] = data
     return None
 
 
-def _text(kind: str, build: Build) -> str:
-    if kind == "graph":
-        return str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along))
-    if kind in ("plan", "llvm"):
-        return str(getattr(build, kind))
-    if kind == "ssa":
-        held = build.watch.values if isinstance(build.watch, Watcher) else None
-        return str(carrying(build.module, held))
-    if kind == "asm":
-        return build.machine().assembly(build.llvm)
-    if kind == "header":
-        return build.header()
-    if kind == "c":  # of functions in pieces: a C compiler's time grows as LLVM's
-        build = replace(build, options={**build.options, "assembles": False})
-        return to_c(build.module,
-                    "" if isinstance(build, Entered) else build.header(compiled=False))
-    written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
-    return str(written[kind](build.graph))
-
-
-def _shared(build: Build, name: str) -> bytes:
-    """A shared object of this `name` (its SONAME), linked by a C compiler for the target."""
-    command = _compiler(build.target)
-    with tempfile.TemporaryDirectory() as folder:
-        made, out = Path(folder, "net.o"), Path(folder, "net.so")
-        made.write_bytes(build.object())
-        try:
-            done = subprocess.run(
-                [*command, "-shared", "-nostdlib", "-Xlinker", "-soname", "-Xlinker", name,
-                 "-o", str(out), str(made)],
-                capture_output=True, text=True, errors="replace", check=False)
-        except OSError as error:
-            raise NccError("E501", f"{command[0]} does not run: {error.strerror}",
-                           status=5) from None
-        if done.returncode or not out.is_file():
-            raise NccError("E501", f"{command[0]} failed: {done.stderr.strip()}", status=5)
-        return out.read_bytes()
-
-
-def _compiler(aim: Target) -> list[str]:
-    """The C compiler that links for a target. NccError E604 where ncc knows none, E500 where there
-    is none."""
-    arch, _, system = aim.triple.partition("-")
-    if "linux" not in system:
-        raise NccError("E604", f"no shared libraries for {aim.name}, only for Linux", status=2,
-                       help="--emit obj")
-    here = host().triple.split("-")[0]
-    if arch == here or (arch, here) == ("i686", "x86_64"):
-        names, more = ["cc", "gcc"], ["-m32"] if arch != here else []
-    else:
-        family = f"{'arm' if arch == 'armv7' else arch}-linux-gnu{system.partition('gnu')[2]}"
-        names, more = [f"{family}-gcc"], []
-    for name in names:
-        found = shutil.which(name)
-        if found is not None:
-            return [found, *more]
-    raise NccError("E500", f"no C compiler ({names[0]}) to link a shared library with", status=5)
-
-
 def _explain(build: Build) -> None:
     plan = build.plan
-    for name, s in (("forward", plan.single), ("forward_batch", plan.batch),
-                    ("backward", plan.backward), ("backward_batch", plan.backward_batch)):
-        if s is not None:
-            keeps = f", {s.work} slots of work" if s.slots is not None else ""
-            _say(f"{name}: {s.form} ({s.why}){keeps}")
+    for name, s in plan.schedules.items():
+        keeps = f", {s.work} slots of work" if s.slots is not None else ""
+        _say(f"{name}: {s.form} ({s.why}){keeps}")
     for run in plan.runs:
         _say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
              f"{AGGREGATIONS[run.aggregation]}, "

@@ -146,7 +146,8 @@ _NAMES = {
     "aarch64-elf aarch64-linux arm64-linux-gnu armv8-a",
     "armv7-a": "armv7 armv7a armhf armv7-linux-gnueabihf arm-linux-gnueabihf "
     "armv7a-linux-gnueabihf arm-none-linux-gnueabihf arm-unknown-linux-gnueabihf "
-    "armv7-unknown-linux-musleabihf arm-linux-musleabihf armv7a-none-eabihf armv7-none-eabihf armv7a-unknown-none-eabihf",
+    "armv7-unknown-linux-musleabihf arm-linux-musleabihf armv7a-none-eabihf armv7-none-eabihf "
+    "armv7a-unknown-none-eabihf",
     "cortex-m0": "thumbv6m-none-eabi thumbv6m-none-unknown-eabi armv6m-none-eabi cortex-m0plus",
     "cortex-m3": "thumbv7m-none-eabi thumbv7m-none-unknown-eabi armv7m-none-eabi",
     "cortex-m4": "thumbv7em-none-eabi thumbv7em-none-unknown-eabi armv7em-none-eabi",

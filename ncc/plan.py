@@ -88,6 +88,13 @@ class Plan:
     def with_(self, **changes: Any) -> Plan:
         return replace(self, **changes)
 
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """How each function that is asked for is computed, by its name."""
+        found = {"forward": self.single, "forward_batch": self.batch, "backward": self.backward,
+                 "backward_batch": self.backward_batch}
+        return {name: schedule for name, schedule in found.items() if schedule is not None}
+
     @cached_property
     def sizes(self) -> Longs:
         """The rows for which each block has room."""

@@ -106,7 +106,8 @@ ERRORS = """\
 """
 # Every compiler's way to round each operation by itself, from here on. gcc knows no FP_CONTRACT
 # (and warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds
-# nothing but strict floating point, which costs it its vectors: so only where there is an FMA to make.
+# nothing but strict floating point, which costs it its vectors: so only where there is an FMA to
+# make.
 PRAGMAS = """\
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF

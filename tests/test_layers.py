@@ -62,6 +62,7 @@ ORDER = [
     "cache",
     "library",
     "build",
+    "emit",
     "tune",
     "runtime",
     "dead",
