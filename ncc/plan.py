@@ -17,12 +17,22 @@ from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.source import NccError
 
+PAIRS = 8
 FORMS = ("straight", "table", "shared")
+
+
+def many_kinds(graph: Graph, rows: Ints) -> bool:
+    """Whether there are so many pairs of an activation and an aggregation among these neurons that
+    loops sum rows up by aggregation first and apply the activations then, so that their code grows
+    with the one and the other, not with the pairs."""
+    acts, aggs = graph.activations[rows], graph.aggregations[rows].astype(np.int64)
+    pairs = len(np.unique(acts * len(AGGREGATIONS) + aggs))
+    return pairs > PAIRS and pairs > len(np.unique(acts)) + len(np.unique(aggs))
 
 
 class Run(NamedTuple):
     """Consecutive rows with one activation and one aggregation; `biased` where any row of the net
-    with these has a bias."""
+    with this aggregation has a bias."""
 
     first: int
     last: int

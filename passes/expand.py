@@ -6,10 +6,11 @@ from collections import Counter
 
 from ncc.arithmetic import SEQUENCES
 from ncc.opcodes import OPCODES
-from ncc.ssa import Builder, Func, Module
+from ncc.ssa import Builder, Func, Module, Op
 from ncc.x86 import SOME
 
 INLINE = 300  # ops of a function with all sequences in it
+OFTEN = 4  # groups of neighbours
 SHORT = 8  # ops: of a sequence that takes no more than a call
 
 
@@ -59,20 +60,36 @@ def _pure(name: str, builder: Builder) -> Func:
     return Func(name, (), b.ops, exported=False, pure=True)
 
 
+def _groups(ops: list[Op], applied: dict[str, Func], side: int) -> dict[int, int]:
+    """Where ops that may be applied together begin, and end: neighbours of one opcode, `side` or
+    fewer, none of which reads another."""
+    found = {}
+    end = 0
+    for at, (opcode, _, _) in enumerate(ops):
+        if at < end or opcode not in applied:
+            continue
+        end = at + 1
+        while end < min(len(ops), at + side) and ops[end][0] == opcode and ops[end][1][0] < at:
+            end += 1
+        if end > at + 1:
+            found[at] = end
+    return found
+
+
 def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[str, Func],
             side: int) -> Func:
     """`side` neighbours of one opcode, or fewer, are one apply."""
     b = Builder(builder.dtype, builder.fused, [], builder.tables)
     new: list[int] = []
     ops = func.ops
+    groups = _groups(ops, applied, side)
+    many = Counter(ops[at][0] for at in groups)
     for at, (opcode, reads, imm) in enumerate(ops):
         if at < len(new):  # together with the one before
             continue
         if opcode in applied:
-            end = at + 1
-            while (end < len(ops) and end < at + side and ops[end][0] == opcode
-                   and ops[end][1][0] < at):
-                end += 1
+            # A variant of a function for vectors is worth its compile where it is called often.
+            end = groups.get(at, at + 1) if many[opcode] >= OFTEN else at + 1
             arguments = tuple([new[ops[k][1][0]] for k in range(at, end)])
             new.append(b.emit("apply", arguments, opcode))
             new += [b.emit("result", (), k) for k in range(1, end - at)]

@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 
 from ncc.cost import predict, size
 from ncc.graph import NONE, Graph, Ints, Longs
-from ncc.plan import FORMS, Plan, Run, Schedule, Segment
+from ncc.plan import FORMS, Plan, Run, Schedule, Segment, many_kinds
 from ncc.source import NccError
 
 # Above these, straight code takes too long to compile; ncc/cost.py says what runs fastest.
-STRAIGHT_EDGES = 12_288
-STRAIGHT_EDGES_BY_LLVM = 1_024  # where ncc does not write the assembly itself
-STRAIGHT_BATCH_EDGES = 16  # a loop with its values in the cache is as fast
+STRAIGHT = 14_336  # edges, rows and outputs
+STRAIGHT_BY_LLVM = 1_280  # where ncc does not write the assembly itself
+STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
+# ... and above these, longer than edges allow for.
+FEW, PER_EDGE = 500, 2
 # The sweep back is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD_EDGES = 256
 STRAIGHT_BACKWARD_BATCH_EDGES = 64
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
-WORTH = 65_536  # edges of straight code, whose compile must make it twice as fast to be worth it
+WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
 PART = 1 << 18  # edges that are looked at together: their arrays stay in the cache
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
@@ -63,10 +65,12 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked):
+    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
         plans["shared"] = _plan(graph, alive, first, native, True)
-    limits = (STRAIGHT_EDGES if assembles else STRAIGHT_EDGES_BY_LLVM, STRAIGHT_BATCH_EDGES)
+    limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
     n_edges = len(next(iter(plans.values())).edges)
+    # Of straight code, all that becomes ops.
+    length = n_edges + len(alive) + len(graph.outputs)
     costs = {name: predict(plan, name, native=native, dtype=dtype)
              for name, plan in plans.items()}
     costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
@@ -77,8 +81,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
             if small:
                 faster = size(plans[looped], "straight") <= size(plans[looped], looped)
             else:
-                faster = n_edges <= limit and (
-                    costs["straight"][k] * (1 + n_edges / WORTH) <= EVEN * costs[looped][k])
+                faster = length <= min(limit, FEW + PER_EDGE * n_edges) and (
+                    costs["straight"][k] * (1 + length / WORTH) <= EVEN * costs[looped][k])
             chosen.append(name if name != "auto" else "straight" if faster else looped)
         total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
         if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
@@ -133,8 +137,8 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
         Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
         for a, b in _stretches(len(begins), alike))
     has_bias = graph.biases[rows] != NONE
-    biased = set(zip(act[has_bias].tolist(), agg[has_bias].tolist(), strict=True))
-    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), (int(act[a]), int(agg[a])) in biased)
+    biased = set(agg[has_bias].tolist())
+    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), int(agg[a]) in biased)
                  for a, b in _stretches(len(rows), (act, agg)))
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),

@@ -12,7 +12,7 @@ from ncc.activations import expression
 from ncc.aggregate import finish, start, step
 from ncc.expressions import abreast, emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
-from ncc.plan import Plan, Run, Schedule, Segment
+from ncc.plan import Plan, Run, Schedule, Segment, many_kinds
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
@@ -233,7 +233,10 @@ class _Lowering:
             b.close()
         self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
         self.table("segment_edges", "i", self.segments[:, 3])
-        for depth, kinds in self.stretches():
+        phases = bool((plan.sizes == 1).all()) and many_kinds(g, plan.rows)
+        if phases:
+            self.in_phases(b)
+        for depth, kinds in () if phases else self.stretches():
             turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
             for kind in kinds:
                 self.kind(b, kind, turn, sample is not None, block)
@@ -280,6 +283,37 @@ class _Lowering:
             yield count, made
         else:
             yield from ((1, [kind]) for kind in sorted(made, key=lambda kind: kind.first[0]))
+
+    def in_phases(self, b: Builder) -> None:
+        """Rows by themselves, depth by depth: first the sums of each aggregation, which stand in
+        the values' slots meanwhile, then the activations."""
+        plan, g = self.plan, self.plan.graph
+        assert g.levels is not None
+        rows = plan.rows
+        turn = np.unique(g.levels[rows], return_inverse=True)[1]
+        turns = np.arange(int(turn.max(initial=-1)) + 1)
+        t = b.loop(b.index(0), b.index(len(turns)))[0]
+        for agg in np.unique(g.aggregations[rows]).tolist():
+            mine = np.flatnonzero(g.aggregations[rows] == agg)
+            name = f"rows_of_{AGGREGATIONS[agg]}"
+            k = b.loop(*self.bounds(b, name, t, np.searchsorted(turn[mine], turns),
+                                    np.searchsorted(turn[mine], turns, "right")))[0]
+            biased = any(run.biased for run in plan.runs if run.aggregation == agg)
+            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k))
+            b.close()
+        acts, number = np.unique(g.activations[rows], return_inverse=True)
+        keys = turn * len(acts) + number
+        for k, act in enumerate(acts.tolist()):
+            if act == 0:  # the identity
+                continue
+            q = b.loop(*self.bounds(b, f"rows_with_{k}", t,
+                                    np.searchsorted(keys, turns * len(acts) + k),
+                                    np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
+            place = b.load("places", 0, q)
+            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
+            b.store(value, "work", 0, place)
+            b.close()
+        b.close()
 
     def kind(self, b: Builder, kind: _Kind, turn: int | None, batch: bool, block: int) -> None:
         """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,

@@ -68,6 +68,12 @@ class Variant(NamedTuple):
     native: int
     parts: int
 
+    @property
+    def symbol(self) -> str:
+        """Its name in the module."""
+        many = self.native * self.parts > 1
+        return f"{self.name}.{self.native}x{self.parts}" if many else self.name
+
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
             reach: int = 0, registers: int = 16, attributes: str = "",
@@ -121,7 +127,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     for func in module.funcs:
         if assembles and func.exported and fits(func):
-            lines.append(writer(func).assembled())
+            lines.append(_assembled(module, func, applied, elf))
         elif not func.pure:
             lines.append(writer(func).text())
     lines += [writer(module.func(v.name)).variant(v) for v in applied]
@@ -176,6 +182,23 @@ def _escaped(raw: bytes) -> str:
         out[k : k + len(part), 1] = digits[part >> 4]
         out[k : k + len(part), 2] = digits[part & 15]
     return str(out.data.cast("B"), "ascii")
+
+
+def _assembled(module: Module, func: Func, applied: dict[Variant, None], elf: bool) -> str:
+    """The text of a function that is assembly."""
+    called = []
+    for opcode, reads, imm in func.ops:
+        if opcode == "apply":
+            width = 128 // (32 if module.dtype == "f32" else 64)
+            variant = Variant(imm, width if len(reads) > 1 else 1, 1)
+            applied[variant] = None
+            called.append(f"{module.name}_{variant.symbol}")
+    symbol = f"{module.name}_{func.name}"
+    body = assembly(func, module.dtype, symbol, called).replace("\n", "\\0A")
+    arguments = ", ".join([f"ptr %{b.name}" for b in func.buffers])
+    section = f' section ".text.{symbol}"' if elf else ""
+    return (f"define void @{symbol}({arguments}) #4{section} {{\nentry:\n"
+            f'  call void asm sideeffect "{body}", ""()\n  unreachable\n}}\n')
 
 
 class _Writer:
@@ -555,22 +578,6 @@ class _Writer:
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"
 
-    def assembled(self) -> str:
-        """The text of a function that is assembly."""
-        func = self.func
-        called = []
-        for opcode, reads, imm in func.ops:
-            if opcode == "apply":
-                variant = Variant(imm, 128 // self.bits if len(reads) > 1 else 1, 1)
-                self.applied[variant] = None
-                called.append(self.symbol_of(variant))
-        symbol = self.symbol(func.name)
-        body = assembly(func, self.module.dtype, symbol, called).replace("\n", "\\0A")
-        arguments = ", ".join([f"ptr %{b.name}" for b in func.buffers])
-        section = f' section ".text.{symbol}"' if self.elf else ""
-        return (f"define void @{symbol}({arguments}) #4{section} {{\nentry:\n"
-                f'  call void asm sideeffect "{body}", ""()\n  unreachable\n}}\n')
-
     # -- pure functions
 
     def variant(self, variant: Variant) -> str:
@@ -598,12 +605,8 @@ class _Writer:
                 result = self.add(f"insertvalue {whole} {result}, {kind} {part}, {p}")
         body = "\n".join([*self.lines, f"  ret {whole} {result}"])
         parameters = ", ".join([f"{kind} {a}" for a in arguments])
-        return (f"define internal fastcc {whole} @{self.symbol_of(variant)}({parameters}) #3 "
+        return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) #3 "
                 "{\nentry:\n" + body + "\n}\n")
-
-    def symbol_of(self, variant: Variant) -> str:
-        width = f".{variant.native}x{variant.parts}" if variant.native * variant.parts > 1 else ""
-        return self.symbol(variant.name) + width
 
     def several(self, variant: Variant) -> str:
         """The type of so many vectors."""
@@ -623,7 +626,7 @@ class _Writer:
     def called(self, variant: Variant, arguments: Sequence[str]) -> list[str]:
         self.applied[variant] = None
         kind, whole = self.several(variant._replace(parts=1)), self.several(variant)
-        result = self.add(f"call fastcc {whole} @{self.symbol_of(variant)}("
+        result = self.add(f"call fastcc {whole} @{self.symbol(variant.symbol)}("
                           + ", ".join([f"{kind} {a}" for a in arguments]) + ")")
         if variant.parts == 1:
             return [result]
