@@ -225,6 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watcher.report()
         if sys.stdout is not None:
             sys.stdout.flush()
+        if getattr(args, "sizes", ""):
+            _say(args.sizes)
         return 0
     except NccError as error:
         _say(str(error))
@@ -626,7 +628,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
     write(outputs)
     if "obj" in kinds or "shared" in kinds:
-        _say(f"{args.net}: {build.footprint()}")
+        args.sizes = f"{args.net}: {build.footprint()}"  # the last line of all
 
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
@@ -686,7 +688,8 @@ def _text(kind: str, build: Build) -> str:
     if kind == "header":
         return build.header()
     if kind == "c":
-        return to_c(build.module, "" if isinstance(build, Entered) else build.header(compiled=False))
+        entered = isinstance(build, Entered)
+        return to_c(build.module, "" if entered else build.header(compiled=False))
     written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
     return str(written[kind](build.graph))
 
@@ -719,10 +722,10 @@ def _compiler(aim: Target) -> list[str]:
                        help="--emit obj")
     here = host().triple.split("-")[0]
     if arch == here or (arch, here) == ("i686", "x86_64"):
-        names, more = ("cc", "gcc"), ["-m32"] if arch != here else []
+        names, more = ["cc", "gcc"], ["-m32"] if arch != here else []
     else:
         family = f"{'arm' if arch == 'armv7' else arch}-linux-gnu{system.partition('gnu')[2]}"
-        names, more = (f"{family}-gcc",), []
+        names, more = [f"{family}-gcc"], []
     for name in names:
         found = shutil.which(name)
         if found is not None:

@@ -131,8 +131,8 @@ _NAMES = {
     "aarch64": "arm64 aarch64-linux-gnu aarch64-none-linux-gnu aarch64-pc-linux-gnu "
     "aarch64-linux-musl aarch64-unknown-linux-musl aarch64-none-elf aarch64-unknown-none "
     "aarch64-elf aarch64-linux arm64-linux-gnu armv8-a",
-    "armv7-a": "armv7 armv7a armhf armv7-linux-gnueabihf arm-linux-gnueabihf armv7a-linux-gnueabihf "
-    "arm-none-linux-gnueabihf arm-unknown-linux-gnueabihf armv7-unknown-linux-musleabihf "
+    "armv7-a": "armv7 armv7a armhf armv7-linux-gnueabihf arm-linux-gnueabihf "
+    "armv7a-linux-gnueabihf arm-none-linux-gnueabihf arm-unknown-linux-gnueabihf armv7-unknown-linux-musleabihf "
     "arm-linux-musleabihf armv7a-none-eabihf armv7-none-eabihf armv7a-unknown-none-eabihf",
     "cortex-m0": "thumbv6m-none-eabi thumbv6m-none-unknown-eabi armv6m-none-eabi cortex-m0plus",
     "cortex-m3": "thumbv7m-none-eabi thumbv7m-none-unknown-eabi armv7m-none-eabi",

@@ -79,8 +79,8 @@ static inline {w} {p}_shift_arithmetic({w} word, {w} by)
 
 HEAD = """\
 /*
- * C99, and C++17 as well. Gives the results of the ssa module bit for bit where each operation below
- * is rounded by itself; what is seen to break that is an error. Not seen: clang's
+ * C99, and C++17 as well. Gives the results of the ssa module bit for bit where each operation
+ * below is rounded by itself; what is seen to break that is an error. Not seen: clang's
  * -ffp-contract=fast and -funsafe-math-optimizations for other machines than x86, and modes of the
  * machine in which subnormal numbers are 0.
  */
@@ -103,8 +103,8 @@ ERRORS = """\
 #error "-fno-signed-zeros (-funsafe-math-optimizations) changes the results of this file"
 #endif
 """
-# Every compiler's way to round each operation by itself, from here on. gcc knows no FP_CONTRACT (and
-# warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds nothing but
+# Every compiler's way to round each operation by itself, from here on. gcc knows no FP_CONTRACT
+# (and warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds nothing but
 # strict floating point, which costs it its vectors: so only where there is an FMA to make.
 PRAGMAS = """\
 #if defined(__clang__)
@@ -183,7 +183,7 @@ def to_c(module: Module, header: str = "") -> str:
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
     bits = 32 if module.dtype == "f32" else 64
     prefix = module.name
-    taken = [x.name for x in (*module.funcs, *module.tables)]
+    taken = [f.name for f in module.funcs] + [t.name for t in module.tables]
     while any(f"{prefix}_{helper}" == f"{module.name}_{name}" for helper in HELPERS
               for name in taken):
         prefix += "_"

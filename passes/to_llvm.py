@@ -130,7 +130,7 @@ def large(table: Table) -> bool:
 
 
 def _table(table: Table, prefix: str, elf: bool, vector_bits: int) -> str:
-    # At the start of a cache's line, where there may be one; flash is for bytes that mean something.
+    # At the start of a cache's line, where there may be a cache; in flash, no bytes for nothing.
     align = 64 if vector_bits else cell(table).itemsize
     raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)

@@ -165,7 +165,8 @@ def test_without_an_fma_fused_is_refused_and_fast_calls_none(tmp_path, capsys, n
 @pytest.mark.parametrize("text, name", [
     ("thumbv7em-none-eabihf", "cortex-m4f"), ("riscv64", "rv64gc"), ("arm64", "aarch64"),
     ("x86_64-unknown-linux-gnu", "x86-64-v3"), ("aarch64-linux-gnu", "aarch64"),
-    ("x86_64", "x86-64-v3"), ("thumbv7em-none-eabi", "cortex-m4"), ("thumbv7m-none-eabi", "cortex-m3"),
+    ("x86_64", "x86-64-v3"), ("thumbv7em-none-eabi", "cortex-m4"),
+    ("thumbv7m-none-eabi", "cortex-m3"),
     ("armv7-unknown-linux-gnueabihf", "armv7-a"), ("arm-linux-gnueabihf", "armv7-a"),
     ("riscv32imc-unknown-none-elf", "rv32imc"), ("riscv32-unknown-none-elf", "rv32imac"),
     ("i686-linux-gnu", "i686"), ("wasm32-wasi", "wasm32"),
@@ -208,7 +209,8 @@ def test_the_cpus_of_x86_64_are_the_same_on_every_system(system):
 
 # What is taken away from the extensions of a CPU, and what GNU's tools then read in the object.
 @pytest.mark.parametrize("name, cpu, features, kept", [
-    ("rv32imac", None, "-a", "imc"), ("rv32imac", None, "-c", "ima"), ("rv32imac", None, "-m", "iac"),
+    ("rv32imac", None, "-a", "imc"), ("rv32imac", None, "-c", "ima"),
+    ("rv32imac", None, "-m", "iac"),
     ("rv32imac", None, "-a,-c,-m", "i"), ("rv32imac", "sifive-e31", "-a", "imc"),
     ("rv32imac", None, "+f,-a", "imfc"), ("rv32imc", None, "+a", "imac"),
     ("rv64gc", None, "-a", "imfdc"), ("rv64gc", None, "-c", "imafd"),
@@ -226,7 +228,8 @@ def test_a_feature_taken_away_is_off_with_its_parts(tmp_path, name, cpu, feature
 
 
 @pytest.mark.parametrize("features, absent", [
-    ("-fma", r"vfn?m(add|sub)"), ("-avx2", r"ymm.*\bvp|vp(broadcast|gather)"), ("-avx", r"%ymm|\tv"),
+    ("-fma", r"vfn?m(add|sub)"), ("-avx2", r"ymm.*\bvp|vp(broadcast|gather)"),
+    ("-avx", r"%ymm|\tv"),
 ])
 def test_a_feature_of_x86_taken_away_is_off(tmp_path, features, absent):
     text = assembled(tmp_path, EVERY, "--target", "x86-64-v3", f"--features={features}")
@@ -517,9 +520,10 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
 STACK = HEAD + r"""
 #define LARGEST(a, b) ((a) > (b) ? (a) : (b))
 enum { ROOM = 1 << 16, PAINT = 0xA5 };
-static unsigned char work[1 + LARGEST(LARGEST(NET_WORK_BYTES, NET_BATCH_WORK_BYTES), LARGEST(
+NET_ALIGNED static unsigned char work[1 + LARGEST(
+    LARGEST(NET_WORK_BYTES, NET_BATCH_WORK_BYTES), LARGEST(
     LARGEST(NET_BACKWARD_WORK_BYTES, NET_BACKWARD_BATCH_WORK_BYTES),
-    LARGEST(NET_TRAIN_WORK_BYTES, NET_TRAIN_BATCH_WORK_BYTES)))] __attribute__((aligned(NET_ALIGN)));
+    LARGEST(NET_TRAIN_WORK_BYTES, NET_TRAIN_BATCH_WORK_BYTES)))];
 static REAL y[N * NET_OUTPUTS], dx[N * NET_INPUTS], dparams[NET_PARAMS], params[NET_PARAMS];
 static REAL state[NET_STATE];
 
