@@ -366,7 +366,8 @@ def test_memory_needs_no_more_alignment_than_the_targets_vectors(tmp_path, name,
 
 
 @pytest.mark.parametrize("name, dtype, align", [
-    ("cortex-m4f", "f32", 4), ("cortex-m4f", "f64", 8), ("rv32imac", "f32", 4), ("wasm32", "f64", 8),
+    ("cortex-m4f", "f32", 4), ("cortex-m4f", "f64", 8), ("rv32imac", "f32", 4),
+    ("wasm32", "f64", 8),
     ("aarch64", "f32", 16), ("i686", "f64", 16), ("rv64gc", "f32", 4),
 ])
 def test_the_alignment_is_the_targets(tmp_path, name, dtype, align):
