@@ -268,7 +268,7 @@ def descriptor(path: Path) -> int | None:
 
 def plain(path: Path) -> bool:
     """Whether the path is, or will be, a file of its own, which others may lie beside."""
-    return descriptor(path) is None and (path.is_file() or not path.exists())
+    return descriptor(path) is None and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def write(files: Mapping[Path, bytes]) -> None:

@@ -240,8 +240,8 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         lines += [f"    {c}" for c in calls]
     elif "windows" in target_note:
         probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
-        lines += ["", "The object calls nothing, except that a function whose frame is larger than",
-                  f"a page calls {probe} of the compiler's runtime, as Windows wants it to."]
+        lines += ["", "The object calls nothing, except that functions whose frame is larger than",
+                  f"a page call {probe} of the compiler's runtime, as Windows wants them to."]
     else:
         lines += ["The object calls nothing."]
     if embedded:

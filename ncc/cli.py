@@ -297,6 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watcher.report()
         if sys.stdout is not None:
             sys.stdout.flush()
+        if getattr(args, "sizes", ""):
+            _say(args.sizes)
         return 0
     except NccError as error:
         _say(str(error))
@@ -729,7 +731,7 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
     with watcher.working("write"):
         write(outputs)
     if "obj" in kinds or "shared" in kinds:
-        _say(f"{args.net}: {build.footprint()}")
+        args.sizes = f"{args.net}: {build.footprint()}"  # the last line of all
 
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:

@@ -91,8 +91,8 @@ def macho(data):
         if command == 0x19:  # LC_SEGMENT_64
             for k in range(struct.unpack_from("<I", data, at + 64)[0]):
                 section = data[at + 72 + 80 * k :][:80]
-                size = struct.unpack_from("<Q", section, 40)[0]
-                if section[16:32].startswith(b"__DATA") and size:
+                size_of = struct.unpack_from("<Q", section, 40)[0]
+                if section[16:32].startswith(b"__DATA") and size_of:
                     writable.append(section[:16])
         elif command == 2:  # LC_SYMTAB
             where, count, names, _ = struct.unpack_from("<IIII", data, at + 8)

@@ -520,10 +520,10 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
 STACK = HEAD + r"""
 #define LARGEST(a, b) ((a) > (b) ? (a) : (b))
 enum { ROOM = 1 << 16, PAINT = 0xA5 };
-static unsigned char work[1 + LARGEST(LARGEST(NET_WORK_BYTES, NET_BATCH_WORK_BYTES), LARGEST(
+NET_ALIGNED static unsigned char work[1 + LARGEST(
+    LARGEST(NET_WORK_BYTES, NET_BATCH_WORK_BYTES), LARGEST(
     LARGEST(NET_BACKWARD_WORK_BYTES, NET_BACKWARD_BATCH_WORK_BYTES),
-    LARGEST(NET_TRAIN_WORK_BYTES, NET_TRAIN_BATCH_WORK_BYTES)))]
-    __attribute__((aligned(NET_ALIGN)));
+    LARGEST(NET_TRAIN_WORK_BYTES, NET_TRAIN_BATCH_WORK_BYTES)))];
 static REAL y[N * NET_OUTPUTS], dx[N * NET_INPUTS], dparams[NET_PARAMS], params[NET_PARAMS];
 static REAL state[NET_STATE];
 
