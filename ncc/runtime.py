@@ -204,7 +204,7 @@ class Compiled:
     def _run_batch(self, x: Array) -> Array:
         held = self._arguments
         packed = self._weights(held)
-        if len(shares(len(x), self.threads, self._library)) > 1:
+        if len(shares(len(x), self.threads, self._library, 1)) > 1:
             return forward(self._library, x, held[1] if held else None, self.threads)
         y = np.empty((len(x), self._n_outputs), self._real)
         work = self._library.scratch("forward_batch")

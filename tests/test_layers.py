@@ -55,6 +55,7 @@ ORDER = [
     "watch",
     "net",
     "cache",
+    "crew",
     "library",
     "build",
     "emit",
