@@ -182,8 +182,8 @@ def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | N
     """The gradients of sum(y * dy), of `forward`'s x and y: dx (of x's shape) is overwritten,
     dparams (n_params,) is added to, in the order of the threads. None for one not wanted."""
     if x.ndim == 1:
-        arrays = (x, packed, dy, dx, dparams, library.work("backward"))
-        library.calls["backward"](*[None if a is None else a.ctypes.data for a in arrays])
+        library.calls["backward"](*_addresses(x, packed, dy, dx, dparams),
+                                  library.scratch("backward"))
         return
     parts = shares(len(x), threads, library)
     if dparams is None:
@@ -192,16 +192,20 @@ def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | N
         sums = [dparams, *[np.zeros_like(dparams) for _ in parts[1:]]]
 
     def part(k: int, first: int, last: int) -> None:
-        arrays = (x[first:], packed, dy[first:], None if dx is None else dx[first:], sums[k],
-                  library.work("backward_batch"))
+        rows = None if dx is None else dx[first:]
         library.calls["backward_batch"](
-            last - first, *[None if a is None else a.ctypes.data for a in arrays])
+            last - first, *_addresses(x[first:], packed, dy[first:], rows, sums[k]),
+            library.scratch("backward_batch"))
 
     library.at_once(part, parts)
     with np.errstate(all="ignore"):  # as within a thread's sum
         for more in sums[1:]:
             if dparams is not None and more is not None:
                 dparams += more
+
+
+def _addresses(*arrays: Array | None) -> list[int | None]:
+    return [None if array is None else array.ctypes.data for array in arrays]
 
 
 def aligned(size: int, dtype: Any) -> Array:

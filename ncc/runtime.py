@@ -104,6 +104,7 @@ class Compiled:
         self._shape = (self._n_inputs,)
         self._arguments: tuple[Any, ...] = ()
         self._reverse: Library | None = None
+        self._packed_for: tuple[Array, Array] | None = None
         self._lock = threading.Lock()
         # The shape that the fast path takes; where x is copied by no call, one that no array has.
         self._copied = self._shape if self._n_inputs <= COPIED else None
@@ -226,7 +227,7 @@ class Compiled:
             self._weights(())
             params = self.graph.values
         library = self._backward()
-        packed = library.pack(_reals(params, self._real, "params"))
+        packed = self._packed_back(library, params)
         y = forward(library, x, packed, self.threads)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
@@ -239,6 +240,15 @@ class Compiled:
             return dx, dparams
 
         return y, pullback
+
+    def _packed_back(self, library: Library, params: Array) -> Array:
+        """`packed` of the backward functions, made anew only for other parameters, which are never
+        written to."""
+        made = self._packed_for
+        if made is None or made[0] is not params:
+            # One assignment, as in `_set`.
+            made = self._packed_for = (params, library.pack(_reals(params, self._real, "params")))
+        return made[1]
 
     def _backward(self) -> Library:
         """The backward functions, compiled when they are first asked for."""
