@@ -105,6 +105,7 @@ class Compiled:
         self._shape = (self._n_inputs,)
         self._arguments: tuple[Any, ...] = ()
         self._reverse: Library | None = None
+        self._packed_for: tuple[Array, Array] | None = None
         self._lock = threading.Lock()
         # The shape that the fast path takes; where x is copied by no call, one that no array has.
         self._copied = self._shape if self._n_inputs <= COPIED else None
@@ -205,7 +206,7 @@ class Compiled:
     def _run_batch(self, x: Array) -> Array:
         held = self._arguments
         packed = self._weights(held)
-        if len(shares(len(x), self.threads, self._library)) > 1:
+        if len(shares(len(x), self.threads, self._library, 1)) > 1:
             return forward(self._library, x, held[1] if held else None, self.threads)
         y = np.empty((len(x), self._n_outputs), self._real)
         work = self._library.scratch("forward_batch")
@@ -227,7 +228,7 @@ class Compiled:
             self._weights(())
             params = self.graph.values
         library = self._backward()
-        packed = library.pack(_reals(params, self._real, "params"))
+        packed = self._packed_back(library, params)
         y = forward(library, x, packed, self.threads)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
@@ -240,6 +241,15 @@ class Compiled:
             return dx, dparams
 
         return y, pullback
+
+    def _packed_back(self, library: Library, params: Array) -> Array:
+        """`packed` of the backward functions, made anew only for other parameters, which are never
+        written to."""
+        made = self._packed_for
+        if made is None or made[0] is not params:
+            # One assignment, as in `_set`.
+            made = self._packed_for = (params, library.pack(_reals(params, self._real, "params")))
+        return made[1]
 
     def _backward(self) -> Library:
         """The backward functions, compiled when they are first asked for."""

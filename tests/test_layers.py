@@ -60,6 +60,7 @@ ORDER = [
     "watch",
     "net",
     "cache",
+    "crew",
     "library",
     "build",
     "emit",

@@ -15,13 +15,14 @@ import time
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ncc
-from ncc import cli, library, machine, runtime
+from ncc import cli, crew, library, machine, runtime
 from ncc.ssa import DTYPES
 from ncc.trainer import Trainer
 
@@ -236,6 +237,7 @@ def test_a_signal_handler_may_call_what_it_interrupts(fn, y):
     def handler(number, frame):
         calls.append(np.array_equal(fn(X[1]), y[1]))
 
+    fn(X[0])  # a first call makes code, slower than the timer
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
@@ -396,11 +398,73 @@ def test_threads_are_started_once():
     assert len(set(seen[1])) <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize("looks", [1, 5000])
+def test_workers_are_found_awake_and_asleep(looks, monkeypatch):
+    """With one look each, all go to sleep at once, and who waits naps."""
+    monkeypatch.setattr(crew, "LOOKS", looks)
+    one, three = (ncc.compile(ncc.parse(FULL), threads=t, batch_form="table") for t in (1, 3))
+    for k in range(60):
+        x = X[k:] * np.float32(k)
+        assert np.array_equal(three(x), one(x))
+        time.sleep(k % 3 * 2e-4)
+    assert len(crew._idle) <= (os.cpu_count() or 1)
+
+
+def test_an_interrupt_waits_for_the_workers(monkeypatch):
+    """They write to memory of the caller's, who goes when they have ended."""
+    fn = ncc.compile(ncc.parse(FULL), threads=2)
+    x = np.tile(X, (3000, 1))
+    expected = fn(x)
+    worker = crew.hire() or crew.Worker(0)
+    while worker._box[2]:
+        time.sleep(1e-4)
+    time.sleep(0.05)  # it is asleep
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 1:
+            raise KeyboardInterrupt
+        if len(naps) == 2:
+            worker._wake.put(None)
+
+    y = np.zeros_like(expected)
+    work = fn._library.work("forward_batch")
+    worker._box[2] = 1  # so that `post` does not wake it
+    worker.post(fn._library.addresses["forward_batch"],
+                (len(x), x.ctypes.data, fn._arguments[0], y.ctypes.data, work.ctypes.data))
+    monkeypatch.setattr(crew.time, "sleep", nap)
+    with pytest.raises(KeyboardInterrupt):
+        worker.join()
+    assert np.array_equal(y, expected) and len(naps) >= 2
+    crew.release(worker)
+    assert np.array_equal(fn(x), expected)
+
+
+def test_who_finds_no_worker_does_it_all(monkeypatch):
+    fn = ncc.compile(ncc.parse(FULL), threads=2)
+    expected = fn(X)
+    monkeypatch.setattr(library, "hire", lambda: None)
+    assert np.array_equal(fn(X), expected)
+
+
+def test_no_vector_is_cut_between_threads():
+    library_ = ncc.compile(ncc.parse(FULL))._library
+    for n in (0, 1, 63, 64, 127, 128, 300, 1000, 1024, 4097):
+        for threads in (1, 2, 3, 8):
+            parts = library.shares(n, threads, library_)
+            assert parts[0][0] == 0 and parts[-1][1] == n and len(parts) <= threads
+            assert all(a[1] == b[0] and b[0] % 32 == 0 for a, b in pairwise(parts))
+            assert n == 0 or all(first < last for first, last in parts)
+
+
 ENDING = """import atexit, os, numpy as np, ncc
 net = ncc.parse("N 05\\n00\\n" + "".join(f"{j:02x} tanh 00:1\\n" for j in range(1, 5)))
 one, two = ncc.compile(net), ncc.compile(net, threads=2)
 x = np.linspace(-1, 1, 3_000_000, dtype=np.float32)[:, None]
 two._library.at_once(lambda k, first, last: None, [(0, 1), (1, 2)])
+ncc.library.WORK = 0
+two(x[:256])
 same = lambda: np.array_equal(one(x), two(x))
 child = os.fork()
 if child == 0:
