@@ -63,6 +63,7 @@ ORDER = [
     "dead",
     "state",
     "trainer",
+    "weighted",
     "training",
     "meter",
     "plot",
