@@ -27,6 +27,7 @@ from ncc.ssa import DTYPES, dtype_name
 from ncc.state import Epoch, State, digest, fresh
 from ncc.state import load as load_state
 from ncc.trainer import Trainer
+from ncc.weighted import WeightedTrainer
 
 Array = NDArray[Any]
 _SHOW_EVERY = 0.1  # seconds between two reports within an epoch
@@ -94,7 +95,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
           names: tuple[str, str] = ("x", "y"), cache: bool = True,
-          frozen: Any = None, limit: bool = True,
+          frozen: Any = None, limit: bool = True, sample_weight: Any = None,
           state: State | str | Path | None = None, same_samples: bool = True
           ) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
@@ -113,6 +114,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     progress     called with a Status
     names        of x and y, in messages
     frozen       the parameters that stay as they are: a text or a mask, `freeze.chosen`
+    sample_weight (samples,) of numbers from 0 on: how much each counts, beside the mean of them
     cache        whether the compiled step may come from the cache on disk, and be kept there
     limit        whether a compile that takes too much is given up: NccError E400
     state        where another training stood (`History.state`, or its file), to go on from there
@@ -142,11 +144,15 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     real = np.dtype(DTYPES[dtype])
     y, classes = _named(y, task, graph, names[1])
     inputs, goals = _samples(x, y, task, graph, n_targets, real, names)
+    if sample_weight is not None:
+        goals = np.hstack([goals, _weights(sample_weight, len(goals), real)])
     held: tuple[Array, Array] | None = None
     if isinstance(validation, tuple):
         theirs, _ = _named(validation[1], task, graph, "validation y", classes)
         held = _samples(validation[0], theirs, task, graph, n_targets, real,
                         ("validation x", "validation y"))
+        if sample_weight is not None:
+            held = held[0], np.hstack([held[1], np.ones((len(held[1]), 1), real)])
     elif validation:
         inputs, goals, held = _split(inputs, goals, validation, seed)
     old = load_state(state) if isinstance(state, (str, Path)) else state
@@ -167,9 +173,10 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         params, classes = old.params, classes or old.classes
     elif params is None:
         params = weights.init(graph, init or "he", seed)
-    trainer = Trainer(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                      threads=threads, numerics=numerics, cache=cache, frozen=still,
-                      passes={"limit": limit})
+    kind = Trainer if sample_weight is None else WeightedTrainer
+    trainer = kind(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
+                   threads=threads, numerics=numerics, cache=cache, frozen=still,
+                   passes={"limit": limit})
     random = np.random.default_rng([seed, 1])
     start = fresh(trainer.params, trainer.state, facts, rate, random, classes)
     if old is not None:
@@ -357,6 +364,11 @@ def _table(values: Any, columns: int, name: str, real: Any, help: str = "") -> A
     if array.ndim != 2 or array.shape[1] != columns:
         raise NccError("E631", f"{name} has shape {np.shape(values)}, the net wants {wanted}",
                        help=help)
+    return finite(array, name, real)
+
+
+def finite(array: Array, name: str, real: Any) -> Array:
+    """A table in the dtype `real`; NccError E633 with the place of what is not finite there."""
     with np.errstate(over="ignore"):
         made = np.ascontiguousarray(array, real)
     wrong = np.argwhere(~np.isfinite(made))
@@ -364,6 +376,17 @@ def _table(values: Any, columns: int, name: str, real: Any, help: str = "") -> A
         row, column = wrong[0]
         raise NccError("E633", f"row {row}, column {column} of {name} is {array[row, column]}: "
                        f"not a finite {real}", help="rows and columns count from 0")
+    return made
+
+
+def _weights(given: Any, samples: int, real: Any) -> Array:
+    """As a column, their mean 1."""
+    column = _table(given, 1, "sample_weight", np.dtype(np.float64))
+    if len(column) != samples:
+        raise NccError("E631", f"sample_weight has {len(column)} numbers for {samples} samples")
+    if (column < 0).any() or not column.any():
+        raise NccError("E634", "sample_weight holds a negative number, or nothing but 0")
+    made: Array = (column / column.mean()).astype(real)
     return made
 
 

@@ -69,6 +69,7 @@ ORDER = [
     "dead",
     "state",
     "trainer",
+    "weighted",
     "training",
     "meter",
     "plot",

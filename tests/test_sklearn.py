@@ -14,6 +14,7 @@ from ncc.graph import NONE
 from ncc.layers import layers
 
 sklearn = pytest.importorskip("sklearn")
+from scipy import sparse  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_diabetes, load_digits, load_iris  # noqa: E402
 from sklearn.model_selection import GridSearchCV, train_test_split  # noqa: E402
@@ -222,6 +223,156 @@ def test_the_net_learnt_is_the_compiled_one(tmp_path):
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(again.predict(X), expected)
     assert not hasattr(clone(model), "compiled_")
+
+
+def test_hidden_may_be_an_int():
+    wide = ncc.NetRegressor(hidden=8, epochs=2, random_state=0).fit(X, Y)
+    same = ncc.NetRegressor(hidden=(8,), epochs=2, random_state=0).fit(X, Y)
+    also = ncc.NetRegressor(hidden=np.int64(8), epochs=2, random_state=0).fit(X, Y)
+    assert np.array_equal(wide.predict(X), same.predict(X))
+    assert np.array_equal(wide.predict(X), also.predict(X))
+    with pytest.raises(ValueError, match="widths"):
+        ncc.NetRegressor(hidden=0).fit(X, Y)
+
+
+def test_the_order_of_the_samples_has_no_part():
+    turned = RNG.permutation(len(X))
+    one = ncc.NetClassifier(epochs=3, validation=0.2, random_state=0).fit(X, Y[:, 0] > 0)
+    two = ncc.NetClassifier(epochs=3, validation=0.2, random_state=0).fit(X[turned],
+                                                                          Y[turned, 0] > 0)
+    assert np.array_equal(one.decision_function(X), two.decision_function(X))
+    assert one.loss_curve_ == two.loss_curve_
+
+
+KINDS = np.array(["a", "b", "c"])[(X[:, 0] > 0.3) + (X[:, 1] > 0).astype(int)]
+
+
+@pytest.mark.parametrize("estimator, y", [
+    (ncc.NetRegressor(LINEAR, epochs=3, random_state=0), Y),
+    (ncc.NetClassifier(epochs=3, random_state=0), KINDS),
+    (ncc.NetClassifier(epochs=3, random_state=0), KINDS == "a"),
+])
+def test_weights_of_samples(estimator, y):
+    """Whole ones are repetitions, to the bit; equal ones none; others count by their size."""
+    count = RNG.integers(0, 4, len(X))
+    whole = clone(estimator).fit(X, y, count)
+    repeated = clone(estimator).fit(np.repeat(X, count, 0), np.repeat(y, count, 0))
+    assert whole.loss_curve_ == repeated.loss_curve_
+    assert np.array_equal(whole.net_.params, repeated.net_.params)
+    plain = clone(estimator).fit(X, y)
+    assert np.array_equal(clone(estimator).fit(X, y, np.full(len(X), 0.3)).net_.params,
+                          plain.net_.params)
+    half = clone(estimator).set_params(batch=len(X), epochs=1, optimizer="sgd", lr=1e-3)
+    some = RNG.uniform(0.5, 1.5, len(X))
+    by_size, twice = (clone(half).fit(X, y, s * some).net_.params for s in (1, 2.5))
+    np.testing.assert_allclose(by_size, twice, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(by_size, clone(half).fit(X, y).net_.params)
+    for wrong in (-some, some * np.nan, some * 0, some[1:], some[:, None]):
+        with pytest.raises(ValueError, match="sample_weight"):
+            clone(estimator).fit(X, y, wrong)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber:delta=0.5"])
+def test_weighted_steps_are_those_of_repeated_samples(loss):
+    """A full batch a step: the weighted mean is the mean over repetitions, scaled."""
+    count = RNG.integers(1, 4, 30)
+    how = dict(loss=loss, optimizer="sgd", lr=0.1, epochs=1, dtype="f64", params=np.ones(8))
+    net = ncc.parse(LINEAR)
+    weighted = ncc.fit(net, X[:30], Y[:30], batch=30, sample_weight=count, **how)
+    repeated = ncc.fit(net, np.repeat(X[:30], count, 0), np.repeat(Y[:30], count, 0),
+                       batch=int(count.sum()), **how)
+    np.testing.assert_allclose(weighted[0].params, repeated[0].params, rtol=1e-12)
+    assert weighted[1].epochs[0].loss == pytest.approx(repeated[1].epochs[0].loss, rel=1e-12)
+
+
+def test_weights_of_classes():
+    y = (X[:, 0] > 1.2).astype(int)  # one in nine
+    for weight in ("balanced", {0: 1.0, 1: 8.0}):
+        heavy = ncc.NetClassifier(class_weight=weight, epochs=20, random_state=0).fit(X, y)
+        assert heavy.predict(X)[y == 1].mean() > 0.9
+    shares = [ncc.NetClassifier(class_weight=w, epochs=20, random_state=0).fit(X, y)
+              .predict_proba(X)[:, 1].mean() for w in (None, "balanced", {0: 100.0})]
+    assert shares[2] < shares[0] < shares[1]
+    same = [ncc.NetClassifier(class_weight={0: 1, 1: 3}, epochs=2, random_state=0).fit(X, y),
+            ncc.NetClassifier(epochs=2, random_state=0).fit(X, y, 1 + 2 * y)]
+    assert np.array_equal(same[0].net_.params, same[1].net_.params)
+    with pytest.raises(ValueError):
+        ncc.NetClassifier(class_weight="balnaced").fit(X, y)
+
+
+def test_several_labels_of_a_sample():
+    y = np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 0] * X[:, 2] > 0], axis=1).astype(int)
+    model = ncc.NetClassifier(lr=0.05, random_state=0)
+    for given in (y, y.astype(bool), sparse.csr_matrix(y)):
+        model.fit(X, given)
+        assert model.predict(X).shape == (120, 3) and (model.predict(X) == y).mean() > 0.95
+    p, logits = model.predict_proba(X), model.decision_function(X)
+    np.testing.assert_allclose(p, 1 / (1 + np.exp(-logits)), rtol=1e-12)
+    assert np.array_equal(model.predict(X), logits > 0) and model.score(X, y) > 0.8
+    assert model.classes_.tolist() == [0, 1, 2] and len(model.net_.outputs) == 3
+    two = ncc.NetClassifier(LINEAR, epochs=2).fit(X, y[:, :2])
+    assert two.predict(X).shape == (120, 2)
+    with pytest.raises(ValueError, match="3 labels, and the net has 2 outputs"):
+        ncc.NetClassifier(LINEAR).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix", "coo_array"])
+def test_sparse_features(kind):
+    thin = np.where(np.abs(X) > 0.8, X, 0.0)
+    given = getattr(sparse, kind)(thin)
+    for estimator, y in ((ncc.NetRegressor(epochs=3, random_state=0), Y),
+                         (ncc.NetClassifier(epochs=3, random_state=0), KINDS)):
+        dense, same = clone(estimator).fit(thin, y), clone(estimator).fit(given, y)
+        assert np.array_equal(dense.net_.params, same.net_.params)
+        assert np.array_equal(dense.predict(thin), same.predict(given))
+
+
+def test_partial_fit_goes_on():
+    """Epoch by epoch it is what ncc.fit does from state to state; classes may come late."""
+    model = ncc.NetRegressor(lr=0.05, batch=30, random_state=0)
+    for _ in range(60):
+        model.partial_fit(X, Y)
+    assert model.score(X, Y) > 0.95 and model.n_iter_ == 60 == len(model.loss_curve_)
+    again = pickle.loads(pickle.dumps(model)).partial_fit(X, Y)
+    assert np.array_equal(again.net_.params, model.partial_fit(X, Y).net_.params)
+    late = ncc.NetClassifier(lr=0.05, random_state=0)
+    for part in ("a", "b", "c", None) * 15:
+        rows = slice(None) if part is None else KINDS == part
+        late.partial_fit(X[rows], KINDS[rows], classes=["c", "b", "a"])
+    assert late.classes_.tolist() == ["a", "b", "c"] and late.score(X, KINDS) > 0.8
+    late.partial_fit(X, KINDS, sample_weight=RNG.uniform(1, 2, 120))
+    for call, words in ((lambda: ncc.NetClassifier().partial_fit(X, KINDS), "wants classes"),
+                        (lambda: late.partial_fit(X, KINDS, classes=["a", "b"]), "as before"),
+                        (lambda: late.partial_fit(X[:2], ["a", "d"]), "none of the classes"),
+                        (lambda: late.partial_fit(X[:, :2], KINDS), "features")):
+        with pytest.raises(ValueError, match=words):
+            call()
+    fitted = ncc.NetClassifier(epochs=30, lr=0.05, random_state=0).fit(X, KINDS)
+    loss = fitted.loss_curve_
+    assert fitted.partial_fit(X, KINDS).loss_curve_[0] < 0.5 * loss[0]
+
+
+def test_warm_start_goes_on_from_what_was_learnt():
+    model = ncc.NetRegressor(lr=0.05, epochs=40, warm_start=True, random_state=0).fit(X, Y)
+    first = model.loss_curve_
+    assert model.fit(X, Y).loss_curve_[0] < 0.1 * first[0]
+    cold = model.set_params(warm_start=False).fit(X, Y)
+    assert cold.loss_curve_ == first
+    model.set_params(warm_start=True)
+    with pytest.raises(ValueError, match="warm_start"):
+        model.fit(X, Y[:, 0])
+    classes = ncc.NetClassifier(epochs=2, warm_start=True).fit(X, KINDS)
+    with pytest.raises(ValueError, match="warm_start: y holds the classes"):
+        classes.fit(X, np.where(KINDS == "a", "z", KINDS))
+
+
+def test_verbose_says_how_far_it_is(capsys):
+    ncc.NetRegressor(epochs=3, random_state=0).fit(X, Y)
+    assert capsys.readouterr() == ("", "")
+    ncc.NetRegressor(epochs=3, verbose=True, random_state=0).fit(X, Y)
+    out, err = capsys.readouterr()
+    assert [line.split(",")[0] for line in out.splitlines()] == [
+        "epoch 1/3", "epoch 2/3", "epoch 3/3"] and err == ""
 
 
 def test_a_search_over_nets():
