@@ -153,6 +153,8 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "wlt": np.less,
     "iadd": np.add,
     "imul": np.multiply,
+    "imin": np.minimum,
+    "idiv": np.floor_divide,
 }
 
 

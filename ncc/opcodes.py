@@ -61,6 +61,8 @@ OPCODES: dict[str, Opcode] = {
         # indices
         Opcode("iadd", "ii", "i", commutes=True),
         Opcode("imul", "ii", "i", commutes=True),
+        Opcode("imin", "ii", "i", commutes=True),
+        Opcode("idiv", "ii", "i"),  # of indices that are not negative, rounded down
         Opcode("real", "i", "f"),  # an index that is not negative, rounded to nearest
         # mathematics: the compiler's own arithmetic, ncc/arithmetic.py
         Opcode("exp", "f", "f", math=True),
@@ -86,8 +88,10 @@ OPCODES: dict[str, Opcode] = {
 #   lookup (w,)         imm the table's name: table[word], a table of words  -> w
 #   load   () or (i,)   imm (buffer, offset): buffer[index + offset]   -> the buffer's type
 #   store  (f,) or (f, i)  imm (buffer, offset)
-#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b; in a lanes
-#          loop plus the sum of a*b over the iterations, whose order (one for a target) is not said
+#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b, one term more
+#          of a chain; in a lanes loop of 2 or more, plus the sums of a*b over the iterations, round
+#          by round, each `by lanes` (ncc/sums.py)
+#   accrue as accumulate, but that the sums of rounds are those `in order`
 #   given  ()           imm the buffer's name: 1, or 0 where the caller gave NULL  -> i
 #   for    (i, i)       imm lanes (0: a plain loop): its value is the loop's index, lo <= k < hi
 #   carry  (*,)         directly after its `for`: a value carried around, at first read[0]
@@ -96,4 +100,4 @@ OPCODES: dict[str, Opcode] = {
 #   count  ()           the number of samples, in a counted function  -> i
 #   call   ()           imm the name of another function, given this one's buffers
 CONTROL = ("const", "word", "index", "lookup", "load", "store", "for", "carry", "yield", "result",
-           "call", "count", "accumulate", "given")
+           "call", "count", "accumulate", "accrue", "given")

@@ -28,7 +28,7 @@ def _dce(func: Func) -> Func:
         if opcode == "for":
             stack.append(at)
             effect[at] = False
-        elif opcode in ("store", "accumulate", "call"):
+        elif opcode in ("store", "accumulate", "accrue", "call"):
             for start in stack:
                 effect[start] = True
         elif opcode == "yield":
@@ -51,7 +51,7 @@ def _dce(func: Func) -> Func:
                 live[k] = True
                 k += 1
             results = False
-        elif opcode in ("store", "accumulate", "call"):
+        elif opcode in ("store", "accumulate", "accrue", "call"):
             live[at] = True
         elif opcode == "result":
             results = results or live[at]

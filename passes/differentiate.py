@@ -33,7 +33,8 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     tables: dict[str, Table] = {}
     funcs = []
     for title, schedule, wide in (("backward", plan.backward, 0),
-                                  ("backward_batch", plan.backward_batch, lanes(native))):
+                                  ("backward_batch", plan.backward_batch,
+                                   lanes(native, dtype))):
         if vjp and schedule is not None:
             form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))

@@ -48,6 +48,8 @@ EXPRESSIONS = {
     "wlt": "({0} ^ {top}) < ({1} ^ {top})",
     "iadd": "{0} + {1}",
     "imul": "{0} * {1}",
+    "imin": "{0} < {1} ? {0} : {1}",
+    "idiv": "{0} / {1}",
 }
 
 HELPERS = {
@@ -214,7 +216,7 @@ class _Writer:
                     self.local(at, place)
             elif opcode == "store":
                 self.line(f"{self.place(imm, args[1:])} = {args[0]};")
-            elif opcode == "accumulate":
+            elif opcode in ("accumulate", "accrue"):
                 self.accumulate(self.place(imm, args[2:]), args[0], args[1])
             elif opcode == "given":
                 self.local(at, f"{self.name(imm)} != NULL")
@@ -253,7 +255,8 @@ class _Writer:
         func = self.func
         real = self.marks["real"]
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
-                               if op[0] in ("load", "store", "accumulate") and self.live[at]])
+                               if op[0] in ("load", "store", "accumulate", "accrue")
+                               and self.live[at]])
         named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
                                     if op[0] == "given" and self.live[at]]))
         for op in func.ops:
@@ -348,7 +351,7 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "accumulate", "call", "for", "yield", "carry")
+    effects = ("store", "accumulate", "accrue", "call", "for", "yield", "carry")
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

@@ -24,6 +24,7 @@ ORDER = [
     "activations",
     "adjoint",
     "aggregate",
+    "sums",
     "graph",
     "graphtext",
     "syntax",
