@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ncc.cache import Entry
 from ncc.machine import Loaded
 from ncc.ssa import DTYPES, Module, layout
+from ncc.sums import CHUNK
 
 Array = NDArray[Any]
 ALIGN = 64
@@ -146,27 +147,64 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int) -> A
 def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | None,
              dparams: Array | None, threads: int) -> None:
     """The gradients of sum(y * dy), of `forward`'s x and y: dx (of x's shape) is overwritten,
-    dparams (n_params,) is added to, in the order of the threads. None for one not wanted."""
+    dparams (n_params,) is added to, chunk by chunk. None for one not wanted."""
     if x.ndim == 1:
         arrays = (x, packed, dy, dx, dparams, library.work("backward"))
         library.calls["backward"](*[None if a is None else a.ctypes.data for a in arrays])
         return
-    parts = shares(len(x), threads, library)
+    name = "backward_batch"
+
+    def part(first: int, last: int, sums: Array | None) -> None:
+        arrays = (x[first:], packed, dy[first:], None if dx is None else dx[first:], sums,
+                  library.work(name))
+        library.calls[name](last - first, *[None if a is None else a.ctypes.data for a in arrays])
+
     if dparams is None:
-        sums: list[Array | None] = [None] * len(parts)
+        library.at_once(lambda _, first, last: part(first, last, None),
+                        shares(len(x), threads, library))
     else:
-        sums = [dparams, *[np.zeros_like(dparams) for _ in parts[1:]]]
+        in_chunks(library, len(x), threads, (dparams,),
+                  lambda _, first, last, sums: part(first, last, *sums))
 
-    def part(k: int, first: int, last: int) -> None:
-        arrays = (x[first:], packed, dy[first:], None if dx is None else dx[first:], sums[k],
-                  library.work("backward_batch"))
-        library.calls["backward_batch"](
-            last - first, *[None if a is None else a.ctypes.data for a in arrays])
 
-    library.at_once(part, parts)
-    for more in sums[1:]:
-        if dparams is not None and more is not None:
-            dparams += more
+Sums = tuple[Array, ...]
+
+
+def in_chunks(library: Library, n: int, threads: int, totals: Sums,
+              call: Callable[[int, int, int, Sums], None], apart: bool = False) -> None:
+    """Add to `totals` what `call(thread, first, last, sums)` adds to sums for samples first .. last
+    of n: in one call for all of them, or, in several threads or `apart`, chunk by chunk, each to
+    zeros of its own, which are added to `totals` in the order of the chunks."""
+    chunks = -(-n // CHUNK)
+    count = min(len(shares(n, threads, library)), chunks)
+    if count < 2 and not apart:
+        call(0, 0, n, totals)
+        return
+    turns = threading.Condition()
+    taken = added = 0
+
+    def worker(thread: int, *_: int) -> None:
+        nonlocal taken, added
+        sums = tuple([np.zeros_like(total) for total in totals])
+        while True:
+            with turns:
+                mine, taken = taken, taken + 1
+            if mine >= chunks:
+                return
+            try:
+                call(thread, mine * CHUNK, min(n, (mine + 1) * CHUNK), sums)
+                with turns:
+                    while added != mine:
+                        turns.wait()
+                for total, more in zip(totals, sums, strict=True):
+                    np.add(total, more, out=total)
+                    more[...] = 0
+            finally:
+                with turns:
+                    added = max(added, mine + 1)
+                    turns.notify_all()
+
+    library.at_once(worker, [(k, k + 1) for k in range(max(1, count))])
 
 
 def aligned(size: int, dtype: Any) -> Array:

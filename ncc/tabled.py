@@ -369,14 +369,17 @@ class Tabled(Places):
         length = np.diff(self.plan.starts)[self.plan.blocks[:-1]]
         to = "dparams" if kind.direct else self.sums
 
-        def add(name: str, edge: int, cell: int, count: int, u: int, rows: int) -> None:
-            """The edges edge .. edge+count-1 of the block's rows u .. u+rows-1, from each row's
-            cell on."""
-            ds = [b.load("values", i, b.op("iadd", place, u)) for i in range(rows)]
+        def deltas(u: int, rows: int) -> list[int]:
+            at = b.op("iadd", place, u)
+            return [b.load("values", i, at) for i in range(rows)]
+
+        def add(name: str, edge: int, cell: int, count: int, u: int, ds: Sequence[int]) -> None:
+            """The edges edge .. edge+count-1 of the block's rows u .., whose deltas are `ds`, from
+            each row's cell number `cell` on."""
             row = b.op("iadd", first, u)
             ns = [b.load("values", 0, self.cell("places", i, b.op("iadd", at, edge)))
                   for i in range(count)]
-            cells = [b.op("iadd", self.cell(name, j, row), cell) for j in range(rows)]
+            cells = [b.op("iadd", self.cell(name, j, row), cell) for j in range(len(ds))]
             for d, start_of in zip(ds, cells, strict=True):
                 for i, n in enumerate(ns):
                     b.accumulate(n, d, to, i, start_of, in_order=name.endswith("order"))
@@ -393,7 +396,7 @@ class Tabled(Places):
                 held_rows = np.zeros_like(sizes)
                 for rows in (2, 1):
                     u = self.some(block, f"rows_{rows}", sizes, held_rows, rows)
-                    add(name, edge, k, count, u, rows)
+                    add(name, edge, k, count, u, deltas(u, rows))
                     b.close()
                     held_rows = held_rows + (sizes - held_rows) // rows * rows
                 b.close()
@@ -403,10 +406,12 @@ class Tabled(Places):
         if kind.room == self.native > 1:
             many, alone = self.together_blocks()
             for blocks in np.unique(many[many > 0]).tolist():
-                rounds = np.where(many == blocks, prefix, 0)
+                self.only_if(b.load(self.table(f"abreast_{blocks}", "i", many == blocks), 0, block))
+                ds = deltas(b.index(0), blocks * self.native)  # turned once for all edges
                 wide = max(8, self.native)
-                k = self.some(block, f"edges_{blocks}", rounds, np.zeros_like(rounds), wide)
-                add("gradient_of_rows_in_order", k, k, wide, b.index(0), blocks * self.native)
+                k = self.some(block, "edges", prefix, np.zeros_like(prefix), wide)
+                add("gradient_of_rows_in_order", k, k, wide, b.index(0), ds)
+                b.close()
                 b.close()
         if alone.any():
             by_rows("gradient_of_rows_in_order", alone, None)
