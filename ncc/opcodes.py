@@ -90,7 +90,7 @@ OPCODES: dict[str, Opcode] = {
 #   store  (f,) or (f, i)  imm (buffer, offset)
 #   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b, one term more
 #          of a chain; in a lanes loop of 2 or more, plus the sums of a*b over the iterations, round
-#          by round, each `by lanes` (ncc/sums.py)
+#          by round, each `by lanes` (ncc/sums.py); a cell is one op's at one index, then
 #   accrue as accumulate, but that the sums of rounds are those `in order`
 #   given  ()           imm the buffer's name: 1, or 0 where the caller gave NULL  -> i
 #   for    (i, i)       imm lanes (0: a plain loop): its value is the loop's index, lo <= k < hi

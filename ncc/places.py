@@ -259,7 +259,7 @@ class Places(Sweep):
         codes = np.concatenate([g.weights[plan.edges], g.biases[plan.rows]])
         uses = np.bincount(codes[codes >= 0], minlength=g.n_params + 1)
         weights = g.weights[plan.edges]
-        tied = np.concatenate([[0], np.cumsum((weights >= 0) & (uses[weights] > 1))])
+        tied = np.concatenate([[0], np.cumsum((weights >= 0) & (uses[np.maximum(weights, 0)] > 1))])
         odd |= tied[plan.starts[last]] > tied[plan.starts[first]]
         kinds = [Kind(run.activation, run.aggregation, run.biased, segment.rows,
                       self.lanes > 1 and segment.rows > 1 and direct)

@@ -91,7 +91,7 @@ class Straight(Sweep):
         else:
             seeds = self.ends.seed(self, [made[j] for j in outputs])
         for j, d in zip(outputs, seeds, strict=True):
-            add(j, b.op("mask", d))  # so that all deltas are 0 in the lanes that repeat a sample
+            add(j, self.mask(d))  # so that all deltas are 0 in the lanes that repeat a sample
         for r in range(len(rows) - 1, -1, -1):
             j, program, agg, edges, argument = rows[r]
             if j not in adjoints:
@@ -99,7 +99,7 @@ class Straight(Sweep):
             d = adjoints.pop(j)
             found = slope(program, b, argument, made[j])
             # 0 times what is infinite is no 0, so that lanes are made 0 where sums begin.
-            d = b.op("mask", b.op("mul", d, found) if tame(program) else times(b, d, found))
+            d = self.mask(b.op("mul", d, found) if tame(program) else times(b, d, found))
             code = int(g.biases[j])
             if code >= 0:
                 gradient.append(_Product(code, int(g.starts[j + 1]) + j, len(plan.edges) + r, d,
@@ -115,7 +115,7 @@ class Straight(Sweep):
                 else:
                     adjoints[i] = b.op("mul", part, w)
                 if code >= 0:
-                    part = part if agg in ("sum", "mean") else b.op("mask", part)
+                    part = part if agg in ("sum", "mean") else self.mask(part)
                     gradient.append(_Product(code, int(plan.edges[first_edge + k]) + j,
                                              first_edge + k, part, made[i]))
         self.only_if(b.emit("given", (), "dparams"))
@@ -140,7 +140,7 @@ class Straight(Sweep):
         one = b.const(1.0)
         for p in sorted(gradient, key=lambda p: int(self.cell_at[p.at])):
             cell = int(self.cell_at[p.at])
-            b.accumulate(p.delta, one if p.value is None else b.op("mask", p.value), self.sums,
+            b.accumulate(p.delta, one if p.value is None else self.mask(p.value), self.sums,
                          self.cell_of(cell), in_order=cell >= self.loss_cell)
 
     def added(self, gradient: list[_Product]) -> None:

@@ -291,7 +291,7 @@ class Sweep:
         """Add a sample's loss to those of the batch."""
         b = self.b
         if self.lanes:
-            b.accumulate(b.op("mask", value), b.const(1.0), self.sums, self.loss_cell)
+            b.accumulate(self.mask(value), b.const(1.0), self.sums, self.loss_cell)
         else:
             to = "loss" if "loss" in self.named else "state"
             b.store(b.op("add", b.load(to, 0), value), to, 0)
@@ -301,6 +301,10 @@ class Sweep:
         kind = "private" if self.lanes and not shared else "work"
         self.buffers[name] = Buffer(name, kind, size)
         return name
+
+    def mask(self, value: int) -> int:
+        """A value, and +0 in the lanes that repeat a sample."""
+        return self.b.op("mask", value) if self.lanes else value
 
     def offset(self, row: int | None, k: int) -> int:
         return k if row is None else self.b.op("iadd", row, k)

@@ -60,7 +60,7 @@ class Tabled(Places):
         if "adjoints" in self.buffers:
             self.clear(0, self.buffers["adjoints"].size)
             k = b.loop(zero, b.index(self.n_outputs))[0]
-            self.push(self.cell("seed_places", 0, k), b.op("mask", b.load("seeds", 0, k)))
+            self.push(self.cell("seed_places", 0, k), self.mask(b.load("seeds", 0, k)))
             b.close()
         if self.n_blocks == 1:
             self.back(None)
@@ -140,7 +140,7 @@ class Tabled(Places):
             # 0 in the lanes that repeat a sample: 0 times an infinity would be added otherwise.
             self.only_if(self.wanted)
             k = b.loop(b.index(0), b.index(self.buffers["values"].size))[0]
-            b.store(b.op("mask", b.load("values", 0, k)), "values", 0, k)
+            b.store(self.mask(b.load("values", 0, k)), "values", 0, k)
             b.close()
             b.close()
         low = self.lowest() if block is None else 0
@@ -170,7 +170,7 @@ class Tabled(Places):
                 self.rests_back(b.loop(b.index(groups.start), b.index(groups.stop))[0])
                 b.close()
                 k = b.loop(b.index(lists.start), b.index(lists.stop))[0]
-                n = b.op("mask", b.load("values", 0, self.cell("order_places", 0, k)))
+                n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
                 self.gradient_in_rounds(k, n)
                 b.close()
             b.close()
@@ -449,7 +449,7 @@ class Tabled(Places):
         that all deltas are."""
         b = self.b
         k, acc = b.loop(*self.bounds("seed_starts", v), [b.const(-0.0)])
-        (acc,) = b.close(b.op("add", acc, b.op("mask", b.load("seeds", 0, k))))
+        (acc,) = b.close(b.op("add", acc, self.mask(b.load("seeds", 0, k))))
         return acc
 
     def gathered(self, k: int, acc: int, place: int) -> int:
@@ -458,10 +458,10 @@ class Tabled(Places):
         that of the value which they read."""
         b = self.b
         if "dx" not in self.named:
-            acc = self.in_rounds(k, b.index(1), acc, b.op("mask", b.load("values", 0, place)))
+            acc = self.in_rounds(k, b.index(1), acc, self.mask(b.load("values", 0, place)))
         else:
             unwanted = b.op("iadd", b.index(1), b.op("imul", self.wanted, b.index(-1)))
-            acc = self.in_rounds(k, self.wanted, acc, b.op("mask", b.load("values", 0, place)))
+            acc = self.in_rounds(k, self.wanted, acc, self.mask(b.load("values", 0, place)))
             acc = self.in_rounds(k, unwanted, acc, None)
         return self.rest(k, acc)
 
@@ -517,7 +517,7 @@ class Tabled(Places):
             at = b.op("iadd", to, k)
             source = self.cell("rest_sources", i - self.n_whole, at)
             return (b.load("values", 0, self.cell("readers", i, at)),
-                    b.op("mask", b.load("values", 0, source)))
+                    self.mask(b.load("values", 0, source)))
 
         self.in_blocks("rests", self.group_rests, group, pair, to)
         b.close()
@@ -543,7 +543,7 @@ class Tabled(Places):
                  else b.const(0.0))
         found = slope(program, b, total, b.load("values", 0, place))
         # 0 in the lanes that repeat a sample, where 0 times what is infinite is none.
-        d = b.op("mask", b.op("mul", d, found) if tame(program) else times(b, d, found))
+        d = self.mask(b.op("mul", d, found) if tame(program) else times(b, d, found))
         if kind.biased and agg != "sum":
             self.add_gradient(d, one, 0, self.cell("gradient_of_biases", 0, r))
         if agg == "mean":
@@ -602,14 +602,14 @@ class Tabled(Places):
             place = self.cell("pushed_places", 0, k)
             self.push(place, d, b.load("packed", 0, self.cell("pushed_weights", 0, k)))
             self.only_if(b.op("imul", self.wanted, self.cell("pushed_by_lanes", 0, k)))
-            self.add_gradient(d, b.op("mask", b.load("values", 0, place)), 0,
+            self.add_gradient(d, self.mask(b.load("values", 0, place)), 0,
                               self.cell("pushed_cells", 0, k))
             b.close()
             b.close()
         if self.any_alone:
             self.only_if(self.wanted)
             k = b.loop(*self.bounds("alone_starts", r))[0]
-            n = b.op("mask", b.load("values", 0, self.cell("alone_places", 0, k)))
+            n = self.mask(b.load("values", 0, self.cell("alone_places", 0, k)))
             b.accumulate(d, n, self.sums, 0, self.cell("alone_cells", 0, k), in_order=True)
             b.close()
             b.close()
@@ -627,7 +627,7 @@ class Tabled(Places):
 
         def scattered(k: int, n: int, w: int, d: int) -> None:
             self.push(self.cell("places", 0, b.op("iadd", at, k)), d, w)
-            self.add_gradient(b.op("mask", d), b.op("mask", n), 0, b.op("iadd", cell, k))
+            self.add_gradient(self.mask(d), self.mask(n), 0, b.op("iadd", cell, k))
 
         if agg == "mul":
             k, before = b.loop(b.index(0), edges, [b.const(1.0)])
