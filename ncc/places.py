@@ -207,8 +207,11 @@ class Places(Sweep):
         direct = tiled & at_once[reader]
         apart = ~listed & ~tiled & ~ordered
         # By cell: the place in `packed` whose gradient it is, -1 for nobody's.
-        of_biases = np.arange(int((plan.sizes * np.diff(plan.starts)[plan.blocks[:-1]]).sum()),
-                              len(codes))
+        # Biases row by row, or a cell for each row for which a block has room.
+        of_biases = plan.bias_places[plan.bias_places >= 0]
+        if self.batch:
+            of_biases = np.arange(int((plan.sizes * np.diff(plan.starts)[plan.blocks[:-1]]).sum()),
+                                  len(codes))
         parts = [np.where(ordered[gathered], -1, plan.weight_places[gathered]),
                  plan.weight_places[tiled & ~direct & ~ordered], plan.weight_places[apart],
                  of_biases, plan.weight_places[ordered & ~direct]]
@@ -231,7 +234,7 @@ class Places(Sweep):
                                              cell_of[plan.weight_places[first]])
             self.table(f"gradient_of_{name}", "i", begins)
         for name, at in (("biases", plan.bias_places), ("block_biases", plan.biases),
-                         ("segment_biases", plan.biases[self.first_blocks])):
+                         ("segment_biases", plan.bias_places[self.firsts])):
             self.table(f"gradient_of_{name}", "i", cell_of[at])
         # Edges by themselves: those that are pushed, and those that are summed up in order though
         # their row is no tile's.
