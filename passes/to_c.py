@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 
 from ncc.opcodes import OPCODES
+from ncc.source import NccError
 from ncc.ssa import Buffer, Func, Module, Table, layout, types
 
 # {0} {1} {2} the operands, each one token or in brackets; {f} the suffix of the functions of
@@ -108,8 +109,20 @@ def to_c(module: Module, header: str = "") -> str:
 
     Every value is a local of its own, but for constants and for loads of what is not written,
     which stand where they are read; a lanes loop is a plain loop over samples. Needs an expanded
-    module (`native_sqrt` is welcome). Raises KeyError for an opcode that has no expression.
+    module (`native_sqrt` is welcome). Raises KeyError for an opcode that has no expression, and
+    NccError E604 for sums over the lanes of a vector, which the option `scalar` of `differentiate`
+    and `train` avoids.
     """
+    for func in module.funcs:
+        loops: list[int] = []
+        for opcode, _, imm in func.ops:
+            if opcode == "for":
+                loops.append(imm)
+            elif opcode == "yield":
+                loops.pop()
+            elif opcode in ("accumulate", "accrue") and max(loops, default=0) > 1:
+                raise NccError("E604", f"{func.name} sums over the lanes of vectors, which C has "
+                               "not", help="--emit c of the net itself", status=2)
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
     bits = 32 if module.dtype == "f32" else 64
     marks = {

@@ -22,7 +22,8 @@ STRIDES = 8  # loops over squares, each for rows as far apart: a net of many suc
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False, recompute: int = 0, registers: int = 16) -> Module:
+          apart: bool = False, recompute: int = 0, registers: int = 16,
+          scalar: bool = False) -> Module:
     """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
 
         08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
@@ -38,8 +39,9 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
                                     not divided by n
     update                          one update of `params` by scale * dparams, which become 0
 
-    The sweeps are those of `differentiate`, seeded by the loss instead of the caller's dy.
+    The sweeps are those of `differentiate`, `scalar` too, seeded by the loss, not the caller's dy.
     """
+    native = 1 if scalar else native
     funcs: list[Func] = []
     tables: dict[str, Table] = {}
     if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
