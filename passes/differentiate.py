@@ -10,7 +10,7 @@ from ncc.sweep import Ends, lanes
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
                   native: int = 1, recompute: int = 0, registers: int = 16,
-                  vjp: bool = True) -> Module:
+                  vjp: bool = True, scalar: bool = False) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
         08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
@@ -30,10 +30,12 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
         (Buffer("x", "in", n_inputs), Buffer("packed", "in", len(plan.packed)),
          Buffer("dy", "in", n_outputs), Buffer("dx", "out", n_inputs),
          Buffer("dparams", "inout", g.n_params)))
+    native = 1 if scalar else native
     tables: dict[str, Table] = {}
     funcs = []
     for title, schedule, wide in (("backward", plan.backward, 0),
-                                  ("backward_batch", plan.backward_batch, lanes(native))):
+                                  ("backward_batch", plan.backward_batch,
+                                   lanes(native, dtype))):
         if vjp and schedule is not None:
             form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))
