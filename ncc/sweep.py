@@ -272,7 +272,12 @@ class Sweep:
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(alone)))[0]
         at = b.load(self.table("cells", "i", self.moved[alone]), 0, k)
-        to = b.load(self.table("slots", "i", self.slots[alone]), 0, k)
+        slots = self.slots[alone]
+        # Where each slot has one edge there is nothing to look up.
+        if len(slots) and int(slots[-1]) == int(slots[0]) + len(slots) - 1:
+            to = b.op("iadd", k, b.index(int(slots[0])))
+        else:
+            to = b.load(self.table("slots", "i", slots), 0, k)
         b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
         b.close()
         if len(tied):
