@@ -12,6 +12,8 @@ from ncc.graph import Longs
 from ncc.ssa import DTYPES
 from ncc.sweep import Sweep
 
+MIXED = 3  # kinds that take turns
+
 
 class Kind(NamedTuple):
     """Rows that are computed by the same code, in blocks with as much `room`; `direct` where the
@@ -132,7 +134,7 @@ class Places(Sweep):
         begins, counts = begins[lists], counts[lists]
         # First the whole rounds of all lists, one after another as they are walked, so that memory
         # is read from end to end; then what is left of them.
-        whole = counts // self.round * self.round
+        whole = counts // self.round * self.round * (not self.mixed)
         rank = np.arange(len(gathered)) - np.repeat(np.cumsum(counts) - counts, counts)
         by = np.repeat(begins, counts) + rank
         gathered = gathered[by[np.argsort(rank >= np.repeat(whole, counts), kind="stable")]]
@@ -291,6 +293,8 @@ class Places(Sweep):
             self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
         else:
             self.stretches = []
+        # Where many kinds take turns, code that each of them has is kept short.
+        self.mixed = max([len(kinds) for _, _, kinds in self.stretches], default=0) > MIXED
 
     def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
         """One block, or as few as keep the values of a round of samples within `recompute` bytes;

@@ -159,6 +159,7 @@ class Tabled(Places):
             self.rests_back(s)
             for kind in kinds:
                 self.rows_back(s, kind)
+            self.biases_back(s, kinds)
             b.close()
         if block is None:  # the values whose deltas nobody wants are sources all the same
             n_rows = len(self.plan.rows)
@@ -200,6 +201,11 @@ class Tabled(Places):
     def rows_forward(self, s: int, kind: int) -> None:
         b = self.b
         count = self.cell(f"rows_{kind}", 0, s)
+        if self.mixed:
+            u = b.loop(b.index(0), count)[0]
+            self.together(self.kinds[kind], s, u, 1)
+            b.close()
+            return
         block = 2 if self.batch else 8
         held = self.kind_rows[kind]
         whole = self.table(f"rows_{kind}_by_{block}", "i", held // block)
@@ -473,6 +479,8 @@ class Tabled(Places):
         """`acc` after the whole rounds of list k, if `given` is 1. The edges' gradient goes with
         the value n, if there is one."""
         b = self.b
+        if not self.n_whole:
+            return acc
         at, accs = self.open_rounds(k, given, [acc])
         for i in range(self.round):
             d = b.load("values", 0, self.cell("readers", i, at))
@@ -483,6 +491,8 @@ class Tabled(Places):
 
     def gradient_in_rounds(self, k: int, n: int) -> None:
         """The gradient of the edges in the whole rounds of list k, which read the value n."""
+        if not self.n_whole:
+            return
         at, _ = self.open_rounds(k, self.b.index(1), [])
         for i in range(self.round):
             self.add_gradient(self.b.load("values", 0, self.cell("readers", i, at)), n, i, at)
@@ -528,8 +538,6 @@ class Tabled(Places):
         program = expression(kind.activation, self.g.functions)
         count = self.cell(f"rows_{number}", 0, s)
         first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
-        places = self.cell("segment_places", 0, s)
-        one = b.const(1.0)
         k = b.op("iadd", first, b.loop(b.index(0), count)[0])
         r, place = self.cell("order", 0, k), self.cell("order_places", 0, k)
         if self.scatters:
@@ -545,7 +553,7 @@ class Tabled(Places):
         # 0 in the lanes that repeat a sample, where 0 times what is infinite is none.
         d = self.mask(b.op("mul", d, found) if tame(program) else times(b, d, found))
         if kind.biased and agg != "sum":
-            self.add_gradient(d, one, 0, self.cell("gradient_of_biases", 0, r))
+            self.add_gradient(d, b.const(1.0), 0, self.cell("gradient_of_biases", 0, r))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, place)
@@ -556,13 +564,21 @@ class Tabled(Places):
         b.close()
         if self.is_tiled(kind):
             self.tiled_back(s, number)
-        elif kind.biased and agg == "sum":
-            self.only_if(self.wanted)
-            self.in_blocks(
-                f"rows_{number}", self.kind_rows[number], s,
-                lambda k, i: (b.load("values", i, b.op("iadd", places, k)), one),
-                self.cell("gradient_of_segment_biases", 0, s))
-            b.close()
+
+    def biases_back(self, s: int, kinds: Sequence[int]) -> None:
+        """The gradient of the biases from which the sums of segment s start."""
+        b = self.b
+        mine = [n for n in kinds if self.kinds[n].biased and not self.is_tiled(self.kinds[n])
+                and AGGREGATIONS[self.kinds[n].aggregation] == "sum"]
+        if not mine:
+            return
+        places, one = self.cell("segment_places", 0, s), b.const(1.0)
+        self.only_if(self.wanted)
+        self.in_blocks(
+            f"biased_{mine[0]}", np.sum([self.kind_rows[n] for n in mine], axis=0), s,
+            lambda k, i: (b.load("values", i, b.op("iadd", places, k)), one),
+            self.cell("gradient_of_segment_biases", 0, s))
+        b.close()
 
     def in_blocks(self, name: str, held: Longs, s: int,
                   pair: Callable[[int, int], tuple[int, int]], to: int) -> None:

@@ -21,8 +21,8 @@ STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
 # ... and above these, longer than edges allow for.
 FEW, PER_EDGE = 500, 2
 # The sweep back is twice as long, and keeps more at hand.
-STRAIGHT_BACKWARD_EDGES = 256
-STRAIGHT_BACKWARD_BATCH_EDGES = 64
+STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
+STRAIGHT_BACKWARD_BATCH = 48
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
@@ -103,9 +103,10 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
     backward = backward_batch = None
     if gradient:
-        limits = (0, 0) if small else (STRAIGHT_BACKWARD_EDGES, STRAIGHT_BACKWARD_BATCH_EDGES)
-        backward = _choose(backward_form, n_edges, limits[0], looped)
-        backward_batch = _choose(backward_form, n_edges, limits[1], looped)
+        limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
+        length += len(graph.inputs)
+        backward = _choose(backward_form, length, limits[0], looped)
+        backward_batch = _choose(backward_form, length, limits[1], looped)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch))
 
@@ -208,9 +209,10 @@ def _packed(plan: Plan) -> Plan:
     return plan
 
 
-def _choose(form: str, edges: int, limit: int, looped: str) -> Schedule:
+def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:
     if form != "auto":
         return Schedule(form, "asked for")
-    if edges <= limit:
-        return Schedule("straight", f"{edges} edges, at most {limit}")
-    return Schedule(looped, f"{edges} edges, more than {limit}")
+    what = f"{length} edges, rows, inputs and outputs"
+    if length <= limit:
+        return Schedule("straight", f"{what}, at most {limit}")
+    return Schedule(looped, f"{what}, more than {limit}")
