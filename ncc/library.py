@@ -164,9 +164,10 @@ def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | N
             last - first, *[None if a is None else a.ctypes.data for a in arrays])
 
     library.at_once(part, parts)
-    for more in sums[1:]:
-        if dparams is not None and more is not None:
-            dparams += more
+    with np.errstate(all="ignore"):  # infinities of either sign may meet
+        for more in sums[1:]:
+            if dparams is not None and more is not None:
+                dparams += more
 
 
 def aligned(size: int, dtype: Any) -> Array:

@@ -268,6 +268,9 @@ def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
     array = np.asarray(values)
     if array.dtype.kind == "c":
         raise ValueError(f"{what} is complex ({array.dtype}), the net is real")
+    if array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
+        with np.errstate(over="ignore"):  # what overflows is an infinity
+            return np.asarray(array, dtype, order="C")
     return np.asarray(array, dtype, order="C")
 
 

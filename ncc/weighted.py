@@ -54,7 +54,8 @@ class WeightedTrainer(Trainer):
         return self._weighed(forward(self._both, x, packed, self.threads), target)[0]
 
     def _checked(self, x: Any, target: Any) -> tuple[Array, Array]:
-        target = np.asarray(target, self._real)
+        with np.errstate(over="ignore"):
+            target = np.asarray(target, self._real)
         x, _ = super()._checked(x, target[:, :-1])
         return x, target
 
