@@ -52,7 +52,11 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: 
     skip_dead  whether the samples of a batch are looked at on their way and leave it when nothing
              but zeros goes on: same bits, worth it where many samples die
     tune     whether the forms are timed on this machine first, and the fastest taken
-    options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`
+    options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`;
+             with `limit` False, no compile is given up
+
+    NccError E400 where the code would take, or took, more memory or time than there is: what may be
+    large is made in a child process, and this one goes on.
     """
     numerics = options.pop("numerics", None)
     kind = SkipDead if skip_dead else Compiled

@@ -14,7 +14,7 @@ quotient into that of the function), each coefficient then rounded to the dtype.
 
 Sources of the reductions:
     Cody & Waite, "Software Manual for the Elementary Functions" (1980): r = x - n ln2 with ln2 in
-    two parts, the first short enough that n times it is exact.
+    two parts, the first short enough that n times it is exact; x - n pi/2 in four.
     Payne & Hanek, "Radian reduction for trigonometric functions" (1983): only those bits of 2/pi
     that the exponent of x does not push over multiples of 4 are multiplied.
     Tang, "Table-driven implementation of the logarithm function" (1990), for log(1+f) through
@@ -50,6 +50,9 @@ class Emitter(Protocol):
 
     def lookup(self, values: tuple[int, ...], index: Value) -> Value: ...
 
+    def rarely(self, condition: Value, usual: tuple[Value, ...],
+               other: Callable[[], tuple[Value, ...]]) -> tuple[Value, ...]: ...
+
 
 class _Format(NamedTuple):
     """A real's layout, and what depends on it."""
@@ -69,6 +72,9 @@ class _Format(NamedTuple):
     half_pi_bits: int  # as many as half_pi_short has, at least
     half_pi_short: float
     half_pi_rest: float  # pi/2 - half_pi_short
+    near: float  # up to here multiples of pi/2 are taken off in parts
+    half_pi_parts: tuple[float, float, float, float]  # which add up to pi/2; 12 (20) bits times one
+    # of the first three is exact, and the first two end at grains of 2^-23 (2^-53) at the finest
     limb: int  # Payne and Hanek: bits of a limb,
     grain: int  # bits between the entries of the table,
     limbs: int  # limbs of 2/pi that are multiplied
@@ -78,16 +84,22 @@ _FORMATS = {
     "f32": _Format(
         32, 23, 127, 0.693359375, -0.00021219444170128554, -105.0, 89.0, -18.0, 10.0, 4.0,
         1.5707963705062866, -4.371138828673793e-08, 9, 1.5703125, 0.00048382679233327508,
+        4096.0,
+        (1.5703125, 0.0004838705062866211, -4.371395334601402e-08, 2.5633440682570896e-12),
         14, 2, 6,
     ),
     "f64": _Format(
         64, 52, 1023, 0.6931471803691238, 1.9082149292705877e-10, -746.0, 710.0, -38.0, 20.0, 6.0,
         1.5707963267948966, 6.123233995736766e-17, 26, 1.5707963109016418,
         1.5893254773528196e-08,
+        1e6,
+        (1.5707963267341256, 6.077105485502443e-11, -4.9789962502207207e-17,
+         -2.940788670387328e-27),
         28, 4, 7,
     ),
 }
 _LOG2E = {"f32": 1.4426950216293335, "f64": 1.4426950408889634}
+_PER_QUARTER = {"f32": 0.6366197466850281, "f64": 0.6366197723675814}  # 2/pi
 _SQRT_HALF = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}  # bits
 
 # exp(r) = 1 + r + r^2 P(r), |r| <= ln2/2 (1 + 2^-11), relative error
@@ -466,8 +478,26 @@ def _two_over_pi(dtype: str) -> tuple[int, ...]:
 
 
 def _quarters(pen: _Pen, a: Value) -> tuple[Value, Value, Value]:
-    """a >= 0 less the nearest multiple q of pi/2, as a sum y + low, and the word q mod 4 (0 .. 4)
-    (Payne & Hanek).
+    """a >= 0 less the nearest multiple q of pi/2, as a sum y + low, and a word that is q modulo 4:
+    by parts of pi/2 (Cody & Waite), or, beyond `near`, by bits of 2/pi (Payne & Hanek).
+
+    By parts: a - n p1 and that less n p2 are exact, as is n p3; what the third difference rounds
+    off, and n p4, are low.
+    """
+    e, form = pen.e, pen.format
+    p1, p2, p3, p4 = form.half_pi_parts
+    shifted = pen.mad(a, pen.c(_PER_QUARTER[e.dtype]), pen.c(pen.magic))
+    n = pen.sub(shifted, pen.c(pen.magic))
+    rest = pen.mad(n, pen.c(-p2), pen.mad(n, pen.c(-p1), a))
+    part = pen.mul(n, pen.c(p3))
+    y = pen.sub(rest, part)
+    low = pen.mad(n, pen.c(-p4), pen.sub(pen.sub(rest, y), part))
+    return e.rarely(e.op("gt", a, pen.c(form.near)), (y, low, e.op("bits", shifted)),
+                    lambda: _far_quarters(pen, a))
+
+
+def _far_quarters(pen: _Pen, a: Value) -> tuple[Value, Value, Value]:
+    """The same for any a >= 0, the word in 0 .. 4.
 
     With a = m 2^(E - bias - mantissa), m an integer, and E = bias - 1 + grain j + shift, the bits
     of 2/pi before the table's entry j only add multiples of 4. The limbs of m 2^shift, two, meet

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -13,26 +16,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc import cache
+from ncc import cache, limits
 from ncc.activations import expression
 from ncc.cache import Entry
 from ncc.cheader import graph_hash, header
+from ncc.codegen import Codegen
+from ncc.footprint import Footprint, exported, footprint, stacks
 from ncc.graph import Graph
 from ncc.library import aligned, functions
-from ncc.machine import Machine, Target
+from ncc.machine import Target
 from ncc.passes.to_llvm import cell, large
 from ncc.plan import Plan
 from ncc.road import ROAD, Step, Watch, beyond, steps, walk
 from ncc.source import NccError
 from ncc.ssa import DTYPES, Module, dtype_name
 
+MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
 def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
-            name: str = "net", **more: Any) -> dict[str, Any]:
+            name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
     """The passes' options for a target; `numerics` None is fused where the target can, else
-    strict. NccError E603 where fused is asked of a target without an FMA; fast is strict there."""
+    strict; `small` asks for the fewest bytes, None where the target is one of few bytes.
+
+    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
+    """
     dtype = dtype_name(dtype)
     if numerics not in (None, "strict", "fused", "fast"):
         raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast", status=2)
@@ -44,9 +53,10 @@ def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)
-    registers = 32 if target.vector_bits > 256 or target.triple.startswith("aarch64") else 16
+    registers = target.registers
     wide = target.vector_bits > 256
-    vectors = 2 if wide or registers == 16 else 4
+    small = target.small if small is None else small
+    vectors = 1 if small else 2 if wide or registers <= 16 else 4
     longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
     return {
         "dtype": dtype,
@@ -61,13 +71,15 @@ def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
         # As many sums as half the registers hold: the other half is for sources and weights.
         "lanes_rows": registers // 2 // vectors if native > 1 else 4,
         # Without an FPU each sum under way would take registers from the calls.
-        "block": 1 if dtype in target.soft else 8,
+        "block": 1 if small or dtype in target.soft else 8,
+        "small": small,
         "native_sqrt": dtype in target.sqrt,
         "triple": target.triple,
         "vector_bits": target.vector_bits,
         "index_bits": target.index_bits,
         "reach": target.reach,
-        "attributes": target.attributes,
+        "assembles": target.assembles,
+        "attributes": target.attributes + " optsize minsize" * small,
         **more,
     }
 
@@ -93,6 +105,9 @@ class Build:
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
     runs; what is made is kept there.
+
+    NccError E400 (status 4) where a stage would take more memory or time than there is, or did.
+    With the option `limit` False, it takes as long as it takes.
     """
 
     graph: Graph
@@ -112,7 +127,12 @@ class Build:
 
     @cached_property
     def module(self) -> Module:
-        module: Module = self._walk(self.plan, Module, beyond(self._along(), Plan))
+        plan, machine = self.plan, self.machine()
+        need, left = limits.straight(plan), limits.left() if len(plan.edges) >= MANY else math.inf
+        if machine.seconds is not None and (
+                need.memory > left or need.seconds > machine.seconds):
+            raise machine.refusal(need, left)
+        module: Module = self._walk(plan, Module, beyond(self._along(), Plan))
         return module
 
     @cached_property
@@ -124,29 +144,65 @@ class Build:
         return steps() if self.along is None else self.along
 
     def _walk(self, level: Any, until: type, along: Sequence[Step]) -> Any:
-        return walk(level, self.options, self.watch, until=until, along=along)
+        try:
+            return walk(level, self.options, self.watch, until=until, along=along)
+        except MemoryError:
+            machine = self.machine() if until is not Plan else Codegen(self.target)
+            raise limits.refused("not enough memory to compile this net" + machine.named(),
+                                 machine.help) from None
 
-    def machine(self) -> Machine:
-        return Machine(self.target, self.opt, getattr(self.watch, "working", None))
+    def machine(self) -> Codegen:
+        """What makes code of the LLVM text, and knows whose it is."""
+        plan = self.plan
+        forms = {name: s.form for name, s in (
+            ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
+            ("backward-form", plan.backward_batch)) if s is not None}
+        edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
+        smaller = [f"--{option} table" for option, form in forms.items() if form == "straight"]
+        smaller += ["-O0"] * (self.opt > 0)
+        about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
+        help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
+        seconds = limits.longest(edges, len(pairs), plan.backward is not None)
+        return Codegen(self.target, self.opt, about, help,
+                       seconds if self.options.get("limit", True) else None,
+                       getattr(self.watch, "working", None))
 
     def object(self) -> bytes:
         return self.made.code
 
     @cached_property
     def made(self) -> Entry:
-        """The object, and two facts: `exports`, its functions' names, and `functions`, as
-        ncc/library.py has them."""
+        """The object, and three facts: `exports`, its functions' names, `functions`, as
+        ncc/library.py has them, `forms`, each function's, and `stacks`, the bytes of stack that
+        each takes (None with the option `outside`: this process has enough)."""
 
         def make() -> Entry:
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
-            text = self.llvm
+            text, machine = self.llvm, self.machine()
+            facts: dict[str, Any] = {
+                "exports": names, "functions": functions(self.module), "stacks": None,
+                "forms": {name: s.form for name, s in self.plan.schedules.items()}}
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
-            return Entry(self.machine().object(text),
-                         {"exports": names, "functions": functions(self.module)}, self._outside())
+                code = machine.object(text)
+            else:
+                code, facts["stacks"] = self._measured(text, machine)
+            return Entry(code, facts, self._outside())
 
         return self._kept("object", make)
+
+    def _measured(self, text: str, machine: Codegen) -> tuple[bytes, dict[str, int]]:
+        """The object, and the bytes of stack that its functions take; none where nobody knows."""
+        frames, _, code = machine.measured(text).partition(b"\n")
+        return code, exported(stacks(text, json.loads(frames), self.target), self.module)
+
+    def footprint(self) -> Footprint:
+        """What the object takes."""
+        facts = self.made.facts
+        held = [(buffers, work) for _, buffers, work in facts["functions"].values()]
+        real = DTYPES[self.options["dtype"]]().itemsize
+        return footprint(self.made.code, held, real, facts["stacks"])
 
     def _outside(self) -> dict[str, NDArray[np.uint8]]:
         """The tables that are not in the object, with the option `outside`, by their symbols."""
@@ -158,18 +214,22 @@ class Build:
                 found[f"{self.module.name}.{table.name}"] = cells.view(np.uint8)
         return found
 
-    def header(self) -> str:
+    def header(self, compiled: bool = True) -> str:
+        """The header; of the object, unless it is not what is `compiled`, so that its functions'
+        stacks are another compiler's."""
         train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")
 
         def make() -> Entry:
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
                           target=self.target.name, target_note=self.target.triple,
+                          align=self.target.align(self.options["dtype"]),
+                          stacks=self.made.facts["stacks"] if compiled else None,
                           soft=self.options["dtype"] in self.target.soft,
                           hash=HASH, graph=self.graph, train=train)
             return Entry(text.encode(), {})
 
-        text = self._kept("header", make).code.decode()
+        text = self._kept("header" if compiled else "header of C", make).code.decode()
         # All else in it is the same whatever values the parameters have.
         return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
 
@@ -192,14 +252,30 @@ class Build:
         if any(step.call not in ROAD for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
-        return cache.key(kind, net, self.graph.n_params, self.target, self.options, self.opt,
+        options = {k: v for k, v in self.options.items() if k != "limit"}
+        return cache.key(kind, net, self.graph.n_params, self.target, options, self.opt,
                          self.embedded, [(step.name, step.options) for step in along])
+
+
+def descriptor(path: Path) -> int | None:
+    """The number of an open file that the path is a name of: what it leads to may be a plain file,
+    which others write to as well."""
+    named = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(str(path))
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,9})", str(path))
+    number = named or (found[1] if found else None)
+    return None if number is None else int(number)
+
+
+def plain(path: Path) -> bool:
+    """Whether the path is, or will be, a file of its own, which others may lie beside."""
+    return descriptor(path) is None and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def write(files: Mapping[Path, bytes]) -> None:
     """Write all files or none: each beside its place first, then renamed into it.
 
-    A device or a pipe is written to as it is, and a symbolic link keeps pointing. NccError E622.
+    A device or a pipe is written to as it is, what is open already (/dev/stdout) where it stands,
+    and a symbolic link keeps pointing. NccError E622.
     """
     made: list[tuple[Path, Path]] = []
     try:
@@ -207,6 +283,11 @@ def write(files: Mapping[Path, bytes]) -> None:
             try:
                 if path.is_dir():
                     raise IsADirectoryError(21, "is a directory")
+                number = descriptor(path)
+                if number is not None:
+                    with open(number, "wb", closefd=False) as opened:
+                        opened.write(data)
+                    continue
                 if path.exists() and not path.is_file():
                     path.write_bytes(data)
                     continue

@@ -17,7 +17,6 @@ from ncc.opcodes import CONTROL, OPCODES
 from ncc.plan import Plan
 from ncc.ssa import Buffer, Func, Module, layout
 
-ALIGN = 64
 ABI_VERSION = 1
 SMALL = 48  # neurons: up to here every neuron's slots are listed, above it runs of neurons alike
 LINES = 40  # of such runs
@@ -39,8 +38,9 @@ def c_identifier(stem: str) -> str:
 
 
 def macro(name: str) -> str:
-    """The prefix of the macros of the net `name`, a C identifier."""
-    return name.upper()
+    """The prefix of the macros of the net `name`, a C identifier, and of no other net: NET of net,
+    net of NET, Net of Net."""
+    return name if name.lower() != name != name.upper() else name.swapcase()
 
 
 # ---- the hash
@@ -125,12 +125,14 @@ def prototype(func: Func, name: str, real: str) -> str:
 
 
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
-           target_note: str, hash: str, graph: Graph | None = None, soft: bool = False,
-           train: str = "") -> str:
+           target_note: str, hash: str, align: int, graph: Graph | None = None, soft: bool = False,
+           train: str = "", stacks: Mapping[str, int] | None = None) -> str:
     """The header of the object that `module`, the last one of the road, becomes.
 
-    `name` prefixes every symbol and `macro(name)` every macro; `target_note` is the triple, and
-    `soft` says that the target's arithmetic is calls; `graph` is the net as the file says it,
+    `name` prefixes every symbol and `macro(name)` every macro; `align` is what `packed` and `work`
+    are aligned to, in bytes; `target_note` is the triple, and
+    `soft` says that the target's arithmetic is calls; `stacks` are the bytes of stack that each
+    function takes, where that is known; `graph` is the net as the file says it,
     whose parameters are described (else the plan's, in which passes may have removed some).
     """
     g = plan.graph if graph is None else graph
@@ -150,7 +152,9 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
         "WORK_BYTES": (work, f"of `work` for {name}_forward"),
         "BATCH_WORK_BYTES": (batch, f"of `work` for {name}_forward_batch, whatever n is"),
         **_more_sizes(funcs, name, size),
-        "ALIGN": (ALIGN, "bytes: `packed` and `work` begin at a multiple"),
+        "ALIGN": (align, "bytes: `packed` and `work` begin at a multiple"),
+        **({"STACK_BYTES": (max(stacks.values()), "of stack that a function takes at most")}
+           if stacks else {}),
         "ABI_VERSION": (ABI_VERSION, ""),
     }
     width = max(map(len, numbers)) + len(m) + 1
@@ -162,14 +166,31 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     defines.append(f"#define {f'{m}_TARGET':<{width}} {string(target)}")
     if train:
         defines.append(f"#define {f'{m}_TRAIN':<{width}} {string(train)}  /* loss, optimizer */")
+    defines += ["", *_aligned(m)]
     about = _about(g, module, name, real, embedded, target, target_note, soft)
     parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     for func in funcs.values():
-        parts += [_block(_DOCS[func.name](m, real, func)) if func.name in _DOCS else "",
+        about = _DOCS[func.name](m, real, func) if func.name in _DOCS else []
+        if stacks and about:
+            about += [f"It takes {stacks[func.name]} bytes of stack"
+                      + (", and what the runtime takes." if soft else ".")]
+        parts += [_block(about) if about else "",
                   prototype(func, name, real), ""]
     parts += ["#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_NCC_H */", ""]
     return "\n".join(parts)
+
+
+def _aligned(m: str) -> list[str]:
+    """A macro that aligns an array, in every compiler's words; some take them in front only."""
+    use = f"/* {m}_ALIGNED static unsigned char work[{m}_WORK_BYTES]; */"
+    words = (("defined(__GNUC__)", f"__attribute__((aligned({m}_ALIGN)))"),
+             ("defined(_MSC_VER)", f"__declspec(align({m}_ALIGN))"),
+             ("defined(__cplusplus)", f"alignas({m}_ALIGN)"))
+    lines = [use]
+    for k, (where, word) in enumerate(words):
+        lines += [f"#{'el' if k else ''}if {where}", f"#define {m}_ALIGNED {word}"]
+    return [*lines, "#else", f"#define {m}_ALIGNED _Alignas({m}_ALIGN)", "#endif"]
 
 
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
@@ -217,6 +238,10 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's",
                   "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than"]
         lines += [f"    {c}" for c in calls]
+    elif "windows" in target_note:
+        probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
+        lines += ["", "The object calls nothing, except that functions whose frame is larger than",
+                  f"a page call {probe} of the compiler's runtime, as Windows wants them to."]
     else:
         lines += ["The object calls nothing."]
     if embedded:
@@ -403,7 +428,7 @@ _SOFT_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 def soft_calls(module: Module, triple: str) -> tuple[str, ...]:
     """The runtime functions that the module's object may call on `triple`, where arithmetic is
     calls, in order of opcodes."""
-    arm = triple.startswith("thumb")
+    arm = triple.startswith(("thumb", "arm"))
     letter, mode = ("f", "sf") if module.dtype == "f32" else ("d", "df")
     table = _SOFT if module.dtype == "f32" else {**_SOFT, **_SOFT_WORDS}
     used = dict.fromkeys([op[0] for f in module.funcs for op in f.ops])

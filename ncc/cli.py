@@ -10,10 +10,7 @@ import math
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +22,15 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 import ncc
-from ncc import bench, cache, data, losses, net, optimizers, ssatext, start, texts, weights
-from ncc.build import Build, options, write
-from ncc.bwdtext import bwd
+from ncc import bench, cache, data, limits, losses, net, optimizers, ssatext, start, texts, weights
+from ncc.build import Build, options, plain, write
+from ncc.cache import Entry
 from ncc.cheader import c_identifier
+from ncc.codegen import Codegen
 from ncc.dead import SkipDead
+from ncc.emit import KINDS, LINKED, TEXTS, contents, ending, text
 from ncc.graph import AGGREGATIONS, Graph, Reals
+from ncc.library import functions
 from ncc.losses import LOSSES
 from ncc.machine import Target, host, target
 from ncc.meter import Meter
@@ -40,7 +40,6 @@ from ncc.parse import decode, near
 from ncc.parse import net as parse_net
 from ncc.passes.order import order
 from ncc.passes.resolve import resolve, unused_inputs
-from ncc.passes.to_c import to_c
 from ncc.peers import PEERS
 from ncc.plan import FORMS, Plan
 from ncc.progress import Progress
@@ -53,12 +52,8 @@ from ncc.state import load as load_state
 from ncc.syntax import Syntax
 from ncc.training import History, train
 from ncc.tune import tuned
-from ncc.watch import Watcher, carried, carrying, interpret, n_params, runnable
+from ncc.watch import Watcher, carried, interpret, n_params, runnable
 
-TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
-         "dot")
-KINDS = (*TEXTS, "bc", "obj", "shared")
-ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
 SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
 LEVELS: tuple[Any, ...] = (Syntax, Graph, Plan, Module, str)
 NAMES = ("syntax", "graph", "plan", "ssa", "llvm")
@@ -131,8 +126,9 @@ def parser() -> _Parser:
     reading.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
 
     common = _Parser(add_help=False, allow_abbrev=False)
-    common.add_argument("-O", dest="opt", type=int, choices=range(4), default=2,
-                        help="0..3; never changes a result")
+    common.add_argument("-O", dest="effort", choices=("0", "1", "2", "3", "s"),
+                        help="effort of LLVM, or s: the fewest bytes, which is the default for "
+                        "small devices; never changes a result")
     common.add_argument("--numerics", choices=("strict", "fused", "fast"),
                         help="how a sum rounds; fused where the target can, else strict")
     common.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
@@ -141,6 +137,8 @@ def parser() -> _Parser:
                         help="of --init; of train, of all that is drawn")
     common.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
                         help="what the code computes in; numpy's names do, too")
+    common.add_argument("--no-limit", action="store_true",
+                        help="go on where the code would take too much time or memory")
     common.add_argument("--no-cache", action="store_true",
                         help="neither take objects from the cache nor keep them there")
 
@@ -287,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             watcher.imported(start.BEGAN)
         try:
             args = _arguments(sys.argv[1:] if arguments is None else arguments)
+            effort = getattr(args, "effort", None)
+            args.opt = int(effort) if effort in ("0", "1", "2", "3") else 2
         except SystemExit as stop:
             return int(stop.code or 0)
         commands = {"build": _build, "check": _check, "run": _run, "train": _train,
@@ -297,6 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watcher.report()
         if sys.stdout is not None:
             sys.stdout.flush()
+        if getattr(args, "sizes", ""):
+            _say(args.sizes)
         return 0
     except NccError as error:
         _say(str(error))
@@ -360,14 +362,19 @@ def _abandon() -> None:
 
 
 def _print(text: str) -> None:
+    _put(text.encode())
+
+
+def _put(data: bytes) -> None:
+    """To standard output."""
     if sys.stdout is None:
         raise NccError("E622", "cannot write standard output: it is closed")
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:
-        sys.stdout.write(text)
+        sys.stdout.write(data.decode())
         return
     # Python's unbuffered standard output (PYTHONUNBUFFERED) drops what one write leaves over.
-    rest = memoryview(text.encode())
+    rest = memoryview(data)
     while rest:
         rest = rest[buffer.write(rest) or 0 :]
 
@@ -384,14 +391,14 @@ def _flags(args: argparse.Namespace) -> str:
     """The options of this command that bear upon what its passes do."""
     usual = parser().parse_args(["build", "net"])
     words: list[str] = []
-    for key in ("opt", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
+    for key in ("effort", "numerics", "dtype", "form", "batch_form", "backward_form", "name",
                 "embed_weights", "backward", "recompute", "train", "target", "cpu", "features",
-                "activation", "outputs", "check"):
+                "activation", "outputs", "check", "no_limit"):
         value = getattr(args, key, getattr(usual, key))
         if key in ("activation", "outputs") and not args.entered == "syntax":
             continue
         if value != getattr(usual, key):
-            flag = "-O" if key == "opt" else "--" + key.replace("_", "-")
+            flag = "-O" if key == "effort" else "--" + key.replace("_", "-")
             if value is False:
                 flag, value = flag.replace("--", "--no-"), True
             words += [flag] if value is True else [flag, str(value)]
@@ -571,7 +578,8 @@ def _values(graph: Graph, args: argparse.Namespace) -> Graph:
 
 def _options(args: argparse.Namespace, aim: Target, name: str) -> dict[str, Any]:
     return options(aim, dtype=args.dtype, numerics=args.numerics, name=name, form=args.form,
-                   batch_form=args.batch_form, backward_form=args.backward_form)
+                   batch_form=args.batch_form, backward_form=args.backward_form,
+                   small={"s": True, "3": False}.get(args.effort), limit=not args.no_limit)
 
 
 def _tuned(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim: Target,
@@ -591,7 +599,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
         raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
                        "moves would be constants", status=2)
     if args.backward is None:
-        linked = any(kind in ("obj", "shared", "header", "c") for kind in kinds)
+        linked = any(kind in LINKED for kind in kinds)
         args.backward = bool(args.train) or (linked and not args.embed_weights)
     asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute}
     if args.train:
@@ -621,8 +629,16 @@ class Entered(Build):
                               along=self._along())
         return module
 
-    def object(self) -> bytes:
-        return self.machine().object(self.llvm)
+    @cached_property
+    def made(self) -> Entry:
+        code, found = self._measured(self.llvm, self.machine())
+        return Entry(code, {"functions": functions(self.module), "stacks": found})
+
+    def machine(self) -> Codegen:
+        seconds = limits.LEAST if self.options["limit"] else None
+        return Codegen(self.target, self.opt, self.options["name"],
+                       "-O0" * (self.opt > 0) or "fewer operations", seconds,
+                       getattr(self.watch, "working", None))
 
 
 def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Entered, int]:
@@ -647,7 +663,8 @@ def _enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ent
     if args.tune:
         raise NccError("E609", "--tune is for nets: an ssa text has its forms", status=2)
     along, end = _along(args, LEVELS.index(Module))
-    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name)
+    common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name,
+                     limit=not args.no_limit)
     _configure(watcher, args, common)
     watcher.values = values
     made = Entered(cast(Any, None), aim, common, args.opt, watcher, along, text=module)
@@ -707,101 +724,64 @@ def _build(args: argparse.Namespace, watcher: Watcher) -> None:
             text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax, watcher)
         if text is not None:
             with watcher.working("write"):
-                _print(text)
+                _put(text)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
     with watcher.working("write"):
         write(outputs)
+    if "obj" in kinds or "shared" in kinds:
+        args.sizes = f"{args.net}: {build.footprint()}"  # the last line of all
 
 
 def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
     """Where a kind goes; None is standard output."""
-    ending = ENDINGS.get(kind, kind)
+    name = f"{stem}.{ending(kind)}"
     if args.out is None:
-        return Path(f"{stem}.{ending}") if several or kind not in TEXTS else None
+        return Path(name) if several or kind not in TEXTS else None
     out = Path(args.out)
     if os.path.isdir(out) or args.out.endswith("/"):
-        return out / f"{stem}.{ending}"
+        return out / name
     if several:
         raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
     return None if args.out == "-" else out
 
 
 def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> str | None:
-    """Put the kind among the outputs; a text for standard output is the result instead."""
+          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> bytes | None:
+    """Put the kind among the outputs; what goes to standard output is the result instead."""
     path = _path(kind, args, stem, several)
-    if path is None and kind not in TEXTS:
-        raise NccError("E608", f"{kind} is no text for standard output", status=2,
-                       help=f"-o {stem}.{ENDINGS.get(kind, kind)}")
+    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
+        raise NccError("E608", f"{kind} is no text for a terminal", status=2,
+                       help=f"-o {stem}.{ending(kind)}")
     if args.passes is not None and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
         _arithmetic(build, "c" if kind == "c" else "llvm")
     if kind in ("obj", "shared", "bc"):
-        assert path is not None
-        if kind == "obj":
-            outputs[path] = build.object()
-            if not isinstance(build, Entered):
-                beside = path.with_suffix(".h")
-                if beside == path:
-                    raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
-                with watcher.working("header"):
-                    outputs[beside] = build.header().encode()
-        else:
-            outputs[path] = (_shared(build) if kind == "shared"
-                             else build.machine().bitcode(build.llvm))
-        return None
-    text = str(syntax) if kind == "ast" else _text(kind, build)
-    if text and not text.endswith("\n"):
-        text += "\n"
+        own = path is not None and plain(path)
+        data = contents(kind, build, path.name if path is not None and own else f"{stem}.so")
+        # The header goes beside a file, and nowhere else.
+        if kind == "obj" and path is not None and own and not isinstance(build, Entered):
+            beside = path.with_suffix(".h")
+            if beside == path:
+                raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
+            with watcher.working("header"):
+                outputs[beside] = build.header().encode()
+    elif kind == "ast":
+        data = (str(syntax).removesuffix("\n") + "\n").encode()
+    else:
+        values = build.watch.values if isinstance(build.watch, Watcher) else None
+        data = text(kind, build, values, header=not isinstance(build, Entered)).encode()
     if path is None:
-        return text
-    outputs[path] = text.encode()
+        return data
+    outputs[path] = data
     return None
-
-
-def _text(kind: str, build: Build) -> str:
-    if kind == "graph":
-        return str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along))
-    if kind in ("plan", "llvm"):
-        return str(getattr(build, kind))
-    if kind == "ssa":
-        held = build.watch.values if isinstance(build.watch, Watcher) else None
-        return str(carrying(build.module, held))
-    if kind == "asm":
-        return build.machine().assembly(build.llvm)
-    if kind == "header":
-        return build.header()
-    if kind == "c":
-        return to_c(build.module, "" if isinstance(build, Entered) else build.header())
-    written = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
-    return str(written[kind](build.graph))
-
-
-def _shared(build: Build) -> bytes:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise NccError("E500", "no C compiler (cc) to link a shared library with", status=5)
-    with tempfile.TemporaryDirectory() as folder:
-        made, out = Path(folder, "net.o"), Path(folder, "net.so")
-        made.write_bytes(build.object())
-        try:
-            done = subprocess.run([compiler, "-shared", "-nostdlib", "-o", str(out), str(made)],
-                                  capture_output=True, text=True, errors="replace", check=False)
-        except OSError as error:
-            raise NccError("E501", f"{compiler} does not run: {error.strerror}", status=5) from None
-        if done.returncode or not out.is_file():
-            raise NccError("E501", f"{compiler} failed: {done.stderr.strip()}", status=5)
-        return out.read_bytes()
 
 
 def _explain(build: Build) -> None:
     plan = build.plan
-    for name, s in (("forward", plan.single), ("forward_batch", plan.batch),
-                    ("backward", plan.backward), ("backward_batch", plan.backward_batch)):
-        if s is not None:
-            keeps = f", {s.work} slots of work" if s.slots is not None else ""
-            _say(f"{name}: {s.form} ({s.why}){keeps}")
+    for name, s in plan.schedules.items():
+        keeps = f", {s.work} slots of work" if s.slots is not None else ""
+        _say(f"{name}: {s.form} ({s.why}){keeps}")
     for run in plan.runs:
         _say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
              f"{AGGREGATIONS[run.aggregation]}, "
@@ -948,7 +928,8 @@ def _train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
             opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache, frozen=args.freeze, state=state)
+            cache=not args.no_cache, frozen=args.freeze, state=state,
+            limit=not args.no_limit)
     finally:
         meter.close()
     learnt = params.astype(DTYPES[args.dtype])

@@ -40,6 +40,11 @@ ROW_VECTOR = 4.0
 SQUARE_COLUMN = 7.0  # a column of x or y, transposed with others
 COLUMN = 30.0  # ... and alone, a number at a time
 OP = 0.4  # one op of an activation
+# Bytes, as of a Cortex-M4F.
+STRAIGHT_BYTES = 20.0  # of an edge, or of a row beside its edges
+LOOPED_BYTES = 7.0  # the same in tables
+LOOPS_BYTES = 500.0
+KIND_BYTES = 100.0
 FAR = 0.1  # a byte of weights from beyond the level-2 cache, for one sample
 LEVEL2 = 1 << 21
 
@@ -57,8 +62,9 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     g = plan.graph
     n_edges = len(plan.edges)
     ops = np.zeros(len(plan.rows))
+    counts = {a: _ops(g, a) for a in {run.activation for run in plan.runs}}
     for run in plan.runs:
-        ops[run.first : run.last] = _ops(g, run.activation)
+        ops[run.first : run.last] = counts[run.activation]
     first = plan.blocks[:-1]
     lengths = np.diff(plan.starts)
     segments = np.array(plan.segments, np.float64).reshape(-1, 5)
@@ -99,6 +105,15 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     vector = np.where(plan.sizes > 1, SHARED_VECTOR, TABLE_VECTOR)
     batch = float((computed * (lengths[first] * vector + ROW_VECTOR)).sum())
     return Prediction(single, (batch + around) / native)
+
+
+def size(plan: Plan, form: str) -> float:
+    """About how many bytes `form` takes, of code for `forward` and of its tables."""
+    edges, rows = len(plan.edges), len(plan.rows)
+    if form == "straight":
+        return STRAIGHT_BYTES * (edges + rows)
+    kinds = len({(run.activation, run.aggregation) for run in plan.runs})
+    return LOOPED_BYTES * (edges + rows) + LOOPS_BYTES + KIND_BYTES * kinds
 
 
 def _rows_of(plan: Plan) -> list[int]:

@@ -174,7 +174,7 @@ class SkipDead(Compiled):
         y = np.zeros((len(x), self._n_outputs), self._real)
         self._library.at_once(
             lambda _, first, last: self._through(x[first:last], y[first:last], state),
-            shares(len(x), self.threads, self._library))
+            shares(len(x), self.threads, self._library, 1))
         return y
 
     def _through(self, x: Array, y: Array, state: _State) -> None:

@@ -153,6 +153,7 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "wlt": np.less,
     "iadd": np.add,
     "imul": np.multiply,
+    "any": np.any,
 }
 
 
@@ -193,6 +194,14 @@ class Numpy:
         bits = 32 if self.dtype == "f32" else 64
         unsigned = np.array([v & ((1 << bits) - 1) for v in values], np.dtype(f"u{bits // 8}"))
         return unsigned.view(self.integer)
+
+    def rarely(self, condition: Array, usual: tuple[Array, ...],
+               other: Callable[[], tuple[Array, ...]]) -> tuple[Array, ...]:
+        """The values of `other` where the condition holds, else the `usual` ones."""
+        if not np.any(condition):
+            return usual
+        return tuple([np.where(condition, a, b)
+                      for a, b in zip(other(), usual, strict=True)])
 
     def lookup(self, values: tuple[int, ...], index: Array) -> Array:
         """values[index], for words 0 <= index < len(values); IndexError outside."""

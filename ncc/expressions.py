@@ -54,14 +54,20 @@ class Emitter(Protocol[V]):
 
 def emit(expr: Expr, e: Emitter[V], x: V) -> V:
     """The value of `expr` at `x`, one op of `e` per node; `x` itself for the identity."""
-    values: list[V] = []
+    return abreast(expr, e, (x,))[0]
+
+
+def abreast(expr: Expr, e: Emitter[V], xs: Sequence[V]) -> list[V]:
+    """The values of `expr` at each of `xs`, node by node: equal ops stand side by side."""
+    values: list[list[V]] = []
     for node in expr.nodes:
         if node.op == "x":
-            values.append(x)
+            values.append(list(xs))
         elif node.op == "const":
-            values.append(e.const(node.value))
+            values.append([e.const(node.value)] * len(xs))
         else:
-            values.append(e.op(node.op, *(values[a] for a in node.args)))
+            values.append([e.op(node.op, *args)
+                           for args in zip(*(values[a] for a in node.args), strict=True)])
     return values[-1]
 
 

@@ -53,9 +53,17 @@ class Net:
 
     @property
     def params(self) -> Reals | None:
-        """The canonical parameter vector (float64, a copy); None where a slot has no value."""
+        """The canonical parameter vector (float64), which cannot be written to; None where a slot
+        has no value."""
         values = self.graph.values
-        return None if np.isnan(values).any() else values.copy()
+        return None if np.isnan(values).any() else fixed(values)
+
+
+def fixed(values: Reals) -> Reals:
+    """The same values where nobody can write to them: who tries is told by numpy."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: int | str = 0,

@@ -61,6 +61,7 @@ OPCODES: dict[str, Opcode] = {
         # indices
         Opcode("iadd", "ii", "i", commutes=True),
         Opcode("imul", "ii", "i", commutes=True),
+        Opcode("any", "b", "i"),  # 1 where it holds in any lane: bounds what is rarely needed
         Opcode("real", "i", "f"),  # an index that is not negative, rounded to nearest
         # mathematics: the compiler's own arithmetic, ncc/arithmetic.py
         Opcode("exp", "f", "f", math=True),
@@ -92,8 +93,15 @@ OPCODES: dict[str, Opcode] = {
 #   for    (i, i)       imm lanes (0: a plain loop): its value is the loop's index, lo <= k < hi
 #   carry  (*,)         directly after its `for`: a value carried around, at first read[0]
 #   yield  (*, ...)     closes the innermost `for`: the next values of its carries, in order
-#   result ()           imm k: after a yield, the k-th carry's last value
+#   result ()           imm k: after a yield, the k-th carry's last value; after an apply, what its
+#          function makes of the k-th value, k > 0
 #   count  ()           the number of samples, in a counted function  -> i
 #   call   ()           imm the name of another function, given this one's buffers
+#   call_at (i, ...)    imm (name, buffers): calls an exported function, given this one's buffers,
+#          of which those named begin at these elements
+#   apply  (f, ...)     imm the name of a pure function, which may take all at once; its value
+#          is what the function makes of the first  -> f
+#   argument ()         in a pure function: what it is applied to  -> f
+#   return (f,)         the last op of a pure function: what it makes of its argument
 CONTROL = ("const", "word", "index", "lookup", "load", "store", "for", "carry", "yield", "result",
-           "call", "count", "accumulate", "given")
+           "call", "call_at", "count", "accumulate", "given", "apply", "argument", "return")

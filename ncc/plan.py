@@ -17,11 +17,22 @@ from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.source import NccError
 
+PAIRS = 8
 FORMS = ("straight", "table", "shared")
 
 
+def many_kinds(graph: Graph, rows: Ints) -> bool:
+    """Whether there are so many pairs of an activation and an aggregation among these neurons that
+    loops sum rows up by aggregation first and apply the activations then, so that their code grows
+    with the one and the other, not with the pairs."""
+    acts, aggs = graph.activations[rows], graph.aggregations[rows].astype(np.int64)
+    pairs = len(np.unique(acts * len(AGGREGATIONS) + aggs))
+    return pairs > PAIRS and pairs > len(np.unique(acts)) + len(np.unique(aggs))
+
+
 class Run(NamedTuple):
-    """Consecutive rows with one activation and one aggregation; `biased` where any has a bias."""
+    """Consecutive rows with one activation and one aggregation; `biased` where any row of the net
+    with this aggregation has a bias."""
 
     first: int
     last: int
@@ -86,6 +97,13 @@ class Plan:
 
     def with_(self, **changes: Any) -> Plan:
         return replace(self, **changes)
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """How each function that is asked for is computed, by its name."""
+        found = {"forward": self.single, "forward_batch": self.batch, "backward": self.backward,
+                 "backward_batch": self.backward_batch}
+        return {name: schedule for name, schedule in found.items() if schedule is not None}
 
     @cached_property
     def sizes(self) -> Longs:

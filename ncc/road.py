@@ -7,6 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -57,6 +58,13 @@ ROAD: tuple[Pass, ...] = (
 LEVELS: dict[str, Any] = {"ast": Syntax, "graph": Graph, "plan": Plan, "ssa": Module, "llvm": str}
 
 
+@cache
+def taken(call: Pass) -> tuple[str, ...]:
+    """The names of a pass's options."""
+    known = inspect.signature(call).parameters.values()
+    return tuple([p.name for p in known if p.kind is inspect.Parameter.KEYWORD_ONLY])
+
+
 class Step(NamedTuple):
     """A pass of the road with the options that were written for it alone."""
 
@@ -68,9 +76,7 @@ class Step(NamedTuple):
         return self.call.__name__
 
     def __call__(self, level: Any, common: Mapping[str, Any]) -> Any:
-        known = inspect.signature(self.call).parameters.values()
-        names = [p.name for p in known if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        chosen = {name: common[name] for name in names if name in common}
+        chosen = {name: common[name] for name in taken(self.call) if name in common}
         return self.call(level, **{**chosen, **self.options})
 
 
@@ -129,12 +135,14 @@ def _value(name: str, key: str, value: str, default: Any) -> Any:
                        status=2) from None
 
 
+@cache
 def departs(call: Pass) -> type:
     """The level that a pass starts from."""
     first = next(iter(inspect.signature(call).parameters))
     return _plain(typing.get_type_hints(call)[first])
 
 
+@cache
 def arrives(call: Pass) -> type:
     return _plain(typing.get_type_hints(call)["return"])
 

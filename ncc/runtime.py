@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc import emit
 from ncc.build import Build, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import Graph
 from ncc.library import Library, aligned, backward, forward, shares
 from ncc.machine import calls, host
+from ncc.net import fixed
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER, ROAD, Watch
 from ncc.ssa import dtype_name
@@ -81,8 +83,19 @@ class Compiled:
         elif not np.isnan(graph.values).any():
             self._set(graph.values)
 
-    def _link(self, made: Build) -> None:
-        self._library = library = Library(made.made, self.dtype)
+    def __repr__(self) -> str:
+        g, forms = self.graph, self._forms
+        words = [f"{len(g.inputs)} inputs -> {len(g.outputs)} outputs", f"{g.n_neurons} neurons",
+                 f"{g.n_edges} edges",
+                 f"{g.n_params} parameters" + (" without values" if self._params is None else ""),
+                 f"{self.dtype} {self.numerics}",
+                 f"one sample {forms['forward']}, batch {forms['forward_batch']}"]
+        words += [f"{self.threads or 'all'} threads"] if self.threads != 1 else []
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def _link(self, build: Build) -> None:
+        self._library = library = Library(build.made, self.dtype)
+        self._forms: dict[str, str] = build.made.facts["forms"]
         self._single = library.calls["forward"]
         self._batch = library.calls["forward_batch"]
         self._packs = library.n_packed is not None
@@ -92,6 +105,7 @@ class Compiled:
         self._shape = (self._n_inputs,)
         self._arguments: tuple[Any, ...] = ()
         self._reverse: Library | None = None
+        self._packed_for: tuple[Array, Array] | None = None
         self._lock = threading.Lock()
         # The shape that the fast path takes; where x is copied by no call, one that no array has.
         self._copied = self._shape if self._n_inputs <= COPIED else None
@@ -99,8 +113,9 @@ class Compiled:
 
     @property
     def params(self) -> Array | None:
-        """The canonical parameter vector (float64, a copy), or None; settable."""
-        return None if self._params is None else self._params.copy()
+        """The canonical parameter vector (float64), or None; settable as a whole. What it gives
+        cannot be written to, and stays as it is when others are set."""
+        return None if self._params is None else fixed(self._params)
 
     @params.setter
     def params(self, values: Any) -> None:
@@ -115,8 +130,7 @@ class Compiled:
                              f"({self.graph.n_params},)")
         if not np.isfinite(array).all():
             raise ValueError("params holds a value that is not finite")
-        with np.errstate(over="ignore"):
-            given = array.astype(self._real)
+        given = _reals(array, self._real, "params")
         if not np.isfinite(given).all():
             raise ValueError(f"params holds a value that overflows {self.dtype}")
         if self._packs:
@@ -192,7 +206,7 @@ class Compiled:
     def _run_batch(self, x: Array) -> Array:
         held = self._arguments
         packed = self._weights(held)
-        if len(shares(len(x), self.threads, self._library)) > 1:
+        if len(shares(len(x), self.threads, self._library, 1)) > 1:
             return forward(self._library, x, held[1] if held else None, self.threads)
         y = np.empty((len(x), self._n_outputs), self._real)
         work = self._library.scratch("forward_batch")
@@ -214,7 +228,7 @@ class Compiled:
             self._weights(())
             params = self.graph.values
         library = self._backward()
-        packed = library.pack(params.astype(self._real))
+        packed = self._packed_back(library, params)
         y = forward(library, x, packed, self.threads)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
@@ -227,6 +241,15 @@ class Compiled:
             return dx, dparams
 
         return y, pullback
+
+    def _packed_back(self, library: Library, params: Array) -> Array:
+        """`packed` of the backward functions, made anew only for other parameters, which are never
+        written to."""
+        made = self._packed_for
+        if made is None or made[0] is not params:
+            # One assignment, as in `_set`.
+            made = self._packed_for = (params, library.pack(_reals(params, self._real, "params")))
+        return made[1]
 
     def _backward(self) -> Library:
         """The backward functions, compiled when they are first asked for."""
@@ -243,13 +266,20 @@ class Compiled:
             return self._reverse
 
     def save(self, path: str | Path) -> None:
-        """Write the object for this machine, with its gradients, and its header beside it."""
-        name = c_identifier(Path(path).stem)
+        """Write the net, with its parameters as they are now where the file has any, as what the
+        ending says: what `ncc build --emit` gives, for this machine (an object with its header
+        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .fwd .bwd .matrix .dot), or its text
+        (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for another
+        ending, E622 where it cannot be written."""
+        path = Path(path)
+        kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{"gradient": self._packs, **self._asked, "name": name})
-        made = Build(self.graph.with_(values=self._values()), host(), chosen, self.opt,
-                     cached=self._cache)
-        write({Path(path): made.object(), Path(path).with_suffix(".h"): made.header().encode()})
+                         **{"gradient": self._packs and kind in emit.LINKED, **self._asked,
+                            "name": c_identifier(path.stem)})
+        graph = self.graph.with_(values=self._values())
+        build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
+                      cached=self._cache)
+        write(emit.files(kind, build, graph.values, path))
 
     def _values(self) -> Array:
         return self.graph.values if self._params is None else self._params
@@ -268,15 +298,13 @@ def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
     array = np.asarray(values)
     if array.dtype.kind == "c":
         raise ValueError(f"{what} is complex ({array.dtype}), the net is real")
-    if array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
-        with np.errstate(over="ignore"):  # what overflows is an infinity
-            return np.asarray(array, dtype, order="C")
-    return np.asarray(array, dtype, order="C")
+    with np.errstate(all="ignore"):  # what overflows is an infinity, which is no fault of x's
+        return np.asarray(array, dtype, order="C")
 
 
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
-    found = ["name"]
+    found = ["name", "limit"]
     for call in ROAD:
         parameters = inspect.signature(call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

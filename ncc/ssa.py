@@ -24,6 +24,9 @@ from ncc.opcodes import CONTROL, OPCODES
 from ncc.source import NccError, Source, Span
 
 Op = tuple[str, tuple[int, ...], Any]
+# What a pure function is made of, beside arithmetic.
+PURE = ("argument", "return", "const", "word", "lookup", "index", "for", "carry", "yield",
+        "result")
 SQUARE = 16  # columns that change places with samples at once: a vector's lanes
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 
@@ -81,13 +84,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Func:
-    """A function; `counted` where it takes a number of samples first; `exported` or internal."""
+    """A function; `counted` where it takes a number of samples first; `exported` or internal;
+    `pure` where it makes a real of a real, has no buffers, and is applied, not called."""
 
     name: str
     buffers: tuple[Buffer, ...]
     ops: list[Op]
     counted: bool = False
     exported: bool = True
+    pure: bool = False
 
     def with_ops(self, ops: list[Op]) -> Func:
         return replace(self, ops=ops)
@@ -161,7 +166,10 @@ class Module:
           lies inside it, and nothing is stored to an `in` buffer or loaded from an `out` one;
         - a private buffer is used only inside a lanes loop;
         - a lookup names a table of words;
-        - a call names an internal function whose buffers this one has, and which calls nothing.
+        - a call names an internal function whose buffers this one has, and which calls nothing;
+        - a call_at names an exported function that is not counted, likewise, outside of lanes;
+        - an apply names a pure function; that is internal, has no buffers, and consists of one
+          `argument`, arithmetic, constants, lookups, plain loops, and a `return` at its end.
         """
         _Verifier(self, place).check()
 
@@ -204,6 +212,9 @@ def types(func: Func, tables: Mapping[str, str]) -> list[str]:
         elif opcode == "yield":
             done = carries.pop()
             out.append("")
+        elif opcode in ("apply", "argument"):
+            done = [at] * len(reads)
+            out.append("f")
         elif opcode == "result":
             out.append(out[done[imm]])
         else:
@@ -230,7 +241,7 @@ def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
 
 def _print_func(func: Func) -> str:
     buffers = ", ".join(f"{b.name} {b.kind} {b.size}" for b in func.buffers)
-    head = "func" if func.exported else "internal"
+    head = "func" if func.exported else "pure" if func.pure else "internal"
     count = "count, " if func.counted and buffers else "count" if func.counted else ""
     lines = [f"{head} {func.name}({count}{buffers}) {{"]
     depth = 1
@@ -262,6 +273,13 @@ def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
         return ("} yield " + ", ".join([f"%{r}" for r in reads])).rstrip()
     if opcode == "call":
         return f"call {imm}"
+    if opcode == "call_at":
+        at_ = ", ".join([f"{name}[%{r}]" for name, r in zip(imm[1], reads, strict=True)])
+        return f"call_at {imm[0]} {at_}"
+    if opcode == "apply":
+        return f"%{at} = apply {imm} {', '.join([f'%{r}' for r in reads])}"
+    if opcode == "return":
+        return f"return %{reads[0]}"
     words = "".join([f" %{r}" for r in reads])
     shown = "" if imm is None else f" {imm}"
     return f"%{at} = {opcode}{shown}{words}"
@@ -321,6 +339,15 @@ class Builder:
             self.tables[values] = Table(f"words_{len(self.tables)}", "w", array)
         return self.emit("lookup", (index,), self.tables[values].name)
 
+    def rarely(self, condition: int, usual: tuple[int, ...],
+               other: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+        """The values of `other` where the condition holds, else the `usual` ones; the others are
+        only computed where it holds in any lane."""
+        _, *held = self.loop(self.index(0), self.op("any", condition), usual)
+        chosen = [self.op("select", condition, a, b)
+                  for a, b in zip(other(), held, strict=True)]
+        return tuple(self.close(*chosen))
+
     def load(self, buffer: str, offset: int, index: int | None = None) -> int:
         return self.emit("load", () if index is None else (index,), (buffer, offset))
 
@@ -361,6 +388,7 @@ class _Verifier:
         self.module = module
         self.place = place
         self.tables = {t.name: t for t in module.tables}
+        self.funcs = {f.name: f for f in module.funcs}
 
     def check(self) -> None:
         m = self.module
@@ -393,6 +421,9 @@ class _Verifier:
         for b in func.buffers:
             if b.kind not in KINDS or b.size < 0:
                 raise self.fault(func, None, f"bad buffer {b}")
+        if func.pure and (func.buffers or func.counted or func.exported or not func.ops
+                          or func.ops[-1][0] != "return"):
+            raise self.fault(func, None, "a pure function has no buffers, and returns at its end")
         typed: list[str] = []
         visible: list[bool] = []
         loops: list[tuple[int, list[int]]] = []  # (the for's number, its carries)
@@ -405,6 +436,8 @@ class _Verifier:
                     raise self.fault(func, at, f"%{r} is not a value that %{at} can read")
             got = "".join([typed[r] for r in reads])
             row = OPCODES.get(opcode)
+            if func.pure and opcode not in PURE and (row is None or opcode == "mask"):
+                raise self.fault(func, at, f"{opcode} in a pure function")
             if row is not None:
                 want = row.reads
                 if "*" in want and len(got) == len(want):
@@ -458,21 +491,44 @@ class _Verifier:
                 visible[start:] = [False] * (at - start)
                 lanes = -1 if lanes == len(loops) else lanes
                 closed = (at, carries)
+            elif opcode in ("argument", "return"):
+                self.expect(func, at, got, "f" if opcode == "return" else "", func.pure)
+                if opcode == "return" and at != len(func.ops) - 1:
+                    raise self.fault(func, at, "a return is the last op")
+                result = "f" if opcode == "argument" else ""
+            elif opcode == "apply":
+                callee = self.funcs.get(imm)
+                self.expect(func, at, got, "f" * len(got), len(got) > 0)
+                if callee is None or not callee.pure:
+                    raise self.fault(func, at, f"no pure function {imm}")
+                closed = (at, [at] * len(got))
+                result = "f"
             elif opcode == "result":
                 last = closed is not None and all(
                     func.ops[k][0] == "result" for k in range(closed[0] + 1, at)
                 )
                 if closed is None or not last or not 0 <= imm < len(closed[1]) or reads:
-                    raise self.fault(func, at, "a result stands directly after its yield")
+                    raise self.fault(func, at, "a result stands directly after its yield or apply")
                 result = typed[closed[1][imm]]
             elif opcode == "call":
-                callee = next((f for f in self.module.funcs if f.name == imm), None)
-                if callee is None or callee.exported or reads:
+                callee = self.funcs.get(imm)
+                if callee is None or callee.exported or callee.pure or reads:
                     raise self.fault(func, at, f"a call of no internal function: {imm}")
                 if any(op[0] == "call" for op in callee.ops):
                     raise self.fault(func, at, "a called function calls nothing")
                 if any(buffers.get(b.name) != b for b in callee.buffers):
                     raise self.fault(func, at, f"{imm} wants buffers that are not here")
+            elif opcode == "call_at":
+                name, moved = imm
+                callee = self.funcs.get(name)
+                self.expect(func, at, got, "i" * len(moved), len(moved) > 0)
+                if callee is None or not callee.exported or callee.counted or lanes >= 0:
+                    raise self.fault(func, at, f"call_at of no exported function: {name}")
+                if any(buffers.get(b.name) != b for b in callee.buffers) or any(
+                        op[0] == "call_at" for op in callee.ops):
+                    raise self.fault(func, at, f"{name} wants buffers that are not here")
+                if not {b.name for b in callee.buffers}.issuperset(moved):
+                    raise self.fault(func, at, f"{name} has no such buffers: {', '.join(moved)}")
             typed.append(result)
             visible.append(result != "")
         if loops:
@@ -509,7 +565,8 @@ class _Verifier:
 
 
 def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[str, Any],
-         n: int | None, evaluate: Numpy) -> None:
+         n: int | None, evaluate: Numpy, argument: Any = None) -> Any:
+    """Run a function; what a pure one makes of `argument`."""
     ops = func.ops
     real = DTYPES[module.dtype]
     values: list[Any] = [None] * len(ops)
@@ -535,6 +592,8 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             args = [values[r] for r in reads]
             if opcode == "iadd":
                 values[at] = args[0] + args[1]
+            elif opcode == "any":
+                values[at] = int(np.any(args[0]))
             elif opcode == "imul":
                 values[at] = args[0] * args[1]
             else:
@@ -611,11 +670,27 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 _results(ops, values, at, nexts)
         elif opcode == "call":
             _run(module, module.func(imm), buffers, tables, n, evaluate)
+        elif opcode == "call_at":
+            first = dict(zip(imm[1], [values[r] for r in reads], strict=True))
+            callee = module.func(imm[0])
+            _run(module, callee, {b.name: buffers[b.name][first.get(b.name, 0) :]
+                                  for b in callee.buffers if b.name in buffers},
+                 tables, None, evaluate)
+        elif opcode == "apply":
+            callee = module.func(imm)
+            made = [_run(module, callee, {}, tables, n, evaluate, values[r]) for r in reads]
+            values[at] = made[0]
+            _results(ops, values, at, made)
+        elif opcode == "argument":
+            values[at] = argument
+        elif opcode == "return":
+            return values[reads[0]]
         at += 1
+    return None
 
 
 def _results(ops: list[Op], values: list[Any], at: int, last: list[Any]) -> None:
-    """The values of the results behind the yield at `at`: any of the carries, in any order."""
+    """The values of the results behind the yield or apply at `at`, in any order."""
     at += 1
     while at < len(ops) and ops[at][0] == "result":
         values[at] = last[ops[at][2]]

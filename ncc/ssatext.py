@@ -159,7 +159,7 @@ class _Reader:
             for number, text in enumerate(str(token).split("\n")[:-1], first):
                 ops.append(self.op(number, text, len(ops)))
                 lines.append(number)
-        return Func(name, tuple(buffers), ops, counted, kind == "func")
+        return Func(name, tuple(buffers), ops, counted, kind == "func", kind == "pure")
 
     def op(self, line: int, text: str, at: int) -> Op:
         match = _LINE.match(text)
@@ -185,10 +185,13 @@ class _Reader:
             return (word, (), self.integer(line, rest.strip(), bits))
         reads = tuple(map(int, _VALUE.findall(rest)))
         imm: Any = None
+        if word == "call_at":
+            name, *moved = re.findall(r"\w+(?=[ \t[])", rest)
+            return (word, reads, (name, tuple(moved)))
         if word == "for":
             lanes = rest.partition("lanes")[2]
             imm = int(lanes.rstrip(" \t{")) if lanes else 0
-        elif word in ("lookup", "call", "given"):
+        elif word in ("lookup", "call", "given", "apply"):
             imm = rest.split()[0]
         elif word[0] == "}":
             word = "yield"

@@ -161,6 +161,8 @@ class Terms:
     def apply(self, opcode: str, args: tuple[int, ...]) -> int:
         """The term of an op of `OPCODES`, in its normal form. A NaN is never folded."""
         row = OPCODES[opcode]
+        if opcode == "any":
+            return self.make("any", None, args)
         if row.result == "i":
             return self.index_op(opcode, *args)
         nodes = self.nodes
@@ -306,6 +308,7 @@ class _Run:
         self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in _STORES))
                        for f in module.funcs}
         self.loops: list[_Loop] = []
+        self.argument = self.returned = -1  # of the pure function that is being executed
 
     def function(self, func: Func) -> dict[str, _Cells]:
         terms = self.terms
@@ -320,6 +323,7 @@ class _Run:
         zero, make, apply = terms.zero, terms.make, terms.apply
         values: list[int] = []
         last = -1  # the term of the loop closed last
+        made: list[int] = []  # of the apply before, if none was closed since
         written = self.written(ops)
         for at, (opcode, reads, imm) in enumerate(ops):
             value = -1
@@ -371,12 +375,33 @@ class _Run:
                 loop.heads = (*loop.heads, values[reads[0]])
             elif opcode == "yield":
                 last = self.leave([values[r] for r in reads], memory, private)
+                made = []
             elif opcode == "result":
-                value = make("result", imm, (last,))
+                value = made[imm] if made else make("result", imm, (last,))
             elif opcode == "call":
                 callee = self.funcs[imm]
                 self.body(callee.ops, memory, private)
+            elif opcode == "call_at":  # what it does is proved where the function itself is
+                callee = self.funcs[imm[0]]
+                held = [memory[b.name].freeze(terms) for b in callee.buffers]
+                children = (*[values[r] for r in reads], *held)
+                for b in callee.buffers:
+                    if b.kind not in ("in", "value"):
+                        memory[b.name] = _Cells(make("called", (*imm, b.name), children), zero)
+            elif opcode == "apply":
+                made = [self.applied(self.funcs[imm], values[r]) for r in reads]
+                value = made[0]
+            elif opcode == "argument":
+                value = self.argument
+            elif opcode == "return":
+                self.returned = values[reads[0]]
             values.append(value)
+
+    def applied(self, func: Func, argument: int) -> int:
+        """What a pure function makes of a term: its body's term, as if it stood there."""
+        self.argument = argument
+        self.body(func.ops, {}, [])
+        return self.returned
 
     def cell(self, name: str, symbol: int, at: int) -> int:
         """A load from a constant table: at a constant index, the constant."""
@@ -398,8 +423,11 @@ class _Run:
                 found[at] = {}
             elif opcode == "yield":
                 stack.pop()
-            elif stack and opcode in (*_STORES, "call"):
+            elif stack and opcode in (*_STORES, "call", "call_at"):
                 names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
+                if opcode == "call_at":
+                    names = [b.name for b in self.funcs[imm[0]].buffers
+                             if b.kind not in ("in", "value")]
                 for start in stack:
                     found[start].update(dict.fromkeys(names))
         return {at: sorted(names) for at, names in found.items()}

@@ -4,13 +4,20 @@
     loss = torch.nn.functional.mse_loss(model(x), target)
     loss.backward()
 
+Torch sees two opaque operators, `ncc::forward` and `ncc::backward`, and an autograd function around
+them: torch.compile, torch.export, torch.func and whatever else records or transforms operators gets
+calls of the machine code, never the values that it had once. What would have to run where ncc is
+not (torch.jit, ONNX) is refused.
+
 Wants torch (`pip install 'ncc-compiler[torch]'`); `import ncc` does not.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +25,9 @@ import numpy as np
 
 from ncc import weights
 from ncc.build import Build, options
+from ncc.cheader import graph_hash
 from ncc.graph import Graph
-from ncc.library import Library, backward, forward
+from ncc.library import Library, backward, forward, placed
 from ncc.machine import host
 from ncc.net import Net, load
 from ncc.progress import Progress
@@ -61,8 +69,8 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt
         if values.shape != (graph.n_params,):
             raise ValueError(f"params has shape {values.shape}, the net wants "
                              f"({graph.n_params},)")
-    code = _Code(graph, dtype, opt, threads, numerics)
-    with np.errstate(over="ignore"):
+    code = _shared(graph, dtype, opt, threads, numerics)
+    with np.errstate(all="ignore"):
         start = values.astype(DTYPES[code.dtype])
     if not np.isfinite(start).all():
         raise ValueError(f"params holds a value that is not finite in {code.dtype}")
@@ -70,7 +78,8 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt
 
 
 class _Code:
-    """A net's machine code, which never changes: copies of a module share it."""
+    """A net's machine code, which never changes: copies of a module share it. `key` is its name in
+    what torch records."""
 
     def __init__(self, graph: Graph, dtype: Any, opt: int, threads: int, numerics: str | None
                  ) -> None:
@@ -83,6 +92,7 @@ class _Code:
         self.numerics = numerics
         self._lock = threading.Lock()
         self._made: dict[bool, Library] = {}
+        self.key = f"{graph_hash(graph)} {dtype} {numerics or 'default'} O{opt} x{threads}"
 
     def library(self, gradient: bool) -> Library:
         """The functions, with or without the backward ones; compiled when first asked for."""
@@ -99,7 +109,27 @@ class _Code:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_Code, (self.graph, self.dtype, self.opt, self.threads, self.numerics))
+        return (_shared, (self.graph, self.dtype, self.opt, self.threads, self.numerics))
+
+
+# The codes of this process, by key, as long as a module has them; and those that are in a recording
+# of torch's, which may outlive its module.
+_CODES: weakref.WeakValueDictionary[str, _Code] = weakref.WeakValueDictionary()
+_RECORDED: dict[str, _Code] = {}
+
+
+def _shared(graph: Graph, dtype: str, opt: int, threads: int, numerics: str | None) -> _Code:
+    """The code of a net: that which a module has already, if one has."""
+    made = _Code(graph, dtype, opt, threads, numerics)
+    return _CODES.setdefault(made.key, made)
+
+
+def _code(key: str) -> _Code:
+    code = _CODES.get(key)
+    if code is None:
+        raise RuntimeError(f"what torch recorded calls a net of ncc that this process has not made "
+                           f"({key}): make its module by ncc.torch.module, with the same options")
+    return code
 
 
 class Module(torch.nn.Module):
@@ -108,7 +138,8 @@ class Module(torch.nn.Module):
     `model(x)`: x of shape (..., n_inputs) gives y (..., n_outputs) of the module's dtype, on the
     CPU. First derivatives in x and in `params`; NotImplementedError for a second one. Gradients are
     those at the parameters of the forward pass, whatever became of `params` since. Any thread may
-    call it at any time. ValueError for another shape or device, TypeError for another dtype.
+    call it at any time. ValueError for another shape or device, TypeError for another dtype;
+    NotImplementedError in torch.jit.trace, torch.jit.script and torch.onnx.export.
     """
 
     def __init__(self, code: _Code, start: Array) -> None:
@@ -117,10 +148,11 @@ class Module(torch.nn.Module):
         self.params = torch.nn.Parameter(torch.from_numpy(start))
 
     def forward(self, x: Any) -> Any:
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(f"x is a {type(x).__name__}, not a tensor")
+        _refuse()
+        code = self.code
+        _check(x, self.params, len(code.graph.inputs), code.graph.n_params, code.dtype)
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.params.requires_grad)
-        return _Call.apply(x, self.params, self.code, wanted)
+        return _Call.apply(x, self.params, code.key, wanted)[0]
 
     def compiled(self) -> Compiled:
         """The net as `ncc.compile` gives it, of the parameters as they are now: for numpy, and to
@@ -129,64 +161,123 @@ class Module(torch.nn.Module):
         return Compiled(code.graph, self.params.detach().numpy(), dtype=code.dtype, opt=code.opt,
                         threads=code.threads, numerics=code.numerics)
 
+    def __prepare_scriptable__(self) -> Any:
+        _refuse("torch.jit.script")
+
     def extra_repr(self) -> str:
         g = self.code.graph
         return (f"{g.n_neurons} neurons, {g.n_edges} edges, {g.n_params} parameters, "
                 f"{len(g.inputs)} inputs, {len(g.outputs)} outputs, {self.code.dtype}")
 
 
+def _refuse(asked: str | None = None) -> None:
+    """NotImplementedError where torch writes a model that is to run where ncc is not."""
+    if torch.onnx.is_in_onnx_export():
+        asked = "torch.onnx.export"
+    elif torch.jit.is_tracing():
+        asked = "torch.jit.trace"
+    if asked is not None:
+        raise NotImplementedError(
+            f"{asked} writes a model that runs without Python and ncc, and the machine code of a "
+            "net cannot go along: leave the net out and link its object (module.compiled().save), "
+            "or use torch.compile or torch.export")
+
+
+def _check(x: Any, params: Any, n_inputs: int, n_params: int, dtype: str) -> None:
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"x is a {type(x).__name__}, not a tensor")
+    for name, tensor in (("x", x), ("params", params)):
+        if tensor.device.type != "cpu":
+            raise ValueError(f"{name} is on {tensor.device}, and the net's code runs on the CPU")
+        if tensor.dtype != (torch.float32 if dtype == "f32" else torch.float64):
+            raise TypeError(f"{name} is {tensor.dtype}, and the net's code computes in "
+                            f"{dtype}: see dtype= of ncc.torch.module")
+    if x.ndim == 0 or x.shape[-1] != n_inputs:
+        raise ValueError(f"x has shape {tuple(x.shape)}, the net wants (..., {n_inputs})")
+    if params.shape != (n_params,):
+        raise ValueError(f"params has shape {tuple(params.shape)}, the net wants ({n_params},)")
+
+
 class _Call(torch.autograd.Function):
-    """y of x (..., n_inputs) and params (n_params,)."""
+    """y of x (..., n_inputs) and params (n_params,), and the parameters packed. torch.vmap maps the
+    operators within."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Any, params: Any, code: _Code, gradient: bool) -> Any:
-        n_inputs = len(code.graph.inputs)
-        for name, tensor in (("x", x), ("params", params)):
-            if tensor.device.type != "cpu":
-                raise ValueError(f"{name} is on {tensor.device}, and the net's code runs on the "
-                                 "CPU")
-            if tensor.dtype != (torch.float32 if code.dtype == "f32" else torch.float64):
-                raise TypeError(f"{name} is {tensor.dtype}, and the net's code computes in "
-                                f"{code.dtype}: see dtype= of ncc.torch.module")
-        if x.ndim == 0 or x.shape[-1] != n_inputs:
-            raise ValueError(f"x has shape {tuple(x.shape)}, the net wants (..., {n_inputs})")
-        if params.shape != (code.graph.n_params,):
-            raise ValueError(f"params has shape {tuple(params.shape)}, the net wants "
-                             f"({code.graph.n_params},)")
-        ctx.library = code.library(gradient)
-        # Always: torch's count of a tensor's changes misses those through `.data`, and to compare
-        # with what was packed before takes as long.
-        ctx.packed = ctx.library.pack(_rows(params))
-        ctx.params, ctx.threads = params, code.threads
-        # Not for params: it may change before the way back, which `packed` does not.
-        ctx.save_for_backward(x)
-        y = forward(ctx.library, _rows(x), ctx.packed, code.threads)
-        return torch.from_numpy(y).reshape(*x.shape[:-1], len(code.graph.outputs))
+    def forward(x: Any, params: Any, key: str, gradient: bool) -> Any:
+        return torch.ops.ncc.forward(x, params, key, gradient)
 
     @staticmethod
-    def backward(ctx: Any, dy: Any) -> Any:
-        (x,) = ctx.saved_tensors
-        return (*_Pullback.apply(x, ctx.params, dy, ctx), None, None)
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, params, ctx.key, _ = inputs
+        packed = output[1]
+        ctx.mark_non_differentiable(packed)
+        ctx.set_materialize_grads(False)
+        # Not params: it may change before the way back, which `packed` does not.
+        ctx.save_for_backward(x, packed)
+        ctx.n_params = params.shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any, _: Any) -> Any:
+        if dy is None:
+            return None, None, None, None
+        x, packed = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        dx, dparams = _Pullback.apply(x, packed, dy, ctx.key, ctx.n_params, wanted[0], wanted[1])
+        return dx if wanted[0] else None, dparams if wanted[1] else None, None, None
 
 
 class _Pullback(torch.autograd.Function):
-    """dx and dparams of x, params and dy. A function of its own, for `create_graph=True`: who
+    """dx and dparams of x, packed and dy. A function of its own, for `create_graph=True`: who
     differentiates what is made of them is told, where gradients without a history would be taken
     for constants."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Any, params: Any, dy: Any, call: Any) -> Any:
-        rows = _rows(x)
-        dx = np.empty_like(rows) if call.needs_input_grad[0] else None
-        dparams = np.zeros(len(params), rows.dtype) if call.needs_input_grad[1] else None
-        backward(call.library, rows, call.packed, _rows(dy), dx, dparams, call.threads)
-        return (None if dx is None else torch.from_numpy(dx).reshape(x.shape),
-                None if dparams is None else torch.from_numpy(dparams))
+    def forward(x: Any, packed: Any, dy: Any, key: str, n_params: int, of_x: bool, of_params: bool
+                ) -> Any:
+        return torch.ops.ncc.backward(x, packed, dy, key, n_params, of_x, of_params)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
         raise NotImplementedError("a net of ncc has first derivatives only, and this wants a "
                                   "second one")
+
+
+# Torch asks for the signature at each call, and to find it out takes as long as all the rest.
+_functions: list[Any] = [_Call.forward, _Pullback.forward]
+for _function in _functions:
+    _function.__signature__ = inspect.signature(_function)
+
+
+def _forward(x: Any, params: Any, key: str, gradient: bool) -> tuple[Any, Any]:
+    """y (..., n_outputs) of x (..., n_inputs), and params (n_params,) as the functions want them,
+    with `gradient` those that go backward too."""
+    code = _code(key)
+    library = code.library(gradient)
+    # Always: torch's count of a tensor's changes misses those through `.data`, and to compare
+    # with what was packed before takes as long.
+    packed = library.pack(_rows(params))
+    y = forward(library, _rows(x), packed, code.threads)
+    return (torch.from_numpy(y).reshape(*x.shape[:-1], len(code.graph.outputs)),
+            torch.from_numpy(packed))
+
+
+def _backward(x: Any, packed: Any, dy: Any, key: str, n_params: int, of_x: bool, of_params: bool
+              ) -> tuple[Any, Any]:
+    """The gradients of sum(y * dy) in x and in params, (0,) for one that is not wanted."""
+    code = _code(key)
+    rows = _rows(x)
+    dx = np.empty_like(rows) if of_x else None
+    dparams = np.zeros(n_params, rows.dtype) if of_params else None
+    backward(code.library(True), rows, placed(_rows(packed)), _rows(dy), dx, dparams, code.threads)
+    return (x.new_empty(0) if dx is None else torch.from_numpy(dx).reshape(x.shape),
+            x.new_empty(0) if dparams is None else torch.from_numpy(dparams))
 
 
 def _rows(tensor: Any) -> Array:
@@ -195,3 +286,60 @@ def _rows(tensor: Any) -> Array:
         tensor = tensor.reshape(tensor.shape[:-1].numel(), tensor.shape[-1])
     array: Array = tensor.detach().contiguous().numpy(force=True)
     return array
+
+
+def _forward_shapes(x: Any, params: Any, key: str, gradient: bool) -> tuple[Any, Any]:
+    """What `_forward` returns, without values, for who records its call."""
+    _refuse()
+    code = _RECORDED[key] = _code(key)
+    return (x.new_empty((*x.shape[:-1], len(code.graph.outputs))),
+            params.new_empty(code.library(gradient).n_packed or 0))
+
+
+def _backward_shapes(x: Any, packed: Any, dy: Any, key: str, n_params: int, of_x: bool,
+                     of_params: bool) -> tuple[Any, Any]:
+    return (x.new_empty(x.shape if of_x else 0), x.new_empty(n_params if of_params else 0))
+
+
+def _forward_each(info: Any, dims: Any, x: Any, params: Any, key: str, gradient: bool) -> Any:
+    """`_forward` under vmap: with parameters for all, the samples are one batch."""
+    if dims[1] is None:
+        made = torch.ops.ncc.forward(x.movedim(dims[0], 0), params, key, gradient)
+        return made, (0, None)
+    return _one_by_one(torch.ops.ncc.forward, info, dims, x, params, key, gradient)
+
+
+def _backward_each(info: Any, dims: Any, *given: Any) -> Any:
+    """`_backward` under vmap: gradients of the parameters are sums, and each has its own."""
+    return _one_by_one(torch.ops.ncc.backward, info, dims, *given)
+
+
+def _one_by_one(op: Any, info: Any, dims: Any, *given: Any) -> Any:
+    made = [op(*[a if d is None else a.select(d, k) for a, d in zip(given, dims, strict=True)])
+            for k in range(info.batch_size)]
+    return tuple(map(torch.stack, zip(*made, strict=True))), (0, 0)
+
+
+def _no_vmap(*_: Any) -> Any:
+    raise NotImplementedError(f"vmap of a net of ncc wants torch 2.5, this is {torch.__version__}")
+
+
+torch.library.define("ncc::forward", "(Tensor x, Tensor params, str key, bool gradient) -> "
+                                     "(Tensor y, Tensor packed)",
+                     tags=torch.Tag.pt2_compliant_tag)
+torch.library.define("ncc::backward", "(Tensor x, Tensor packed, Tensor dy, str key, int n_params, "
+                                      "bool of_x, bool of_params) -> (Tensor dx, Tensor dparams)",
+                     tags=torch.Tag.pt2_compliant_tag)
+torch.library.impl("ncc::forward", "CPU", _forward)
+torch.library.impl("ncc::backward", "CPU", _backward)
+_fake = getattr(torch.library, "register_fake", None) or torch.library.impl_abstract  # before 2.4
+_fake("ncc::forward", _forward_shapes)
+_fake("ncc::backward", _backward_shapes)
+if hasattr(torch.library, "register_vmap"):
+    torch.library.register_vmap("ncc::forward", _forward_each)
+    torch.library.register_vmap("ncc::backward", _backward_each)
+else:  # torch before 2.5: torch.compile leaves the net as it is, between two graphs
+    _Call.vmap = _Pullback.vmap = staticmethod(_no_vmap)
+    _Call.generate_vmap_rule = _Pullback.generate_vmap_rule = False
+    _module: Any = Module
+    _module.forward = torch.compiler.disable(Module.forward)

@@ -71,8 +71,8 @@ class History:
 
 
 def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int = 2,
-        threads: int = 1, numerics: str | None = None, cache: bool = True, **how: Any
-        ) -> tuple[Compiled, History]:
+        threads: int = 1, numerics: str | None = None, cache: bool = True, limit: bool = True,
+        **how: Any) -> tuple[Compiled, History]:
     """`net` (or the file it names) trained on samples x and targets y: the compiled net with the
     best parameters, and the history. The other options are those of `train`.
 
@@ -82,9 +82,9 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int =
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
     params, history = train(graph, x, y, dtype=dtype, opt=opt, threads=threads,
-                            numerics=numerics, cache=cache, **how)
+                            numerics=numerics, cache=cache, limit=limit, **how)
     made = Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    cache=cache)
+                    cache=cache, passes={"limit": limit})
     return made, history
 
 
@@ -95,7 +95,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
           opt: int = 2, numerics: str | None = None,
           progress: Callable[[Status], None] | None = None,
           names: tuple[str, str] = ("x", "y"), cache: bool = True,
-          frozen: Any = None, sample_weight: Any = None,
+          frozen: Any = None, limit: bool = True, sample_weight: Any = None,
           state: State | str | Path | None = None, same_samples: bool = True
           ) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
@@ -116,6 +116,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     frozen       the parameters that stay as they are: a text or a mask, `freeze.chosen`
     sample_weight (samples,) of numbers from 0 on: how much each counts, beside the mean of them
     cache        whether the compiled step may come from the cache on disk, and be kept there
+    limit        whether a compile that takes too much is given up: NccError E400
     state        where another training stood (`History.state`, or its file), to go on from there
                  up to `epochs` in all: to the bit as if it had never stopped. Net, loss, optimizer,
                  batch, dtype, seed, samples, ... have to be the same, but the samples only where
@@ -177,7 +178,8 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         finite(params.reshape(1, -1), "params", real)
     kind = Trainer if sample_weight is None else WeightedTrainer
     trainer = kind(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                   threads=threads, numerics=numerics, cache=cache, frozen=still)
+                   threads=threads, numerics=numerics, cache=cache, frozen=still,
+                   passes={"limit": limit})
     random = np.random.default_rng([seed, 1])
     start = fresh(trainer.params, trainer.state, facts, rate, random, classes)
     if old is not None:

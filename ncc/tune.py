@@ -41,7 +41,7 @@ def tuned(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int = 2,
     name = None
     if cached:
         net = {f.name: getattr(graph, f.name) for f in fields(Graph) if f.name != "values"}
-        kept = {k: v for k, v in chosen.items() if k != "params"}
+        kept = {k: v for k, v in chosen.items() if k not in ("params", "limit")}
         name = cache.key("tune", net, graph.n_params, target, host().name, kept, opt)
     found = None if name is None else cache.lookup(name)
     if found is None:
@@ -62,11 +62,16 @@ def _fastest(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int,
     candidates = [("straight", dict[str, int]())] if graph.n_edges <= max(STRAIGHT) else []
     candidates += [(form, width) for form in ("table", "shared") for width in widths]
     calls = []
-    for form, width in candidates:
+    for form, width in list(candidates):
         build = Build(graph, target, {**chosen, "form": form, "batch_form": form,
                                       "gradient": False, "optimizer": None, **width},
                       opt, along=along)
-        calls.append(_calls(build))
+        try:
+            calls.append(_calls(build))
+        except NccError as error:
+            if error.code != "E400":
+                raise
+            candidates.remove((form, width))  # more than there is to take
     times = _least(calls)
 
     best: tuple[float, dict[str, Any]] | None = None

@@ -48,7 +48,8 @@ def _cse(func: Func, tables: set[str]) -> Func:
             key = (reads, imm) if imm[0] in constant else None
         elif opcode == "const":
             key = struct.pack("<d", imm)
-        elif opcode in ("word", "index", "lookup", "count", "given"):
+        elif opcode in ("word", "index", "lookup", "count", "given") or (
+                opcode == "apply" and len(reads) == 1):  # whose value no `result` follows
             key = (opcode, reads, imm)
         else:
             key = None

@@ -6,13 +6,16 @@ from ncc.ssa import Func, Module, Op
 
 
 def dce(module: Module) -> Module:
-    """Drop the ops that no store needs, loops without effect, and tables that nothing reads.
+    """Drop the ops that no store needs, loops without effect, and tables and pure functions that
+    nothing uses.
 
         %2 = mul %0, %1
         %3 = add %0, %1        =>    %3 = add %0, %1
         store %3, y[0]               store %3, y[0]
     """
     funcs = tuple(_dce(f) for f in module.funcs)
+    applied = {op[2] for f in funcs for op in f.ops if op[0] == "apply"}
+    funcs = tuple(f for f in funcs if not f.pure or f.name in applied)
     read = {op[2] if op[0] == "lookup" else op[2][0]
             for f in funcs for op in f.ops if op[0] in ("lookup", "load")}
     return module.with_(funcs=funcs, tables=tuple(t for t in module.tables if t.name in read))
@@ -28,14 +31,14 @@ def _dce(func: Func) -> Func:
         if opcode == "for":
             stack.append(at)
             effect[at] = False
-        elif opcode in ("store", "accumulate", "call"):
+        elif opcode in ("store", "accumulate", "call", "call_at"):
             for start in stack:
                 effect[start] = True
         elif opcode == "yield":
             close[at] = stack.pop()
     live = [False] * len(ops)
     at = len(ops) - 1
-    results = False  # whether a result of the yield that comes next is live
+    results = False  # whether a result of the yield or apply that comes next is live
     while at >= 0:
         opcode, reads, _ = ops[at]
         if opcode == "yield":
@@ -51,10 +54,13 @@ def _dce(func: Func) -> Func:
                 live[k] = True
                 k += 1
             results = False
-        elif opcode in ("store", "accumulate", "call"):
+        elif opcode in ("store", "accumulate", "call", "call_at", "return"):
             live[at] = True
         elif opcode == "result":
             results = results or live[at]
+        elif opcode == "apply":
+            live[at] = live[at] or results
+            results = False
         if live[at]:
             for r in reads:
                 live[r] = True

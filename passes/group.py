@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.cost import predict
+from ncc.cost import predict, size
 from ncc.graph import NONE, Graph, Ints, Longs
-from ncc.plan import FORMS, Plan, Run, Schedule, Segment
+from ncc.plan import FORMS, Plan, Run, Schedule, Segment, many_kinds
 from ncc.source import NccError
 
 # Above these, straight code takes too long to compile; ncc/cost.py says what runs fastest.
-STRAIGHT_EDGES = 12_288
-STRAIGHT_BATCH_EDGES = 256
+STRAIGHT = 14_336  # edges, rows and outputs
+STRAIGHT_BY_LLVM = 1_280  # where ncc does not write the assembly itself
+STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
+# ... and above these, longer than edges allow for.
+FEW, PER_EDGE = 500, 2
 # The sweep back is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD_EDGES = 256
 STRAIGHT_BACKWARD_BATCH_EDGES = 64
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
+WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
 PART = 1 << 18  # edges that are looked at together: their arrays stay in the cache
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
@@ -28,7 +32,7 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
-          timed: Sequence[str] = ()) -> Plan:
+          assembles: bool = False, small: bool = False, timed: Sequence[str] = ()) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         04 03 00,01                     run activation 03 sum {
@@ -42,8 +46,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     vector's `native` lanes, up to SIDE of them side by side, in the form `shared`; the others, and
     all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
     aggregation, fan-in, size of block and of side, in-list and index. The form of each function is
-    the one that ncc/cost.py predicts to be fastest, of those that are short enough; forms of
-    backward functions are chosen where a `gradient` is asked for. `timed` names the options whose
+    the one that ncc/cost.py predicts to be fastest, of those that are short enough and faster by as
+    much as their compile takes longer; forms of backward functions are chosen where a `gradient` is
+    asked for. Where code is to be `small`, bytes decide. `timed` names the options whose
     form was not asked for but found by ncc/tune.py.
     """
     for name in (form, batch_form, backward_form):
@@ -60,10 +65,12 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked):
+    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
         plans["shared"] = _plan(graph, alive, first, native, True)
-    limits = (STRAIGHT_EDGES, STRAIGHT_BATCH_EDGES)
+    limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
     n_edges = len(next(iter(plans.values())).edges)
+    # Of straight code, all that becomes ops.
+    length = n_edges + len(alive) + len(graph.outputs)
     costs = {name: predict(plan, name, native=native, dtype=dtype)
              for name, plan in plans.items()}
     costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
@@ -71,13 +78,19 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     for looped in plans:
         chosen = []
         for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
-            faster = n_edges <= limit and costs["straight"][k] <= EVEN * costs[looped][k]
+            if small:
+                faster = size(plans[looped], "straight") <= size(plans[looped], looped)
+            else:
+                faster = length <= min(limit, FEW + PER_EDGE * n_edges) and (
+                    costs["straight"][k] * (1 + length / WORTH) <= EVEN * costs[looped][k])
             chosen.append(name if name != "auto" else "straight" if faster else looped)
         total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
         if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
             best = total, chosen, looped
     assert best is not None
     _, chosen, looped = best
+    if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
+        chosen[1] = chosen[0]
     if set(chosen) == {"straight"} and "table" in plans:
         looped = "table"
 
@@ -91,8 +104,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
     backward = backward_batch = None
     if gradient:
-        backward = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_EDGES, looped)
-        backward_batch = _choose(backward_form, n_edges, STRAIGHT_BACKWARD_BATCH_EDGES, looped)
+        limits = (0, 0) if small else (STRAIGHT_BACKWARD_EDGES, STRAIGHT_BACKWARD_BATCH_EDGES)
+        backward = _choose(backward_form, n_edges, limits[0], looped)
+        backward_batch = _choose(backward_form, n_edges, limits[1], looped)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch))
 
@@ -123,7 +137,8 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
         Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
         for a, b in _stretches(len(begins), alike))
     has_bias = graph.biases[rows] != NONE
-    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), bool(has_bias[a:b].any()))
+    biased = set(agg[has_bias].tolist())
+    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), int(agg[a]) in biased)
                  for a, b in _stretches(len(rows), (act, agg)))
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise, zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncc.activations import expression
 from ncc.aggregate import finish, start, step
-from ncc.expressions import emit
+from ncc.expressions import abreast, emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
-from ncc.plan import Plan, Run, Schedule, Segment
+from ncc.plan import Plan, Run, Schedule, Segment, many_kinds
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples
 CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 PART = 1024  # rows that are looked at together
+SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
@@ -41,8 +42,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     in `forward_batch` up to `lanes_rows` of them are computed at a time. There the samples are a
     loop of `lanes`, or of `far_lanes` where the weights are too many for the cache and the values
     are not, or of `alone_lanes` where most edges are of rows by themselves, and what is `work` in
-    `forward` is private to each sample. Where the parameters are `embedded` (all are constants)
-    there is no `packed` buffer and no `pack`.
+    `forward` is private to each sample; without vectors it is a loop of calls. Where the parameters
+    are `embedded` (all are constants) there is no `packed` buffer and no `pack`.
     """
     longer = lanes
     if far_lanes and _far(plan, np.dtype(DTYPES[dtype]).itemsize, far_lanes):
@@ -52,7 +53,10 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
     lowering = _Lowering(plan, dtype, numerics, native, lanes_rows, embedded)
     funcs = [lowering.function("forward", plan.single, 0, block)]
-    funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
+    if native == 1 and plan.batch.form == plan.single.form:
+        funcs.append(lowering.one_by_one(funcs[0]))
+    else:
+        funcs.append(lowering.function("forward_batch", plan.batch, lanes, lanes_block))
     if lowering.packs:
         funcs.insert(0, lowering.pack())
     return Module(name, dtype, numerics, tuple(funcs), tuple(lowering.tables.values()))
@@ -69,6 +73,17 @@ def _alone(plan: Plan) -> int:
     """The edges of rows by themselves: each loads its weight for one sum a vector of samples, and
     gains from longer rounds, while in a tile of rows weights and sources serve several."""
     return int(np.diff(plan.starts)[plan.sizes[plan.block_of] == 1].sum())
+
+
+class _Kind(NamedTuple):
+    """Rows with one activation and one aggregation: their segments, and where those of each turn
+    begin and end."""
+
+    run: Run
+    name: str
+    segments: Longs
+    first: Longs
+    last: Longs
 
 
 class _Lowering:
@@ -122,6 +137,16 @@ class _Lowering:
         buffers.append(Buffer("work", "private" if lanes else "work", size))
         return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
 
+    def one_by_one(self, func: Func) -> Func:
+        """A batch on a target without vectors: the function of one sample, sample by sample."""
+        b = self.builder()
+        sample = b.loop(b.index(0), b.emit("count"))[0]
+        moved = [buffer for buffer in func.buffers if buffer.name in ("x", "y")]
+        at = tuple([b.op("imul", sample, b.index(buffer.size)) for buffer in moved])
+        b.emit("call_at", at, (func.name, tuple([buffer.name for buffer in moved])))
+        b.close()
+        return Func("forward_batch", func.buffers, b.ops, counted=True)
+
     def straight(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         """Rows of one level, up to `block` of them, take turns edge by edge: their sums are chains
         of FMAs, of which the machine overlaps no more than it has in sight."""
@@ -164,10 +189,11 @@ class _Lowering:
                             acc = accs[i]
                             accs[i] = (start(b, agg, *ends) if acc is None
                                        else step(b, agg, acc, *ends))
-                for i, j in enumerate(rows):
-                    total = finish(b, agg, accs[i], len(edges[i]),
-                                   None if agg == "sum" else shifts[i])
-                    value = made[j] = emit(program, b, total)
+                totals = [finish(b, agg, acc, len(edges[i]), None if agg == "sum" else shifts[i])
+                          for i, acc in enumerate(accs)]
+                values = abreast(program, b, totals)
+                for j, value in zip(rows, values, strict=True):
+                    made[j] = value
                     if slots[j] >= 0 and sample is None:
                         b.store(value, "work", slots[j])
                     for o in wanted.get(j, ()):
@@ -192,7 +218,8 @@ class _Lowering:
         fresh = self.fresh(leader, lengths)
         begins = np.cumsum(np.where(fresh, lengths, 0))
         self.table("sources", "i", self.sources(schedule, leader[fresh], lengths[fresh]))
-        self.table("starts", "i", begins - lengths)
+        # One more than there are blocks: a block of fresh sources ends where the next begins.
+        self.table("starts", "i", np.append(begins - lengths, begins[-1:]))
         self.weights = "starts"  # where each source has a weight, and in the same order
         if not np.array_equal(begins - lengths, plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
@@ -204,30 +231,17 @@ class _Lowering:
             for c, value in enumerate([b.load("x", c, x) for c in range(count)]):
                 b.store(value, "work", c, k)
             b.close()
-        segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
-        rows = plan.blocks[segments[:, 0]]
-        self.table("segment_edges", "i", segments[:, 3])
-        for run in plan.runs:
-            lo, hi = np.searchsorted(rows, [run.first, run.last]).tolist()
-            s = b.loop(b.index(lo), b.index(hi))[0]
-            k = b.load("segment_edges", 0, s)
-            kinds = {(g.rows, g.side): None for g in plan.segments[lo:hi]}
-            for room, side in kinds:
-                lanes = sample is None and self.native > 1 and room > 1
-                mine = (segments[:, 2] == room) & (segments[:, 4] == side)
-                unit = side if lanes else 1
-                # As many at a time as hide the latency of a sum, which runs in in-list order.
-                many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
-                for count in dict.fromkeys((many, unit)):
-                    q = self.blocks(b, segments, mine, s, f"{room}_{side}", count, many)
-                    if room == 1:
-                        self.alone(b, run, q, k, s, count)
-                    elif lanes:
-                        self.in_lanes(b, run, q, k, s, room, side, count)
-                    else:
-                        self.by_rows(b, run, q, k, s, room)
-                    b.close()
-            b.close()
+        self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
+        self.table("segment_edges", "i", self.segments[:, 3])
+        phases = bool((plan.sizes == 1).all()) and many_kinds(g, plan.rows)
+        if phases:
+            self.in_phases(b)
+        for depth, kinds in () if phases else self.stretches():
+            turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
+            for kind in kinds:
+                self.kind(b, kind, turn, sample is not None, block)
+            if turn is not None:
+                b.close()
         outs = self.table("outs", "i", schedule.slots[g.outputs])
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
         for k, count in b.columns(len(g.outputs), sample is not None):
@@ -236,6 +250,112 @@ class _Lowering:
             for c, value in enumerate(values):
                 b.store(value, "y", c, y)
             b.close()
+
+    def stretches(self) -> Iterator[tuple[int, list[_Kind]]]:
+        """The kinds of rows, in loops of so many turns: where each kind's segments follow one
+        another, each has a loop of its own of one turn; else all take turns, depth by depth, so
+        that the code of a kind stands once however often it returns."""
+        plan, segments = self.plan, self.segments
+        levels = plan.graph.levels
+        assert levels is not None
+        first = plan.blocks[segments[:, 0]]
+        run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+        keys = [(run.activation, run.aggregation) for run in plan.runs]
+        names = {key: k for k, key in enumerate(sorted(dict.fromkeys(keys)))}
+        number = np.array([names[key] for key in keys], np.int64)[run_of]
+        runs = {key: run for key, run in zip(keys, plan.runs, strict=True)}
+        alternate = np.count_nonzero(np.diff(number)) >= len(names)
+        # Every turn goes through the kinds in their order, as the rows of a depth do.
+        turn = np.zeros(len(first), np.int64)
+        if alternate:
+            turn = np.unique(levels[plan.rows[first]], return_inverse=True)[1]
+        count = int(turn.max(initial=-1)) + 1
+        made = []
+        for key, k in names.items():
+            mine = np.flatnonzero(number == k)
+            order = np.arange(count + 1)
+            bounds = np.searchsorted(turn * len(names) + number, order * len(names) + k)
+            ends = np.searchsorted(turn * len(names) + number, order * len(names) + k, "right")
+            if not alternate:
+                bounds, ends = mine[:1], mine[-1:] + 1
+            made.append(_Kind(runs[key], f"{k}", mine, bounds[:count], ends[:count]))
+        if alternate:
+            yield count, made
+        else:
+            yield from ((1, [kind]) for kind in sorted(made, key=lambda kind: kind.first[0]))
+
+    def in_phases(self, b: Builder) -> None:
+        """Rows by themselves, depth by depth: first the sums of each aggregation, which stand in
+        the values' slots meanwhile, then the activations."""
+        plan, g = self.plan, self.plan.graph
+        assert g.levels is not None
+        rows = plan.rows
+        turn = np.unique(g.levels[rows], return_inverse=True)[1]
+        turns = np.arange(int(turn.max(initial=-1)) + 1)
+        t = b.loop(b.index(0), b.index(len(turns)))[0]
+        for agg in np.unique(g.aggregations[rows]).tolist():
+            mine = np.flatnonzero(g.aggregations[rows] == agg)
+            name = f"rows_of_{AGGREGATIONS[agg]}"
+            k = b.loop(*self.bounds(b, name, t, np.searchsorted(turn[mine], turns),
+                                    np.searchsorted(turn[mine], turns, "right")))[0]
+            biased = any(run.biased for run in plan.runs if run.aggregation == agg)
+            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k))
+            b.close()
+        acts, number = np.unique(g.activations[rows], return_inverse=True)
+        keys = turn * len(acts) + number
+        for k, act in enumerate(acts.tolist()):
+            if act == 0:  # the identity
+                continue
+            q = b.loop(*self.bounds(b, f"rows_with_{k}", t,
+                                    np.searchsorted(keys, turns * len(acts) + k),
+                                    np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
+            place = b.load("places", 0, q)
+            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
+            b.store(value, "work", 0, place)
+            b.close()
+        b.close()
+
+    def kind(self, b: Builder, kind: _Kind, turn: int | None, batch: bool, block: int) -> None:
+        """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
+        row by row."""
+        segments, run = self.segments, kind.run
+        counts = segments[kind.segments, 1] - segments[kind.segments, 0]
+        held = segments[kind.segments, 2]
+        if (held == 1).all() and counts.sum() < SHORT * len(counts):
+            borders = np.append(segments[:, 0], segments[-1:, 1])
+            lo, hi = self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
+                                 borders[kind.last])
+            q = b.loop(lo, hi)[0]
+            self.ragged(b, run, q)
+            b.close()
+            return
+        s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        k = b.load("segment_edges", 0, s)
+        shapes = {(room, side): None for room, side in segments[kind.segments][:, [2, 4]].tolist()}
+        for room, side in shapes:
+            lanes = not batch and self.native > 1 and room > 1
+            mine = (segments[:, 2] == room) & (segments[:, 4] == side)
+            unit = side if lanes else 1
+            # As many at a time as hide the latency of a sum, which runs in in-list order.
+            many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
+            for count in dict.fromkeys((many, unit)):
+                q = self.blocks(b, mine, s, f"{room}_{side}", count, many)
+                if room == 1:
+                    self.alone(b, run, q, k, s, count)
+                elif lanes:
+                    self.in_lanes(b, run, q, k, s, room, side, count)
+                else:
+                    self.by_rows(b, run, q, k, s, room)
+                b.close()
+        b.close()
+
+    def bounds(self, b: Builder, name: str, turn: int | None, first: Any, last: Any
+               ) -> tuple[int, int]:
+        """Where a turn's part of a list begins and ends."""
+        if turn is None:
+            return b.index(int(first[0])), b.index(int(last[0]))
+        return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
+                b.load(self.table(f"{name}_last", "i", last), 0, turn))
 
     def sources(self, schedule: Schedule, rows: Longs, lengths: Longs) -> Ints:
         """The slots that these rows read, one row after another; a part of them at a time, as what
@@ -269,10 +389,10 @@ class _Lowering:
         fresh[wide] = differs[wide]
         return fresh
 
-    def blocks(self, b: Builder, segments: Longs, mine: Any, s: int, kind: str, count: int,
-               many: int) -> int:
+    def blocks(self, b: Builder, mine: Any, s: int, kind: str, count: int, many: int) -> int:
         """A loop over segment s's blocks, `count` at a time: `many`, or of those that are left
-        then. There are none in the segments of other kinds, those that are not `mine`."""
+        then. There are none in the segments of other shapes, those that are not `mine`."""
+        segments = self.segments
         first, last = segments[:, 0], segments[:, 1]
         done = first + (last - first) // many * many
         begin, end = (first, done) if count == many else (done, last)
@@ -282,6 +402,29 @@ class _Lowering:
         begin = np.where(mine, begin, 0)
         first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
         return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
+
+    def ragged(self, b: Builder, run: Run, q: int) -> None:
+        """Block q, of one row, of any number of edges."""
+        first, last = b.load("starts", 0, q), b.load("starts", 1, q)
+        # From a source to its weight, where they are not in the same order.
+        shift = None
+        if self.weights != "starts":
+            shift = b.op("iadd", b.load(self.weights, 0, q),
+                         b.op("imul", first, b.index(-1)))
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at = first if j is None else j
+            return [(b.load("work", 0, b.load("sources", 0, at)),
+                     b.load("packed", 0, at if shift is None else b.op("iadd", at, shift)))]
+
+        agg = AGGREGATIONS[run.aggregation]
+        biases = [b.load("packed", 0, b.load("biases", 0, q))] if run.biased else None
+        begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
+        count = None
+        if agg == "mean":
+            count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
+        (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
+        b.store(value, "work", 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
         """Blocks q .. q+count-1, of one row each, in one loop."""
@@ -300,8 +443,8 @@ class _Lowering:
         biases = None
         if run.biased:
             biases = [b.load("packed", 0, b.load("biases", i, q)) for i in range(count)]
-        values = self.sums(b, run, k, s, lambda j: [edge(i, j) for i in range(count)], biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
+                           lambda j: [edge(i, j) for i in range(count)], biases, count)
         for i, value in enumerate(values):
             b.store(value, "work", 0, b.load("places", i, q))
 
@@ -323,7 +466,8 @@ class _Lowering:
                     for i, w in enumerate(weights)]
 
         biases = [b.load("packed", 0, b.op("iadd", at, row)) for at in shifts] or None
-        values = self.sums(b, run, k, s, edges, biases, count)
+        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
+                           count)
         for place, value in zip(places, values, strict=True):
             b.store(value, "work", 0, b.op("iadd", place, row))
         b.close()
@@ -349,33 +493,43 @@ class _Lowering:
             at = b.op("iadd", b.load("biases", 0, q), row)
             biases = [b.load("packed", i, at) for i in range(count)]
         place = b.op("iadd", b.load("places", 0, q), row)
-        for i, value in enumerate(self.sums(b, run, k, s, edges, biases, count)):
+        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
+                           count)
+        for i, value in enumerate(values):
             b.store(value, "work", i, place)
         b.close()
 
-    def sums(self, b: Builder, run: Run, k: int, s: int,
+    def first(self, b: Builder, run: Run) -> int:
+        """The edge at which the loop over a row's edges begins."""
+        return b.index(0 if AGGREGATIONS[run.aggregation] == "sum" else 1)
+
+    def mean_of(self, b: Builder, run: Run, s: int) -> int | None:
+        """The number of edges of the rows of segment s, as a real, where their mean is wanted."""
+        if AGGREGATIONS[run.aggregation] != "mean":
+            return None
+        counts = self.segments[:, 3].astype(DTYPES[self.dtype])
+        return b.load(self.table("counts", "f", counts), 0, s)
+
+    def sums(self, b: Builder, run: Run, begin: int, end: int, mean_of: int | None,
              edges: Callable[[int | None], list[tuple[int, int]]], biases: list[int] | None,
              count: int) -> list[int]:
-        """The values of `count` rows of k edges each, side by side: as many sums under way at once
-        hide the latency of each. `edges` are the sources and weights of edge j of each, None for
-        the first."""
+        """The values of `count` rows of as many edges each, side by side: as many sums under way at
+        once hide the latency of each. `edges` are the sources and weights of edge j of each, for j
+        in begin .. end, None for the first one of an aggregation that starts from it."""
         agg = AGGREGATIONS[run.aggregation]
         program = expression(run.activation, self.plan.graph.functions)
         if agg == "sum":
             # -0.0 + p is p, of either sign: the sum starts from its first product.
-            begin, firsts = 0, biases or [b.const(-0.0)] * count
+            firsts = biases or [b.const(-0.0)] * count
         else:
-            begin, firsts = 1, [start(b, agg, n, w) for n, w in edges(None)]
-        loop = b.loop(b.index(begin), k, firsts)
+            firsts = [start(b, agg, n, w) for n, w in edges(None)]
+        loop = b.loop(begin, end, firsts)
         accs = [step(b, agg, acc, n, w)
                 for acc, (n, w) in zip(loop[1:], edges(loop[0]), strict=True)]
         values = []
         for i, acc in enumerate(b.close(*accs)):
-            if agg == "mean":
-                # finish() divides by a number known here; in a loop over rows it is in a table.
-                counts = np.array([segment.fan_in for segment in self.plan.segments])
-                table = self.table("counts", "f", counts.astype(DTYPES[self.dtype]))
-                acc = b.op("div", acc, b.load(table, 0, s))
+            if mean_of is not None:  # finish() divides by a number known here
+                acc = b.op("div", acc, mean_of)
             bias = None if agg == "sum" or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
             values.append(emit(program, b, acc))

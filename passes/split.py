@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from ncc.ssa import Func, Module, Op, types
+from ncc.x86 import fits
 
 WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
 LIMIT = 3000  # ops of one piece; an edge is three
 NEAR = 200  # ops: a value read this close to its making stays in a register
 
 
-def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
+def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
+          assembles: bool = False) -> Module:
     """Cut long straight functions into pieces that pass values through `work`.
 
         func forward(...) {              internal forward_0(...) { ... store %5, work[0] }
@@ -23,7 +25,8 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
     so are inputs and parameters. A value without a slot that a later piece reads, such as a
     product that CSE found, gets one behind the others. A function of at most `whole` ops keeps
     its values in registers and needs no `work`. Only reals go through `work`: no cut falls
-    where a word, an index or a truth value is alive, as inside exp.
+    where a word, an index or a truth value is alive, as inside exp. Where ncc `assembles` a long
+    function itself, it stays as it is.
     """
     tables = {t.name: t.type for t in module.tables}
     funcs: list[Func] = []
@@ -32,6 +35,8 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE) -> Module:
         reloads = any(op[0] == "load" and op[2][0] == "work" for op in func.ops)
         if loops or not func.exported or (reloads and len(func.ops) <= whole):
             funcs.append(func)  # in a text that was split before, say
+        elif assembles and fits(func):
+            funcs.append(func)
         elif len(func.ops) <= whole:
             funcs.append(_without_work(func))
         else:

@@ -11,7 +11,7 @@ from ncc.opcodes import OPCODES
 from ncc.ssa import Buffer, Func, Module, Table, layout, types
 
 # {0} {1} {2} the operands, each one token or in brackets; {f} the suffix of the functions of
-# float, {s} of its literals; {w} the word type, {top} its highest bit.
+# float, {s} of its literals; {w} the word type, {top} its highest bit; {p} the prefix of helpers.
 EXPRESSIONS = {
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
@@ -19,7 +19,7 @@ EXPRESSIONS = {
     "div": "{0} / {1}",
     "fma": "fma{f}({0}, {1}, {2})",
     "neg": "-{0}",
-    "abs": "from_bits(to_bits({0}) & ~{top})",
+    "abs": "{p}_from_bits({p}_to_bits({0}) & ~{top})",
     "sqrt": "sqrt{f}({0})",
     "max": "{1} > {0} ? {1} : {0}",
     "min": "{1} < {0} ? {1} : {0}",
@@ -31,9 +31,10 @@ EXPRESSIONS = {
     "une": "{0} != {1}",
     "select": "{0} ? {1} : {2}",
     "mask": "{0}",
+    "any": "{0}",
     "real": "({real}){0}",
-    "bits": "to_bits({0})",
-    "unbits": "from_bits({0})",
+    "bits": "{p}_to_bits({0})",
+    "unbits": "{p}_from_bits({0})",
     "wadd": "{0} + {1}",
     "wsub": "{0} - {1}",
     "wmul": "{0} * {1}",
@@ -42,7 +43,7 @@ EXPRESSIONS = {
     "wxor": "{0} ^ {1}",
     "wshl": "{0} << {1}",
     "wshr": "{0} >> {1}",
-    "wsar": "shift_arithmetic({0}, {1})",
+    "wsar": "{p}_shift_arithmetic({0}, {1})",
     "weq": "{0} == {1}",
     # Signed, without the casts that C leaves to the implementation: both moved by half the range.
     "wlt": "({0} ^ {top}) < ({1} ^ {top})",
@@ -53,7 +54,7 @@ EXPRESSIONS = {
 HELPERS = {
     # A union may be read by another member than was written: C99 TC3, 6.5.2.3, footnote 82.
     "to_bits": """\
-static inline {w} to_bits({real} value)
+static inline {w} {p}_to_bits({real} value)
 {{
     union {{ {real} value; {w} bits; }} both;
     both.value = value;
@@ -61,7 +62,7 @@ static inline {w} to_bits({real} value)
 }}
 """,
     "from_bits": """\
-static inline {real} from_bits({w} bits)
+static inline {real} {p}_from_bits({w} bits)
 {{
     union {{ {real} value; {w} bits; }} both;
     both.bits = bits;
@@ -70,7 +71,7 @@ static inline {real} from_bits({w} bits)
 """,
     # What C leaves to the implementation for a negative value: copies of the sign come in.
     "shift_arithmetic": """\
-static inline {w} shift_arithmetic({w} word, {w} by)
+static inline {w} {p}_shift_arithmetic({w} word, {w} by)
 {{
     return word & {top} ? ~(~word >> by) : word >> by;
 }}
@@ -79,20 +80,93 @@ static inline {w} shift_arithmetic({w} word, {w} by)
 
 HEAD = """\
 /*
- * Gives the results of the ssa module bit for bit where each operation below is rounded by itself:
- * build it with -std=c99 or -ffp-contract=off, and without -ffast-math.
+ * C99, and C++17 as well. Gives the results of the ssa module bit for bit where each operation
+ * below is rounded by itself; what is seen to break that is an error. Not seen: clang's
+ * -ffp-contract=fast and -funsafe-math-optimizations for other machines than x86, and modes of the
+ * machine in which subnormal numbers are 0.
  */
 """
-# gcc knows no FP_CONTRACT (and warns of it), and contracts unless it is told not to.
+# Before the pragmas, which take some of these back, but not what gcc has decided by then.
+ERRORS = """\
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#error "-ffast-math changes the results of this file"
+#endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error "-ffinite-math-only changes the results of this file"
+#endif
+#if defined(__ASSOCIATIVE_MATH__)
+#error "-fassociative-math (-funsafe-math-optimizations) changes the results of this file"
+#endif
+#if defined(__RECIPROCAL_MATH__)
+#error "-freciprocal-math (-funsafe-math-optimizations) changes the results of this file"
+#endif
+#if defined(__NO_SIGNED_ZEROS__)
+#error "-fno-signed-zeros (-funsafe-math-optimizations) changes the results of this file"
+#endif
+"""
+# Every compiler's way to round each operation by itself, from here on. gcc knows no FP_CONTRACT
+# (and warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds
+# nothing but strict floating point, which costs it its vectors: so only where there is an FMA to
+# make.
 PRAGMAS = """\
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("fp-contract=off")
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#if defined(__x86_64__) || defined(__i386__)
+#pragma float_control(precise, on, push)
+#if defined(__FMA__)
+#pragma STDC FENV_ACCESS ON
+#endif
+#endif
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off", "no-unsafe-math-optimizations")
+#elif defined(_MSC_VER)
+#pragma float_control(precise, on, push)
+#pragma fp_contract(off)
 #else
 #pragma STDC FP_CONTRACT OFF
 #endif
-#if defined(__FAST_MATH__)
-#error "-ffast-math changes the results of this file"
+"""
+# What FLT_EVAL_METHOD may be: 16 is about _Float16, and float as double does no harm to double.
+METHODS = {"f32": (0, 16), "f64": (0, 1, 16)}
+METHOD = """\
+#if {wrong}
+#error "{real} operations are computed in more precision (FLT_EVAL_METHOD): try -msse2 -mfpmath=sse"
 #endif
+"""
+# In an array of no elements, where gcc's -fsingle-precision-constant makes a double a float.
+LITERALS = "typedef char {p}_double_literals_are_double[sizeof 1.0 == sizeof(double) ? 1 : -1];\n"
+# The end of all that: the rest of the unit is somebody else's.
+RESTORE = """\
+#if defined(__clang__)
+#if defined(__x86_64__) || defined(__i386__)
+#if defined(__FMA__)
+#pragma STDC FENV_ACCESS OFF
+#endif
+#pragma float_control(pop)
+#endif
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#elif defined(_MSC_VER)
+#pragma float_control(pop)
+#else
+#pragma STDC FP_CONTRACT DEFAULT
+#endif
+"""
+OPEN = """\
+#if defined(__cplusplus)
+#define {p}_RESTRICT __restrict
+extern "C" {{
+#else
+#define {p}_RESTRICT restrict
+#endif
+"""
+CLOSE = """\
+#if defined(__cplusplus)
+}}
+#endif
+#undef {p}_RESTRICT
 """
 # The names of the contract; whatever else a buffer is called gets a prefix.
 PLAIN = ("x", "packed", "y", "work", "params", "dy", "dx", "dparams", "target", "loss", "state",
@@ -110,7 +184,13 @@ def to_c(module: Module, header: str = "") -> str:
     """
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
     bits = 32 if module.dtype == "f32" else 64
+    prefix = module.name
+    taken = [f.name for f in module.funcs] + [t.name for t in module.tables]
+    while any(f"{prefix}_{helper}" == f"{module.name}_{name}" for helper in HELPERS
+              for name in taken):
+        prefix += "_"
     marks = {
+        "p": prefix,
         "real": real,
         "w": word,
         "f": "f" if bits == 32 else "",
@@ -121,13 +201,21 @@ def to_c(module: Module, header: str = "") -> str:
     read = dict.fromkeys([op[2] if op[0] == "lookup" else op[2][0] for func in module.funcs
                           for op in func.ops if op[0] in ("lookup", "load")])
     tables = [_table(t, module, real, bits) for t in module.tables if t.name in read]
-    helpers = [text.format(**marks) for name, text in HELPERS.items() if f"{name}(" in body]
+    helpers = [text.format(**marks) for name, text in HELPERS.items()
+               if f"{prefix}_{name}(" in body]
     signs = "\n".join([*tables, body])
     names = (f"fma{marks['f']}(", f"sqrt{marks['f']}(", "INFINITY", "NAN")
-    includes = ["#include <math.h>"] if any(name in signs for name in names) else []
+    includes = ["#include <float.h>"]
+    includes += ["#include <math.h>"] if any(name in signs for name in names) else []
     includes += ["#include <stddef.h>", "#include <stdint.h>"]
-    parts = [HEAD, *([header] if header else []), "\n".join(includes) + "\n",
-             PRAGMAS if module.numerics != "fast" else "", *helpers, *tables, *functions]
+    parts = [HEAD, header, "\n".join(includes) + "\n"]
+    exact = module.numerics != "fast"
+    if exact:
+        wrong = " && ".join([f"FLT_EVAL_METHOD != {m}" for m in METHODS[module.dtype]])
+        parts += [ERRORS + METHOD.format(wrong=wrong, real=real) + PRAGMAS]
+        parts += [LITERALS.format(**marks)] if real == "double" else []
+    parts += [OPEN.format(**marks), *helpers, *tables, *functions, CLOSE.format(**marks)]
+    parts += [RESTORE] if exact else []
     return "\n".join([p for p in parts if p])
 
 
@@ -159,9 +247,9 @@ def _table(table: Table, module: Module, real: str, bits: int) -> str:
         kind, row = f"uint{bits}_t", 128 // bits
         shown = [_word(v, bits) for v in table.values.tolist()]
     else:
-        small = max(table.values.tolist(), default=0) < 1 << 16 and min(
-            table.values.tolist(), default=0) >= 0
-        kind, row = "uint16_t" if small else "uint32_t", 16
+        width = next((w for w in (8, 16) if table.values.min(initial=0) >= 0
+                      and table.values.max(initial=0) < 1 << w), 32)
+        kind, row = f"uint{width}_t", 16
         shown = [str(v % (1 << 32)) for v in table.values.tolist()]
     lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
     name = f"{module.name}_{table.name}"
@@ -188,6 +276,7 @@ class _Writer:
         func, module = self.func, self.module
         loops: list[tuple[int, list[int]]] = []
         done: list[int] = []
+        applied: list[str] = []  # the calls of the apply before, if no loop was closed since
         for at, (opcode, reads, imm) in enumerate(func.ops):
             if not self.live[at]:
                 self.values.append("")
@@ -240,6 +329,21 @@ class _Writer:
                 for c in done:
                     if c not in self.read:
                         self.line(f"(void)v{c};")
+            elif opcode == "call_at":
+                moved = dict(zip(imm[1], args, strict=True))
+                passed = [f"{self.name(b)} + {moved[b.name]}" if b.name in moved else self.name(b)
+                          for b in module.func(imm[0]).buffers]
+                self.line(f"{module.name}_{imm[0]}({', '.join(passed)});")
+            elif opcode == "apply":
+                self.local(at, f"{module.name}_{imm}({args[0]})")
+                applied = [f"{module.name}_{imm}({arg})" for arg in args]
+                done = []
+            elif opcode == "argument":
+                value = "x"
+            elif opcode == "return":
+                self.line(f"return {args[0]};")
+            elif opcode == "result" and not done:
+                self.local(at, applied[imm])
             elif opcode == "result":
                 value = f"v{done[imm]}"
             elif opcode == "call":
@@ -252,18 +356,22 @@ class _Writer:
         """The signature, and a cast to void for each parameter that the body does not name."""
         func = self.func
         real = self.marks["real"]
+        if func.pure:
+            return f"static {real} {self.module.name}_{func.name}(const {real} x)\n{{\n"
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
                                if op[0] in ("load", "store", "accumulate") and self.live[at]])
         named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
                                     if op[0] == "given" and self.live[at]]))
         for op in func.ops:
-            if op[0] == "call":
-                named.update(dict.fromkeys([b.name for b in self.module.func(op[2]).buffers]))
+            if op[0] in ("call", "call_at"):
+                callee = self.module.func(op[2] if op[0] == "call" else op[2][0])
+                named.update(dict.fromkeys([b.name for b in callee.buffers]))
         parameters = ["size_t n"] if func.counted else []
         first = []
         counts = any(op[0] == "count" and self.live[at] for at, op in enumerate(func.ops))
         if func.counted and not counts:
             first.append("    (void)n;\n")
+        restrict = self.marks["p"] + "_RESTRICT"
         offsets, _ = layout(func)
         memory = any(name in named for name in offsets)
         for b in func.buffers:
@@ -275,16 +383,16 @@ class _Writer:
                     first.append(f"    (void){name};\n")
                 continue
             if b.name in offsets and func.exported:
-                if "void *restrict memory" not in parameters:
-                    parameters.append("void *restrict memory")
+                if f"void *{restrict} memory" not in parameters:
+                    parameters.append(f"void *{restrict} memory")
                     if not memory:
                         first.append("    (void)memory;\n")
                 if b.name in named:
                     at = offsets[b.name]
-                    shown = f"({real} *)memory + {at}" if at else "memory"
+                    shown = f"({real} *)memory" + (f" + {at}" if at else "")
                     first.append(f"    {real} *const {name} = {shown};\n")
                 continue
-            parameters.append(f"{kind} *restrict {name}")
+            parameters.append(f"{kind} *{restrict} {name}")
             if b.name not in named:
                 first.append(f"    (void){name};\n")
         linkage = "" if func.exported else "static "
@@ -348,7 +456,7 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "accumulate", "call", "for", "yield", "carry")
+    effects = ("store", "accumulate", "call", "call_at", "for", "yield", "carry", "return")
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

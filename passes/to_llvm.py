@@ -6,13 +6,14 @@ import struct
 from collections.abc import Iterable, Sequence
 from itertools import product
 from math import gcd
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncc.opcodes import OPCODES
 from ncc.ssa import Func, Module, Table, layout, types
 from ncc.windows import Window, windows
+from ncc.x86 import assembly, fits
 
 # {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
 INSTRUCTIONS = {
@@ -55,13 +56,28 @@ ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
-EFFECTS = {"store", "call", "for", "yield"}
+EFFECTS = {"store", "call", "call_at", "for", "yield"}
 INTRINSICS = ("fma", "abs", "sqrt")
+ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
+
+
+class Variant(NamedTuple):
+    """A pure function over `parts` vectors of `native` reals each; 1, 1: over one real."""
+
+    name: str
+    native: int
+    parts: int
+
+    @property
+    def symbol(self) -> str:
+        """Its name in the module."""
+        many = self.native * self.parts > 1
+        return f"{self.name}.{self.native}x{self.parts}" if many else self.name
 
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
             reach: int = 0, registers: int = 16, attributes: str = "",
-            outside: bool = False) -> str:
+            outside: bool = False, assembles: bool = False) -> str:
     """One LLVM module, as text.
 
         %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
@@ -84,11 +100,16 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     sums over the samples, one after the other, in which the deltas are the lanes; half of the
     registers hold sums.
 
+    Straight functions of plain reals are assembly, ncc's own (ncc/x86.py), on a target for
+    which it `assembles`.
+
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
     """
     real = "float" if module.dtype == "f32" else "double"
-    head = [f'target triple = "{triple}"'] if triple else []
+    # The name of the object's own file (its symbol of type FILE), which has none.
+    head = ([f'source_filename = "{module.name}"', f'target triple = "{triple}"']
+            if triple else [])
     lines = [*head, ""]
     elf = "linux" in triple or "none" in triple
     for table in module.tables:
@@ -96,29 +117,41 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             size = len(table.values) * cell(table).itemsize
             lines.append(f"@{module.name}.{table.name} = external constant [{size} x i8], align 64")
         else:
-            lines.append(_table(table, module.name, elf))
+            lines.append(_table(table, module.name, elf, vector_bits))
     used: set[str] = set()
-    bodies = [
-        _Writer(module, func, real, vector_bits, index_bits, reach, registers, used, elf).text()
-        for func in module.funcs
-    ]
-    lines += bodies
+    applied: dict[Variant, None] = {}
+
+    def writer(func: Func) -> _Writer:
+        return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
+                       applied, elf)
+
+    for func in module.funcs:
+        if assembles and func.exported and fits(func):
+            lines.append(_assembled(module, func, applied, elf))
+        elif not func.pure:
+            lines.append(writer(func).text())
+    lines += [writer(module.func(v.name)).variant(v) for v in applied]
     for name in sorted(used):
         lines.append(name)
     lines.append(f"attributes #0 = {{ nounwind norecurse mustprogress {attributes} }}")
     # The machine improves functions with loops; straight ones are as they should be.
     lines.append(f'attributes #2 = {{ nounwind norecurse mustprogress "loops" {attributes} }}')
     lines.append(f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}")
+    if any(func.exported for func in module.funcs) and assembles:
+        lines.append(f"attributes #4 = {{ naked nounwind {attributes} }}")
+    if applied:
+        lines.append("attributes #3 = { nounwind noinline norecurse willreturn memory(none) "
+                     f"{attributes} }}")
     return "\n".join(lines) + "\n"
 
 
 def cell(table: Table) -> Any:
     """The dtype of a table's cells in memory: indices take two bytes where all of them can, since a
-    loop that reads an index an edge waits for memory as often as for arithmetic."""
+    loop that reads an index an edge waits for memory as often as for arithmetic; one byte, too."""
     if table.type != "i":
         return table.values.dtype
-    small = len(table.values) == 0 or (table.values.min() >= 0 and table.values.max() < 1 << 16)
-    return np.dtype(np.uint16 if small else np.int32)
+    most = int(table.values.max(initial=0)) if table.values.min(initial=0) >= 0 else 1 << 16
+    return np.dtype(np.uint8 if most < 1 << 8 else np.uint16 if most < 1 << 16 else np.int32)
 
 
 def large(table: Table) -> bool:
@@ -127,11 +160,13 @@ def large(table: Table) -> bool:
     return size >= LARGE
 
 
-def _table(table: Table, prefix: str, elf: bool) -> str:
+def _table(table: Table, prefix: str, elf: bool, vector_bits: int) -> str:
+    # At the start of a cache line, where there may be one; flash is for bytes that mean something.
+    align = 64 if vector_bits else cell(table).itemsize
     raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
     return (f'@{prefix}.{table.name} = private unnamed_addr constant [{len(raw)} x i8] c"{shown}", '
-            + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + "align 64")
+            + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + f"align {align}")
 
 
 _ESCAPES = [f"\\{b:02X}" for b in range(256)]
@@ -149,14 +184,33 @@ def _escaped(raw: bytes) -> str:
     return str(out.data.cast("B"), "ascii")
 
 
+def _assembled(module: Module, func: Func, applied: dict[Variant, None], elf: bool) -> str:
+    """The text of a function that is assembly."""
+    called = []
+    for opcode, reads, imm in func.ops:
+        if opcode == "apply":
+            width = 128 // (32 if module.dtype == "f32" else 64)
+            variant = Variant(imm, width if len(reads) > 1 else 1, 1)
+            applied[variant] = None
+            called.append(f"{module.name}_{variant.symbol}")
+    symbol = f"{module.name}_{func.name}"
+    body = assembly(func, module.dtype, symbol, called).replace("\n", "\\0A")
+    arguments = ", ".join([f"ptr %{b.name}" for b in func.buffers])
+    section = f' section ".text.{symbol}"' if elf else ""
+    return (f"define void @{symbol}({arguments}) #4{section} {{\nentry:\n"
+            f'  call void asm sideeffect "{body}", ""()\n  unreachable\n}}\n')
+
+
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
-                 reach: int, registers: int, used: set[str], elf: bool) -> None:
+                 reach: int, registers: int, used: set[str], applied: dict[Variant, None],
+                 elf: bool) -> None:
         self.module = module
         self.func = func
         self.real = real
         self.registers = registers
         self.used = used
+        self.applied = applied
         self.elf = elf
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
@@ -182,11 +236,15 @@ class _Writer:
         # Lane-dependent indices: the sample's, times a stride, plus something the same in every
         # lane: (stride, the operand or None).
         self.affine: dict[int, tuple[int, str | None]] = {}
+        self.firsts: dict[int, str] = {}
+        self.most = ""  # in all lanes, how far the last sample is from the round's first
         self.offsets: dict[int, list[str]] = {}
+        self.gathers = vector_bits >= 512
         self.done = 0  # the ops below this one are written
         self.uses: list[int] = []
         # A square that is read but not written yet: its first load, the addresses of its rows for
         # each part, and the stores of its columns so far, as (column, address).
+        self.lists = False  # whether any loop is over a list
         self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         self.sums: list[str] = []  # vectors whose sums over the lanes are still to be made
@@ -229,6 +287,8 @@ class _Writer:
                     loops.append([])
                     in_lanes.append(in_lanes[-1] or imm > 0)
                     now = imm > 0
+                elif opcode == "any":
+                    now = False
                 elif opcode == "mask":
                     now = in_lanes[-1]
                 elif opcode == "load":
@@ -324,6 +384,22 @@ class _Writer:
             else:
                 readonly = "readonly " if b.kind == "in" else ""
                 arguments.append(f"ptr noalias {readonly}%{b.name}")
+        self.body()
+        ops = func.ops
+        self.lines.append("  ret void")
+        if self.lists:
+            self.used.add('!0 = distinct !{!0, !{!"llvm.loop.unroll.disable"}}')
+        kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
+        if any(op[0] == "for" for op in ops):
+            attribute = "#2"
+        if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
+            attribute += f' section ".text.{self.symbol(func.name)}"'
+        return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
+                "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
+
+    def body(self) -> None:
+        """Write the ops."""
+        func = self.func
         ops = func.ops
         by_value = {b.name for b in func.buffers if b.kind == "value"}
         size = self.bits // 8
@@ -349,6 +425,8 @@ class _Writer:
             elif opcode in OPCODES:
                 if varying and OPCODES[opcode].result == "i":
                     self.affine[at] = self.lane_index(opcode, reads)
+                elif opcode == "any":
+                    self.scalar[at] = self.any(reads[0])
                 elif opcode == "mask":
                     if varying:
                         self.vectors[at] = self.masked(self.vector(reads[0]))
@@ -365,6 +443,8 @@ class _Writer:
                     operands = [self.scalar[r] for r in reads]
                     self.scalar[at] = self.instruction(
                         opcode, operands, self.types[reads[-1]], False)
+            elif opcode == "apply":
+                self.apply(at)
             elif opcode == "given":
                 held = self.add(f"icmp ne ptr %{imm}, null")
                 self.scalar[at] = self.add(f"zext i1 {held} to {self.index}")
@@ -408,14 +488,7 @@ class _Writer:
                 if self.rows and imm[0] == "work":
                     self.lines += [f"  br label %row{at}", f"row{at}:"]
             elif opcode == "lookup":
-                if varying:
-                    self.vectors[at] = self.lookup_lanes(imm, reads[0])
-                else:
-                    word = f"i{self.bits}"
-                    index = self.scalar[reads[0]]
-                    at_ = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{imm}, "
-                                   f"{word} {index}")
-                    self.scalar[at] = self.add(f"load {word}, ptr {at_}, align {self.bits // 8}")
+                self.lookup(at, varying)
             elif opcode == "for":
                 mine: list[int] = []
                 while ops[at + 1 + len(mine)][0] == "carry":
@@ -458,7 +531,11 @@ class _Writer:
                     step, depth_lanes = self.lanes, -1
                 self.lines.append(
                     f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}")
-                self.lines += [f"  br label %head{turn}", f"exit{turn}:"]
+                # A loop that begins where a table says is over a list, and most lists are short.
+                listed = ops[ops[start][1][0]][0] == "load"
+                self.lines += [f"  br label %head{turn}" + ", !llvm.loop !0" * listed,
+                               f"exit{turn}:"]
+                self.lists |= listed
                 block = f"exit{turn}"
                 for c, r in zip(done, reads, strict=True):
                     for p in self.window() if self.varying[c] else range(1):
@@ -483,6 +560,12 @@ class _Writer:
                 callee = self.module.func(imm)
                 passed = ", ".join([f"ptr %{b.name}" for b in callee.buffers])
                 self.lines.append(f"  call fastcc void @{self.symbol(imm)}({passed})")
+            elif opcode == "call_at":
+                moved = dict(zip(imm[1], reads, strict=True))
+                passed = ", ".join(["ptr " + (
+                    self.address(b.name, 0, self.scalar[moved[b.name]]) if b.name in moved
+                    else f"%{b.name}") for b in self.module.func(imm[0]).buffers])
+                self.lines.append(f"  call void @{self.symbol(imm[0])}({passed})")
             if self.splatted[at] and not varying and opcode not in ("for", "carry"):
                 self.splat(at)
             if at in self.turning:
@@ -491,17 +574,63 @@ class _Writer:
                     [column for p in range(self.parts()) for column in self.transposed(
                         [self.vector(d)[p] for d in ds[k : k + self.native]])]
                     for k in range(0, len(ds), self.native)]
-        self.lines.append("  ret void")
-        kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
-        if any(op[0] == "for" for op in ops):
-            attribute = "#2"
-        if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
-            attribute += f' section ".text.{self.symbol(func.name)}"'
-        return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
-                "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
 
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"
+
+    # -- pure functions
+
+    def variant(self, variant: Variant) -> str:
+        """The text of a pure function that takes its arguments as vectors."""
+        self.native = variant.native
+        self.lanes = variant.native * variant.parts
+        arguments = [f"%a{p}" for p in range(variant.parts)]
+        ops = self.func.ops
+        if self.lanes > 1:
+            fixed = ("const", "word")
+            self.splatted = [op[0] in fixed for op in ops]
+            self.varying = [letter in ("f", "w", "b") and op[0] not in fixed
+                            for letter, op in zip(self.types, ops, strict=True)]
+        for at, (opcode, _, _) in enumerate(ops):
+            if opcode == "argument":
+                self.vectors[at], self.scalar[at] = arguments, arguments[0]
+        self.body()
+        last = ops[-1][1][0]
+        results = self.vectors[last] if self.lanes > 1 else [self.scalar[last]]
+        kind, whole = self.type("f", True), self.several(variant)
+        result = results[0]
+        if variant.parts > 1:
+            result = "poison"
+            for p, part in enumerate(results):
+                result = self.add(f"insertvalue {whole} {result}, {kind} {part}, {p}")
+        body = "\n".join([*self.lines, f"  ret {whole} {result}"])
+        parameters = ", ".join([f"{kind} {a}" for a in arguments])
+        return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) #3 "
+                "{\nentry:\n" + body + "\n}\n")
+
+    def several(self, variant: Variant) -> str:
+        """The type of so many vectors."""
+        kind = f"<{variant.native} x {self.real}>" if variant.native > 1 else self.real
+        return f"{{ {', '.join([kind] * variant.parts)} }}" if variant.parts > 1 else kind
+
+    def apply(self, at: int) -> None:
+        """Write an apply: of vectors, ABREAST in a call."""
+        _, reads, name = self.func.ops[at]
+        if not self.varying[at]:
+            self.scalar[at] = self.called(Variant(name, 1, 1), [self.scalar[reads[0]]])[0]
+            return
+        parts = self.vector(reads[0])
+        self.vectors[at] = [value for p in range(0, len(parts), ABREAST) for value in self.called(
+            Variant(name, self.native, len(parts[p : p + ABREAST])), parts[p : p + ABREAST])]
+
+    def called(self, variant: Variant, arguments: Sequence[str]) -> list[str]:
+        self.applied[variant] = None
+        kind, whole = self.several(variant._replace(parts=1)), self.several(variant)
+        result = self.add(f"call fastcc {whole} @{self.symbol(variant.symbol)}("
+                          + ", ".join([f"{kind} {a}" for a in arguments]) + ")")
+        if variant.parts == 1:
+            return [result]
+        return [self.add(f"extractvalue {whole} {result}, {p}") for p in range(variant.parts)]
 
     def too_many(self, at: int, carries: list[int]) -> bool:
         """Whether the sums of a loop are more than half the registers hold, so that it is written
@@ -571,6 +700,20 @@ class _Writer:
             word, rest = text.split(" ", 1)
             text = f"{word} {self.flags}{rest}"
         return text
+
+    def any(self, value: int) -> str:
+        """Whether a truth value holds in any lane, as an index."""
+        if not self.varying[value]:
+            return self.add(f"zext i1 {self.scalar[value]} to {self.index}")
+        parts, t = self.vector(value), self.type("b", True)
+        while len(parts) > 1:
+            parts = [*parts[2:], self.add(f"or {t} {parts[0]}, {parts[1]}")]
+        held = parts[0]
+        if self.native > 1:
+            name = f"@llvm.vector.reduce.or.v{self.native}i1"
+            self.used.add(f"declare i1 {name}({t})")
+            held = self.add(f"call i1 {name}({t} {held})")
+        return self.add(f"zext i1 {held} to {self.index}")
 
     # -- memory
 
@@ -644,6 +787,10 @@ class _Writer:
             t, v = self.real, self.type("f", True)
             self.vectors[at] = []
             for p in range(self.parts()):
+                if self.gathers and self.native > 1 and not self.whole:
+                    a = self.all_addresses(name, offset, reads[0], p)
+                    self.vectors[at].append(self.gather(a, "f"))
+                    continue
                 value = "poison"
                 for lane, a in enumerate(self.lane_addresses(name, offset, reads[0], p)):
                     one = self.add(f"load {t}, ptr {a}, align {size}")
@@ -663,6 +810,15 @@ class _Writer:
             else:
                 t = self.real if table is None or table.type == "f" else f"i{self.bits}"
                 self.scalar[at] = self.add(f"load {t}, ptr {a}, align {size}")
+
+    def gather(self, addresses: str, letter: str) -> str:
+        """A load of a real or a word for each lane."""
+        n, v = self.native, self.type(letter, True)
+        kind = f"v{n}{'f' if letter == 'f' else 'i'}{self.bits}"
+        name = f"{v} @llvm.masked.gather.{kind}.v{n}p0"
+        self.used.add(f"declare {name}(<{n} x ptr>, i32, <{n} x i1>, {v})")
+        return self.add(f"call {name}(<{n} x ptr> {addresses}, i32 {self.bits // 8}, "
+                        f"<{n} x i1> splat (i1 true), {v} poison)")
 
     def store(self, reads: tuple[int, ...], imm: Any) -> None:
         name, offset = imm
@@ -684,6 +840,17 @@ class _Writer:
         elif len(reads) > 1 and self.varying[reads[1]]:
             for p in self.storing(range(self.parts()), reads[1]):
                 part = self.vector(value)[p]
+                if self.gathers and self.native > 1 and not self.whole:
+                    v, n = self.type("f", True), self.native
+                    call = (f"void @llvm.masked.scatter.v{n}f{self.bits}.v{n}p0({v}",
+                            f"<{n} x ptr>", f"<{n} x i1>")
+                    self.used.add(f"declare {call[0]}, {call[1]}, i32, {call[2]})")
+                    a = self.all_addresses(name, offset, reads[1], p)
+                    # Not of the lanes that repeat the last sample: they may have other values.
+                    own = self.add(f"icmp ule <{n} x i32> {self.numbered(p)}, {self.most}")
+                    self.lines.append(f"  call {call[0]} {part}, {call[1]} {a}, i32 {size}, "
+                                      f"{call[2]} {own})")
+                    continue
                 addresses = self.lane_addresses(name, offset, reads[1], p)
                 for lane, a in self.storing(list(enumerate(addresses)), reads[1]):
                     one = part
@@ -1022,10 +1189,25 @@ class _Writer:
             step *= 2
         return rows
 
+    def lookup(self, at: int, varying: bool) -> None:
+        _, reads, table = self.func.ops[at]
+        if varying:
+            self.vectors[at] = self.lookup_lanes(table, reads[0])
+            return
+        word = f"i{self.bits}"
+        place = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
+                         f"{word} {self.scalar[reads[0]]}")
+        self.scalar[at] = self.add(f"load {word}, ptr {place}, align {self.bits // 8}")
+
     def lookup_lanes(self, table: str, index: int) -> list[str]:
         word, v = f"i{self.bits}", self.type("w", True)
         out = []
         for part in self.vector(index):
+            if self.gathers and self.native > 1:
+                a = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
+                             f"{v} {part}")
+                out.append(self.gather(a, "w"))
+                continue
             value = "poison"
             for lane in range(self.native):
                 one = part
@@ -1054,15 +1236,11 @@ class _Writer:
         self.real_lanes = []
         if self.whole:
             return
-        samples = [self.step]
-        if self.lanes > 1:
-            end = self.add(f"sub {self.index} {hi}, 1")
-            for lane in range(1, self.lanes):
-                s = self.add(f"add nsw {self.index} %k{at}, {lane}")
-                inside = self.add(f"icmp slt {self.index} {s}, {hi}")
-                samples.append(self.add(f"select i1 {inside}, {self.index} {s}, "
-                                        f"{self.index} {end}"))
-        self.offsets[1] = samples
+        if self.lanes == 1:
+            self.firsts = {stride: self.step if stride == 1 else self.add(
+                f"mul nsw {self.index} {self.step}, {stride}") for stride in self.strides(at)}
+        else:
+            self.find_samples(at, hi)
         if self.lanes > 1 and any(op[0] == "mask" for op in self.func.ops):
             # A select between a value and 0, stored where the value was, would become a masked
             # store, which takes some machines tens of cycles: words from a table stay words.
@@ -1080,9 +1258,31 @@ class _Writer:
                 a = self.add(f"getelementptr inbounds {word}, ptr {base}, i64 {p * self.native}")
                 self.real_lanes.append(
                     self.add(f"load {self.type('w', True)}, ptr {a}, align {self.bits // 8}"))
-        for stride in sorted(self.strides(at) - {1}):
-            self.offsets[stride] = [self.add(f"mul nsw {self.index} {s}, {stride}")
-                                    for s in samples]
+
+    def find_samples(self, at: int, hi: str) -> None:
+        """For each stride, where the round's first sample is, and how far from it each lane's: in
+        vectors of 32 bits, as a scalar a lane would be spilled to memory and found again."""
+        last = self.add(f"sub {self.index} {hi}, 1")
+        left = self.add(f"sub {self.index} {last}, {self.step}")
+        few = self.add(f"icmp slt {self.index} {left}, {self.lanes}")
+        left = self.add(f"select i1 {few}, {self.index} {left}, {self.index} {self.lanes}")
+        if self.index != "i32":
+            left = self.add(f"trunc {self.index} {left} to i32")
+        v = f"<{self.native} x i32>"
+        one = self.add(f"insertelement {v} poison, i32 {left}, i64 0")
+        most = self.add(f"shufflevector {v} {one}, {v} poison, {v} zeroinitializer")
+        minimum = f"@llvm.umin.v{self.native}i32"
+        self.used.add(f"declare {v} {minimum}({v}, {v})")
+        lanes = []
+        for p in range(self.parts()):
+            lanes.append(self.add(f"call {v} {minimum}({v} {self.numbered(p)}, {v} {most})"))
+        self.most = most
+        self.firsts = {}
+        for stride in sorted(self.strides(at)):
+            self.firsts[stride] = self.step if stride == 1 else self.add(
+                f"mul nsw {self.index} {self.step}, {stride}")
+            self.offsets[stride] = lanes if stride == 1 else [
+                self.add(f"mul nsw {v} {lane}, splat (i32 {stride})") for lane in lanes]
 
     def strides(self, start: int) -> set[int]:
         """The strides of all indices that are made of a lanes loop's own."""
@@ -1139,9 +1339,28 @@ class _Writer:
             first = self.add(f"mul nsw {self.index} {self.step}, {stride}")
             base = self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
                             f"{self.index} {first}")
-            lanes = [str(stride * lane)
-                     for lane in range(part * self.native, (part + 1) * self.native)]
-        else:
-            lanes = self.offsets[stride][part * self.native : (part + 1) * self.native]
-        return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} {lane}")
+            return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} "
+                             f"{stride * lane}")
+                    for lane in range(part * self.native, (part + 1) * self.native)]
+        base = self.first_lane(base, stride)
+        if self.native == 1:
+            return [base]
+        lanes = [self.add(f"extractelement <{self.native} x i32> {self.offsets[stride][part]}, "
+                          f"i64 {lane}") for lane in range(self.native)]
+        return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {lane}")
                 for lane in lanes]
+
+    def numbered(self, part: int) -> str:
+        own = [f"i32 {part * self.native + k}" for k in range(self.native)]
+        return f"<{', '.join(own)}>"
+
+    def first_lane(self, base: str, stride: int) -> str:
+        return self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                        f"{self.index} {self.firsts[stride]}")
+
+    def all_addresses(self, name: str, offset: int, index: int, part: int) -> str:
+        """A vector of the lanes' addresses, for machines that gather and scatter."""
+        stride, uniform = self.affine[index]
+        base = self.first_lane(self.address(name, offset, uniform), stride)
+        return self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                        f"<{self.native} x i32> {self.offsets[stride][part]}")

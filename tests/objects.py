@@ -72,6 +72,61 @@ def elf(data):
     return undefined, defined, writable
 
 
+def symbols(data):
+    """As `elf` of an ELF, Mach-O or COFF object, and what machine it is for, as the format says."""
+    if data[:4] == b"\x7fELF":
+        return *elf(data), ("elf", struct.unpack_from("<H", data, 18)[0])
+    if data[:4] == b"\xcf\xfa\xed\xfe":
+        return *macho(data), ("macho", struct.unpack_from("<I", data, 4)[0])
+    return *coff(data), ("coff", struct.unpack_from("<H", data, 0)[0])
+
+
+def macho(data):
+    """As `elf` of a 64-bit Mach-O object, by Apple's mach-o/loader.h and nlist.h; names lose the
+    underscore that C puts before them."""
+    undefined, defined, writable = set(), set(), []
+    at, (commands,) = 32, struct.unpack_from("<I", data, 16)
+    for _ in range(commands):
+        command, size = struct.unpack_from("<II", data, at)
+        if command == 0x19:  # LC_SEGMENT_64
+            for k in range(struct.unpack_from("<I", data, at + 64)[0]):
+                section = data[at + 72 + 80 * k :][:80]
+                size_of = struct.unpack_from("<Q", section, 40)[0]
+                if section[16:32].startswith(b"__DATA") and size_of:
+                    writable.append(section[:16])
+        elif command == 2:  # LC_SYMTAB
+            where, count, names, _ = struct.unpack_from("<IIII", data, at + 8)
+            for k in range(count):
+                name, kind = struct.unpack_from("<IB", data, where + 16 * k)
+                if kind & 1:  # N_EXT
+                    text = data[names + name : data.index(b"\0", names + name)].decode()
+                    (defined if kind & 0x0E else undefined).add(text.removeprefix("_"))
+        at += size
+    return undefined, defined, writable
+
+
+def coff(data):
+    """As `elf` of a COFF object, by Microsoft's PE format; the constants that any object may bring
+    along (`__real@3f800000`) and the mark of its features are left out."""
+    sections, _, table, count = struct.unpack_from("<HIII", data, 2)
+    names = table + 18 * count
+    rows = [struct.unpack_from("<8sIIIIIIHHI", data, 20 + 40 * k) for k in range(sections)]
+    writable = [row[0] for row in rows if row[9] >> 31 and row[3] and not row[9] & 0x200]
+    undefined, defined = set(), set()
+    k = 0
+    while k < count:
+        raw, value, home, _, kind, more = struct.unpack_from("<8sIhHBB", data, table + 18 * k)
+        if raw[:4] == b"\0\0\0\0":
+            at = names + struct.unpack_from("<I", raw, 4)[0]
+            text = data[at : data.index(b"\0", at)].decode()
+        else:
+            text = raw.rstrip(b"\0").decode()
+        if kind == 2 and "@" not in text:
+            (undefined if home == 0 and not value else defined).add(text)
+        k += 1 + more
+    return undefined, defined, writable
+
+
 def same(a, b):
     """Equal bits, NaN payloads aside."""
     word = np.uint32 if a.dtype == np.float32 else np.uint64

@@ -154,7 +154,7 @@ def test_long_straight_code_is_split_and_agrees():
     plan = walk(net.graph, options(host(), form="straight"), until=Plan,
                 along=[s for s in steps() if s.call not in (resolve, order)])
     module = walk(plan, options(host()), until=Module, along=steps("lower"))
-    module = walk(module, options(host()), watcher, until=Module, along=along)
+    module = walk(module, options(host(), assembles=False), watcher, until=Module, along=along)
     assert len(module.funcs) > 5
     same(interpret(module, x, net.params), net.graph.run(x))
     assert plan.single.work <= 121

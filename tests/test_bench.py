@@ -5,6 +5,7 @@ No test asserts a time; only that what is derived of the samples follows from th
 
 from __future__ import annotations
 
+import datetime
 import functools
 import importlib.util
 import json
@@ -380,3 +381,145 @@ def test_a_peer_of_gcc_leaves_subnormals_alone(fast) -> None:
     x = np.ones(1, np.float32)
     fast.Gcc("y[0] = x[0] * w[0];", np.ones(1), x, 1)()
     assert np.float64(5e-324) * 1.0 > 0
+
+
+def test_straight_c_is_the_net(fast):
+    """Each activation that it knows, twice in a row, with and without a bias."""
+    lines = ["00", "01"]
+    for name in fast.C_ACTIVATIONS:
+        j = len(lines)
+        lines += [f"{j:02x} {name} 00:0.5,01:-0.3 +0.2", f"{j + 1:02x} {name} {j:02x}:0.7,01:0.1"]
+    net = ncc.parse(f"N {len(lines):02x}\n" + "\n".join(lines) + "\n")
+    x = np.array([0.7, -1.1], np.float32)
+    try:
+        theirs = fast.Gcc(fast.naive_c(net.graph), net.params, x, len(net.outputs))
+    except fast.Missing:
+        pytest.skip("no gcc")
+    assert np.allclose(theirs(), ncc.compile(net)(x), rtol=1e-5, atol=1e-6)
+    assert theirs.seconds > 0
+
+
+def test_one_sample_of_a_genome_beside_gcc(capsys, monkeypatch):
+    made = script("bench_neat")
+    monkeypatch.setattr(made, "GOAL", 0.0)
+    monkeypatch.setattr(made, "ACTIVATIONS", ("tanh", "abs"))
+    monkeypatch.setattr(sys, "argv", ["bench_neat.py", "--sizes", "12", "--seeds", "1",
+                                      "--seconds", "0.01"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert lines[2].startswith("| 12 neurons") and len(lines) == 4
+    assert lines[3].endswith("| yes |") or "wants gcc" in lines[2]
+
+
+# ---- the bound on compiling
+
+
+@pytest.fixture(scope="module")
+def compiling():
+    return script("bench_compile")
+
+
+def test_rows_are_of_more_than_forty_nets(compiling):
+    rows = compiling.rows()
+    assert len({row.net for row in rows}) >= 40
+    assert len({(row.net, row.way) for row in rows}) == len(rows)
+    assert set(compiling.SHORT) <= {f"{row.net}: {row.way}" for row in rows}
+    assert [r.net for r in compiling.mixtures(2, 5)] == ["mixture 5"] * 2 + ["mixture 6"] * 2
+
+
+def kinds(nets):
+    """A small net of each kind."""
+    return {
+        "edges": nets.edges_of(100, width=9), "layers": nets.layers((9, 7, 4)),
+        "sparse": nets.layers((9, 7, 4), 3), "neat": nets.neat(30, 80),
+        "wild": nets.neat(30, 80, 8),
+        "population": nets.population(2), "every": nets.every(), "some": nets.every(1, 20),
+        "each": nets.each_activation(), "fan_out": nets.fan_out(5), "named": nets.named_inputs(5),
+        "lonely": nets.lonely(5), "chain": nets.chain(9, ("tanh", "relu")),
+        "fan_in": nets.fan_in(9, nets.AGGREGATIONS), "fan_ins": nets.fan_ins(5, levels=2),
+        "lstm": nets.lstm(2, 2, 3), "convolution": nets.convolution(7, 2, 3, 2, 2),
+        "residual": nets.residual(4, 3, 2), "butterfly": nets.butterfly(8), "tree": nets.tree(8),
+        "wide": nets.wide(9, 5), "read": nets.read_outputs(20), "tied": nets.tied(20, 3),
+        "constant": nets.constant(30), "functions": nets.functions(40), "twins": nets.twins(5),
+        "biases": nets.constants_only(5),
+        **{f"mixture {seed}": nets.mixture(seed, 300) for seed in range(30)}}
+
+
+def test_the_nets_to_compile_are_nets_with_as_many_edges_as_is_counted(compiling):
+    made = kinds(compiling.nets)
+    assert made == kinds(compiling.nets)  # a seed says it all
+    for name, text in made.items():
+        graph = ncc.parse(text, name=name).graph
+        real = graph.activations >= 0
+        pairs = set(zip(graph.activations[real].tolist(), graph.aggregations[real].tolist(),
+                        strict=True))
+        assert compiling.counts(text) == (graph.n_edges, len(pairs)), name
+    assert compiling.counts(made["every"])[1] == 32 * 6
+    assert compiling.counts(made["each"]) == (84, 32)
+    assert compiling.counts(compiling.nets.neat(115, 280))[0] == 280
+    assert compiling.counts(compiling.nets.edges_of(1_000)) == (1_000, 1)
+
+
+def test_the_bound(compiling):
+    forward, gradient, trains = [compiling.Row("", str, way) for way in (
+        "forward", "gradient", "build --train mse,sgd")]
+    assert compiling.bounds(forward, 1_000, 5, "") == pytest.approx((0.22, 154e6))
+    assert compiling.bounds(gradient, 1_000, 5, "straight table") == pytest.approx((0.55, 154e6))
+    assert compiling.bounds(trains, 1_000, 5, "table shared") == pytest.approx((1.1, 150.2e6))
+    special = compiling.Row("", str, "forward", bar=5, room=1e6)
+    assert compiling.bounds(special, 1_000, 5, "") == (5, 1e6)
+    backward = {way: compiling.Row("", str, way).backward for way in (
+        "first forward", "build", "build --no-backward", "build --embed-weights", "gradient")}
+    assert list(backward.values()) == [False, True, False, False, True]
+
+
+@pytest.mark.parametrize("way", ["forward", "gradient", "build --dtype f64"])
+def test_a_compile_in_a_process_of_its_own(compiling, way):
+    row = compiling.Row("two edges", lambda: "N 03\n00\n01\n02 tanh 00:1,01:2 +0.5\n", way)
+    found = compiling.measured(row, 1_000, 6)
+    assert found.state == "done", found
+    assert (found.neurons, found.edges, found.pairs) == (3, 2, 1)
+    assert found.cpu > 0 and found.size > 500 and 0 <= found.peak < 2e9
+    assert found.forms.split() == ["straight"] * (2 if way == "forward" else 4)
+    late = found._replace(cpu=3 * found.bound, peak=0)
+    assert late.held == "no: time 3.0x" and late._replace(cpu=0).held == "yes"
+    assert late._replace(cpu=0, peak=2 * late.room).held == "no: memory 2.0x"
+
+
+def test_a_compile_that_comes_to_nothing(compiling):
+    """One that takes too long, one that may not have the memory, one that is refused."""
+    long = compiling.Row("chain", lambda: compiling.nets.chain(3_000), "build")
+    assert compiling.measured(long, 0.001, 6).held == "no: timeout"
+    short = compiling.measured(long, 1_000, 0.1)
+    assert short.state != "done" and short.held.startswith("no: ")
+    wrong = compiling.Row("cycle", lambda: "N 03\n00\n01 00 00,02\n02 00 01\n", "build")
+    assert compiling.measured(wrong, 1_000, 6).state.startswith("refused E")
+
+
+# ---- the tables of the guide
+
+
+def test_tables_go_between_their_markers():
+    made = script("all")
+    guide = (Path(__file__).parents[1] / "README.md").read_text()
+    for table in made.TABLES:
+        assert (Path(made.HERE) / table.script).exists()
+        found = made.placed(guide, table.name, "| a |\n")
+        begin = f"<!-- {table.name}: begin -->\n"
+        assert begin + "| a |\n<!--" in found
+        assert found.split(begin)[0] == guide.split(begin)[0]
+        assert found.split("end -->")[-1] == guide.split("end -->")[-1]
+        assert made.placed(found, table.name, guide.split(begin)[1].split("<!--")[0]) == guide
+    with pytest.raises(ValueError, match="no markers of the table none"):
+        made.placed(guide, "none", "")
+    assert made.tables("so\n| a |\n| - |\n\n| b |\n") == "| a |\n| - |\n| b |\n"
+    line = made.machine(datetime.date(2026, 1, 2))
+    assert line.endswith("2026-01-02") and "-bit vectors" in line
+
+
+def test_a_table_is_what_its_script_prints(monkeypatch, tmp_path):
+    made = script("all")
+    (tmp_path / "it.py").write_text("print('so\\n| a |\\nand so'); raise SystemExit(1)")
+    monkeypatch.setattr(made, "HERE", tmp_path)
+    found, status = made.measured(made.Table("it", "it.py"), False)
+    assert status == 1 and found.endswith("\n\n| a |\n") and "bench/it.py" in found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -37,10 +38,10 @@ def cc(*arguments, compiler="gcc"):
     return done.stdout
 
 
-def library(folder, text, flags=ISO):
+def library(folder, text, flags=ISO, compiler="gcc"):
     source, made = folder / "net.c", folder / "net.so"
     source.write_text(text)
-    cc(*flags, "-fPIC", "-shared", "-o", made, source, "-lm")
+    cc(*flags, "-fPIC", "-shared", "-o", made, source, "-lm", compiler=compiler)
     return ctypes.CDLL(str(made))
 
 
@@ -85,7 +86,7 @@ def macros(text, name="NET"):
 
 def evaluate(lib, header, x, params, name="net"):
     """y of the C functions, a sample at a time and as a batch, within exactly the stated bytes."""
-    m = macros(header, name.upper())
+    m = macros(header, cheader.macro(name))
     real = x.dtype
     packed = Guarded(m["PACKED"] * real.itemsize, real)
     takes = "_pack(" in header
@@ -106,9 +107,9 @@ def evaluate(lib, header, x, params, name="net"):
     return one, y
 
 
-def agree(folder, build, x, flags=ISO):
+def agree(folder, build, x, flags=ISO, compiler="gcc"):
     header = build.header()
-    lib = library(folder, to_c(build.module, header), flags)
+    lib = library(folder, to_c(build.module, header), flags, compiler)
     values = build.graph.values
     x = x.astype(REALS[build.options["dtype"]])
     one, many = evaluate(lib, header, x, values)
@@ -144,25 +145,141 @@ def test_every_activation_in_c(tmp_path, dtype):
     agree(tmp_path, built("\n".join(lines) + "\n", dtype=dtype), x)
 
 
-@pytest.mark.parametrize("numerics", ["strict", "fused"])
-@pytest.mark.parametrize("form", ["straight", "table", "shared"])
-def test_a_compiler_that_contracts_changes_nothing(tmp_path, form, numerics):
+# Each compiler where nobody holds it back: what it contracts and vectorises, and what of clang's
+# it does not let a file see.
+FREE = {
+    "gcc": GNU,
+    "gcc contract": [*GNU, "-ffp-contract=fast"],
+    "g++": ["-x", "c++", "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", *WARNINGS],
+    "clang contract": ["-std=c99", "-O3", "-march=native", "-ffp-contract=fast", *WARNINGS],
+    "clang unsafe": ["-O3", "-march=native", "-funsafe-math-optimizations", *WARNINGS],
+    "clang associative": ["-O2", "-march=native", "-fassociative-math", "-fno-signed-zeros",
+                          "-freciprocal-math", "-fno-trapping-math", *WARNINGS],
+    "clang++": ["-x", "c++", "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast",
+                *WARNINGS],
+}
+
+
+@pytest.mark.parametrize("dtype, numerics, form", [
+    ("f32", "strict", "straight"), ("f32", "fused", "table"), ("f64", "strict", "shared"),
+    ("f64", "fused", "straight"),
+])
+@pytest.mark.parametrize("how", FREE)
+def test_a_compiler_that_contracts_changes_nothing(tmp_path, how, dtype, numerics, form):
+    compiler = how.split()[0]
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
     net = random_layers([12, 12, 12], 6, seed=1, activation="gelu")
-    build = built(net, numerics=numerics, form=form, batch_form=form)
-    agree(tmp_path, build, rows(net, 37), GNU)
+    build = built(net, dtype=dtype, numerics=numerics, form=form, batch_form=form)
+    agree(tmp_path, build, rows(net, 37), FREE[how], compiler)
 
 
-def test_fast_math_is_refused(tmp_path):
-    source = tmp_path / "net.c"
-    source.write_text(to_c(built("N 2\n00\n01 00 00:1\n").module))
-    done = subprocess.run(["gcc", "-ffast-math", "-c", "-o", tmp_path / "net.o", source],
-                          capture_output=True, text=True)
-    assert done.returncode != 0 and "-ffast-math changes" in done.stderr
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++"])
+@pytest.mark.parametrize("flags, dtype, word", [
+    (["-ffast-math"], "f32", "-ffast-math"), (["-Ofast"], "f64", "-ffast-math"),
+    (["-ffinite-math-only"], "f32", "-ffinite-math-only"),
+    (["-funsafe-math-optimizations"], "f32", "-fassociative-math"),
+    (["-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"], "f64",
+     "-fassociative-math"),
+    (["-freciprocal-math"], "f32", "-freciprocal-math"),
+    (["-fno-signed-zeros"], "f32", "-fno-signed-zeros"),
+    (["-mfpmath=387"], "f32", "FLT_EVAL_METHOD"), (["-mfpmath=387"], "f64", "FLT_EVAL_METHOD"),
+    (["-mfpmath=both"], "f32", "FLT_EVAL_METHOD"),
+    (["-fsingle-precision-constant"], "f64", "double_literals_are_double"),
+])
+def test_a_flag_that_changes_results_is_an_error(tmp_path, flags, dtype, word, compiler):
+    """In clang, which names only -ffast-math and -ffinite-math-only, the others are taken back."""
+    if shutil.which(compiler) is None or "-mfpmath=387" in flags and not FMA:
+        pytest.skip(f"needs {compiler} for x86")
+    if compiler == "clang" and word not in ("-ffast-math", "-ffinite-math-only"):
+        pytest.skip("clang does not say so")
+    source = tmp_path / ("net.cc" if compiler == "g++" else "net.c")
+    source.write_text(to_c(built("N 2\n00\n01 00 00:1\n", dtype=dtype).module))
+    command = [compiler, "-c", "-o", tmp_path / "net.o", source]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    done = subprocess.run([*command, *flags], capture_output=True, text=True)
+    assert done.returncode != 0 and word in done.stderr
+    source.write_text(to_c(built("N 2\n00\n01 00 00:1\n", dtype=dtype, numerics="fast").module))
+    assert subprocess.run([*command, *flags], capture_output=True).returncode == 0
+
+
+NAMES = ("net", "Net", "NET", "nEt")
+
+
+@pytest.mark.parametrize("compiler, standard", [
+    ("gcc", "c99"), ("g++", "c++17"), ("clang", "c11"), ("clang++", "c++17")])
+def test_files_of_any_names_stand_in_one_unit(tmp_path, compiler, standard):
+    """Names that differ in case alone, both dtypes; what the first says ends with it."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    net = random_layers([9, 9, 9], 5, seed=1, activation="gelu")
+    made = [built(net, name=name, dtype=("f32", "f64")[k % 2], numerics="strict",
+                  form=("straight", "table")[k // 2], batch_form=("table", "straight")[k // 2])
+            for k, name in enumerate(NAMES)]
+    text = "".join(to_c(build.module, build.header()) for build in made)
+    mixed = "float a_sum(float a, float b, float c);\n" \
+        "float a_sum(float a, float b, float c) { return a * b + c; }\n"
+    if compiler in ("g++", "clang++"):
+        text += 'extern "C" ' + mixed.replace("\n", '\nextern "C" ', 1)
+    else:
+        text += mixed
+    source, library_ = tmp_path / "all.c", tmp_path / "all.so"
+    source.write_text(text)
+    language = ["-x", "c++"] if "++" in compiler else []
+    cc(*language, f"-std={standard}", "-O2", *FMA, *WARNINGS, "-fPIC", "-shared", "-o", library_,
+       source, "-lm", compiler=compiler)
+    lib = ctypes.CDLL(str(library_))
+    macros_of = {}
+    for build, name in zip(made, NAMES, strict=True):
+        m = cheader.macro(name)
+        macros_of.setdefault(m, name)
+        x = rows(net).astype(REALS[build.options["dtype"]])
+        header = build.header()
+        one, many = evaluate(lib, header, x, build.graph.values, name)
+        y = interpret(build.module, x, build.graph.values)
+        same(one, y)
+        same(many, y)
+    assert len(macros_of) == len(NAMES)
+
+
+def test_headers_of_names_that_differ_in_case_share_no_macro():
+    seen = set()
+    for name in NAMES:
+        text = built("N 2\n00\n01 00 00:1\n", name=name).header()
+        found = set(re.findall(r"#define (\w+)", text))
+        assert not found & seen
+        assert all(f.startswith(cheader.macro(name) + "_") for f in found)
+        seen |= found
+
+
+def test_helpers_give_way_to_a_texts_own_names(tmp_path):
+    funcs = []
+    for name in ("to_bits", "from_bits_", "from_bits"):
+        b = Builder("f32", False)
+        b.store(b.op("abs", b.load("x", 0)), "y", 0)
+        funcs.append(Func(name, (Buffer("x", "in", 1), Buffer("y", "out", 1)), b.ops))
+    module = Module("t", "f32", "strict", tuple(funcs))
+    lib = library(tmp_path, to_c(module))
+    y = np.zeros(1, np.float32)
+    lib.t_from_bits(pointer(np.full(1, -2, np.float32)), pointer(y))
+    assert y[0] == 2
+
+
+def test_every_name_of_the_file_has_the_nets_before_it(tmp_path):
+    build = built(random_layers([9, 9, 9], 5, seed=1, activation="gelu"), name="own", form="table")
+    text = to_c(build.module, build.header())
+    (tmp_path / "net.c").write_text(text)
+    cc("-std=c99", "-O0", "-g", *FMA, "-c", "-o", tmp_path / "net.o", tmp_path / "net.c")
+    names = [line.split()[-1] for line in cc("-a", tmp_path / "net.o", compiler="nm").splitlines()
+             if line.split()[-2] in "tTrRdDbB" and not line.split()[-1].startswith(".")]
+    assert names and all(name.startswith("own_") for name in names)
+    kept = re.findall(r"#define (\w+)", text)
+    assert all(name.startswith("OWN_") or name == "own_RESTRICT" for name in kept)
 
 
 def test_split_code_has_static_pieces(tmp_path):
     net = random_layers([40, 40, 40], 20, seed=2)
-    build = built(net, form="straight", batch_form="table", limit=500)
+    build = built(net, form="straight", batch_form="table", limit=500, assembles=False)
     assert sum(not f.exported for f in build.module.funcs) > 3
     agree(tmp_path, build, rows(net))
     shown = cc("-D", "--defined-only", tmp_path / "net.so", compiler="nm")
@@ -344,10 +461,10 @@ def test_the_macros_are_those_of_the_contract():
     expected = ["INPUTS", "OUTPUTS", "PARAMS", "PACKED", "WORK_BYTES", "BATCH_WORK_BYTES", "ALIGN",
                 "ABI_VERSION", "HASH", "TARGET"]
     found = re.findall(r"#define (\w+)", text)
-    assert found == ["NET_NCC_H"] + [f"NET_{m}" for m in expected]
+    assert found == ["NET_NCC_H"] + [f"NET_{m}" for m in expected] + ["NET_ALIGNED"] * 4
     m = macros(text)
     assert (m["INPUTS"], m["OUTPUTS"], m["PARAMS"]) == (2, 2, 7)
-    assert (m["ALIGN"], m["ABI_VERSION"]) == (64, 1)
+    assert (m["ALIGN"], m["ABI_VERSION"]) == (build.target.vector_bits // 8, 1)
     assert m["PACKED"] >= m["PARAMS"]
     assert m["WORK_BYTES"] == 4 * build.plan.single.work > 0
     assert f'#define NET_HASH             "{cheader.graph_hash(build.graph)}"' in text
@@ -399,7 +516,7 @@ def test_nothing_breaks_out_of_a_comment_or_a_string(tmp_path):
     evil = 'a*/ int b; /* ??/ \\ " \n#define X \x00 é %s ??'
     build = built("N 2\n00\n01 00 00\n")
     text = cheader.header(build.plan, build.module, name="net", dtype="f32", embedded=False,
-                          target=evil, target_note=evil, hash=evil)
+                          target=evil, target_note=evil, hash=evil, align=16)
     assert text.isascii() and "\x00" not in text
     (tmp_path / "net.h").write_text(text)
     (tmp_path / "main.c").write_text('#include <stdio.h>\n#include "net.h"\n'

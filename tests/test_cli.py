@@ -99,10 +99,14 @@ def test_text_goes_to_standard_output_or_to_a_file(ncc_, kind):
     ("fwd,llvm,asm", ["net.fwd", "net.ll", "net.s"]),
 ])
 def test_kinds_make_files_of_their_own(ncc_, kind, made):
-    assert ncc_("build", "net.nal", "--emit", kind) == (0, "", "")
+    status, out, err = ncc_("build", "net.nal", "--emit", kind)
+    assert (status, out) == (0, "")
+    sizes = r"net.nal: flash \d+ bytes \(code \d+, tables \d+\), RAM \d+ \(.*\), " \
+        r"stack \d+ at most\n"
+    assert re.fullmatch(sizes if "obj" in kind or kind == "shared" else "", err)
     assert files() == made
     Path("sub").mkdir()
-    assert ncc_("build", "net.nal", "--emit", kind, "-o", "sub/") == (0, "", "")
+    assert ncc_("build", "net.nal", "--emit", kind, "-o", "sub/") == (0, "", err)
     assert sorted(p.name for p in Path("sub").iterdir()) == made
 
 
@@ -133,8 +137,42 @@ def test_outputs_never_overwrite_the_input(ncc_):
 def test_several_kinds_want_a_folder(ncc_):
     assert ncc_("build", "net.nal", "--emit", "fwd,dot", "-o", "text")[0] == 2
     assert ncc_("build", "net.nal", "--emit", "fwd,dot", "-o", "-")[0] == 2
-    assert ncc_("build", "net.nal", "--emit", "obj", "-o", "-")[0] == 2
+    assert ncc_("build", "net.nal", "--emit", "obj,c", "-o", "/dev/stdout")[0] == 2
     assert files() == []
+
+
+OPEN = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux")
+def test_standard_output_gets_the_bytes_of_each_kind_and_nothing_else_does(tmp_path):
+    """A pipe, and a file that already holds something."""
+    run = [sys.executable, "-m", "ncc", "build", "net.nal", "--emit"]
+    before = set(os.listdir("/dev"))
+    (tmp_path / "out").mkdir()
+    for kind in cli.KINDS:
+        assert subprocess.run([*run, kind, "-o", "out"], cwd=tmp_path,
+                              capture_output=True).returncode == 0
+    there = sorted(os.listdir(tmp_path))
+    for k, kind in enumerate(cli.KINDS):
+        name = OPEN[k % len(OPEN)]
+        expected = (tmp_path / "out" / f"net.{ENDINGS.get(kind, kind)}").read_bytes()
+        done = subprocess.run([*run, kind, "-o", name], cwd=tmp_path, capture_output=True)
+        assert (done.returncode, done.stdout) == (0, expected), kind
+        with open(tmp_path / "log", "wb") as log:
+            log.write(b"before\n")
+            log.flush()
+            subprocess.run([*run, kind, "-o", OPEN[(k + 1) % len(OPEN)]], cwd=tmp_path, stdout=log,
+                           stderr=subprocess.DEVNULL, check=True)
+        assert (tmp_path / "log").read_bytes() == b"before\n" + expected
+        (tmp_path / "log").unlink()
+        assert sorted(os.listdir(tmp_path)) == there
+    assert set(os.listdir("/dev")) == before
+
+
+def test_a_pipe_or_a_device_gets_no_header_beside_it(ncc_):
+    assert ncc_("build", "net.nal", "-o", "/dev/null")[0] == 0
+    assert not os.path.exists("/dev/null.h") and files() == []
 
 
 @pytest.mark.parametrize("stem, name", [
@@ -371,7 +409,7 @@ def test_print_after_of_a_pass_that_runs_twice(ncc_):
 
 def test_statistics_times_and_explanations(ncc_):
     _, _, err = ncc_("build", "twins.nal", "--stats")
-    rows = dict(line.split(maxsplit=1) for line in err.splitlines()[1:])
+    rows = dict(line.split(maxsplit=1) for line in err.splitlines()[1:-1])
     assert list(rows) == [step.name for step in road.steps()]
     assert rows["merge"] == "5 neurons, 6 edges -> 4 neurons, 4 edges (gone: 03)"
     assert re.fullmatch(r"\d+ ops, 5 functions -> \d+ ops, 5 functions", rows["cse"])
@@ -591,7 +629,8 @@ def test_check_draws_parameters_that_are_missing(ncc_, monkeypatch):
     Path("w.nal").write_text("N 04\n00\n01\n02 tanh 00,01 +\n03 0 mul 02,00:3\n")
     for extra in ([], ["--dtype", "f64"], ["--numerics", "strict"], ["--numerics", "fast"],
                   ["--form", "table", "--batch-form", "table"]):
-        assert ncc_("build", "w.nal", "--check", "--verify-each", *extra) == (0, "", "")
+        status, out, err = ncc_("build", "w.nal", "--check", "--verify-each", *extra)
+        assert (status, out, len(err.splitlines())) == (0, "", 1)  # the sizes
     assert ncc_("build", "net.nal", "--check", "--embed-weights", "--verify-each")[0] == 0
     guilty(monkeypatch, "dce", shifts)
     assert ncc_("build", "w.nal", "--check")[0] == 3

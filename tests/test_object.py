@@ -181,7 +181,7 @@ int main(void)
     one_forward(x, y, NULL);
     two_forward(u, v, NULL);
     one_forward(x, y2, NULL);
-    if (y[0] < y2[0] || y[0] > y2[0] || ONE_ABI_VERSION != 1 || TWO_ALIGN != 64)
+    if (y[0] < y2[0] || y[0] > y2[0] || ONE_ABI_VERSION != 1 || TWO_ALIGN != 32)
         return 1;
     printf("%a %a\n", (double)y[0], v[0]);
     return 0;
@@ -285,6 +285,94 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_hash_seed(tmp_path):
         seen.append({p.name: p.read_bytes() for p in sorted(out.iterdir())})
     assert len(seen[0]) == len(kinds.split(",")) + 1  # the header
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_shared_object_is_named_after_its_file_and_has_no_trace_of_where_it_was_made(tmp_path):
+    (tmp_path / "net.nal").write_text(AGGREGATES)
+    made = []
+    for folder, name in (("a", "libnet.so"), ("b", "libnet.so"), ("b", "my,net.so.1")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        out = tmp_path / folder / name
+        assert main(["build", str(tmp_path / "net.nal"), "--emit", "shared", "-o", str(out)]) == 0
+        shown = subprocess.run(["readelf", "-dW", str(out)], capture_output=True, text=True).stdout
+        assert re.search(r"SONAME.*\[(.*)\]", shown)[1] == name
+        made.append(out.read_bytes())
+    assert made[0] == made[1]
+    assert str(tmp_path).encode() not in made[0]
+
+
+@pytest.mark.parametrize("name", ["x86-64-v3", "aarch64", "cortex-m4f", "rv32imac", "i686"])
+def test_the_file_of_an_object_is_the_net(tmp_path, name):
+    """And not what LLVM calls a text that came from nowhere."""
+    build(tmp_path, AGGREGATES, "--target", name, "--name", "own", stem="some net")
+    shown = subprocess.run(["readelf", "-sW", str(tmp_path / "some net.o")], capture_output=True,
+                           text=True).stdout
+    assert re.findall(r" FILE .* (\S+)$", shown, re.MULTILINE) == ["own"]
+    assert main(["build", str(tmp_path / "some net.nal"), "--name", "own", "--target", name,
+                 "--emit", "asm", "-o", str(tmp_path / "x.s")]) == 0
+    assert '.file\t"own"' in (tmp_path / "x.s").read_text()
+
+
+# Every array just as aligned as the header wants it, and no more.
+BARELY = r"""
+#include <stdio.h>
+#include <string.h>
+#include "net.h"
+
+enum { ROWS = 37, MORE = 128 };
+NET_ALIGNED static unsigned char packed_room[NET_PACKED * sizeof(float) + MORE];
+NET_ALIGNED static unsigned char work_room[NET_WORK_BYTES + NET_BATCH_WORK_BYTES + MORE];
+static float x[ROWS * NET_INPUTS], y[ROWS * NET_OUTPUTS], z[ROWS * NET_OUTPUTS];
+static float params[NET_PARAMS];
+
+static void *barely(unsigned char *room)
+{
+    size_t off = 0;
+    while (((size_t)(room + off)) % (2 * NET_ALIGN) != NET_ALIGN)
+        off++;
+    return room + off;
+}
+
+int main(void)
+{
+    float *packed = (float *)barely(packed_room);
+    void *work = barely(work_room);
+    int k;
+    if ((size_t)packed_room % NET_ALIGN || (size_t)work_room % NET_ALIGN)
+        return 2;
+    for (k = 0; k < ROWS * NET_INPUTS; k++)
+        x[k] = (float)(k % 17) / 8.0f - 1.0f;
+    for (k = 0; k < NET_PARAMS; k++)
+        params[k] = (float)(k % 13) / 16.0f - 0.375f;
+    net_pack(params, packed);
+    for (k = 0; k < ROWS; k++)
+        net_forward(x + k * NET_INPUTS, packed, y + k * NET_OUTPUTS, work);
+    net_forward_batch(ROWS, x, packed, z, work);
+    return memcmp(y, z, sizeof y) != 0;
+}
+"""
+
+
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
+@pytest.mark.parametrize("name, align", [("x86-64", 16), ("x86-64-v3", 32), ("x86-64-v4", 64)])
+def test_memory_needs_no_more_alignment_than_the_targets_vectors(tmp_path, name, align, form):
+    if host().vector_bits < 8 * align:
+        pytest.skip(f"needs an {name} machine")
+    _, header = build(tmp_path, LONG, "--target", name, "--form", form, "--batch-form", form)
+    assert re.search(rf"#define NET_ALIGN +{align} ", header)
+    for language in LANGUAGES:
+        compile_with(tmp_path, BARELY, ["net.o"], language)
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("name, dtype, align", [
+    ("cortex-m4f", "f32", 4), ("cortex-m4f", "f64", 8), ("rv32imac", "f32", 4),
+    ("wasm32", "f64", 8),
+    ("aarch64", "f32", 16), ("i686", "f64", 16), ("rv64gc", "f32", 4),
+])
+def test_the_alignment_is_the_targets(tmp_path, name, dtype, align):
+    _, header = build(tmp_path, AGGREGATES, "--target", name, "--dtype", dtype)
+    assert re.search(rf"#define NET_ALIGN +{align} ", header)
 
 
 @pytest.mark.parametrize("stem, prefix", [

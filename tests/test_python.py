@@ -12,15 +12,17 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ncc
-from ncc import machine, runtime
+from ncc import cli, crew, library, machine, runtime
 from ncc.ssa import DTYPES
 from ncc.trainer import Trainer
 
@@ -57,7 +59,8 @@ def test_a_net_says_what_it_is():
     assert (net.inputs, net.outputs) == ([0, 1, 2], [5])
     assert net.params.dtype == np.float64
     assert net.params.tolist() == [0.5, -1.25, 0.3, 0.1, 1, 0.25, 1, 2, -0.7]
-    net.params[:] = 0  # a copy: a net does not change
+    with pytest.raises(ValueError, match="read-only"):  # a net does not change
+        net.params[:] = 0
     assert net.params[0] == 0.5
     assert ncc.parse(NET).params is None
     assert ncc.parse("N 02\n00\n01 0 00:=2\n").params.shape == (0,)
@@ -234,6 +237,7 @@ def test_a_signal_handler_may_call_what_it_interrupts(fn, y):
     def handler(number, frame):
         calls.append(np.array_equal(fn(X[1]), y[1]))
 
+    fn(X[0])  # a first call makes code, slower than the timer
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
@@ -298,13 +302,21 @@ def test_params_can_be_read_and_set(y):
     for x in (X, X[0]):
         with pytest.raises(ValueError, match="9 parameters and 1 of them have no value"):
             compiled(x)
-    values = ncc.parse(FULL).params
+    values = ncc.parse(FULL).params.copy()
     compiled.params = values
     assert np.array_equal(compiled(X), y) and np.array_equal(compiled(X[4]), y[4])
     assert compiled.params.dtype == np.float64 and np.array_equal(compiled.params, values)
-    compiled.params[:] = 0  # a copy
+    given = values.copy()
     values[:] = 0  # copied in
     assert np.array_equal(compiled(X), y)
+    kept = compiled.params
+    for change in (lambda p: p.__setitem__(0, 0), lambda p: p.sort(), lambda p: p.fill(1),
+                   lambda p: p.__iadd__(1), lambda p: p[2:5].fill(0)):
+        with pytest.raises(ValueError, match="read-only"):
+            change(compiled.params)
+    assert np.array_equal(compiled(X), y)
+    compiled.params = compiled.params * 2
+    assert np.array_equal(kept, given) and np.array_equal(compiled.params, 2 * given)
     compiled.params = [0] * 8 + [2]
     assert compiled(X[0]).tolist() == [2]
     assert np.array_equal(ncc.compile(net, ncc.parse(FULL).params)(X), y)
@@ -386,11 +398,73 @@ def test_threads_are_started_once():
     assert len(set(seen[1])) <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize("looks", [1, 5000])
+def test_workers_are_found_awake_and_asleep(looks, monkeypatch):
+    """With one look each, all go to sleep at once, and who waits naps."""
+    monkeypatch.setattr(crew, "LOOKS", looks)
+    one, three = (ncc.compile(ncc.parse(FULL), threads=t, batch_form="table") for t in (1, 3))
+    for k in range(60):
+        x = X[k:] * np.float32(k)
+        assert np.array_equal(three(x), one(x))
+        time.sleep(k % 3 * 2e-4)
+    assert len(crew._idle) <= (os.cpu_count() or 1)
+
+
+def test_an_interrupt_waits_for_the_workers(monkeypatch):
+    """They write to memory of the caller's, who goes when they have ended."""
+    fn = ncc.compile(ncc.parse(FULL), threads=2)
+    x = np.tile(X, (3000, 1))
+    expected = fn(x)
+    worker = crew.hire() or crew.Worker(0)
+    while worker._box[2]:
+        time.sleep(1e-4)
+    time.sleep(0.05)  # it is asleep
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 1:
+            raise KeyboardInterrupt
+        if len(naps) == 2:
+            worker._wake.put(None)
+
+    y = np.zeros_like(expected)
+    work = fn._library.work("forward_batch")
+    worker._box[2] = 1  # so that `post` does not wake it
+    worker.post(fn._library.addresses["forward_batch"],
+                (len(x), x.ctypes.data, fn._arguments[0], y.ctypes.data, work.ctypes.data))
+    monkeypatch.setattr(crew.time, "sleep", nap)
+    with pytest.raises(KeyboardInterrupt):
+        worker.join()
+    assert np.array_equal(y, expected) and len(naps) >= 2
+    crew.release(worker)
+    assert np.array_equal(fn(x), expected)
+
+
+def test_who_finds_no_worker_does_it_all(monkeypatch):
+    fn = ncc.compile(ncc.parse(FULL), threads=2)
+    expected = fn(X)
+    monkeypatch.setattr(library, "hire", lambda: None)
+    assert np.array_equal(fn(X), expected)
+
+
+def test_no_vector_is_cut_between_threads():
+    library_ = ncc.compile(ncc.parse(FULL))._library
+    for n in (0, 1, 63, 64, 127, 128, 300, 1000, 1024, 4097):
+        for threads in (1, 2, 3, 8):
+            parts = library.shares(n, threads, library_)
+            assert parts[0][0] == 0 and parts[-1][1] == n and len(parts) <= threads
+            assert all(a[1] == b[0] and b[0] % 32 == 0 for a, b in pairwise(parts))
+            assert n == 0 or all(first < last for first, last in parts)
+
+
 ENDING = """import atexit, os, numpy as np, ncc
 net = ncc.parse("N 05\\n00\\n" + "".join(f"{j:02x} tanh 00:1\\n" for j in range(1, 5)))
 one, two = ncc.compile(net), ncc.compile(net, threads=2)
 x = np.linspace(-1, 1, 3_000_000, dtype=np.float32)[:, None]
 two._library.at_once(lambda k, first, last: None, [(0, 1), (1, 2)])
+ncc.library.WORK = 0
+two(x[:256])
 same = lambda: np.array_equal(one(x), two(x))
 child = os.fork()
 if child == 0:
@@ -510,6 +584,114 @@ def test_save_gives_an_object_and_its_header(fn, y, tmp_path):
     assert np.array_equal(moved, fn.vjp(X)[1](dy)[1]) and np.any(moved)
     with pytest.raises(ncc.NccError, match="cannot write"):
         fn.save(tmp_path / "none" / "net.o")
+
+
+ENDINGS = ("o", "so", "c", "h", "ll", "s", "bc", "ssa", "plan", "graph", "fwd", "bwd", "matrix",
+           "dot")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_save_writes_what_build_emits(ending, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = {"o": "obj", "so": "shared", "h": "header", "ll": "llvm", "s": "asm"}.get(ending, ending)
+    made = ncc.compile(ncc.parse(NET))
+    made.params = np.linspace(-1, 1, 9)
+    made.save("net.nal")
+    Path("built").mkdir()
+    options = ["--emit", kind, "--cpu", "native", "-o", f"built/net.{ending}"]
+    assert cli.main(["build", "net.nal", *options]) == 0
+    Path("net.nal").unlink()
+    made.save(f"net.{ending}")
+    found = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
+    assert found == sorted(p.name for p in Path("built").iterdir())
+    for name in found:
+        if ending != "so":  # the linker writes the names of its files into it
+            assert Path(name).read_bytes() == Path("built", name).read_bytes()
+    if ending == "so":
+        assert ctypes.CDLL("./net.so").net_forward
+
+
+@pytest.mark.parametrize("ending", ["nal", "nel", "graph"])
+def test_save_writes_a_net_that_is_read_back(ending, fn, y, tmp_path):
+    path = tmp_path / f"net.{ending}"
+    fn.save(path)
+    again = ncc.load(path)
+    assert np.array_equal(again.params, fn.params)
+    assert np.array_equal(ncc.compile(again)(X), y)
+
+
+def test_save_as_a_matrix_is_refused_where_it_cannot_say_it_all(fn, tmp_path):
+    with pytest.raises(ncc.NccError, match=r"\.nam cannot say"):
+        fn.save(tmp_path / "net.nam")
+    plain = ncc.compile(ncc.parse("001\n001\n000\n", format="nam"), [1, 1])
+    plain.graph = plain.graph.with_(values=np.full(2, np.nan))
+    plain._params = None
+    plain.save(tmp_path / "net.nam")
+    assert ncc.load(tmp_path / "net.nam").n_edges == 2
+
+
+@pytest.mark.parametrize("name", ["net", "net.", "net.zip", "net.O", "net.ast", ".o", "net.npy"])
+def test_save_refuses_other_endings_with_the_list(fn, name, tmp_path):
+    with pytest.raises(ncc.NccError) as caught:
+        fn.save(tmp_path / name)
+    assert (caught.value.code, caught.value.status) == ("E604", 2)
+    assert all(f".{e}" in str(caught.value).split("help: ")[1].split() for e in (*ENDINGS, "nal"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["o", "c", "h", "so", "ll"])
+def test_save_with_the_weights_in_the_code(ending, tmp_path):
+    graph = ncc.parse(FULL).graph
+    fixed = ncc.Compiled(graph, passes={"params": graph.values, "embedded": True})
+    fixed.save(tmp_path / f"net.{ending}")
+    if ending in "och":
+        text = (tmp_path / f"net.{'c' if ending == 'c' else 'h'}").read_text()
+        assert "net_forward(const float *x, float *y, void *work)" in text
+        assert "_pack(" not in text and "_backward(" not in text
+
+
+# ---- representations, warnings
+
+
+def test_repr_says_what_there_is_and_compiles_nothing(monkeypatch):
+    net = ncc.parse(FULL)
+    assert repr(net) == "Net(6 neurons, 7 edges, 9 parameters, 3 inputs, 1 outputs)"
+    made = ncc.compile(net, numerics="strict", form="table", batch_form="straight")
+    empty = ncc.compile(ncc.parse(NET), dtype="f64", threads=2, numerics="strict", form="straight",
+                        batch_form="table", skip_dead=True)
+    monkeypatch.setattr(runtime, "Build", None)
+    assert repr(made) == ("Compiled(3 inputs -> 1 outputs, 6 neurons, 7 edges, 9 parameters, "
+                          "f32 strict, one sample table, batch straight)")
+    assert repr(empty) == ("SkipDead(3 inputs -> 1 outputs, 6 neurons, 7 edges, 9 parameters "
+                           "without values, f64 strict, one sample straight, batch table, "
+                           "2 threads)")
+
+
+def test_repr_is_that_of_the_cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCC_CACHE_DIR", str(tmp_path / "cache"))
+    assert repr(ncc.compile(ncc.parse(FULL))) == repr(ncc.compile(ncc.parse(FULL)))
+
+
+@pytest.mark.parametrize("how", [{}, {"threads": 2}, {"skip_dead": True}, {"dtype": "f64"}])
+def test_our_own_lines_do_not_warn(how, monkeypatch):
+    """Whatever the values, and whatever numpy is told to do about them."""
+    monkeypatch.setattr(library, "WORK", 0)
+    huge = np.array([[1e300, -1e300, 1e-320], [np.nan, np.inf, -np.inf], [5e-324, 0, 3e38]])
+    calls = [lambda f: f(huge), lambda f: f(huge[0]), lambda f: f(huge.tolist()),
+             lambda f: f(np.zeros((0, 3))), lambda f: f(np.zeros((0, 3), np.float32)),
+             lambda f: f(huge.astype(np.longdouble)), lambda f: f(huge.astype(object)),
+             lambda f: f.vjp(huge)[1](np.full((3, 1), 1e300)),
+             lambda f: f.vjp(huge[1])[1](np.ones(1)),
+             lambda f: f.vjp(np.zeros((0, 3)))[1](np.zeros((0, 1))),
+             lambda f: f.vjp(np.full((300, 3), 1e30))[1](np.full((300, 1), 2e36)),
+             lambda f: setattr(f, "params", np.full(9, 5e-324)), lambda f: f.vjp(huge)]
+    compiled = ncc.compile(ncc.parse(FULL), **how)
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        for call in calls:
+            call(compiled)
+        with pytest.raises(ValueError, match="not finite|overflows"):
+            compiled.params = np.full(9, 1e300 if how.get("dtype") != "f64" else np.inf)
 
 
 def test_a_dropped_function_gives_its_memory_back():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from nets import some_net, to_nal
 
 import ncc
+from ncc import library
 from ncc.layers import layers
 
 torch = pytest.importorskip("torch")
@@ -358,6 +360,18 @@ def test_what_is_no_number_goes_through(model):
         mine.compiled()
 
 
+def test_our_own_lines_do_not_warn(monkeypatch):
+    monkeypatch.setattr(library, "WORK", 0)
+    net = ncc.parse("N 03\n00\n01\n02 0 00:2,01:-1e-40 +0.5\n")
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        mine = ncc.torch.module(net, threads=2)
+        for x in (torch.full((300, 2), 1e38), torch.zeros(0, 2), torch.full((2,), float("nan"))):
+            x.requires_grad_()
+            (mine(x) * 2e36).sum().backward()
+        assert mine.compiled()(np.ones(2)) == 2.5
+
+
 def test_back_to_a_compiled_net(model, tmp_path):
     fn = model.compiled()
     x = samples(4, 3)
@@ -408,3 +422,199 @@ except ImportError as error:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ncc-compiler[torch]" in done.stdout
+
+
+# ---- what torch records and transforms
+
+
+def with_params(model):
+    return lambda p, x: torch.func.functional_call(model, {"params": p}, x)
+
+
+def gradient(model, x):
+    """Of the sum of y, in the parameters."""
+    return torch.autograd.grad(model(x).sum(), model.params)[0]
+
+
+def jacobian(f, x):
+    """Row by row, with autograd alone."""
+    x = x.detach().requires_grad_()
+    y = f(x)
+    rows = [torch.autograd.grad(y, x, e.reshape(y.shape), retain_graph=True)[0]
+            for e in torch.eye(y.numel(), dtype=y.dtype)]
+    return torch.stack(rows).reshape(*y.shape, *x.shape)
+
+
+def test_functional_gradients(exact):
+    x, p = samples(4, 3, dtype=torch.float64), exact.params.detach()
+    f = with_params(exact)
+    expected = gradient(exact, x)
+    assert torch.equal(torch.func.grad(lambda p: f(p, x).sum())(p), expected)
+    with torch.no_grad():  # which torch.func looks through
+        assert torch.equal(torch.func.grad(lambda p: f(p, x).sum())(p), expected)
+    y, pullback = torch.func.vjp(f, p, x)
+    dy = samples(4, 2, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    expected = torch.autograd.grad(exact(leaf), (exact.params, leaf), dy)
+    assert torch.equal(y, exact(x))
+    assert all(map(torch.equal, pullback(dy), expected))
+    with pytest.raises(NotImplementedError, match="first derivatives only"):
+        torch.func.jacrev(torch.func.jacrev(exact))(x)
+    with pytest.raises((RuntimeError, NotImplementedError), match="jvp|forward"):
+        torch.func.jacfwd(exact)(x)
+
+
+def test_functional_jacobians(exact):
+    x, p = samples(4, 3, dtype=torch.float64), exact.params.detach()
+    f = with_params(exact)
+    for one in (x[0], x):
+        assert torch.equal(torch.func.jacrev(exact)(one), jacobian(exact, one))
+        assert torch.equal(torch.func.jacrev(f)(p, one), jacobian(lambda p, x=one: f(p, x), p))
+    assert torch.equal(torch.autograd.functional.jacobian(exact, x, vectorize=True),
+                       jacobian(exact, x))
+    assert torch.equal(torch.vmap(torch.func.jacrev(exact))(x),
+                       torch.stack([jacobian(exact, row) for row in x]))
+    y = exact(x)
+    dys = samples(5, 4, 2, dtype=torch.float64)
+    many = torch.autograd.grad(y, exact.params, dys, is_grads_batched=True, retain_graph=True)[0]
+    assert torch.equal(many, torch.stack([
+        torch.autograd.grad(y, exact.params, dy, retain_graph=True)[0] for dy in dys]))
+
+
+def test_vmap(exact):
+    x, p = samples(4, 2, 3, dtype=torch.float64), exact.params.detach()
+    f = with_params(exact)
+    many = torch.stack([p, p * 2, p * 0.5, -p])
+    assert torch.equal(torch.vmap(exact)(x), exact(x))
+    assert torch.equal(torch.vmap(exact, 1, 1)(x), exact(x))
+    assert torch.equal(torch.vmap(torch.vmap(exact))(x), exact(x))
+    assert torch.equal(torch.vmap(f, (0, None))(many, x), torch.stack([f(q, x) for q in many]))
+    assert torch.equal(torch.vmap(f)(many, x), torch.stack(list(map(f, many, x))))
+    assert torch.equal(torch.vmap(f, (1, None))(many.T, x), torch.stack([f(q, x) for q in many]))
+    each = torch.vmap(torch.func.grad(lambda p, x: f(p, x).sum()), (None, 0))(p, x)
+    assert torch.equal(each, torch.stack([gradient(exact, row) for row in x]))
+    whole = torch.func.grad(lambda p: torch.vmap(lambda x: f(p, x))(x).sum())(p)
+    assert torch.allclose(whole, gradient(exact, x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend, dynamic", [("eager", None), ("aot_eager", True)])
+def test_compile(exact, backend, dynamic):
+    """In one graph, of which a net is an operator; with other values each time."""
+    torch._dynamo.reset()
+    mine = copy.deepcopy(exact)
+    plain = torch.nn.Sequential(torch.nn.Linear(4, 3).double(), mine, torch.nn.Tanh())
+    made = torch.compile(plain, fullgraph=True, backend=backend, dynamic=dynamic)
+    for shape in ((6, 4), (6, 4), (9, 4), (4,), (2, 3, 4)):
+        x = samples(*shape, dtype=torch.float64)
+        leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        y = made(leaf)
+        assert torch.allclose(y, plain(other), rtol=1e-12)
+        got = torch.autograd.grad(y.square().sum(), [leaf, *plain.parameters()])
+        expected = torch.autograd.grad(plain(other).square().sum(), [other, *plain.parameters()])
+        for a, b in zip(got, expected, strict=True):
+            assert torch.allclose(a, b, rtol=1e-9)
+        with torch.no_grad():
+            assert torch.allclose(made(x), plain(x), rtol=1e-12)
+            mine.params.mul_(1.25)
+
+
+def test_operators_keep_torchs_rules(exact):
+    x, p = samples(4, 3, dtype=torch.float64), exact.params.detach()
+    torch.library.opcheck(torch.ops.ncc.forward, (x, p, exact.code.key, True))
+    y, packed = torch.ops.ncc.forward(x, p, exact.code.key, True)
+    for wanted in ((True, True), (True, False), (False, True)):
+        torch.library.opcheck(torch.ops.ncc.backward, (x, packed, y, exact.code.key, 9, *wanted))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_is_an_operator_of_this_net(strict):
+    text = NET.replace("0.5", f"0.{6 + strict}")  # whose code nothing else holds
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 3), ncc.torch.module(ncc.parse(text)))
+    made = torch.export.export(plain, (samples(4, 3),), strict=strict)
+    file = io.BytesIO()
+    torch.export.save(made, file)
+    x = samples(4, 3)
+    expected = plain(x)
+    for again in (made, torch.export.load(io.BytesIO(file.getvalue()))):
+        assert torch.equal(again.module()(x), expected)
+    del plain
+    gc.collect()
+    assert torch.equal(made.module()(x), expected)
+
+
+def test_what_is_recorded_finds_its_net_in_another_process(tmp_path):
+    (tmp_path / "net.nal").write_text(NET)
+    script = """
+import sys, torch, ncc
+ncc.torch
+if sys.argv[1] == "save":
+    model = ncc.torch.module("net.nal")
+    torch.export.save(torch.export.export(model, (torch.ones(1, 3),)), "net.pt2")
+else:
+    made = torch.export.load("net.pt2").module()
+    try:
+        made(torch.ones(1, 3))
+    except RuntimeError as error:
+        print(error)
+    model = ncc.torch.module("net.nal")
+    print(torch.equal(made(torch.ones(1, 3)), model(torch.ones(1, 3))))
+"""
+    for how in ("save", "load"):
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, how], cwd=tmp_path,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert "make its module by ncc.torch.module" in done.stdout
+    assert done.stdout.endswith("True\n")
+
+
+def test_tracers_see_an_operator_and_no_constant(exact):
+    make_fx = pytest.importorskip("torch.fx.experimental.proxy_tensor").make_fx
+    x = samples(4, 3, dtype=torch.float64)
+    made = make_fx(lambda x: exact(x).tanh())(x)
+    assert torch.equal(made(2 * x), exact(2 * x).tanh())
+    with pytest.raises(TypeError, match="x is a Proxy, not a tensor"):
+        torch.fx.symbolic_trace(exact)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("how", ["trace", "script", "onnx", "onnx dynamo"])
+def test_what_runs_without_ncc_is_refused(model, how):
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 3), model).eval()
+    x = samples(4, 3)
+    name = "torch.onnx.export" if "onnx" in how else f"torch.jit.{how}"
+    if "onnx" in how:
+        pytest.importorskip("onnx")
+    if "dynamo" in how:
+        pytest.importorskip("onnxscript")
+    with pytest.raises(Exception, match=f"{name} writes a model that runs without Python and ncc"):
+        if how == "trace":
+            torch.jit.trace(plain, x)
+        elif how == "script":
+            torch.jit.script(plain)
+        else:
+            torch.onnx.export(plain, (x,), io.BytesIO(), dynamo="dynamo" in how)
+
+
+def test_an_older_torch():
+    """Without vmap rules for operators: torch.compile goes around the net, and vmap is refused."""
+    script = """
+import torch
+del torch.library.register_vmap
+import ncc
+model = ncc.torch.module(ncc.parse("N 03\\n00\\n01\\n02 tanh 00:2,01:-1 +0.5\\n"))
+x = torch.tensor([[1.0, 2.0], [0.5, 0.25]])
+made = torch.compile(lambda x: model(2 * x) + 1, backend="eager")
+print(torch.equal(made(x), model(2 * x) + 1))
+made(x).sum().backward()
+mine, model.params.grad = model.params.grad, None
+model(2 * x).sum().backward()
+print(torch.equal(mine, model.params.grad))
+try:
+    torch.vmap(model)(x)
+except NotImplementedError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True,
+                          text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True\nTrue\nvmap of a net of ncc wants torch 2.5")

@@ -154,3 +154,21 @@ def test_a_thread_gets_enough_to_do(monkeypatch):
     assert len(library.shares(1_000, 2, fn._library)) == 1
     assert library.shares(8_000_000 // held + 2, 2, fn._library)[0][0] == 0
     assert len(library.shares(8_000_000 // held + 2, 2, fn._library)) == 2
+
+
+def test_parameters_are_packed_once_for_each_vector(monkeypatch):
+    fn = ncc.compile(ncc.parse(TEXT), opt=0)
+    made = []
+    pack = library.Library.pack
+    monkeypatch.setattr(library.Library, "pack",
+                        lambda self, params: (made.append(params), pack(self, params))[1])
+    first = bits(fn.vjp(X[:5])[1](DY[:5]))
+    assert len(made) == 1
+    assert bits(fn.vjp(X[:5])[1](DY[:5])) == first and len(made) == 1
+    old = fn.params
+    _, kept = fn.vjp(X[:5])
+    fn.params = 2 * old  # packed for the forward functions here
+    assert bits(fn.vjp(X[:5])[1](DY[:5])) != first and len(made) == 3
+    assert bits(kept(DY[:5])) == first
+    fn.params = old
+    assert bits(fn.vjp(X[:5])[1](DY[:5])) == first and len(made) == 5

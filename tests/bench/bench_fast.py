@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import math
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from nets import random_layers  # noqa: E402
 
 import ncc  # noqa: E402
 from ncc import bench, peak  # noqa: E402
+from ncc.activations import name_of  # noqa: E402
 from ncc.graph import NONE, Graph  # noqa: E402
 from ncc.net import Net  # noqa: E402
 from ncc.trainer import Trainer  # noqa: E402
@@ -123,14 +125,26 @@ def irregular(levels=170, neurons=1000, edges=4500, seed=0):
 # ---- one sample in C
 
 
+# Of activations by name, what a C program computes of the sum S.
+C_ACTIVATIONS = {
+    "identity": "S", "relu": "S > 0 ? S : 0", "sigmoid": "1 / (1 + expf(-S))", "tanh": "tanhf(S)",
+    "gauss": "expf(-S * S)", "sin": "sinf(S)", "cos": "cosf(S)", "abs": "fabsf(S)",
+    "softplus": "(S > 0 ? S : 0) + log1pf(expf(-fabsf(S)))", "exp": "expf(S)",
+    "elu": "S > 0 ? S : expm1f(S)",
+}
+
+
 def naive_c(graph):
-    """Straight C of the net as one would write it by hand, every neuron a local."""
+    """Straight C of a net of sums as one would write it by hand, every neuron a local."""
     lines = [f"float n{i} = x[{k}];" for k, i in enumerate(graph.inputs)]
     for j in np.argsort(graph.levels, kind="stable"):
-        at = range(graph.starts[j], graph.starts[j + 1])
-        if at:
-            terms = " + ".join([f"n{graph.sources[e]}*w[{graph.weights[e]}]" for e in at])
-            lines.append(f"float n{j} = {terms}; n{j} = n{j} > 0 ? n{j} : 0;")
+        if graph.activations[j] >= 0:
+            at = range(graph.starts[j], graph.starts[j + 1])
+            terms = [f"n{graph.sources[e]}*w[{graph.weights[e]}]" for e in at]
+            if graph.biases[j] != NONE:
+                terms.insert(0, f"w[{graph.biases[j]}]")
+            value = C_ACTIVATIONS[name_of(int(graph.activations[j]))].replace("S", f"n{j}")
+            lines.append(f"float n{j} = {' + '.join(terms)}; n{j} = {value};")
     return "\n".join([*lines, *[f"y[{k}] = n{o};" for k, o in enumerate(graph.outputs)]])
 
 
@@ -147,13 +161,20 @@ def loops_c(widths):
     return "\n".join(lines)
 
 
+def children():
+    """CPU seconds of the processes that this one started and that ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
 class Gcc:
-    """`gcc()`: bench.CALLS calls, from a loop, of the function with the C text `body`."""
+    """`gcc()`: bench.CALLS calls, from a loop, of the function with the C text `body`. `seconds` is
+    the CPU time that gcc took."""
 
     def __init__(self, body, params, x, n_outputs):
         if shutil.which("gcc") is None:
             raise Missing("gcc")
-        text = ("__attribute__((noinline)) void net(const float *restrict x, "
+        text = ("#include <math.h>\n__attribute__((noinline)) void net(const float *restrict x, "
                 "const float *restrict w, float *restrict y) {\n" + body + "\n}\n"
                 "void drive(const float *x, const float *w, float *y)\n"
                 f"{{ for (int k = 0; k < {bench.CALLS}; k++) {{ net(x, w, y); "
@@ -164,9 +185,11 @@ class Gcc:
             # Linked apart: gcc links -ffast-math with start-up code that makes the whole process,
             # this one, flush what is subnormal to 0.
             made = Path(folder, "net.o")
+            began = children()
             subprocess.run(["gcc", "-O3", "-march=native", "-ffast-math", "-c", "-fPIC",
                             str(source), "-o", str(made)], check=True)
-            subprocess.run(["gcc", "-shared", str(made), "-o", str(library)], check=True)
+            self.seconds = children() - began
+            subprocess.run(["gcc", "-shared", str(made), "-o", str(library), "-lm"], check=True)
             self._drive = ctypes.CDLL(str(library)).drive
         self._drive.argtypes = [ctypes.c_void_p] * 3
         self.y, self._kept = np.zeros(n_outputs, np.float32), (x, params.astype(np.float32))

@@ -67,16 +67,16 @@ def measure(path: Path) -> str:
     parse, resolved, ordered = np.diff(times)
     total = times[-1] - times[0]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return (f"{graph.n_edges:>10} {parse:>8.2f} {resolved:>8.2f} {ordered:>8.2f} {total:>8.2f} "
-            f"{total / graph.n_edges * 1e6:>8.2f} {peak:>8.0f}")
+    return (f"{graph.n_edges:,} | {parse:.2f} | {resolved:.2f} | {ordered:.2f} | {total:.2f} | "
+            f"{total / graph.n_edges * 1e6:.2f} | {peak:.0f}")
 
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--one"]:
         print(measure(Path(arguments[1])))
         return
-    print(f"{'net':<12} {'edges':>10} {'parse s':>8} {'resolve':>8} {'order':>8} {'total':>8} "
-          f"{'us/edge':>8} {'MiB':>8}")
+    print("| net | edges | parse, s | resolve, s | order, s | total, s | us an edge | MiB |\n"
+          "| --- | --- | --- | --- | --- | --- | --- | --- |")
     for edges in [int(a) for a in arguments] or [1_000_000]:
         for kind in KINDS:
             with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
                 write(path, edges, kind)
                 run = subprocess.run([sys.executable, __file__, "--one", str(path)], check=True,
                                      capture_output=True, text=True)
-                print(f"{kind:<12} {run.stdout.strip():>63}", flush=True)
+                print(f"| {kind} | {run.stdout.strip()} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""All tables of README's section on speed, measured anew: python tests/bench/all.py
+
+Each table of TABLES is what its script prints, under a line that names the machine and the day; it
+replaces what stands between its markers in README.md. A machine that does nothing else takes about
+half an hour. `--quick` runs a small part of each and prints the tables, but writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+TOP = HERE.parents[1]
+sys.path.insert(0, str(TOP))
+
+from ncc.machine import host  # noqa: E402
+
+
+class Table(NamedTuple):
+    """Between the markers `<!-- NAME: begin -->` and `<!-- NAME: end -->`; what `script` prints
+    with `words`, or with `quick`."""
+
+    name: str
+    script: str
+    words: str = ""
+    quick: str = ""
+
+
+TABLES = (
+    Table("bench", "bench_forward.py", "", "--quick"),
+    Table("frontend", "bench_frontend.py", "1000000", "20000"),
+    Table("compile", "bench_compile.py", "--short --mixtures 20 --seed 1",
+          "--short --only ^(XOR|mixture) --mixtures 1 --patience 3"),
+    Table("neat", "bench_neat.py", "", "--sizes 50 --seeds 1 --seconds 0.1"),
+    Table("fast", "bench_fast.py", "", "--rows python-call,one-tagger --seconds 0.05"),
+    Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
+    Table("cache", "bench_cache.py", "", "--quick"),
+)
+
+
+def machine(day: datetime.date) -> str:
+    """One line: the CPU as the system and as LLVM name it, its vectors, the day."""
+    names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    here = host()
+    cpu = f"{names[0]} ({here.cpu})" if names else here.cpu
+    return f"{cpu}, {here.vector_bits}-bit vectors, {os.cpu_count()} cores, {day.isoformat()}"
+
+
+def tables(text: str) -> str:
+    """The lines of a script's output that are a Markdown table; empty where there is none."""
+    return "".join([line + "\n" for line in text.splitlines() if line.startswith("|")])
+
+
+def placed(guide: str, name: str, table: str) -> str:
+    """The guide with the table between its markers. ValueError where they are not there."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    if guide.count(begin) != 1 or guide.count(end) != 1:
+        raise ValueError(f"no markers of the table {name}")
+    before, rest = guide.split(begin)
+    return before + begin + table + end + rest.split(end)[1]
+
+
+def measured(table: Table, quick: bool) -> tuple[str, int]:
+    """The table, headed by the machine, and its script's status: 1 where targets are missed."""
+    words = (table.quick if quick else table.words).split()
+    path = os.pathsep.join([str(TOP), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, str(HERE / table.script), *words], text=True,
+                          stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    found = tables(done.stdout)
+    command = " ".join(["python tests/bench/" + table.script, *words])
+    return found and f"`{command}`, {machine(datetime.date.today())}\n\n{found}", done.returncode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", metavar="LIST", help=",".join([t.name for t in TABLES]))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--guide", type=Path, default=TOP / "README.md", help="instead of README")
+    arguments = parser.parse_args()
+    names = [t.name for t in TABLES]
+    chosen = arguments.only.split(",") if arguments.only else names
+    for name in chosen:
+        if name not in names:
+            parser.error(f"no table {name}: one of {', '.join(names)}")
+    for name in chosen:  # now, not after half an hour
+        placed(arguments.guide.read_text(), name, "")
+    failed = []
+    for table in TABLES:
+        if table.name not in chosen:
+            continue
+        print(f"{table.script} ...", file=sys.stderr, flush=True)
+        found, status = measured(table, arguments.quick)
+        if status:
+            failed.append(f"{table.script}: status {status}")
+        if found and not arguments.quick:
+            # Read afresh: somebody may have written in it meanwhile.
+            arguments.guide.write_text(placed(arguments.guide.read_text(), table.name, found))
+        elif found:
+            print(f"{found}")
+    if failed:
+        print("\n".join(failed), file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
