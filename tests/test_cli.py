@@ -437,7 +437,7 @@ def test_times_sum_to_the_wall_clock(ncc_, words, stages):
     wall = (time.perf_counter() - began) * 1e3
     assert status == 0 and err.startswith("// ---- time of passes\n")
     rows = [re.fullmatch(r"(\S.*?) +(-?\d+\.\d\d) ms +(-?\d+\.\d)%", line).groups()
-            for line in err.splitlines()[1:]]
+            for line in err.splitlines()[1:] if " flash " not in line]  # the sizes come last
     names = [name for name, _, _ in rows]
     assert names[-2:] == ["other", "total"] and set(stages) <= set(names)
     times = [float(seconds) for _, seconds, _ in rows]
@@ -449,7 +449,8 @@ def test_times_sum_to_the_wall_clock(ncc_, words, stages):
 def test_times_of_a_process_begin_with_its_imports(here):
     made = process("build", "net.nal", "--time-passes")
     rows = made.stderr.splitlines()
-    assert made.returncode == 0 and rows[1].startswith("import ") and rows[-1].startswith("total ")
+    assert made.returncode == 0 and rows[1].startswith("import ")
+    assert any(row.startswith("total ") for row in rows)
 
 
 def test_passes_with_options(ncc_):
