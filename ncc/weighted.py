@@ -33,7 +33,8 @@ class WeightedTrainer(Trainer):
         super().__init__(graph, loss, optimizer, **how)
         self._loss = losses.parse(loss)
         name = "f32" if self._real == np.float32 else "f64"
-        chosen = options(host(), dtype=name, numerics=how.get("numerics"), gradient=True)
+        chosen = options(host(), dtype=name, numerics=how.get("numerics"), gradient=True,
+                         **(how.get("passes") or {}))
         self._numpy = Numpy(name, chosen["numerics"] != "strict")
         net = freeze(graph, self._frozen, self.params)
         with Progress(sys.stderr) as progress, progress.working("emit obj"):
