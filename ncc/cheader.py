@@ -405,6 +405,7 @@ _SOFT: dict[str, tuple[tuple[str, str], ...]] = {
     "sub": (("__aeabi_{0}sub", "__sub{1}3"),),
     "mul": (("__aeabi_{0}mul", "__mul{1}3"),),
     "accumulate": (("__aeabi_{0}add", "__add{1}3"), ("__aeabi_{0}mul", "__mul{1}3")),
+    "accrue": (("__aeabi_{0}add", "__add{1}3"), ("__aeabi_{0}mul", "__mul{1}3")),
     "real": (("__aeabi_ui2{0}", "__floatunsi{1}"),),
     "div": (("__aeabi_{0}div", "__div{1}3"),),
     "lt": _LESS + _UNORDERED,

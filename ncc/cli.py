@@ -601,7 +601,9 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     if args.backward is None:
         linked = any(kind in LINKED for kind in kinds)
         args.backward = bool(args.train) or (linked and not args.embed_weights)
-    asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute}
+    # C has no vectors, in which rounds of samples would be summed up at once.
+    asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute,
+                             "scalar": "c" in kinds}
     if args.train:
         if not args.backward:
             raise NccError("E609", "--train without --backward has no gradients", status=2)

@@ -154,6 +154,8 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "iadd": np.add,
     "imul": np.multiply,
     "any": np.any,
+    "imin": np.minimum,
+    "idiv": np.floor_divide,
 }
 
 

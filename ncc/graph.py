@@ -5,16 +5,17 @@ In-lists are CSR; parameters are slots of the canonical vector; the file format 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ncc import aggregate
+from ncc import aggregate, sums
 from ncc.activations import FREE, expression, name_of
-from ncc.adjoint import slope, times
+from ncc.adjoint import slope, tame, times
 from ncc.evaluate import Numpy
 from ncc.expressions import emit, parse
 from ncc.source import NccError, Source
@@ -117,7 +118,7 @@ class Graph:
         E302 where a parameter has no value or does not fit the dtype, E303 for a cycle.
         """
         e, samples, table = _arguments(self, x, params, dtype, numerics)
-        work = _forward(self, samples, table, e)[0]
+        work, _ = _forward(self, samples, table, e)
         y = work[self.outputs].T.copy()
         return y if np.ndim(x) == 2 else y[0]
 
@@ -128,31 +129,128 @@ class Graph:
         """dx, of x's shape, and dparams (n_params,), summed over the batch: the gradients of
         sum(y * dy), dy (n_outputs,) or (batch, n_outputs), by a reverse sweep in `dtype`.
 
-        The meaning of every backward function, up to the rounding of sums, whose order is free.
-        Raises as `run` does.
+        The meaning of every backward function, bit for bit where both have the same graph (and the
+        numerics are not `fast`): sums are added in the order of ncc/sums.py. Raises as `run` does.
         """
         e, samples, table = _arguments(self, x, params, dtype, numerics)
         seeds = np.asarray(dy, e.real).reshape(len(samples), len(self.outputs))
-        work, groups, totals = _forward(self, samples, table, e)
-        adjoints = np.zeros_like(work)
-        adjoints[self.outputs] = seeds.T
-        gradient = np.zeros(len(table), e.real)
-        for rows, total in zip(reversed(groups), reversed(totals), strict=True):
-            j, edges = int(rows[0]), _edges(self, rows)
-            program = expression(int(self.activations[j]), self.functions)
-            d = times(e, adjoints[rows], np.asarray(slope(program, e, total)))
-            if self.biases[j] != NONE:
-                np.add.at(gradient, self.biases[rows], d.sum(axis=1))
-            if not edges:
-                continue
-            ns = [work[self.sources[at]] for at in edges]
-            ws = [table[self.weights[at]] for at in edges]
-            parts = aggregate.pull(e, AGGREGATIONS[self.aggregations[j]], ns, ws, d)
-            for at, n, w, part in zip(edges, ns, ws, parts, strict=True):
-                np.add.at(adjoints, self.sources[at], part * w)
-                np.add.at(gradient, self.weights[at], (part * n).sum(axis=1))
-        dx = adjoints[self.inputs].T.copy()
-        return dx if np.ndim(x) == 2 else dx[0], gradient[: self.n_params]
+        with np.errstate(all="ignore"):
+            dx, dparams = _Reverse(self, table, e, *_forward(self, samples, table, e)).run(seeds)
+        return dx if np.ndim(x) == 2 else dx[0], dparams
+
+
+class _Reverse:
+    """The sweep back: `table` is what codes index, `work` (N, batch) are the neurons' values and
+    `totals` the arguments of their activations."""
+
+    def __init__(self, graph: Graph, table: NDArray[Any], e: Numpy, work: NDArray[Any],
+                 totals: NDArray[Any]) -> None:
+        self.graph = graph
+        self.table = table
+        self.e = e
+        self.work, self.totals = work, totals
+        self.levels = graph.levels if graph.levels is not None else _levels(graph)
+        # -0 is what a sum may begin with so that its first term stands as it is.
+        self.adjoints = np.full_like(work, -0.0)
+        self.touched = np.zeros(graph.n_neurons, np.bool_)
+        self.chunks = range(0, work.shape[1], sums.CHUNK)
+        # By chunk: an edge's part of the gradient, a bias's.
+        self.edges = np.zeros((len(self.chunks), graph.n_edges), e.real)
+        self.biases = np.zeros((len(self.chunks), graph.n_neurons), e.real)
+
+    def run(self, seeds: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        g = self.graph
+        for k, j in enumerate(g.outputs.tolist()):
+            self.adjoints[j] = self.e.op("add", self.adjoints[j], seeds[:, k])
+            self.touched[j] = True
+        for rows, prefixes in reversed(list(self.groups())):
+            self.back(rows, prefixes)
+        dx = np.where(self.touched[g.inputs, None], self.adjoints[g.inputs], 0).T
+        codes = np.insert(g.weights, g.starts[1:], g.biases)
+        used = codes >= 0
+        dparams = np.zeros(g.n_params, self.e.real)
+        for edges, biases in zip(self.edges, self.biases, strict=True):
+            chunk = np.zeros_like(dparams)
+            np.add.at(chunk, codes[used], np.insert(edges, g.starts[1:], biases)[used])
+            dparams += chunk
+        return dx.astype(self.e.real).copy(), dparams
+
+    def groups(self) -> Iterator[tuple[Longs, Longs]]:
+        """Rows that are computed alike, in order, of those that an output sees, and of how many of
+        each's edges the products are summed up in order."""
+        g, fan_in = self.graph, np.diff(self.graph.starts)
+        live = np.zeros(g.n_neurons, np.bool_)
+        live[g.outputs] = True
+        target = np.repeat(np.arange(g.n_neurons), fan_in)
+        by = np.argsort(-self.levels[target], kind="stable")
+        for at in np.split(by, np.flatnonzero(np.diff(self.levels[target[by]])) + 1):
+            live[g.sources[at[live[target[at]]]]] = True
+        alive = np.flatnonzero(live & (g.activations >= 0)).astype(np.int32)
+        first = sums.leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+        keys = np.stack([alive, first, fan_in[alive], g.aggregations[alive],
+                         g.activations[alive], self.levels[alive]])
+        keys = keys[:, np.lexsort(keys)]
+        rows = keys[0]
+        additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
+                                                  AGGREGATIONS.index("mean")])
+        prefixes = sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[self.e.dtype])
+        cuts = np.flatnonzero((keys[2:, 1:] != keys[2:, :-1]).any(axis=0)) + 1
+        for begin, end in pairwise([0, *cuts.tolist(), len(rows)]):
+            if begin < end:
+                yield rows[begin:end], prefixes[begin:end]
+
+    def back(self, rows: Longs, prefixes: Longs) -> None:
+        """The deltas of rows that are computed alike, and what comes of them."""
+        g, e = self.graph, self.e
+        j, edges = int(rows[0]), _edges(g, rows)
+        agg, program = AGGREGATIONS[g.aggregations[j]], expression(int(g.activations[j]),
+                                                                   g.functions)
+        ns = [self.work[g.sources[at]] for at in edges]
+        ws = [self.table[g.weights[at]] for at in edges]
+        total = self.totals[rows]
+        adjoint = self.adjoints[rows]
+        found = np.asarray(slope(program, e, total, self.work[rows]))
+        d = e.op("mul", adjoint, found) if tame(program) else times(e, adjoint, found)
+        self.biases[:, rows] = self.summed(sums.by_lanes, d, np.ones_like(d))
+        if not edges:
+            return
+        parts = aggregate.pull(e, agg, ns, ws, d)
+        for k, (at, n, part) in enumerate(zip(edges, ns, parts, strict=True)):
+            ordered = prefixes > k
+            for mine, way in ((ordered, sums.one_by_one), (~ordered, sums.by_lanes)):
+                if mine.any():
+                    self.edges[:, at[mine]] = self.summed(way, part[mine], n[mine])
+        self.push(edges, ws, parts)
+
+    def summed(self, way: Callable[..., NDArray[Any]], x: NDArray[Any], y: NDArray[Any]
+               ) -> NDArray[Any]:
+        """Of x, y (rows, batch) the sums of each chunk (chunks, rows)."""
+        start = self.e.const(0.0)
+        made = [way(self.e, x[:, c : c + sums.CHUNK].T, y[:, c : c + sums.CHUNK].T, start)
+                for c in self.chunks]
+        return np.stack(made) if made else np.zeros((0, len(x)), self.e.real)
+
+    def push(self, edges: list[Longs], ws: list[NDArray[Any]], parts: list[NDArray[Any]]) -> None:
+        """What rows add to the adjoints of their sources: each source's terms one after another,
+        those of different sources side by side."""
+        count, n_rows = len(edges), len(edges[0])
+        row = np.repeat(np.arange(n_rows)[::-1], count)
+        position = np.tile(np.arange(count)[::-1], n_rows)
+        read = self.graph.sources[np.stack(edges)[position, row]]
+        by = np.argsort(read, kind="stable")
+        new = np.diff(read[by], prepend=-1) != 0
+        rank = np.empty(len(by), np.int64)
+        rank[by] = np.arange(len(by)) - np.maximum.accumulate(
+            np.where(new, np.arange(len(by)), 0))
+        weights = np.stack(ws)
+        alike = all(part is parts[0] for part in parts)
+        apart = parts[0][None] if alike else np.stack(parts)
+        for now in range(int(rank.max()) + 1):
+            mine = np.flatnonzero(rank == now)
+            i, k, r = read[mine], position[mine], row[mine]
+            self.adjoints[i] = aggregate.step(self.e, "sum", self.adjoints[i],
+                                              apart[0 if alike else k, r], weights[k, r])
+            self.touched[i] = True
 
 
 def _arguments(graph: Graph, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str
@@ -166,22 +264,20 @@ def _arguments(graph: Graph, x: ArrayLike, params: ArrayLike | None, dtype: str,
 
 
 def _forward(graph: Graph, samples: NDArray[Any], table: NDArray[Any], e: Numpy
-             ) -> tuple[NDArray[Any], list[Longs], list[NDArray[Any]]]:
-    """Every neuron's value (N, batch); the groups of neurons, and their activations' arguments."""
+             ) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Every neuron's value and its activation's argument, (N, batch) both."""
     levels = graph.levels if graph.levels is not None else _levels(graph)
     work = np.full((graph.n_neurons, len(samples)), np.nan, e.real)
     work[graph.inputs] = samples.T
-    groups = _groups(graph, levels)
-    totals = []
-    for rows in groups:
+    totals = np.full_like(work, np.nan)
+    for rows in _groups(graph, levels):
         j = int(rows[0])
         agg, edges = AGGREGATIONS[graph.aggregations[j]], _edges(graph, rows)
         bias = None if graph.biases[j] == NONE else table[graph.biases[rows]]
         pairs = ((work[graph.sources[at]], table[graph.weights[at]]) for at in edges)
-        total = aggregate.total(e, agg, pairs, bias)
-        totals.append(np.broadcast_to(total, (len(rows), len(samples))))
-        work[rows] = emit(expression(int(graph.activations[j]), graph.functions), e, totals[-1])
-    return work, groups, totals
+        totals[rows] = aggregate.total(e, agg, pairs, bias)
+        work[rows] = emit(expression(int(graph.activations[j]), graph.functions), e, totals[rows])
+    return work, totals
 
 
 def _edges(graph: Graph, rows: Longs) -> list[Longs]:

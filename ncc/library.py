@@ -16,6 +16,7 @@ from ncc.cache import Entry
 from ncc.crew import Worker, hire, release
 from ncc.machine import Loaded
 from ncc.ssa import DTYPES, Module, layout
+from ncc.sums import CHUNK
 
 Array = NDArray[Any]
 ALIGN = 64
@@ -180,32 +181,69 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int) -> A
 def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | None,
              dparams: Array | None, threads: int) -> None:
     """The gradients of sum(y * dy), of `forward`'s x and y: dx (of x's shape) is overwritten,
-    dparams (n_params,) is added to, in the order of the threads. None for one not wanted."""
+    dparams (n_params,) is added to, chunk by chunk. None for one not wanted."""
     if x.ndim == 1:
         library.calls["backward"](*_addresses(x, packed, dy, dx, dparams),
                                   library.scratch("backward"))
         return
-    parts = shares(len(x), threads, library)
-    if dparams is None:
-        sums: list[Array | None] = [None] * len(parts)
-    else:
-        sums = [dparams, *[np.zeros_like(dparams) for _ in parts[1:]]]
+    name = "backward_batch"
 
-    def part(k: int, first: int, last: int) -> None:
+    def part(first: int, last: int, sums: Array | None) -> None:
         rows = None if dx is None else dx[first:]
-        library.calls["backward_batch"](
-            last - first, *_addresses(x[first:], packed, dy[first:], rows, sums[k]),
-            library.scratch("backward_batch"))
+        library.calls[name](last - first, *_addresses(x[first:], packed, dy[first:], rows, sums),
+                            library.scratch(name))
 
-    library.at_once(part, parts)
-    with np.errstate(all="ignore"):  # as within a thread's sum
-        for more in sums[1:]:
-            if dparams is not None and more is not None:
-                dparams += more
+    if dparams is None:
+        library.at_once(lambda _, first, last: part(first, last, None),
+                        shares(len(x), threads, library))
+    else:
+        in_chunks(library, len(x), threads, (dparams,),
+                  lambda _, first, last, sums: part(first, last, *sums))
 
 
 def _addresses(*arrays: Array | None) -> list[int | None]:
     return [None if array is None else array.ctypes.data for array in arrays]
+
+
+Sums = tuple[Array, ...]
+
+
+def in_chunks(library: Library, n: int, threads: int, totals: Sums,
+              call: Callable[[int, int, int, Sums], None], apart: bool = False) -> None:
+    """Add to `totals` what `call(thread, first, last, sums)` adds to sums for samples first .. last
+    of n: in one call for all of them, or, in several threads or `apart`, chunk by chunk, each to
+    zeros of its own, which are added to `totals` in the order of the chunks."""
+    chunks = -(-n // CHUNK)
+    count = min(len(shares(n, threads, library)), chunks)
+    if count < 2 and not apart:
+        call(0, 0, n, totals)
+        return
+    turns = threading.Condition()
+    taken = added = 0
+
+    def worker(thread: int, *_: int) -> None:
+        nonlocal taken, added
+        sums = tuple([np.zeros_like(total) for total in totals])
+        while True:
+            with turns:
+                mine, taken = taken, taken + 1
+            if mine >= chunks:
+                return
+            try:
+                call(thread, mine * CHUNK, min(n, (mine + 1) * CHUNK), sums)
+                with turns:
+                    while added != mine:
+                        turns.wait()
+                with np.errstate(all="ignore"):  # infinities of either sign may meet
+                    for total, more in zip(totals, sums, strict=True):
+                        np.add(total, more, out=total)
+                        more[...] = 0
+            finally:
+                with turns:
+                    added = max(added, mine + 1)
+                    turns.notify_all()
+
+    library.at_once(worker, [(k, k + 1) for k in range(max(1, count))])
 
 
 def aligned(size: int, dtype: Any) -> Array:

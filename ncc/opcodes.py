@@ -62,6 +62,8 @@ OPCODES: dict[str, Opcode] = {
         Opcode("iadd", "ii", "i", commutes=True),
         Opcode("imul", "ii", "i", commutes=True),
         Opcode("any", "b", "i"),  # 1 where it holds in any lane: bounds what is rarely needed
+        Opcode("imin", "ii", "i", commutes=True),
+        Opcode("idiv", "ii", "i"),  # of indices that are not negative, rounded down
         Opcode("real", "i", "f"),  # an index that is not negative, rounded to nearest
         # mathematics: the compiler's own arithmetic, ncc/arithmetic.py
         Opcode("exp", "f", "f", math=True),
@@ -87,8 +89,10 @@ OPCODES: dict[str, Opcode] = {
 #   lookup (w,)         imm the table's name: table[word], a table of words  -> w
 #   load   () or (i,)   imm (buffer, offset): buffer[index + offset]   -> the buffer's type
 #   store  (f,) or (f, i)  imm (buffer, offset)
-#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b; in a lanes
-#          loop plus the sum of a*b over the iterations, whose order (one for a target) is not said
+#   accumulate (f, f) or (f, f, i)  imm (buffer, offset): the buffer's cell plus a*b, one term more
+#          of a chain; in a lanes loop of 2 or more, plus the sums of a*b over the iterations, round
+#          by round, each `by lanes` (ncc/sums.py); a cell is one op's at one index, then
+#   accrue as accumulate, but that the sums of rounds are those `in order`
 #   given  ()           imm the buffer's name: 1, or 0 where the caller gave NULL  -> i
 #   for    (i, i)       imm lanes (0: a plain loop): its value is the loop's index, lo <= k < hi
 #   carry  (*,)         directly after its `for`: a value carried around, at first read[0]
@@ -104,4 +108,5 @@ OPCODES: dict[str, Opcode] = {
 #   argument ()         in a pure function: what it is applied to  -> f
 #   return (f,)         the last op of a pure function: what it makes of its argument
 CONTROL = ("const", "word", "index", "lookup", "load", "store", "for", "carry", "yield", "result",
-           "call", "call_at", "count", "accumulate", "given", "apply", "argument", "return")
+           "call", "call_at", "count", "accumulate", "accrue", "given", "apply", "argument",
+           "return")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ncc.activations import expression
 from ncc.adjoint import reads_argument
-from ncc.graph import AGGREGATIONS, Longs
+from ncc.graph import Longs
 from ncc.ssa import DTYPES
 from ncc.sweep import Sweep
 
@@ -44,24 +44,28 @@ class Places(Sweep):
     def before(self) -> None:
         b, g, plan = self.b, self.g, self.plan
         self.batch = bool(self.lanes)
-        # Readers at a time, and sums of a value's adjoint under way at once: a batch keeps in
-        # registers a sum over the lanes for each reader, the value, and the adjoint. Functions of
-        # one sample do the same, for the same bits.
-        few = self.registers <= 16
-        self.round, self.sums = (4, 1) if few else (max(4, min(self.native, 8)), 2)
+        # Readers at a time: a batch keeps in registers a sum over the lanes for each, the value,
+        # and the adjoint.
+        self.round = 4 if self.registers <= 16 else max(4, min(self.native, 8))
         n_rows, n_in = len(plan.rows), self.n_inputs
         number = np.zeros(g.n_neurons, np.int64)  # inputs first, then rows
         number[g.inputs] = np.arange(n_in)
         number[plan.rows] = n_in + np.arange(n_rows)
         sources = number[g.sources[plan.edges]]
         reader = np.repeat(np.arange(n_rows), np.diff(plan.starts))
+        self.prefix = (plan.prefixes(self.dtype) if self.batch
+                       else np.zeros(n_rows, np.int64))
         self.segments()
-        self.additive = np.isin(g.aggregations[plan.rows], [AGGREGATIONS.index("sum"),
-                                                            AGGREGATIONS.index("mean")])
+        self.additive = plan.additive
         self.room = plan.sizes[plan.block_of]  # of each row's block
-        # Whose edges' parts of adjoints are added up where they belong, and not gathered there.
-        tiled = self.additive & (self.room > 1) & self.batch
-        self.scatters = bool(tiled.any()) or not self.additive.all()
+        # Whose edges' parts of adjoints are added up where they belong, and not gathered there: and
+        # so are those of all other edges from the same sources, each in its turn.
+        self.tiled = self.additive & (self.room > 1) & self.batch
+        pushes = ~self.additive | self.tiled
+        self.scatters = bool(pushes.any())
+        mixed = np.zeros(n_in + n_rows, bool)
+        mixed[sources[pushes[reader]]] = True
+        self.pushed = (~pushes)[reader] & mixed[sources]
         argument = any(reads_argument(expression(kind.activation, g.functions))
                        for kind in self.kinds)
         cells = 1 + argument + self.scatters  # for each place
@@ -73,7 +77,7 @@ class Places(Sweep):
         # Places: where a reader finds what it reads.
         self.local = n_in + len(passed)
         local = self.local + np.arange(n_rows) - blocks.rows[block]
-        # Nowhere is the last cell of `adjoints`, which stays zero.
+        # Nowhere is the last cell of `adjoints`, to which nothing is added.
         nowhere = self.local + (blocks.widest if self.scatters else 0)
         slot = np.full(n_in + n_rows, nowhere)
         slot[:n_in] = np.arange(n_in)
@@ -88,7 +92,7 @@ class Places(Sweep):
         self.table("weights", "i", self.row_weights())
         self.table("biases", "i", np.maximum(plan.bias_places, 0))
         self.table("segment_places", "i", local[self.firsts])
-        if tiled.any():
+        if self.tiled.any():
             self.tiles(places, local)
         if n_blocks > 1:
             ends = np.arange(n_blocks + 1)
@@ -100,9 +104,9 @@ class Places(Sweep):
                 self.table(f"stretch_{k}", "i", cuts)
             self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
 
-        # Readers, of those rows that pass on one delta to all their edges: for each row those in
-        # its own block; for each block the values from outside that it reads, and their readers.
-        gathered = np.flatnonzero((self.additive & ~tiled)[reader])
+        # Readers, of those edges whose parts are gathered: for each row those in its own block; for
+        # each block the values from outside that it reads, and their readers; from the last one on.
+        gathered = np.flatnonzero((~pushes)[reader] & ~mixed[sources])[::-1]
         keys = np.where(inside, row, n_rows + block[reader] * (n_in + n_rows) + sources)[gathered]
         by = np.argsort(keys, kind="stable")
         gathered, keys = gathered[by], keys[by]
@@ -119,9 +123,9 @@ class Places(Sweep):
         begins = np.searchsorted(keys, listed)
         counts = np.searchsorted(keys, listed, side="right") - begins
         # The lists of a segment's rows by length: loops of one length after another are foreseen by
-        # the machine.
+        # the machine. But rows that push go from the last one on.
         segment = np.repeat(np.arange(self.n_segments), np.diff(np.append(self.firsts, n_rows)))
-        order = np.lexsort((counts[:n_rows], segment))
+        order = np.lexsort((-np.arange(n_rows) if self.scatters else counts[:n_rows], segment))
         self.table("order", "i", order)
         self.table("order_places", "i", np.append(local[order], np.arange(n_in)))
         lists = np.concatenate([order, np.arange(n_rows, len(counts))])
@@ -144,17 +148,21 @@ class Places(Sweep):
         groups = np.concatenate([self.firsts, n_rows + borders])
         self.table("group_rests", "i", rests[groups[:-1]])
         self.group_rests = np.diff(rests[groups])
-        self.gradient(gathered, np.flatnonzero(tiled[reader]), reader)
+        self.gradient(gathered, reader, places)
         seeded = np.argsort(number[g.outputs], kind="stable")
         counts = np.bincount(number[g.outputs], minlength=n_in + n_rows)
         self.table("seed_starts", "i", np.concatenate([[0], np.cumsum(counts)]))
-        self.table("seed_outputs", "i", seeded)
         held = slot if n_blocks > 1 else np.concatenate([np.arange(n_in), local])
+        self.table("output_places", "i", held[number[g.outputs]])
         self.table("seed_places", "i", held[number[g.outputs][seeded]])
         self.table("seed_ranks", "i", np.argsort(seeded))
+        read = np.zeros(n_in, bool)
+        read[sources[sources < n_in]] = True
+        read[number[g.outputs][number[g.outputs] < n_in]] = True
+        self.unread = ~read
 
         # The last block's tiles may reach beyond it.
-        room = int(self.room[tiled].max(initial=1))
+        room = int(self.room[self.tiled].max(initial=1))
         self.memory("values", self.local + blocks.widest + room - 1)
         if argument:
             self.memory("sums", blocks.widest + room - 1)
@@ -163,15 +171,12 @@ class Places(Sweep):
             self.memory("adjoints", nowhere + 1)
         if not self.additive.all():
             self.memory("products", int(np.diff(plan.starts)[~self.additive].max()))
-        self.memory("gradient", len(self.cells), shared=True)
-        zero = b.index(0)
         if self.batch:
-            if "dx" not in self.named:  # the sweep forward alone wants neither
+            if "dx" not in self.named:  # the sweep forward alone wants no weights turned
                 self.only_if(b.emit("given", (), "dparams"))
-            self.zero("gradient", len(self.cells))
             # The weights in the order of the readers: read from end to end for each round.
             self.memory("turned", len(gathered), shared=True)
-            k = b.loop(zero, b.index(len(gathered)))[0]
+            k = b.loop(b.index(0), b.index(len(gathered)))[0]
             b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
             b.close()
             if "dx" not in self.named:
@@ -183,27 +188,64 @@ class Places(Sweep):
         side = np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
         return np.maximum(plan.weights[plan.block_of] + side, 0)
 
-    def gradient(self, gathered: Longs, tiled: Longs, reader: Longs) -> None:
-        """The order of `gradient`, as `cells`, places in `packed`: first the edges that are
-        gathered, in their order, then those of tiles, row by row, then all others. Those of direct
-        rows have none."""
-        plan = self.plan
-        weights, owners = self.g.weights[plan.edges], reader[tiled]
+    def gradient(self, gathered: Longs, reader: Longs, places: Longs) -> None:
+        """The cells of the gradient: first those of edges that are gathered, in their order, then
+        those of the others: of tiles, row by row, of those that are pushed, of biases; and what is
+        summed up in order at the end.
+
+        Of a gathered edge that is summed up in order the first cell goes to nobody, and it has
+        another one. Those of direct rows have none, but are slots of `dparams`."""
+        plan, codes = self.plan, self.plan.packed
+        weights = self.g.weights[plan.edges]
+        position = np.arange(len(weights)) - plan.starts[:-1][reader]
+        ordered = position < self.prefix[reader]
         at_once = np.repeat([self.kinds[k].direct for k in self.segment_kinds.tolist()],
                             np.diff(np.append(self.firsts, len(plan.rows)))).astype(bool)
-        held = np.concatenate([gathered, tiled[~at_once[owners]]])
-        all_tiled = np.concatenate([gathered, tiled])
-        self.cells = np.concatenate([plan.weight_places[held], np.setdiff1d(
-            np.arange(len(plan.packed)), plan.weight_places[all_tiled])])
-        cell_of = np.zeros(len(plan.packed) + 1, np.int64)
-        cell_of[self.cells] = np.arange(len(self.cells))
-        begins = cell_of[self.row_weights()]
-        mine = owners[np.diff(owners, prepend=-1) != 0]
-        begins[mine] = np.where(at_once[mine], weights[plan.starts[mine]], begins[mine])
-        self.table("gradient_of_rows", "i", begins)
+        listed = np.zeros(len(weights), bool)
+        listed[gathered] = True
+        tiled = self.tiled[reader]
+        direct = tiled & at_once[reader]
+        apart = ~listed & ~tiled & ~ordered
+        # By cell: the place in `packed` whose gradient it is, -1 for nobody's.
+        # Biases row by row, or a cell for each row for which a block has room.
+        of_biases = plan.bias_places[plan.bias_places >= 0]
+        if self.batch:
+            of_biases = np.arange(int((plan.sizes * np.diff(plan.starts)[plan.blocks[:-1]]).sum()),
+                                  len(codes))
+        parts = [np.where(ordered[gathered], -1, plan.weight_places[gathered]),
+                 plan.weight_places[tiled & ~direct & ~ordered], plan.weight_places[apart],
+                 of_biases, plan.weight_places[ordered & ~direct]]
+        cells = np.concatenate(parts).astype(np.int64)
+        n_lanes = len(cells) - len(parts[-1])
+        self.cells(n_lanes, np.where(cells >= 0, codes[cells], -1),
+                   np.where(cells >= 0, plan.canonical[cells], -1), bool(direct.any()))
+        number = np.arange(len(cells))
+        number[n_lanes:] += self.ends.has_loss
+        cell_of = np.zeros(len(codes) + 1, np.int64)
+        cell_of[cells[cells >= 0]] = number[cells >= 0]
+
+        # Where the cells of each row's edges begin: of those summed up by lanes, and in order.
+        for name, chosen in (("rows", tiled & ~ordered | ~self.additive[reader]),
+                             ("rows_in_order", tiled & ordered)):
+            held = np.flatnonzero(chosen)
+            first = held[np.diff(reader[held], prepend=-1) != 0]
+            begins = np.zeros(len(plan.rows), np.int64)
+            begins[reader[first]] = np.where(direct[first], weights[first],
+                                             cell_of[plan.weight_places[first]])
+            self.table(f"gradient_of_{name}", "i", begins)
         for name, at in (("biases", plan.bias_places), ("block_biases", plan.biases),
-                         ("segment_biases", plan.biases[self.first_blocks])):
+                         ("segment_biases", plan.bias_places[self.firsts])):
             self.table(f"gradient_of_{name}", "i", cell_of[at])
+        # Edges by themselves: those that are pushed, and those that are summed up in order though
+        # their row is no tile's.
+        pushed, alone = np.flatnonzero(self.pushed), np.flatnonzero(ordered & ~tiled)
+        self.any_pushed, self.any_alone = len(pushed) > 0, len(alone) > 0
+        for name, held in (("pushed", pushed), ("alone", alone)):
+            self.table(f"{name}_starts", "i", np.searchsorted(held, plan.starts))
+            self.table(f"{name}_places", "i", places[held])
+            self.table(f"{name}_cells", "i", cell_of[plan.weight_places[held]])
+        self.table("pushed_weights", "i", plan.weight_places[pushed])
+        self.table("pushed_by_lanes", "i", ~ordered[pushed])
 
     def segments(self) -> None:
         """Stretches of rows of one kind, level and fan-in; for each kind, which of its rows lie in
@@ -216,8 +258,14 @@ class Places(Sweep):
         run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
         broken = plan.broken()
         odd = broken[plan.starts[last]] > broken[plan.starts[first]]
+        # A slot that has a second edge, or is a bias too, is added up apart.
+        codes = np.concatenate([g.weights[plan.edges], g.biases[plan.rows]])
+        uses = np.bincount(codes[codes >= 0], minlength=g.n_params + 1)
+        weights = g.weights[plan.edges]
+        tied = np.concatenate([[0], np.cumsum((weights >= 0) & (uses[np.maximum(weights, 0)] > 1))])
+        odd |= tied[plan.starts[last]] > tied[plan.starts[first]]
         kinds = [Kind(run.activation, run.aggregation, run.biased, segment.rows,
-                      self.batch and segment.rows > 1 and direct)
+                      self.lanes > 1 and segment.rows > 1 and direct)
                  for segment, run, direct in zip(
                      plan.segments, [plan.runs[k] for k in run_of.tolist()], (~odd).tolist(),
                      strict=True)]
@@ -284,7 +332,7 @@ class Places(Sweep):
         at = np.repeat(plan.starts[leader] - np.cumsum(lengths) + lengths, lengths)
         read = places[at + np.arange(len(at))]
         inner = np.bincount(owner, read >= self.n_inputs, len(leader)) > 0
-        # A source twice in an in-list: its adjoint takes one part after the other.
+        # A source twice in an in-list: row by row, its adjoint takes one part after the other.
         pairs = np.sort(owner * (int(places.max(initial=0)) + 1) + read)
         self.repeats = bool((pairs[1:] == pairs[:-1]).any())
         self.table("block_starts", "i", plan.starts[leader])

@@ -16,6 +16,7 @@ from ncc.evaluate import Numpy
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.source import NccError
+from ncc.sums import BLOCK, in_order, leaders
 
 PAIRS = 8
 FORMS = ("straight", "table", "shared")
@@ -135,6 +136,31 @@ class Plan:
         """The position in `packed` of each row's bias, -1 for none."""
         b, r = self.block_of, np.arange(len(self.rows))
         return np.where(self.biases[b] < 0, -1, self.biases[b] + r - self.blocks[b])
+
+    @cached_property
+    def additive(self) -> NDArray[np.bool_]:
+        """Whether each row is a sum or a mean, all of whose edges get one delta."""
+        kinds = [AGGREGATIONS.index(name) for name in ("sum", "mean")]
+        chosen: NDArray[np.bool_] = np.isin(self.graph.aggregations[self.rows], kinds)
+        return chosen
+
+    def prefixes(self, dtype: str) -> Longs:
+        """Of how many edges of each row the gradient is summed up over the samples in order."""
+        g = self.graph
+        first = leaders(g.starts, g.sources, g.activations, g.aggregations, self.rows)
+        return in_order(first, np.diff(self.starts), self.additive, BLOCK[dtype])
+
+    @cached_property
+    def canonical(self) -> Longs:
+        """For each place in `packed`, where its edge or bias stands among all of the graph: by
+        target neuron, in-list, and the bias last; -1 of what is padding."""
+        g = self.graph
+        found = np.full(len(self.packed), -1, np.int64)
+        neuron = np.repeat(self.rows, np.diff(self.starts))
+        found[self.weight_places] = self.edges + neuron
+        has = self.bias_places >= 0
+        found[self.bias_places[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
+        return found
 
     def broken(self) -> Longs:
         """For each number of edges, how many of the first so many have no slot, or in their in-list

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ncc.evaluate import Numpy
 from ncc.opcodes import CONTROL, OPCODES
 from ncc.source import NccError, Source, Span
+from ncc.sums import ROUND, by_lanes, one_by_one, term
 
 Op = tuple[str, tuple[int, ...], Any]
 # What a pure function is made of, beside arithmetic.
@@ -165,6 +166,7 @@ class Module:
         - loads and stores name a buffer of the function (a table only to load), a constant index
           lies inside it, and nothing is stored to an `in` buffer or loaded from an `out` one;
         - a private buffer is used only inside a lanes loop;
+        - a lanes loop that accumulates has lanes for whole rounds, or one;
         - a lookup names a table of words;
         - a call names an internal function whose buffers this one has, and which calls nothing;
         - a call_at names an exported function that is not counted, likewise, outside of lanes;
@@ -264,8 +266,8 @@ def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
         return f"%{at} = load {_place(imm, reads)}"
     if opcode == "store":
         return f"store %{reads[0]}, {_place(imm, reads[1:])}"
-    if opcode == "accumulate":
-        return f"accumulate %{reads[0]}, %{reads[1]}, {_place(imm, reads[2:])}"
+    if opcode in ("accumulate", "accrue"):
+        return f"{opcode} %{reads[0]}, %{reads[1]}, {_place(imm, reads[2:])}"
     if opcode == "for":
         lanes = f" lanes {imm}" if imm else ""
         return f"%{at} = for %{reads[0]}..%{reads[1]}{lanes} {{"
@@ -354,9 +356,10 @@ class Builder:
     def store(self, value: int, buffer: str, offset: int, index: int | None = None) -> None:
         self.emit("store", (value,) if index is None else (value, index), (buffer, offset))
 
-    def accumulate(self, a: int, b: int, buffer: str, offset: int,
-                   index: int | None = None) -> None:
-        self.emit("accumulate", (a, b) if index is None else (a, b, index), (buffer, offset))
+    def accumulate(self, a: int, b: int, buffer: str, offset: int, index: int | None = None,
+                   in_order: bool = False) -> None:
+        self.emit("accrue" if in_order else "accumulate",
+                  (a, b) if index is None else (a, b, index), (buffer, offset))
 
     def columns(self, width: int, lanes: bool) -> Iterator[tuple[int, int]]:
         """A loop over the columns of rows of samples (x, y, their gradients): the first column of a
@@ -463,7 +466,11 @@ class _Verifier:
             elif opcode == "given":
                 self.expect(func, at, got, "", imm in buffers)
                 result = "i"
-            elif opcode in ("load", "store", "accumulate"):
+            elif opcode in ("load", "store", "accumulate", "accrue"):
+                if opcode[:2] == "ac" and lanes >= 0:
+                    width = func.ops[loops[lanes][0]][2]
+                    if width > 1 and width % ROUND[self.module.dtype]:
+                        raise self.fault(func, at, f"{width} lanes are no whole rounds of sums")
                 result = self.access(func, at, opcode, reads, imm, got, buffers, lanes >= 0)
             elif opcode == "for":
                 self.expect(func, at, got, "ii", isinstance(imm, int) and imm >= 0)
@@ -543,7 +550,7 @@ class _Verifier:
         self.expect(func, at, "", "", isinstance(imm, tuple) and len(imm) == 2)
         name, offset = imm
         table, buffer = self.tables.get(name), buffers.get(name)
-        wants = {"load": "", "store": "f", "accumulate": "ff"}[opcode]
+        wants = {"load": "", "store": "f"}.get(opcode, "ff")
         value, index = got[: len(wants)], got[len(wants) :]
         if index not in ("", "i") or value != wants:
             raise self.fault(func, at, f"{opcode} is ill-formed")
@@ -554,8 +561,7 @@ class _Verifier:
             raise self.fault(func, at, f"{name}[{offset}] lies outside its {size} elements")
         kind = "table" if table else buffer.kind if buffer else ""
         good = {"load": ("in", "inout", "value", "work", "private", "table"),
-                "store": ("out", "inout", "work", "private"),
-                "accumulate": ("inout", "work")}[opcode]
+                "store": ("out", "inout", "work", "private")}.get(opcode, ("inout", "work"))
         if kind not in good or (kind == "private" and not in_lanes):
             raise self.fault(func, at, f"{opcode} of {name}, which is {kind}")
         return "" if opcode != "load" else table.type if table else "f"
@@ -583,7 +589,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
     for b in func.buffers:
         if b.kind == "work" and b.name not in buffers:
             buffers[b.name] = np.full((b.size, *batch), np.nan, real)
-    in_lanes = 0  # iterations of the lanes loop that is open
+    in_lanes = width = 0  # iterations of the lanes loop that is open, and its lanes
     running: list[tuple[int, int, int]] = []  # (for, the next index, hi) of the open plain loops
     at = 0
     while at < len(ops):
@@ -596,6 +602,10 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 values[at] = int(np.any(args[0]))
             elif opcode == "imul":
                 values[at] = args[0] * args[1]
+            elif opcode == "imin":
+                values[at] = min(args)
+            elif opcode == "idiv":
+                values[at] = args[0] // args[1]
             else:
                 values[at] = evaluate.op(opcode, *args)
         elif opcode == "const":
@@ -620,18 +630,18 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
             name, offset = imm
             index = values[reads[1]] + offset if len(reads) > 1 else offset
             buffers[name][index] = values[reads[0]]
-        elif opcode == "accumulate":
+        elif opcode in ("accumulate", "accrue"):
             name, offset = imm
             index = values[reads[2]] + offset if len(reads) > 2 else offset
-            a, c = values[reads[0]], values[reads[1]]
-            with np.errstate(all="ignore"):
-                if in_lanes:  # the sum over the iterations, which may share a factor
-                    product = np.broadcast_to(np.multiply(a, c), (in_lanes, *batch)).sum(0, real)
-                    buffers[name][index] = buffers[name][index] + product
-                elif evaluate.fused:
-                    buffers[name][index] = evaluate.op("fma", a, c, buffers[name][index])
-                else:
-                    buffers[name][index] = buffers[name][index] + np.multiply(a, c)
+            a, c, total = values[reads[0]], values[reads[1]], buffers[name][index]
+            if in_lanes:
+                a, c = [np.broadcast_to(v, (in_lanes, *batch)) for v in (a, c)]
+            if width > 1:
+                total = (by_lanes if opcode == "accumulate" else one_by_one)(evaluate, a, c, total)
+            else:
+                for x, y in zip(a, c, strict=True) if in_lanes else ((a, c),):
+                    total = term(evaluate, x, y, total)
+            buffers[name][index] = total
         elif opcode == "given":
             values[at] = int(buffers.get(imm) is not None)
         elif opcode == "for":
@@ -643,7 +653,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
                 values[c] = values[ops[c][1][0]]
             if imm and lo < hi:  # the iterations of a lanes loop, all at once
                 values[at] = np.arange(lo, hi)
-                in_lanes = hi - lo
+                in_lanes, width = hi - lo, imm
                 for name, size in private.items():
                     buffers[name] = np.full((size, hi - lo, *batch), np.nan, real)
                 running.append((at, hi, hi))
@@ -658,7 +668,7 @@ def _run(module: Module, func: Func, buffers: dict[str, Any], tables: Mapping[st
         elif opcode == "yield":
             start, following, hi = running.pop()
             if ops[start][2]:
-                in_lanes = 0
+                in_lanes = width = 0
             nexts = [values[r] for r in reads]
             for k, v in enumerate(nexts):
                 values[start + 1 + k] = v

@@ -168,7 +168,7 @@ class _Reader:
         if number is not None and int(number) != at:
             raise self.fault(line, f"%{number}", f"this value is number %{at} of its function")
         reads: tuple[int, ...]
-        if word in ("load", "store", "accumulate"):
+        if word in ("load", "store", "accumulate", "accrue"):
             place = _PLACE.search(rest)
             assert place is not None
             name, index, shift, constant = place.groups()

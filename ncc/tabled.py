@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ncc.activations import expression
 from ncc.adjoint import reads_argument, slope, tame, times
@@ -13,6 +12,7 @@ from ncc.aggregate import finish, start, step
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, Longs
 from ncc.places import Kind, Places
+from ncc.sums import BLOCK
 
 
 class Tabled(Places):
@@ -59,6 +59,9 @@ class Tabled(Places):
             self.only_if(self.wanted)
         if "adjoints" in self.buffers:
             self.clear(0, self.buffers["adjoints"].size)
+            k = b.loop(zero, b.index(self.n_outputs))[0]
+            self.push(self.cell("seed_places", 0, k), self.mask(b.load("seeds", 0, k)))
+            b.close()
         if self.n_blocks == 1:
             self.back(None)
         else:
@@ -69,6 +72,10 @@ class Tabled(Places):
             b.close()
             if self.scatters:
                 self.clear(self.local, self.buffers["adjoints"].size)
+                k = b.loop(*self.bounds("passed_starts", block))[0]
+                b.store(b.load("adjoints", self.n_inputs, k), "adjoints", 0,
+                        self.cell("passed_places", 0, k))
+                b.close()
             self.back(block)
             self.rests_back(b.op("iadd", block, b.index(self.n_segments)))
             k = b.loop(*self.bounds("import_starts", block))[0]
@@ -81,10 +88,12 @@ class Tabled(Places):
         if "dx" in self.named:
             self.only_if(b.emit("given", (), "dx"))
             k = b.loop(zero, b.index(self.n_inputs))[0]
-            acc = self.seeded(k, b.load("adjoints", 0, k) if "adjoints" in self.buffers
-                              else b.const(0.0))
+            acc = b.load("adjoints", 0, k) if "adjoints" in self.buffers else self.seeded(k)
             if self.n_blocks == 1:
                 acc = self.read_back(b.op("iadd", k, b.index(len(self.plan.rows))), acc)
+            if self.unread.any():  # -0 is what a sum begins with; and what has no term is +0
+                last = self.table("unread", "f", np.where(self.unread, 0.0, -0.0))
+                acc = b.op("add", acc, b.load(last, 0, k))
             # The inputs' values have no reader any more.
             b.store(acc, "values", 0, k)
             b.close()
@@ -99,8 +108,15 @@ class Tabled(Places):
     def clear(self, lo: int, hi: int) -> None:
         b = self.b
         k = b.loop(b.index(lo), b.index(hi))[0]
-        b.store(b.const(0.0), "adjoints", 0, k)
+        b.store(b.const(-0.0), "adjoints", 0, k)
         b.close()
+
+    def push(self, place: int, value: int, weight: int | None = None) -> None:
+        """Add a value, or its product with a weight, to the adjoint at a place."""
+        b = self.b
+        acc = b.load("adjoints", 0, place)
+        acc = b.op("add", acc, value) if weight is None else step(b, "sum", acc, value, weight)
+        b.store(acc, "adjoints", 0, place)
 
     def forward(self, block: int | None) -> None:
         """The values of a block's rows, or of all."""
@@ -124,7 +140,7 @@ class Tabled(Places):
             # 0 in the lanes that repeat a sample: 0 times an infinity would be added otherwise.
             self.only_if(self.wanted)
             k = b.loop(b.index(0), b.index(self.buffers["values"].size))[0]
-            b.store(b.op("mask", b.load("values", 0, k)), "values", 0, k)
+            b.store(self.mask(b.load("values", 0, k)), "values", 0, k)
             b.close()
             b.close()
         low = self.lowest() if block is None else 0
@@ -154,8 +170,8 @@ class Tabled(Places):
                 self.rests_back(b.loop(b.index(groups.start), b.index(groups.stop))[0])
                 b.close()
                 k = b.loop(b.index(lists.start), b.index(lists.stop))[0]
-                n = b.op("mask", b.load("values", 0, self.cell("order_places", 0, k)))
-                self.in_rounds(k, b.index(1), [], n)
+                n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
+                self.gradient_in_rounds(k, n)
                 b.close()
             b.close()
 
@@ -252,11 +268,14 @@ class Tabled(Places):
     def is_tiled(self, kind: Kind) -> bool:
         return self.batch and kind.room > 1 and AGGREGATIONS[kind.aggregation] in ("sum", "mean")
 
-    def each_block(self, s: int, number: int) -> int:
+    def each_block(self, s: int, number: int, last_first: bool = False) -> int:
         """Open a loop over the blocks of segment s, if they are of this kind."""
         b = self.b
-        q = b.loop(b.index(0), self.cell(f"blocks_{number}", 0, s))[0]
-        return b.op("iadd", self.cell("segment_blocks", 0, s), q)
+        count, first = self.cell(f"blocks_{number}", 0, s), self.cell("segment_blocks", 0, s)
+        q = b.loop(b.index(0), count)[0]
+        if last_first:
+            q = b.op("iadd", b.op("imul", q, b.index(-1)), b.op("iadd", count, b.index(-1)))
+        return b.op("iadd", first, q)
 
     def tiled_forward(self, s: int, number: int) -> None:
         b, kind = self.b, self.kinds[number]
@@ -287,7 +306,7 @@ class Tabled(Places):
         gradient."""
         b, kind = self.b, self.kinds[number]
         zero = b.index(0)
-        block = self.each_block(s, number)
+        block = self.each_block(s, number, last_first=True)
         at, weights = self.cell("block_starts", 0, block), self.cell("block_weights", 0, block)
         place = self.cell("block_places", 0, block)
         pushes = self.cell("block_inner", 0, block)
@@ -295,23 +314,37 @@ class Tabled(Places):
             pushes = b.op("iadd", pushes, b.op("imul", self.cell("block_outer", 0, block),
                                                b.emit("given", (), "dx")))
         self.only_if(pushes)
-        done = np.zeros_like(self.segment_edges)
-        for count in dict.fromkeys((1 if self.repeats else self.tile, 1)):
-            rounds = self.table(f"tile_rounds_{count}", "i", (self.segment_edges - done) // count)
-            after = self.table(f"tile_after_{count}", "i", done)
-            q = b.loop(zero, b.load(rounds, 0, s))[0]
-            k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
-            sources = [self.cell("places", i, b.op("iadd", at, k)) for i in range(count)]
-            r, *accs = b.loop(zero, self.cell("block_rows", 0, block),
-                              [b.load("adjoints", 0, i) for i in sources])
-            d = b.load("values", 0, b.op("iadd", place, r))
+        count = self.cell("block_rows", 0, block)
+        last = b.op("iadd", count, b.index(-1))
+        if self.repeats:  # from the last row on, and in each from the last edge
+            r = b.loop(zero, count)[0]
+            r = b.op("iadd", b.op("imul", r, b.index(-1)), last)
+            edges = self.cell("segment_edges", 0, s)
+            k = b.loop(zero, edges)[0]
+            k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", edges, b.index(-1)))
             by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.room))), r)
-            accs = b.close(*[step(b, "sum", acc, d, b.load("packed", i * kind.room, by))
-                             for i, acc in enumerate(accs)])
-            for i, acc in zip(sources, accs, strict=True):
-                b.store(acc, "adjoints", 0, i)
+            self.push(self.cell("places", 0, b.op("iadd", at, k)),
+                      b.load("values", 0, b.op("iadd", place, r)), b.load("packed", 0, by))
             b.close()
-            done = done + (self.segment_edges - done) // count * count
+            b.close()
+        else:
+            done = np.zeros_like(self.segment_edges)
+            for wide in dict.fromkeys((self.tile, 1)):
+                rounds = self.table(f"tile_rounds_{wide}", "i", (self.segment_edges - done) // wide)
+                after = self.table(f"tile_after_{wide}", "i", done)
+                q = b.loop(zero, b.load(rounds, 0, s))[0]
+                k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(wide)))
+                sources = [self.cell("places", i, b.op("iadd", at, k)) for i in range(wide)]
+                r, *accs = b.loop(zero, count, [b.load("adjoints", 0, i) for i in sources])
+                r = b.op("iadd", b.op("imul", r, b.index(-1)), last)
+                d = b.load("values", 0, b.op("iadd", place, r))
+                by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.room))), r)
+                accs = b.close(*[step(b, "sum", acc, d, b.load("packed", i * kind.room, by))
+                                 for i, acc in enumerate(accs)])
+                for i, acc in zip(sources, accs, strict=True):
+                    b.store(acc, "adjoints", 0, i)
+                b.close()
+                done = done + (self.segment_edges - done) // wide * wide
         b.close()
         self.only_if(self.wanted)
         rows = range(kind.room)  # those that a block lacks have cells that nobody reads
@@ -319,74 +352,87 @@ class Tabled(Places):
             one, to = b.const(1.0), self.cell("gradient_of_block_biases", 0, block)
             for i, d in enumerate([b.load("values", i, place) for i in rows]):
                 self.add_gradient(d, one, i, to)
-        self.tiled_gradient(s, number, block)
+        self.tiled_gradient(number, block)
         b.close()
         b.close()
 
-    def tiled_gradient(self, s: int, number: int, block: int) -> None:
-        """What a block adds to the gradient of its weights: of all its rows, and those of the next
-        where that reads the same sources, and many sources at a time, where the block is full; else
-        of two rows and four sources."""
+    def tiled_gradient(self, number: int, block: int) -> None:
+        """What a block adds to the gradient of its weights.
+
+        Sums in order, of blocks that together are whole ones of ncc/sums.py's: of all their rows
+        and many sources at a time. Sums by lanes: of two rows and four sources."""
         b, kind = self.b, self.kinds[number]
-        to = "dparams" if kind.direct else "gradient"
         first, place = self.cell("block_firsts", 0, block), self.cell("block_places", 0, block)
         at = self.cell("block_starts", 0, block)
         sizes = np.diff(self.plan.blocks)
+        prefix = self.prefix[self.plan.blocks[:-1]]
+        length = np.diff(self.plan.starts)[self.plan.blocks[:-1]]
+        to = "dparams" if kind.direct else self.sums
 
-        def add(k: int, count: int, u: int, ds: Sequence[int]) -> None:
-            """The edges k .. k+count-1 of the block's rows u .., whose deltas are `ds`."""
-            edge, row = b.op("iadd", at, k), b.op("iadd", first, u)
-            ns = [b.load("values", 0, self.cell("places", i, edge)) for i in range(count)]
-            cells = [b.op("iadd", self.cell("gradient_of_rows", j, row), k)
-                     for j in range(len(ds))]
-            for d, cell in zip(ds, cells, strict=True):
+        def deltas(u: int, rows: int) -> list[int]:
+            at = b.op("iadd", place, u)
+            return [b.load("values", i, at) for i in range(rows)]
+
+        def add(name: str, edge: int, cell: int, count: int, u: int, ds: Sequence[int]) -> None:
+            """The edges edge .. edge+count-1 of the block's rows u .., whose deltas are `ds`, from
+            each row's cell number `cell` on."""
+            row = b.op("iadd", first, u)
+            ns = [b.load("values", 0, self.cell("places", i, b.op("iadd", at, edge)))
+                  for i in range(count)]
+            cells = [b.op("iadd", self.cell(name, j, row), cell) for j in range(len(ds))]
+            for d, start_of in zip(ds, cells, strict=True):
                 for i, n in enumerate(ns):
-                    b.accumulate(n, d, to, i, cell)
+                    b.accumulate(n, d, to, i, start_of, in_order=name.endswith("order"))
 
-        def by_rows(k: int, count: int) -> None:
-            done = np.zeros_like(sizes)
-            for rows in (2, 1):
-                u = self.some(block, f"rows_{rows}", sizes, done, rows)
-                add(k, count, u, [b.load("values", i, b.op("iadd", place, u))
-                                  for i in range(rows)])
+        def by_rows(name: str, held: Longs, begin: Longs | None) -> None:
+            """Of held[block] edges, from number begin[block] on."""
+            done = np.zeros_like(held)
+            short = "ordered" if name.endswith("order") else "left"
+            from_ = None if begin is None else b.load(self.table("block_prefix", "i", begin), 0,
+                                                      block)
+            for count in (4, 2, 1):
+                k = self.some(block, f"{short}_{count}", held, done, count)
+                edge = k if from_ is None else b.op("iadd", from_, k)
+                held_rows = np.zeros_like(sizes)
+                for rows in (2, 1):
+                    u = self.some(block, f"rows_{rows}", sizes, held_rows, rows)
+                    add(name, edge, k, count, u, deltas(u, rows))
+                    b.close()
+                    held_rows = held_rows + (sizes - held_rows) // rows * rows
                 b.close()
-                done = done + (sizes - done) // rows * rows
+                done = done + (held - done) // count * count
 
-        held, done = self.segment_edges, np.zeros_like(self.segment_edges)
-        if kind.room == self.native:
-            wide = max(8, self.native)
-            paired, full = self.paired(), sizes == self.native
-            seconds = np.concatenate([[False], paired[:-1]])
-            partly = self.table("block_partly", "i", ~full)
-            for name, chosen, rows in (
-                    ("pairs", paired, 2 * self.native),
-                    ("full", full & ~paired & ~seconds, self.native)):
-                if chosen.any():
-                    self.only_if(b.load(self.table(f"block_{name}", "i", chosen), 0, block))
-                    ds = [b.load("values", i, place) for i in range(rows)]
-                    add(self.some(s, f"edges_{wide}", held, done, wide), wide, b.index(0), ds)
-                    b.close()
-                    b.close()
-            self.only_if(b.load(partly, 0, block))
-            by_rows(self.some(s, "edges_4", held // wide * wide, done, 4), 4)
-            b.close()
-            b.close()
-            done = held // wide * wide
-        for count in (4, 2, 1):
-            by_rows(self.some(s, f"left_{count}", held, done, count), count)
-            b.close()
-            done = done + (held - done) // count * count
+        alone = prefix
+        if kind.room == self.native > 1:
+            many, alone = self.together_blocks()
+            for blocks in np.unique(many[many > 0]).tolist():
+                self.only_if(b.load(self.table(f"abreast_{blocks}", "i", many == blocks), 0, block))
+                ds = deltas(b.index(0), blocks * self.native)  # turned once for all edges
+                wide = max(8, self.native)
+                k = self.some(block, "edges", prefix, np.zeros_like(prefix), wide)
+                add("gradient_of_rows_in_order", k, k, wide, b.index(0), ds)
+                b.close()
+                b.close()
+        if alone.any():
+            by_rows("gradient_of_rows_in_order", alone, None)
+        by_rows("gradient_of_rows", length - prefix, prefix)
 
-    def paired(self) -> NDArray[np.bool_]:
-        """Which blocks are full, as is the next, and read the same sources as that."""
+    def together_blocks(self) -> tuple[Longs, Longs]:
+        """How many blocks go together where sums are made in order, of the first of them; else 0:
+        as many as are a whole one of ncc/sums.py's, or two such where both are of one side. And of
+        how many edges of each block the sums are left to be made, row by row."""
         plan = self.plan
-        full = np.diff(plan.blocks) == self.native
-        first = np.zeros(len(full), bool)
-        for segment in plan.segments:
-            places = np.arange(segment.last - segment.first) % segment.side
-            first[segment.first : segment.last] = (places % 2 == 0) & (places + 1 < segment.side)
-        chosen: NDArray[np.bool_] = first & full & np.append(full[1:], False)
-        return chosen
+        least = max(1, BLOCK[self.dtype] // self.native)
+        left = self.prefix[plan.blocks[:-1]].copy()
+        found = np.zeros(len(left), np.int64)
+        for many in (2 * least, least) if least == 1 else (least,):
+            for segment in plan.segments:
+                for first in range(segment.first, segment.last, segment.side):
+                    for block in range(first, first + segment.side - many + 1, many):
+                        mine = slice(block, block + many)
+                        if (left[mine] > 0).all():
+                            found[block], left[mine] = many, 0
+        return found, left
 
     def some(self, s: int, name: str, held: Longs, done: Longs, count: int) -> int:
         """Open a loop over what is left of held[s] after done[s], `count` at a time: the first."""
@@ -398,12 +444,12 @@ class Tabled(Places):
 
     # -- backward
 
-    def seeded(self, v: int, acc: int) -> int:
-        """acc, and the seeds of value number v, if it is an output: 0 in the lanes that repeat a
-        sample, so that all deltas are."""
+    def seeded(self, v: int) -> int:
+        """The seeds of value number v, if it is an output: 0 in the lanes that repeat a sample, so
+        that all deltas are."""
         b = self.b
-        k, acc = b.loop(*self.bounds("seed_starts", v), [acc])
-        (acc,) = b.close(b.op("add", acc, b.op("mask", b.load("seeds", 0, k))))
+        k, acc = b.loop(*self.bounds("seed_starts", v), [b.const(-0.0)])
+        (acc,) = b.close(b.op("add", acc, self.mask(b.load("seeds", 0, k))))
         return acc
 
     def gathered(self, k: int, acc: int, place: int) -> int:
@@ -411,50 +457,55 @@ class Tabled(Places):
         wanted, that of whole rounds of these edges, too, while their deltas are at hand: `place` is
         that of the value which they read."""
         b = self.b
-        accs = [acc] + [b.const(0.0)] * (self.sums - 1)
         if "dx" not in self.named:
-            accs = self.in_rounds(k, b.index(1), accs, b.op("mask", b.load("values", 0, place)))
+            acc = self.in_rounds(k, b.index(1), acc, self.mask(b.load("values", 0, place)))
         else:
             unwanted = b.op("iadd", b.index(1), b.op("imul", self.wanted, b.index(-1)))
-            accs = self.in_rounds(k, self.wanted, accs, b.op("mask", b.load("values", 0, place)))
-            accs = self.in_rounds(k, unwanted, accs, None)
-        return self.rest(k, accs)
+            acc = self.in_rounds(k, self.wanted, acc, self.mask(b.load("values", 0, place)))
+            acc = self.in_rounds(k, unwanted, acc, None)
+        return self.rest(k, acc)
 
     def read_back(self, k: int, acc: int) -> int:
         """acc, and the deltas of the readers on list k, times their weights."""
-        accs = [acc] + [self.b.const(0.0)] * (self.sums - 1)
-        return self.rest(k, self.in_rounds(k, self.b.index(1), accs, None))
+        return self.rest(k, self.in_rounds(k, self.b.index(1), acc, None))
 
-    def in_rounds(self, k: int, given: int, accs: list[int], n: int | None) -> list[int]:
-        """`accs` after the whole rounds of list k, if `given` is 1: none without accs. The edges'
-        gradient goes with the value n, if there is one."""
+    def in_rounds(self, k: int, given: int, acc: int, n: int | None) -> int:
+        """`acc` after the whole rounds of list k, if `given` is 1. The edges' gradient goes with
+        the value n, if there is one."""
         b = self.b
-        start, rounds = self.cell("reader_starts", 0, k), self.cell("reader_rounds", 0, k)
-        q, *accs = b.loop(b.index(0), b.op("imul", rounds, given), accs)
-        at = b.op("iadd", start, b.op("imul", q, b.index(self.round)))
+        at, accs = self.open_rounds(k, given, [acc])
         for i in range(self.round):
             d = b.load("values", 0, self.cell("readers", i, at))
-            if accs:
-                accs[i % self.sums] = self.weighted(at, i, d, accs[i % self.sums])
+            accs = [self.weighted(at, i, d, accs[0])]
             if n is not None:
                 self.add_gradient(d, n, i, at)
-        return b.close(*accs)
+        return b.close(*accs)[0]
 
-    def rest(self, k: int, accs: list[int]) -> int:
+    def gradient_in_rounds(self, k: int, n: int) -> None:
+        """The gradient of the edges in the whole rounds of list k, which read the value n."""
+        at, _ = self.open_rounds(k, self.b.index(1), [])
+        for i in range(self.round):
+            self.add_gradient(self.b.load("values", 0, self.cell("readers", i, at)), n, i, at)
+        self.b.close()
+
+    def open_rounds(self, k: int, given: int, carries: list[int]) -> tuple[int, list[int]]:
         b = self.b
-        at, acc = b.loop(*self.bounds("reader_rests", k), [accs[0]])
+        start, rounds = self.cell("reader_starts", 0, k), self.cell("reader_rounds", 0, k)
+        q, *carries = b.loop(b.index(0), b.op("imul", rounds, given), carries)
+        return b.op("iadd", start, b.op("imul", q, b.index(self.round))), carries
+
+    def rest(self, k: int, acc: int) -> int:
+        b = self.b
+        at, acc = b.loop(*self.bounds("reader_rests", k), [acc])
         d = b.load("values", 0, self.cell("readers", 0, at))
-        (accs[0],) = b.close(self.weighted(at, 0, d, acc))
-        while len(accs) > 1:
-            accs = [b.op("add", x, y) for x, y in zip(accs[::2], accs[1::2], strict=True)]
-        return accs[0]
+        return b.close(self.weighted(at, 0, d, acc))[0]
 
     def weighted(self, at: int, i: int, d: int, acc: int) -> int:
         """acc + the delta d times the weight of the edge whose reader is number at + i."""
         b = self.b
         weight = (b.load("turned", i, at) if self.batch
                   else b.load("packed", 0, self.cell("reader_edges", i, at)))
-        return b.op("fma", weight, d, acc) if b.fused else b.op("add", acc, b.op("mul", weight, d))
+        return step(b, "sum", acc, d, weight)
 
     def rests_back(self, group: int) -> None:
         """The gradient of those edges of a group's values that no round has."""
@@ -466,7 +517,7 @@ class Tabled(Places):
             at = b.op("iadd", to, k)
             source = self.cell("rest_sources", i - self.n_whole, at)
             return (b.load("values", 0, self.cell("readers", i, at)),
-                    b.op("mask", b.load("values", 0, source)))
+                    self.mask(b.load("values", 0, source)))
 
         self.in_blocks("rests", self.group_rests, group, pair, to)
         b.close()
@@ -481,14 +532,18 @@ class Tabled(Places):
         one = b.const(1.0)
         k = b.op("iadd", first, b.loop(b.index(0), count)[0])
         r, place = self.cell("order", 0, k), self.cell("order_places", 0, k)
-        d = b.load("adjoints", 0, place) if self.scatters else b.const(0.0)
-        if self.n_blocks > 1:
-            d = b.op("add", d, b.load("adjoints", 0, self.cell("slots", 0, r)))
-        d = self.gathered(k, self.seeded(b.op("iadd", r, b.index(self.n_inputs)), d), place)
+        if self.scatters:
+            d = b.load("adjoints", 0, place)
+        elif self.n_blocks > 1:
+            d = b.load("adjoints", 0, self.cell("slots", 0, r))
+        else:
+            d = self.seeded(b.op("iadd", r, b.index(self.n_inputs)))
+        d = self.gathered(k, d, place)
         total = (b.load("sums", -self.local, place) if reads_argument(program)
                  else b.const(0.0))
         found = slope(program, b, total, b.load("values", 0, place))
-        d = b.op("mul", d, found) if tame(program) else times(b, d, found)
+        # 0 in the lanes that repeat a sample, where 0 times what is infinite is none.
+        d = self.mask(b.op("mul", d, found) if tame(program) else times(b, d, found))
         if kind.biased and agg != "sum":
             self.add_gradient(d, one, 0, self.cell("gradient_of_biases", 0, r))
         if agg == "mean":
@@ -496,6 +551,8 @@ class Tabled(Places):
         b.store(d, "values", 0, place)
         if agg not in ("sum", "mean"):
             self.scatter(agg, r, edges, d, kind)
+        elif not self.is_tiled(kind):
+            self.edges_back(r, d)
         b.close()
         if self.is_tiled(kind):
             self.tiled_back(s, number)
@@ -529,9 +586,33 @@ class Tabled(Places):
         """Of x*y, gradient[at + i]."""
         b = self.b
         if self.batch:
-            b.accumulate(x, y, "gradient", i, at)
+            b.accumulate(x, y, self.sums, i, at)
         else:  # of one sample, every cell is written once
             b.store(b.op("mul", x, y), "gradient", i, at)
+
+    def edges_back(self, r: int, d: int) -> None:
+        """What row r of delta d adds to the adjoints of those sources whose readers' parts are not
+        gathered, and to the gradient of edges that is made edge by edge."""
+        b = self.b
+        if self.any_pushed:
+            first, end = self.bounds("pushed_starts", r)
+            k = b.loop(first, end)[0]  # from the last one on
+            k = b.op("iadd", b.op("imul", k, b.index(-1)),
+                     b.op("iadd", b.op("iadd", first, end), b.index(-1)))
+            place = self.cell("pushed_places", 0, k)
+            self.push(place, d, b.load("packed", 0, self.cell("pushed_weights", 0, k)))
+            self.only_if(b.op("imul", self.wanted, self.cell("pushed_by_lanes", 0, k)))
+            self.add_gradient(d, self.mask(b.load("values", 0, place)), 0,
+                              self.cell("pushed_cells", 0, k))
+            b.close()
+            b.close()
+        if self.any_alone:
+            self.only_if(self.wanted)
+            k = b.loop(*self.bounds("alone_starts", r))[0]
+            n = self.mask(b.load("values", 0, self.cell("alone_places", 0, k)))
+            b.accumulate(d, n, self.sums, 0, self.cell("alone_cells", 0, k), in_order=True)
+            b.close()
+            b.close()
 
     def scatter(self, agg: str, r: int, edges: int, d: int, kind: Kind) -> None:
         """What row r of delta d, whose edges do not all get the same, adds to the adjoints of its
@@ -545,10 +626,8 @@ class Tabled(Places):
             return self.edge(at, weight, k, kind)
 
         def scattered(k: int, n: int, w: int, d: int) -> None:
-            i = self.cell("places", 0, b.op("iadd", at, k))
-            b.store(b.op("add", b.load("adjoints", 0, i), b.op("mul", d, w)), "adjoints", 0, i)
-            to = b.op("iadd", cell, b.op("imul", k, b.index(kind.room)))
-            self.add_gradient(d, b.op("mask", n), 0, to)
+            self.push(self.cell("places", 0, b.op("iadd", at, k)), d, w)
+            self.add_gradient(self.mask(d), self.mask(n), 0, b.op("iadd", cell, k))
 
         if agg == "mul":
             k, before = b.loop(b.index(0), edges, [b.const(1.0)])
@@ -577,16 +656,3 @@ class Tabled(Places):
         scattered(back, n, w, b.op("select", taken, left, zero))
         (left,) = b.close(b.op("select", taken, zero, left))
         scattered(b.index(0), *edge(b.index(0)), left)
-
-    def after(self) -> None:
-        """dparams += gradient, from the packed order to the canonical one."""
-        b, codes = self.b, self.plan.packed[self.cells]
-        moved = np.flatnonzero(codes >= 0)
-        moved = moved[np.argsort(codes[moved], kind="stable")]
-        self.only_if(b.emit("given", (), "dparams"))
-        k = b.loop(b.index(0), b.index(len(moved)))[0]
-        at = b.load(self.table("cells", "i", moved), 0, k)
-        to = b.load(self.table("slots", "i", codes[moved]), 0, k)
-        b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
-        b.close()
-        b.close()

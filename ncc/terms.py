@@ -29,7 +29,7 @@ from ncc.ssa import Func, Module, Op
 Node = tuple[str, Any, tuple[int, ...]]  # what it is, its immediate (hashable), its children
 Outputs = dict[tuple[str, str], tuple[int, dict[int, int]]]
 
-_STORES: Final = ("store", "accumulate")
+_STORES: Final = ("store", "accumulate", "accrue")
 _ONE: Final = struct.pack("<d", 1.0)
 _MINUS_ONE: Final = struct.pack("<d", -1.0)
 _MINUS_ZERO: Final = struct.pack("<d", -0.0)
@@ -144,6 +144,12 @@ class Terms:
             for atom, c in y.items():
                 x[atom] = x.get(atom, 0) + c
             return self.affine(first + second, x)
+        if opcode in ("imin", "idiv"):
+            if not x and not y:
+                return self.index(int(self.evaluate.op(opcode, first, second)))
+            if opcode == "imin" and a > b:
+                a, b = b, a
+            return self.make(opcode, None, (a, b))
         if x and y:
             return self.make("imul", None, (a, b) if a < b else (b, a))
         scale, constant, scaled = (first, second, y) if not x else (second, first, x)
@@ -346,7 +352,7 @@ class _Run:
                     symbol, constant = terms.address(values[reads[1]])
                     offset += constant
                 memory[name].store(terms, symbol, offset, values[reads[0]])
-            elif opcode == "accumulate":
+            elif opcode in ("accumulate", "accrue"):
                 name, offset = imm
                 symbol = zero
                 if len(reads) > 2:
@@ -354,7 +360,7 @@ class _Run:
                     offset += constant
                 pair = sorted((values[reads[0]], values[reads[1]]))
                 old = memory[name].load(terms, symbol, offset)
-                memory[name].store(terms, symbol, offset, make("sum", None, (old, *pair)))
+                memory[name].store(terms, symbol, offset, make(opcode, None, (old, *pair)))
             elif opcode == "const":
                 value = terms.real(imm)
             elif opcode == "word":

@@ -13,7 +13,7 @@ from ncc import losses, optimizers
 from ncc.build import Build, options
 from ncc.freeze import Mask, freeze
 from ncc.graph import Graph
-from ncc.library import Library, shares
+from ncc.library import Library, Sums, in_chunks
 from ncc.machine import host
 from ncc.progress import Progress
 from ncc.road import AFTER_ORDER
@@ -27,8 +27,8 @@ class Trainer:
 
     loss, optimizer   their texts: "mse", "huber:delta=0.5"; "adam", "sgd:momentum=0.9"
     params            the canonical vector (n_params,) to start from; the graph's values without
-    threads           over the samples of a minibatch; 0 is one a core. Gradients are summed in
-                      thread order: the same for the same number of threads.
+    threads           over the samples of a minibatch, whole chunks of ncc/sums.py each; 0 is one a
+                      core. No result depends on them.
     frozen            the parameters that stay as they are (n_params,), if any
 
     NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
@@ -57,7 +57,8 @@ class Trainer:
         self._real = library.real
         self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
         self._gradient = np.zeros(graph.n_params - len(self._held), self._real)
-        self._work: list[Array] = []
+        self._work: dict[int, Array] = {}  # by thread
+        self._fresh = True  # whether the gradient is 0
         self.params = values
 
     @property
@@ -112,13 +113,17 @@ class Trainer:
 
     def accumulate(self, x: Any, target: Any) -> float:
         """Add the gradient of a minibatch to what `update` goes by: its mean loss."""
-        return self._swept(*self._checked(x, target), self._gradient)
+        fresh, self._fresh = self._fresh, False
+        return self._swept(*self._checked(x, target), self._gradient, fresh)
 
     def update(self, samples: int, lr: float) -> None:
         """One update by the mean gradient of the `samples` that were accumulated since the last."""
-        calls = self._library.calls
+        calls, real = self._library.calls, self._real.type
+        # Rounded as train_step_batch rounds it.
+        scale = real(1.0 / self._divisor) / real(max(1, samples))
         calls["update"](self._params.ctypes.data, self._gradient.ctypes.data,
-                        self._state.ctypes.data, lr, 1.0 / (max(1, samples) * self._divisor))
+                        self._state.ctypes.data, lr, float(scale))
+        self._fresh = True
         calls["pack"](self._params.ctypes.data, self._packed.ctypes.data)
 
     @property
@@ -126,7 +131,7 @@ class Trainer:
         """Bytes that are held between steps and in them, by what they are for."""
         return {"params": self._params.nbytes, "gradient": self._gradient.nbytes,
                 "state": self._state.nbytes, "packed": self._packed.nbytes,
-                "work": sum(part.nbytes for part in self._work)}
+                "work": sum(part.nbytes for part in self._work.values())}
 
     def gradient(self, x: Any, target: Any) -> tuple[float, Array]:
         """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""
@@ -149,24 +154,19 @@ class Trainer:
             raise ValueError(f"target has shape {target.shape}, not ({len(x)}, {self.n_targets})")
         return x, target
 
-    def _swept(self, x: Array, target: Array, gradient: Array | None) -> float:
-        """The mean loss; the gradients are added to `gradient`, where it is wanted."""
-        parts = shares(len(x), self.threads, self._library)
-        while len(self._work) < len(parts):
-            self._work.append(self._library.work("gradient_batch"))
-        sums = np.zeros(len(parts), self._real)
-        gradients = [] if gradient is None else [gradient]
-        gradients += [np.zeros_like(g) for g in gradients for _ in parts[1:]]
+    def _swept(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True) -> float:
+        """The mean loss; the gradients are added to `gradient`, where it is wanted, which is 0 if
+        it is `fresh`."""
+        loss = np.zeros(1, self._real)
 
-        def part(k: int, first: int, last: int) -> None:
-            mine = gradients[k].ctypes.data if gradients else None
+        def part(thread: int, first: int, last: int, sums: Sums) -> None:
+            if thread not in self._work:
+                self._work[thread] = self._library.work("gradient_batch")
             self._library.calls["gradient_batch"](
                 last - first, x[first:].ctypes.data, target[first:].ctypes.data,
-                self._packed.ctypes.data, mine,
-                sums[k:].ctypes.data, self._work[k].ctypes.data)
+                self._packed.ctypes.data, None if gradient is None else sums[1].ctypes.data,
+                sums[0].ctypes.data, self._work[thread].ctypes.data)
 
-        self._library.at_once(part, parts)
-        with np.errstate(all="ignore"):  # infinities of either sign may meet
-            for other in gradients[1:]:
-                gradients[0] += other
-            return float(sums.sum(dtype=np.float64)) / (max(1, len(x)) * self._divisor)
+        totals = (loss,) if gradient is None else (loss, gradient)
+        in_chunks(self._library, len(x), self.threads, totals, part, apart=not fresh)
+        return float(loss[0]) / (max(1, len(x)) * self._divisor)

@@ -123,7 +123,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
                  `same_samples`; `lr`, `epochs` and `patience` may be others
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
-    is the same for the same arguments, `threads` among them.
+    is the same for the same arguments, whatever `threads` is.
 
     NccError: E630 loss or optimizer, E631 a shape, E632 a label, E633 a value that is not finite
     (in `dtype`), E634 another option, E635 no samples, E636 no epoch whose loss is a number, E638

@@ -44,6 +44,7 @@ class WeightedTrainer(Trainer):
 
     def accumulate(self, x: Any, target: Any) -> float:
         x, target = self._checked(x, target)
+        self._fresh = False
         packed = self._both.pack(self._params)
         mean, slopes = self._weighed(forward(self._both, x, packed, self.threads), target)
         backward(self._both, x, packed, slopes, None, self._gradient, self.threads)

@@ -31,7 +31,7 @@ def _dce(func: Func) -> Func:
         if opcode == "for":
             stack.append(at)
             effect[at] = False
-        elif opcode in ("store", "accumulate", "call", "call_at"):
+        elif opcode in ("store", "accumulate", "accrue", "call", "call_at"):
             for start in stack:
                 effect[start] = True
         elif opcode == "yield":
@@ -54,7 +54,7 @@ def _dce(func: Func) -> Func:
                 live[k] = True
                 k += 1
             results = False
-        elif opcode in ("store", "accumulate", "call", "call_at", "return"):
+        elif opcode in ("store", "accumulate", "accrue", "call", "call_at", "return"):
             live[at] = True
         elif opcode == "result":
             results = results or live[at]

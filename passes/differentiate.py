@@ -10,17 +10,17 @@ from ncc.sweep import Ends, lanes
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
                   native: int = 1, recompute: int = 0, registers: int = 16,
-                  vjp: bool = True) -> Module:
+                  vjp: bool = True, scalar: bool = False) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
         08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
                                         %12 = mul %9, %11           ... of its sum: its delta
                                         %14 = mul %12, %2           what it adds to that of 04
-                                        accumulate %12, %4, dparams[0]
+                                        accumulate %12, %4, gradient[0]
 
-    Gradients of a batch are summed in `work`, in the order of the plan's edges, and added to
-    `dparams` at the end, where the caller gave any; the ties' sums are made there. How: in
-    ncc/reverse.py. Where a function would keep more than `recompute` bytes of values in `work`
+    Gradients of a batch are summed in `work` and added to `dparams` at the end of each chunk of
+    samples, where the caller gave any; the ties' sums are made there. In which order: ncc/sums.py;
+    how: ncc/reverse.py. Where a function would keep more than `recompute` bytes of values in `work`
     (0: no limit), they are computed again by blocks of the net. Without `vjp` nothing is written,
     for those who train and want no gradient of their own.
     """
@@ -30,10 +30,12 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
         (Buffer("x", "in", n_inputs), Buffer("packed", "in", len(plan.packed)),
          Buffer("dy", "in", n_outputs), Buffer("dx", "out", n_inputs),
          Buffer("dparams", "inout", g.n_params)))
+    native = 1 if scalar else native
     tables: dict[str, Table] = {}
     funcs = []
     for title, schedule, wide in (("backward", plan.backward, 0),
-                                  ("backward_batch", plan.backward_batch, lanes(native))):
+                                  ("backward_batch", plan.backward_batch,
+                                   lanes(native, dtype))):
         if vjp and schedule is not None:
             form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
             funcs.append(form.function(title, wide, ends))

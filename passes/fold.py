@@ -74,7 +74,7 @@ def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
             return _identity(opcode, reads, facts)
         args = [f[2] for f in facts]
         if row.result == "i":
-            return ("index", (), args[0] + args[1] if opcode == "iadd" else args[0] * args[1])
+            return ("index", (), int(evaluate.op(opcode, *args)))
         args = [evaluate.const(f[2]) if f[0] == "f" else
                 evaluate.word(f[2]) if f[0] == "w" else f[2] for f in facts]
         value = np.asarray(evaluate.op(opcode, *args)).item()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise, starmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ncc.cost import predict, size
 from ncc.graph import NONE, Graph, Ints, Longs
 from ncc.plan import FORMS, Plan, Run, Schedule, Segment, many_kinds
 from ncc.source import NccError
+from ncc.sums import leaders, parts
 
 # Above these, straight code takes too long to compile; ncc/cost.py says what runs fastest.
 STRAIGHT = 14_336  # edges, rows and outputs
@@ -26,7 +26,6 @@ STRAIGHT_BACKWARD_BATCH_EDGES = 64
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
-PART = 1 << 18  # edges that are looked at together: their arrays stay in the cache
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 
@@ -45,11 +44,11 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
     vector's `native` lanes, up to SIDE of them side by side, in the form `shared`; the others, and
     all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
-    aggregation, fan-in, size of block and of side, in-list and index. The form of each function is
-    the one that ncc/cost.py predicts to be fastest, of those that are short enough and faster by as
-    much as their compile takes longer; forms of backward functions are chosen where a `gradient` is
-    asked for. Where code is to be `small`, bytes decide. `timed` names the options whose
-    form was not asked for but found by ncc/tune.py.
+    aggregation, fan-in, in-list and index. The form of each function is the one that ncc/cost.py
+    predicts to be fastest, of those that are short enough and faster by as much as their compile
+    takes longer; forms of backward functions are chosen where a `gradient` is asked for. Where code
+    is to be `small`, bytes decide. `timed` names the options whose form was not asked for but found
+    by ncc/tune.py.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
@@ -59,7 +58,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                        help="the same form for both functions, or one of them straight", status=2)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
-    first = leaders(graph, alive)
+    first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
     shares = bool((first != np.arange(len(alive))).any())
     asked = [form, batch_form]
     plans = {}
@@ -116,14 +115,15 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     assert graph.levels is not None
     fan_in = np.diff(graph.starts)
     size, side, block = _blocks(first, native if native > 1 else SCALARS, native, share)
-    keys = (alive, block, -side, -size, fan_in[alive], graph.aggregations[alive],
-            graph.activations[alive], graph.levels[alive])
+    # Of no target's: it is the order of sums, too (ncc/sums.py).
+    keys = (alive, first, fan_in[alive], graph.aggregations[alive], graph.activations[alive],
+            graph.levels[alive])
     order = np.lexsort(keys)
     rows, size, side, block = alive[order], size[order], side[order], block[order]
     lengths = fan_in[rows]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     edges = np.arange(starts[-1], dtype=np.int32)
-    for part in _parts(lengths):
+    for part in parts(lengths):
         shift = graph.starts[:-1][rows[part]] - starts[part]
         edges[starts[part.start] : starts[part.stop]] += np.repeat(
             shift.astype(np.int32), lengths[part])
@@ -144,56 +144,6 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
                 np.zeros(0, np.int64), np.zeros(0, np.int64), np.append(graph.constants, -0.0),
                 none, none)
-
-
-def leaders(graph: Graph, alive: Ints) -> Longs:
-    """For each neuron of `alive`, the position in it of the first one that has the same in-list,
-    activation and aggregation: itself, where there is none before.
-
-    In-lists are told apart by a 64-bit polynomial hash, and equal ones compared: O(W)."""
-    lengths = np.diff(graph.starts)[alive]
-    begins = graph.starts[:-1][alive]
-    powers = np.cumprod(np.full(int(lengths.max(initial=0)) + 1, 0x9E3779B97F4A7C15, np.uint64))
-    hashes = np.empty(len(alive), np.uint64)
-    for part in _parts(lengths):
-        k = _counted(lengths[part])
-        sources = graph.sources[np.repeat(begins[part], lengths[part]) + k]
-        mixed = (sources.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
-        mixed ^= mixed >> np.uint64(32)
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers[k])])
-        ends = np.cumsum(lengths[part])
-        hashes[part] = sums[ends] - sums[ends - lengths[part]]
-    keys = (hashes, lengths, graph.activations[alive], graph.aggregations[alive])
-    order = np.lexsort((np.arange(len(alive)), *keys))
-    new = np.ones(len(alive), bool)
-    new[1:] = False
-    for key in keys:
-        new[1:] |= key[order[1:]] != key[order[:-1]]
-    first = np.empty(len(alive), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(alive)), 0))]
-    later = np.flatnonzero(first != np.arange(len(alive)))
-    for part in _parts(lengths[later]):
-        mine, n = later[part], lengths[later[part]]
-        k = _counted(n)
-        same = (graph.sources[np.repeat(begins[mine], n) + k]
-                == graph.sources[np.repeat(begins[first[mine]], n) + k])
-        apart = mine[np.repeat(np.arange(len(mine)), n)[~same]]
-        first[apart] = apart
-    return first
-
-
-def _counted(lengths: Longs) -> Longs:
-    """0, 1, ... for each of `lengths`, one after another."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-
-
-def _parts(lengths: Longs) -> Iterator[slice]:
-    """Stretches of rows of about PART edges, so that what is computed of each edge stays small."""
-    ends = np.cumsum(lengths)
-    cuts = np.searchsorted(ends, np.arange(PART, ends[-1] if len(ends) else 0, PART))
-    bounds = np.unique([0, *cuts.tolist(), len(lengths)]).tolist()
-    return starmap(slice, pairwise(bounds))
 
 
 def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs, Longs, Longs]:
@@ -250,7 +200,7 @@ def _packed(plan: Plan) -> Plan:
             at = int(until[-1])
     packed = np.full(at, padding, np.int32)
     plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
-    for part in _parts(np.diff(plan.starts)):
+    for part in parts(np.diff(plan.starts)):
         edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
         packed[plan.places_of(part)] = g.weights[edges]
     own, places = g.biases[rows], plan.bias_places

@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 
 from ncc.opcodes import OPCODES
+from ncc.source import NccError
 from ncc.ssa import Buffer, Func, Module, Table, layout, types
 
 # {0} {1} {2} the operands, each one token or in brackets; {f} the suffix of the functions of
@@ -49,6 +50,8 @@ EXPRESSIONS = {
     "wlt": "({0} ^ {top}) < ({1} ^ {top})",
     "iadd": "{0} + {1}",
     "imul": "{0} * {1}",
+    "imin": "{0} < {1} ? {0} : {1}",
+    "idiv": "{0} / {1}",
 }
 
 HELPERS = {
@@ -180,8 +183,20 @@ def to_c(module: Module, header: str = "") -> str:
 
     Every value is a local of its own, but for constants and for loads of what is not written,
     which stand where they are read; a lanes loop is a plain loop over samples. Needs an expanded
-    module (`native_sqrt` is welcome). Raises KeyError for an opcode that has no expression.
+    module (`native_sqrt` is welcome). Raises KeyError for an opcode that has no expression, and
+    NccError E604 for sums over the lanes of a vector, which the option `scalar` of `differentiate`
+    and `train` avoids.
     """
+    for func in module.funcs:
+        loops: list[int] = []
+        for opcode, _, imm in func.ops:
+            if opcode == "for":
+                loops.append(imm)
+            elif opcode == "yield":
+                loops.pop()
+            elif opcode in ("accumulate", "accrue") and max(loops, default=0) > 1:
+                raise NccError("E604", f"{func.name} sums over the lanes of vectors, which C has "
+                               "not", help="--emit c of the net itself", status=2)
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
     bits = 32 if module.dtype == "f32" else 64
     prefix = module.name
@@ -303,7 +318,7 @@ class _Writer:
                     self.local(at, place)
             elif opcode == "store":
                 self.line(f"{self.place(imm, args[1:])} = {args[0]};")
-            elif opcode == "accumulate":
+            elif opcode in ("accumulate", "accrue"):
                 self.accumulate(self.place(imm, args[2:]), args[0], args[1])
             elif opcode == "given":
                 self.local(at, f"{self.name(imm)} != NULL")
@@ -359,7 +374,8 @@ class _Writer:
         if func.pure:
             return f"static {real} {self.module.name}_{func.name}(const {real} x)\n{{\n"
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
-                               if op[0] in ("load", "store", "accumulate") and self.live[at]])
+                               if op[0] in ("load", "store", "accumulate", "accrue")
+                               and self.live[at]])
         named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
                                     if op[0] == "given" and self.live[at]]))
         for op in func.ops:
@@ -456,7 +472,8 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "accumulate", "call", "call_at", "for", "yield", "carry", "return")
+    effects = ("store", "accumulate", "accrue", "call", "call_at", "for", "yield", "carry",
+               "return")
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

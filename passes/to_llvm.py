@@ -12,6 +12,7 @@ import numpy as np
 
 from ncc.opcodes import OPCODES
 from ncc.ssa import Func, Module, Table, layout, types
+from ncc.sums import CHAIN, ROUND
 from ncc.windows import Window, windows
 from ncc.x86 import assembly, fits
 
@@ -46,6 +47,8 @@ INSTRUCTIONS = {
     "wlt": "icmp slt {w} {0}, {1}",
     "iadd": "add {i} {0}, {1}",
     "imul": "mul {i} {0}, {1}",
+    "imin": "icmp slt {i} {1}, {0}",
+    "idiv": "udiv {i} {0}, {1}",
     # max(a, b) is b > a ? b : a: an instruction of its own where the machine has this very one
     "max": "fcmp ogt {t} {1}, {0}",
     "min": "fcmp olt {t} {1}, {0}",
@@ -56,7 +59,8 @@ ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
-EFFECTS = {"store", "call", "call_at", "for", "yield"}
+EFFECTS = {"store", "call", "call_at", "for", "yield", "accrue"}
+SUMS = ("accumulate", "accrue")
 INTRINSICS = ("fma", "abs", "sqrt")
 ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
 
@@ -96,9 +100,11 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     A loop whose sums are more than half of the `registers` is written twice, for one half of the
     lanes' vectors after the other: more rows share what is loaded, and no sum leaves its register.
-    Accumulates of the outer product of values and a whole number of vectors' lanes of deltas are
-    sums over the samples, one after the other, in which the deltas are the lanes; half of the
-    registers hold sums.
+    In a loop that accumulates, each lane of a vector is a chain of samples of ncc/sums.py: four
+    vectors hold them, one sample each, and a vector may be longer than a round. Accrues of the
+    outer product of values and a whole number of vectors' lanes of deltas are sums over the
+    samples, one after the other, in which the deltas are the lanes; half of the registers hold
+    sums.
 
     Straight functions of plain reals are assembly, ncc's own (ncc/x86.py), on a target for
     which it `assembles`.
@@ -247,16 +253,20 @@ class _Writer:
         self.lists = False  # whether any loop is over a list
         self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
-        self.sums: list[str] = []  # vectors whose sums over the lanes are still to be made
+        # Accumulates whose sums over the lanes are still to be made: vectors of chains.
+        self.sums: list[list[str]] = []
         # By the first accumulate of an outer product, its factors; by the last load of the second,
         # that factor, and what it is turned: a vector for each sample.
         self.products_of: dict[int, tuple[list[int], tuple[int, ...]]] = {}
         self.turning: dict[int, tuple[int, ...]] = {}
         self.columns: dict[tuple[int, ...], list[list[str]]] = {}
+        self.adding: dict[int, bool] = {}  # whether a loop accumulates
         self.find_products()
         self.half: int | None = None  # which half of the lanes' vectors is written, if not all
-        self.products: dict[int, str] = {}  # of accumulates, summed up over vectors
+        self.products: dict[int, list[str]] = {}  # of accumulates, their chains
         self.neighbours = 0  # how many they will be
+        self.samples: list[int] = []  # of the elements of a round of lanes
+        self.chains = False  # whether each lane is a chain of samples
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
         self.windows: dict[int, Window] = {}  # of loads and stores
@@ -321,7 +331,7 @@ class _Writer:
             carries = loops.pop() if opcode == "yield" else []
             for k, r in enumerate(reads):
                 mixed = varying[carries[k]] if carries else varying[at] or (
-                    opcode in ("store", "accumulate"))
+                    opcode in ("store", *SUMS))
                 if start >= 0 and not varying[r] and mixed and self.types[r] in "fwb":
                     if r > start:
                         splatted[r] = True
@@ -448,7 +458,7 @@ class _Writer:
             elif opcode == "given":
                 held = self.add(f"icmp ne ptr %{imm}, null")
                 self.scalar[at] = self.add(f"zext i1 {held} to {self.index}")
-            elif opcode == "accumulate":
+            elif opcode in SUMS:
                 self.accumulate(at)
             elif opcode == "load" and imm[0] in by_value:
                 self.scalar[at] = f"%{imm[0]}"
@@ -496,9 +506,7 @@ class _Writer:
                 carries.append(mine)
                 starts.append(at)
                 if imm:
-                    # Lanes that no whole number of registers holds are made of narrower vectors.
-                    self.native = gcd(self.widest, imm)
-                    self.lanes = imm if self.native > 1 else 1
+                    self.native, self.lanes = self.shape(at)
                     depth_lanes = len(starts)
                 lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
                 if self.half is None and self.too_many(at, mine):
@@ -678,8 +686,8 @@ class _Writer:
         if template is None:
             template = self.templates[key] = self.template(opcode, letter, vector)
         result = self.add(template.format(*args))
-        if opcode in ("max", "min"):
-            t = self.type("f", vector)
+        if opcode in ("max", "min", "imin"):
+            t = self.type("i" if opcode == "imin" else "f", vector)
             result = self.add(f"select {self.type('b', vector)} {result}, {t} {args[1]}, "
                               f"{t} {args[0]}")
         return result
@@ -838,7 +846,7 @@ class _Writer:
                                self.vector_addresses(name, offset, reads[1]), strict=True):
                 self.lines.append(f"  store {v} {part}, ptr {a}, align {size}")
         elif len(reads) > 1 and self.varying[reads[1]]:
-            for p in self.storing(range(self.parts()), reads[1]):
+            for p, lanes in self.storing(reads[1]):
                 part = self.vector(value)[p]
                 if self.gathers and self.native > 1 and not self.whole:
                     v, n = self.type("f", True), self.native
@@ -852,8 +860,8 @@ class _Writer:
                                       f"{call[2]} {own})")
                     continue
                 addresses = self.lane_addresses(name, offset, reads[1], p)
-                for lane, a in self.storing(list(enumerate(addresses)), reads[1]):
-                    one = part
+                for lane in lanes:
+                    one, a = part, addresses[lane]
                     if self.native > 1:
                         one = self.add(f"extractelement {self.type('f', True)} {part}, i64 {lane}")
                     self.lines.append(f"  store {self.real} {one}, ptr {a}, align {size}")
@@ -861,10 +869,17 @@ class _Writer:
             a = self.address(name, offset, self.scalar[reads[1]] if len(reads) > 1 else None)
             self.lines.append(f"  store {self.real} {self.scalar[value]}, ptr {a}, align {size}")
 
-    def storing(self, lanes: Sequence[Any], index: int) -> Sequence[Any]:
-        """`lanes` in the order in which they store: of those that repeat the last sample, whose
-        masks are 0, none comes after the one that has it for its own."""
-        return lanes if self.whole or not self.affine[index][0] else lanes[::-1]
+    def storing(self, index: int) -> list[tuple[int, list[int]]]:
+        """The vectors of the lanes, and the lanes of each, in the order in which they store: of
+        those that repeat a sample, whose masks are 0, none comes after the one that has it for its
+        own."""
+        n = self.native
+        vectors = [self.samples[p * n : (p + 1) * n] for p in range(self.parts())]
+        if self.whole or not self.affine[index][0]:
+            return [(p, list(range(n))) for p in range(len(vectors))]
+        chain = CHAIN if self.chains else 1
+        order = sorted(range(len(vectors)), key=lambda p: (vectors[p][0] % chain, p), reverse=True)
+        return [(p, sorted(range(n), key=vectors[p].__getitem__, reverse=True)) for p in order]
 
     # -- sums over the lanes
 
@@ -885,6 +900,9 @@ class _Writer:
         if at in self.products_of:
             self.product_of(at)
             return
+        if self.lanes > 1 and self.func.ops[at][0] == "accrue":
+            self.accrue(at)
+            return
         if self.lanes == 1:
             a = self.address(name, offset, self.scalar[reads[2]] if len(reads) > 2 else None)
             one, two = [self.vector(r)[0] if self.varying[r] else self.scalar[r]
@@ -901,23 +919,24 @@ class _Writer:
         count = self.neighbours
         if len(self.sums) < count:
             return
-        vector = self.reduced(self.sums)
+        rounds = self.reduced(self.sums)
         self.sums = []
         a = self.address(name, offset + 1 - count, self.scalar[reads[2]] if len(reads) > 2
                          else None)
         v = self.type("f", True)
         t = self.real if count == 1 else f"<{count} x {self.real}>"
-        if count == 1:
-            vector = self.add(f"extractelement {v} {vector}, i64 0")
-        elif count < self.native:
-            vector = self.add(f"shufflevector {v} {vector}, {v} poison, "
-                              f"{self.selection(range(count))}")
-        old = self.add(f"load {t}, ptr {a}, align {size}")
-        new = self.add(f"fadd {self.flags}{t} {old}, {vector}")
-        self.lines.append(f"  store {t} {new}, ptr {a}, align {size}")
+        total = self.add(f"load {t}, ptr {a}, align {size}")
+        for vector in rounds:
+            if count == 1 and self.native > 1:
+                vector = self.add(f"extractelement {v} {vector}, i64 0")
+            elif count < self.native:
+                vector = self.add(f"shufflevector {v} {vector}, {v} poison, "
+                                  f"{self.selection(range(count))}")
+            total = self.add(f"fadd {self.flags}{t} {total}, {vector}")
+        self.lines.append(f"  store {t} {total}, ptr {a}, align {size}")
 
     def find_products(self) -> None:
-        """The runs of accumulates that add up the outer product of the values of some sources and
+        """The runs of accrues that add up the outer product of the values of some sources and
         the deltas of as many rows as one or more vectors have lanes, all from memory of each
         sample's own."""
         ops, n, at = self.func.ops, 1, 0
@@ -930,10 +949,10 @@ class _Writer:
             begin = at
             at += 1
             if opcode == "for" and imm:
-                n = gcd(self.widest, imm)
-            if opcode != "accumulate" or n < 2 or len(reads) < 3:
+                n = self.shape(begin)[0]
+            if opcode != "accrue" or n < 2 or len(reads) < 3:
                 continue
-            while at < len(ops) and ops[at][0] == "accumulate":
+            while at < len(ops) and ops[at][0] == "accrue":
                 at += 1
             run = ops[begin:at]
             wide = next((k for k, op in enumerate(run) if op[1][1] != run[0][1][1]), len(run))
@@ -947,51 +966,78 @@ class _Writer:
                 self.turning[max(ds)] = tuple(ds)
 
     def product_of(self, at: int) -> None:
-        """Write a run of accumulates as sums over the samples, one after the other, in which the
-        rows are the lanes: all that has to be turned are the rows' deltas, and the sums."""
+        """Write a run of accrues as sums over the samples, one after the other, in which the rows
+        are the lanes: all that has to be turned are the rows' deltas, and the sums."""
         ops = self.func.ops
         ns, ds = self.products_of[at]
         bases = [self.address(ops[n][2][0], ops[n][2][1], self.scalar[ops[n][1][0]], self.lanes)
                  for n in ns]
         v, size = self.type("f", True), self.bits // 8
         rows = self.columns[ds]
-        totals: list[list[str | None]] = [[None] * len(ns) for _ in rows]
         count = max(1, self.registers // 2 // len(rows))  # sources whose sums are in registers
-        for first in range(0, len(ns), count):
-            for sample, columns in enumerate(zip(*rows, strict=True)):
-                for k in range(first, min(first + count, len(ns))):
-                    a = self.add(f"getelementptr inbounds {self.real}, ptr {bases[k]}, "
-                                 f"i64 {sample}")
-                    one = self.add(f"load {self.real}, ptr {a}, align {size}")
-                    some = self.add(f"insertelement {v} poison, {self.real} {one}, i64 0")
-                    full = self.add(f"shufflevector {v} {some}, {v} poison, "
-                                    f"<{self.native} x i32> zeroinitializer")
-                    for sums, column in zip(totals, columns, strict=True):
-                        sums[k] = self.product(full, column, sums[k], True)
-        for side, first in product(range(len(rows)), range(0, len(ns), self.native)):
-            made = self.transposed([str(t) for t in totals[side][first : first + self.native]])
-            for j, row in enumerate(made, side * self.native):
-                _, reads, (name, offset) = ops[at + j * len(ns) + first]
-                a = self.address(name, offset, self.scalar[reads[2]])
-                old = self.add(f"load {v}, ptr {a}, align {size}")
-                new = self.add(f"fadd {self.flags}{v} {old}, {row}")
-                self.lines.append(f"  store {v} {new}, ptr {a}, align {size}")
+        for elements in self.in_rounds():
+            totals: list[list[str | None]] = [[None] * len(ns) for _ in rows]
+            for first in range(0, len(ns), count):
+                for element in elements:
+                    for k in range(first, min(first + count, len(ns))):
+                        a = self.add(f"getelementptr inbounds {self.real}, ptr {bases[k]}, "
+                                     f"i64 {element}")
+                        one = self.add(f"load {self.real}, ptr {a}, align {size}")
+                        some = self.add(f"insertelement {v} poison, {self.real} {one}, i64 0")
+                        full = self.add(f"shufflevector {v} {some}, {v} poison, "
+                                        f"<{self.native} x i32> zeroinitializer")
+                        for sums, columns in zip(totals, rows, strict=True):
+                            sums[k] = self.product(full, columns[element], sums[k], True)
+            for side, first in product(range(len(rows)), range(0, len(ns), self.native)):
+                made = self.transposed([str(t) for t in totals[side][first : first + self.native]])
+                for j, row in enumerate(made, side * self.native):
+                    _, reads, (name, offset) = ops[at + j * len(ns) + first]
+                    a = self.address(name, offset, self.scalar[reads[2]])
+                    old = self.add(f"load {v}, ptr {a}, align {size}")
+                    new = self.add(f"fadd {self.flags}{v} {old}, {row}")
+                    self.lines.append(f"  store {v} {new}, ptr {a}, align {size}")
         self.done = at + len(ns) * len(ds)
 
+    def in_rounds(self) -> list[list[int]]:
+        """For each round of the lanes, the elements of its samples, in order."""
+        width = ROUND[self.module.dtype]
+        by = sorted(range(self.lanes), key=self.samples.__getitem__)
+        return [by[first : first + width] for first in range(0, self.lanes, width)]
+
+    def accrue(self, at: int) -> None:
+        """Write an accrue by itself, a sample at a time."""
+        _, reads, (name, offset) = self.func.ops[at]
+        size, v = self.bits // 8, self.type("f", True)
+        a = self.address(name, offset, self.scalar[reads[2]] if len(reads) > 2 else None)
+        total = self.add(f"load {self.real}, ptr {a}, align {size}")
+        for elements in self.in_rounds():
+            chain: str | None = None
+            for element in elements:
+                part, lane = divmod(element, self.native)
+                x, y = [self.vector(r)[part] for r in reads[:2]]
+                if self.native > 1:
+                    x, y = [self.add(f"extractelement {v} {z}, i64 {lane}") for z in (x, y)]
+                chain = self.product(x, y, chain, False)
+            total = self.instruction("add", [total, str(chain)], "f", False)
+        self.lines.append(f"  store {self.real} {total}, ptr {a}, align {size}")
+
     def side_by_side(self, at: int) -> None:
-        """The products of the accumulates from here on, each summed up over the vectors of the
-        lanes: a vector of all of them at a time, as they share factors."""
+        """The chains of the accumulates from here on: a vector of all of them at a time, as they
+        share factors."""
         ops = self.func.ops
         end = at + 1
         while end < len(ops) and ops[end][0] == "accumulate" and end - at < 8:
             end += 1
-        totals: list[str | None] = [None] * (end - at)
-        for p in range(self.parts()):
-            for k in range(end - at):
-                x, y = [self.vector(r)[p] for r in ops[at + k][1][:2]]
-                totals[k] = self.product(x, y, totals[k], True)
-        for k, total in enumerate(totals):
-            self.products[at + k] = str(total)
+        for k in range(at, end):
+            self.products[k] = []
+        for group in range(0, self.parts(), CHAIN):
+            totals: list[str | None] = [None] * (end - at)
+            for p in range(group, group + CHAIN):
+                for k in range(end - at):
+                    x, y = [self.vector(r)[p] for r in ops[at + k][1][:2]]
+                    totals[k] = self.product(x, y, totals[k], True)
+            for k, total in enumerate(totals):
+                self.products[at + k].append(str(total))
 
     def together(self, at: int) -> int:
         """How many accumulates from here on add to neighbouring cells, with nothing between them
@@ -1017,34 +1063,57 @@ class _Writer:
         return self.instruction(
             "add", [total, self.instruction("mul", [a, b], "f", vector)], "f", vector)
 
-    def reduced(self, vectors: list[str]) -> str:
-        """One vector whose first elements are the sums of each of `vectors`, a power of two of
-        them: a transposition that adds at each step. First within 128 bits, where shuffles are
-        cheap, then across; a single vector is paired with itself."""
+    def reduced(self, chains: list[list[str]]) -> list[str]:
+        """For each round of the lanes one vector, whose first elements are the sums of each of
+        `chains`, a power of two of them."""
+        each = [list(vectors) for vectors in zip(*chains, strict=True)]
+        width = ROUND[self.module.dtype] // CHAIN  # chains of a round
+        if self.native > width:
+            return [row for vectors in each for row in self.folded(vectors, width)]
+        rows = [self.folded(vectors, self.native)[0] for vectors in each]
+        while self.native < width:
+            width //= 2
+            rows = [self.add(f"fadd {self.flags}{self.type('f', True)} {a}, {b}")
+                    for a, b in zip(rows[::2], rows[1::2], strict=True)]
+        return rows
+
+    def folded(self, vectors: list[str], width: int) -> list[str]:
+        """For each `width` lanes one vector, whose first elements are the sums over those lanes of
+        each of `vectors`: a transposition that adds at each step. First within 128 bits, where
+        shuffles are cheap, then across; a single vector is paired with itself."""
         v = self.type("f", True)
-        width = self.native
-        inside = min(width, 128 // self.bits)
+        n = self.native
+        inside = self.inside()
         steps: list[tuple[list[int], int]] = []  # what the first shuffle takes, how far the second
         block = 1
         while block < inside:
             half = inside // (2 * block)
-            steps.append(([which * width + lane * inside + part * block + k
-                           for lane in range(width // inside) for part in range(half)
+            steps.append(([which * n + lane * inside + part * block + k
+                           for lane in range(n // inside) for part in range(half)
                            for which in (0, 1) for k in range(block)], half * block))
             block *= 2
-        lanes = width // inside
-        even = [which * width + lane * inside + k for which in (0, 1)
+        lanes = n // inside
+        even = [which * n + lane * inside + k for which in (0, 1)
                 for lane in range(0, lanes, 2) for k in range(inside)]
         steps += [(even, inside)] * (lanes.bit_length() - 1)
-        for low, shift in steps:
+        apart = (n // width).bit_length() - 1  # the last steps, in which nothing is added
+        if apart > 1:
+            raise ValueError(f"a vector of {n // width} rounds")
+        for number, (low, shift) in enumerate(steps):
             first, second = self.selection(low), self.selection([k + shift for k in low])
-            pairs = list(zip(vectors[::2], vectors[1::2], strict=False))
-            vectors = [
-                self.add(f"fadd {self.flags}{v} "
-                         + self.add(f"shufflevector {v} {a}, {v} {b}, {first}") + ", "
-                         + self.add(f"shufflevector {v} {a}, {v} {b}, {second}"))
-                for a, b in pairs or [(vectors[0], vectors[0])]]
-        return vectors[0]
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=False)) or [(vectors[0],) * 2]
+            vectors = []
+            for a, b in pairs:
+                both = [self.add(f"shufflevector {v} {a}, {v} {b}, {chosen}")
+                        for chosen in (first, second)]
+                if number < len(steps) - apart:
+                    both = [self.add(f"fadd {self.flags}{v} {both[0]}, {both[1]}")]
+                vectors += both
+        return vectors
+
+    def inside(self) -> int:
+        """The lanes of a vector within 128 bits."""
+        return min(self.native, 128 // self.bits)
 
     def selection(self, elements: Iterable[int]) -> str:
         chosen = list(elements)
@@ -1137,15 +1206,15 @@ class _Writer:
         _, (_, index), (name, offset) = self.func.ops[at]
         v, size = self.type("f", True), self.bits // 8
         values = [op[1][0] for op in self.func.ops[at : at + self.native]]
-        for p in self.storing(range(self.parts()), index):
+        for p, lanes in self.storing(index):
             addresses = self.lane_addresses(name, offset, index, p)
             columns = [
                 self.add(f"load {v}, ptr {self.beside(self.addresses[r], p)}, "
                          f"align {size * self.native}")
                 if r in self.addresses else self.vector(r)[p] for r in values]
-            pairs = list(zip(self.transposed(columns), addresses, strict=True))
-            for row, a in self.storing(pairs, index):
-                self.lines.append(f"  store {v} {row}, ptr {a}, align {size}")
+            rows = self.transposed(columns)
+            for lane in lanes:
+                self.lines.append(f"  store {v} {rows[lane]}, ptr {addresses[lane]}, align {size}")
         self.done = at + self.native
 
     def transposed(self, rows: list[str]) -> list[str]:
@@ -1234,6 +1303,12 @@ class _Writer:
                       and (last[2] - first[2]) % self.lanes == 0)
         self.offsets = {}
         self.real_lanes = []
+        self.chains = self.lanes > 1 and self.accumulates(at)
+        self.samples = list(range(self.lanes))
+        if self.chains:
+            self.whole = False
+            self.samples = [CHAIN * self.chain(part // CHAIN * self.native + lane) + part % CHAIN
+                            for part in range(self.parts()) for lane in range(self.native)]
         if self.whole:
             return
         if self.lanes == 1:
@@ -1244,45 +1319,119 @@ class _Writer:
         if self.lanes > 1 and any(op[0] == "mask" for op in self.func.ops):
             # A select between a value and 0, stored where the value was, would become a masked
             # store, which takes some machines tens of cycles: words from a table stay words.
-            word, name = f"i{self.bits}", f"@{self.module.name}.real_{self.lanes}"
-            cells = ", ".join([f"{word} {-(k < self.lanes)}" for k in range(2 * self.lanes)])
-            section = f', section ".rodata.{name[1:]}"' if self.elf else ""
-            self.used.add(f"{name} = private unnamed_addr constant [{2 * self.lanes} x {word}] "
-                          f"[{cells}]{section}, align 64")
             left = self.add(f"sub {self.index} {hi}, %k{at}")
             few = self.add(f"icmp slt {self.index} {left}, {self.lanes}")
             real = self.add(f"select i1 {few}, {self.index} {left}, {self.index} {self.lanes}")
-            skipped = self.add(f"sub {self.index} {self.lanes}, {real}")
-            base = self.add(f"getelementptr inbounds {word}, ptr {name}, {self.index} {skipped}")
-            for p in range(self.parts()):
-                a = self.add(f"getelementptr inbounds {word}, ptr {base}, i64 {p * self.native}")
-                self.real_lanes.append(
-                    self.add(f"load {self.type('w', True)}, ptr {a}, align {self.bits // 8}"))
+            if self.chains:
+                self.mask_chains(real)
+            else:
+                self.mask_samples(real)
 
     def find_samples(self, at: int, hi: str) -> None:
         """For each stride, where the round's first sample is, and how far from it each lane's: in
-        vectors of 32 bits, as a scalar a lane would be spilled to memory and found again."""
+        vectors of 32 bits, as a scalar a lane would be spilled to memory and found again. Past the
+        end it is the last sample, or the last of those that have the same place in their chain, if
+        there is one."""
         last = self.add(f"sub {self.index} {hi}, 1")
         left = self.add(f"sub {self.index} {last}, {self.step}")
         few = self.add(f"icmp slt {self.index} {left}, {self.lanes}")
         left = self.add(f"select i1 {few}, {self.index} {left}, {self.index} {self.lanes}")
         if self.index != "i32":
             left = self.add(f"trunc {self.index} {left} to i32")
+        ends = [left]
+        if self.chains:
+            ends = []
+            for p in range(CHAIN):
+                place = self.add(f"sub i32 {left}, {p}")
+                some = self.add(f"add i32 {self.add(f'and i32 {place}, {-CHAIN}')}, {p}")
+                none = self.add(f"icmp slt i32 {place}, 0")
+                ends.append(self.add(f"select i1 {none}, i32 {left}, i32 {some}"))
         v = f"<{self.native} x i32>"
-        one = self.add(f"insertelement {v} poison, i32 {left}, i64 0")
-        most = self.add(f"shufflevector {v} {one}, {v} poison, {v} zeroinitializer")
+
+        def spread(scalar: str) -> str:
+            one = self.add(f"insertelement {v} poison, i32 {scalar}, i64 0")
+            return self.add(f"shufflevector {v} {one}, {v} poison, {v} zeroinitializer")
+
+        self.most = spread(left)
+        most = [spread(end) for end in ends] if self.chains else [self.most]
         minimum = f"@llvm.umin.v{self.native}i32"
         self.used.add(f"declare {v} {minimum}({v}, {v})")
-        lanes = []
-        for p in range(self.parts()):
-            lanes.append(self.add(f"call {v} {minimum}({v} {self.numbered(p)}, {v} {most})"))
-        self.most = most
+        lanes = [self.add(f"call {v} {minimum}({v} {self.numbered(p)}, {v} {most[p % len(most)]})")
+                 for p in range(self.parts())]
         self.firsts = {}
         for stride in sorted(self.strides(at)):
             self.firsts[stride] = self.step if stride == 1 else self.add(
                 f"mul nsw {self.index} {self.step}, {stride}")
             self.offsets[stride] = lanes if stride == 1 else [
                 self.add(f"mul nsw {v} {lane}, splat (i32 {stride})") for lane in lanes]
+
+    def mask_samples(self, real: str) -> None:
+        """All ones in the first `real` lanes."""
+        base = self.words(f"real_{self.lanes}", [k < self.lanes for k in range(2 * self.lanes)],
+                          self.add(f"sub {self.index} {self.lanes}, {real}"))
+        self.real_lanes = [self.mask(base, p * self.native) for p in range(self.parts())]
+
+    def mask_chains(self, real: str) -> None:
+        """All ones in the lanes of the first `real` samples: of each sample of the chains another
+        number of them."""
+        chains = self.lanes // CHAIN
+        cells = [self.chain(k) < count for count in range(chains + 1) for k in range(chains)]
+        masks = {}
+        for p in range(CHAIN):
+            up = self.add(f"add {self.index} {real}, {CHAIN - 1 - p}")
+            count = self.add(f"udiv {self.index} {up}, {CHAIN}")
+            base = self.words(f"chains_{chains}_{self.inside()}", cells,
+                              self.add(f"mul {self.index} {count}, {chains}"))
+            for group in range(0, self.parts(), CHAIN):
+                masks[group + p] = self.mask(base, group // CHAIN * self.native)
+        self.real_lanes = [masks[p] for p in range(self.parts())]
+
+    def words(self, name: str, ones: Sequence[bool], at: str) -> str:
+        """The address of a cell of a table of words, of ones or of zeros."""
+        word, name = f"i{self.bits}", f"@{self.module.name}.{name}"
+        cells = ", ".join([f"{word} {-one}" for one in ones])
+        section = f', section ".rodata.{name[1:]}"' if self.elf else ""
+        self.used.add(f"{name} = private unnamed_addr constant [{len(ones)} x {word}] "
+                      f"[{cells}]{section}, align 64")
+        return self.add(f"getelementptr inbounds {word}, ptr {name}, {self.index} {at}")
+
+    def mask(self, base: str, lane: int) -> str:
+        a = self.add(f"getelementptr inbounds i{self.bits}, ptr {base}, i64 {lane}")
+        return self.add(f"load {self.type('w', True)}, ptr {a}, align {self.bits // 8}")
+
+    def shape(self, at: int) -> tuple[int, int]:
+        """The lanes of a vector, and all lanes, in the lanes loop that opens at `at`."""
+        lanes = self.func.ops[at][2]
+        if lanes > 1 and self.accumulates(at):  # four vectors hold chains, one sample each
+            return gcd(self.widest, lanes // CHAIN), lanes
+        # Lanes that no whole number of registers holds are made of narrower vectors.
+        native = gcd(self.widest, lanes)
+        return native, lanes if native > 1 else 1
+
+    def accumulates(self, at: int) -> bool:
+        """Whether anything accumulates in the loop that opens at `at`."""
+        if at not in self.adding:
+            depth = 0
+            self.adding[at] = False
+            for opcode, _, _ in self.func.ops[at:]:
+                depth += (opcode == "for") - (opcode == "yield")
+                if depth == 0:
+                    break
+                if opcode in SUMS:
+                    self.adding[at] = True
+                    break
+        return self.adding[at]
+
+    def chain(self, number: int) -> int:
+        """Which chain of samples a lane holds, of those of all vectors of the first samples: within
+        128 bits those that are added first are half as far apart as they may be, so that `folded`
+        needs one kind of shuffle."""
+        inside = self.inside()
+        place, turned = number % inside, 0
+        for _ in range(inside.bit_length() - 1):
+            turned = 2 * turned + place % 2
+            place //= 2
+        return number - number % inside + turned
 
     def strides(self, start: int) -> set[int]:
         """The strides of all indices that are made of a lanes loop's own."""
@@ -1351,7 +1500,7 @@ class _Writer:
                 for lane in lanes]
 
     def numbered(self, part: int) -> str:
-        own = [f"i32 {part * self.native + k}" for k in range(self.native)]
+        own = [f"i32 {self.samples[part * self.native + k]}" for k in range(self.native)]
         return f"<{', '.join(own)}>"
 
     def first_lane(self, base: str, stride: int) -> str:

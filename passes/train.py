@@ -22,7 +22,8 @@ STRIDES = 8  # loops over squares, each for rows as far apart: a net of many suc
 
 def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False, recompute: int = 0, registers: int = 16) -> Module:
+          apart: bool = False, recompute: int = 0, registers: int = 16,
+          scalar: bool = False) -> Module:
     """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
 
         08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
@@ -33,16 +34,19 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
                                     `params`, and `packed` made anew; state[0] is the step's mean
                                     loss, before the update
     where they are wanted `apart`:
-    gradient_batch                  adds the gradients of n samples' losses to `dparams`, unless
-                                    that is NULL, and the losses to loss[0], not divided by n
+    gradient_batch                  makes of `dparams`, which are 0, the gradients of n samples'
+                                    losses, unless that is NULL, and adds the losses to loss[0],
+                                    not divided by n
     update                          one update of `params` by scale * dparams, which become 0
 
-    The sweeps are those of `differentiate`, seeded by the loss instead of the caller's dy.
+    The sweeps are those of `differentiate`, `scalar` too, seeded by the loss, not the caller's dy.
     """
+    native = 1 if scalar else native
     funcs: list[Func] = []
     tables: dict[str, Table] = {}
     if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
-        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer), lanes(native))
+        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer),
+                       lanes(native, dtype))
 
         def written(title: str, wide: int, ends: Ends) -> None:
             schedule = plan.backward_batch if wide else plan.backward
@@ -51,11 +55,11 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
             funcs.append(form.function(title, wide, ends))
 
         if apart:
-            written("gradient_batch", lanes(native), wanted.gradient())
+            written("gradient_batch", lanes(native, dtype), wanted.gradient())
             funcs.append(wanted.update(Builder(dtype, numerics != "strict")))
         else:
             written("train_step", 0, wanted.step())
-            written("train_step_batch", lanes(native), wanted.step())
+            written("train_step_batch", lanes(native, dtype), wanted.step())
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
 
 
@@ -79,12 +83,13 @@ class _Step:
     def gradient(self) -> Ends:
         return Ends((self.x, self.target, Buffer("packed", "in", len(self.plan.packed)),
                      Buffer("dparams", "inout", self.n_params), Buffer("loss", "inout", 1)),
-                    None, self.seed, self.loops, None)
+                    None, self.seed, self.loops, None, fresh=True)
 
     def step(self) -> Ends:
         return Ends((self.x, self.target, Buffer("params", "inout", self.n_params),
                      Buffer("packed", "inout", len(self.plan.packed)), self.state,
-                     Buffer("lr", "value", 1)), self.begin, self.seed, self.loops, self.finish)
+                     Buffer("lr", "value", 1)), self.begin, self.seed, self.loops, self.finish,
+                    fresh=True)
 
     def update(self, b: Builder) -> Func:
         self.updated(b, b.load("scale", 0))
@@ -196,17 +201,15 @@ class _Step:
         row = sweep.times_sample(self.n_targets)
         return sweep.b.load("target", 0, sweep.offset(row, k))
 
-    def add_loss(self, sweep: Sweep, value: int) -> None:
-        b, to = sweep.b, "loss" if "loss" in sweep.named else "state"
-        b.accumulate(b.op("mask", value), b.const(1.0), to, 0)
-
     def seed(self, sweep: Straight, ys: list[int]) -> list[int]:
         b, loss = sweep.b, self.loss
         if loss.name != "ce":
             pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
                      for k, y in enumerate(ys)]
+            total = b.const(0.0)
             for value, _ in pairs:
-                self.add_loss(sweep, value)
+                total = b.op("add", total, value)
+            sweep.add_loss(total)
             return [d for _, d in pairs]
         label = self.targets(sweep, b.index(0))
         top = chosen = ys[0]
@@ -215,10 +218,10 @@ class _Step:
             top = losses.ce_top(b, top, y)
             chosen = losses.ce_gather(b, chosen, y, number, label)
         terms = [losses.ce_term(b, y, top) for y in ys]
-        total = terms[0]
-        for term in terms[1:]:
+        total = b.const(0.0)
+        for term in terms:
             total = b.op("add", total, term)
-        self.add_loss(sweep, losses.ce_loss(b, total, top, chosen))
+        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
         return [losses.ce_slope(b, term, total, number, label)
                 for term, number in zip(terms, numbers, strict=True)]
 
@@ -226,33 +229,32 @@ class _Step:
         b, loss = sweep.b, self.loss
         zero, end = b.index(0), b.index(sweep.n_outputs)
 
-        def output(k: int) -> tuple[int, int]:
-            """The value and the number of the k-th output by place."""
-            return (b.load("values", 0, sweep.cell("seed_places", 0, k)),
-                    sweep.cell("seed_outputs", 0, k))
+        def output(k: int) -> int:
+            """The value of output number k."""
+            return b.load("values", 0, sweep.cell("output_places", 0, k))
 
         if loss.name != "ce":
             sweep.seed("target")
             k, sum = b.loop(zero, end, [b.const(0.0)])
-            y, _ = output(k)
-            value, d = losses.element(b, loss, y, b.load("seeds", 0, k))
-            b.store(d, "seeds", 0, k)
+            seed = sweep.cell("seed_ranks", 0, k)
+            value, d = losses.element(b, loss, output(k), b.load("seeds", 0, seed))
+            b.store(d, "seeds", 0, seed)
             (sum,) = b.close(b.op("add", sum, value))
-            self.add_loss(sweep, sum)
+            sweep.add_loss(sum)
             return
         label = self.targets(sweep, zero)
-        first = output(zero)[0]
+        first = output(zero)
         k, top, chosen = b.loop(zero, end, [first, first])
-        y, number = output(k)
+        y = output(k)
         top, chosen = b.close(losses.ce_top(b, top, y),
-                              losses.ce_gather(b, chosen, y, b.op("real", number), label))
+                              losses.ce_gather(b, chosen, y, b.op("real", k), label))
         k, total = b.loop(zero, end, [b.const(0.0)])
-        term = losses.ce_term(b, output(k)[0], top)
-        b.store(term, "seeds", 0, k)
+        term = losses.ce_term(b, output(k), top)
+        b.store(term, "seeds", 0, sweep.cell("seed_ranks", 0, k))
         (total,) = b.close(b.op("add", total, term))
-        self.add_loss(sweep, losses.ce_loss(b, total, top, chosen))
+        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
         k = b.loop(zero, end)[0]
-        slope: Any = losses.ce_slope(b, b.load("seeds", 0, k), total,
-                                     b.op("real", output(k)[1]), label)
-        b.store(slope, "seeds", 0, k)
+        seed = sweep.cell("seed_ranks", 0, k)
+        slope: Any = losses.ce_slope(b, b.load("seeds", 0, seed), total, b.op("real", k), label)
+        b.store(slope, "seeds", 0, seed)
         b.close()

@@ -45,7 +45,7 @@ def _build(choose: Choose, loops: bool) -> Module:
     funcs = [Func("f", buffers, b.ops)]
     if loops and choose(0, 1):
         b = Builder(dtype, numerics == "fused")
-        sample = b.loop(b.index(0), b.emit("count"), lanes=4)[0]
+        sample = b.loop(b.index(0), b.emit("count"), lanes=32)[0]
         _statements(b, choose, loops, sample)
         b.close()
         buffers = (*buffers[:4], Buffer("work", "private", 4))

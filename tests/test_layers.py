@@ -25,6 +25,7 @@ ORDER = [
     "activations",
     "adjoint",
     "aggregate",
+    "sums",
     "graph",
     "graphtext",
     "syntax",

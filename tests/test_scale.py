@@ -14,8 +14,8 @@ import ncc
 from ncc import cache
 from ncc.build import Build, options
 from ncc.machine import Loaded, host
-from ncc.passes.group import leaders
 from ncc.road import AFTER_ORDER
+from ncc.sums import leaders
 
 COMPILES = """import os, sys
 import ncc
@@ -104,4 +104,5 @@ def test_leaders_across_parts() -> None:
     graph = ncc.parse("\n".join([f"N {len(lines):x}", *lines, ""])).graph
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     firsts = np.array([int(np.flatnonzero(which == w)[0]) for w in which])
-    assert leaders(graph, alive).tolist() == firsts.tolist()
+    assert leaders(graph.starts, graph.sources, graph.activations, graph.aggregations,
+                   alive).tolist() == firsts.tolist()

@@ -11,10 +11,11 @@ import ncc
 from ncc.build import Build, options
 from ncc.graph import AGGREGATIONS
 from ncc.machine import host, target
-from ncc.passes.group import group, leaders
+from ncc.passes.group import group
 from ncc.passes.place import place
 from ncc.road import steps, walk
 from ncc.source import NccError
+from ncc.sums import leaders
 from ncc.watch import interpret
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
@@ -197,7 +198,9 @@ def test_what_shares_is_found_by_order_activation_and_aggregation():
     net = net_of(["4 tanh 0,1,2", "5 tanh 2,1,0", "6 relu 0,1,2", "7 tanh max 0,1,2",
                   "8 tanh 0,1,2", "9 tanh 0,1", "a tanh 0,1,2,3"], 4)
     alive = np.arange(4, 11, dtype=np.int32)
-    assert leaders(net.graph, alive).tolist() == [0, 1, 2, 3, 0, 5, 6]
+    g = net.graph
+    found = leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+    assert found.tolist() == [0, 1, 2, 3, 0, 5, 6]
 
 
 def test_a_random_net_stays_a_table_and_a_dense_one_is_shared():

@@ -60,7 +60,7 @@ func single(x in 2, y out 1, work work 3) {
 func batch(count, x in 2, y out 1, acc inout 3, work private 3) {
   %0 = index 0
   %1 = count
-  %2 = for %0..%1 lanes 16 {
+  %2 = for %0..%1 lanes 32 {
     %3 = load x[%2 + -1]
     %4 = const -0.0
     %5 = word -1
@@ -225,7 +225,7 @@ RULES = [  # (what the message says, a text that breaks one rule)
     ("accumulate of v, which is value",
      func("%0 = load v[0]\naccumulate %0, %0, v[0]", "v value 1")),
     ("accumulate of p, which is private",
-     func("%0 = index 1\n%1 = for %0..%0 lanes 4 {\n%2 = const 1.0\naccumulate %2, %2, p[0]\n"
+     func("%0 = index 1\n%1 = for %0..%0 lanes 32 {\n%2 = const 1.0\naccumulate %2, %2, p[0]\n"
           "} yield", "p private 1")),
     ("work[4] lies outside its 4 elements", func(X + "accumulate %0, %0, work[4]")),
     ("accumulate is ill-formed", func("%0 = index 0\naccumulate %0, %0, work[0]")),

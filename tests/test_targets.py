@@ -8,16 +8,13 @@ import subprocess
 
 import numpy as np
 import pytest
-from gradients import close, interpreted
 from nets import random_layers, some_net, to_nal
 from objects import AGGREGATES, EVERY, FUNCTIONS, TRAINING, build, elf, same, symbols
 
 import ncc
 from ncc import machine
-from ncc.build import Build, options
 from ncc.cli import main
 from ncc.machine import ALIASES, TARGETS, Machine, target
-from ncc.road import AFTER_ORDER
 from ncc.source import NccError
 from ncc.ssa import DTYPES
 from ncc.trainer import Trainer
@@ -38,6 +35,8 @@ MACHINES = {
 # the call that large frames want on Windows.
 MARKS = {"i686": {"_GLOBAL_OFFSET_TABLE_"}, "x86_64-pc-windows-msvc": {"_fltused", "__chkstk"},
          "x86_64-pc-windows-gnu": {"___chkstk_ms"}, "arm64-pc-windows-msvc": {"__chkstk"}}
+# The first layer is dense: whole blocks of rows and of edges, and what is left of them.
+DENSE = random_layers([17, 19, 18, 3], 17, seed=3, activation="tanh", weights=True)
 # ---- what is built
 
 
@@ -482,37 +481,37 @@ def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
-@pytest.mark.parametrize("name, form", [(name, "table" if form == "shared" else form)
-                                        for name, form in RUN_FORMS
+@pytest.mark.parametrize("name, form", [(name, form) for name, form in RUN_FORMS
                                         if form != "table" or name in LIKE_ANOTHER])
 def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
-    """Gradients of a sample have the interpreter's bits. Sums over a batch have an order of their
-    own on each target; they, and steps of training, are nearly the host's."""
-    real, rng, rows = DTYPES[dtype], np.random.default_rng(3), 5
-    graph = ncc.parse(SMALL).graph
+    """Gradients of samples and of a batch have the graph's bits, and steps of training the
+    host's: over more than a chunk of samples, the last round of which is not whole."""
+    real, rng, rows = DTYPES[dtype], np.random.default_rng(3), 133
+    net = DENSE if form == "shared" else SMALL
+    graph = ncc.parse(net).graph
     x = rng.uniform(-1, 1, (rows, len(graph.inputs))).astype(real)
     dy = rng.standard_normal((rows, len(graph.outputs))).astype(real)
     classes = rng.integers(0, len(graph.outputs), (rows, 1)).astype(real)
-    written = simulate(tmp_path, name, SMALL, {"x": x, "dy": dy, "target": classes}, dtype,
-                       "--numerics", "strict", "--backward-form", form, "--train",
+    forms = ["--form", form, "--batch-form", form] if form == "shared" else []
+    written = simulate(tmp_path, name, net, {"x": x, "dy": dy, "target": classes}, dtype,
+                       "--numerics", "strict", "--backward-form",
+                       "straight" if form == "straight" else "table", *forms, "--train",
                        "ce,sgd:momentum=0.9", driver=GRADIENTS)
-    aim = target(name)
-    module = Build(graph, aim, options(aim, dtype=dtype, numerics="strict", gradient=True,
-                                       backward_form=form), along=AFTER_ORDER).module
     parts = np.split(written, np.cumsum([x.shape[1], graph.n_params] * rows
                                         + [x.size, graph.n_params, graph.n_params]))
-    for k in range(rows):
-        dx, dparams = interpreted(module, x[k : k + 1], dy[k : k + 1], graph.values, "backward")
-        same(parts[2 * k], dx[0])
-        same(parts[2 * k + 1], dparams)
+    for k in range(3):
+        wanted = graph.gradient(x[k], dy[k], None, dtype, "strict")
+        for found, want in zip(parts[2 * k : 2 * k + 2], wanted, strict=True):
+            same(found, want)
     dx, dparams, params, state = parts[2 * rows :]
-    rel = 1e-5 if dtype == "f32" else 1e-12
-    close((dx.reshape(x.shape), dparams),
-          graph.gradient(x, dy, graph.values, dtype="f64"), rel)
+    wanted = graph.gradient(x, dy, None, dtype, "strict")
+    same(dx.reshape(x.shape), wanted[0])
+    same(dparams, wanted[1])
     trainer = Trainer(graph, "ce", "sgd:momentum=0.9", dtype=dtype, numerics="strict")
     for samples in (rows, rows, rows, 1):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
-    close((params, state), (trainer.params, np.concatenate([[mean], trainer.state])), rel)
+    same(params, trainer.params.astype(real))
+    same(state, np.concatenate([[mean], trainer.state]).astype(real))
 
 
 # The bytes below the caller's frame that each function of the object writes to, found in a stack

@@ -89,7 +89,7 @@ def widths(seconds):
 def memory(seconds):
     """What a trainer holds after a step, beside one value a neuron and lane, the parameters, their
     gradients and Adam's two moments; a lane is a sample of those that go together."""
-    tile = lanes(options(host())["native"])
+    tile = lanes(options(host())["native"], "f32")
     for name, net in (("random 1,024 x 4", sparse(1024, 4)),
                       ("dense 784-300-100-10", dense(784, 300, 100, 10))):
         made = Trainer(net.graph, "mse", "adam", params=net.params)
