@@ -108,6 +108,7 @@ class Graph:
             where = "" if neuron is None else f"neuron {neuron:02x}: "
             raise NccError("E301", where + message, status=3)
 
+    @np.errstate(all="ignore")  # infinities and NaN are values
     def run(self, x: ArrayLike, params: ArrayLike | None = None, dtype: str = "f32",
             numerics: str = "fused") -> NDArray[Any]:
         """The outputs (n_outputs,) or (batch, n_outputs) of inputs x, in `dtype`: the meaning of
@@ -121,6 +122,7 @@ class Graph:
         y = work[self.outputs].T.copy()
         return y if np.ndim(x) == 2 else y[0]
 
+    @np.errstate(all="ignore")
     def gradient(self, x: ArrayLike, dy: ArrayLike, params: ArrayLike | None = None,
                  dtype: str = "f32", numerics: str = "fused"
                  ) -> tuple[NDArray[Any], NDArray[Any]]:

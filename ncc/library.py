@@ -234,9 +234,10 @@ def in_chunks(library: Library, n: int, threads: int, totals: Sums,
                 with turns:
                     while added != mine:
                         turns.wait()
-                for total, more in zip(totals, sums, strict=True):
-                    np.add(total, more, out=total)
-                    more[...] = 0
+                with np.errstate(all="ignore"):  # infinities of either sign may meet
+                    for total, more in zip(totals, sums, strict=True):
+                        np.add(total, more, out=total)
+                        more[...] = 0
             finally:
                 with turns:
                     added = max(added, mine + 1)

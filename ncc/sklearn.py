@@ -367,7 +367,9 @@ class NetClassifier(ClassifierMixin, _Estimator):
         y = self._outputs(X)
         if len(self.classes_) > 2 or self._multilabel:
             return y
-        return y[:, 0] if y.shape[1] == 1 else y[:, 1] - y[:, 0]
+        with np.errstate(invalid="ignore"):
+            found: Array = y[:, 0] if y.shape[1] == 1 else y[:, 1] - y[:, 0]
+            return found
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (samples, classes), in the order of `classes_`; of multilabel (samples,
@@ -379,9 +381,10 @@ class NetClassifier(ClassifierMixin, _Estimator):
             return chances
         if logits.ndim == 1:
             logits = np.stack([np.zeros_like(logits), logits], axis=1)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found: Array = powers / powers.sum(axis=1, keepdims=True)
-        return found
+        with np.errstate(invalid="ignore"):  # of infinite logits some chances are NaN
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            found: Array = powers / powers.sum(axis=1, keepdims=True)
+            return found
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each sample (samples,); of multilabel 0 and 1 (samples,

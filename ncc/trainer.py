@@ -74,7 +74,8 @@ class Trainer:
         array = self._whole(values)
         if (array[self._frozen] != self._held).any():
             raise ValueError("a frozen parameter has another value")
-        self._params = array[~self._frozen].astype(self._real)
+        with np.errstate(over="ignore"):
+            self._params = array[~self._frozen].astype(self._real)
         self._packed = self._library.pack(self._params)
 
     def _whole(self, values: Any) -> Array:
@@ -142,8 +143,9 @@ class Trainer:
         return mean, whole
 
     def _checked(self, x: Any, target: Any) -> tuple[Array, Array]:
-        x = np.asarray(x, self._real, order="C")
-        target = np.asarray(target, self._real, order="C")
+        with np.errstate(over="ignore"):  # what overflows is an infinity
+            x = np.asarray(x, self._real, order="C")
+            target = np.asarray(target, self._real, order="C")
         if target.ndim == 1 and self.n_targets == 1:
             target = target[:, None]
         if x.ndim != 2 or x.shape[1] != len(self.graph.inputs):

@@ -173,6 +173,9 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         params, classes = old.params, classes or old.classes
     elif params is None:
         params = weights.init(graph, init or "he", seed)
+    if old is None:
+        params = np.asarray(params, np.float64)
+        finite(params.reshape(1, -1), "params", real)
     kind = Trainer if sample_weight is None else WeightedTrainer
     trainer = kind(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
                    threads=threads, numerics=numerics, cache=cache, frozen=still,
@@ -386,6 +389,7 @@ def _weights(given: Any, samples: int, real: Any) -> Array:
         raise NccError("E631", f"sample_weight has {len(column)} numbers for {samples} samples")
     if (column < 0).any() or not column.any():
         raise NccError("E634", "sample_weight holds a negative number, or nothing but 0")
+    column = column / column.max()  # or their sum may overflow
     made: Array = (column / column.mean()).astype(real)
     return made
 

@@ -118,6 +118,7 @@ class Watcher:
         end = "" if text.endswith("\n") else "\n"
         self.err.write(f"// ---- {when} {step.name}\n{text}{end}")
 
+    @np.errstate(all="ignore")  # infinities and NaN are values
     def _check(self, step: Step, old: Any, new: Any) -> None:
         if isinstance(new, Graph) and new.levels is None:
             return  # `order` has yet to say whether it has a meaning

@@ -33,7 +33,8 @@ class WeightedTrainer(Trainer):
         super().__init__(graph, loss, optimizer, **how)
         self._loss = losses.parse(loss)
         name = "f32" if self._real == np.float32 else "f64"
-        chosen = options(host(), dtype=name, numerics=how.get("numerics"), gradient=True)
+        chosen = options(host(), dtype=name, numerics=how.get("numerics"), gradient=True,
+                         **(how.get("passes") or {}))
         self._numpy = Numpy(name, chosen["numerics"] != "strict")
         net = freeze(graph, self._frozen, self.params)
         with Progress(sys.stderr) as progress, progress.working("emit obj"):
@@ -43,6 +44,7 @@ class WeightedTrainer(Trainer):
 
     def accumulate(self, x: Any, target: Any) -> float:
         x, target = self._checked(x, target)
+        self._fresh = False
         packed = self._both.pack(self._params)
         mean, slopes = self._weighed(forward(self._both, x, packed, self.threads), target)
         backward(self._both, x, packed, slopes, None, self._gradient, self.threads)
@@ -54,7 +56,8 @@ class WeightedTrainer(Trainer):
         return self._weighed(forward(self._both, x, packed, self.threads), target)[0]
 
     def _checked(self, x: Any, target: Any) -> tuple[Array, Array]:
-        target = np.asarray(target, self._real)
+        with np.errstate(over="ignore"):
+            target = np.asarray(target, self._real)
         x, _ = super()._checked(x, target[:, :-1])
         return x, target
 

@@ -437,7 +437,7 @@ def test_times_sum_to_the_wall_clock(ncc_, words, stages):
     wall = (time.perf_counter() - began) * 1e3
     assert status == 0 and err.startswith("// ---- time of passes\n")
     rows = [re.fullmatch(r"(\S.*?) +(-?\d+\.\d\d) ms +(-?\d+\.\d)%", line).groups()
-            for line in err.splitlines()[1:]]
+            for line in err.splitlines()[1:] if " flash " not in line]  # the sizes come last
     names = [name for name, _, _ in rows]
     assert names[-2:] == ["other", "total"] and set(stages) <= set(names)
     times = [float(seconds) for _, seconds, _ in rows]
@@ -449,7 +449,8 @@ def test_times_sum_to_the_wall_clock(ncc_, words, stages):
 def test_times_of_a_process_begin_with_its_imports(here):
     made = process("build", "net.nal", "--time-passes")
     rows = made.stderr.splitlines()
-    assert made.returncode == 0 and rows[1].startswith("import ") and rows[-1].startswith("total ")
+    assert made.returncode == 0 and rows[1].startswith("import ")
+    assert any(row.startswith("total ") for row in rows)
 
 
 def test_passes_with_options(ncc_):
@@ -717,6 +718,8 @@ def test_a_fault_where_nothing_can_be_kept(ncc_, monkeypatch):
 @pytest.mark.parametrize("error, status", [
     (KeyboardInterrupt(), 130), (MemoryError(), 4), (NccError("E1", "m", status=5), 5),
     (OSError(28, "No space left on device"), 1), (RecursionError(), 70), (ZeroDivisionError(), 70),
+    (RuntimeError("can't start new thread"), 4), (RuntimeError("odd"), 70),
+    (OSError(12, "Cannot allocate memory"), 4),
 ])
 def test_exit_statuses(ncc_, monkeypatch, error, status):
     def raises(real, level, **options):
@@ -724,6 +727,19 @@ def test_exit_statuses(ncc_, monkeypatch, error, status):
 
     guilty(monkeypatch, "merge", raises)
     assert ncc_("build", "net.nal")[0] == status
+
+
+@pytest.mark.parametrize("words", [["run", "net.nal", "--input", "x.npy"],
+                                   ["run", "net.nal", "--input", "x.csv", "--weights", "w.npz"]])
+def test_a_file_for_which_there_is_no_memory_is_not_called_damaged(ncc_, monkeypatch, words):
+    def full(*_, **__):
+        raise MemoryError
+
+    np.save("x.npy", np.zeros((3, 2)))
+    np.savez("w.npz", params=np.zeros(10))
+    monkeypatch.setattr(np, "load", full)
+    status, _, err = ncc_(*words)
+    assert status == 4 and err.startswith("error[E400]")
 
 
 def test_a_missing_or_failing_cc_is_exit_5(ncc_, monkeypatch):

@@ -283,7 +283,7 @@ def test_what_the_step_is_made_with(scripted):
     given = scripted.last.options
     assert np.isfinite(given.pop("params")).all()
     assert given == {"dtype": "f32", "opt": 1, "threads": 3, "numerics": "strict", "cache": True,
-                     "frozen": None}
+                     "frozen": None, "passes": {"limit": True}}
     assert scripted.last.seen[0][2] == 0.01  # the learning rate that goes with rmsprop
 
 
