@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -410,7 +411,7 @@ class Tabled(Places):
 
         alone = prefix
         if kind.room == self.native > 1:
-            many, alone = self.together_blocks()
+            many, alone = self.together_blocks
             for blocks in np.unique(many[many > 0]).tolist():
                 self.only_if(b.load(self.table(f"abreast_{blocks}", "i", many == blocks), 0, block))
                 ds = deltas(b.index(0), blocks * self.native)  # turned once for all edges
@@ -423,6 +424,7 @@ class Tabled(Places):
             by_rows("gradient_of_rows_in_order", alone, None)
         by_rows("gradient_of_rows", length - prefix, prefix)
 
+    @cached_property
     def together_blocks(self) -> tuple[Longs, Longs]:
         """How many blocks go together where sums are made in order, of the first of them; else 0:
         as many as are a whole one of ncc/sums.py's, or two such where both are of one side. And of

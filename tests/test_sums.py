@@ -74,10 +74,10 @@ def agree(fn, sizes, numerics="fused"):
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_batches_of_all_sizes_have_the_graphs_bits(dtype, bits, form):
-    agree(compiled(drawn(MIXED), dtype, form, bits), SIZES)
+    agree(compiled(drawn(MIXED), dtype, form, bits), SIZES if dtype == "f32" else SIZES[1::4])
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_nets_have_the_graphs_bits(seed):
     """Every aggregation, ties, constants, shared in-lists: in all forms and widths."""
     dtype, numerics = ("f32", "f64")[seed % 2], ("fused", "strict")[seed // 2 % 2]
@@ -94,9 +94,11 @@ def test_random_nets_have_the_graphs_bits(seed):
 
 @pytest.mark.parametrize("form", FORMS[1:])
 def test_blocks_that_are_computed_again_change_no_bit(form):
-    graph = drawn(MIXED)
+    text = random_layers([24] * 12, 9, seed=1, weights=True)
+    text = text.replace("30 relu ", "30 relu mul ").replace("52 relu ", "52 relu max ")
+    graph = ncc.parse(text).graph
     plain = compiled(graph, "f32", form, WIDTHS[-1])
-    again = compiled(graph, "f32", form, WIDTHS[-1], recompute=9000)
+    again = compiled(graph, "f32", form, WIDTHS[-1], recompute=20000)
     x, dy = samples(graph, 140, np.float32)
     assert again.library.functions["backward_batch"].work < plain.library.functions[
         "backward_batch"].work
@@ -107,7 +109,8 @@ def test_blocks_that_are_computed_again_change_no_bit(form):
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_the_interpreters_have_the_graphs_bits(dtype):
     graph = drawn(MIXED)
-    x, dy = samples(graph, 133, np.float32 if dtype == "f32" else np.float64)
+    n, real = (133, np.float32) if dtype == "f32" else (18, np.float64)
+    x, dy = samples(graph, n, real)
     for form, bits in itertools.product(FORMS[1:], (0, WIDTHS[-1])):
         fn = compiled(graph, dtype, form, bits)
         wanted = fn.build.plan.graph.gradient(x, dy, None, dtype)
@@ -168,7 +171,7 @@ def test_training_has_the_same_bits_everywhere(monkeypatch, loss):
 def test_the_gradient_of_parts_is_that_of_whole_chunks():
     graph = drawn(random_layers([6, 9, 3], 5, seed=1))
     rng = np.random.default_rng(0)
-    x, target = rng.uniform(-1, 1, (300, 6)), rng.random((300, 3))
+    x, target = rng.uniform(-1, 1, (300, 6)), rng.random((300, len(graph.outputs)))
     whole, parts = [Trainer(graph, "mse", "sgd", opt=0) for _ in range(2)]
     whole.step(x, target, 0.1)
     for first in (0, 128, 256):
