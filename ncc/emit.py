@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from ncc import texts
@@ -76,8 +75,6 @@ def text(kind: str, build: Build, values: Reals | None, header: bool = True) -> 
     elif kind == "header":
         made = build.header()
     elif kind == "c":
-        # Of functions in pieces: a C compiler's time grows as LLVM's.
-        build = replace(build, options={**build.options, "assembles": False})
         made = to_c(build.module, build.header(compiled=False) if header else "")
     elif kind in _OF_GRAPHS:
         made = _OF_GRAPHS[kind](build.graph)
