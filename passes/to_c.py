@@ -32,7 +32,7 @@ EXPRESSIONS = {
     "une": "{0} != {1}",
     "select": "{0} ? {1} : {2}",
     "mask": "{0}",
-    "any": "{0}",
+    "any": "(size_t)({0})",
     "real": "({real}){0}",
     "bits": "{p}_to_bits({0})",
     "unbits": "{p}_from_bits({0})",

@@ -360,7 +360,8 @@ def one_op(opcode, dtype):
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_every_opcode_on_special_values(tmp_path, dtype):
-    names = [name for name in EXPRESSIONS if "i" not in OPCODES[name].reads]
+    names = [name for name in EXPRESSIONS
+             if "i" not in OPCODES[name].reads + OPCODES[name].result]
     module = Module("t", dtype, "fused", tuple(one_op(name, dtype) for name in names))
     module.verify()
     text = to_c(module)
@@ -459,7 +460,7 @@ def test_the_macros_are_those_of_the_contract():
     build = built("N 6\n00\n01\n02 00 00,01\n03 00 02\n04 00 03 +\n05 00 02,03\n", form="table")
     text = build.header()
     expected = ["INPUTS", "OUTPUTS", "PARAMS", "PACKED", "WORK_BYTES", "BATCH_WORK_BYTES", "ALIGN",
-                "ABI_VERSION", "HASH", "TARGET"]
+                "STACK_BYTES", "ABI_VERSION", "HASH", "TARGET"]
     found = re.findall(r"#define (\w+)", text)
     assert found == ["NET_NCC_H"] + [f"NET_{m}" for m in expected] + ["NET_ALIGNED"] * 4
     m = macros(text)
