@@ -35,10 +35,10 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
         reloads = any(op[0] == "load" and op[2][0] == "work" for op in func.ops)
         if loops or not func.exported or (reloads and len(func.ops) <= whole):
             funcs.append(func)  # in a text that was split before, say
-        elif assembles and fits(func):
-            funcs.append(func)
         elif len(func.ops) <= whole:
             funcs.append(_without_work(func))
+        elif assembles and fits(func):
+            funcs.append(func)
         else:
             funcs += _split(func, limit, types(func, tables))
     return module.with_(funcs=tuple(funcs))

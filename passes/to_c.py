@@ -350,8 +350,8 @@ class _Writer:
                           for b in module.func(imm[0]).buffers]
                 self.line(f"{module.name}_{imm[0]}({', '.join(passed)});")
             elif opcode == "apply":
-                self.local(at, f"{module.name}_{imm}({args[0]})")
-                applied = [f"{module.name}_{imm}({arg})" for arg in args]
+                applied = [f"{module.name}_apply_{imm}({arg})" for arg in args]
+                self.local(at, applied[0])
                 done = []
             elif opcode == "argument":
                 value = "x"
@@ -372,7 +372,7 @@ class _Writer:
         func = self.func
         real = self.marks["real"]
         if func.pure:
-            return f"static {real} {self.module.name}_{func.name}(const {real} x)\n{{\n"
+            return f"static {real} {self.module.name}_apply_{func.name}(const {real} x)\n{{\n"
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
                                if op[0] in ("load", "store", "accumulate", "accrue")
                                and self.live[at]])

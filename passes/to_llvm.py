@@ -1492,7 +1492,7 @@ class _Writer:
                              f"{stride * lane}")
                     for lane in range(part * self.native, (part + 1) * self.native)]
         base = self.first_lane(base, stride)
-        if self.native == 1:
+        if self.lanes == 1:
             return [base]
         lanes = [self.add(f"extractelement <{self.native} x i32> {self.offsets[stride][part]}, "
                           f"i64 {lane}") for lane in range(self.native)]

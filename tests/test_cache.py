@@ -595,6 +595,7 @@ def test_the_cache_command_says_why_it_is_not_used(folder, capsys, monkeypatch):
 
     assert note() == ""
     main(["build", "net.nal"])
+    capsys.readouterr()
     assert note() == ""
     folder.chmod(0o770)
     assert "chmod 700" in note()

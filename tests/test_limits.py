@@ -271,7 +271,7 @@ def test_a_usual_net_needs_no_more_than_usual(tmp_path):
     code = f"import sys; from ncc.cli import main; sys.exit(main({words!r}))"
     for memory in (500_000_000, 1_500_000_000):
         status, out, err = script(code, memory=memory)
-        assert (status, out, err) == (0, "", "")
+        assert (status, out) == (0, "") and ": flash " in err and err.count("\n") == 1
 
 
 @linux
@@ -363,7 +363,7 @@ def test_what_would_take_too_long_is_refused(monkeypatch, ncc_, tmp_path):
     status, out, err = ncc_(*words)
     assert (status, out) == (4, "") and err.startswith("error[E400]: ")
     assert not (tmp_path / "x.o").exists()
-    assert ncc_(*words, "--no-limit") == (0, "", "")
+    assert ncc_(*words, "--no-limit")[:2] == (0, "")
 
     monkeypatch.setattr(limits, "straight", lambda plan: Need(0, 0))
     monkeypatch.setattr(codegen, "SMALL", 0)
