@@ -19,6 +19,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
+from ncc import start
 from ncc.source import NccError
 
 # What objects are made with, besides ncc itself.
@@ -532,9 +533,11 @@ def _heard() -> Iterator[list[str]]:
         except OSError:  # nobody listens there
             own = -1
         os.dup2(kept.fileno(), 2)
+        start.ERRORS = own if own >= 0 else 2
         try:
             yield lines
         finally:
+            start.ERRORS = 2
             if own < 0:
                 os.close(2)
             else:

@@ -14,6 +14,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
+ERRORS = 2  # the file of messages, which is another while what LLVM says is listened to
+
 try:
     import resource
 except ImportError:  # not on Windows
@@ -126,7 +128,7 @@ def _limits() -> dict[str, int]:
 def _end(status: int, message: str) -> None:
     """At once: no `finally`, no exception that a library could swallow."""
     try:
-        os.write(2, f"{message}\n".encode())
+        os.write(ERRORS, f"{message}\n".encode())
     except OSError:
         pass
     os._exit(status)

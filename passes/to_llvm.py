@@ -437,6 +437,10 @@ class _Writer:
                     self.affine[at] = self.lane_index(opcode, reads)
                 elif opcode == "any":
                     self.scalar[at] = self.any(reads[0])
+                elif opcode == "idiv" and self.power(reads[1]):
+                    # What would be a call where a machine does not divide, and at -O0 stays one.
+                    self.scalar[at] = self.add(f"lshr {self.index} {self.scalar[reads[0]]}, "
+                                               f"{self.power(reads[1])}")
                 elif opcode == "mask":
                     if varying:
                         self.vectors[at] = self.masked(self.vector(reads[0]))
@@ -708,6 +712,11 @@ class _Writer:
             word, rest = text.split(" ", 1)
             text = f"{word} {self.flags}{rest}"
         return text
+
+    def power(self, value: int) -> int:
+        """Of which power of two a constant index is the value; 0 of none, and of 1."""
+        opcode, _, imm = self.func.ops[value]
+        return imm.bit_length() - 1 if opcode == "index" and imm > 0 and not imm & imm - 1 else 0
 
     def any(self, value: int) -> str:
         """Whether a truth value holds in any lane, as an index."""

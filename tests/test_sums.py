@@ -84,7 +84,7 @@ def test_random_nets_have_the_graphs_bits(seed):
     if seed % 3:
         graph = ncc.parse(to_nal(some_net(seed, max_neurons=24, max_fan_in=8))).graph
     else:
-        graph = ncc.parse(random_layers([17, 9 + seed, 20], 16 if seed % 2 else 9, seed=seed,
+        graph = ncc.parse(random_layers([17, 16 + seed % 2, 20], 16 if seed % 2 else 9, seed=seed,
                                         weights=True)).graph
     for form, bits in itertools.product(FORMS, WIDTHS):
         recompute = (0, 500)[seed % 2] if form != "straight" else 0
