@@ -92,7 +92,7 @@ class _Code:
         self.numerics = numerics
         self._lock = threading.Lock()
         self._made: dict[bool, Library] = {}
-        self.key = f"{graph_hash(graph)} {dtype} {numerics or 'default'} O{opt} x{threads}"
+        self.key = f"{graph_hash(graph)} {self.dtype} {numerics or 'default'} O{opt} x{threads}"
 
     def library(self, gradient: bool) -> Library:
         """The functions, with or without the backward ones; compiled when first asked for."""
@@ -315,9 +315,13 @@ def _backward_each(info: Any, dims: Any, *given: Any) -> Any:
 
 
 def _one_by_one(op: Any, info: Any, dims: Any, *given: Any) -> Any:
+    count = info.batch_size
+    if count == 0:  # what one would give says the shapes
+        given = tuple([a if d is None else a.new_zeros((*a.shape[:d], 1, *a.shape[d + 1 :]))
+                       for a, d in zip(given, dims, strict=True)])
     made = [op(*[a if d is None else a.select(d, k) for a, d in zip(given, dims, strict=True)])
-            for k in range(info.batch_size)]
-    return tuple(map(torch.stack, zip(*made, strict=True))), (0, 0)
+            for k in range(max(1, count))]
+    return tuple([torch.stack(each)[:count] for each in zip(*made, strict=True)]), (0, 0)
 
 
 def _no_vmap(*_: Any) -> Any:

@@ -495,6 +495,9 @@ def test_vmap(exact):
     assert torch.equal(each, torch.stack([gradient(exact, row) for row in x]))
     whole = torch.func.grad(lambda p: torch.vmap(lambda x: f(p, x))(x).sum())(p)
     assert torch.allclose(whole, gradient(exact, x), rtol=1e-12)
+    assert torch.vmap(exact)(x[:0]).shape == (0, 2, 2)
+    assert torch.vmap(f, (0, None))(many[:0], x).shape == (0, 4, 2, 2)
+    assert torch.func.jacrev(exact)(x[:0, 0]).shape == (0, 2, 0, 3)
 
 
 @pytest.mark.parametrize("backend, dynamic", [("eager", None), ("aot_eager", True)])
