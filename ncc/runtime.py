@@ -105,7 +105,7 @@ class Compiled:
         self._shape = (self._n_inputs,)
         self._arguments: tuple[Any, ...] = ()
         self._reverse: Library | None = None
-        self._packed_for: tuple[Array, Array] | None = None
+        self._packed_for: tuple[Array, Array, Array | None] | None = None
         self._lock = threading.Lock()
         # The shape that the fast path takes; where x is copied by no call, one that no array has.
         self._copied = self._shape if self._n_inputs <= COPIED else None
@@ -228,8 +228,8 @@ class Compiled:
             self._weights(())
             params = self.graph.values
         library = self._backward()
-        packed = self._packed_back(library, params)
-        y = forward(library, x, packed, self.threads)
+        packed, packed_forward = self._packed_both(library, params)
+        y = forward(self._library, x, packed_forward, self.threads)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
             dy = _reals(dy, self._real, "dy")
@@ -242,14 +242,16 @@ class Compiled:
 
         return y, pullback
 
-    def _packed_back(self, library: Library, params: Array) -> Array:
-        """`packed` of the backward functions, made anew only for other parameters, which are never
-        written to."""
+    def _packed_both(self, library: Library, params: Array) -> tuple[Array, Array | None]:
+        """`packed` of the backward functions and of `forward` (None where the weights are in its
+        code), made anew only for other parameters, which are never written to."""
         made = self._packed_for
         if made is None or made[0] is not params:
+            given = _reals(params, self._real, "params")
+            own = self._library.pack(given) if self._packs else None
             # One assignment, as in `_set`.
-            made = self._packed_for = (params, library.pack(_reals(params, self._real, "params")))
-        return made[1]
+            made = self._packed_for = (params, library.pack(given), own)
+        return made[1:]
 
     def _backward(self) -> Library:
         """The backward functions, compiled when they are first asked for."""
@@ -258,7 +260,8 @@ class Compiled:
                 # Weights that stand in the forward code are parameters here: they have gradients.
                 asked = {k: v for k, v in self._asked.items() if k not in ("params", "embedded")}
                 chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                                 **{"outside": True, **asked, "gradient": True})
+                                 **{"outside": True, **asked, "gradient": True,
+                                    "forwards": False})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
                                  cached=self._cache).made

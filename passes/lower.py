@@ -25,7 +25,7 @@ SHORT = 3  # rows: of segments that are shorter on average, each row has a loop 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           lanes: int = 16, far_lanes: int = 0, alone_lanes: int = 0, native: int = 1,
           block: int = 8, lanes_block: int = 2, lanes_rows: int = 4,
-          embedded: bool = False) -> Module:
+          embedded: bool = False, forwards: bool = True) -> Module:
     """Write each function of the plan in its form.
 
         04 <- 00 01          =>        %0 = load x[0]
@@ -43,7 +43,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     loop of `lanes`, or of `far_lanes` where the weights are too many for the cache and the values
     are not, or of `alone_lanes` where most edges are of rows by themselves, and what is `work` in
     `forward` is private to each sample; without vectors it is a loop of calls. Where the parameters
-    are `embedded` (all are constants) there is no `packed` buffer and no `pack`.
+    are `embedded` (all are constants) there is no `packed` buffer and no `pack`. Without `forwards`
+    there is `pack` alone, for those who have the others and want gradients beside them.
     """
     longer = lanes
     if far_lanes and _far(plan, np.dtype(DTYPES[dtype]).itemsize, far_lanes):
@@ -52,6 +53,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
         longer = alone_lanes
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
     lowering = _Lowering(plan, dtype, numerics, native, lanes_rows, embedded)
+    if not forwards:
+        return Module(name, dtype, numerics, (lowering.pack(),), tuple(lowering.tables.values()))
     funcs = [lowering.function("forward", plan.single, 0, block)]
     if native == 1 and plan.batch.form == plan.single.form:
         funcs.append(lowering.one_by_one(funcs[0]))
