@@ -12,7 +12,7 @@ from ncc.graph import Longs
 from ncc.ssa import DTYPES
 from ncc.sweep import Sweep
 
-MIXED = 3  # kinds that take turns
+MIXED = 2  # pairs of an activation and an aggregation that take turns
 
 
 class Kind(NamedTuple):
@@ -294,7 +294,8 @@ class Places(Sweep):
         else:
             self.stretches = []
         # Where many kinds take turns, code that each of them has is kept short.
-        self.mixed = max([len(kinds) for _, _, kinds in self.stretches], default=0) > MIXED
+        self.mixed = max([len({self.kinds[k][:2] for k in kinds})
+                          for _, _, kinds in self.stretches], default=0) > MIXED
 
     def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
         """One block, or as few as keep the values of a round of samples within `recompute` bytes;
