@@ -98,7 +98,7 @@ def test_other_processes_keep_their_own_ways():
     (["-m"], ["python3", "-m", "pytest", "ncc"], False),
     (["/usr/bin/ncc"], ["python3", "/usr/bin/ncc"], True), (["ncc.exe"], [], True),
     ([""], ["python3"], False), ([], [], False), (["-c"], ["python3", "-c", "1"], False),
-    (["/work/ncc/run.py"], [], False), (["my-ncc"], [], False),
+    (["/home/me/ncc/run.py"], [], False), (["my-ncc"], [], False),
 ])
 def test_which_processes_are_the_command(argv, original, yes):
     assert start.is_command(argv, original) == yes
