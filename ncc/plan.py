@@ -18,7 +18,7 @@ from ncc.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.source import NccError
 from ncc.sums import BLOCK, in_order, leaders
 
-PAIRS = 8
+PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
 
 

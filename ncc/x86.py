@@ -1,5 +1,5 @@
-"""Straight functions as x86-64 assembly: what LLVM's instruction selection takes a hundred
-times longer for, since there is nothing left to select.
+"""Straight functions as x86-64 assembly: there is nothing left to select in them, and LLVM's
+instruction selection takes most of the time of their compile.
 
 A straight function is loads, stores and arithmetic of reals at constant places, and applies of pure
 functions. One pass over its ops writes each as an instruction, operands in memory where an
