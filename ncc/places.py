@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,15 @@ from ncc.graph import Longs
 from ncc.ssa import DTYPES
 from ncc.sweep import Sweep
 
-MIXED = 2  # pairs of an activation and an aggregation that take turns
+TURNS, PAIRS = 2, 4  # pairs of an activation and an aggregation: that take turns; in all
 
 
 class Kind(NamedTuple):
     """Rows that are computed by the same code, in blocks with as much `room`; `direct` where the
-    weights of each are consecutive slots, to whose gradient a tile adds in `dparams` itself."""
+    weights of each are consecutive slots, to whose gradient a tile adds in `dparams` itself. No
+    activation where rows of all kinds are summed up before any is activated."""
 
-    activation: int
+    activation: int | None
     aggregation: int
     biased: bool
     room: int
@@ -68,9 +70,9 @@ class Places(Sweep):
         mixed = np.zeros(n_in + n_rows, bool)
         mixed[sources[pushes[reader]]] = True
         self.pushed = (~pushes)[reader] & mixed[sources]
-        argument = any(reads_argument(expression(kind.activation, g.functions))
-                       for kind in self.kinds)
-        cells = 1 + argument + self.scatters  # for each place
+        argument = any(reads_argument(expression(run.activation, g.functions))
+                       for run in plan.runs)
+        cells = 1 + argument + self.scatters + self.mixed  # for each place
         blocks = self.cut(number, sources, reader, cells)
         passed, block = blocks.passed, blocks.of_row
         n_blocks = len(blocks.rows) - 1
@@ -101,10 +103,13 @@ class Places(Sweep):
             self.table("passed_starts", "i", np.searchsorted(block[passed], ends))
             self.table("passed_places", "i", local[passed])
             self.table("slots", "i", slot[n_in:])
-            for k, (lo, hi, _) in enumerate(self.stretches):
+            for k, (lo, hi, _) in enumerate(() if self.mixed else self.stretches):
                 cuts = np.clip(np.searchsorted(self.firsts, blocks.rows), lo, hi)
                 self.table(f"stretch_{k}", "i", cuts)
             self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
+
+        if self.mixed:
+            self.turns(local, block)
 
         # Readers, of those edges whose parts are gathered: for each row those in its own block; for
         # each block the values from outside that it reads, and their readers; from the last one on.
@@ -168,6 +173,8 @@ class Places(Sweep):
         self.memory("values", self.local + blocks.widest + room - 1)
         if argument:
             self.memory("sums", blocks.widest + room - 1)
+        if self.mixed:
+            self.memory("pulled", self.widest_turn)
         self.memory("seeds", self.n_outputs)
         if self.scatters or n_blocks > 1:
             self.memory("adjoints", nowhere + 1)
@@ -271,21 +278,27 @@ class Places(Sweep):
                  for segment, run, direct in zip(
                      plan.segments, [plan.runs[k] for k in run_of.tolist()], (~odd).tolist(),
                      strict=True)]
-        self.kinds = list(dict.fromkeys(kinds))
         self.n_segments = len(first)
         self.firsts = first
-        number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)
         self.segment_edges = np.array([segment.fan_in for segment in plan.segments], np.int64)
+        pairs = [kind[:2] for kind in kinds]
+        turns = sum([a != b for a, b in pairwise(pairs)]) >= len(set(pairs))
+        # Where many pairs take turns, code that each of them has is kept short.
+        self.mixed = len(set(pairs)) > (TURNS if turns else PAIRS)
+        if self.mixed:
+            kinds = [kind._replace(activation=None) for kind in kinds]
+        self.kinds = list(dict.fromkeys(kinds))
+        number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)
         self.segment_kinds = number
         self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
-        self.table("segment_rows", "i", first)
+        self.table("segment_rows", "i", np.append(first, len(plan.rows)))
         self.table("segment_edges", "i", self.segment_edges)
         self.first_blocks = np.array([segment.first for segment in plan.segments], np.int64)
         for k, rows in enumerate(self.kind_rows):
             self.table(f"rows_{k}", "i", rows)
         # Stretches of segments: one a kind where the kinds do not take turns, else one of all.
-        turns = np.flatnonzero(number[1:] != number[:-1]) + 1
-        begins, ends = [0, *turns.tolist()], [*turns.tolist(), self.n_segments]
+        borders = np.flatnonzero(number[1:] != number[:-1]) + 1
+        begins, ends = [0, *borders.tolist()], [*borders.tolist(), self.n_segments]
         if len(begins) == len(self.kinds):
             self.stretches = [(lo, hi, [int(number[lo])])
                               for lo, hi in zip(begins, ends, strict=True)]
@@ -293,9 +306,29 @@ class Places(Sweep):
             self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
         else:
             self.stretches = []
-        # Where many kinds take turns, code that each of them has is kept short.
-        self.mixed = max([len({self.kinds[k][:2] for k in kinds})
-                          for _, _, kinds in self.stretches], default=0) > MIXED
+
+    def turns(self, local: Longs, block: Longs) -> None:
+        """Turns: the rows of one depth in one block, which do not read each other; in each, which
+        rows have which activation."""
+        plan, g = self.plan, self.g
+        assert g.levels is not None
+        depths = g.levels[plan.rows]
+        new = (np.diff(depths, prepend=-1) != 0) | (np.diff(block, prepend=-1) != 0)
+        turn = np.cumsum(new) - 1
+        n_turns = int(turn[-1]) + 1
+        borders = np.append(np.flatnonzero(new), len(turn))
+        self.turn_segments = np.searchsorted(self.firsts, borders)
+        self.table("turn_segments", "i", self.turn_segments)
+        self.table("turn_places", "i", local[borders[:-1]])
+        self.widest_turn = int(np.diff(borders).max())
+        self.table("block_turns", "i", np.searchsorted(borders[:-1], np.searchsorted(
+            block, np.arange(self.n_blocks + 1))))
+        acts, number = np.unique(g.activations[plan.rows], return_inverse=True)
+        self.acts = acts.tolist()
+        key = turn * len(acts) + number
+        self.table("act_places", "i", local[np.argsort(key, kind="stable")])
+        self.table("act_starts", "i", np.searchsorted(
+            np.sort(key), np.arange(n_turns * len(acts) + 1)))
 
     def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
         """One block, or as few as keep the values of a round of samples within `recompute` bytes;

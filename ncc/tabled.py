@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ncc.activations import expression
 from ncc.adjoint import reads_argument, slope, tame, times
 from ncc.aggregate import finish, start, step
-from ncc.expressions import emit
+from ncc.expressions import Expr, emit
 from ncc.graph import AGGREGATIONS, Longs
 from ncc.places import Kind, Places
 from ncc.sums import BLOCK
@@ -122,17 +122,54 @@ class Tabled(Places):
     def forward(self, block: int | None) -> None:
         """The values of a block's rows, or of all."""
         b = self.b
+        if self.mixed:
+            t = b.loop(*self.turns_of(block))[0]
+            self.sums_forward(b.loop(*self.bounds("turn_segments", t))[0], range(len(self.kinds)))
+            b.close()
+            self.activate(t)
+            b.close()
+            return
         for n, (lo, hi, kinds) in enumerate(self.stretches):
             if block is None:
                 s = b.loop(b.index(lo), b.index(hi))[0]
             else:
                 s = b.loop(*self.bounds(f"stretch_{n}", block))[0]
-            for kind in kinds:
-                if self.is_tiled(self.kinds[kind]):
-                    self.tiled_forward(s, kind)
-                else:
-                    self.rows_forward(s, kind)
+            self.sums_forward(s, kinds)
             b.close()
+
+    def sums_forward(self, s: int, kinds: Iterable[int]) -> None:
+        """The rows of segment s, whose kind is among these."""
+        for kind in kinds:
+            if self.is_tiled(self.kinds[kind]):
+                self.tiled_forward(s, kind)
+            else:
+                self.rows_forward(s, kind)
+
+    def turns_of(self, block: int | None) -> tuple[int, int]:
+        """Where the turns of a block, or all, begin and end."""
+        b = self.b
+        if block is None:
+            return b.index(0), b.index(len(self.turn_segments) - 1)
+        return self.bounds("block_turns", block)
+
+    def each_activation(self, t: int) -> Iterator[tuple[Expr, int]]:
+        """For each activation a loop over the rows of turn t that have it: it and their places."""
+        b = self.b
+        first = b.op("imul", t, b.index(len(self.acts)))
+        for n, act in enumerate(self.acts):
+            at = b.op("iadd", first, b.index(n))
+            yield (expression(act, self.g.functions),
+                   self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0]))
+            b.close()
+
+    def activate(self, t: int) -> None:
+        """The values of the rows of turn t, in whose places stand their sums."""
+        b = self.b
+        for program, place in self.each_activation(t):
+            total = b.load("values", 0, place)
+            if reads_argument(program):
+                b.store(total, "sums", -self.local, place)
+            b.store(emit(program, b, total), "values", 0, place)
 
     def back(self, block: int | None) -> None:
         """The deltas of a block's rows, or of all, and their part of the gradient."""
@@ -145,37 +182,77 @@ class Tabled(Places):
             b.close()
             b.close()
         low = self.lowest() if block is None else 0
-        for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
-            if block is None:
-                lo = max(lo, low)
-                if lo >= hi:
-                    continue
-                k = b.loop(b.index(lo), b.index(hi))[0]
-                last = b.index(lo + hi - 1)
-            else:
-                first, end = self.bounds(f"stretch_{n}", block)
-                k = b.loop(first, end)[0]
-                last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
-            s = b.op("iadd", b.op("imul", k, b.index(-1)), last)
-            self.rests_back(s)
-            for kind in kinds:
-                self.rows_back(s, kind)
-            self.biases_back(s, kinds)
+        if self.mixed:
+            first, end = self.turns_of(block)
+            if low:
+                turn = int(np.searchsorted(self.turn_segments, low, "right")) - 1
+                low, first = int(self.turn_segments[turn]), b.index(turn)
+            self.turn_back(self.from_last(first, end))
             b.close()
+        else:
+            for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
+                if block is None:
+                    bounds = b.index(max(lo, low)), b.index(hi)
+                    if max(lo, low) >= hi:
+                        continue
+                else:
+                    bounds = self.bounds(f"stretch_{n}", block)
+                s = self.from_last(*bounds)
+                self.rests_back(s)
+                for kind in kinds:
+                    self.rows_back(s, kind)
+                self.biases_back(s, kinds)
+                b.close()
         if block is None:  # the values whose deltas nobody wants are sources all the same
             n_rows = len(self.plan.rows)
-            rows = int(self.firsts[low]) if low else 0
+            late = [*range(low), self.n_segments]
+            lists = [*range(int(self.firsts[low]) if low else 0),
+                     *range(n_rows, n_rows + self.n_inputs)]
             self.only_if(self.wanted)
-            for groups, lists in ((range(low), range(rows)),
-                                  (range(self.n_segments, self.n_segments + 1),
-                                   range(n_rows, n_rows + self.n_inputs))):
-                self.rests_back(b.loop(b.index(groups.start), b.index(groups.stop))[0])
-                b.close()
-                k = b.loop(b.index(lists.start), b.index(lists.stop))[0]
+            k = b.loop(b.index(0), b.index(len(late)))[0]
+            self.rests_back(b.load(self.table("late_groups", "i", late), 0, k))
+            b.close()
+            if self.n_whole:
+                k = b.loop(b.index(0), b.index(len(lists)))[0]
+                k = b.load(self.table("late_lists", "i", lists), 0, k)
                 n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
                 self.gradient_in_rounds(k, n)
                 b.close()
             b.close()
+
+    def from_last(self, first: int, end: int) -> int:
+        """Open a loop from end-1 down to first."""
+        b = self.b
+        k = b.loop(first, end)[0]
+        last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
+        return b.op("iadd", b.op("imul", k, b.index(-1)), last)
+
+    def turn_back(self, t: int) -> None:
+        """The rows of turn t: the adjoints of their values, which need those values no more; then
+        the deltas, activation by activation; then what follows from them, row by row."""
+        b = self.b
+        segments = self.bounds("turn_segments", t)
+        to = b.op("imul", self.cell("turn_places", 0, t), b.index(-1))
+        s = b.loop(*segments)[0]
+        self.rests_back(s)
+        k = b.loop(*self.bounds("segment_rows", s))[0]
+        r, place = self.cell("order", 0, k), self.cell("order_places", 0, k)
+        b.store(self.pulled(k, r, place), "pulled", 0, b.op("iadd", place, to))
+        b.close()
+        b.close()
+        for program, place in self.each_activation(t):
+            d = b.load("pulled", 0, b.op("iadd", place, to))
+            b.store(self.sloped(program, d, place), "values", 0, place)
+        s = self.from_last(*segments)
+        for number, kind in enumerate(self.kinds):
+            if self.follows(kind):
+                k, r, place = self.each_row_back(s, number)
+                self.follow(kind, s, r, place, b.load("values", 0, place))
+                b.close()
+            if self.is_tiled(kind):
+                self.tiled_back(s, number)
+        self.biases_back(s, range(len(self.kinds)))
+        b.close()
 
     def lowest(self) -> int:
         """The first segment with a parameter: no delta of one before it is wanted, but for dx."""
@@ -245,18 +322,21 @@ class Tabled(Places):
 
     def finished(self, kind: Kind, accs: Sequence[int], biases: Sequence[int | None], place: int,
                  s: int) -> None:
-        """Keep the values of rows of segment s whose edges are summed up."""
+        """Keep the values of rows of segment s whose edges are summed up: the sums themselves,
+        where activations come later."""
         b = self.b
         agg = AGGREGATIONS[kind.aggregation]
-        program = expression(kind.activation, self.g.functions)
         for i, acc in enumerate(accs):
             if agg == "mean":
                 acc = b.op("div", acc, self.fan_in(s))
             total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
                            None if agg == "sum" else biases[i])
-            if reads_argument(program):
-                b.store(total, "sums", i - self.local, place)
-            b.store(emit(program, b, total), "values", i, place)
+            if kind.activation is not None:
+                program = expression(kind.activation, self.g.functions)
+                if reads_argument(program):
+                    b.store(total, "sums", i - self.local, place)
+                total = emit(program, b, total)
+            b.store(total, "values", i, place)
 
     def fan_in(self, s: int) -> int:
         """The length of the in-lists of a segment, as a real."""
@@ -535,37 +615,63 @@ class Tabled(Places):
         b.close()
 
     def rows_back(self, s: int, number: int) -> None:
-        b, kind = self.b, self.kinds[number]
-        agg = AGGREGATIONS[kind.aggregation]
-        program = expression(kind.activation, self.g.functions)
-        count = self.cell(f"rows_{number}", 0, s)
-        first, edges = self.cell("segment_rows", 0, s), self.cell("segment_edges", 0, s)
+        kind = self.kinds[number]
+        assert kind.activation is not None
+        k, r, place = self.each_row_back(s, number)
+        d = self.sloped(expression(kind.activation, self.g.functions), self.pulled(k, r, place),
+                        place)
+        self.follow(kind, s, r, place, d)
+        self.b.close()
+        if self.is_tiled(kind):
+            self.tiled_back(s, number)
+
+    def each_row_back(self, s: int, number: int) -> tuple[int, int, int]:
+        """Open a loop over the rows of segment s, if they are of this kind: the numbers of each in
+        the order of the way back and among all rows, and its place."""
+        b = self.b
+        count, first = self.cell(f"rows_{number}", 0, s), self.cell("segment_rows", 0, s)
         k = b.op("iadd", first, b.loop(b.index(0), count)[0])
-        r, place = self.cell("order", 0, k), self.cell("order_places", 0, k)
+        return k, self.cell("order", 0, k), self.cell("order_places", 0, k)
+
+    def pulled(self, k: int, r: int, place: int) -> int:
+        """The adjoint of the value of row r, number k in the order of the way back."""
+        b = self.b
         if self.scatters:
             d = b.load("adjoints", 0, place)
         elif self.n_blocks > 1:
             d = b.load("adjoints", 0, self.cell("slots", 0, r))
         else:
             d = self.seeded(b.op("iadd", r, b.index(self.n_inputs)))
-        d = self.gathered(k, d, place)
+        return self.gathered(k, d, place)
+
+    def sloped(self, program: Expr, d: int, place: int) -> int:
+        """The delta of the row with this place, whose value has the adjoint d."""
+        b = self.b
         total = (b.load("sums", -self.local, place) if reads_argument(program)
                  else b.const(0.0))
         found = slope(program, b, total, b.load("values", 0, place))
         # 0 in the lanes that repeat a sample, where 0 times what is infinite is none.
-        d = self.mask(b.op("mul", d, found) if tame(program) else times(b, d, found))
+        return self.mask(b.op("mul", d, found) if tame(program) else times(b, d, found))
+
+    def follows(self, kind: Kind) -> bool:
+        """Whether anything follows from the delta of a row, apart from tiles."""
+        agg = AGGREGATIONS[kind.aggregation]
+        return (agg != "sum"
+                or not self.is_tiled(kind) and (self.any_pushed or self.any_alone))
+
+    def follow(self, kind: Kind, s: int, r: int, place: int, d: int) -> None:
+        """What follows from the delta d of row r of segment s, which is kept for its readers."""
+        b = self.b
+        agg = AGGREGATIONS[kind.aggregation]
         if kind.biased and agg != "sum":
             self.add_gradient(d, b.const(1.0), 0, self.cell("gradient_of_biases", 0, r))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, place)
         if agg not in ("sum", "mean"):
-            self.scatter(agg, r, edges, d, kind)
+            self.scatter(agg, r, self.cell("segment_edges", 0, s), d, kind)
         elif not self.is_tiled(kind):
             self.edges_back(r, d)
-        b.close()
-        if self.is_tiled(kind):
-            self.tiled_back(s, number)
 
     def biases_back(self, s: int, kinds: Sequence[int]) -> None:
         """The gradient of the biases from which the sums of segment s start."""
