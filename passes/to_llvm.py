@@ -248,10 +248,15 @@ class _Writer:
         self.gathers = vector_bits >= 512
         self.done = 0  # the ops below this one are written
         self.uses: list[int] = []
-        # A square that is read but not written yet: its first load, the addresses of its rows for
-        # each part, and the stores of its columns so far, as (column, address).
-        self.lists = False  # whether any loop is over a list
-        self.waiting: tuple[int, list[list[str]], list[tuple[int, str]]] | None = None
+        self.lists = False  # whether any loop is not to be unrolled
+        # A square that is read but not written yet: its first load, and the stores of its columns
+        # so far, as (column, address).
+        self.waiting: tuple[int, list[tuple[int, str]]] | None = None
+        self.stack: list[str] = []  # arrays of the function's frame
+        # By stride, an array for the offsets of the lanes, and the line for them to be kept there.
+        self.held: dict[int, tuple[str, int]] = {}
+        self.parts_end = "", ""  # of a loop over parts: the next one, and whether there is one
+        self.block = "entry"  # the block that is written
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         # Accumulates whose sums over the lanes are still to be made: vectors of chains.
         self.sums: list[list[str]] = []
@@ -405,7 +410,7 @@ class _Writer:
         if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
             attribute += f' section ".text.{self.symbol(func.name)}"'
         return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
-                "{\nentry:\n" + "\n".join(self.lines) + "\n}\n")
+                "{\nentry:\n" + "\n".join([*self.stack, *filter(None, self.lines)]) + "\n}\n")
 
     def body(self) -> None:
         """Write the ops."""
@@ -415,7 +420,7 @@ class _Writer:
         size = self.bits // 8
         carries: list[list[int]] = []
         starts: list[int] = []
-        block = "entry"
+        self.block = "entry"
         depth_lanes = -1
         at = -1
         while at + 1 < len(ops):
@@ -487,7 +492,7 @@ class _Writer:
             elif opcode == "store":
                 if self.waiting is not None:
                     index = self.scalar[reads[1]] if len(reads) > 1 else None
-                    self.waiting[2].append((reads[0] - self.waiting[0],
+                    self.waiting[1].append((reads[0] - self.waiting[0],
                                             self.address(imm[0], imm[1], index, self.lanes)))
                 elif self.square(at):
                     self.store_square(at)
@@ -518,14 +523,14 @@ class _Writer:
                 turn = f"{at}again" if self.half else f"{at}"
                 self.lines += [f"  br label %head{turn}", f"head{turn}:"]
                 self.scalar[at] = f"%k{turn}"
-                self.lines.append(f"  %k{turn} = phi {self.index} [ {lo}, %{block} ], "
+                self.lines.append(f"  %k{turn} = phi {self.index} [ {lo}, %{self.block} ], "
                                   f"[ %next{turn}, %latch{turn} ]")
                 for c in mine:
-                    self.carry(c, turn, block, ops[c][1][0])
+                    self.carry(c, turn, self.block, ops[c][1][0])
                 self.lines += [f"  %go{turn} = icmp slt {self.index} %k{turn}, {hi}",
                                f"  br i1 %go{turn}, label %body{turn}, label %exit{turn}",
                                f"body{turn}:"]
-                block = f"body{turn}"
+                self.block = f"body{turn}"
                 if imm:
                     self.open_lanes(at, reads, hi)
                 for c in mine:
@@ -548,7 +553,7 @@ class _Writer:
                 self.lines += [f"  br label %head{turn}" + ", !llvm.loop !0" * listed,
                                f"exit{turn}:"]
                 self.lists |= listed
-                block = f"exit{turn}"
+                self.block = f"exit{turn}"
                 for c, r in zip(done, reads, strict=True):
                     for p in self.window() if self.varying[c] else range(1):
                         value = self.vectors[r][p] if self.varying[c] else self.scalar[r]
@@ -1147,9 +1152,7 @@ class _Writer:
     # and not one of each part.
 
     def load_square(self, at: int) -> None:
-        _, (index,), (name, offset) = self.func.ops[at]
-        rows = [self.lane_addresses(name, offset, index, p) for p in range(self.parts())]
-        self.waiting = (at, rows, [])
+        self.waiting = (at, [])
         self.done = at + self.native
 
     def waits(self, at: int) -> bool:
@@ -1162,32 +1165,106 @@ class _Writer:
         return self.aside(at)
 
     def aside(self, at: int) -> bool:
-        """An index, the same in all lanes, of constants and tables."""
+        """An index of constants and tables."""
         opcode, _, imm = self.func.ops[at]
-        return self.types[at] == "i" and not self.varying[at] and (
-            opcode in ("index", "iadd", "imul") or (opcode == "load" and imm[0] in self.tables))
+        return self.types[at] == "i" and (
+            opcode in ("index", "iadd", "imul")
+            or opcode == "load" and imm[0] in self.tables and not self.varying[at])
 
     def write_square(self) -> None:
         assert self.waiting is not None
-        first, parts, stores = self.waiting
+        first, stores = self.waiting
         self.waiting = None
+        _, (index,), (name, offset) = self.func.ops[first]
         v, size = self.type("f", True), self.bits // 8
-        made: list[list[str]] = [[] for _ in range(self.native)]
-        for p, addresses in enumerate(parts):
-            rows = [self.add(f"load {v}, ptr {a}, align {size}") for a in addresses]
-            columns = self.transposed(rows)
+
+        def written(rows: list[str], part: int | str) -> list[str]:
+            columns = self.transposed(
+                [self.add(f"load {v}, ptr {a}, align {size}") for a in rows])
             for k, a in stores:
-                self.lines.append(f"  store {v} {columns[k]}, ptr {self.beside(a, p)}, "
+                self.lines.append(f"  store {v} {columns[k]}, ptr {self.beside(a, part)}, "
                                   f"align {size * self.native}")
+            return columns
+
+        uses = self.count_uses()
+        if self.parts() > 1 and all([sum([k == column for column, _ in stores])
+                                     == uses[first + k] for k in range(self.native)]):
+            part = self.open_parts(first)
+            written(self.part_addresses(name, offset, index, part), part)
+            self.close_parts(first)
+            return
+        made: list[list[str]] = [[] for _ in range(self.native)]
+        for p in range(self.parts()):
+            columns = written(self.lane_addresses(name, offset, index, p), p)
             for column, value in zip(made, columns, strict=True):
                 column.append(value)
         for k, vectors in enumerate(made):
             self.vectors[first + k] = vectors
 
-    def beside(self, address: str, part: int) -> str:
-        """The address of a part of the lanes."""
+    # A square of each part in a loop: shuffles take LLVM long, many times as long as other ops.
+
+    def open_parts(self, at: int, from_last: bool = False) -> str:
+        """Open a loop over the parts of the lanes: the number of the first lane of each."""
+        n, i = self.native, self.index
+        first, step, end = (self.lanes - n, -n, -n) if from_last else (0, n, self.lanes)
+        self.lines += [f"  br label %part{at}", f"part{at}:",
+                       f"  %p{at} = phi {i} [ {first}, %{self.block} ], [ %q{at}, %part{at} ]"]
+        self.block = f"part{at}"
+        self.parts_end = f"  %q{at} = add {i} %p{at}, {step}", f"icmp ne {i} %q{at}, {end}"
+        return f"%p{at}"
+
+    def close_parts(self, at: int) -> None:
+        step, goes = self.parts_end
+        self.lines.append(step)
+        self.lines += [f"  br i1 {self.add(goes)}, label %part{at}, label %whole{at}, "
+                       "!llvm.loop !0", f"whole{at}:"]
+        self.lists = True
+        self.block = f"whole{at}"
+
+    def part_addresses(self, name: str, offset: int, index: int, part: str) -> list[str]:
+        """`lane_addresses` of the part whose first lane has a number known at run time."""
+        stride, uniform = self.affine[index]
+        base = self.address(name, offset, uniform)
+        i = self.index
+        if self.whole:
+            first = self.add(f"mul nsw {i} {self.add(f'add nsw {i} {self.step}, {part}')}, "
+                             f"{stride}")
+            base = self.add(f"getelementptr inbounds {self.real}, ptr {base}, {i} {first}")
+            return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {i} "
+                             f"{stride * lane}") for lane in range(self.native)]
+        base = self.first_lane(base, stride)
+        places, hole = self.held[stride]
+        if not self.lines[hole]:
+            self.stack.append(f"  {places} = alloca [{self.lanes} x i32], align 64")
+            v = f"<{self.native} x i32>"
+            self.lines[hole] = "\n".join([
+                f"  {places}_{p} = getelementptr inbounds i32, ptr {places}, i64 "
+                f"{p * self.native}\n  store {v} {lanes}, ptr {places}_{p}, "
+                f"align {4 * self.native}" for p, lanes in enumerate(self.offsets[stride])])
+        here = self.add(f"getelementptr inbounds i32, ptr {places}, {i} {part}")
+        found = []
+        for lane in range(self.native):
+            a = self.add(f"getelementptr inbounds i32, ptr {here}, i64 {lane}")
+            far = self.add(f"load i32, ptr {a}, align 4")
+            found.append(self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {far}"))
+        return found
+
+    def beside(self, address: str, part: int | str) -> str:
+        """The address of a part of the lanes: by its number, or its first lane's at run time."""
+        if isinstance(part, str):
+            return self.add(f"getelementptr inbounds {self.real}, ptr {address}, "
+                            f"{self.index} {part}")
         return address if part == 0 else self.add(
             f"getelementptr inbounds {self.real}, ptr {address}, i64 {part * self.native}")
+
+    def count_uses(self) -> list[int]:
+        """How often each op's value is read."""
+        if not self.uses:
+            self.uses = [0] * len(self.func.ops)
+            for op in self.func.ops:
+                for r in op[1]:
+                    self.uses[r] += 1
+        return self.uses
 
     def delayed(self, at: int) -> bool:
         """Whether a private load is read by the stores of a square alone, and nothing is written
@@ -1201,29 +1278,40 @@ class _Writer:
             end += 1
         if end == len(ops) or ops[end][0] != "store" or not self.square(end):
             return False
-        if not self.uses:
-            self.uses = [0] * len(ops)
-            for op in ops:
-                for r in op[1]:
-                    self.uses[r] += 1
+        uses = self.count_uses()
         values = [op[1][0] for op in ops[end : end + self.native]]
         return at in values and all([
-            ops[r][0] == "load" and ops[r][2][0] in self.private and self.uses[r] == 1
+            ops[r][0] == "load" and ops[r][2][0] in self.private and uses[r] == 1
             and (r >= at or r in self.addresses) for r in values])
 
     def store_square(self, at: int) -> None:
         _, (_, index), (name, offset) = self.func.ops[at]
         v, size = self.type("f", True), self.bits // 8
         values = [op[1][0] for op in self.func.ops[at : at + self.native]]
-        for p, lanes in self.storing(index):
-            addresses = self.lane_addresses(name, offset, index, p)
-            columns = [
-                self.add(f"load {v}, ptr {self.beside(self.addresses[r], p)}, "
-                         f"align {size * self.native}")
-                if r in self.addresses else self.vector(r)[p] for r in values]
+
+        def written(places: list[str], columns: list[str], lanes: list[int]) -> None:
             rows = self.transposed(columns)
             for lane in lanes:
-                self.lines.append(f"  store {v} {rows[lane]}, ptr {addresses[lane]}, align {size}")
+                self.lines.append(f"  store {v} {rows[lane]}, ptr {places[lane]}, align {size}")
+
+        def loaded(r: int, part: int | str) -> str:
+            return self.add(f"load {v}, ptr {self.beside(self.addresses[r], part)}, "
+                            f"align {size * self.native}")
+
+        storing = self.storing(index)
+        parts, lanes = [p for p, _ in storing], storing[0][1]
+        if (len(parts) > 1 and sorted(parts, reverse=True) == parts
+                and all([other == lanes for _, other in storing])
+                and all([r in self.addresses for r in values])):
+            part = self.open_parts(at, from_last=True)
+            written(self.part_addresses(name, offset, index, part),
+                    [loaded(r, part) for r in values], lanes)
+            self.close_parts(at)
+        else:
+            for p, lanes in storing:
+                written(self.lane_addresses(name, offset, index, p),
+                        [loaded(r, p) if r in self.addresses else self.vector(r)[p]
+                         for r in values], lanes)
         self.done = at + self.native
 
     def transposed(self, rows: list[str]) -> list[str]:
@@ -1368,11 +1456,14 @@ class _Writer:
         lanes = [self.add(f"call {v} {minimum}({v} {self.numbered(p)}, {v} {most[p % len(most)]})")
                  for p in range(self.parts())]
         self.firsts = {}
+        self.held = {}
         for stride in sorted(self.strides(at)):
             self.firsts[stride] = self.step if stride == 1 else self.add(
                 f"mul nsw {self.index} {self.step}, {stride}")
             self.offsets[stride] = lanes if stride == 1 else [
                 self.add(f"mul nsw {v} {lane}, splat (i32 {stride})") for lane in lanes]
+            self.held[stride] = f"%places{at}_{stride}", len(self.lines)
+            self.lines.append("")
 
     def mask_samples(self, real: str) -> None:
         """All ones in the first `real` lanes."""
