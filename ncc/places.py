@@ -95,7 +95,7 @@ class Places(Sweep):
         self.table("starts", "i", plan.starts)
         self.table("weights", "i", self.row_weights())
         self.table("biases", "i", np.maximum(plan.bias_places, 0))
-        self.table("segment_places", "i", local[self.firsts])
+        self.table("segment_places", "i", np.append(local[self.firsts], 0))
         if self.tiled.any():
             self.tiles(places, local)
         if n_blocks > 1:
@@ -103,9 +103,7 @@ class Places(Sweep):
             self.table("passed_starts", "i", np.searchsorted(block[passed], ends))
             self.table("passed_places", "i", local[passed])
             self.table("slots", "i", slot[n_in:])
-            for k, (lo, hi, _) in enumerate(() if self.mixed else self.stretches):
-                cuts = np.clip(np.searchsorted(self.firsts, blocks.rows), lo, hi)
-                self.table(f"stretch_{k}", "i", cuts)
+            self.table("block_segments", "i", np.searchsorted(self.firsts, blocks.rows))
             self.table("again", "i", np.arange(n_blocks) < n_blocks - 1)
 
         if self.mixed:
@@ -243,7 +241,7 @@ class Places(Sweep):
                                              cell_of[plan.weight_places[first]])
             self.table(f"gradient_of_{name}", "i", begins)
         for name, at in (("biases", plan.bias_places), ("block_biases", plan.biases),
-                         ("segment_biases", plan.bias_places[self.firsts])):
+                         ("segment_biases", np.append(plan.bias_places[self.firsts], -1))):
             self.table(f"gradient_of_{name}", "i", cell_of[at])
         # Edges by themselves: those that are pushed, and those that are summed up in order though
         # their row is no tile's.
@@ -258,7 +256,8 @@ class Places(Sweep):
 
     def segments(self) -> None:
         """Stretches of rows of one kind, level and fan-in; for each kind, which of its rows lie in
-        each segment, so that one piece of code serves all the segments of a kind."""
+        each segment, so that one piece of code serves all the segments of a kind. A last segment
+        without rows stands for the inputs."""
         plan, g = self.plan, self.g
         assert g.levels is not None
         bounds = np.array([(plan.blocks[p.first], plan.blocks[p.last]) for p in plan.segments],
@@ -280,7 +279,7 @@ class Places(Sweep):
                      strict=True)]
         self.n_segments = len(first)
         self.firsts = first
-        self.segment_edges = np.array([segment.fan_in for segment in plan.segments], np.int64)
+        self.segment_edges = np.array([*[p.fan_in for p in plan.segments], 0], np.int64)
         pairs = [kind[:2] for kind in kinds]
         turns = sum([a != b for a, b in pairwise(pairs)]) >= len(set(pairs))
         # Where many pairs take turns, code that each of them has is kept short.
@@ -290,23 +289,13 @@ class Places(Sweep):
         self.kinds = list(dict.fromkeys(kinds))
         number = np.array([self.kinds.index(kind) for kind in kinds], np.int64)
         self.segment_kinds = number
-        self.kind_rows = [np.where(number == k, last - first, 0) for k in range(len(self.kinds))]
-        self.table("segment_rows", "i", np.append(first, len(plan.rows)))
+        self.kind_rows = [np.append(np.where(number == k, last - first, 0), 0)
+                          for k in range(len(self.kinds))]
+        self.table("segment_rows", "i", np.append(first, [len(plan.rows)] * 2))
         self.table("segment_edges", "i", self.segment_edges)
-        self.first_blocks = np.array([segment.first for segment in plan.segments], np.int64)
+        self.first_blocks = np.array([*[p.first for p in plan.segments], 0], np.int64)
         for k, rows in enumerate(self.kind_rows):
             self.table(f"rows_{k}", "i", rows)
-        # Stretches of segments: one a kind where the kinds do not take turns, else one of all.
-        borders = np.flatnonzero(number[1:] != number[:-1]) + 1
-        begins, ends = [0, *borders.tolist()], [*borders.tolist(), self.n_segments]
-        if len(begins) == len(self.kinds):
-            self.stretches = [(lo, hi, [int(number[lo])])
-                              for lo, hi in zip(begins, ends, strict=True)]
-        elif self.kinds:
-            self.stretches = [(0, self.n_segments, list(range(len(self.kinds))))]
-        else:
-            self.stretches = []
-
     def turns(self, local: Longs, block: Longs) -> None:
         """Turns: the rows of one depth in one block, which do not read each other; in each, which
         rows have which activation."""
@@ -318,8 +307,9 @@ class Places(Sweep):
         n_turns = int(turn[-1]) + 1
         borders = np.append(np.flatnonzero(new), len(turn))
         self.turn_segments = np.searchsorted(self.firsts, borders)
-        self.table("turn_segments", "i", self.turn_segments)
-        self.table("turn_places", "i", local[borders[:-1]])
+        # One more, of the inputs.
+        self.table("turn_segments", "i", np.append(self.turn_segments, self.n_segments + 1))
+        self.table("turn_places", "i", np.append(local[borders[:-1]], 0))
         self.widest_turn = int(np.diff(borders).max())
         self.table("block_turns", "i", np.searchsorted(borders[:-1], np.searchsorted(
             block, np.arange(self.n_blocks + 1))))
@@ -328,7 +318,7 @@ class Places(Sweep):
         key = turn * len(acts) + number
         self.table("act_places", "i", local[np.argsort(key, kind="stable")])
         self.table("act_starts", "i", np.searchsorted(
-            np.sort(key), np.arange(n_turns * len(acts) + 1)))
+            np.sort(key), np.arange((n_turns + 1) * len(acts) + 1)))
 
     def cut(self, number: Longs, sources: Longs, reader: Longs, cells: int) -> _Blocks:
         """One block, or as few as keep the values of a round of samples within `recompute` bytes;
@@ -382,6 +372,6 @@ class Places(Sweep):
         self.table("block_inner", "i", inner)
         self.table("block_outer", "i", ~inner)
         self.table("segment_blocks", "i", self.first_blocks)
-        counts = np.array([segment.last - segment.first for segment in plan.segments])
+        counts = np.array([*[p.last - p.first for p in plan.segments], 0])
         for k, rows in enumerate(self.kind_rows):
             self.table(f"blocks_{k}", "i", np.where(rows > 0, counts, 0))

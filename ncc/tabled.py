@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -124,26 +124,27 @@ class Tabled(Places):
         b = self.b
         if self.mixed:
             t = b.loop(*self.turns_of(block))[0]
-            self.sums_forward(b.loop(*self.bounds("turn_segments", t))[0], range(len(self.kinds)))
+            self.sums_forward(b.loop(*self.bounds("turn_segments", t))[0])
             b.close()
             self.activate(t)
             b.close()
             return
-        for n, (lo, hi, kinds) in enumerate(self.stretches):
-            if block is None:
-                s = b.loop(b.index(lo), b.index(hi))[0]
-            else:
-                s = b.loop(*self.bounds(f"stretch_{n}", block))[0]
-            self.sums_forward(s, kinds)
-            b.close()
+        self.sums_forward(b.loop(*self.segments_of(block))[0])
+        b.close()
 
-    def sums_forward(self, s: int, kinds: Iterable[int]) -> None:
-        """The rows of segment s, whose kind is among these."""
-        for kind in kinds:
-            if self.is_tiled(self.kinds[kind]):
-                self.tiled_forward(s, kind)
+    def sums_forward(self, s: int) -> None:
+        """The rows of segment s."""
+        for number, kind in enumerate(self.kinds):
+            if self.is_tiled(kind):
+                self.tiled_forward(s, number)
             else:
-                self.rows_forward(s, kind)
+                self.rows_forward(s, number)
+
+    def segments_of(self, block: int | None) -> tuple[int, int]:
+        """Where the segments of a block, or all, begin and end."""
+        if block is None:
+            return self.b.index(0), self.b.index(self.n_segments)
+        return self.bounds("block_segments", block)
 
     def turns_of(self, block: int | None) -> tuple[int, int]:
         """Where the turns of a block, or all, begin and end."""
@@ -181,44 +182,47 @@ class Tabled(Places):
             b.store(self.mask(b.load("values", 0, k)), "values", 0, k)
             b.close()
             b.close()
+        # Segments, or turns; where all have deltas, that of the inputs comes after them.
         low = self.lowest() if block is None else 0
-        if self.mixed:
-            first, end = self.turns_of(block)
-            if low:
-                turn = int(np.searchsorted(self.turn_segments, low, "right")) - 1
-                low, first = int(self.turn_segments[turn]), b.index(turn)
-            self.turn_back(self.from_last(first, end))
-            b.close()
+        first, end = self.turns_of(block) if self.mixed else self.segments_of(block)
+        if low and self.mixed:
+            low = int(np.searchsorted(self.turn_segments, low, "right")) - 1
+        if low:
+            first = b.index(low)
+        if block is None and not low:
+            count = len(self.turn_segments) - 1 if self.mixed else self.n_segments
+            order = self.table("back", "i", [*reversed(range(count)), count])
+            at = b.load(order, 0, b.loop(b.index(0), b.index(count + 1))[0])
         else:
-            for n, (lo, hi, kinds) in reversed(list(enumerate(self.stretches))):
-                if block is None:
-                    bounds = b.index(max(lo, low)), b.index(hi)
-                    if max(lo, low) >= hi:
-                        continue
-                else:
-                    bounds = self.bounds(f"stretch_{n}", block)
-                s = self.from_last(*bounds)
-                self.rests_back(s)
-                for kind in kinds:
-                    self.rows_back(s, kind)
-                self.biases_back(s, kinds)
-                b.close()
+            at = self.from_last(first, end)
+        if self.mixed:
+            self.turn_back(at)
+        else:
+            self.rests_back(at)
+            for kind in range(len(self.kinds)):
+                self.rows_back(at, kind)
+            self.biases_back(at)
+        b.close()
         if block is None:  # the values whose deltas nobody wants are sources all the same
             n_rows = len(self.plan.rows)
-            late = [*range(low), self.n_segments]
+            if low and self.mixed:
+                low = int(self.turn_segments[low])
+            late = [*range(low), self.n_segments] if low else []
             lists = [*range(int(self.firsts[low]) if low else 0),
                      *range(n_rows, n_rows + self.n_inputs)]
-            self.only_if(self.wanted)
-            k = b.loop(b.index(0), b.index(len(late)))[0]
-            self.rests_back(b.load(self.table("late_groups", "i", late), 0, k))
-            b.close()
-            if self.n_whole:
-                k = b.loop(b.index(0), b.index(len(lists)))[0]
-                k = b.load(self.table("late_lists", "i", lists), 0, k)
-                n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
-                self.gradient_in_rounds(k, n)
+            if late or self.n_whole:
+                self.only_if(self.wanted)
+                if late:
+                    k = b.loop(b.index(0), b.index(len(late)))[0]
+                    self.rests_back(b.load(self.table("late_groups", "i", late), 0, k))
+                    b.close()
+                if self.n_whole:
+                    k = b.loop(b.index(0), b.index(len(lists)))[0]
+                    k = b.load(self.table("late_lists", "i", lists), 0, k)
+                    n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
+                    self.gradient_in_rounds(k, n)
+                    b.close()
                 b.close()
-            b.close()
 
     def from_last(self, first: int, end: int) -> int:
         """Open a loop from end-1 down to first."""
@@ -251,7 +255,7 @@ class Tabled(Places):
                 b.close()
             if self.is_tiled(kind):
                 self.tiled_back(s, number)
-        self.biases_back(s, range(len(self.kinds)))
+        self.biases_back(s)
         b.close()
 
     def lowest(self) -> int:
@@ -673,17 +677,17 @@ class Tabled(Places):
         elif not self.is_tiled(kind):
             self.edges_back(r, d)
 
-    def biases_back(self, s: int, kinds: Sequence[int]) -> None:
+    def biases_back(self, s: int) -> None:
         """The gradient of the biases from which the sums of segment s start."""
         b = self.b
-        mine = [n for n in kinds if self.kinds[n].biased and not self.is_tiled(self.kinds[n])
-                and AGGREGATIONS[self.kinds[n].aggregation] == "sum"]
+        mine = [n for n, kind in enumerate(self.kinds) if kind.biased and not self.is_tiled(kind)
+                and AGGREGATIONS[kind.aggregation] == "sum"]
         if not mine:
             return
         places, one = self.cell("segment_places", 0, s), b.const(1.0)
         self.only_if(self.wanted)
         self.in_blocks(
-            f"biased_{mine[0]}", np.sum([self.kind_rows[n] for n in mine], axis=0), s,
+            "biased", np.sum([self.kind_rows[n] for n in mine], axis=0), s,
             lambda k, i: (b.load("values", i, b.op("iadd", places, k)), one),
             self.cell("gradient_of_segment_biases", 0, s))
         b.close()
