@@ -548,8 +548,8 @@ class _Writer:
                     step, depth_lanes = self.lanes, -1
                 self.lines.append(
                     f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}")
-                # A loop that begins where a table says is over a list, and most lists are short. One
-                # that carries nothing hides no latency when it is unrolled.
+                # A loop that begins where a table says is over a list, and most lists are short.
+                # One that carries nothing hides no latency when it is unrolled.
                 first, last = [ops[r][0] for r in ops[start][1]]
                 listed = first == "load" or not done and last not in ("index", "count")
                 self.lines += [f"  br label %head{turn}" + ", !llvm.loop !0" * listed,
