@@ -290,14 +290,16 @@ class Tabled(Places):
             return
         block = 2 if self.batch else 8
         held = self.kind_rows[kind]
-        whole = self.table(f"rows_{kind}_by_{block}", "i", held // block)
-        rest = self.table(f"rows_{kind}_from_{block}", "i", held // block * block)
-        q = b.loop(b.index(0), b.load(whole, 0, s))[0]
-        self.together(self.kinds[kind], s, b.op("imul", q, b.index(block)), block)
-        b.close()
-        u = b.loop(b.load(rest, 0, s), count)[0]
-        self.together(self.kinds[kind], s, u, 1)
-        b.close()
+        if (held >= block).any():
+            whole = self.table(f"rows_{kind}_by_{block}", "i", held // block)
+            q = b.loop(b.index(0), b.load(whole, 0, s))[0]
+            self.together(self.kinds[kind], s, b.op("imul", q, b.index(block)), block)
+            b.close()
+        if (held % block).any():
+            rest = self.table(f"rows_{kind}_from_{block}", "i", held // block * block)
+            u = b.loop(b.load(rest, 0, s), count)[0]
+            self.together(self.kinds[kind], s, u, 1)
+            b.close()
 
     def together(self, kind: Kind, s: int, u: int, count: int) -> None:
         """The values of rows u .. u+count-1 of segment s, of as many edges each, kept."""
@@ -421,6 +423,8 @@ class Tabled(Places):
         else:
             done = np.zeros_like(self.segment_edges)
             for wide in dict.fromkeys((self.tile, 1)):
+                if not (self.segment_edges - done >= wide).any():
+                    continue
                 rounds = self.table(f"tile_rounds_{wide}", "i", (self.segment_edges - done) // wide)
                 after = self.table(f"tile_after_{wide}", "i", done)
                 q = b.loop(zero, b.load(rounds, 0, s))[0]
@@ -482,10 +486,14 @@ class Tabled(Places):
             from_ = None if begin is None else b.load(self.table("block_prefix", "i", begin), 0,
                                                       block)
             for count in (4, 2, 1):
+                if not (held - done >= count).any():
+                    continue
                 k = self.some(block, f"{short}_{count}", held, done, count)
                 edge = k if from_ is None else b.op("iadd", from_, k)
                 held_rows = np.zeros_like(sizes)
                 for rows in (2, 1):
+                    if not (sizes - held_rows >= rows).any():
+                        continue
                     u = self.some(block, f"rows_{rows}", sizes, held_rows, rows)
                     add(name, edge, k, count, u, deltas(u, rows))
                     b.close()
@@ -700,6 +708,8 @@ class Tabled(Places):
         done = np.zeros_like(held)
         widest = self.native if self.batch else 4
         for block in dict.fromkeys((widest, 4, 1)):
+            if not (held - done >= block).any():
+                continue
             rounds = self.table(f"{name}_rounds_{block}", "i", (held - done) // block)
             after = self.table(f"{name}_after_{block}", "i", done)
             q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
