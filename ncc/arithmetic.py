@@ -343,14 +343,18 @@ class _Pen:
         square = self.mul(r, r)
         return word, self.mad(square, self.polynomial(_EXP, r, square), r)
 
-    def exp_wide(self, x: Value) -> tuple[Value, Value]:
-        """exp(x) where x is in exp_low .. exp_high or NaN, as a product: 2^n is in both factors, so
-        that one rounding makes a subnormal, or an infinity."""
+    def exp_factors(self, x: Value) -> tuple[Value, Value, Value]:
+        """exp(x) where x is in exp_low .. exp_high or NaN, as (p u + u) v: 2^n is u v, so that one
+        rounding makes a subnormal, or an infinity."""
         e = self.e
         word, p = self.exp_parts(x, 2 * self.format.bias)
         half = e.op("wsar", word, self.w(1))
-        power = self.power(half)
-        return self.mad(p, power, power), self.power(e.op("wsub", word, half))
+        return p, self.power(half), self.power(e.op("wsub", word, half))
+
+    def exp_wide(self, x: Value) -> tuple[Value, Value]:
+        """The same as a product of two."""
+        p, u, v = self.exp_factors(x)
+        return self.mad(p, u, u), v
 
     def exp_near(self, x: Value) -> Value:
         """exp(x) where x is in -40 .. 0 or NaN."""
@@ -417,14 +421,18 @@ def sigmoid(e: Emitter, x: Value) -> Value:
 
 
 def softplus(e: Emitter, x: Value) -> Value:
-    """log(1 + exp(x)) = relu(x) + log(1+z) with z = exp(-|x|), which is at most 1: the terms from
-    the cubic ones on join relu(x) first, where a sum is smallest, z last."""
+    """log(1 + exp(x)) = relu(x) + log(1+z) with z = exp(-|x|), which is at most 1: what the sum in
+    z lost and the terms from the cubic ones on join relu(x) first, where a sum is smallest, z
+    last."""
     pen = _Pen(e)
     far = e.op("max", e.op("neg", e.op("abs", x)), pen.c(pen.format.exp_low))
-    z = pen.mul(*pen.exp_wide(far))
+    p, u, v = pen.exp_factors(far)
+    sum_ = pen.mad(p, u, u)
+    z = pen.mul(sum_, v)
+    lost = pen.mad(p, u, pen.sub(u, sum_))
     square = pen.mul(z, z)
     cubic = pen.polynomial(_LOG1P, z, square, pen.mul(square, square))
-    rest = pen.mad(pen.mul(square, z), cubic, relu(e, x))
+    rest = pen.mad(pen.mul(square, z), cubic, pen.mad(lost, v, relu(e, x)))
     return pen.add(pen.mad(square, pen.c(-0.5), rest), z)
 
 
