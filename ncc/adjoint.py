@@ -22,7 +22,7 @@ V = TypeVar("V")
 
 # Ops whose slope is finite and small wherever their argument is finite.
 _TAME = ("x", "const", "neg", "abs", "max", "min", "select", "une", "relu", "step", "tanh",
-         "sigmoid", "erf", "sin", "cos", "atan", "add", "sub")
+         "sigmoid", "softplus", "erf", "sin", "cos", "atan", "add", "sub")
 
 
 def tame(expr: Expr) -> bool:
@@ -210,6 +210,7 @@ PARTIALS: Mapping[str, Rule] = {
     "log1p": lambda s: (_over(s, s.op("add", s.arg(0), s.const(1.0))),),
     "tanh": lambda s: (s.scaled(_one_minus_square(s)),),
     "sigmoid": lambda s: (s.scaled(s.op("mul", s.y, s.op("sub", s.const(1.0), s.y))),),
+    "softplus": lambda s: (s.scaled(s.op("sigmoid", s.arg(0))),),
     "erf": _erf,
     "sin": lambda s: (s.scaled(s.op("cos", s.arg(0))),),
     "cos": lambda s: (s.op("neg", s.scaled(s.op("sin", s.arg(0)))),),

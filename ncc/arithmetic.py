@@ -149,6 +149,20 @@ _LOG = {
         0.18183569738633695, 0.15313903253416217, 0.14797507820555297,
     ),
 }
+# log(1+z) = z - z^2/2 + z^3 P(z), 0 <= z <= 1, relative error
+_LOG1P = {
+    "f32": (
+        0.3333224952220917, -0.2497509866952896, 0.1977432370185852, -0.1556953638792038,
+        0.1102512925863266, -0.06092146411538124, 0.02187541499733925, -0.00367746502161026,
+    ),
+    "f64": (
+        0.3333333333330177, -0.24999999996808933, 0.19999999869837412, -0.16666663718104385,
+        0.1428567167169784, -0.12499574810538037, 0.11108029305274188, -0.0998319033637213,
+        0.09020109115892856, -0.08098500988957381, 0.07069138597451627, -0.058012598758351144,
+        0.042904037756409774, -0.02729364374635572, 0.014215902245482201, -0.00573193358987393,
+        0.0016607269267996901, -0.000305507479382785, 2.6676778469052336e-05,
+    ),
+}
 # sin(y) = y + y z P(z), z = y^2, y <= pi/4, relative error
 _SIN = {
     "f32": (
@@ -280,12 +294,18 @@ class _Pen:
     def pick(self, condition: Value, a: Value, b: Value) -> Value:
         return self.e.op("select", condition, a, b)
 
-    def horner(self, x: Value, table: dict[str, tuple[float, ...]]) -> Value:
-        """The polynomial with these coefficients, constant first."""
-        coefficients = table[self.e.dtype]
-        sum_ = self.c(coefficients[-1])
-        for coefficient in coefficients[-2::-1]:
-            sum_ = self.mad(sum_, x, self.c(coefficient))
+    def polynomial(self, table: dict[str, tuple[float, ...]], *powers: Value) -> Value:
+        """The polynomial with these coefficients, constant first, in x. Of `powers`, which are x,
+        x^2, x^4, ..., the last serves Horner's scheme, and each before it makes one term of two
+        (Estrin 1960), so that fewer operations wait for one another."""
+        terms = [self.c(coefficient) for coefficient in table[self.e.dtype]]
+        for power in powers[:-1]:
+            last = terms[-1:] if len(terms) % 2 else []
+            terms = [self.mad(high, power, low)
+                     for low, high in zip(terms[::2], terms[1::2], strict=False)] + last
+        sum_ = terms.pop()
+        while terms:
+            sum_ = self.mad(sum_, powers[-1], terms.pop())
         return sum_
 
     def sign(self, x: Value) -> Value:
@@ -317,24 +337,30 @@ class _Pen:
         return self.e.op("bits", shifted), n, rest
 
     def exp_parts(self, x: Value, offset: int) -> tuple[Value, Value]:
-        """exp(x) as 2^n p: a word whose low bits are n + offset, and p."""
+        """exp(x) as 2^n (1 + p): a word whose low bits are n + offset, and p."""
         word, n, rest = self.without_ln2(x, offset)
         r = self.mad(n, self.c(-self.format.ln2_low), rest)
-        p = self.mad(self.mul(r, r), self.horner(r, _EXP), r)
-        return word, self.add(p, self.c(1.0))
+        square = self.mul(r, r)
+        return word, self.mad(square, self.polynomial(_EXP, r, square), r)
 
-    def exp_wide(self, x: Value) -> Value:
-        """exp(x) where x is in exp_low .. exp_high or NaN: 2^n in two factors, so that one
+    def exp_factors(self, x: Value) -> tuple[Value, Value, Value]:
+        """exp(x) where x is in exp_low .. exp_high or NaN, as (p u + u) v: 2^n is u v, so that one
         rounding makes a subnormal, or an infinity."""
         e = self.e
         word, p = self.exp_parts(x, 2 * self.format.bias)
         half = e.op("wsar", word, self.w(1))
-        return self.mul(self.mul(p, self.power(half)), self.power(e.op("wsub", word, half)))
+        return p, self.power(half), self.power(e.op("wsub", word, half))
+
+    def exp_wide(self, x: Value) -> tuple[Value, Value]:
+        """The same as a product of two."""
+        p, u, v = self.exp_factors(x)
+        return self.mad(p, u, u), v
 
     def exp_near(self, x: Value) -> Value:
         """exp(x) where x is in -40 .. 0 or NaN."""
         word, p = self.exp_parts(x, self.format.bias)
-        return self.mul(p, self.power(word))
+        power = self.power(word)
+        return self.mad(p, power, power)
 
     def log_parts(self, x: Value) -> tuple[Value, Value]:
         """Normal x > 0 as 2^n m: the word n, and m in sqrt(1/2) .. sqrt(2)."""
@@ -354,7 +380,7 @@ class _Pen:
         rest = self.mul(n, self.c(self.format.ln2_low))
         if low is not None:
             rest = self.add(rest, low)
-        rest = self.mad(s, self.mad(z, self.horner(z, _LOG), half), rest)
+        rest = self.mad(s, self.mad(z, self.polynomial(_LOG, z), half), rest)
         return self.mad(n, self.c(self.format.ln2_high), self.sub(f, self.sub(half, rest)))
 
 
@@ -362,7 +388,7 @@ def exp(e: Emitter, x: Value) -> Value:
     """exp(x) = 2^n exp(r), |r| <= ln2/2 (Cody & Waite)."""
     pen = _Pen(e)
     x = e.op("max", e.op("min", x, pen.c(pen.format.exp_high)), pen.c(pen.format.exp_low))
-    return pen.exp_wide(x)
+    return pen.mul(*pen.exp_wide(x))
 
 
 def expm1(e: Emitter, x: Value) -> Value:
@@ -373,7 +399,7 @@ def expm1(e: Emitter, x: Value) -> Value:
     low = pen.mul(n, pen.c(pen.format.ln2_low))
     r = pen.sub(rest, low)
     low = pen.sub(pen.sub(rest, r), low)
-    s = pen.mad(pen.mul(r, r), pen.horner(r, _EXPM1), pen.mad(low, r, low))
+    s = pen.mad(pen.mul(r, r), pen.polynomial(_EXPM1, r), pen.mad(low, r, low))
     s = pen.add(s, r)
     scale = pen.power(word)
     y = pen.mad(scale, s, pen.sub(scale, pen.c(0.5)))
@@ -386,11 +412,28 @@ def sigmoid(e: Emitter, x: Value) -> Value:
     roundings of the quotient in a small term: no overflow, and small where it is small."""
     pen = _Pen(e)
     far = e.op("max", e.op("neg", e.op("abs", x)), pen.c(pen.format.exp_low))
-    z = pen.exp_wide(far)
+    p, power = pen.exp_wide(far)
+    z = pen.mul(p, power)
     one = pen.c(1.0)
-    part = pen.div(z, pen.add(z, one))
+    part = pen.div(z, pen.mad(p, power, one))
     top = pen.pick(e.op("lt", x, pen.c(0.0)), z, one)
     return pen.mad(e.op("neg", top), part, top)
+
+
+def softplus(e: Emitter, x: Value) -> Value:
+    """log(1 + exp(x)) = relu(x) + log(1+z) with z = exp(-|x|), which is at most 1: what the sum in
+    z lost and the terms from the cubic ones on join relu(x) first, where a sum is smallest, z
+    last."""
+    pen = _Pen(e)
+    far = e.op("max", e.op("neg", e.op("abs", x)), pen.c(pen.format.exp_low))
+    p, u, v = pen.exp_factors(far)
+    sum_ = pen.mad(p, u, u)
+    z = pen.mul(sum_, v)
+    lost = pen.mad(p, u, pen.sub(u, sum_))
+    square = pen.mul(z, z)
+    cubic = pen.polynomial(_LOG1P, z, square, pen.mul(square, square))
+    rest = pen.mad(pen.mul(square, z), cubic, pen.mad(lost, v, relu(e, x)))
+    return pen.add(pen.mad(square, pen.c(-0.5), rest), z)
 
 
 def tanh(e: Emitter, x: Value) -> Value:
@@ -401,7 +444,7 @@ def tanh(e: Emitter, x: Value) -> Value:
     one = pen.c(1.0)
     far = pen.mad(pen.div(z, pen.add(z, one)), pen.c(-2.0), one)
     square = pen.mul(a, a)
-    near = pen.mad(pen.mul(a, square), pen.horner(square, _TANH), a)
+    near = pen.mad(pen.mul(a, square), pen.polynomial(_TANH, square), a)
     return pen.signed(pen.pick(e.op("lt", a, pen.c(0.5625)), near, far), pen.sign(x))
 
 
@@ -410,11 +453,11 @@ def erf(e: Emitter, x: Value) -> Value:
     pen = _Pen(e)
     a = e.op("min", e.op("abs", x), pen.c(pen.format.erf_high))
     square = pen.mul(a, a)
-    near = pen.mad(a, pen.horner(square, _ERF), a)
+    near = pen.mad(a, pen.polynomial(_ERF, square), a)
     one = pen.c(1.0)
     z = pen.exp_near(e.op("neg", square))
     t = pen.div(one, pen.add(a, pen.c(2.0)))
-    far = pen.mad(e.op("neg", z), pen.horner(t, _ERFC), one)
+    far = pen.mad(e.op("neg", z), pen.polynomial(_ERFC, t), one)
     return pen.signed(pen.pick(e.op("lt", a, one), near, far), pen.sign(x))
 
 
@@ -461,7 +504,7 @@ def atan(e: Emitter, x: Value) -> Value:
     zero = pen.c(0.0)
     z = pen.mul(t, t)
     low = pen.pick(over, pen.c(pen.format.half_pi_low), zero)
-    y = pen.add(t, pen.mad(pen.mul(t, z), pen.horner(z, _ATAN), low))
+    y = pen.add(t, pen.mad(pen.mul(t, z), pen.polynomial(_ATAN, z), low))
     y = pen.add(y, pen.pick(over, pen.c(pen.format.half_pi), zero))
     return pen.signed(y, pen.sign(x))
 
@@ -557,14 +600,13 @@ def _wave(pen: _Pen, y: Value, low: Value, quarter: Value) -> Value:
     """sin(y + low + quarter pi/2), |y| <= pi/4."""
     e = pen.e
     z = pen.mul(y, y)
-    sine = pen.add(pen.mad(pen.mul(y, z), pen.horner(z, _SIN), low), y)
+    sine = pen.add(pen.mad(pen.mul(y, z), pen.polynomial(_SIN, z), low), y)
     # 1 - z/2 rounds; what it loses goes with the small terms.
-    half = pen.mul(z, pen.c(0.5))
-    one = pen.c(1.0)
-    main = pen.sub(one, half)
-    lost = pen.sub(pen.sub(one, main), half)
-    cosine = pen.mad(pen.mul(z, z), pen.horner(z, _COS), pen.sub(lost, pen.mul(y, low)))
-    cosine = pen.add(cosine, main)
+    one, half = pen.c(1.0), pen.c(-0.5)
+    main = pen.mad(z, half, one)
+    lost = pen.mad(z, half, pen.sub(one, main))
+    small = pen.mad(pen.mul(z, z), pen.polynomial(_COS, z), pen.mul(e.op("neg", y), low))
+    cosine = pen.add(pen.add(small, lost), main)
     odd = e.op("weq", e.op("wand", quarter, pen.w(1)), pen.w(1))
     value = e.op("bits", pen.pick(odd, cosine, sine))
     flip = e.op("wshl", e.op("wand", quarter, pen.w(2)), pen.w(pen.format.width - 2))
@@ -640,6 +682,7 @@ SEQUENCES: dict[str, Callable[[Emitter, Value], Value]] = {
     "log1p": log1p,
     "tanh": tanh,
     "sigmoid": sigmoid,
+    "softplus": softplus,
     "erf": erf,
     "sin": sin,
     "cos": cos,

@@ -37,7 +37,7 @@ ACTIVATIONS: tuple[Activation, ...] = (
     # Klambauer et al. 2017, the constants to double precision
     Activation(0x09, "selu",
                "1.0507009873554805*(max(-0,x)+1.6732632423543772*expm1(min(x,0)))"),
-    Activation(0x0A, "softplus", "relu(x)+log1p(exp(min(x,0)-relu(x)))"),
+    Activation(0x0A, "softplus", "softplus(x)"),
     Activation(0x0B, "softsign", "max(min(x,1e30),-1e30)/(1+min(abs(x),1e30))"),
     Activation(0x0C, "hard_sigmoid", "min(1,relu(x/6+0.5))"),
     Activation(0x0D, "exp", "exp(x)"),

@@ -72,6 +72,7 @@ OPCODES: dict[str, Opcode] = {
         Opcode("log1p", "f", "f", math=True),
         Opcode("tanh", "f", "f", math=True),
         Opcode("sigmoid", "f", "f", math=True),
+        Opcode("softplus", "f", "f", math=True),  # log(1 + exp(x))
         Opcode("erf", "f", "f", math=True),
         Opcode("sin", "f", "f", math=True),
         Opcode("cos", "f", "f", math=True),

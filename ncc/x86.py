@@ -59,8 +59,8 @@ def fits(func: Func) -> bool:
 
 def assembly(func: Func, dtype: str, symbol: str, applied: Sequence[str]) -> str:
     """The body of the function `symbol`, in the syntax of AT&T as LLVM's inline assembly has it (a
-    dollar sign is two); `applied` are the symbols of the pure functions, over one real or a vector
-    of 128 bits, that its applies call, in order."""
+    dollar sign is two); `applied` are the symbols of the pure functions, over a vector of 128 bits,
+    that its applies call, in order."""
     return _Body(func, dtype, symbol, applied).text()
 
 

@@ -10,7 +10,6 @@ from ncc.ssa import Builder, Func, Module, Op
 from ncc.x86 import SOME
 
 INLINE = 300  # ops of a function with all sequences in it
-OFTEN = 4  # groups of neighbours
 SHORT = 8  # ops: of a sequence that takes no more than a call
 
 
@@ -83,13 +82,11 @@ def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[
     new: list[int] = []
     ops = func.ops
     groups = _groups(ops, applied, side)
-    many = Counter(ops[at][0] for at in groups)
     for at, (opcode, reads, imm) in enumerate(ops):
         if at < len(new):  # together with the one before
             continue
         if opcode in applied:
-            # A variant of a function for vectors is worth its compile where it is called often.
-            end = groups.get(at, at + 1) if many[opcode] >= OFTEN else at + 1
+            end = groups.get(at, at + 1)
             arguments = tuple([new[ops[k][1][0]] for k in range(at, end)])
             new.append(b.emit("apply", arguments, opcode))
             new += [b.emit("result", (), k) for k in range(1, end - at)]

@@ -12,6 +12,7 @@ from ncc.activations import expression
 from ncc.aggregate import finish, start, step
 from ncc.expressions import abreast, emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
+from ncc.intime import in_time, pays, slots_of
 from ncc.plan import Plan, Run, Schedule, Segment, many_kinds
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
@@ -19,6 +20,7 @@ FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache
 NEAR = 1 << 20  # bytes of values of a round of samples
 CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 PART = 1024  # rows that are looked at together
+SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 
 
@@ -35,7 +37,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
                                        %4 = load packed[1]
                                        %5 = fma %3, %4, %2
 
-    `straight` writes every edge as ops; `table` loops over rows and edges and reads sources and
+    `straight` writes every edge as ops, of one sample on machines with vectors in the order of
+    ncc/intime.py, with slots of its own; `table` loops over rows and edges and reads sources and
     slots from constant tables, `block` rows of one level and fan-in at a time (`lanes_block` where
     each is a vector). `shared` does so for rows of their own; in blocks of rows with the same
     sources each source is loaded once: in `forward` the rows are lanes, in vectors of `native`;
@@ -124,9 +127,20 @@ class _Lowering:
         sample = None
         if lanes:
             sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
-        if schedule.form == "straight":
+        # Straight lanes keep their values in registers.
+        size = 0 if lanes and schedule.form == "straight" else schedule.work
+        if schedule.form == "straight" and not lanes and self.native > 1 and pays(
+                self.plan, self.dtype, self.fused):
+            groups = in_time(self.plan, self.dtype, self.fused, SIDE)
+            slots, size = slots_of(self.plan, groups)
+            self.straight(b, sample, slots, groups)
+        elif schedule.form == "straight":
+            assert schedule.slots is not None
             # The vectors of one row's lanes are sums enough under way at once.
-            self.straight(b, schedule, sample, 1 if lanes > 1 else block)
+            side = 1 if lanes > 1 else block
+            groups = [list(range(first, last))
+                      for run in self.plan.runs for first, last in self.abreast(run, side)]
+            self.straight(b, sample, schedule.slots.tolist(), groups)
         else:
             self.rows(b, schedule, sample, block)
         if lanes:
@@ -135,8 +149,6 @@ class _Lowering:
         if self.packs:
             buffers.append(Buffer("packed", "in", len(self.plan.packed)))
         buffers.append(Buffer("y", "out", len(g.outputs)))
-        # Straight lanes keep their values in registers.
-        size = 0 if lanes and schedule.form == "straight" else schedule.work
         buffers.append(Buffer("work", "private" if lanes else "work", size))
         return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
 
@@ -150,12 +162,12 @@ class _Lowering:
         b.close()
         return Func("forward_batch", func.buffers, b.ops, counted=True)
 
-    def straight(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
-        """Rows of one level, up to `block` of them, take turns edge by edge: their sums are chains
-        of FMAs, of which the machine overlaps no more than it has in sight."""
+    def straight(self, b: Builder, sample: int | None, slots: list[int],
+                 groups: list[list[int]]) -> None:
+        """The rows of a group, which are of one kind, take turns edge by edge: their sums are
+        chains of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
-        assert schedule.slots is not None
-        slots = schedule.slots.tolist()
+        run_of = np.repeat(np.arange(len(plan.runs)), [run.last - run.first for run in plan.runs])
         row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
         wanted: dict[int, list[int]] = {}
@@ -175,32 +187,31 @@ class _Lowering:
             return codes[code]
 
         sources, weights, biases = g.sources.tolist(), g.weights.tolist(), g.biases.tolist()
-        for run in plan.runs:
+        for group in groups:
+            run = plan.runs[run_of[group[0]]]
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
-            for first, last in self.abreast(run, block):
-                rows = plan.rows[first:last].tolist()
-                shifts: list[int | None] = [
-                    None if biases[j] == NONE else parameter(biases[j]) for j in rows]
-                accs: list[int | None] = [x if agg == "sum" else None for x in shifts]
-                edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].tolist()
-                         for r in range(first, last)]
-                for turn in zip_longest(*edges):
-                    for i, e in enumerate(turn):
-                        if e is not None:
-                            ends = made[sources[e]], parameter(weights[e])
-                            acc = accs[i]
-                            accs[i] = (start(b, agg, *ends) if acc is None
-                                       else step(b, agg, acc, *ends))
-                totals = [finish(b, agg, acc, len(edges[i]), None if agg == "sum" else shifts[i])
-                          for i, acc in enumerate(accs)]
-                values = abreast(program, b, totals)
-                for j, value in zip(rows, values, strict=True):
-                    made[j] = value
-                    if slots[j] >= 0 and sample is None:
-                        b.store(value, "work", slots[j])
-                    for o in wanted.get(j, ()):
-                        b.store(value, "y", o, row_of_y)
+            rows = plan.rows[group].tolist()
+            shifts: list[int | None] = [
+                None if biases[j] == NONE else parameter(biases[j]) for j in rows]
+            accs: list[int | None] = [x if agg == "sum" else None for x in shifts]
+            edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].tolist() for r in group]
+            for turn in zip_longest(*edges):
+                for i, e in enumerate(turn):
+                    if e is not None:
+                        ends = made[sources[e]], parameter(weights[e])
+                        acc = accs[i]
+                        accs[i] = (start(b, agg, *ends) if acc is None
+                                   else step(b, agg, acc, *ends))
+            totals = [finish(b, agg, acc, len(edges[i]), None if agg == "sum" else shifts[i])
+                      for i, acc in enumerate(accs)]
+            values = abreast(program, b, totals)
+            for j, value in zip(rows, values, strict=True):
+                made[j] = value
+                if slots[j] >= 0 and sample is None:
+                    b.store(value, "work", slots[j])
+                for o in wanted.get(j, ()):
+                    b.store(value, "y", o, row_of_y)
 
     def abreast(self, run: Run, count: int) -> Iterator[tuple[int, int]]:
         """The rows of a run, `count` or fewer of one level at a time."""

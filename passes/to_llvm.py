@@ -193,10 +193,11 @@ def _escaped(raw: bytes) -> str:
 def _assembled(module: Module, func: Func, applied: dict[Variant, None], elf: bool) -> str:
     """The text of a function that is assembly."""
     called = []
-    for opcode, reads, imm in func.ops:
+    for opcode, _, imm in func.ops:
         if opcode == "apply":
-            width = 128 // (32 if module.dtype == "f32" else 64)
-            variant = Variant(imm, width if len(reads) > 1 else 1, 1)
+            # Over vectors even where it is one real: those have their words in the same registers,
+            # and it is one variant to compile.
+            variant = Variant(imm, 128 // (32 if module.dtype == "f32" else 64), 1)
             applied[variant] = None
             called.append(f"{module.name}_{variant.symbol}")
     symbol = f"{module.name}_{func.name}"

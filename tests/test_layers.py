@@ -41,6 +41,7 @@ ORDER = [
     "plan",
     "ssa",
     "cost",
+    "intime",
     "ssatext",
     "terms",
     "windows",
