@@ -13,6 +13,7 @@ from ncc.aggregate import finish, start, step
 from ncc.expressions import emit
 from ncc.graph import AGGREGATIONS, Longs
 from ncc.places import Kind, Places
+from ncc.ssa import Buffer, Builder, Func
 from ncc.sums import BLOCK
 
 
@@ -31,17 +32,75 @@ class Tabled(Places):
     through it, and leaves what it owes to earlier blocks in `adjoints` (Griewank 1992, "Achieving
     logarithmic growth of temporal and spatial complexity in reverse automatic differentiation",
     at one level).
+
+    With one block, the sweep forward may be a function of its own, `forward_alone`: it leaves the
+    `kept` of each sample, all values of rows and then all arguments, if any are wanted, in the
+    order of their places. A caller that names `kept` goes back from there.
     """
+
+    @cached_property
+    def arguments(self) -> bool:
+        """Whether the slope of any activation is not to be had from its value."""
+        return any(reads_argument(expression(run.activation, self.g.functions))
+                   for run in self.plan.runs)
+
+    @property
+    def n_kept(self) -> int:
+        """Reals of a sample's `kept`."""
+        return len(self.plan.rows) * (1 + self.arguments)
+
+    def forward_alone(self, name: str) -> Func:
+        """The sweep forward of a function that was made: y, and `kept`."""
+        b = self.b = Builder(self.dtype, self.b.fused)
+        self.sample = (b.loop(b.index(0), b.emit("count"), lanes=self.lanes)[0] if self.batch
+                       else None)
+        self.row_of_x = self.times_sample(self.n_inputs)
+        self.copied("x", self.row_of_x, 0, self.n_inputs, "values", 0)
+        self.forward(None)
+        row = self.times_sample(self.n_outputs)
+        for k, count in b.columns(self.n_outputs, self.batch):
+            at = self.offset(row, k)
+            values = [b.load("values", 0, self.cell("output_places", c, k)) for c in range(count)]
+            for c, value in enumerate(values):
+                b.store(value, "y", c, at)
+            b.close()
+        row, n = self.times_sample(self.n_kept), len(self.plan.rows)
+        parts = [("values", self.local, 0), *[("sums", 0, n)] * self.arguments]
+        for held, place, first in parts:
+            for k, count in b.columns(n, self.batch):
+                at = self.offset(row, k)
+                for c, value in enumerate([b.load(held, place + c, k) for c in range(count)]):
+                    b.store(value, "kept", first + c, at)
+                b.close()
+        if self.batch:
+            b.close()
+        used = {op[2][0] for op in b.ops if op[0] in ("load", "store")}
+        return Func(name, (
+            Buffer("x", "in", self.n_inputs), Buffer("packed", "in", len(self.plan.packed)),
+            Buffer("y", "out", self.n_outputs), Buffer("kept", "out", self.n_kept),
+            *[held for held in self.buffers.values() if held.name in used]),
+            b.ops, counted=self.batch)
+
+    def copied(self, source: str, row: int | None, first: int, width: int, to: str, place: int
+               ) -> None:
+        """Columns first .. first+width-1 of a row of the caller's, to as many places."""
+        b = self.b
+        for k, count in b.columns(width, self.batch):
+            at = self.offset(row, k)
+            for c, value in enumerate([b.load(source, first + c, at) for c in range(count)]):
+                b.store(value, to, place + c, k)
+            b.close()
 
     def body(self) -> None:
         b = self.b
         zero = b.index(0)
-        for k, count in b.columns(self.n_inputs, self.batch):
-            at = self.offset(self.row_of_x, k)
-            for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
-                b.store(value, "values", c, k)
-            b.close()
-        if self.n_blocks == 1:
+        self.copied("x", self.row_of_x, 0, self.n_inputs, "values", 0)
+        if "kept" in self.named:
+            row, n = self.times_sample(self.n_kept), len(self.plan.rows)
+            self.copied("kept", row, 0, n, "values", self.local)
+            if self.arguments:
+                self.copied("kept", row, n, n, "sums", 0)
+        elif self.n_blocks == 1:
             self.forward(None)
         else:
             block = b.loop(zero, b.index(self.n_blocks))[0]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from ncc.plan import Plan
 from ncc.reverse import sweep
-from ncc.ssa import Buffer, Module, Table
+from ncc.ssa import DTYPES, Buffer, Module, Table
+from ncc.sums import CHUNK
 from ncc.sweep import Ends, lanes
+from ncc.tabled import Tabled
 
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
                   native: int = 1, recompute: int = 0, registers: int = 16,
-                  vjp: bool = True, scalar: bool = False) -> Module:
+                  vjp: bool = True, scalar: bool = False, kept: int = 0) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
         08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
@@ -23,6 +29,11 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     how: ncc/reverse.py. Where a function would keep more than `recompute` bytes of values in `work`
     (0: no limit), they are computed again by blocks of the net. Without `vjp` nothing is written,
     for those who train and want no gradient of their own.
+
+    A caller that wants y first and the gradients then asks for what is `kept` between: at most so
+    many bytes of a chunk of samples. In the place of `backward` stand then, in the table form of one
+    block, `forward_keep`, which makes y and `kept`, and `backward_kept`, which reads it and may do
+    so again; and forward_batch_keep and backward_batch_kept in that of `backward_batch`.
     """
     g = plan.graph
     n_inputs, n_outputs = len(g.inputs), len(g.outputs)
@@ -38,5 +49,14 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
                                    lanes(native, dtype))):
         if vjp and schedule is not None:
             form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
-            funcs.append(form.function(title, wide, ends))
+            if isinstance(form, Tabled) and not recompute and form.n_kept * (
+                    CHUNK if wide else 1) * np.dtype(DTYPES[dtype]).itemsize <= kept:
+                held = Buffer("kept", "in", form.n_kept)
+                back = form.function(f"{title}_kept", wide,
+                                     replace(ends, buffers=(*ends.buffers[:2], held,
+                                                            *ends.buffers[2:])))
+                forward = title.replace("backward", "forward")
+                funcs += [form.forward_alone(f"{forward}_keep"), back]
+            else:
+                funcs.append(form.function(title, wide, ends))
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
