@@ -167,7 +167,7 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int,
             kept: Array | None = None) -> Array:
     """y of x, (inputs,) or (n, inputs): row-major, of the library's dtype. `packed` is None where
     the weights are in the code. `kept`, which `to_keep` makes, is written for `backward`."""
-    name = _name("forward", x) + ("" if kept is None else "_keep")
+    name = _name("forward", x.ndim) + ("" if kept is None else "_keep")
     y = np.empty((*x.shape[:-1], library.functions[name].buffers["y"]), library.real)
     weights = () if packed is None else (packed.ctypes.data,)
     made = (y,) if kept is None else (y, kept)
@@ -186,17 +186,22 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int,
 
 
 def to_keep(library: Library, x: Array, most: float = math.inf) -> Array | None:
-    """Memory for what `forward` keeps of x for `backward`: None where it can keep nothing, or would
-    keep more than `most` bytes."""
-    function = library.functions.get(_name("forward", x) + "_keep")
-    if function is None:
+    """Memory (.., n_kept) for what `forward` keeps of x for `backward`; None where it keeps nothing,
+    or would keep more than `most` bytes."""
+    size = n_kept(library, x.ndim)
+    if size is None or math.prod(x.shape[:-1]) * size * x.itemsize > most:
         return None
-    shape = (*x.shape[:-1], function.buffers["kept"])
-    return np.empty(shape, library.real) if math.prod(shape) * x.itemsize <= most else None
+    return np.empty((*x.shape[:-1], size), library.real)
 
 
-def _name(title: str, x: Array) -> str:
-    return title if x.ndim == 1 else f"{title}_batch"
+def n_kept(library: Library, ndim: int) -> int | None:
+    """Reals that `forward` keeps of a sample of an x of so many axes; None where it cannot."""
+    held = library.functions.get(_name("forward", ndim) + "_keep")
+    return None if held is None else held.buffers["kept"]
+
+
+def _name(title: str, ndim: int) -> str:
+    return title if ndim == 1 else f"{title}_batch"
 
 
 def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | None,
@@ -204,7 +209,7 @@ def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | N
     """The gradients of sum(y * dy), of `forward`'s x and y: dx (of x's shape) is overwritten,
     dparams (n_params,) is added to, chunk by chunk. None for one not wanted. From where `forward`
     has `kept` its values; without them it is run again."""
-    name = _name("backward", x)
+    name = _name("backward", x.ndim)
     split = f"{name}_kept" in library.calls
     name += "_kept" * split
 

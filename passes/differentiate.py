@@ -13,6 +13,8 @@ from ncc.sums import CHUNK
 from ncc.sweep import Ends, lanes
 from ncc.tabled import Tabled
 
+EDGES = 24  # to a real kept, from where writing and reading it take less time than making it again
+
 
 def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
                   native: int = 1, recompute: int = 0, registers: int = 16,
@@ -30,10 +32,11 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     (0: no limit), they are computed again by blocks of the net. Without `vjp` nothing is written,
     for those who train and want no gradient of their own.
 
-    A caller that wants y first and the gradients then asks for what is `kept` between: at most so
-    many bytes of a chunk of samples. In the place of `backward` stand then, in the table form of one
-    block, `forward_keep`, which makes y and `kept`, and `backward_kept`, which reads it and may do
-    so again; and forward_batch_keep and backward_batch_kept in that of `backward_batch`.
+    A caller that wants y first and the gradients then says how many bytes of a chunk of samples may
+    be `kept` between. In the place of `backward` stand then `forward_keep`, which makes y and
+    `kept`, and `backward_kept`, which reads it and may do so again; and forward_batch_keep and
+    backward_batch_kept in that of `backward_batch`: in the table form of one block, where sums are
+    so long that to keep one takes less than to make it again.
     """
     g = plan.graph
     n_inputs, n_outputs = len(g.inputs), len(g.outputs)
@@ -47,16 +50,15 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
     for title, schedule, wide in (("backward", plan.backward, 0),
                                   ("backward_batch", plan.backward_batch,
                                    lanes(native, dtype))):
-        if vjp and schedule is not None:
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
-            if isinstance(form, Tabled) and not recompute and form.n_kept * (
-                    CHUNK if wide else 1) * np.dtype(DTYPES[dtype]).itemsize <= kept:
-                held = Buffer("kept", "in", form.n_kept)
-                back = form.function(f"{title}_kept", wide,
-                                     replace(ends, buffers=(*ends.buffers[:2], held,
-                                                            *ends.buffers[2:])))
-                forward = title.replace("backward", "forward")
-                funcs += [form.forward_alone(f"{forward}_keep"), back]
-            else:
-                funcs.append(form.function(title, wide, ends))
+        if not vjp or schedule is None:
+            continue
+        form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
+        if not isinstance(form, Tabled) or recompute or EDGES * form.n_kept > len(plan.edges) or (
+                form.n_kept * (CHUNK if wide else 1) * np.dtype(DTYPES[dtype]).itemsize > kept):
+            funcs.append(form.function(title, wide, ends))
+            continue
+        held = Buffer("kept", "in", form.n_kept)
+        after = replace(ends, buffers=(*ends.buffers[:2], held, *ends.buffers[2:]))
+        back = form.function(f"{title}_kept", wide, after)
+        funcs += [form.forward_alone(title.replace("backward", "forward") + "_keep"), back]
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
