@@ -24,8 +24,8 @@ ALIGN = 64
 # Products of a weight and a sample, for each of the threads: with fewer, a second thread makes a
 # batch less than 1.8 times as fast.
 WORK = 16_000_000
-# Bytes that a forward pass keeps for the way back at most; and samples, whole chunks, of which it is
-# run again at a time where it kept nothing.
+# Bytes that a forward pass keeps for the way back at most; and samples, whole chunks, of which it
+# is run again at a time where it kept nothing.
 KEPT = 1 << 28
 AGAIN = 8 * CHUNK
 
@@ -186,8 +186,8 @@ def forward(library: Library, x: Array, packed: Array | None, threads: int,
 
 
 def to_keep(library: Library, x: Array, most: float = math.inf) -> Array | None:
-    """Memory (.., n_kept) for what `forward` keeps of x for `backward`; None where it keeps nothing,
-    or would keep more than `most` bytes."""
+    """Memory (.., n_kept) for what `forward` keeps of x for `backward`; None where it cannot keep
+    anything, or would keep more than `most` bytes."""
     size = n_kept(library, x.ndim)
     if size is None or math.prod(x.shape[:-1]) * size * x.itemsize > most:
         return None

@@ -199,8 +199,8 @@ def _check(x: Any, params: Any, n_inputs: int, n_params: int, dtype: str) -> Non
 
 
 class _Call(torch.autograd.Function):
-    """y of x (..., n_inputs) and params (n_params,), the parameters packed, and what is kept for the
-    way back. torch.vmap maps the operators within."""
+    """y of x (..., n_inputs) and params (n_params,), the parameters packed, and what is kept for
+    the way back. torch.vmap maps the operators within."""
 
     generate_vmap_rule = True
 
@@ -328,7 +328,8 @@ def _one_by_one(op: Any, info: Any, dims: Any, *given: Any) -> Any:
                        for a, d in zip(given, dims, strict=True)])
     made = [op(*[a if d is None else a.select(d, k) for a, d in zip(given, dims, strict=True)])
             for k in range(max(1, count))]
-    return tuple([torch.stack(each)[:count] for each in zip(*made, strict=True)]), (0,) * len(made[0])
+    stacked = tuple([torch.stack(each)[:count] for each in zip(*made, strict=True)])
+    return stacked, (0,) * len(stacked)
 
 
 def _no_vmap(*_: Any) -> Any:
