@@ -6,6 +6,7 @@ import gc
 import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import pytest
@@ -216,10 +217,14 @@ def keeping(net, **more):
     return fn, twice
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
-@pytest.mark.parametrize("seed", range(8))
+@cache
+def both():
+    return keeping(WIDE, opt=0)
+
+
+@pytest.mark.parametrize("seed, dtype", [(seed, ("f32", "f64")[seed % 2]) for seed in range(6, 12)])
 def test_what_is_kept_changes_no_bit(always, seed, dtype):
-    net = some_net(seed, max_neurons=40, max_fan_in=12)
+    net = some_net(seed, max_neurons=30, max_fan_in=9)
     fn, twice = keeping(ncc.parse(to_nal(net)), dtype=dtype, opt=0, threads=1 + seed % 3)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((700, len(fn.graph.inputs))).astype(fn._real)
@@ -229,12 +234,11 @@ def test_what_is_kept_changes_no_bit(always, seed, dtype):
         patch.setattr(library, "WORK", 0)  # threads from few samples on
         for n in (0, 1, 31, 33, 128, 129, 700):
             y, pullback = fn.vjp(x[:n])
-            y_twice, pullback_twice = twice.vjp(x[:n])
-            assert y.tobytes() == y_twice.tobytes() == fn(x[:n]).tobytes()
-            wanted = bits(pullback_twice(dy[:n]))
+            same(y, fn.graph.run(x[:n], fn.params, dtype, fn.numerics))
+            wanted = bits(twice.vjp(x[:n])[1](dy[:n]))
             assert bits(pullback(dy[:n])) == wanted == bits(pullback(dy[:n])), n
         y, pullback = fn.vjp(x[0])
-        assert y.tobytes() == fn(x[0]).tobytes()
+        same(y, fn(x[0]))
         assert bits(pullback(dy[0])) == bits(twice.vjp(x[0])[1](dy[0])) == bits(pullback(dy[0]))
 
 
@@ -242,13 +246,13 @@ def test_what_is_kept_changes_no_bit(always, seed, dtype):
 def test_in_every_form_and_as_text(always, form):
     """The functions over the plan of each form: they read back as they were written, and their
     meaning is that of `backward_batch`."""
-    graph = WIDE.graph
+    graph = drawn([12, 20, 18, 8]).graph
     activations = graph.activations.copy()
-    activations[20:70:3] = code_of("gauss")  # whose slope wants the argument
+    activations[14:46:3] = code_of("gauss")  # whose slope wants the argument
     graph = graph.with_(activations=activations)
     chosen = options(host(), gradient=True, form=form, batch_form=form, backward_form=form)
     rng = np.random.default_rng(1)
-    x, dy = rng.standard_normal((150, 12), "f"), rng.standard_normal((150, 8), "f")
+    x, dy = rng.standard_normal((39, 12), "f"), rng.standard_normal((39, 8), "f")
     found = {}
     for kept in (0, 1 << 20):
         build = Build(graph, host(), {**chosen, "kept": kept}, 0, along=AFTER_ORDER)
@@ -261,12 +265,12 @@ def test_in_every_form_and_as_text(always, form):
         name = "backward_batch"
         if kept:
             sizes = {b.name: b.size for b in module.func("forward_batch_keep").buffers}
-            given["kept"], y = np.zeros(150 * sizes["kept"], "f"), np.zeros(dy.size, "f")
+            given["kept"], y = np.zeros(39 * sizes["kept"], "f"), np.zeros(dy.size, "f")
             module.run("forward_batch_keep", {**{k: given[k] for k in ("x", "packed", "kept")},
-                                              "y": y}, 150)
+                                              "y": y}, 39)
             assert not np.isnan(given["kept"]).any()
             name += "_kept"
-        module.run(name, {**given, "dx": dx, "dparams": dparams}, 150)
+        module.run(name, {**given, "dx": dx, "dparams": dparams}, 39)
         found[kept] = bits((dx, dparams))
     assert found[0] == found[1 << 20]
 
@@ -292,7 +296,7 @@ def counted(fn, monkeypatch):
 
 
 def test_forward_is_run_once(always, monkeypatch):
-    fn, _ = keeping(WIDE, opt=0)
+    fn, _ = both()
     calls = counted(fn, monkeypatch)
     for many, name in ((slice(0, 40), "_batch"), (0, "")):
         del calls[:]
@@ -305,22 +309,23 @@ def test_forward_is_run_once(always, monkeypatch):
 
 def test_what_is_kept_is_of_its_call(always):
     """Not what other calls, other parameters, a changed x or another thread made since."""
-    fn, _ = keeping(WIDE, opt=0)
+    fn, _ = both()
     x = X[:200].copy()
     wanted = bits(fn.vjp(x)[1](DY[:200]))
     _, pullback = fn.vjp(x)
     fn.vjp(X[100:])[1](DY[100:])
     x[:] = 0
-    fn.params = fn.params * 2
+    old = fn.params
+    fn.params = old * 2
     fn.vjp(x)[1](DY[:200])
     with ThreadPoolExecutor(4) as pool:
         assert set(map(tuple, pool.map(lambda _: bits(pullback(DY[:200])), range(8)))) == {
             tuple(wanted)}
-    assert bits(pickle.loads(pickle.dumps(fn)).vjp(X[:200])[1](DY[:200])) != wanted
+    fn.params = old
 
 
 def test_it_goes_with_the_pullback(always, monkeypatch):
-    fn, _ = keeping(WIDE, opt=0)
+    fn, _ = both()
     made = []
 
     def noted(*given):
@@ -339,8 +344,9 @@ def test_it_goes_with_the_pullback(always, monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_too_much_to_keep_is_made_again(always, monkeypatch, threads):
-    fn, twice = keeping(WIDE, opt=0, threads=threads)
+    fn, twice = both()
     wanted = bits(twice.vjp(X)[1](DY))
+    monkeypatch.setattr(fn, "threads", threads)
     monkeypatch.setattr("ncc.runtime.KEPT", 4 * 104 * 299)
     monkeypatch.setattr(library, "AGAIN", 128)
     monkeypatch.setattr(library, "WORK", 0)
