@@ -53,8 +53,9 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
         if not vjp or schedule is None:
             continue
         form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
-        if not isinstance(form, Tabled) or recompute or EDGES * form.n_kept > len(plan.edges) or (
-                form.n_kept * (CHUNK if wide else 1) * np.dtype(DTYPES[dtype]).itemsize > kept):
+        size = np.dtype(DTYPES[dtype]).itemsize * (CHUNK if wide else 1)
+        if not (isinstance(form, Tabled) and not recompute and 0 < form.n_kept * size <= kept
+                and EDGES * form.n_kept <= len(plan.edges)):
             funcs.append(form.function(title, wide, ends))
             continue
         held = Buffer("kept", "in", form.n_kept)
