@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -23,6 +24,10 @@ ALIGN = 64
 # Products of a weight and a sample, for each of the threads: with fewer, a second thread makes a
 # batch less than 1.8 times as fast.
 WORK = 16_000_000
+# Bytes that a forward pass keeps for the way back at most; and samples, whole chunks, of which it
+# is run again at a time where it kept nothing.
+KEPT = 1 << 28
+AGAIN = 8 * CHUNK
 
 
 class Function(NamedTuple):
@@ -158,42 +163,73 @@ def shares(n: int, threads: int, library: Library, sweeps: int = 3) -> list[tupl
     return list(zip(cuts, cuts[1:], strict=False))
 
 
-def forward(library: Library, x: Array, packed: Array | None, threads: int) -> Array:
+def forward(library: Library, x: Array, packed: Array | None, threads: int,
+            kept: Array | None = None) -> Array:
     """y of x, (inputs,) or (n, inputs): row-major, of the library's dtype. `packed` is None where
-    the weights are in the code."""
-    name = "forward" if x.ndim == 1 else "forward_batch"
+    the weights are in the code. `kept`, which `to_keep` makes, is written for `backward`."""
+    name = _name("forward", x.ndim) + ("" if kept is None else "_keep")
     y = np.empty((*x.shape[:-1], library.functions[name].buffers["y"]), library.real)
     weights = () if packed is None else (packed.ctypes.data,)
+    made = (y,) if kept is None else (y, kept)
     if x.ndim == 1:
-        library.calls[name](x.ctypes.data, *weights, y.ctypes.data, library.scratch(name))
+        library.calls[name](x.ctypes.data, *weights, *_addresses(*made), library.scratch(name))
         return y
 
-    from_x, from_y = x.ctypes.data, y.ctypes.data
+    from_x, to = x.ctypes.data, [(array.ctypes.data, array.strides[0]) for array in made]
 
     def arguments(first: int, last: int) -> tuple[int, ...]:
         return (last - first, from_x + first * x.strides[0], *weights,
-                from_y + first * y.strides[0])
+                *[address + first * stride for address, stride in to])
 
     library.spread(name, arguments, shares(len(x), threads, library, 1))
     return y
 
 
+def to_keep(library: Library, x: Array, most: float = math.inf) -> Array | None:
+    """Memory (.., n_kept) for what `forward` keeps of x for `backward`; None where it cannot keep
+    anything, or would keep more than `most` bytes."""
+    size = n_kept(library, x.ndim)
+    if size is None or math.prod(x.shape[:-1]) * size * x.itemsize > most:
+        return None
+    return np.empty((*x.shape[:-1], size), library.real)
+
+
+def n_kept(library: Library, ndim: int) -> int | None:
+    """Reals that `forward` keeps of a sample of an x of so many axes; None where it cannot."""
+    held = library.functions.get(_name("forward", ndim) + "_keep")
+    return None if held is None else held.buffers["kept"]
+
+
+def _name(title: str, ndim: int) -> str:
+    return title if ndim == 1 else f"{title}_batch"
+
+
 def backward(library: Library, x: Array, packed: Array, dy: Array, dx: Array | None,
-             dparams: Array | None, threads: int) -> None:
+             dparams: Array | None, threads: int, kept: Array | None = None) -> None:
     """The gradients of sum(y * dy), of `forward`'s x and y: dx (of x's shape) is overwritten,
-    dparams (n_params,) is added to, chunk by chunk. None for one not wanted."""
-    if x.ndim == 1:
-        library.calls["backward"](*_addresses(x, packed, dy, dx, dparams),
-                                  library.scratch("backward"))
-        return
-    name = "backward_batch"
+    dparams (n_params,) is added to, chunk by chunk. None for one not wanted. From where `forward`
+    has `kept` its values; without them it is run again."""
+    name = _name("backward", x.ndim)
+    split = f"{name}_kept" in library.calls
+    name += "_kept" * split
 
     def part(first: int, last: int, sums: Array | None) -> None:
-        rows = None if dx is None else dx[first:]
-        library.calls[name](last - first, *_addresses(x[first:], packed, dy[first:], rows, sums),
-                            library.scratch(name))
+        many = AGAIN if split and kept is None else max(1, last - first)
+        for lo in range(first, last, many):
+            rows = slice(lo, min(lo + many, last)) if x.ndim > 1 else ...
+            held: tuple[Array | None, ...] = ()
+            if split:
+                held = (to_keep(library, x[rows]) if kept is None else kept[rows],)
+                if kept is None:
+                    forward(library, x[rows], packed, 1, *held)
+            counted = () if x.ndim == 1 else (len(x[rows]),)
+            library.calls[name](*counted, *_addresses(
+                x[rows], packed, *held, dy[rows], None if dx is None else dx[rows], sums),
+                library.scratch(name))
 
-    if dparams is None:
+    if x.ndim == 1:
+        part(0, 1, dparams)
+    elif dparams is None:
         library.at_once(lambda _, first, last: part(first, last, None),
                         shares(len(x), threads, library))
     else:

@@ -17,7 +17,7 @@ from ncc import emit
 from ncc.build import Build, options, write
 from ncc.cheader import c_identifier
 from ncc.graph import Graph
-from ncc.library import Library, aligned, backward, forward, shares
+from ncc.library import KEPT, Library, aligned, backward, forward, shares, to_keep
 from ncc.machine import calls, host
 from ncc.net import fixed
 from ncc.progress import Progress
@@ -218,7 +218,8 @@ class Compiled:
         in canonical order and summed over the batch: the gradients of sum(y * dy).
 
         The pullback may be called at any time and again; it uses x and the parameters as they were
-        here. The backward functions are compiled at the first call. ValueError as of `fn(x)`, and
+        here, and, up to 256 MB of them, the values that were made here, which live as long as it
+        does. The backward functions are compiled at the first call. ValueError as of `fn(x)`, and
         where dy's shape is wrong.
         """
         x = np.array(_reals(x, self._real, "x"))
@@ -228,8 +229,12 @@ class Compiled:
             self._weights(())
             params = self.graph.values
         library = self._backward()
-        packed, packed_forward = self._packed_both(library, params)
-        y = forward(self._library, x, packed_forward, self.threads)
+        kept = to_keep(library, x, KEPT)
+        packed, own = self._packed_both(library, params, kept is None)
+        if kept is None:
+            y = forward(self._library, x, own, self.threads)
+        else:
+            y = forward(library, x, packed, self.threads, kept)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
             dy = _reals(dy, self._real, "dy")
@@ -237,20 +242,24 @@ class Compiled:
                 raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
             dx = np.empty_like(x)
             dparams = np.zeros(self.graph.n_params, self._real)
-            backward(library, x, packed, dy, dx, dparams, self.threads)
+            backward(library, x, packed, dy, dx, dparams, self.threads, kept)
             return dx, dparams
 
         return y, pullback
 
-    def _packed_both(self, library: Library, params: Array) -> tuple[Array, Array | None]:
-        """`packed` of the backward functions and of `forward` (None where the weights are in its
-        code), made anew only for other parameters, which are never written to."""
+    def _packed_both(self, library: Library, params: Array, both: bool
+                     ) -> tuple[Array, Array | None]:
+        """`packed` of the backward functions and, where `both` are wanted, of `forward` (None where
+        the weights are in its code), made anew only for other parameters, which are never written
+        to."""
         made = self._packed_for
-        if made is None or made[0] is not params:
+        old = made is None or made[0] is not params
+        if made is None or old or (both and self._packs and made[2] is None):
             given = _reals(params, self._real, "params")
-            own = self._library.pack(given) if self._packs else None
+            packed = library.pack(given) if made is None or old else made[1]
+            own = self._library.pack(given) if both and self._packs else None
             # One assignment, as in `_set`.
-            made = self._packed_for = (params, library.pack(given), own)
+            made = self._packed_for = (params, packed, own)
         return made[1:]
 
     def _backward(self) -> Library:
@@ -261,7 +270,7 @@ class Compiled:
                 asked = {k: v for k, v in self._asked.items() if k not in ("params", "embedded")}
                 chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
                                  **{"outside": True, **asked, "gradient": True,
-                                    "forwards": False})
+                                    "forwards": False, "kept": KEPT})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
                                  cached=self._cache).made

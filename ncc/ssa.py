@@ -366,11 +366,11 @@ class Builder:
         round, and how many its body takes. In `lanes` that is a square of some samples and as
         many columns, which change places at once; the last starts early rather than end late."""
         count = SQUARE if lanes and width >= SQUARE else 1
-        q = self.loop(self.index(0), self.index(width // count))[0]
-        yield self.op("imul", q, self.index(count)), count
+        q = self.loop(self.index(0), self.index(-(-width // count)))[0]
+        first = self.op("imul", q, self.index(count))
         if width % count:
-            self.loop(self.index(0), self.index(1))
-            yield self.index(width - count), count
+            first = self.op("imin", first, self.index(width - count))
+        yield first, count
 
     def loop(self, lo: int, hi: int, carries: Iterable[int] = (), lanes: int = 0) -> list[int]:
         """Open a loop: [index, carry, ...]."""

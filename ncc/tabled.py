@@ -13,6 +13,7 @@ from ncc.aggregate import finish, start, step
 from ncc.expressions import Expr, emit
 from ncc.graph import AGGREGATIONS, Longs
 from ncc.places import Kind, Places
+from ncc.ssa import Buffer, Builder, Func
 from ncc.sums import BLOCK
 
 
@@ -31,17 +32,83 @@ class Tabled(Places):
     through it, and leaves what it owes to earlier blocks in `adjoints` (Griewank 1992, "Achieving
     logarithmic growth of temporal and spatial complexity in reverse automatic differentiation",
     at one level).
+
+    With one block, the sweep forward may be a function of its own, `forward_alone`, which leaves
+    what is `kept` of each sample: the values of all rows, then the arguments that slopes are made
+    from. A caller that names `kept` goes back from there.
     """
+
+    @cached_property
+    def arguments(self) -> Longs:
+        """The rows whose activation's slope is made from its argument."""
+        return np.concatenate([np.zeros(0, np.int64), *[
+            np.arange(run.first, run.last) for run in self.plan.runs
+            if reads_argument(expression(run.activation, self.g.functions))]])
+
+    @property
+    def n_kept(self) -> int:
+        """Reals of a sample's `kept`."""
+        return len(self.plan.rows) + len(self.arguments)
+
+    def forward_alone(self, name: str) -> Func:
+        """The sweep forward of a function that was made: y, and `kept`."""
+        b = self.b = Builder(self.dtype, self.b.fused)
+        self.sample = (b.loop(b.index(0), b.emit("count"), lanes=self.lanes)[0] if self.batch
+                       else None)
+        n, n_kept = len(self.plan.rows), self.n_kept
+        self.columns_in("x", self.n_inputs, 0, self.n_inputs, "values", 0)
+        self.forward(None)
+        self.columns_out("values", "output_places", self.n_outputs, "y", self.n_outputs, 0)
+        self.columns_out("values", self.local, n, "kept", n_kept, 0)
+        if len(self.arguments):
+            self.columns_out("sums", "argument_places", len(self.arguments), "kept", n_kept, n)
+        if self.batch:
+            b.close()
+        used = {op[2][0] for op in b.ops if op[0] in ("load", "store")}
+        return Func(name, (
+            Buffer("x", "in", self.n_inputs), Buffer("packed", "in", len(self.plan.packed)),
+            Buffer("y", "out", self.n_outputs), Buffer("kept", "out", n_kept),
+            *[held for held in self.buffers.values() if held.name in used]),
+            b.ops, counted=self.batch)
+
+    def columns_in(self, source: str, width: int, first: int, count: int, to: str, places: int | str
+                   ) -> None:
+        """Columns first .. first+count-1 of a sample's row of `width`, to consecutive places of
+        `to`, or those that a table says."""
+        b, row = self.b, self.times_sample(width)
+        for k, wide in b.columns(count, self.batch):
+            at = self.offset(row, k)
+            for c, value in enumerate([b.load(source, first + c, at) for c in range(wide)]):
+                b.store(value, to, *self.place(places, c, k))
+            b.close()
+
+    def columns_out(self, source: str, places: int | str, count: int, to: str, width: int,
+                    first: int) -> None:
+        """The same in the other direction."""
+        b, row = self.b, self.times_sample(width)
+        for k, wide in b.columns(count, self.batch):
+            values = [b.load(source, *self.place(places, c, k)) for c in range(wide)]
+            at = self.offset(row, k)
+            for c, value in enumerate(values):
+                b.store(value, to, first + c, at)
+            b.close()
+
+    def place(self, places: int | str, c: int, k: int) -> tuple[int, int]:
+        """Place number c + k: an offset and an index."""
+        return (places + c, k) if isinstance(places, int) else (0, self.cell(places, c, k))
 
     def body(self) -> None:
         b = self.b
         zero = b.index(0)
-        for k, count in b.columns(self.n_inputs, self.batch):
-            at = self.offset(self.row_of_x, k)
-            for c, value in enumerate([b.load("x", c, at) for c in range(count)]):
-                b.store(value, "values", c, k)
-            b.close()
-        if self.n_blocks == 1:
+        self.columns_in("x", self.n_inputs, 0, self.n_inputs, "values", 0)
+        if "kept" in self.named:
+            n = len(self.plan.rows)
+            self.columns_in("kept", self.n_kept, 0, n, "values", self.local)
+            if len(self.arguments):
+                self.table("argument_places", "i", self.arguments)
+                self.columns_in("kept", self.n_kept, n, len(self.arguments), "sums",
+                                "argument_places")
+        elif self.n_blocks == 1:
             self.forward(None)
         else:
             block = b.loop(zero, b.index(self.n_blocks))[0]
@@ -98,12 +165,7 @@ class Tabled(Places):
             # The inputs' values have no reader any more.
             b.store(acc, "values", 0, k)
             b.close()
-            for k, count in b.columns(self.n_inputs, self.batch):
-                values = [b.load("values", c, k) for c in range(count)]
-                at = self.offset(self.row_of_x, k)
-                for c, value in enumerate(values):
-                    b.store(value, "dx", c, at)
-                b.close()
+            self.columns_out("values", 0, self.n_inputs, "dx", self.n_inputs, 0)
         b.close()
 
     def clear(self, lo: int, hi: int) -> None:

@@ -27,7 +27,7 @@ from ncc import weights
 from ncc.build import Build, options
 from ncc.cheader import graph_hash
 from ncc.graph import Graph
-from ncc.library import Library, backward, forward, placed
+from ncc.library import KEPT, Library, backward, forward, n_kept, placed, to_keep
 from ncc.machine import host
 from ncc.net import Net, load
 from ncc.progress import Progress
@@ -99,7 +99,7 @@ class _Code:
         with self._lock:
             if gradient not in self._made:
                 chosen = options(host(), dtype=self.dtype, numerics=self.numerics,
-                                 gradient=gradient)
+                                 gradient=gradient, kept=KEPT)
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER).made
                 self._made[gradient] = Library(made, self.dtype)
@@ -199,8 +199,8 @@ def _check(x: Any, params: Any, n_inputs: int, n_params: int, dtype: str) -> Non
 
 
 class _Call(torch.autograd.Function):
-    """y of x (..., n_inputs) and params (n_params,), and the parameters packed. torch.vmap maps the
-    operators within."""
+    """y of x (..., n_inputs) and params (n_params,), the parameters packed, and what is kept for
+    the way back. torch.vmap maps the operators within."""
 
     generate_vmap_rule = True
 
@@ -211,34 +211,35 @@ class _Call(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         x, params, ctx.key, _ = inputs
-        packed = output[1]
-        ctx.mark_non_differentiable(packed)
+        _, packed, kept = output
+        ctx.mark_non_differentiable(packed, kept)
         ctx.set_materialize_grads(False)
         # Not params: it may change before the way back, which `packed` does not.
-        ctx.save_for_backward(x, packed)
+        ctx.save_for_backward(x, packed, kept)
         ctx.n_params = params.shape[0]
 
     @staticmethod
-    def backward(ctx: Any, dy: Any, _: Any) -> Any:
+    def backward(ctx: Any, dy: Any, *_: Any) -> Any:
         if dy is None:
             return None, None, None, None
-        x, packed = ctx.saved_tensors
+        x, packed, kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        dx, dparams = _Pullback.apply(x, packed, dy, ctx.key, ctx.n_params, wanted[0], wanted[1])
+        dx, dparams = _Pullback.apply(x, packed, kept, dy, ctx.key, ctx.n_params, wanted[0],
+                                      wanted[1])
         return dx if wanted[0] else None, dparams if wanted[1] else None, None, None
 
 
 class _Pullback(torch.autograd.Function):
-    """dx and dparams of x, packed and dy. A function of its own, for `create_graph=True`: who
+    """dx and dparams of x, packed, kept and dy. A function of its own, for `create_graph=True`: who
     differentiates what is made of them is told, where gradients without a history would be taken
     for constants."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Any, packed: Any, dy: Any, key: str, n_params: int, of_x: bool, of_params: bool
-                ) -> Any:
-        return torch.ops.ncc.backward(x, packed, dy, key, n_params, of_x, of_params)
+    def forward(x: Any, packed: Any, kept: Any, dy: Any, key: str, n_params: int, of_x: bool,
+                of_params: bool) -> Any:
+        return torch.ops.ncc.backward(x, packed, kept, dy, key, n_params, of_x, of_params)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
@@ -255,27 +256,31 @@ for _function in _functions:
     _function.__signature__ = inspect.signature(_function)
 
 
-def _forward(x: Any, params: Any, key: str, gradient: bool) -> tuple[Any, Any]:
+def _forward(x: Any, params: Any, key: str, gradient: bool) -> tuple[Any, Any, Any]:
     """y (..., n_outputs) of x (..., n_inputs), and params (n_params,) as the functions want them,
-    with `gradient` those that go backward too."""
+    with `gradient` those that go backward too, which find in (..., n_kept) what was made here."""
     code = _code(key)
     library = code.library(gradient)
     # Always: torch's count of a tensor's changes misses those through `.data`, and to compare
     # with what was packed before takes as long.
     packed = library.pack(_rows(params))
-    y = forward(library, _rows(x), packed, code.threads)
+    rows = _rows(x)
+    kept = to_keep(library, rows)
+    y = forward(library, rows, packed, code.threads, kept)
     return (torch.from_numpy(y).reshape(*x.shape[:-1], len(code.graph.outputs)),
-            torch.from_numpy(packed))
+            torch.from_numpy(packed), x.new_empty((*x.shape[:-1], 0)) if kept is None
+            else torch.from_numpy(kept).reshape(*x.shape[:-1], kept.shape[-1]))
 
 
-def _backward(x: Any, packed: Any, dy: Any, key: str, n_params: int, of_x: bool, of_params: bool
-              ) -> tuple[Any, Any]:
+def _backward(x: Any, packed: Any, kept: Any, dy: Any, key: str, n_params: int, of_x: bool,
+              of_params: bool) -> tuple[Any, Any]:
     """The gradients of sum(y * dy) in x and in params, (0,) for one that is not wanted."""
     code = _code(key)
     rows = _rows(x)
     dx = np.empty_like(rows) if of_x else None
     dparams = np.zeros(n_params, rows.dtype) if of_params else None
-    backward(code.library(True), rows, placed(_rows(packed)), _rows(dy), dx, dparams, code.threads)
+    backward(code.library(True), rows, placed(_rows(packed)), _rows(dy), dx, dparams, code.threads,
+             _rows(kept) if kept.shape[-1] else None)
     return (x.new_empty(0) if dx is None else torch.from_numpy(dx).reshape(x.shape),
             x.new_empty(0) if dparams is None else torch.from_numpy(dparams))
 
@@ -288,15 +293,17 @@ def _rows(tensor: Any) -> Array:
     return array
 
 
-def _forward_shapes(x: Any, params: Any, key: str, gradient: bool) -> tuple[Any, Any]:
+def _forward_shapes(x: Any, params: Any, key: str, gradient: bool) -> tuple[Any, Any, Any]:
     """What `_forward` returns, without values, for who records its call."""
     _refuse()
     code = _RECORDED[key] = _code(key)
+    library = code.library(gradient)
     return (x.new_empty((*x.shape[:-1], len(code.graph.outputs))),
-            params.new_empty(code.library(gradient).n_packed or 0))
+            params.new_empty(library.n_packed or 0),
+            x.new_empty((*x.shape[:-1], n_kept(library, x.ndim) or 0)))
 
 
-def _backward_shapes(x: Any, packed: Any, dy: Any, key: str, n_params: int, of_x: bool,
+def _backward_shapes(x: Any, packed: Any, kept: Any, dy: Any, key: str, n_params: int, of_x: bool,
                      of_params: bool) -> tuple[Any, Any]:
     return (x.new_empty(x.shape if of_x else 0), x.new_empty(n_params if of_params else 0))
 
@@ -305,7 +312,7 @@ def _forward_each(info: Any, dims: Any, x: Any, params: Any, key: str, gradient:
     """`_forward` under vmap: with parameters for all, the samples are one batch."""
     if dims[1] is None:
         made = torch.ops.ncc.forward(x.movedim(dims[0], 0), params, key, gradient)
-        return made, (0, None)
+        return made, (0, None, 0)
     return _one_by_one(torch.ops.ncc.forward, info, dims, x, params, key, gradient)
 
 
@@ -321,7 +328,8 @@ def _one_by_one(op: Any, info: Any, dims: Any, *given: Any) -> Any:
                        for a, d in zip(given, dims, strict=True)])
     made = [op(*[a if d is None else a.select(d, k) for a, d in zip(given, dims, strict=True)])
             for k in range(max(1, count))]
-    return tuple([torch.stack(each)[:count] for each in zip(*made, strict=True)]), (0, 0)
+    stacked = tuple([torch.stack(each)[:count] for each in zip(*made, strict=True)])
+    return stacked, (0,) * len(stacked)
 
 
 def _no_vmap(*_: Any) -> Any:
@@ -329,10 +337,11 @@ def _no_vmap(*_: Any) -> Any:
 
 
 torch.library.define("ncc::forward", "(Tensor x, Tensor params, str key, bool gradient) -> "
-                                     "(Tensor y, Tensor packed)",
+                                     "(Tensor y, Tensor packed, Tensor kept)",
                      tags=torch.Tag.pt2_compliant_tag)
-torch.library.define("ncc::backward", "(Tensor x, Tensor packed, Tensor dy, str key, int n_params, "
-                                      "bool of_x, bool of_params) -> (Tensor dx, Tensor dparams)",
+torch.library.define("ncc::backward", "(Tensor x, Tensor packed, Tensor kept, Tensor dy, str key, "
+                                      "int n_params, bool of_x, bool of_params) -> "
+                                      "(Tensor dx, Tensor dparams)",
                      tags=torch.Tag.pt2_compliant_tag)
 torch.library.impl("ncc::forward", "CPU", _forward)
 torch.library.impl("ncc::backward", "CPU", _backward)

@@ -281,8 +281,8 @@ def gradients(level: Any, values: Reals | None, dtype: str, numerics: str
                      for row, d in zip(x, dy, strict=True)]
             both = [(np.stack([dx for dx, _ in alone]), np.stack([dw for _, dw in alone])),
                     graph.gradient(x, dy, params, dtype, numerics)]
-        elif isinstance(level, Module) and runnable(level) and any(
-                f.name == "backward" for f in level.funcs):
+        elif isinstance(level, Module) and runnable(level) and {
+                "backward", "backward_batch"} <= {f.name for f in level.funcs}:
             sizes = {b.name: b.size for b in level.func("backward").buffers}
             count = n_params(level)
             missing = np.full(count, np.nan)

@@ -43,9 +43,18 @@ def model():
     return ncc.torch.module(ncc.parse(NET))
 
 
-@pytest.fixture(scope="module")
-def exact():
-    return ncc.torch.module(ncc.parse(NET), dtype="f64")
+@pytest.fixture(scope="module", params=["", "kept"])
+def exact(request):
+    """In float64; and so that the way back finds what was kept, as in larger nets."""
+    if not request.param:
+        return ncc.torch.module(ncc.parse(NET), dtype="f64")
+    made = ncc.torch.module(ncc.parse(NET), dtype="f64", opt=1)  # another one's code
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("differentiate.EDGES", "group.STRAIGHT_BACKWARD",
+                     "group.STRAIGHT_BACKWARD_BATCH"):
+            patch.setattr(f"ncc.passes.{name}", 0)
+        assert {"backward_kept", "backward_batch_kept"} <= set(made.code.library(True).calls)
+    return made
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (70, 3), (2, 5, 3), (0, 3), (2, 0, 3)])
@@ -524,9 +533,9 @@ def test_compile(exact, backend, dynamic):
 def test_operators_keep_torchs_rules(exact):
     x, p = samples(4, 3, dtype=torch.float64), exact.params.detach()
     torch.library.opcheck(torch.ops.ncc.forward, (x, p, exact.code.key, True))
-    y, packed = torch.ops.ncc.forward(x, p, exact.code.key, True)
+    y, *kept = torch.ops.ncc.forward(x, p, exact.code.key, True)
     for wanted in ((True, True), (True, False), (False, True)):
-        torch.library.opcheck(torch.ops.ncc.backward, (x, packed, y, exact.code.key, 9, *wanted))
+        torch.library.opcheck(torch.ops.ncc.backward, (x, *kept, y, exact.code.key, 9, *wanted))
 
 
 @pytest.mark.parametrize("strict", [False, True])

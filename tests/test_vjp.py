@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,6 +16,15 @@ from objects import same
 
 import ncc
 from ncc import library
+from ncc.activations import code_of
+from ncc.build import Build, options
+from ncc.layers import layers
+from ncc.machine import host
+from ncc.net import Net
+from ncc.passes.differentiate import differentiate
+from ncc.road import AFTER_ORDER
+from ncc.source import Source
+from ncc.ssatext import read
 
 TEXT = random_layers([12, 16, 8], 5, seed=2, weights=True, activation="tanh")
 X = np.random.default_rng(0).standard_normal((300, 12)).astype("f")
@@ -172,3 +184,191 @@ def test_parameters_are_packed_once_for_each_vector(monkeypatch):
     assert bits(kept(DY[:5])) == first
     fn.params = old
     assert bits(fn.vjp(X[:5])[1](DY[:5])) == first and len(made) == 8
+
+
+# -- what the forward pass keeps
+
+def drawn(widths):
+    """Dense layers of tanh, with values."""
+    graph = layers(widths).graph
+    values = np.random.default_rng(4).standard_normal(graph.n_params) / 4
+    return Net(graph.with_(values=values))
+
+
+WIDE = drawn([12, 48, 48, 8])
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Whatever nets keep, few edges or many."""
+    monkeypatch.setattr("ncc.passes.differentiate.EDGES", 0)
+
+
+def keeping(net, **more):
+    """A compiled net whose way back finds what was kept, and one that runs forward twice."""
+    twice = ncc.Compiled(net.graph, cache=False, passes={"backward_form": "table"}, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ncc.runtime.KEPT", -1)
+        twice._backward()
+    fn = ncc.Compiled(net.graph, cache=False, passes={"backward_form": "table"}, **more)
+    names = {name for name in fn._backward().calls if name != "pack"}
+    assert names == {"forward_keep", "forward_batch_keep", "backward_kept", "backward_batch_kept"}
+    assert set(twice._backward().calls) == {"pack", "backward", "backward_batch"}
+    return fn, twice
+
+
+@cache
+def both():
+    return keeping(WIDE, opt=0)
+
+
+@pytest.mark.parametrize("seed, dtype", [(seed, ("f32", "f64")[seed % 2]) for seed in range(6, 12)])
+def test_what_is_kept_changes_no_bit(always, seed, dtype):
+    net = some_net(seed, max_neurons=30, max_fan_in=9)
+    fn, twice = keeping(ncc.parse(to_nal(net)), dtype=dtype, opt=0, threads=1 + seed % 3)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((700, len(fn.graph.inputs))).astype(fn._real)
+    dy = rng.standard_normal((700, len(fn.graph.outputs))).astype(fn._real)
+    x[3:9] *= 1e4
+    with np.errstate(all="ignore"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "WORK", 0)  # threads from few samples on
+        for n in (0, 1, 31, 33, 128, 129, 700):
+            y, pullback = fn.vjp(x[:n])
+            same(y, fn.graph.run(x[:n], fn.params, dtype, fn.numerics))
+            wanted = bits(twice.vjp(x[:n])[1](dy[:n]))
+            assert bits(pullback(dy[:n])) == wanted == bits(pullback(dy[:n])), n
+        y, pullback = fn.vjp(x[0])
+        same(y, fn(x[0]))
+        assert bits(pullback(dy[0])) == bits(twice.vjp(x[0])[1](dy[0])) == bits(pullback(dy[0]))
+
+
+@pytest.mark.parametrize("form", ["table", "shared"])
+def test_in_every_form_and_as_text(always, form):
+    """The functions over the plan of each form: they read back as they were written, and their
+    meaning is that of `backward_batch`."""
+    graph = drawn([12, 20, 18, 8]).graph
+    activations = graph.activations.copy()
+    activations[14:46:3] = code_of("gauss")  # whose slope wants the argument
+    graph = graph.with_(activations=activations)
+    chosen = options(host(), gradient=True, form=form, batch_form=form, backward_form=form)
+    rng = np.random.default_rng(1)
+    x, dy = rng.standard_normal((39, 12), "f"), rng.standard_normal((39, 8), "f")
+    found = {}
+    for kept in (0, 1 << 20):
+        build = Build(graph, host(), {**chosen, "kept": kept}, 0, along=AFTER_ORDER)
+        module = build.module
+        assert str(read(Source("kept.ssa", str(module)))) == str(module)
+        packed = np.zeros(build.plan.packed.size, "f")
+        module.run("pack", {"params": graph.values.astype("f"), "packed": packed})
+        given = {"x": x.ravel(), "packed": packed, "dy": dy.ravel()}
+        dx, dparams = np.zeros(x.size, "f"), np.zeros(graph.n_params, "f")
+        name = "backward_batch"
+        if kept:
+            sizes = {b.name: b.size for b in module.func("forward_batch_keep").buffers}
+            given["kept"], y = np.zeros(39 * sizes["kept"], "f"), np.zeros(dy.size, "f")
+            module.run("forward_batch_keep", {**{k: given[k] for k in ("x", "packed", "kept")},
+                                              "y": y}, 39)
+            assert not np.isnan(given["kept"]).any()
+            name += "_kept"
+        module.run(name, {**given, "dx": dx, "dparams": dparams}, 39)
+        found[kept] = bits((dx, dparams))
+    assert found[0] == found[1 << 20]
+
+
+def test_the_way_back_computes_no_value_again(always):
+    plan = Build(WIDE.graph, host(), options(host(), gradient=True), along=AFTER_ORDER).plan
+    module = differentiate(plan, native=8, kept=1 << 28)
+    made = {func.name: sum(op[0] == "tanh" for op in func.ops) for func in module.funcs}
+    assert set(made) == {"forward_keep", "backward_kept", "forward_batch_keep",
+                         "backward_batch_kept"}
+    for name, count in made.items():
+        assert (count > 0) == name.startswith("forward"), name
+
+
+def counted(fn, monkeypatch):
+    """The functions that are called from here on, as a list that grows."""
+    calls = []
+    held = fn._backward()
+    for name, call in held.calls.items():
+        monkeypatch.setitem(held.calls, name,
+                            lambda *given, name=name, call=call: (calls.append(name), call(*given)))
+    return calls
+
+
+def test_forward_is_run_once(always, monkeypatch):
+    fn, _ = both()
+    calls = counted(fn, monkeypatch)
+    for many, name in ((slice(0, 40), "_batch"), (0, "")):
+        del calls[:]
+        _, pullback = fn.vjp(X[many])
+        pullback(DY[many])
+        pullback(DY[many])
+        assert [c for c in calls if c != "pack"] == [
+            f"forward{name}_keep", f"backward{name}_kept", f"backward{name}_kept"]
+
+
+def test_what_is_kept_is_of_its_call(always):
+    """Not what other calls, other parameters, a changed x or another thread made since."""
+    fn, _ = both()
+    x = X[:200].copy()
+    wanted = bits(fn.vjp(x)[1](DY[:200]))
+    _, pullback = fn.vjp(x)
+    fn.vjp(X[100:])[1](DY[100:])
+    x[:] = 0
+    old = fn.params
+    fn.params = old * 2
+    fn.vjp(x)[1](DY[:200])
+    with ThreadPoolExecutor(4) as pool:
+        assert set(map(tuple, pool.map(lambda _: bits(pullback(DY[:200])), range(8)))) == {
+            tuple(wanted)}
+    fn.params = old
+
+
+def test_it_goes_with_the_pullback(always, monkeypatch):
+    fn, _ = both()
+    made = []
+
+    def noted(*given):
+        kept = library.to_keep(*given)
+        made.append(weakref.ref(kept))
+        return kept
+
+    monkeypatch.setattr("ncc.runtime.to_keep", noted)
+    y, pullback = fn.vjp(X)
+    pullback(DY)
+    assert made[0]().shape == (300, 104)
+    del pullback
+    gc.collect()
+    assert made[0]() is None and y.shape == (300, 8)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_too_much_to_keep_is_made_again(always, monkeypatch, threads):
+    fn, twice = both()
+    wanted = bits(twice.vjp(X)[1](DY))
+    monkeypatch.setattr(fn, "threads", threads)
+    monkeypatch.setattr("ncc.runtime.KEPT", 4 * 104 * 299)
+    monkeypatch.setattr(library, "AGAIN", 128)
+    monkeypatch.setattr(library, "WORK", 0)
+    calls = counted(fn, monkeypatch)
+    y, pullback = fn.vjp(X)
+    assert y.tobytes() == fn(X).tobytes() and "forward_batch_keep" not in calls
+    assert bits(pullback(DY)) == bits(pullback(DY)) == wanted
+    assert calls.count("forward_batch_keep") == calls.count("backward_batch_kept") == 6
+
+
+def test_what_is_not_worth_it_or_too_much_is_not_kept(monkeypatch):
+    """Short sums, long tapes, and where values are to be made again by blocks."""
+    def names(fn):
+        return {name for name in fn._backward().calls if name != "pack"}
+
+    net, twice = drawn([40, 40, 40, 5]), {"backward", "backward_batch"}
+    kept = {"forward_keep", "forward_batch_keep", "backward_kept", "backward_batch_kept"}
+    assert names(ncc.Compiled(net.graph, opt=0)) == kept
+    assert names(ncc.Compiled(ncc.parse(TEXT).graph, opt=0,
+                              passes={"backward_form": "table"})) == twice
+    assert names(ncc.Compiled(net.graph, opt=0, passes={"recompute": 1 << 20})) == twice
+    # Of one sample it may be little enough.
+    monkeypatch.setattr("ncc.runtime.KEPT", 4 * 85 * 127)
+    assert names(ncc.Compiled(net.graph, opt=0)) == {"forward_keep", "backward_kept",
+                                                     "backward_batch"}
