@@ -453,7 +453,7 @@ def trained(case: Case, seed: int) -> str:
     for threads in (1, 2):
         trainer = Trainer(case.graph, case.loss, case.optimizer, dtype=case.dtype, opt=seed % 2,
                           params=case.params.astype(np.float64), threads=threads, frozen=frozen,
-                          numerics=numerics, passes=form)
+                          numerics=numerics, passes=form, cache=False)
         found = []
         for call in STEPS:
             if call.kind == STEP_BATCH:
