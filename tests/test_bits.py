@@ -48,6 +48,19 @@ def test_so_has_training_in_threads(made, cases):
         assert not made.trained(case, case.seed)
 
 
+@pytest.mark.parametrize("text", [
+    "N 03\nout 00,01\n00\n01\n02 tanh 00:1\n",  # no rows
+    "N 03\n00 tanh +0.5\n01 relu 00:1\n02 relu max 00:1,01:2\n",  # no inputs
+    "N 04\n00\n01\n02 tanh 00:=1,01:=0.5 +=0.25\n03 relu mul 02:=1,00:=2\n",  # no parameters
+], ids=["outputs are inputs", "no inputs", "no parameters"])
+def test_nets_that_lack_something_do_so_in_every_form(made, text):
+    name = next((n for n in ("v3", "aarch64") if not made.PLACES[n].absent), None)
+    if name is None:
+        pytest.skip("neither this machine nor an emulator runs them")
+    report = made.examined([made.Case(text, 0)], [name], full=True, trainer=False)
+    assert not report.faults, "\n".join(map(str, report.faults))
+
+
 def test_five_nets_have_every_target_in_every_form(made):
     for first in (0, 13):
         chosen = [way for seed in range(first, first + 5)
