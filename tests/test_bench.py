@@ -20,7 +20,7 @@ import pytest
 from nets import random_layers
 
 import ncc
-from ncc import bench, peak, peers
+from ncc import bench, limits, peak, peers
 from ncc.cli import main
 from ncc.evaluate import Numpy
 from ncc.formulas import ACTIVATIONS
@@ -472,6 +472,18 @@ def test_the_bound(compiling):
     backward = {way: compiling.Row("", str, way).backward for way in (
         "first forward", "build", "build --no-backward", "build --embed-weights", "gradient")}
     assert list(backward.values()) == [False, True, False, False, True]
+
+
+def test_the_guide_says_the_bound(compiling):
+    words = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    made = compiling
+    assert (f"{made.BASE} s of CPU time + {made.EDGE * 1e6:.0f} us an edge + "
+            f"{made.PAIR * 1e3:.0f} ms a distinct pair") in words
+    assert f"{made.GRADIENT} times that with gradients" in words
+    assert (f"{made.ROOM / 1e6:.0f} MB of memory + {made.UNROLLED / 1e3:.0f} kB an edge where any "
+            f"function is unrolled (`straight`), else {made.LOOPED:.0f} B an edge") in words
+    limit = (limits.ANY, limits.AN_EDGE, limits.A_PAIR, limits.GRADIENTS)
+    assert limit == (made.BASE, made.EDGE, made.PAIR, made.GRADIENT)
 
 
 @pytest.mark.parametrize("way", ["forward", "gradient", "build --dtype f64"])
