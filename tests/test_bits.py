@@ -37,15 +37,17 @@ def cases(made):
 def test_gradients_and_training_have_one_answer(made, cases, name):
     if reason := made.PLACES[name].absent:
         pytest.skip(reason)
-    report = made.examined(cases, [name], trainer=False)
+    report = made.examined(cases, [name], by_python=False)
     assert not report.faults, "\n".join(map(str, report.faults))
     assert report.nets[name] == set(range(10)) and report.forms[name] == set(made.FORMS)
     assert report.finite[name] > 0.5 * report.compared[name] > 0
 
 
-def test_so_has_training_in_threads(made, cases):
-    for case in cases[:4]:
-        assert not made.trained(case, case.seed)
+def test_python_gives_it_in_any_number_of_threads(made, cases):
+    for case in (cases[0], cases[4]):
+        for name, check in made.HERE_TOO.items():
+            difference, met = made.by(check, case)
+            assert not difference and sum(a.size for a in met) > 100, (name, difference)
 
 
 @pytest.mark.parametrize("text", [
@@ -57,7 +59,7 @@ def test_nets_that_lack_something_do_so_in_every_form(made, text):
     name = next((n for n in ("v3", "aarch64") if not made.PLACES[n].absent), None)
     if name is None:
         pytest.skip("neither this machine nor an emulator runs them")
-    report = made.examined([made.Case(text, 0)], [name], full=True, trainer=False)
+    report = made.examined([made.Case(text, 0)], [name], full=True, by_python=False)
     assert not report.faults, "\n".join(map(str, report.faults))
 
 
@@ -102,7 +104,7 @@ def test_a_fault_is_found_and_made_small(made, monkeypatch):
         pytest.skip("needs an x86-64 machine")
     case = made.Case(made.text_of(4), 4)
     monkeypatch.setattr(sums, "by_lanes", sums.one_by_one)
-    fault = made.examined([case], ["v2"], trainer=False).faults[0]
+    fault = made.examined([case], ["v2"], by_python=False).faults[0]
     assert fault.what.startswith("dparams of backward_batch 10:27")
     small = made.shrunk(case.text, lambda text: made.has(fault, text, case.dtype, case.numerics),
                         5.0)
@@ -119,8 +121,9 @@ def test_the_command(made, capsys, monkeypatch, tmp_path):
     made.main()
     rows = capsys.readouterr().out.splitlines()
     if not made.PLACES["v2"].absent:
-        assert [row.split(" | ")[0] for row in rows[-2:]] == ["| v2", f"| {made.HOST}"]
-        assert rows[-2].endswith("| 0 |")
+        assert [row.split(" | ")[0] for row in rows[-3:]] == [
+            "| v2", "| host, vjp", "| host, Trainer"]
+        assert all(row.endswith("| 0 |") for row in rows[-3:])
     monkeypatch.setattr(sys, "argv", ["bench_bits.py", "--only-target", "pdp11"])
     with pytest.raises(SystemExit):
         made.main()

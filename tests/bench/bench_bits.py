@@ -6,7 +6,8 @@ compiled for each target in another form (straight, table, shared, table that co
 what ncc chooses itself), so that five nets in a row have every target in every form, and `--full`
 means all forms for each. Calls are of one sample, of batches of 1, 3, 17, 128 and 300, of whole
 chunks one after another, of ragged pieces where only `dx` is asked for, and in two threads; steps
-of training are of a loss and an optimizer each, the host's with frozen parameters, too.
+of training are of a loss and an optimizer each. So are, on a part of the nets, `fn.vjp` and the
+`Trainer` behind `ncc.fit`, with frozen parameters, in one thread and in two.
 
 x86-64-v2 has no fused multiply-add: there, and on every third net, numerics are strict. Objects for
 aarch64 and rv64 run in qemu, 25 nets a process. A fault ends with the smallest net that has it, and
@@ -47,6 +48,7 @@ from ncc.graph import Graph  # noqa: E402
 from ncc.library import Library  # noqa: E402
 from ncc.machine import Target, host, target  # noqa: E402
 from ncc.road import AFTER_ORDER  # noqa: E402
+from ncc.runtime import Compiled  # noqa: E402
 from ncc.ssa import DTYPES  # noqa: E402
 from ncc.trainer import Trainer  # noqa: E402
 
@@ -100,7 +102,6 @@ FORMS: dict[str, dict[str, Any]] = {
     "recompute": {**TABLE, "recompute": 500},
     "auto": {},
 }
-HOST = "host, 1 and 2 threads"
 
 
 class Way(NamedTuple):
@@ -252,47 +253,55 @@ class Case:
                        if self.loss == "ce" else rng.random((ROWS, self.n_targets)).astype(real))
         self.frozen = rng.random(graph.n_params) < 0.3
         self._wanted: dict[tuple[bool, str], list[np.ndarray]] = {}
+        self._found: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray]] = {}
 
-    def numerics_of(self, way: Way) -> str:
-        return self.numerics if self.dtype in way.place.target.fma else "strict"
+    def numerics_of(self, aim: Target) -> str:
+        return self.numerics if self.dtype in aim.fma else "strict"
 
     def wanted(self, training: bool, numerics: str) -> list[np.ndarray]:
         """What each of GRADIENTS or of STEPS leaves behind, one array after another."""
         key = training, numerics
         if key not in self._wanted:
             with np.errstate(all="ignore"):
-                self._wanted[key] = (self._steps(self.graph, self.params, numerics, True)
+                self._wanted[key] = (self.steps(self.graph, self.params, numerics, True)
                                      if training else self._gradients(numerics))
         return self._wanted[key]
 
-    def _gradients(self, numerics: str) -> list[np.ndarray]:
-        found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-
-        def part(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-            if (first, last) not in found:
-                found[first, last] = self.graph.gradient(
+    def part(self, numerics: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """dx and dparams of samples that are in one chunk."""
+        key = numerics, first, last
+        if key not in self._found:
+            with np.errstate(all="ignore"):
+                self._found[key] = self.graph.gradient(
                     self.x[first:last], self.dy[first:last], self.params.astype(np.float64),
                     self.dtype, numerics)
-            return found[first, last]
+        return self._found[key]
 
-        chunks = [part(first, min(ROWS, first + sums.CHUNK))
-                  for first in range(0, ROWS, sums.CHUNK)]
-        dx = np.concatenate([moved for moved, _ in chunks])
+    def summed(self, numerics: str, first: int, last: int, start: np.ndarray) -> np.ndarray:
+        """dparams of samples: the chunks' sums, added to what there is."""
+        for begin in range(first, last, sums.CHUNK):
+            start = start + self.part(numerics, begin, min(last, begin + sums.CHUNK))[1]
+        return start
+
+    def moved(self, numerics: str) -> np.ndarray:
+        """dx of all samples."""
+        return np.concatenate([self.part(numerics, first, min(ROWS, first + sums.CHUNK))[0]
+                               for first in range(0, ROWS, sums.CHUNK)])
+
+    def _gradients(self, numerics: str) -> list[np.ndarray]:
+        dx = self.moved(numerics)
         out = []
         held = self.start
         for call in GRADIENTS:
             if call.dx:
                 out.append(dx[call.first : call.last])
             if call.dparams:
-                held = self.start if call.fresh else held
-                # Longer ones begin at a chunk, and add up the chunks' sums.
-                inner = range(call.first, call.last, sums.CHUNK)
-                for first in inner:
-                    held = held + part(first, min(call.last, first + sums.CHUNK))[1]
+                held = self.summed(numerics, call.first, call.last,
+                                   self.start if call.fresh else held)
                 out.append(held)
         return out
 
-    def _steps(self, graph: Graph, params: np.ndarray, numerics: str, whole: bool
+    def steps(self, graph: Graph, params: np.ndarray, numerics: str, whole: bool
                ) -> list[np.ndarray]:
         """Of each step params and state; `whole`: its mean loss stands before the state."""
         e = Numpy(self.dtype, numerics != "strict")
@@ -357,7 +366,7 @@ class Case:
         aim = way.place.target
         more = {"loss": self.loss, "optimizer": self.optimizer, "vjp": False} if way.training \
             else {}
-        chosen = options(aim, dtype=self.dtype, numerics=self.numerics_of(way), name=name,
+        chosen = options(aim, dtype=self.dtype, numerics=self.numerics_of(aim), name=name,
                          gradient=True, **more, **FORMS[way.form])
         made = Build(self.graph, aim, chosen, way.opt, None, AFTER_ORDER)
         if way.opt and len(made.llvm) > LONG:
@@ -441,14 +450,40 @@ def threaded(case: Case, entry: Entry, numerics: str) -> str:
     return apart([dx, dparams], [wanted[k] for k in places], ["dx", "dparams"])
 
 
-def trained(case: Case, seed: int) -> str:
-    """The difference between the host's steps of training in one or two threads and the graph's;
-    of every other net a part of the parameters is frozen."""
+Compared = tuple[np.ndarray, np.ndarray, str]  # what was found, what is wanted, and its name
+
+
+def pulled(case: Case) -> Iterator[Compared]:
+    """What `fn.vjp` gives, in one or two threads: of several pullbacks that live at once, each
+    called twice, and of a single sample."""
+    numerics, zeros = case.numerics_of(host()), np.zeros_like(case.start)
+    dx = case.moved(numerics)
+    with np.errstate(all="ignore"):
+        values = case.graph.run(case.x, case.params.astype(np.float64), case.dtype, numerics)
+    form = FORMS[[*FORMS][case.seed // 4 % len(FORMS)]]
+    parts = [slice(0, 300), slice(10, 27), 7]
+    for threads in (1, 2):
+        fn = Compiled(case.graph, case.params, dtype=case.dtype, opt=case.seed // 4 % 2,
+                      threads=threads, numerics=numerics, passes=form, cache=False)
+        made = [fn.vjp(case.x[part]) for part in parts]
+        for part, (y, pullback) in reversed([*zip(parts, made, strict=True)]):
+            first, last = (part, part + 1) if isinstance(part, int) else (part.start, part.stop)
+            wanted = [values[part], dx[part], case.summed(numerics, first, last, zeros)]
+            for again in ("", ", again"):
+                names = [f"{what} of {first}:{last}, {threads} threads{again}"
+                         for what in ("y", "dx", "dparams")]
+                yield from zip([y, *pullback(case.dy[part])], wanted, names, strict=True)
+
+
+def trained(case: Case) -> Iterator[Compared]:
+    """What the steps of a `Trainer` give, in one or two threads; of every other net a part of the
+    parameters is frozen."""
+    seed = case.seed // 4
     frozen = case.frozen if seed % 2 else np.zeros_like(case.frozen)
     graph = freeze(case.graph, frozen, case.params.astype(np.float64))
-    numerics = case.numerics if case.dtype in host().fma else "strict"
+    numerics = case.numerics_of(host())
     with np.errstate(all="ignore"):
-        wanted = case._steps(graph, case.params[~frozen], numerics, False)
+        wanted = case.steps(graph, case.params[~frozen], numerics, False)
     form = {} if seed % 3 == 0 else FORMS[("straight", "table")[seed % 2]]
     for threads in (1, 2):
         trainer = Trainer(case.graph, case.loss, case.optimizer, dtype=case.dtype, opt=seed % 2,
@@ -462,9 +497,12 @@ def trained(case: Case, seed: int) -> str:
                 found += [trainer.params[~frozen].astype(case.real), trainer.state]
         names = [f"{what}, step {k}, {threads} threads" for k in (1, 2)
                  for what in ("params", "state")]
-        if difference := apart(found, wanted, names):
-            return difference
-    return ""
+        yield from zip(found, wanted, names, strict=True)
+
+
+# What this machine is asked by Python: on one net of four each, unless all is asked for.
+HERE_TOO: dict[str, Callable[[Case], Iterator[Compared]]] = {
+    "host, vjp": pulled, "host, Trainer": trained}
 
 
 # ---- in an emulator
@@ -649,7 +687,7 @@ def emulated(place: Place, pending: Sequence[Pending], names: Sequence[str]
     found, at = [], 0
     for p in pending:
         mine = []
-        for array in p.case.wanted(p.way.training, p.case.numerics_of(p.way)):
+        for array in p.case.wanted(p.way.training, p.case.numerics_of(p.way.place.target)):
             mine.append(np.frombuffer(written, array.dtype, array.size, at))
             at += array.nbytes
         found.append(mine)
@@ -661,11 +699,15 @@ def emulated(place: Place, pending: Sequence[Pending], names: Sequence[str]
 
 class Fault(NamedTuple):
     seed: int
-    way: Way | None  # None: the host's trainer
+    way: Way | str  # a name of HERE_TOO
     what: str
 
+    @property
+    def place(self) -> str:
+        return self.way if isinstance(self.way, str) else self.way.place.name
+
     def __str__(self) -> str:
-        return f"net {self.seed}, {self.way or HOST}: {self.what}"
+        return f"net {self.seed}, {self.way}: {self.what}"
 
 
 class Report:
@@ -696,30 +738,54 @@ class Report:
     def rows(self) -> Iterator[str]:
         yield "| target | forms | nets | comparisons | of them finite | faults |"
         yield "| --- | --- | --: | --: | --: | --: |"
-        for name in [n for n in (*PLACES, HOST) if n in self.forms]:
-            faults = sum(1 for f in self.faults if (f.way.place.name if f.way else HOST) == name)
+        for name in [n for n in (*PLACES, *HERE_TOO) if n in self.forms]:
+            faults = sum(1 for f in self.faults if f.place == name)
             share = self.finite[name] / max(1, self.compared[name])
             yield (f"| {name} | {', '.join(sorted(self.forms[name]))} | "
                    f"{len(self.nets[name]):,} | {self.compared[name]:,} | {share:.0%} | "
                    f"{faults} |")
 
 
+def caught(check: Callable[[Case], str], case: Case) -> str:
+    """What a check says, or fails with: a compiler that fails is a fault, and its net is wanted."""
+    try:
+        return check(case)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def by(check: Callable[[Case], Iterator[Compared]], case: Case) -> tuple[str, list[np.ndarray]]:
+    """The first difference in what is compared, and what was wanted so far."""
+    met = []
+
+    def differs(case: Case) -> str:
+        for found, wanted, name in check(case):
+            met.append(wanted)
+            if difference := apart([found], [wanted], [name]):
+                return difference
+        return ""
+
+    return caught(differs, case), met
+
+
 def tried(case: Case, way: Way, report: Report, pending: list[Pending]) -> None:
     """One way of one net; an object for another machine is left in `pending`."""
-    try:
+    numerics = case.numerics_of(way.place.target)
+    wanted = case.wanted(way.training, numerics)
+
+    def check(case: Case) -> str:
         emulate = bool(way.place.tools)
         entry = case.build(way, f"n{len(pending)}" if emulate else "net")
         if emulate:
             pending.append(Pending(case, way, entry))
-            return
-        numerics = case.numerics_of(way)
-        wanted = case.wanted(way.training, numerics)
+            return ""
         difference = apart(here(case, entry, way.training), wanted, labels(way.training))
-        if not way.training and not difference:
-            difference = threaded(case, entry, numerics)
-    except Exception as error:  # a compiler that fails is a fault, and its net is wanted
-        difference = f"{type(error).__name__}: {error}"
-        wanted = []
+        return difference or ("" if way.training else threaded(case, entry, numerics))
+
+    waiting = len(pending)
+    difference = caught(check, case)
+    if len(pending) > waiting:
+        return
     report.add(case, way.place.name, way.form, wanted)
     if difference:
         report.faults.append(Fault(case.seed, way, difference))
@@ -741,15 +807,15 @@ def settle(place: Place, pending: Sequence[Pending], report: Report,
         report.faults.append(Fault(pending[0].case.seed, pending[0].way, str(error)))
         return
     for p, arrays in zip(pending, found, strict=True):
-        wanted = p.case.wanted(p.way.training, p.case.numerics_of(p.way))
+        wanted = p.case.wanted(p.way.training, p.case.numerics_of(p.way.place.target))
         report.add(p.case, place.name, p.way.form, wanted)
         if difference := apart(arrays, wanted, labels(p.way.training)):
             report.faults.append(Fault(p.case.seed, p.way, difference))
 
 
 def examined(cases: Iterable[Case], names: Sequence[str], full: bool = False,
-             trainer: bool = True) -> Report:
-    """The cases on the targets of these names, as many as can run."""
+             by_python: bool = True) -> Report:
+    """The cases on the targets of these names, as many as can run, and `by_python`."""
     report = Report()
     places = [PLACES[name] for name in names if not PLACES[name].absent]
     pending: dict[str, list[Pending]] = {name: [] for name in names}
@@ -757,14 +823,12 @@ def examined(cases: Iterable[Case], names: Sequence[str], full: bool = False,
     for case in cases:
         for way in ways(case.seed, places, full):
             tried(case, way, report, pending[way.place.name])
-        if trainer and (full or case.seed % 4 == 0):
-            try:
-                difference = trained(case, case.seed)
-            except Exception as error:
-                difference = f"{type(error).__name__}: {error}"
-            report.add(case, HOST, "trainer", [case.params] * 4)
-            if difference:
-                report.faults.append(Fault(case.seed, None, difference))
+        for k, (name, check) in enumerate(HERE_TOO.items() if by_python else ()):
+            if full or case.seed % 4 == 2 * k:
+                difference, met = by(check, case)
+                report.add(case, name, "one of them", met)
+                if difference:
+                    report.faults.append(Fault(case.seed, name, difference))
     for place in places:
         settle(place, pending[place.name], report)
     return report
@@ -887,12 +951,9 @@ def has(fault: Fault, text: str, dtype: str, numerics: str) -> bool:
         case = Case(text, fault.seed, dtype, numerics)
     except Exception:
         return False
+    if isinstance(fault.way, str):
+        return bool(by(HERE_TOO[fault.way], case)[0])
     report, pending = Report(), []
-    if fault.way is None:
-        try:
-            return bool(trained(case, fault.seed))
-        except Exception:
-            return True
     tried(case, fault.way, report, pending)
     settle(fault.way.place, pending, report)
     return bool(report.faults)
@@ -901,7 +962,7 @@ def has(fault: Fault, text: str, dtype: str, numerics: str) -> bool:
 def shown(fault: Fault, case: Case) -> str:
     """A fault, the smallest net that has it and the command."""
     text = shrunk(case.text, lambda text: has(fault, text, case.dtype, case.numerics))
-    where = f" --only-target {fault.way.place.name}" if fault.way else ""
+    where = "" if isinstance(fault.way, str) else f" --only-target {fault.place}"
     how = f"--seed {fault.seed} --dtype {case.dtype} --numerics {case.numerics}{where}"
     return (f"{fault}\n\n{text}\npython tests/bench/bench_bits.py --nets 1 --full {how}\n"
             f"(or with the net above in a file: --net FILE)")
