@@ -1,8 +1,8 @@
 """Whether gradients and training have one answer everywhere: python tests/bench/bench_bits.py
 
-Random nets, each with its samples by a seed: `dx`, `dparams` and steps of training, compared bit
-for bit (but for the payloads of NaN) with the graph's own, in the order of ncc/sums.py. A net is
-compiled for each target in another form (straight, table, shared, table that computes again, and
+Random nets, each with its samples by a seed: `y`, `dx`, `dparams` and steps of training, compared
+bit for bit (but for the payloads of NaN) with the graph's own, in the order of ncc/sums.py. A net
+is compiled for each target in another form (straight, table, shared, table that computes again, and
 what ncc chooses itself), so that five nets in a row have every target in every form, and `--full`
 means all forms for each. Calls are of one sample, of batches of 1, 3, 17, 128 and 300, of whole
 chunks one after another, of ragged pieces where only `dx` is asked for, and in two threads; steps
@@ -57,8 +57,9 @@ TOGETHER = 25  # nets of a process of the emulator
 RATE = 0.05
 LONG = 1_000_000  # bytes of LLVM text, above which it is compiled without optimisation
 SHRINKING = 120.0  # seconds
-BACKWARD, BACKWARD_BATCH, STEP, STEP_BATCH = KINDS = (
-    "backward", "backward_batch", "train_step", "train_step_batch")
+BACKWARD, BACKWARD_BATCH, STEP, STEP_BATCH, FORWARD, FORWARD_BATCH = KINDS = (
+    "backward", "backward_batch", "train_step", "train_step_batch", "forward", "forward_batch")
+VALUES = (FORWARD, FORWARD_BATCH)
 LOSSES = ("mse", "ce", "huber:delta=0.5", "bce", "mae")
 OPTIMIZERS = ("adam", "sgd:momentum=0.9:nesterov=1", "rmsprop:centered=1", "sgd", "adamw",
               "adam:amsgrad=1:weight_decay=0.01", "rmsprop:momentum=0.5")
@@ -198,8 +199,9 @@ def blocks(rng: random.Random, neurons: int) -> str:
 
 
 class Call(NamedTuple):
-    """A call of a function for the samples first .. last; `dx` and `dparams`: whether they are
-    wanted; `fresh`: what there is in dparams before it is the start again, not the last sums."""
+    """A call of a function for the samples first .. last; `dx` (of values: y) and `dparams`:
+    whether they are wanted; `fresh`: what there is in dparams before it is the start again, not the
+    last sums."""
 
     kind: str
     first: int
@@ -210,6 +212,8 @@ class Call(NamedTuple):
 
 
 GRADIENTS = (
+    *[Call(FORWARD, k, k + 1, dparams=False) for k in (7, 299)],
+    *[Call(FORWARD_BATCH, *part, dparams=False) for part in ((0, 300), (10, 27))],
     *[Call(BACKWARD, k, k + 1) for k in (7, 299)],
     Call(BACKWARD, 7, 8, dx=False), Call(BACKWARD, 7, 8, dparams=False),
     *[Call(BACKWARD_BATCH, *part) for part in ((299, 300), (5, 8), (10, 27), (0, 128), (0, 300))],
@@ -289,13 +293,17 @@ class Case:
         return np.concatenate([self.part(numerics, first, min(ROWS, first + sums.CHUNK))[0]
                                for first in range(0, ROWS, sums.CHUNK)])
 
+    def values(self, numerics: str) -> np.ndarray:
+        """y of all samples."""
+        return self.graph.run(self.x, self.params.astype(np.float64), self.dtype, numerics)
+
     def _gradients(self, numerics: str) -> list[np.ndarray]:
-        dx = self.moved(numerics)
+        dx, y = self.moved(numerics), self.values(numerics)
         out = []
         held = self.start
         for call in GRADIENTS:
             if call.dx:
-                out.append(dx[call.first : call.last])
+                out.append((y if call.kind in VALUES else dx)[call.first : call.last])
             if call.dparams:
                 held = self.summed(numerics, call.first, call.last,
                                    self.start if call.fresh else held)
@@ -384,7 +392,7 @@ def labels(training: bool) -> list[str]:
     out = []
     for call in STEPS if training else GRADIENTS:
         parts = (("params", True), ("state", True)) if training else (
-            ("dx", call.dx), ("dparams", call.dparams))
+            ("y" if call.kind in VALUES else "dx", call.dx), ("dparams", call.dparams))
         out += [f"{what} of {call.kind} {call.first}:{call.last}" for what, is_ in parts if is_]
     return out
 
@@ -423,7 +431,7 @@ def here(case: Case, entry: Entry, training: bool) -> list[np.ndarray]:
         work = held.work(call.kind)
         work[:] = np.nan
         x = case.x[call.first : call.last].copy()
-        count = () if call.kind in (BACKWARD, STEP) else (len(x),)
+        count = (len(x),) if call.kind.endswith("batch") else ()
         if training:
             target = case.target[call.first : call.last].copy()
             held.calls[call.kind](*count, at(x), at(target), at(params), at(packed), at(state),
@@ -431,6 +439,11 @@ def here(case: Case, entry: Entry, training: bool) -> list[np.ndarray]:
             out += [params.copy(), state.copy()]
             continue
         dy = case.dy[call.first : call.last].copy()
+        if call.kind in VALUES:
+            y = np.full_like(dy, np.nan)
+            held.calls[call.kind](*count, at(x), at(packed), at(y), at(work))
+            out.append(y)
+            continue
         if call.fresh:
             sums_so_far = case.start.copy()
         moved = np.full(x.shape, np.nan, real)
@@ -460,7 +473,7 @@ def pulled(case: Case) -> Iterator[Compared]:
     numerics, zeros = case.numerics_of(host()), np.zeros_like(case.start)
     dx = case.moved(numerics)
     with np.errstate(all="ignore"):
-        values = case.graph.run(case.x, case.params.astype(np.float64), case.dtype, numerics)
+        values = case.values(numerics)
     form = FORMS[[*FORMS][case.seed // 4 % len(FORMS)]]
     parts = [slice(0, 300), slice(10, 27), 7]
     for threads in (1, 2):
@@ -522,6 +535,8 @@ struct net {
                            void *);
     void (*step)(void);
     void (*step_batch)(void);
+    void (*forward)(const void *, const void *, void *, void *);
+    void (*forward_batch)(size_t, const void *, const void *, void *, void *);
 };
 typedef void step_f(const void *, const void *, void *, void *, void *, float, void *);
 typedef void step_d(const void *, const void *, void *, void *, void *, double, void *);
@@ -573,6 +588,19 @@ static void gradient(const struct net *n, const int *c, const char *x, const cha
         put(sums, all);
 }
 
+static void values(const struct net *n, const int *c, const char *x, const char *packed, char *y,
+                   char *work)
+{
+    const size_t first = (size_t)c[1], count = (size_t)(c[2] - c[1]);
+    const size_t rows = count * n->outputs * n->real;
+    memset(y, 0xFF, rows);
+    if (c[0] == 4)
+        n->forward(x + first * n->inputs * n->real, packed, y, work);
+    else
+        n->forward_batch(count, x + first * n->inputs * n->real, packed, y, work);
+    put(y, rows);
+}
+
 static void train(const struct net *n, const int *c, const char *x, const char *target,
                   char *params, char *packed, char *state, char *work)
 {
@@ -603,18 +631,20 @@ int main(int count, char **arguments)
         char *target = get(ROWS * n->targets * n->real);
         char *packed = room(n->packed * n->real), *state = room(n->state * n->real);
         char *work = room(n->work * n->real), *sums = room(n->params * n->real);
-        char *dx = room(ROWS * n->inputs * n->real);
+        char *dx = room(ROWS * n->inputs * n->real), *y = room(ROWS * n->outputs * n->real);
         memset(state, 0, n->state * n->real);
         n->pack(params, packed);
         for (k = 0; k < n->calls; k++) {
             memset(work, 0xFF, n->work * n->real);
             if (calls[6 * k] < 2)
                 gradient(n, calls + 6 * k, x, packed, dy, dx, sums, start, work);
+            else if (calls[6 * k] > 3)
+                values(n, calls + 6 * k, x, packed, y, work);
             else
                 train(n, calls + 6 * k, x, target, params, packed, state, work);
         }
         free(calls), free(params), free(start), free(x), free(dy), free(target), free(packed);
-        free(state), free(work), free(sums), free(dx);
+        free(state), free(work), free(sums), free(dx), free(y);
     }
     return fclose(to) != 0;
 }
@@ -647,6 +677,8 @@ class Pending(NamedTuple):
         else:
             calls = {BACKWARD: ", ".join([x, x, x, to, to, to])}
             calls[BACKWARD_BATCH] = "size_t, " + calls[BACKWARD]
+            calls[FORWARD] = ", ".join([x, x, to, to])
+            calls[FORWARD_BATCH] = "size_t, " + calls[FORWARD]
         calls["pack"] = f"{x}, {to}"
         return "".join([f"void {name}_{kind}({what});\n" for kind, what in calls.items()])
 
