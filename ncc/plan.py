@@ -113,6 +113,12 @@ class Plan:
         return np.repeat([segment.rows for segment in self.segments], counts).astype(np.int64)
 
     @cached_property
+    def phased(self) -> bool:
+        """Whether loops compute the rows of a level in another order: first the sums of each
+        aggregation, then the values of each activation."""
+        return bool((self.sizes == 1).all()) and many_kinds(self.graph, self.rows)
+
+    @cached_property
     def block_of(self) -> Longs:
         """The block of each row."""
         return np.repeat(np.arange(len(self.blocks) - 1), np.diff(self.blocks))

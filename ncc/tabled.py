@@ -328,7 +328,7 @@ class Tabled(Places):
         owners = np.repeat(np.arange(len(self.plan.rows)), np.diff(self.plan.starts))
         held = np.concatenate([owners[weights >= 0], np.flatnonzero(biases >= 0)])
         row = held.min(initial=len(self.plan.rows))
-        return int(np.searchsorted(self.firsts, row, side="right")) - 1
+        return max(0, int(np.searchsorted(self.firsts, row, side="right")) - 1)  # 0 without rows
 
     def seed(self, buffer: str) -> None:
         """`seeds`, in the order of places, from a row of the caller's with a cell an output."""

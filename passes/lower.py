@@ -13,7 +13,7 @@ from ncc.aggregate import finish, start, step
 from ncc.expressions import abreast, emit
 from ncc.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.intime import in_time, pays, slots_of
-from ncc.plan import Plan, Run, Schedule, Segment, many_kinds
+from ncc.plan import Plan, Run, Schedule, Segment
 from ncc.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
@@ -247,10 +247,9 @@ class _Lowering:
             b.close()
         self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
         self.table("segment_edges", "i", self.segments[:, 3])
-        phases = bool((plan.sizes == 1).all()) and many_kinds(g, plan.rows)
-        if phases:
+        if plan.phased:
             self.in_phases(b)
-        for depth, kinds in () if phases else self.stretches():
+        for depth, kinds in () if plan.phased else self.stretches():
             turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
             for kind in kinds:
                 self.kind(b, kind, turn, sample is not None, block)

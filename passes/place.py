@@ -26,7 +26,8 @@ def place(plan: Plan) -> Plan:
     register allocation", on one array instead of registers). In the table form inputs are copied
     into the first slots, and outputs stay until they are copied out. Blocks of rows that share
     their sources have consecutive slots, behind all others, for all the rows that they have room
-    for; those are free again after the level that reads the last of them.
+    for; those are free again after the level that reads the last of them. So is every slot where
+    loops compute the rows of a level in another order (`plan.phased`).
     """
     single = _scan(plan, plan.single)
     if plan.batch.form == single.form:
@@ -50,6 +51,8 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
         last[graph.outputs] = n_rows
         slots[graph.inputs] = np.arange(len(graph.inputs))
     used = len(graph.inputs) if looped else 0
+    if looped and plan.phased:
+        last = _until_the_level_ends(plan, last)
     ends = last.tolist()
     neurons = plan.rows.tolist()
     freed: list[list[int]] = [[] for _ in range(n_rows + 1)]
@@ -83,6 +86,19 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
     if looped:
         used = _blocks(plan, last, slots, used)
     return Schedule(schedule.form, schedule.why, slots, used)
+
+
+def _until_the_level_ends(plan: Plan, last: Longs) -> Longs:
+    """The position of the row from which on each value may go: the first one of the level after
+    that of its last reader, or, where nothing reads it, after its own."""
+    assert plan.graph.levels is not None
+    n_rows, found = len(plan.rows), last.copy()
+    found[plan.rows] = np.where(last[plan.rows] < 0, np.arange(n_rows), last[plan.rows])
+    levels = plan.graph.levels[plan.rows]
+    after = np.searchsorted(levels, levels, "right")
+    held = (found >= 0) & (found < n_rows)
+    found[held] = after[found[held]]
+    return found
 
 
 def _blocks(plan: Plan, last: Longs, slots: Ints, used: int) -> int:

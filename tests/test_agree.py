@@ -158,3 +158,28 @@ def test_long_straight_code_is_split_and_agrees():
     assert len(module.funcs) > 5
     same(interpret(module, x, net.params), net.graph.run(x))
     assert plan.single.work <= 121
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_slots_last_as_long_as_loops_by_aggregation_and_activation_want(seed):
+    """Within a level rows are summed up in the order of their aggregations then, not in the plan's:
+    a value that one of them reads keeps its slot until all are."""
+    rng = np.random.default_rng(seed)
+    lines = [f"{j:02x}" for j in range(6)]
+    for _ in range(3):
+        before = len(lines)
+        for j in range(before, before + 24):
+            word = ("tanh", "relu", "abs", "silu")[rng.integers(4)]
+            word += ("", " max", " mean", " min")[rng.integers(4)]
+            sources = rng.choice(before, rng.integers(1, 4), replace=False)
+            lines.append(f"{j:02x} {word} " + ",".join(
+                [f"{i:02x}:{rng.standard_normal():.3f}" for i in sources]))
+    graph = ncc.parse("\n".join(["N 4e", "out 4d,4c,4b,4a,49,48", *lines])).graph
+    x = rng.standard_normal((5, 6)).astype(np.float32)
+    for lanes in (1, 16):
+        chosen = options(host(), form="table", batch_form="table", lanes=lanes)
+        made = Build(graph, host(), chosen)
+        assert made.plan.phased and made.plan.single.work < graph.n_neurons
+        y = graph.run(x, numerics=chosen["numerics"])
+        same(interpret(made.module, x, graph.values), y)
+        same(interpret(made.module, x, graph.values, batch=True), y)

@@ -1,7 +1,7 @@
 """The compiler's own arithmetic, against the C library in a wider type, and its exact ends.
 
 The bounds are the contract's: 2 units in the last place in f32, 4 in f64, with and without an
-FMA. `pytest --slow -s -k every` walks all 2^32 float32 inputs and prints the maxima.
+FMA. `tests/bench/bench_ulps.py --all` walks all 2^32 float32 inputs and prints the maxima.
 """
 
 from __future__ import annotations
@@ -10,107 +10,17 @@ import ctypes
 import ctypes.util
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
+from ulps import BITS, BOUNDS, INF, NAN, REALS, WIDE, WIDER, Array, samples, ulps, widen
 
-import ncc
 from ncc.arithmetic import SEQUENCES
 from ncc.evaluate import EVALUATORS, Numpy
 from ncc.opcodes import OPCODES
 
-INF, NAN = float("inf"), float("nan")
-REALS = {"f32": np.float32, "f64": np.float64}
-BITS = {"f32": np.uint32, "f64": np.uint64}
-BOUNDS = {"f32": 2.0, "f64": 4.0}
 BOTH = pytest.mark.parametrize("dtype", ["f32", "f64"])
 MODES = pytest.mark.parametrize("fused", [True, False], ids=["fused", "strict"])
-Array = Any
-
-
-def wide_sigmoid(x: Array) -> Array:
-    z = np.exp(-np.abs(x))
-    return np.where(x < 0, z, 1) / (1 + z)
-
-
-def wide_softplus(x: Array) -> Array:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def wide_erf(x: Array) -> Array:
-    """2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 3 5 .. 2n+1): no term cancels another."""
-    real = x.dtype.type
-    a = np.clip(x, real(-7), real(7))
-    term = sum_ = a
-    for n in range(1, 250):
-        term = term * (2 * a * a) / real(2 * n + 1)
-        sum_ = sum_ + term
-    return 2 / np.sqrt(np.arctan(real(1)) * 4) * np.exp(-a * a) * sum_
-
-
-WIDE: dict[str, Callable[[Array], Array]] = {
-    "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh,
-    "sigmoid": wide_sigmoid, "softplus": wide_softplus, "erf": wide_erf,
-    "sin": np.sin, "cos": np.cos, "atan": np.arctan, "sqrt": np.sqrt,
-}
-
-
-def widen(x: Array) -> Array:
-    """float32 as float64; float64 as the C compiler's long double, where that is longer."""
-    if x.dtype == np.float32:
-        return x.astype(np.float64)
-    if np.finfo(np.longdouble).nmant <= 60:
-        pytest.skip("no long double to judge float64 by")
-    return x.astype(np.longdouble)
-
-
-def ulps(got: Array, want: Array) -> Array:
-    """|got - want| in units in the last place of want, which is in a wider type. Equal infinities,
-    zeros of equal sign and NaNs are 0 apart; any other difference among them is infinite."""
-    info = np.finfo(got.dtype)
-    with np.errstate(all="ignore"):
-        rounded = want.astype(got.dtype)
-        exponent = np.frexp(np.maximum(np.abs(want), want.dtype.type(info.tiny)))[1] - 1
-        unit = np.ldexp(want.dtype.type(1), exponent - info.nmant)
-        # An overflow counts from 2^maxexp, where rounding to nearest would also give it.
-        top = np.ldexp(want.dtype.type(1), info.maxexp)
-        value = np.where(np.isinf(got), np.copysign(top, got), got.astype(want.dtype))
-        apart = np.abs(value - want) / unit
-    same = (got == rounded) & (np.signbit(got) == np.signbit(rounded))
-    special = np.isinf(rounded) & np.isinf(got) | (rounded == 0) & (got == 0)
-    apart = np.where(special, np.where(same, 0, INF), apart)
-    return np.where(np.isnan(want) | np.isnan(got),
-                    np.where(np.isnan(want) & np.isnan(got), 0, INF), apart)
-
-
-def nasty(dtype: str) -> Array:
-    real = REALS[dtype]
-    info = np.finfo(real)
-    values = [0.0, INF, NAN, info.tiny, info.smallest_subnormal, info.max, 0.5, 1.0, 2.0, 0.5625,
-              1 - info.epsneg, 1 + info.eps, info.tiny * (1 - info.eps), 1e-5, 1e-20, 1e30, 1e38,
-              88.72283, 88.72284, 103.97, 104.0, 709.7827, 709.7828, 745.13, 745.14, 17.0, 37.0,
-              9.0, 20.0, 6.0, math.log(2) / 2, math.log(2) * 1.5, math.sqrt(2), math.sqrt(0.5),
-              math.pi, math.pi / 2, math.pi / 4, 6381956970095103 * 2.0**797]
-    with np.errstate(all="ignore"):
-        column = np.array(values).astype(real)
-    return np.concatenate([column, -column])
-
-
-def samples(dtype: str, n: int = 20000) -> Array:
-    """Every exponent, the ranges where the functions live, and beside every multiple of pi/2."""
-    rng = np.random.default_rng(20)
-    real = REALS[dtype]
-    parts = [
-        rng.integers(0, 2 ** (8 * real().itemsize), 3 * n, dtype=BITS[dtype]).view(real),
-        rng.uniform(-1, 1, n), rng.uniform(-5, 5, n), rng.uniform(-120, 120, n),
-        rng.uniform(-760, 760, n), rng.integers(-(10**6), 10**6, n) * (math.pi / 2),
-        1 + rng.uniform(-1e-3, 1e-3, n), 2.0 ** rng.uniform(-60, 2, n),
-    ]
-    return np.concatenate([*(p.astype(real) for p in parts), nasty(dtype)])
-
-
 def test_every_opcode_has_a_reading() -> None:
     mathematical = {o.name for o in OPCODES.values() if o.math}
     assert set(SEQUENCES) == mathematical
@@ -121,6 +31,8 @@ def test_every_opcode_has_a_reading() -> None:
 @MODES
 @pytest.mark.parametrize("name", WIDE)
 def test_within_the_bound(name: str, dtype: str, fused: bool) -> None:
+    if dtype == "f64" and not WIDER:
+        pytest.skip("no long double to judge float64 by")
     x = samples(dtype)
     got = Numpy(dtype, fused).op(name, x)
     assert got.dtype == REALS[dtype]
@@ -289,35 +201,3 @@ def test_max_and_min_are_the_tables(dtype: str) -> None:
         compare = np.greater if name == "max" else np.less
         got = numbers.op(name, a, b).view(BITS[dtype])
         np.testing.assert_array_equal(got, np.where(compare(b, a), b, a).view(BITS[dtype]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WIDE)
-def test_every_float32(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All 2^32 inputs, both modes, by compiled code (which has the same bits: test_agree.py);
-    minutes a function."""
-    wide = WIDE[name]
-    if name == "erf":
-        wide = pytest.importorskip("scipy.special").erf
-    chunk = 1 << 20
-    worst = {True: (0.0, 0.0), False: (0.0, 0.0)}
-    net = ncc.parse(f"N 02\nfn 20 {name}(x)\n00\n01 20 00:1\n")
-    compiled = {fused: ncc.compile(net, numerics="fused" if fused else "strict") for fused in worst}
-    for start in range(0, 1 << 32, chunk):
-        x = np.arange(start, start + chunk, dtype=np.uint64).astype(np.uint32).view(np.float32)
-        with np.errstate(all="ignore"):
-            want = wide(x.astype(np.float64))
-        for fused, fn in compiled.items():
-            got = fn(x[:, None])[:, 0]
-            with np.errstate(all="ignore"):  # a unit of `want` is at least half a spacing of `got`
-                near = np.abs(got - want) <= worst[fused][0] / 2 * np.spacing(np.abs(got))
-                same = got.view(np.uint32) == want.astype(np.float32).view(np.uint32)
-            rest = ~(near | same)
-            if rest.any():
-                error = ulps(got[rest], want[rest])
-                k = int(np.argmax(error))
-                worst[fused] = max(worst[fused], (float(error[k]), float(x[rest][k])))
-    with capsys.disabled():
-        for fused, (error_, at) in worst.items():
-            print(f"\n{name} {'fused' if fused else 'strict'}: {error_:.4f} at {at.hex()}", end="")
-    assert all(error_ <= BOUNDS["f32"] for error_, _ in worst.values())

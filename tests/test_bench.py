@@ -20,8 +20,9 @@ import pytest
 from nets import random_layers
 
 import ncc
-from ncc import bench, peak, peers
+from ncc import bench, limits, peak, peers
 from ncc.cli import main
+from ncc.evaluate import Numpy
 from ncc.formulas import ACTIVATIONS
 from ncc.layered import layered, unsuitable
 from ncc.peers import PEERS, Contender, Peer, Unable
@@ -473,6 +474,18 @@ def test_the_bound(compiling):
     assert list(backward.values()) == [False, True, False, False, True]
 
 
+def test_the_guide_says_the_bound(compiling):
+    words = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    made = compiling
+    assert (f"{made.BASE} s of CPU time + {made.EDGE * 1e6:.0f} us an edge + "
+            f"{made.PAIR * 1e3:.0f} ms a distinct pair") in words
+    assert f"{made.GRADIENT} times that with gradients" in words
+    assert (f"{made.ROOM / 1e6:.0f} MB of memory + {made.UNROLLED / 1e3:.0f} kB an edge where any "
+            f"function is unrolled (`straight`), else {made.LOOPED:.0f} B an edge") in words
+    limit = (limits.ANY, limits.AN_EDGE, limits.A_PAIR, limits.GRADIENTS)
+    assert limit == (made.BASE, made.EDGE, made.PAIR, made.GRADIENT)
+
+
 @pytest.mark.parametrize("way", ["forward", "gradient", "build --dtype f64"])
 def test_a_compile_in_a_process_of_its_own(compiling, way):
     row = compiling.Row("two edges", lambda: "N 03\n00\n01\n02 tanh 00:1,01:2 +0.5\n", way)
@@ -496,13 +509,40 @@ def test_a_compile_that_comes_to_nothing(compiling):
     assert compiling.measured(wrong, 1_000, 6).state.startswith("refused E")
 
 
+# ---- the errors of the arithmetic
+
+
+def test_errors_are_those_of_the_interpreter(monkeypatch, capsys):
+    """The maxima over the same inputs, by the sequences in numpy; a function that is off by more
+    than its bound is told."""
+    made = script("bench_ulps")
+    x = made.samples("f32", 300)
+    with np.errstate(all="ignore"):
+        want = np.tanh(x.astype(np.float64))
+    found = made.worst("tanh", "f32", [x], ["strict"])["strict"]
+    errors = made.ulps(Numpy("f32", False).op("tanh", x), want)
+    assert found == (errors.max(), x[errors.argmax()]) and 0.5 < found[0] < 2
+    first, second = list(made.words(1 << 14))[:2]
+    assert np.isnan(first).any() and len(second) == 1 << 18 and second[0] == 0
+    monkeypatch.setattr(sys, "argv", ["bench_ulps.py", "--stride", "1000003", "--samples", "100",
+                                      "--only", "exp,atan"])
+    with pytest.raises(SystemExit) as ended:
+        made.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0 and len(lines) == 4 and lines[3].count(" | ") == 4
+    monkeypatch.setitem(made.WIDE, "exp", lambda x: np.exp(x) * (1 + 4e-7))
+    with pytest.raises(SystemExit) as ended:
+        made.main()
+    assert ended.value.code == 1
+
+
 # ---- the tables of the guide
 
 
 def test_tables_go_between_their_markers():
     made = script("all")
-    guide = (Path(__file__).parents[1] / "README.md").read_text()
     for table in made.TABLES:
+        guide = (Path(__file__).parents[1] / table.guide).read_text()
         assert (Path(made.HERE) / table.script).exists()
         found = made.placed(guide, table.name, "| a |\n")
         begin = f"<!-- {table.name}: begin -->\n"

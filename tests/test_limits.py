@@ -21,7 +21,7 @@ import ncc
 from ncc import build, codegen, limits, tune
 from ncc.codegen import Codegen
 from ncc.limits import Need
-from ncc.machine import Machine, host, target
+from ncc.machine import NUMBERED, TARGETS, Machine, host, target
 from ncc.source import NccError
 
 ROOT = Path(__file__).parents[1]
@@ -451,6 +451,19 @@ def test_estimates_grow_with_what_there_is_to_do():
     loops = one.replace("(float %v0) {", "(float %v0) #2 {\nentry:")
     assert limits.estimate(loops, "x86_64", 2).seconds > limits.estimate(one, "x86_64", 2).seconds
     assert limits.estimate("", "x86_64", 2).seconds > 0
+
+
+@pytest.mark.parametrize("blocks, kept", [(2, 1), (NUMBERED, 1), (NUMBERED + 1, 2)])
+def test_values_are_numbered_in_functions_of_few_blocks_only(blocks, kept):
+    """The last block adds what the first one added: where values are numbered, once."""
+    lines = ["define float @f(float %x, float %y) #0 {", "b0:", "  %a = fadd float %x, %y"]
+    for k in range(1, blocks):
+        lines += [f"  br label %b{k}", f"b{k}:"]
+    lines += ["  %b = fadd float %x, %y", "  %c = fmul float %a, %b", "  ret float %c", "}",
+              'attributes #0 = { "loops" }', ""]
+    made = str(Machine(TARGETS["x86-64-v3"]).module("\n".join(lines)))
+    assert made.count("fadd") == kept
+    assert str(Machine(TARGETS["x86-64-v3"], 0).module("\n".join(lines))).count("fadd") == 2
 
 
 # ---- what there is

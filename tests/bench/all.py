@@ -1,8 +1,10 @@
-"""All tables of README's section on speed, measured anew: python tests/bench/all.py
+"""All measured tables of the guides, measured anew: python tests/bench/all.py
 
 Each table of TABLES is what its script prints, under a line that names the machine and the day; it
-replaces what stands between its markers in README.md. A machine that does nothing else takes about
-half an hour. `--quick` runs a small part of each and prints the tables, but writes nothing.
+replaces what stands between its markers in its guide: README.md, in the section on speed, but for
+the errors of exp, tanh and the others, which stand in passes/README.md. A machine that does nothing
+else takes about half an hour. `--quick` runs a small part of each and prints the tables, but writes
+nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Table(NamedTuple):
     script: str
     words: str = ""
     quick: str = ""
+    guide: str = "README.md"
 
 
 TABLES = (
@@ -42,6 +45,7 @@ TABLES = (
     Table("fast", "bench_fast.py", "", "--rows python-call,one-tagger --seconds 0.05"),
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("cache", "bench_cache.py", "", "--quick"),
+    Table("ulps", "bench_ulps.py", "", "--stride 9973 --samples 1000", "passes/README.md"),
 )
 
 
@@ -82,15 +86,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", metavar="LIST", help=",".join([t.name for t in TABLES]))
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--guide", type=Path, default=TOP / "README.md", help="instead of README")
+    parser.add_argument("--guide", type=Path, help="instead of the tables' own")
     arguments = parser.parse_args()
     names = [t.name for t in TABLES]
     chosen = arguments.only.split(",") if arguments.only else names
     for name in chosen:
         if name not in names:
             parser.error(f"no table {name}: one of {', '.join(names)}")
+    guides = {t.name: arguments.guide or TOP / t.guide for t in TABLES}
     for name in chosen:  # now, not after half an hour
-        placed(arguments.guide.read_text(), name, "")
+        placed(guides[name].read_text(), name, "")
     failed = []
     for table in TABLES:
         if table.name not in chosen:
@@ -101,7 +106,8 @@ def main() -> None:
             failed.append(f"{table.script}: status {status}")
         if found and not arguments.quick:
             # Read afresh: somebody may have written in it meanwhile.
-            arguments.guide.write_text(placed(arguments.guide.read_text(), table.name, found))
+            guide = guides[table.name]
+            guide.write_text(placed(guide.read_text(), table.name, found))
         elif found:
             print(f"{found}")
     if failed:
