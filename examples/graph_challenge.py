@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ncc
-from ncc.passes.merge import merge
-from ncc.passes.prune import prune
+from ncc.passes.graph.merge import merge
+from ncc.passes.graph.prune import prune
 
 HERE = Path(__file__).parent
 FAN_IN = 32

@@ -12,12 +12,12 @@ from ncc.start import guard
 guard()  # before what follows, which takes long to import
 
 # ruff: noqa: E402
-from ncc.dead import SkipDead
-from ncc.net import Net, load, parse
+from ncc.errors import NccError
+from ncc.nets.net import Net, load, parse
 from ncc.progress import Progress
-from ncc.runtime import Compiled
-from ncc.source import NccError
-from ncc.training import History, fit
+from ncc.runtime.compiled import Compiled
+from ncc.runtime.skip_dead import SkipDead
+from ncc.training.loop import History, fit
 
 if TYPE_CHECKING:
     from ncc import torch as torch

@@ -16,14 +16,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from ncc import losses
-from ncc.layers import layers
-from ncc.meter import Meter
-from ncc.net import Net, load, parse
-from ncc.runtime import Array, Compiled
-from ncc.ssa import DTYPES, dtype_name
-from ncc.state import State
-from ncc.training import finite, fit, train
+from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.nets.net import Net, load, parse
+from ncc.nets.random_layers import layers
+from ncc.runtime.compiled import Array, Compiled
+from ncc.scalar import losses
+from ncc.training.bar import Meter
+from ncc.training.checkpoint import State
+from ncc.training.loop import finite, fit, train
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin

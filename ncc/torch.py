@@ -23,17 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from ncc import weights
-from ncc.build import Build, options
-from ncc.cheader import graph_hash
-from ncc.graph import Graph
-from ncc.library import KEPT, Library, backward, forward, n_kept, placed, to_keep
-from ncc.machine import host
-from ncc.net import Net, load
+from ncc.driver.compiler import Build, options
+from ncc.driver.pipeline import AFTER_ORDER
+from ncc.formats import weights
+from ncc.ir.graph import Graph
+from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.machine.header import graph_hash
+from ncc.machine.llvm import host
+from ncc.machine.native import KEPT, Library, backward, forward, n_kept, placed, to_keep
+from ncc.nets.net import Net, load
 from ncc.progress import Progress
-from ncc.road import AFTER_ORDER
-from ncc.runtime import Array, Compiled
-from ncc.ssa import DTYPES, dtype_name
+from ncc.runtime.compiled import Array, Compiled
 
 try:
     import torch

@@ -1,1 +1,1 @@
-"""The passes: one function a file, flat."""
+"""The passes: one function a file, a folder a level."""

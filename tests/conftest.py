@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from ncc.cli import main
 
-# `--import-mode=importlib` leaves sys.path alone, so the helper modules beside the tests
-# (`reference`, `nets`) are put within reach here, once, before any test module is imported.
-sys.path.insert(0, str(Path(__file__).parent))
+# `--import-mode=importlib` leaves sys.path alone, so the helper modules in
+# support/ are put within reach here, once, before any test module is imported; so are those tests
+# whose nets and references others take.
+sys.path[:0] = [str(Path(__file__).parent / room) for room in ("support", "passes", "scalar")]
 
 # Derandomized: the same commit runs the same examples, and no run writes an example database
 # into the checkout. `--hypothesis-profile=hunt` looks for new ones.
@@ -40,7 +41,7 @@ def no_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def threads_for_small_nets() -> Iterator[None]:
     """As many threads as are asked for, however little there is to do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ncc.library.WORK", 0)
+        patch.setattr("ncc.machine.native.WORK", 0)
         yield
 
 

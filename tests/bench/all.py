@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 TOP = HERE.parents[1]
 sys.path.insert(0, str(TOP))
 
-from ncc.machine import host  # noqa: E402
+from ncc.machine.llvm import host  # noqa: E402
 
 
 class Table(NamedTuple):

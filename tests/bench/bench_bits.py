@@ -1,13 +1,14 @@
 """Whether gradients and training have one answer everywhere: python tests/bench/bench_bits.py
 
 Random nets, each with its samples by a seed: `y`, `dx`, `dparams` and steps of training, compared
-bit for bit (but for the payloads of NaN) with the graph's own, in the order of ncc/sums.py. A net
-is compiled for each target in another form (straight, table, shared, table that computes again, and
-what ncc chooses itself), so that five nets in a row have every target in every form, and `--full`
-means all forms for each. Calls are of one sample, of batches of 1, 3, 17, 128 and 300, of whole
-chunks one after another, of ragged pieces where only `dx` is asked for, and in two threads; steps
-of training are of a loss and an optimizer each. So are, on a part of the nets, `fn.vjp` and the
-`Trainer` behind `ncc.fit`, with frozen parameters, in one thread and in two.
+bit for bit (but for the payloads of NaN) with the graph's own, in the order of
+ncc/scalar/sum_order.py. A net is compiled for each target in another form (straight, table, shared,
+table that computes again, and what ncc chooses itself), so that five nets in a row have every
+target in every form, and `--full` means all forms for each. Calls are of one sample, of batches of
+1, 3, 17, 128 and 300, of whole chunks one after another, of ragged pieces where only `dx` is asked
+for, and in two threads; steps of training are of a loss and an optimizer each. So are, on a part of
+the nets, `fn.vjp` and the `Trainer` behind `ncc.fit`, with frozen parameters, in one thread and in
+two.
 
 x86-64-v2 has no fused multiply-add: there, and on a third of the nets, numerics are strict. Objects
 for aarch64 and rv64 run in qemu, 25 nets a process. A fault ends with the smallest net that has it,
@@ -33,24 +34,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1])]
 import compile_nets  # noqa: E402
 from compile_nets import AGGREGATIONS, FUNCTIONS, NAMES, Text, scaled  # noqa: E402
 from nets import some_net, to_nal  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc import library, losses, optimizers, sums  # noqa: E402
-from ncc.build import Build, options  # noqa: E402
-from ncc.cache import Entry  # noqa: E402
-from ncc.evaluate import Numpy  # noqa: E402
-from ncc.freeze import freeze  # noqa: E402
-from ncc.graph import Graph  # noqa: E402
-from ncc.library import Library  # noqa: E402
-from ncc.machine import Target, host, target  # noqa: E402
-from ncc.road import AFTER_ORDER  # noqa: E402
-from ncc.runtime import Compiled  # noqa: E402
-from ncc.ssa import DTYPES  # noqa: E402
-from ncc.trainer import Trainer  # noqa: E402
+from ncc.driver.compiler import Build, options  # noqa: E402
+from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
+from ncc.ir.graph import Graph  # noqa: E402
+from ncc.ir.ssa import DTYPES  # noqa: E402
+from ncc.machine import native as library  # noqa: E402
+from ncc.machine.cache import Entry  # noqa: E402
+from ncc.machine.llvm import Target, host, target  # noqa: E402
+from ncc.machine.native import Library  # noqa: E402
+from ncc.runtime.compiled import Compiled  # noqa: E402
+from ncc.scalar import losses, optimizers  # noqa: E402
+from ncc.scalar import sum_order as sums  # noqa: E402
+from ncc.scalar.numpy_eval import Numpy  # noqa: E402
+from ncc.training.freeze import freeze  # noqa: E402
+from ncc.training.step import Trainer  # noqa: E402
 
 ROWS = 300  # samples of a net
 TOGETHER = 25  # nets of a process of the emulator

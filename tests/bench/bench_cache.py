@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from nets import random_layers  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc import cache  # noqa: E402
+from ncc.machine import cache  # noqa: E402
 
 
 def hits(edges, target, rounds=15):

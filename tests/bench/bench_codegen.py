@@ -1,4 +1,4 @@
-"""What code generation takes, predicted (ncc/limits.py) beside measured.
+"""What code generation takes, predicted (ncc/machine/limits.py) beside measured.
 
     python tests/bench/bench_codegen.py [SEED]
 
@@ -16,16 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import numpy as np
 from nets import random_layers
 
-from ncc.build import Build, options
-from ncc.limits import SPREAD, Need, estimate
-from ncc.machine import Machine, target
-from ncc.net import parse
-from ncc.road import AFTER_ORDER
+from ncc.driver.compiler import Build, options
+from ncc.driver.pipeline import AFTER_ORDER
+from ncc.machine.limits import SPREAD, Need, estimate
+from ncc.machine.llvm import Machine, target
+from ncc.nets.net import parse
 
 FLOOR = Need(40e6, 0.3)
 ALL = ("sigmoid", "tanh", "relu", "gelu", "softplus", "sin", "exp", "abs", "step", "elu")

@@ -27,16 +27,17 @@ from typing import NamedTuple
 import numpy as np
 
 TOP = Path(__file__).parents[2]
-sys.path[:0] = [str(TOP / "tests"), str(TOP / "examples")]
+sys.path[:0] = [str(TOP / "tests/support"), str(TOP / "examples")]
 from nets import random_layers  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc import bench, peak  # noqa: E402
-from ncc.activations import name_of  # noqa: E402
-from ncc.graph import NONE, Graph  # noqa: E402
-from ncc.net import Net  # noqa: E402
-from ncc.trainer import Trainer  # noqa: E402
-from ncc.weights import init  # noqa: E402
+from ncc.bench import measure as bench  # noqa: E402
+from ncc.bench import peak  # noqa: E402
+from ncc.formats.weights import init  # noqa: E402
+from ncc.ir.graph import NONE, Graph  # noqa: E402
+from ncc.nets.net import Net  # noqa: E402
+from ncc.scalar.activations import name_of  # noqa: E402
+from ncc.training.step import Trainer  # noqa: E402
 
 SPARSE = ("scipy-csr", "torch-csr", "torch-dense")
 

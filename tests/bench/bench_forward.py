@@ -17,15 +17,15 @@ from statistics import median
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from bench_fast import Gcc, naive_c  # noqa: E402
 from nets import random_layers  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc import bench  # noqa: E402
-from ncc.build import Build, options  # noqa: E402
-from ncc.machine import TARGETS  # noqa: E402
-from ncc.peak import calibrate  # noqa: E402
+from ncc.bench import measure as bench  # noqa: E402
+from ncc.bench.peak import calibrate  # noqa: E402
+from ncc.driver.compiler import Build, options  # noqa: E402
+from ncc.machine.llvm import TARGETS  # noqa: E402
 
 
 def interleaved(functions, rounds=15, seconds=0.01):

@@ -53,9 +53,9 @@ def write(path: Path, edges: int, kind: str) -> None:
 
 
 def measure(path: Path) -> str:
-    from ncc.parse import decode, net
-    from ncc.passes.order import order
-    from ncc.passes.resolve import resolve
+    from ncc.formats.read import decode, net
+    from ncc.passes.graph.order import order
+    from ncc.passes.graph.resolve import resolve
 
     times = [time.perf_counter()]
     syntax = net(decode(str(path), path.read_bytes()), path.suffix[1:])

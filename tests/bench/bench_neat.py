@@ -24,7 +24,7 @@ import compile_nets as nets  # noqa: E402
 from bench_fast import Cell, Gcc, Missing, children, naive_c  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc import bench  # noqa: E402
+from ncc.bench import measure as bench  # noqa: E402
 
 SIZES = (50, 200, 1_000)
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "gauss", "sin", "softplus", "abs")

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parents[1])]
 from ulps import BITS, BOUNDS, REALS, WIDE, WIDER, Array, nasty, samples, ulps, widen  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc.machine import host  # noqa: E402
+from ncc.machine.llvm import host  # noqa: E402
 
 CHUNK = 1 << 18
 STRIDE = 97  # odd, so that all low bits come up

@@ -19,7 +19,9 @@ from io import StringIO
 from pathlib import Path
 
 import ncc
-from ncc import cli, machine, runtime
+from ncc import cli
+from ncc.machine import llvm as machine
+from ncc.runtime import compiled as runtime
 
 TICK = os.sysconf("SC_CLK_TCK")
 FIRST, GRADIENT = "first", "gradient"

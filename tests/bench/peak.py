@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncc.peak import calibrate
+from ncc.bench.peak import calibrate
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Nets against other libraries, on the same net, samples and machine."""

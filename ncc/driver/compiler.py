@@ -1,0 +1,316 @@
+"""A graph at the end of the road: the last ssa module, the object and its header."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.driver.pipeline import ROAD, Step, Watch, beyond, steps, walk
+from ncc.errors import NccError
+from ncc.ir.graph import Graph
+from ncc.ir.plan import Plan
+from ncc.ir.ssa import DTYPES, Module, dtype_name
+from ncc.machine import cache, limits
+from ncc.machine.cache import Entry
+from ncc.machine.codegen import Codegen
+from ncc.machine.footprint import Footprint, exported, footprint, stacks
+from ncc.machine.header import graph_hash, header
+from ncc.machine.llvm import Target
+from ncc.machine.native import aligned, functions
+from ncc.passes.emit.to_llvm import cell, large
+from ncc.scalar.activations import expression
+
+MANY = 10_000  # edges, from where memory is looked at before the passes run
+HASH = "hash of the graph"  # stands for it in headers that are kept
+
+
+def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
+            name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
+    """The passes' options for a target; `numerics` None is fused where the target can, else
+    strict; `small` asks for the fewest bytes, None where the target is one of few bytes.
+
+    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
+    """
+    dtype = dtype_name(dtype)
+    if numerics not in (None, "strict", "fused", "fast"):
+        raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast", status=2)
+    has_fma = dtype in target.fma
+    if numerics == "fast" and not has_fma:
+        numerics = "strict"
+    if numerics == "fused" and not has_fma:
+        raise NccError("E603", f"{target.name} has no {dtype} fused multiply-add", status=2,
+                       help="--numerics strict")
+    width = 32 if dtype == "f32" else 64
+    native = max(1, target.vector_bits // width)
+    registers = target.registers
+    wide = target.vector_bits > 256
+    small = target.small if small is None else small
+    vectors = 1 if small else 2 if wide or registers <= 16 else 4
+    longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
+    return {
+        "dtype": dtype,
+        "numerics": numerics or ("fused" if has_fma else "strict"),
+        "name": name,
+        # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
+        "lanes": vectors * native if native > 1 else 1,
+        "far_lanes": longer if wide else 0,
+        "alone_lanes": 0 if wide else longer,
+        "native": native,
+        "registers": registers,
+        # As many sums as half the registers hold: the other half is for sources and weights.
+        "lanes_rows": registers // 2 // vectors if native > 1 else 4,
+        # Without an FPU each sum under way would take registers from the calls.
+        "block": 1 if small or dtype in target.soft else 8,
+        "small": small,
+        "native_sqrt": dtype in target.sqrt,
+        "triple": target.triple,
+        "vector_bits": target.vector_bits,
+        "index_bits": target.index_bits,
+        "reach": target.reach,
+        "assembles": target.assembles,
+        "attributes": target.attributes + " optsize minsize" * small,
+        **more,
+    }
+
+
+def in_range(graph: Graph, dtype: str) -> None:
+    """NccError E146 where a weight, a constant or a number of a function overflows `dtype`."""
+    largest = float(np.finfo(DTYPES[dtype]).max)
+    numbers = [graph.values, graph.constants]
+    for code, text in graph.functions.items():
+        numbers.append(np.array(expression(code, {code: text}).constants(), np.float64))
+    for values in numbers:
+        low, high = np.fmin.reduce(values, initial=0.0), np.fmax.reduce(values, initial=0.0)
+        if -largest <= low and high <= largest:  # NaN, which is no value yet, is passed over
+            continue
+        beyond = np.flatnonzero(np.abs(values) > largest)
+        if len(beyond):
+            raise NccError("E146", f"{values[beyond[0]]!r} overflows {dtype}", help="--dtype f64")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one graph becomes on one target with the passes' `options`; each stage made once.
+
+    With `cached`, the object and the header come from the cache where it has them, and then no pass
+    runs; what is made is kept there.
+
+    NccError E400 (status 4) where a stage would take more memory or time than there is, or did.
+    With the option `limit` False, it takes as long as it takes.
+    """
+
+    graph: Graph
+    target: Target
+    options: Mapping[str, Any]
+    opt: int = 2
+    watch: Watch | None = None
+    along: Sequence[Step] | None = None
+    embedded: bool = field(default=False)
+    cached: bool = False
+
+    @cached_property
+    def plan(self) -> Plan:
+        in_range(self.graph, self.options["dtype"])
+        plan: Plan = self._walk(self.graph, Plan, self._along())
+        return plan
+
+    @cached_property
+    def module(self) -> Module:
+        plan, machine = self.plan, self.machine()
+        need, left = limits.straight(plan), limits.left() if len(plan.edges) >= MANY else math.inf
+        if machine.seconds is not None and (
+                need.memory > left or need.seconds > machine.seconds):
+            raise machine.refusal(need, left)
+        module: Module = self._walk(plan, Module, beyond(self._along(), Plan))
+        return module
+
+    @cached_property
+    def llvm(self) -> str:
+        text: str = self._walk(self.module, str, beyond(self._along(), Module))
+        return text
+
+    def _along(self) -> Sequence[Step]:
+        return steps() if self.along is None else self.along
+
+    def _walk(self, level: Any, until: type, along: Sequence[Step]) -> Any:
+        try:
+            return walk(level, self.options, self.watch, until=until, along=along)
+        except MemoryError:
+            machine = self.machine() if until is not Plan else Codegen(self.target)
+            raise limits.refused("not enough memory to compile this net" + machine.named(),
+                                 machine.help) from None
+
+    def machine(self) -> Codegen:
+        """What makes code of the LLVM text, and knows whose it is."""
+        plan = self.plan
+        forms = {name: s.form for name, s in (
+            ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
+            ("backward-form", plan.backward_batch)) if s is not None}
+        edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
+        smaller = [f"--{option} table" for option, form in forms.items() if form == "straight"]
+        smaller += ["-O0"] * (self.opt > 0)
+        about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
+        help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
+        seconds = limits.longest(edges, len(pairs), plan.backward is not None)
+        return Codegen(self.target, self.opt, about, help,
+                       seconds if self.options.get("limit", True) else None,
+                       getattr(self.watch, "working", None))
+
+    def object(self) -> bytes:
+        return self.made.code
+
+    @cached_property
+    def made(self) -> Entry:
+        """The object, and three facts: `exports`, its functions' names, `functions`, as
+        ncc/machine/native.py has them, `forms`, each function's, and `stacks`, the bytes of stack
+        that each takes (None with the option `outside`: this process has enough)."""
+
+        def make() -> Entry:
+            names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
+            text, machine = self.llvm, self.machine()
+            facts: dict[str, Any] = {
+                "exports": names, "functions": functions(self.module), "stacks": None,
+                "forms": {name: s.form for name, s in self.plan.schedules.items()}}
+            if self.options.get("outside"):
+                # This process runs it and wants no header: LLVM may have the memory of the plan.
+                self.__dict__.pop("plan")
+                code = machine.object(text)
+            else:
+                code, facts["stacks"] = self._measured(text, machine)
+            return Entry(code, facts, self._outside())
+
+        return self._kept("object", make)
+
+    def _measured(self, text: str, machine: Codegen) -> tuple[bytes, dict[str, int]]:
+        """The object, and the bytes of stack that its functions take; none where nobody knows."""
+        frames, _, code = machine.measured(text).partition(b"\n")
+        return code, exported(stacks(text, json.loads(frames), self.target), self.module)
+
+    def footprint(self) -> Footprint:
+        """What the object takes."""
+        facts = self.made.facts
+        held = [(buffers, work) for _, buffers, work in facts["functions"].values()]
+        real = DTYPES[self.options["dtype"]]().itemsize
+        return footprint(self.made.code, held, real, facts["stacks"])
+
+    def _outside(self) -> dict[str, NDArray[np.uint8]]:
+        """The tables that are not in the object, with the option `outside`, by their symbols."""
+        found = {}
+        for table in self.module.tables if self.options.get("outside") else ():
+            if large(table):
+                cells = aligned(len(table.values), cell(table))
+                cells[...] = table.values
+                found[f"{self.module.name}.{table.name}"] = cells.view(np.uint8)
+        return found
+
+    def header(self, compiled: bool = True) -> str:
+        """The header; of the object, unless it is not what is `compiled`, so that its functions'
+        stacks are another compiler's."""
+        train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")
+
+        def make() -> Entry:
+            text = header(self.plan, self.module, name=self.options["name"],
+                          dtype=self.options["dtype"], embedded=self.embedded,
+                          target=self.target.name, target_note=self.target.triple,
+                          align=self.target.align(self.options["dtype"]),
+                          stacks=self.made.facts["stacks"] if compiled else None,
+                          soft=self.options["dtype"] in self.target.soft,
+                          hash=HASH, graph=self.graph, train=train)
+            return Entry(text.encode(), {})
+
+        text = self._kept("header" if compiled else "header of C", make).code.decode()
+        # All else in it is the same whatever values the parameters have.
+        return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
+
+    def _kept(self, kind: str, make: Callable[[], Entry]) -> Entry:
+        """What `make` makes, from the cache where it may be and is there."""
+        name = self._key(kind) if self.cached else None
+        found = None if name is None else cache.lookup(name)
+        if found is not None:
+            in_range(self.graph, self.options["dtype"])  # as `plan` asks of what it is made from
+            return found
+        found = make()
+        if name is not None:
+            cache.store(name, found)
+        return found
+
+    def _key(self, kind: str) -> str | None:
+        """Of all that the passes see. They see no values of parameters but those that `options`
+        has (to embed them), so a net that was trained further finds the code it had."""
+        along = self._along()
+        if any(step.call not in ROAD for step in along):
+            return None
+        net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
+        options = {k: v for k, v in self.options.items() if k != "limit"}
+        return cache.key(kind, net, self.graph.n_params, self.target, options, self.opt,
+                         self.embedded, [(step.name, step.options) for step in along])
+
+
+def descriptor(path: Path) -> int | None:
+    """The number of an open file that the path is a name of: what it leads to may be a plain file,
+    which others write to as well."""
+    named = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(str(path))
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,9})", str(path))
+    number = named or (found[1] if found else None)
+    return None if number is None else int(number)
+
+
+def plain(path: Path) -> bool:
+    """Whether the path is, or will be, a file of its own, which others may lie beside."""
+    return descriptor(path) is None and (os.path.isfile(path) or not os.path.exists(path))
+
+
+def write(files: Mapping[Path, bytes]) -> None:
+    """Write all files or none: each beside its place first, then renamed into it.
+
+    A device or a pipe is written to as it is, what is open already (/dev/stdout) where it stands,
+    and a symbolic link keeps pointing. NccError E622.
+    """
+    made: list[tuple[Path, Path]] = []
+    try:
+        for path, data in files.items():
+            try:
+                if path.is_dir():
+                    raise IsADirectoryError(21, "is a directory")
+                number = descriptor(path)
+                if number is not None:
+                    with open(number, "wb", closefd=False) as opened:
+                        opened.write(data)
+                    continue
+                if path.exists() and not path.is_file():
+                    path.write_bytes(data)
+                    continue
+                place = path.resolve() if path.is_symlink() else path
+                # Named after nothing, as the name may already be as long as names can be. Opened
+                # by `open`, not by tempfile, whose files have other rights than new files have.
+                beside = place.parent / f".ncc-{os.getpid()}-{token_hex(8)}"
+                with open(beside, "xb") as out:
+                    made.append((beside, place))
+                    out.write(data)
+            except OSError as error:
+                raise _unwritten(path, error) from None
+        while made:
+            beside, place = made[0]
+            try:
+                os.replace(beside, place)
+            except OSError as error:
+                raise _unwritten(place, error) from None
+            made.pop(0)
+    finally:
+        for beside, _ in made:
+            beside.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> NccError:
+    return NccError("E622", f"cannot write {path}: {error.strerror or error}")

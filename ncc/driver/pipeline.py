@@ -1,0 +1,198 @@
+"""The road from a net file to LLVM text: one tuple that anyone can read, and the walk along it."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
+
+from ncc.errors import NccError, near
+from ncc.ir.graph import Graph
+from ncc.ir.plan import Plan
+from ncc.ir.ssa import Module
+from ncc.ir.syntax import Syntax
+from ncc.passes.emit.to_llvm import to_llvm
+from ncc.passes.graph.embed import embed
+from ncc.passes.graph.merge import merge
+from ncc.passes.graph.order import order
+from ncc.passes.graph.prune import prune
+from ncc.passes.graph.resolve import resolve
+from ncc.passes.lower.differentiate import differentiate
+from ncc.passes.lower.lower import lower
+from ncc.passes.lower.train import train
+from ncc.passes.plan.group import group
+from ncc.passes.plan.place import place
+from ncc.passes.ssa.cse import cse
+from ncc.passes.ssa.dce import dce
+from ncc.passes.ssa.expand import expand
+from ncc.passes.ssa.fold import fold
+from ncc.passes.ssa.split import split
+
+Pass = Callable[..., Any]
+
+ROAD: tuple[Pass, ...] = (
+    resolve,  # syntax -> graph   names, counts, codes checked; the file format is forgotten
+    order,  # graph  -> graph   levels; a cycle is reported here, with its path
+    embed,  # graph  -> graph   parameters become constants, where asked for
+    merge,  # graph  -> graph   neurons that must be equal are made once
+    prune,  # graph  -> graph   neurons that no output can see
+    group,  # graph  -> plan    the order of the rows, the form of each function
+    place,  # plan   -> plan    a slot in `work` for each value, reused after its last reader
+    lower,  # plan   -> ssa     functions pack, forward, forward_batch
+    differentiate,  # plan -> ssa  beside it: backward, backward_batch
+    train,  # plan -> ssa       beside them: a step of training, where one is asked for
+    fold,  # ssa    -> ssa     constants and identities
+    cse,  # ssa    -> ssa     equal ops made once
+    dce,  # ssa    -> ssa     ops that nothing needs
+    expand,  # ssa    -> ssa     exp, tanh, erf, ... become arithmetic
+    split,  # ssa    -> ssa     functions small enough for LLVM's worse-than-linear parts
+    to_llvm,  # ssa    -> llvm    one module, as text
+)
+
+LEVELS: dict[str, Any] = {"ast": Syntax, "graph": Graph, "plan": Plan, "ssa": Module, "llvm": str}
+
+
+@cache
+def taken(call: Pass) -> tuple[str, ...]:
+    """The names of a pass's options."""
+    known = inspect.signature(call).parameters.values()
+    return tuple([p.name for p in known if p.kind is inspect.Parameter.KEYWORD_ONLY])
+
+
+class Step(NamedTuple):
+    """A pass of the road with the options that were written for it alone."""
+
+    call: Pass
+    options: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.call.__name__
+
+    def __call__(self, level: Any, common: Mapping[str, Any]) -> Any:
+        chosen = {name: common[name] for name in taken(self.call) if name in common}
+        return self.call(level, **{**chosen, **self.options})
+
+
+class Watch(Protocol):
+    """Told of each step: the level before it, and what it made after `seconds`."""
+
+    def before(self, step: Step, level: Any) -> None: ...
+
+    def after(self, step: Step, old: Any, new: Any, seconds: float) -> None: ...
+
+
+def steps(text: str | None = None) -> tuple[Step, ...]:
+    """The road, or the passes of `text`: `fold,cse,split{limit=500,whole=0}`."""
+    if text is None:
+        return tuple(Step(call, {}) for call in ROAD)
+    named = {call.__name__: call for call in ROAD}
+    out = []
+    for part in _parts(text):
+        name, brace, rest = part.partition("{")
+        if name not in named:
+            raise NccError("E601", f"no pass {name}", status=2,
+                           help=near(name, named))
+        options = {}
+        known = inspect.signature(named[name]).parameters
+        for item in rest.rstrip("}").split(",") if brace else []:
+            key, _, value = item.partition("=")
+            if key not in known or known[key].kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise NccError("E601", f"pass {name} has no option {key}", status=2)
+            options[key] = _value(name, key, value, known[key].default)
+        out.append(Step(named[name], options))
+    return tuple(out)
+
+
+# A Net is resolved and in order already.
+AFTER_ORDER = tuple(step for step in steps() if step.name not in ("resolve", "order"))
+
+
+def _parts(text: str) -> list[str]:
+    out, depth = [""], 0
+    for c in text.replace(" ", ""):
+        depth += (c == "{") - (c == "}")
+        if c == "," and depth == 0:
+            out.append("")
+        else:
+            out[-1] += c
+    return [part for part in out if part]
+
+
+def _value(name: str, key: str, value: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        return type(default)(value) if default is not None else value
+    except (ValueError, KeyError):
+        raise NccError("E601", f"pass {name}: {key}={value} is no {type(default).__name__}",
+                       status=2) from None
+
+
+@cache
+def departs(call: Pass) -> type:
+    """The level that a pass starts from."""
+    first = next(iter(inspect.signature(call).parameters))
+    return _plain(typing.get_type_hints(call)[first])
+
+
+@cache
+def arrives(call: Pass) -> type:
+    return _plain(typing.get_type_hints(call)["return"])
+
+
+def _plain(hint: Any) -> type:
+    return typing.cast(type, hint)  # Syntax is a union of classes, which isinstance takes too
+
+
+def beyond(along: Sequence[Step], level: type) -> tuple[Step, ...]:
+    """The steps after the last one that arrives at `level`."""
+    last = max((k for k, s in enumerate(along) if arrives(s.call) is level), default=-1)
+    return tuple(along[last + 1 :])
+
+
+def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
+         until: type = str, along: Sequence[Step] | None = None) -> Any:
+    """Take `level` along the road to the last step that arrives at `until`.
+
+    A step that starts from the level below and arrives where the road is already stands beside
+    the one that led there: what both make is joined.
+    """
+    road = steps() if along is None else along
+    below = None
+    for step in road[: len(road) - len(beyond(road, until))]:
+        beside = isinstance(below, departs(step.call)) and isinstance(level, arrives(step.call))
+        if not beside and not isinstance(level, departs(step.call)):
+            continue
+        old = below if beside else level
+        if watch is not None:
+            watch.before(step, old)
+        began = perf_counter()
+        with _uncollected():
+            new = step(old, common)
+            if beside:
+                new = level.join(new)
+        seconds = perf_counter() - began
+        if watch is not None:
+            watch.after(step, old, new, seconds)
+        if not isinstance(level, type(new)):
+            below = level
+        level = new
+    return level
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: a pass makes a million small tuples and no cycle among them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

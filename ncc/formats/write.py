@@ -1,0 +1,290 @@
+"""Texts of a graph for people and other tools: fwd, matrix, dot, and the three net formats.
+
+Everything a text holds is an index, a number or a tie name (an identifier), so nothing of a user's
+needs escaping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ncc.errors import NccError
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.scalar.activations import name_of
+
+DENSE = 2**31  # characters of the largest dense text
+
+
+def _dense(graph: Graph, width: int) -> None:
+    """Refuse a text of N x N cells before memory is taken."""
+    n = graph.n_neurons
+    if n * n * width > DENSE:
+        raise NccError("E402", f"a text of {n} x {n} cells is too large", status=4,
+                       help="fwd, .nal and .nel grow with the edges alone")
+
+
+def _names(graph: Graph) -> list[str]:
+    """Indices in hex, k = max(2, digits of N-1) digits."""
+    digits = max(2, len(f"{max(graph.n_neurons - 1, 0):x}"))
+    return [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
+
+
+def _in_lists(graph: Graph) -> Iterator[tuple[int, list[int], list[int]]]:
+    """Each neuron with its sources and weight codes."""
+    starts = graph.starts.tolist()
+    for j in range(graph.n_neurons):
+        at = slice(starts[j], starts[j + 1])
+        yield j, graph.sources[at].tolist(), graph.weights[at].tolist()
+
+
+def fwd(graph: Graph) -> str:
+    """One line a neuron: n04 = f04( +n00*w0004 +n01*w0104 +b04)."""
+    names, lines = _names(graph), []
+    for j, sources, _ in _in_lists(graph):
+        if graph.activations[j] == ABSENT or graph.activations[j] == INPUT and not graph.labelled:
+            continue
+        me = names[j]
+        agg = AGGREGATIONS[graph.aggregations[j]]
+        words = [] if agg == "sum" else [agg]
+        words += [f"+n{names[i]}*w{names[i]}{me}" for i in sources]
+        words += [] if graph.biases[j] == NONE else [f"+b{me}"]
+        lines.append(f"n{me} = f{me}({''.join(' ' + word for word in words)})\n")
+    return "".join(lines)
+
+
+def matrix(graph: Graph) -> str:
+    """`N words cells bytes` of the N x N bit matrix in rows of 32-bit words, then its cells."""
+    n, names = graph.n_neurons, _names(graph)
+    words = -(-n // 32)
+    _dense(graph, 5 + 3 * len(names[0]) if n else 0)
+    edges = np.argsort(graph.sources, kind="stable")
+    target = np.repeat(np.arange(n), np.diff(graph.starts))[edges]
+    starts = np.searchsorted(graph.sources[edges], np.arange(n + 1)).tolist()
+    blank = "_" * (4 + 3 * len(names[0])) if n else ""
+    lines = [f"{n} {words} {n * n} {n * words * 4}", " ".join(f"n{name}" for name in names)]
+    for i, name in enumerate(names):
+        cells = [blank] * n
+        for j in target[starts[i] : starts[i + 1]].tolist():
+            cells[j] = f"+n{name}*w{name}{names[j]}"
+        lines.append(" ".join((f"n{name}", *cells)))
+    return "".join(line + "\n" for line in lines)
+
+
+def dot(graph: Graph) -> str:
+    """The net for Graphviz, inputs on the left."""
+    names = _names(graph)
+    outputs = np.zeros(graph.n_neurons, np.bool_)
+    outputs[graph.outputs] = True
+    lines = ["digraph net {", "  rankdir=LR;", "  node [shape=circle];"]
+    for j, name in enumerate(names):
+        code = int(graph.activations[j])
+        if code == ABSENT:
+            continue
+        shape = ", shape=doublecircle" if outputs[j] else ""
+        label = f"n{name}"
+        if code == INPUT:
+            shape = ", shape=box"
+        else:
+            agg = AGGREGATIONS[graph.aggregations[j]]
+            label += f"\\n{name_of(code)}" + ("" if agg == "sum" else f" {agg}")
+            if graph.biases[j] != NONE:
+                label += f"\\n{_bias(graph, j)}"
+        lines.append(f'  n{name} [label="{label}"{shape}];')
+    for j, sources, weights in _in_lists(graph):
+        for i, code in zip(sources, weights, strict=True):
+            spelt = _weight(graph, code)
+            label = f' [label="{spelt}"]' if spelt else ""
+            lines.append(f"  n{names[i]} -> n{names[j]}{label};")
+    return "\n".join(lines) + "\n}\n"
+
+
+def _number(value: float) -> str:
+    return repr(float(value))
+
+
+def _weight(graph: Graph, code: int, said: set[int] | None = None) -> str:
+    """How a net file spells a parameter: =1.0, @k0:0.5, @k0, 0.5, or nothing at all.
+
+    `said` collects the slots of ties: a name's value is given at its first appearance only.
+    """
+    if code < 0:
+        return "=" + _number(graph.constants[-1 - code])
+    number = float(graph.values[code])
+    value = "" if number != number else repr(number)
+    name = graph.names.get(code)
+    if name is None:
+        return value
+    if said is not None and code in said:
+        value = ""
+    if said is not None:
+        said.add(code)
+    return f"@{name}:{value}" if value else f"@{name}"
+
+
+def _bias(graph: Graph, j: int, said: set[int] | None = None) -> str:
+    return "+" + _weight(graph, int(graph.biases[j]), said)
+
+
+# Net files -----------------------------------------------------------------------------------
+
+NETS = ("nal", "nel", "nam", "graph")
+
+
+def net_file(graph: Graph, ending: str, *, lossy: bool = False) -> str:
+    """`graph` as the net file of an ending in NETS, E401 where that cannot say it."""
+    if ending == "graph":
+        return str(graph)
+    return {"nal": write_nal, "nel": write_nel, "nam": write_nam}[ending](graph, lossy=lossy)
+
+
+def holds_values(graph: Graph, ending: str) -> None:
+    """E401 where a net file of that ending cannot say `graph` with values."""
+    if ending == "nam":
+        raise _loss("nam", "values of weights", help=".nal, .nel and .graph can")
+    if ending != "graph":
+        _plain(graph, ending, False)
+        _order(graph, ending, False)
+
+
+def write_nal(graph: Graph, *, lossy: bool = False) -> str:
+    """`graph` as a .nal, which resolves to the identical graph (E401 where none can)."""
+    _plain(graph, "nal", lossy)
+    _order(graph, "nal", lossy)
+    names, said = _names(graph), set[int]()
+    lines = _head(graph, outputs=_default_outputs(graph))
+    for j, sources, weights in _in_lists(graph):
+        if graph.activations[j] == INPUT:
+            lines.append(names[j])
+            continue
+        words = [names[j], _activation(int(graph.activations[j]))]
+        if graph.aggregations[j]:
+            words.append(AGGREGATIONS[graph.aggregations[j]])
+        if sources:
+            words.append(",".join(_edge(names[i], _weight(graph, w, said))
+                                  for i, w in zip(sources, weights, strict=True)))
+        if graph.biases[j] != NONE:
+            words.append(_bias(graph, j, said))
+        lines.append(" ".join(words))
+    return "".join(line + "\n" for line in lines)
+
+
+def write_nel(graph: Graph, *, lossy: bool = False) -> str:
+    """`graph` as a .nel, which resolves to the identical graph (E401 where none can)."""
+    _plain(graph, "nel", lossy)
+    _order(graph, "nel", lossy)
+    names, said = _names(graph), set[int]()
+    lines = _head(graph, outputs=_default_outputs(graph))
+    for first, last, code in _runs(graph):
+        where = names[first] if first == last else f"{names[first]}-{names[last]}"
+        lines.append(f"act {where} {_activation(code)}")
+    for j, sources, weights in _in_lists(graph):
+        if graph.aggregations[j]:
+            lines.append(f"agg {names[j]} {AGGREGATIONS[graph.aggregations[j]]}")
+        for i, w in zip(sources, weights, strict=True):
+            lines.append(f"{names[i]} {names[j]} {_weight(graph, w, said)}".rstrip())
+        if graph.biases[j] != NONE:
+            lines.append(f"bias {names[j]} {_bias(graph, j, said)}")
+    return "".join(line + "\n" for line in lines)
+
+
+def write_nam(graph: Graph, *, lossy: bool = False) -> str:
+    """The matrix of `graph`: activations, values, biases, ... are E401 unless `lossy`."""
+    _plain(graph, "nam", lossy)
+    acts = graph.activations[graph.activations >= 0]
+    lost = [what for what, there in (
+        ("more than one activation", len(np.unique(acts)) > 1),
+        ("aggregations", bool(graph.aggregations.any())),
+        ("biases", bool((graph.biases != NONE).any())),
+        ("constant weights", bool((graph.weights < 0).any())),
+        ("values of weights", not bool(np.isnan(graph.values).all())),
+        ("ties", bool(graph.names)),
+        ("functions", bool(graph.functions)),
+        ("the named outputs", not _default_outputs(graph)),
+        ("in-lists that do not ascend", not _ascending(graph)),
+    ) if there]
+    if len(acts) and acts[0] != 0 and "more than one activation" not in lost:
+        lost.insert(0, f"the activation {name_of(int(acts[0]))}")
+    if lost and not lossy:
+        raise _loss("nam", ", ".join(lost))
+    _dense(graph, 1)
+    cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
+    cells[graph.sources, np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))] = ord("1")
+    return "".join(row.tobytes().decode() + "\n" for row in cells)
+
+
+def _head(graph: Graph, outputs: bool) -> list[str]:
+    names = _names(graph)
+    lines = [f"N {graph.n_neurons:02x}"]
+    lines += [f"fn {code:02x} {text}" for code, text in graph.functions.items()]
+    if not outputs:
+        lines.append("out " + ",".join(names[j] for j in graph.outputs.tolist()))
+    return lines
+
+
+def _edge(source: str, weight: str) -> str:
+    """00, 00@k0, 00:0.5, 00:=1.0"""
+    return source + (weight if not weight or weight[0] == "@" else ":" + weight)
+
+
+def _activation(code: int) -> str:
+    return name_of(code)
+
+
+def _runs(graph: Graph) -> Iterator[tuple[int, int, int]]:
+    """(first, last, activation) of the runs of neighbours that have one activation."""
+    acts = graph.activations
+    cuts = np.flatnonzero(np.diff(acts)) + 1
+    for first, last in zip([0, *cuts.tolist()], [*cuts.tolist(), len(acts)], strict=True):
+        if first < last and acts[first] >= 0:
+            yield first, last - 1, int(acts[first])
+
+
+def _default_outputs(graph: Graph) -> bool:
+    """Whether the outputs are those that a file gets when it names none."""
+    read = np.zeros(graph.n_neurons, np.bool_)
+    read[graph.sources] = True
+    free = np.flatnonzero(~read & (graph.activations != INPUT))
+    return bool(np.array_equal(graph.outputs, free))
+
+
+def _ascending(graph: Graph) -> bool:
+    rises = np.diff(graph.sources) > 0
+    rises[graph.starts[1:-1][(graph.starts[1:-1] > 0)
+                             & (graph.starts[1:-1] < graph.n_edges)] - 1] = True
+    return bool(rises.all())
+
+
+def _plain(graph: Graph, target: str, lossy: bool) -> None:
+    """What no net file can say: what only passes make."""
+    if (graph.activations == ABSENT).any():
+        raise _loss(target, "neurons that a pass has removed")
+    target_of = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    edges = np.sort(target_of * graph.n_neurons + graph.sources)
+    if (edges[1:] == edges[:-1]).any():
+        raise _loss(target, "a source that stands twice in an in-list")
+    if len(np.unique(graph.outputs)) != len(graph.outputs):
+        raise _loss(target, "an output that stands twice")
+
+
+def _order(graph: Graph, target: str, lossy: bool) -> None:
+    """A file's parameters are numbered as they appear; a graph text may number them otherwise."""
+    seen = _appearance(graph)
+    used = seen[np.sort(np.unique(seen, return_index=True)[1])]
+    repeated = np.bincount(seen, minlength=graph.n_params) > 1
+    unnamed = [s for s in np.flatnonzero(repeated).tolist() if s not in graph.names]
+    if unnamed:
+        raise _loss(target, f"parameter {unnamed[0]:x}, which is shared and has no name")
+    if not lossy and not np.array_equal(used, np.arange(graph.n_params)):
+        raise _loss(target, "parameters out of canonical order, or that nobody reads")
+
+
+def _appearance(graph: Graph) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """The slots as they appear: by target, in-list order, then the bias."""
+    codes = np.insert(graph.weights, graph.starts[1:], graph.biases)
+    return codes[codes >= 0]
+
+
+def _loss(target: str, what: str, help: str = "--lossy leaves out what it can") -> NccError:
+    return NccError("E401", f".{target} cannot say: {what}", help=help)

@@ -1,0 +1,1 @@
+"""Machine code: make it, bound its cost, describe it, keep it, load it."""

@@ -1,0 +1,1 @@
+"""Nets as Python sees them: read from a text, or generated."""

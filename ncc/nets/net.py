@@ -1,0 +1,105 @@
+"""A net as Python sees it: read, ordered, ready for the road."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncc.errors import NccError, Source
+from ncc.formats.read import decode
+from ncc.formats.read import net as parse_net
+from ncc.ir import graph_text as graphtext
+from ncc.ir.graph import Graph, Reals
+from ncc.passes.graph.order import order
+from ncc.passes.graph.resolve import resolve
+
+FORMATS = ("nal", "nam", "nel", "graph")
+
+
+@dataclass(frozen=True, repr=False)
+class Net:
+    """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
+
+    graph: Graph
+
+    def __repr__(self) -> str:
+        return (f"Net({self.n_neurons} neurons, {self.n_edges} edges, {self.n_params} parameters, "
+                f"{len(self.graph.inputs)} inputs, {len(self.graph.outputs)} outputs)")
+
+    @property
+    def n_neurons(self) -> int:
+        return self.graph.n_neurons
+
+    @property
+    def n_edges(self) -> int:
+        return self.graph.n_edges
+
+    @property
+    def n_params(self) -> int:
+        return self.graph.n_params
+
+    @property
+    def inputs(self) -> list[int]:
+        """The input neurons, ascending."""
+        return [int(i) for i in self.graph.inputs]
+
+    @property
+    def outputs(self) -> list[int]:
+        """The output neurons, in their order."""
+        return [int(i) for i in self.graph.outputs]
+
+    @property
+    def params(self) -> Reals | None:
+        """The canonical parameter vector (float64), which cannot be written to; None where a slot
+        has no value."""
+        values = self.graph.values
+        return None if np.isnan(values).any() else fixed(values)
+
+
+def fixed(values: Reals) -> Reals:
+    """The same values where nobody can write to them: who tries is told by numpy."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
+def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: int | str = 0,
+          outputs: str | None = None) -> Net:
+    """The net that `text` says, in `format` nal, nam, nel or graph; NccError where it is wrong."""
+    if format not in FORMATS:
+        raise NccError("E102", f"no format {format}", help="one of " + ", ".join(FORMATS), status=2)
+    source = Source(name, text)
+    if format == "graph":
+        if activation != 0 or outputs is not None:
+            raise NccError("E609", "activation and outputs are for nets: a graph has them",
+                           status=2)
+        read_back = graph(source)
+        return Net(read_back if read_back.levels is not None else order(read_back))
+    resolved = resolve(parse_net(source, format), activation=activation, outputs=outputs)
+    try:
+        return Net(order(resolved))
+    except NccError:  # a cycle, whose place wants the syntax: else that would cost its memory here
+        return Net(order(resolved, source=source, syntax=parse_net(source, format)))
+
+
+def graph(source: Source) -> Graph:
+    """The graph of a `.graph` text, with levels only where the text has them."""
+    return graphtext.read(source)
+
+
+def load(path: str | Path, format: str | None = None, **options: Any) -> Net:
+    """The net in a file; the ending chooses the format. NccError where it cannot be read."""
+    source = read(path)
+    return parse(source.text, format or Path(path).suffix[1:], name=source.name, **options)
+
+
+def read(path: str | Path) -> Source:
+    """The text of a file, E101 where there is none."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise NccError("E101", f"cannot read {path}: {error.strerror or error}") from None
+    return decode(str(path), data)

@@ -1,0 +1,1 @@
+"""A net in other words: texts for people, not for the compiler."""

@@ -1,0 +1,188 @@
+"""The text bwd: the complete reverse pass of a graph, a line a quantity, in O(W + N) lines.
+
+Every name on a right-hand side is defined on a line above it or given: a value of the forward pass
+(`n04`, `w0004`; a constant edge's `w` too, as in the text fwd), a slope (`Df04` = f04' at what
+neuron 04's activation is applied to), a selector (below), or a seed.
+
+    DLY_n08 = +DLY_n0c*Dn0c_n08 +DLY_n0d*Dn0d_n08       the loss by n08: one term a reader
+    Dn08_n04 = +Df08*w0408                              n08 by n04
+    Dn08_w0408 = +Df08*n04                              n08 by the weight of the edge
+    DLY_w0408 = +DLY_n08*Dn08_w0408                     the loss by it
+    DLY_b08 = +DLY_n08*Df08                             ... and by n08's bias
+    DLY_k0 = +DLY_w0006 +DLY_w0106 +DLY_b07             the tie k0: all that bear the name
+
+Neurons come in the reverse of the evaluation order, the inputs last, ties at the end. An output
+that nobody reads has no line: its `DLY_n0c` is the seed. One that is read has the seed as the
+term `+DLY_y0c`. The seed of an output that stands twice is the sum of the caller's two.
+
+What cannot move the loss is ` = 0`: the neurons that reach no output, and the parameters into
+them. Constant weights and biases have neither `Dn_w` nor `DLY` lines; the edge keeps its `Dn_n`.
+So each input, each neuron and each trainable parameter has exactly one line, or is a seed.
+
+Aggregations other than the sum. `p0408` is the product n04*w0408:
+
+    mean       Dm08 = +Df08/3                           3 in-edges, in decimal; it stands for Df08
+    max min    Dn08_p0408 = +Df08*s0408                 s0408: 1 at the edge that won (the first of
+    maxabs     Dn08_n04 = +Dn08_p0408*w0408             equals), 0 at the others
+               Dn08_w0408 = +Dn08_p0408*n04
+    mul        p0408 = +n04*w0408                       nothing is divided, so that factors may be
+               l0608 = +l0508*p0508                     0: l is the product of the factors to the
+               r0408 = +p0508*r0508                     left (none at the first), r of those to the
+               Dn08_p0508 = +Df08*l0508*r0508           right; Dn_n and Dn_w as under max
+
+Terms: 4 an edge and 1 a bias under a sum, at most 8 an edge under a product, and 1 for each
+appearance of a tie.
+
+A tie whose name would read as one of the names above (`n08` where indices have two digits) is
+written with an @, which no name has: `DLY_@n08`; so is a shared slot without a name, `DLY_@p3`.
+A second edge between the same neurons, which only a pass makes, is `w0408_2`, `Dn08_n04_2`, ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph, Ints
+
+
+def bwd(graph: Graph) -> str:
+    """The reverse pass of an ordered graph; ValueError for one without levels.
+
+    Time and memory O(W + N), for any shape of the net.
+    """
+    if graph.levels is None:
+        raise ValueError("bwd is of an ordered graph")
+    n = graph.n_neurons
+    width = max(2, len(f"{max(n - 1, 0):x}"))
+    names = [f"{j:0{width}x}" for j in range(n)]
+    starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
+    biases, aggregations = graph.biases.tolist(), graph.aggregations.tolist()
+    activations = graph.activations.tolist()
+    targets = np.repeat(np.arange(n, dtype=np.int32), np.diff(graph.starts))
+    out_edges = np.argsort(graph.sources, kind="stable")
+    firsts = np.searchsorted(graph.sources[out_edges], np.arange(n + 1)).tolist()
+    readers, out_edges = targets[out_edges].tolist(), out_edges.tolist()
+    again = _again(graph, targets)
+
+    is_output = np.zeros(n, np.bool_)
+    is_output[graph.outputs] = True
+    outputs = is_output.tolist()
+    live = is_output.tolist()  # those met so far that reach an output
+    text: list[str] = []
+    for j in np.argsort(-graph.levels, kind="stable").tolist():
+        if activations[j] == ABSENT:
+            continue
+        me, first, last = names[j], starts[j], starts[j + 1]
+        ins = [(names[sources[e]], again.get(e, ""), weights[e] >= 0) for e in range(first, last)]
+        if not live[j]:
+            text.append(f"DLY_n{me} = 0\n")
+            text += [f"DLY_w{i}{me}{x} = 0\n" for i, x, trained in ins if trained]
+            if biases[j] >= 0:
+                text.append(f"DLY_b{me} = 0\n")
+            continue
+        reads = [f" +DLY_n{names[readers[k]]}*Dn{names[readers[k]]}_n{me}"
+                 + (again.get(out_edges[k], "") if again else "")
+                 for k in range(firsts[j], firsts[j + 1]) if live[readers[k]]]
+        if firsts[j] < firsts[j + 1]:
+            seed = f" +DLY_y{me}" if outputs[j] else ""
+            text.append(f"DLY_n{me} ={seed}{''.join(reads)}\n")
+        if activations[j] == INPUT:
+            continue
+        for e in range(first, last):
+            live[sources[e]] = True
+        text.append("".join(_edges(me, AGGREGATIONS[aggregations[j]], ins)))
+        if biases[j] >= 0:
+            text.append(f"DLY_b{me} = +DLY_n{me}*Df{me}\n")
+    return "".join(text + _ties(graph, names, targets, again))
+
+
+def _edges(me: str, agg: str, ins: Sequence[tuple[str, str, bool]]) -> list[str]:
+    """The lines of neuron `me`'s in-edges: (source, suffix, whether the weight is trained)."""
+    text: list[str] = []
+    slope = f"Df{me}"
+    if agg == "mean":
+        slope = f"Dm{me}"
+        text.append(f"{slope} = +Df{me}/{len(ins)}\n")
+    each = agg not in ("sum", "mean")
+    if agg == "mul":
+        text += _factors(me, [(i, i + me + x) for i, x, _ in ins])
+    for k, (i, x, trained) in enumerate(ins):
+        edge = i + me + x
+        if each:
+            slope = f"Dn{me}_p{edge}"
+            if agg == "mul":
+                left = f"*l{edge}" if k else ""
+                right = f"*r{edge}" if k < len(ins) - 1 else ""
+                text.append(f"{slope} = +Df{me}{left}{right}\n")
+            else:
+                text.append(f"{slope} = +Df{me}*s{edge}\n")
+        text.append(f"Dn{me}_n{i}{x} = +{slope}*w{edge}\n")
+        if trained:
+            text.append(f"Dn{me}_w{edge} = +{slope}*n{i}\n"
+                        f"DLY_w{edge} = +DLY_n{me}*Dn{me}_w{edge}\n")
+    return text
+
+
+def _factors(me: str, ins: Sequence[tuple[str, str]]) -> list[str]:
+    """Products, and those to the left and to the right of each edge: (source, edge)."""
+    edges = [edge for _, edge in ins]
+    text = [f"p{edge} = +n{i}*w{edge}\n" for i, edge in ins] if len(ins) > 1 else []
+    for k in range(1, len(edges)):
+        before = edges[k - 1]
+        text.append(f"l{edges[k]} = +" + (f"l{before}*" if k > 1 else "") + f"p{before}\n")
+    for k in range(len(edges) - 2, -1, -1):
+        after = edges[k + 1]
+        text.append(f"r{edges[k]} = +p{after}" + (f"*r{after}" if k < len(edges) - 2 else "")
+                    + "\n")
+    return text
+
+
+def _again(graph: Graph, targets: Ints) -> dict[int, str]:
+    """The suffixes of edges whose source stands in the in-list a second time, a third, ..."""
+    pairs = targets.astype(np.int64) * graph.n_neurons + graph.sources
+    by = np.argsort(pairs, kind="stable")
+    found: dict[int, str] = {}
+    count = 1
+    last = -1
+    # Position k repeats the pair at k - 1; a run of repeats counts up.
+    for k in (np.flatnonzero(np.diff(pairs[by]) == 0) + 1).tolist():
+        count = count + 1 if k == last + 1 else 2
+        found[int(by[k])] = f"_{count}"
+        last = k
+    return found
+
+
+def _ties(graph: Graph, names: Sequence[str], targets: Ints, again: dict[int, str]) -> list[str]:
+    """A line for each slot that has a name or stands more than once, in canonical order; its terms
+    by target, in-list order, then the bias."""
+    trained = np.flatnonzero(graph.weights >= 0)
+    biased = np.flatnonzero(graph.biases >= 0)
+    slots = np.concatenate([graph.weights[trained], graph.biases[biased]])
+    tied = np.bincount(slots, minlength=graph.n_params) > 1
+    tied[list(graph.names)] = True
+    owners = np.concatenate([targets[trained], biased])
+    edges = np.concatenate([trained, np.full(len(biased), graph.n_edges)])
+    at = np.flatnonzero(tied[slots])
+    at = at[np.lexsort((edges[at], owners[at], slots[at]))]
+    terms: dict[int, list[str]] = {slot: [] for slot in np.flatnonzero(tied).tolist()}
+    sources = graph.sources.data
+    for slot, j, e in zip(slots[at].tolist(), owners[at].tolist(), edges[at].tolist(), strict=True):
+        if e == graph.n_edges:
+            terms[slot].append(f" +DLY_b{names[j]}")
+        else:
+            terms[slot].append(f" +DLY_w{names[sources[e]]}{names[j]}{again.get(e, '')}")
+    return [f"DLY_{_tie(graph, names, slot)} ={''.join(words) or ' 0'}\n"
+            for slot, words in terms.items()]
+
+
+def _tie(graph: Graph, names: Sequence[str], slot: int) -> str:
+    """A tie's own name, with an @ where it could be read as another."""
+    name = graph.names.get(slot)
+    if name is None:
+        return f"@p{slot:x}"
+    k = len(names[0])
+    taken = re.fullmatch(f"[bny][0-9a-f]{{{k}}}|w[0-9a-f]{{{2 * k}}}(_[0-9]+)?", name)
+    return f"@{name}" if taken else name

@@ -1,0 +1,329 @@
+"""The compiled net as a Python callable."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.driver import kinds as emit
+from ncc.driver.compiler import Build, options, write
+from ncc.driver.pipeline import AFTER_ORDER, ROAD, Watch
+from ncc.ir.graph import Graph
+from ncc.ir.ssa import dtype_name
+from ncc.machine.header import c_identifier
+from ncc.machine.llvm import calls, host
+from ncc.machine.native import KEPT, Library, aligned, backward, forward, shares, to_keep
+from ncc.nets.net import fixed
+from ncc.progress import Progress
+from ncc.runtime.tune import tuned
+
+Array = NDArray[Any]
+# An argument made of an array's first byte: four times faster than `array.ctypes.data`.
+_First: Any = ctypes.c_char * 1
+# Inputs up to which one sample is copied to where its call's arguments point already, which is
+# faster than to make arguments of its address.
+COPIED = 1024
+_ndarray = np.ndarray
+
+
+class Compiled:
+    """A net as machine code, called with numpy arrays.
+
+    `fn(x)`: x of shape (n_inputs,) or (batch, n_inputs) gives y (n_outputs,) or
+    (batch, n_outputs) of the same dtype as the net's. Any thread may call it at any time; the GIL
+    is released while it computes. ValueError where the shape is wrong or parameters are missing.
+    """
+
+    def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
+                 threads: int = 1, numerics: str | None = None,
+                 passes: Mapping[str, Any] | None = None, build: Build | None = None,
+                 cache: bool = True, watch: Watch | None = None, tune: bool = False) -> None:
+        """`build` is the graph's, where the caller has one already; `passes` made it. `cache` says
+        whether the object may come from the cache on disk, and be kept there; `tune`, whether the
+        forms are timed first.
+
+        TypeError for an option that no pass has.
+        """
+        asked = dict(passes or {})
+        unknown = [name for name in asked if name not in _known_options()]
+        if unknown:
+            raise TypeError(f"no pass has an option {', '.join(unknown)}")
+        if opt not in range(4):
+            raise ValueError(f"opt is {opt!r}, not 0..3")
+        if threads < 0:
+            raise ValueError(f"threads is {threads}, not 0 or more")
+        self.graph = graph
+        self.dtype = dtype = dtype_name(dtype)
+        self.opt = opt
+        self.threads = threads
+        self._asked = asked
+        self._numerics = numerics
+        self._cache = cache
+        if build is None:
+            target = host()
+            chosen = options(target, dtype=dtype, numerics=numerics, **{"outside": True, **asked})
+            if tune:
+                asked |= tuned(graph, target, chosen, opt, AFTER_ORDER, cache)
+                chosen |= asked
+            build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache)
+        self.numerics: str = build.options["numerics"]
+        self._link(build)
+        del build  # its levels, which take more memory than the parameters that come now
+        self._params: Array | None = None
+        if params is not None:
+            self.params = params
+        elif not np.isnan(graph.values).any():
+            self._set(graph.values)
+
+    def __repr__(self) -> str:
+        g, forms = self.graph, self._forms
+        words = [f"{len(g.inputs)} inputs -> {len(g.outputs)} outputs", f"{g.n_neurons} neurons",
+                 f"{g.n_edges} edges",
+                 f"{g.n_params} parameters" + (" without values" if self._params is None else ""),
+                 f"{self.dtype} {self.numerics}",
+                 f"one sample {forms['forward']}, batch {forms['forward_batch']}"]
+        words += [f"{self.threads or 'all'} threads"] if self.threads != 1 else []
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def _link(self, build: Build) -> None:
+        self._library = library = Library(build.made, self.dtype)
+        self._forms: dict[str, str] = build.made.facts["forms"]
+        self._single = library.calls["forward"]
+        self._batch = library.calls["forward_batch"]
+        self._packs = library.n_packed is not None
+        self._real = library.real
+        self._n_inputs = len(self.graph.inputs)
+        self._n_outputs = len(self.graph.outputs)
+        self._shape = (self._n_inputs,)
+        self._arguments: tuple[Any, ...] = ()
+        self._reverse: Library | None = None
+        self._packed_for: tuple[Array, Array, Array | None] | None = None
+        self._lock = threading.Lock()
+        # The shape that the fast path takes; where x is copied by no call, one that no array has.
+        self._copied = self._shape if self._n_inputs <= COPIED else None
+        self._desks: list[_Desk] = []
+
+    @property
+    def params(self) -> Array | None:
+        """The canonical parameter vector (float64), or None; settable as a whole. What it gives
+        cannot be written to, and stays as it is when others are set."""
+        return None if self._params is None else fixed(self._params)
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        self._set(values)
+
+    def _set(self, values: Any) -> None:
+        array = _reals(values, np.dtype(np.float64), "params")
+        if values is not self.graph.values:  # nobody writes to those
+            array = array.copy()
+        if array.shape != (self.graph.n_params,):
+            raise ValueError(f"params has shape {array.shape}, the net wants "
+                             f"({self.graph.n_params},)")
+        if not np.isfinite(array).all():
+            raise ValueError("params holds a value that is not finite")
+        given = _reals(array, self._real, "params")
+        if not np.isfinite(given).all():
+            raise ValueError(f"params holds a value that overflows {self.dtype}")
+        if self._packs:
+            packed = self._library.pack(given)
+            # One assignment: a call in another thread sees the old vector or the new one, whole.
+            self._arguments = (packed.ctypes.data, packed)
+            self._desks = []
+        self._params = array
+
+    def _weights(self, held: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The argument `packed` of `held`, which the caller keeps alive while it is used."""
+        if not self._packs:
+            return ()
+        if not held:
+            raise ValueError(
+                f"the net has {self.graph.n_params} parameters and "
+                f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
+        return held[:1]
+
+    def _desk(self) -> _Desk:
+        """Places for x, y and work, and what `forward` is called with there."""
+        held = self._arguments
+        packed = self._weights(held)
+        x, y = aligned(self._n_inputs, self._real), aligned(self._n_outputs, self._real)
+        work = self._library.work("forward")
+        call = np.zeros(5, np.uintp)
+        addresses = (self._library.addresses["forward"], x.ctypes.data, *packed, y.ctypes.data,
+                     work.ctypes.data)
+        call[: len(addresses)] = addresses
+        # Without argument types, ctypes passes a c_void_p on as it is.
+        caller = calls()  # kept: threads that make it at once make one each
+        function = ctypes.CFUNCTYPE(None)(caller.addresses["call"])
+        return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held, caller)
+
+    def __call__(self, x: Any) -> Array:
+        if type(x) is _ndarray and x.dtype is self._real and x.shape == self._copied:
+            # Nobody else has what was taken from a list, neither a thread nor a signal's handler.
+            desks = self._desks
+            try:
+                desk = desks.pop()
+            except IndexError:
+                desk = self._desk()
+            mine, y, function, call, _ = desk
+            mine[...] = x
+            function(call)
+            y = y.copy()
+            desks.append(desk)
+            return y
+        return self._general(x)
+
+    def _general(self, x: Any) -> Array:
+        if not (type(x) is np.ndarray and x.dtype is self._real and x.flags.c_contiguous):
+            x = _reals(x, self._real, "x")
+        if x.shape == self._shape:
+            held = self._arguments
+            y = np.empty(self._n_outputs, self._real)
+            packed = held[:1] if held else self._weights(held)
+            work = self._library.scratch("forward")
+            try:
+                self._single(_First.from_buffer(x), *packed, _First.from_buffer(y), work)
+            except (TypeError, ValueError):  # x cannot be written, or an array is empty
+                self._single(x.ctypes.data, *packed, y.ctypes.data, work)
+            del held
+            return y
+        self._fits(x)
+        return self._run_batch(x)
+
+    def _fits(self, x: Array) -> None:
+        if x.ndim not in (1, 2) or x.shape[-1] != self._n_inputs:
+            raise ValueError(f"x has shape {x.shape}, the net wants ({self._n_inputs},) or "
+                             f"(batch, {self._n_inputs})")
+
+    def _run_batch(self, x: Array) -> Array:
+        held = self._arguments
+        packed = self._weights(held)
+        if len(shares(len(x), self.threads, self._library, 1)) > 1:
+            return forward(self._library, x, held[1] if held else None, self.threads)
+        y = np.empty((len(x), self._n_outputs), self._real)
+        work = self._library.scratch("forward_batch")
+        self._batch(len(x), x.ctypes.data, *packed, y.ctypes.data, work)
+        return y
+
+    def vjp(self, x: Any) -> tuple[Array, Callable[[Any], tuple[Array, Array]]]:
+        """y = fn(x), and the pullback: dy, of y's shape, to dx, of x's, and dparams (n_params,),
+        in canonical order and summed over the batch: the gradients of sum(y * dy).
+
+        The pullback may be called at any time and again; it uses x and the parameters as they were
+        here, and, up to 256 MB of them, the values that were made here, which live as long as it
+        does. The backward functions are compiled at the first call. ValueError as of `fn(x)`, and
+        where dy's shape is wrong.
+        """
+        x = np.array(_reals(x, self._real, "x"))
+        self._fits(x)
+        params = self._params  # once: another thread may set others meanwhile
+        if params is None:
+            self._weights(())
+            params = self.graph.values
+        library = self._backward()
+        kept = to_keep(library, x, KEPT)
+        packed, own = self._packed_both(library, params, kept is None)
+        if kept is None:
+            y = forward(self._library, x, own, self.threads)
+        else:
+            y = forward(library, x, packed, self.threads, kept)
+
+        def pullback(dy: Any) -> tuple[Array, Array]:
+            dy = _reals(dy, self._real, "dy")
+            if dy.shape != y.shape:
+                raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
+            dx = np.empty_like(x)
+            dparams = np.zeros(self.graph.n_params, self._real)
+            backward(library, x, packed, dy, dx, dparams, self.threads, kept)
+            return dx, dparams
+
+        return y, pullback
+
+    def _packed_both(self, library: Library, params: Array, both: bool
+                     ) -> tuple[Array, Array | None]:
+        """`packed` of the backward functions and, where `both` are wanted, of `forward` (None where
+        the weights are in its code), made anew only for other parameters, which are never written
+        to."""
+        made = self._packed_for
+        old = made is None or made[0] is not params
+        if made is None or old or (both and self._packs and made[2] is None):
+            given = _reals(params, self._real, "params")
+            packed = library.pack(given) if made is None or old else made[1]
+            own = self._library.pack(given) if both and self._packs else None
+            # One assignment, as in `_set`.
+            made = self._packed_for = (params, packed, own)
+        return made[1:]
+
+    def _backward(self) -> Library:
+        """The backward functions, compiled when they are first asked for."""
+        with self._lock:
+            if self._reverse is None:
+                # Weights that stand in the forward code are parameters here: they have gradients.
+                asked = {k: v for k, v in self._asked.items() if k not in ("params", "embedded")}
+                chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
+                                 **{"outside": True, **asked, "gradient": True,
+                                    "forwards": False, "kept": KEPT})
+                with Progress(sys.stderr) as progress, progress.working("emit obj"):
+                    made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
+                                 cached=self._cache).made
+                self._reverse = Library(made, self.dtype)
+            return self._reverse
+
+    def save(self, path: str | Path) -> None:
+        """Write the net, with its parameters as they are now where the file has any, as what the
+        ending says: what `ncc build --emit` gives, for this machine (an object with its header
+        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .fwd .bwd .matrix .dot), or its text
+        (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for another
+        ending, E622 where it cannot be written."""
+        path = Path(path)
+        kind = emit.kind_of(path)
+        chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
+                         **{"gradient": self._packs and kind in emit.LINKED, **self._asked,
+                            "scalar": kind == "c", "name": c_identifier(path.stem)})
+        graph = self.graph.with_(values=self._values())
+        build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
+                      cached=self._cache)
+        write(emit.files(kind, build, graph.values, path))
+
+    def _values(self) -> Array:
+        return self.graph.values if self._params is None else self._params
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.graph, self._params, self.dtype, self.opt, self.threads,
+                           self._numerics, self._asked, self._cache))
+
+
+# x, y, the function that computes y there, its argument, and what has to live as long as they do.
+_Desk = tuple[Array, Array, Callable[..., None], ctypes.c_void_p, Any]
+
+
+def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
+    """`values` as a row-major array of reals, itself where it is one."""
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{what} is complex ({array.dtype}), the net is real")
+    with np.errstate(all="ignore"):  # what overflows is an infinity, which is no fault of x's
+        return np.asarray(array, dtype, order="C")
+
+
+def _known_options() -> list[str]:
+    """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
+    found = ["name", "limit"]
+    for call in ROAD:
+        parameters = inspect.signature(call).parameters.values()
+        found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return found
+
+
+def _rebuild(kind: type[Compiled], graph: Graph, params: Any, dtype: str, opt: int, threads: int,
+             numerics: str | None, passes: dict[str, Any], cache: bool) -> Compiled:
+    return kind(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
+                passes=passes, cache=cache)

@@ -1,0 +1,1 @@
+"""What one neuron computes: tables, and formulas over an emitter."""

@@ -1,0 +1,172 @@
+"""A net in training: its compiled step, and the memory that the step works on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.driver.compiler import Build, options
+from ncc.driver.pipeline import AFTER_ORDER
+from ncc.ir.graph import Graph
+from ncc.ir.ssa import dtype_name
+from ncc.machine.llvm import host
+from ncc.machine.native import Library, Sums, in_chunks
+from ncc.progress import Progress
+from ncc.scalar import losses, optimizers
+from ncc.training.freeze import Mask, freeze
+
+Array = NDArray[Any]
+
+
+class Trainer:
+    """The loss, the gradients and the optimizer of a net as machine code, on minibatches.
+
+    loss, optimizer   their texts: "mse", "huber:delta=0.5"; "adam", "sgd:momentum=0.9"
+    params            the canonical vector (n_params,) to start from; the graph's values without
+    threads           over the samples of a minibatch, whole chunks of ncc/scalar/sum_order.py each;
+                      0 is one a core. No result depends on them.
+    frozen            the parameters that stay as they are (n_params,), if any
+
+    NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
+    """
+
+    def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
+                 dtype: Any = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
+                 passes: Mapping[str, Any] | None = None, cache: bool = True,
+                 frozen: Mask | None = None) -> None:
+        self.graph = graph
+        dtype = dtype_name(dtype)
+        self._frozen = np.zeros(graph.n_params, np.bool_) if frozen is None else frozen
+        values = self._whole(graph.values if params is None else params)
+        self._held = values[self._frozen]
+        self.threads = threads
+        of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
+        self.n_targets = losses.targets(of_loss, len(graph.outputs))
+        self._divisor = losses.scale(of_loss, len(graph.outputs))
+        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True, vjp=False,
+                         loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
+                         **(passes or {}))
+        with Progress(sys.stderr) as progress, progress.working("emit obj"):
+            made = Build(freeze(graph, self._frozen, values), host(), chosen, opt, progress,
+                         AFTER_ORDER, cached=cache).made
+        self._library = library = Library(made, dtype)
+        self._real = library.real
+        self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
+        self._gradient = np.zeros(graph.n_params - len(self._held), self._real)
+        self._work: dict[int, Array] = {}  # by thread
+        self._fresh = True  # whether the gradient is 0
+        self.params = values
+
+    @property
+    def params(self) -> Array:
+        """The canonical parameters (n_params,), float64, a copy; settable."""
+        values = np.empty(self.graph.n_params)
+        values[self._frozen] = self._held
+        values[~self._frozen] = self._params
+        return values
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        array = self._whole(values)
+        if (array[self._frozen] != self._held).any():
+            raise ValueError("a frozen parameter has another value")
+        with np.errstate(over="ignore"):
+            self._params = array[~self._frozen].astype(self._real)
+        self._packed = self._library.pack(self._params)
+
+    def _whole(self, values: Any) -> Array:
+        array = np.array(values, np.float64)
+        if array.shape != (self.graph.n_params,):
+            raise ValueError(f"params has shape {array.shape}, the net wants "
+                             f"({self.graph.n_params},)")
+        if np.isnan(array).any():
+            raise ValueError(f"{int(np.isnan(array).sum())} of {len(array)} parameters have no "
+                             "value")
+        return array
+
+    @property
+    def state(self) -> Array:
+        """What the optimizer keeps between steps, a copy; settable; all zeros to begin."""
+        return self._state[1:].copy()
+
+    @state.setter
+    def state(self, values: Any) -> None:
+        array = np.asarray(values, self._real)
+        if array.shape != (len(self._state) - 1,):
+            raise ValueError(f"state has shape {array.shape}, not ({len(self._state) - 1},)")
+        self._state[1:] = array
+
+    def loss(self, x: Any, target: Any) -> float:
+        """The mean loss of samples x (n, n_inputs) and targets (n, n_targets), which for `ce` are
+        classes, (n,) too. Nothing changes."""
+        return self._swept(*self._checked(x, target), None)
+
+    def step(self, x: Any, target: Any, lr: float) -> float:
+        """One update on a minibatch, of learning rate `lr`: the mean loss before it."""
+        mean = self.accumulate(x, target)
+        self.update(len(x), lr)
+        return mean
+
+    def accumulate(self, x: Any, target: Any) -> float:
+        """Add the gradient of a minibatch to what `update` goes by: its mean loss."""
+        fresh, self._fresh = self._fresh, False
+        return self._swept(*self._checked(x, target), self._gradient, fresh)
+
+    def update(self, samples: int, lr: float) -> None:
+        """One update by the mean gradient of the `samples` that were accumulated since the last."""
+        calls, real = self._library.calls, self._real.type
+        # Rounded as train_step_batch rounds it.
+        scale = real(1.0 / self._divisor) / real(max(1, samples))
+        calls["update"](self._params.ctypes.data, self._gradient.ctypes.data,
+                        self._state.ctypes.data, lr, float(scale))
+        self._fresh = True
+        calls["pack"](self._params.ctypes.data, self._packed.ctypes.data)
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes that are held between steps and in them, by what they are for."""
+        return {"params": self._params.nbytes, "gradient": self._gradient.nbytes,
+                "state": self._state.nbytes, "packed": self._packed.nbytes,
+                "work": sum(part.nbytes for part in self._work.values())}
+
+    def gradient(self, x: Any, target: Any) -> tuple[float, Array]:
+        """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""
+        x, target = self._checked(x, target)
+        gradient = np.zeros_like(self._gradient)
+        mean = self._swept(x, target, gradient)
+        whole = np.zeros(self.graph.n_params, self._real)
+        whole[~self._frozen] = gradient / (max(1, len(x)) * self._divisor)
+        return mean, whole
+
+    def _checked(self, x: Any, target: Any) -> tuple[Array, Array]:
+        with np.errstate(over="ignore"):  # what overflows is an infinity
+            x = np.asarray(x, self._real, order="C")
+            target = np.asarray(target, self._real, order="C")
+        if target.ndim == 1 and self.n_targets == 1:
+            target = target[:, None]
+        if x.ndim != 2 or x.shape[1] != len(self.graph.inputs):
+            raise ValueError(f"x has shape {x.shape}, the net wants (n, {len(self.graph.inputs)})")
+        if target.shape != (len(x), self.n_targets):
+            raise ValueError(f"target has shape {target.shape}, not ({len(x)}, {self.n_targets})")
+        return x, target
+
+    def _swept(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True) -> float:
+        """The mean loss; the gradients are added to `gradient`, where it is wanted, which is 0 if
+        it is `fresh`."""
+        loss = np.zeros(1, self._real)
+
+        def part(thread: int, first: int, last: int, sums: Sums) -> None:
+            if thread not in self._work:
+                self._work[thread] = self._library.work("gradient_batch")
+            self._library.calls["gradient_batch"](
+                last - first, x[first:].ctypes.data, target[first:].ctypes.data,
+                self._packed.ctypes.data, None if gradient is None else sums[1].ctypes.data,
+                sums[0].ctypes.data, self._work[thread].ctypes.data)
+
+        totals = (loss,) if gradient is None else (loss, gradient)
+        in_chunks(self._library, len(x), self.threads, totals, part, apart=not fresh)
+        return float(loss[0]) / (max(1, len(x)) * self._divisor)

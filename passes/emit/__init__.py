@@ -1,0 +1,1 @@
+"""Passes out of ssa: LLVM text, C text."""

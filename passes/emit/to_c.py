@@ -1,0 +1,483 @@
+"""The ssa module as one C99 file."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import numpy as np
+
+from ncc.errors import NccError
+from ncc.ir.ssa import Buffer, Func, Module, Table, layout, types
+from ncc.scalar.opcodes import OPCODES
+
+# {0} {1} {2} the operands, each one token or in brackets; {f} the suffix of the functions of
+# float, {s} of its literals; {w} the word type, {top} its highest bit; {p} the prefix of helpers.
+EXPRESSIONS = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "fma": "fma{f}({0}, {1}, {2})",
+    "neg": "-{0}",
+    "abs": "{p}_from_bits({p}_to_bits({0}) & ~{top})",
+    "sqrt": "sqrt{f}({0})",
+    "max": "{1} > {0} ? {1} : {0}",
+    "min": "{1} < {0} ? {1} : {0}",
+    "lt": "{0} < {1}",
+    "gt": "{0} > {1}",
+    "le": "{0} <= {1}",
+    "ge": "{0} >= {1}",
+    "eq": "{0} == {1}",
+    "une": "{0} != {1}",
+    "select": "{0} ? {1} : {2}",
+    "mask": "{0}",
+    "any": "(size_t)({0})",
+    "real": "({real}){0}",
+    "bits": "{p}_to_bits({0})",
+    "unbits": "{p}_from_bits({0})",
+    "wadd": "{0} + {1}",
+    "wsub": "{0} - {1}",
+    "wmul": "{0} * {1}",
+    "wand": "{0} & {1}",
+    "wor": "{0} | {1}",
+    "wxor": "{0} ^ {1}",
+    "wshl": "{0} << {1}",
+    "wshr": "{0} >> {1}",
+    "wsar": "{p}_shift_arithmetic({0}, {1})",
+    "weq": "{0} == {1}",
+    # Signed, without the casts that C leaves to the implementation: both moved by half the range.
+    "wlt": "({0} ^ {top}) < ({1} ^ {top})",
+    "iadd": "{0} + {1}",
+    "imul": "{0} * {1}",
+    "imin": "{0} < {1} ? {0} : {1}",
+    "idiv": "{0} / {1}",
+}
+
+HELPERS = {
+    # A union may be read by another member than was written: C99 TC3, 6.5.2.3, footnote 82.
+    "to_bits": """\
+static inline {w} {p}_to_bits({real} value)
+{{
+    union {{ {real} value; {w} bits; }} both;
+    both.value = value;
+    return both.bits;
+}}
+""",
+    "from_bits": """\
+static inline {real} {p}_from_bits({w} bits)
+{{
+    union {{ {real} value; {w} bits; }} both;
+    both.bits = bits;
+    return both.value;
+}}
+""",
+    # What C leaves to the implementation for a negative value: copies of the sign come in.
+    "shift_arithmetic": """\
+static inline {w} {p}_shift_arithmetic({w} word, {w} by)
+{{
+    return word & {top} ? ~(~word >> by) : word >> by;
+}}
+""",
+}
+
+HEAD = """\
+/*
+ * C99, and C++17 as well. Gives the results of the ssa module bit for bit where each operation
+ * below is rounded by itself; what is seen to break that is an error. Not seen: clang's
+ * -ffp-contract=fast and -funsafe-math-optimizations for other machines than x86, and modes of the
+ * machine in which subnormal numbers are 0.
+ */
+"""
+# Before the pragmas, which take some of these back, but not what gcc has decided by then.
+ERRORS = """\
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#error "-ffast-math changes the results of this file"
+#endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error "-ffinite-math-only changes the results of this file"
+#endif
+#if defined(__ASSOCIATIVE_MATH__)
+#error "-fassociative-math (-funsafe-math-optimizations) changes the results of this file"
+#endif
+#if defined(__RECIPROCAL_MATH__)
+#error "-freciprocal-math (-funsafe-math-optimizations) changes the results of this file"
+#endif
+#if defined(__NO_SIGNED_ZEROS__)
+#error "-fno-signed-zeros (-funsafe-math-optimizations) changes the results of this file"
+#endif
+"""
+# Every compiler's way to round each operation by itself, from here on. gcc knows no FP_CONTRACT
+# (and warns of it), and contracts unless it is told not to. clang's -ffp-contract=fast minds
+# nothing but strict floating point, which costs it its vectors: so only where there is an FMA to
+# make.
+PRAGMAS = """\
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#if defined(__x86_64__) || defined(__i386__)
+#pragma float_control(precise, on, push)
+#if defined(__FMA__)
+#pragma STDC FENV_ACCESS ON
+#endif
+#endif
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off", "no-unsafe-math-optimizations")
+#elif defined(_MSC_VER)
+#pragma float_control(precise, on, push)
+#pragma fp_contract(off)
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
+"""
+# What FLT_EVAL_METHOD may be: 16 is about _Float16, and float as double does no harm to double.
+METHODS = {"f32": (0, 16), "f64": (0, 1, 16)}
+METHOD = """\
+#if {wrong}
+#error "{real} operations are computed in more precision (FLT_EVAL_METHOD): try -msse2 -mfpmath=sse"
+#endif
+"""
+# In an array of no elements, where gcc's -fsingle-precision-constant makes a double a float.
+LITERALS = "typedef char {p}_double_literals_are_double[sizeof 1.0 == sizeof(double) ? 1 : -1];\n"
+# The end of all that: the rest of the unit is somebody else's.
+RESTORE = """\
+#if defined(__clang__)
+#if defined(__x86_64__) || defined(__i386__)
+#if defined(__FMA__)
+#pragma STDC FENV_ACCESS OFF
+#endif
+#pragma float_control(pop)
+#endif
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#elif defined(_MSC_VER)
+#pragma float_control(pop)
+#else
+#pragma STDC FP_CONTRACT DEFAULT
+#endif
+"""
+OPEN = """\
+#if defined(__cplusplus)
+#define {p}_RESTRICT __restrict
+extern "C" {{
+#else
+#define {p}_RESTRICT restrict
+#endif
+"""
+CLOSE = """\
+#if defined(__cplusplus)
+}}
+#endif
+#undef {p}_RESTRICT
+"""
+# The names of the contract; whatever else a buffer is called gets a prefix.
+PLAIN = ("x", "packed", "y", "work", "params", "dy", "dx", "dparams", "target", "loss", "state",
+         "lr", "scale")
+
+
+def to_c(module: Module, header: str = "") -> str:
+    """One C99 file: `header` (the text of the net's header), tables, functions.
+
+        %2 = fma %0, %1, %1     =>     const float v2 = fmaf(v0, v1, v1);
+
+    Every value is a local of its own, but for constants and for loads of what is not written,
+    which stand where they are read; a lanes loop is a plain loop over samples. Needs an expanded
+    module (`native_sqrt` is welcome). Raises KeyError for an opcode that has no expression, and
+    NccError E604 for sums over the lanes of a vector, which the option `scalar` of `differentiate`
+    and `train` avoids.
+    """
+    for func in module.funcs:
+        loops: list[int] = []
+        for opcode, _, imm in func.ops:
+            if opcode == "for":
+                loops.append(imm)
+            elif opcode == "yield":
+                loops.pop()
+            elif opcode in ("accumulate", "accrue") and max(loops, default=0) > 1:
+                raise NccError("E604", f"{func.name} sums over the lanes of vectors, which C has "
+                               "not", help="--emit c of the net itself", status=2)
+    real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
+    bits = 32 if module.dtype == "f32" else 64
+    prefix = module.name
+    taken = [f.name for f in module.funcs] + [t.name for t in module.tables]
+    while any(f"{prefix}_{helper}" == f"{module.name}_{name}" for helper in HELPERS
+              for name in taken):
+        prefix += "_"
+    marks = {
+        "p": prefix,
+        "real": real,
+        "w": word,
+        "f": "f" if bits == 32 else "",
+        "top": _word(1 << bits - 1, bits),
+    }
+    functions = [_Writer(module, func, marks).text() for func in module.funcs]
+    body = "\n".join(functions)
+    read = dict.fromkeys([op[2] if op[0] == "lookup" else op[2][0] for func in module.funcs
+                          for op in func.ops if op[0] in ("lookup", "load")])
+    tables = [_table(t, module, real, bits) for t in module.tables if t.name in read]
+    helpers = [text.format(**marks) for name, text in HELPERS.items()
+               if f"{prefix}_{name}(" in body]
+    signs = "\n".join([*tables, body])
+    names = (f"fma{marks['f']}(", f"sqrt{marks['f']}(", "INFINITY", "NAN")
+    includes = ["#include <float.h>"]
+    includes += ["#include <math.h>"] if any(name in signs for name in names) else []
+    includes += ["#include <stddef.h>", "#include <stdint.h>"]
+    parts = [HEAD, header, "\n".join(includes) + "\n"]
+    exact = module.numerics != "fast"
+    if exact:
+        wrong = " && ".join([f"FLT_EVAL_METHOD != {m}" for m in METHODS[module.dtype]])
+        parts += [ERRORS + METHOD.format(wrong=wrong, real=real) + PRAGMAS]
+        parts += [LITERALS.format(**marks)] if real == "double" else []
+    parts += [OPEN.format(**marks), *helpers, *tables, *functions, CLOSE.format(**marks)]
+    parts += [RESTORE] if exact else []
+    return "\n".join([p for p in parts if p])
+
+
+def _word(value: int, bits: int) -> str:
+    shown = str(value) if 0 <= value < 100 else f"0x{value % (1 << bits):x}"
+    return f"UINT{bits}_C({shown})"
+
+
+def _literal(value: float, dtype: str) -> str:
+    """A constant that is exactly `value`, rounded to the dtype: decimal where that is short."""
+    real = float(np.float32(value)) if dtype == "f32" else value
+    if math.isnan(real):
+        return "NAN"
+    if math.isinf(real):
+        return "INFINITY" if real > 0 else "(-INFINITY)"
+    short = repr(abs(real))
+    if len(short) > 8 or "e" in short or Decimal(short) != Decimal(abs(real)):
+        digits, exponent = abs(real).hex().split("p")
+        short = f"{digits.rstrip('0').rstrip('.')}p{exponent}"
+    short += "f" if dtype == "f32" else ""
+    return f"(-{short})" if math.copysign(1.0, real) < 0 else short
+
+
+def _table(table: Table, module: Module, real: str, bits: int) -> str:
+    if table.type == "f":
+        kind, row = real, 6
+        shown = [_literal(v, module.dtype) for v in table.values.tolist()]
+    elif table.type == "w":
+        kind, row = f"uint{bits}_t", 128 // bits
+        shown = [_word(v, bits) for v in table.values.tolist()]
+    else:
+        width = next((w for w in (8, 16) if table.values.min(initial=0) >= 0
+                      and table.values.max(initial=0) < 1 << w), 32)
+        kind, row = f"uint{width}_t", 16
+        shown = [str(v % (1 << 32)) for v in table.values.tolist()]
+    lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
+    name = f"{module.name}_{table.name}"
+    return f"static const {kind} {name}[{max(1, len(shown))}] = {{\n" + ",\n".join(lines) + "\n};\n"
+
+
+class _Writer:
+    """Writes one function; `values` are the C expressions of values so far."""
+
+    def __init__(self, module: Module, func: Func, marks: dict[str, str]) -> None:
+        self.module = module
+        self.func = func
+        self.marks = marks
+        self.tables = {t.name: t for t in module.tables}
+        self.kinds = {b.name: b.kind for b in func.buffers}
+        self.types = types(func, {t.name: t.type for t in module.tables})
+        self.live = _live(func)
+        self.read = dict.fromkeys([r for op in func.ops for r in op[1]])
+        self.values: list[str] = []
+        self.lines: list[str] = []
+        self.depth = 1
+
+    def text(self) -> str:
+        func, module = self.func, self.module
+        loops: list[tuple[int, list[int]]] = []
+        done: list[int] = []
+        applied: list[str] = []  # the calls of the apply before, if no loop was closed since
+        for at, (opcode, reads, imm) in enumerate(func.ops):
+            if not self.live[at]:
+                self.values.append("")
+                continue
+            value = f"v{at}"
+            args = [self.values[r] for r in reads]
+            if opcode in OPCODES:
+                self.local(at, EXPRESSIONS[opcode].format(*args, **self.marks))
+            elif opcode == "const":
+                value = _literal(imm, module.dtype)
+            elif opcode == "word":
+                value = _word(imm, 32 if module.dtype == "f32" else 64)
+            elif opcode == "index":  # counted backwards, it wraps around as indices do
+                value = str(imm) if imm >= 0 else f"(size_t){imm}"
+            elif opcode == "count":
+                value = "n"
+            elif opcode == "lookup":
+                self.local(at, f"{module.name}_{imm}[{args[0]}]")
+            elif opcode == "load":
+                place = self.place(imm, args)
+                if self.stays(imm[0], reads):
+                    value = place
+                else:
+                    self.local(at, place)
+            elif opcode == "store":
+                self.line(f"{self.place(imm, args[1:])} = {args[0]};")
+            elif opcode in ("accumulate", "accrue"):
+                self.accumulate(self.place(imm, args[2:]), args[0], args[1])
+            elif opcode == "given":
+                self.local(at, f"{self.name(imm)} != NULL")
+            elif opcode == "for":
+                carries: list[int] = []
+                while func.ops[at + 1 + len(carries)][0] == "carry":
+                    c = at + 1 + len(carries)
+                    carries.append(c)
+                    first = self.values[func.ops[c][1][0]]
+                    self.line(f"{self.type(c)} v{c} = {first};")
+                value = f"i{at}"
+                lo, hi = args
+                # `< 0` is never true of a size_t, and compilers say so.
+                more = f"{value} < {hi}" if hi != "0" else f"{value} != {lo}"
+                self.line(f"for (size_t {value} = {lo}; {more}; {value}++) {{")
+                self.depth += 1
+                loops.append((at, carries))
+            elif opcode == "yield":
+                start, done = loops.pop()
+                self.next(done, args)
+                self.depth -= 1
+                self.line("}")
+                for c in done:
+                    if c not in self.read:
+                        self.line(f"(void)v{c};")
+            elif opcode == "call_at":
+                moved = dict(zip(imm[1], args, strict=True))
+                passed = [f"{self.name(b)} + {moved[b.name]}" if b.name in moved else self.name(b)
+                          for b in module.func(imm[0]).buffers]
+                self.line(f"{module.name}_{imm[0]}({', '.join(passed)});")
+            elif opcode == "apply":
+                applied = [f"{module.name}_apply_{imm}({arg})" for arg in args]
+                self.local(at, applied[0])
+                done = []
+            elif opcode == "argument":
+                value = "x"
+            elif opcode == "return":
+                self.line(f"return {args[0]};")
+            elif opcode == "result" and not done:
+                self.local(at, applied[imm])
+            elif opcode == "result":
+                value = f"v{done[imm]}"
+            elif opcode == "call":
+                passed = [self.name(b) for b in module.func(imm).buffers]
+                self.line(f"{module.name}_{imm}({', '.join(passed)});")
+            self.values.append(value)
+        return self.head() + "\n".join(self.lines) + "\n}\n"
+
+    def head(self) -> str:
+        """The signature, and a cast to void for each parameter that the body does not name."""
+        func = self.func
+        real = self.marks["real"]
+        if func.pure:
+            return f"static {real} {self.module.name}_apply_{func.name}(const {real} x)\n{{\n"
+        named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
+                               if op[0] in ("load", "store", "accumulate", "accrue")
+                               and self.live[at]])
+        named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
+                                    if op[0] == "given" and self.live[at]]))
+        for op in func.ops:
+            if op[0] in ("call", "call_at"):
+                callee = self.module.func(op[2] if op[0] == "call" else op[2][0])
+                named.update(dict.fromkeys([b.name for b in callee.buffers]))
+        parameters = ["size_t n"] if func.counted else []
+        first = []
+        counts = any(op[0] == "count" and self.live[at] for at, op in enumerate(func.ops))
+        if func.counted and not counts:
+            first.append("    (void)n;\n")
+        restrict = self.marks["p"] + "_RESTRICT"
+        offsets, _ = layout(func)
+        memory = any(name in named for name in offsets)
+        for b in func.buffers:
+            name = self.name(b)
+            kind = f"const {real}" if b.kind == "in" else real
+            if b.kind == "value":
+                parameters.append(f"{real} {name}")
+                if b.name not in named:
+                    first.append(f"    (void){name};\n")
+                continue
+            if b.name in offsets and func.exported:
+                if f"void *{restrict} memory" not in parameters:
+                    parameters.append(f"void *{restrict} memory")
+                    if not memory:
+                        first.append("    (void)memory;\n")
+                if b.name in named:
+                    at = offsets[b.name]
+                    shown = f"({real} *)memory" + (f" + {at}" if at else "")
+                    first.append(f"    {real} *const {name} = {shown};\n")
+                continue
+            parameters.append(f"{kind} *{restrict} {name}")
+            if b.name not in named:
+                first.append(f"    (void){name};\n")
+        linkage = "" if func.exported else "static "
+        shown = ", ".join(parameters) or "void"
+        return (f"{linkage}void {self.module.name}_{func.name}({shown})\n{{\n" + "".join(first)
+                + ("\n" if first and self.lines else ""))
+
+    def name(self, buffer: Buffer | str) -> str:
+        name = buffer if isinstance(buffer, str) else buffer.name
+        return name if name in PLAIN else f"b_{name}"
+
+    def type(self, at: int) -> str:
+        return {"f": self.marks["real"], "w": self.marks["w"], "i": "size_t", "b": "int"}[
+            self.types[at]]
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def local(self, at: int, expression: str) -> None:
+        self.line(f"const {self.type(at)} v{at} = {expression};")
+
+    def place(self, imm: tuple[str, int], index: list[str]) -> str:
+        name, offset = imm
+        if self.kinds.get(name) == "value":
+            return name
+        base = f"{self.module.name}_{name}" if name in self.tables else self.name(name)
+        if not index:
+            return f"{base}[{offset}]"
+        more = f" {'+' if offset > 0 else '-'} {abs(offset)}" if offset else ""
+        return f"{base}[{index[0]}{more}]"
+
+    def stays(self, name: str, reads: tuple[int, ...]) -> bool:
+        """Whether a load means the same wherever it is read: nobody writes there, and its index is
+        no carry, which moves on. Indices are widened once, in a local."""
+        table = self.tables.get(name)
+        if table.type != "f" if table is not None else self.kinds[name] not in ("in", "value"):
+            return False
+        return all(self.func.ops[r][0] not in ("carry", "result") for r in reads)
+
+    def accumulate(self, place: str, a: str, b: str) -> None:
+        if self.module.fused:
+            self.line(f"{place} = fma{self.marks['f']}({a}, {b}, {place});")
+        else:
+            self.line(f"{place} = {place} + {a} * {b};")
+
+    def next(self, carries: list[int], args: list[str]) -> None:
+        """All carries move at once: one whose old value a later one takes is kept aside."""
+        names = [f"v{c}" for c in carries]
+        moved: list[str] = []
+        for k, arg in enumerate(args):
+            if arg in names[:k] and arg != names[k]:
+                self.line(f"const {self.type(carries[k])} next{carries[k]} = {arg};")
+                moved.append(f"next{carries[k]}")
+            else:
+                moved.append(arg)
+        for name, arg in zip(names, moved, strict=True):
+            if name != arg:
+                self.line(f"{name} = {arg};")
+
+
+def _live(func: Func) -> list[bool]:
+    """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
+    live = [False] * len(func.ops)
+    effects = ("store", "accumulate", "accrue", "call", "call_at", "for", "yield", "carry",
+               "return")
+    for at in range(len(func.ops) - 1, -1, -1):
+        opcode, reads, _ = func.ops[at]
+        if live[at] or opcode in effects:
+            live[at] = True
+            for r in reads:
+                live[r] = True
+    return live

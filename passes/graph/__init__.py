@@ -1,0 +1,1 @@
+"""Passes up to the graph: names resolved, neurons ordered, merged, pruned."""

@@ -1,0 +1,1 @@
+"""Passes from the plan to ssa: the forward, backward and training functions."""

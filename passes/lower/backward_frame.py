@@ -1,0 +1,334 @@
+"""What stands around a sweep back over a net: its buffers and tables, and what its callers add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ncc.ir.graph import Longs
+from ncc.ir.plan import Plan
+from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Table
+from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
+
+
+def lanes(native: int, dtype: str) -> int:
+    """Samples at a time: whole rounds of sums, in four vectors or more. The more, the seldomer the
+    tables are read from end to end and sums over the lanes made; four keep as many sums as
+    registers hold. A machine without vectors takes them one by one."""
+    return max(ROUND[dtype], CHAIN * native) if native > 1 else 1
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What stands around a sweep: the buffers that the caller has an eye on, in order, and
+
+    begin   ops before it
+    seed    the adjoints of the outputs, and more, of their values: (sweep, y, k) -> adjoints, for
+            lists of ops with the numbers k of the outputs; without it they are `dy`
+    loops   the same as loops over places: `seeds` from `values`; without it from `dy`
+    finish  ops behind it, where `dparams` are ready
+    fresh   whether `dparams` are 0 when the function begins
+    """
+
+    buffers: tuple[Buffer, ...]
+    begin: Callable[[Sweep], None] | None = None
+    seed: Callable[[Any, list[int]], list[int]] | None = None
+    loops: Callable[[Any], None] | None = None
+    finish: Callable[[Sweep], None] | None = None
+    fresh: bool = False
+
+    @property
+    def has_loss(self) -> bool:
+        return self.seed is not None
+
+
+class Sweep:
+    """What both forms share: buffers, and what becomes of the gradients at the end."""
+
+    def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
+                 native: int, recompute: int, registers: int) -> None:
+        self.plan = plan
+        # Rows of a tile: half the registers for sums of two of the lanes' vectors at a time.
+        self.tile = max(1, registers // 4)
+        self.registers = registers
+        self.recompute = recompute
+        self.g = plan.graph
+        self.dtype = dtype
+        self.tables = tables
+        self.native = max(1, native)
+        self.b = Builder(dtype, numerics != "strict")
+        self.n_inputs, self.n_outputs = len(self.g.inputs), len(self.g.outputs)
+        self.buffers: dict[str, Buffer] = {}
+        self.names: dict[str, str] = {}  # of tables: what each is called in the module
+        self.sample: int | None = None
+
+    def table(self, name: str, type: str, values: Any) -> str:
+        """A constant table, for `cell` to read; functions share those that hold the same."""
+        array = (np.asarray(values, DTYPES[self.dtype]) if type == "f"
+                 else np.ascontiguousarray(values, np.int32))
+        stem = actual = f"back_{name}"
+        made = Table(actual, type, array)
+        while self.tables.setdefault(actual, made) != made:
+            actual = f"{stem}_{len(self.tables)}"
+            made = Table(actual, type, array)
+        self.names[name] = actual
+        return actual
+
+    def cell(self, name: str, offset: int, index: int) -> int:
+        return self.b.load(self.names[name], offset, index)
+
+    def bounds(self, name: str, index: int) -> tuple[int, int]:
+        """Cell `index` and the next: where a list begins and ends."""
+        return self.cell(name, 0, index), self.cell(name, 1, index)
+
+    def function(self, name: str, lanes: int, ends: Ends) -> Func:
+        """The sweep over one sample, or over a batch in rounds of `lanes`. What the caller does
+        not name among the buffers of `ends`, dx or dparams, is not made, or kept in `work`."""
+        b = self.b
+        self.lanes = lanes
+        self.ends = ends
+        self.named = [buffer.name for buffer in ends.buffers]
+        self.sums = "chain" if lanes == 1 else "gradient"  # what accumulates
+        if ends.begin is not None:
+            ends.begin(self)
+        self.before()
+        if lanes:
+            self.chunks()
+        else:
+            self.row_of_x = self.times_sample(self.n_inputs)
+            self.body()
+            self.after()
+        if ends.finish is not None:
+            ends.finish(self)
+        if not self.buffers:
+            self.memory("work", 0)
+        return Func(name, (*ends.buffers, *self.buffers.values()), b.ops, counted=bool(lanes))
+
+    def chunks(self) -> None:
+        """The body for each sample, chunk by chunk, with the sums of each added where it ends."""
+        b, zero = self.b, self.b.index(0)
+        count, chunk = b.emit("count"), b.index(CHUNK)
+        many = b.op("idiv", b.op("iadd", count, b.index(CHUNK - 1)), chunk)
+        self.chunk = b.loop(zero, many)[0]
+        lo = b.op("imul", self.chunk, chunk)
+        hi = b.op("imin", b.op("iadd", lo, chunk), count)
+        self.begin_chunk()
+        if self.lanes > 1:
+            self.samples(lo, hi)
+        else:
+            width = ROUND[self.dtype]
+            left = b.op("iadd", hi, b.op("imul", lo, b.index(-1)))
+            rounds = b.op("idiv", b.op("iadd", left, b.index(width - 1)), b.index(width))
+            q = b.loop(zero, rounds)[0]
+            begin = b.op("iadd", lo, b.op("imul", q, b.index(width)))
+            c = b.loop(zero, b.index(width // CHAIN))[0]
+            first = b.op("iadd", begin, b.op("imul", c, b.index(CHAIN)))
+            self.samples(first, b.op("imin", b.op("iadd", first, b.index(CHAIN)), hi))
+            self.end_chain(c)
+            b.close()
+            self.end_round()
+            b.close()
+        self.after()
+        self.end_chunk()
+        b.close()
+
+    def samples(self, lo: int, hi: int) -> None:
+        self.sample = self.b.loop(lo, hi, lanes=self.lanes)[0]
+        self.row_of_x = self.times_sample(self.n_inputs)
+        self.body()
+        self.b.close()
+
+    def times_sample(self, size: int) -> int | None:
+        return None if self.sample is None else self.b.op("imul", self.sample, self.b.index(size))
+
+    def before(self) -> None: ...
+
+    def body(self) -> None: ...
+
+    # -- the gradient of a batch: a cell for each sum over the samples
+
+    def cells(self, by_lanes: int, slots: Longs, order: Longs, whole: bool = False) -> None:
+        """The memory for sums over the samples: a cell for each edge and bias, the first `by_lanes`
+        of which are summed up by lanes, the others in order (ncc/scalar/sum_order.py), and between
+        them one for the losses.
+
+        slots   (cells) the slot to whose gradient each belongs, -1 for none
+        order   (cells) where its edge or bias stands among all
+        whole   whether some sums are made in `dparams` itself
+        """
+        self.loss_cell = by_lanes
+        self.n_lanes = by_lanes + self.ends.has_loss
+        loss = np.full(int(self.ends.has_loss), -1)
+        held = np.concatenate([slots[:by_lanes], loss, slots[by_lanes:]])
+        rank = np.concatenate([order[:by_lanes], loss, order[by_lanes:]])
+        by = np.lexsort((rank, held))
+        self.moved = by[held[by] >= 0]
+        self.slots = held[self.moved]
+        self.n_cells = len(held)
+        self.memory("gradient", self.n_cells, shared=True)
+        if self.lanes == 1:
+            self.memory("chain", self.n_cells, shared=True)
+            self.memory("pending", self.levels * self.n_lanes, shared=True)
+        self.whole = whole
+        if whole:
+            self.memory("held", self.g.n_params, shared=True)
+
+    @property
+    def levels(self) -> int:
+        """How often the chains of a round are added in pairs."""
+        return (ROUND[self.dtype] // CHAIN).bit_length() - 1
+
+    def cell_of(self, number: int) -> int:
+        """The place of the cell of an edge or a bias."""
+        return number if number < self.loss_cell else number + self.ends.has_loss
+
+    def begin_chunk(self) -> None:
+        b = self.b
+        given = b.emit("given", (), "dparams")
+        self.only_if(given)
+        for name in ("gradient", "chain"):
+            if name in self.buffers:
+                self.zero(name, self.n_cells)
+        if self.whole:
+            self.only_if(self.later())
+            self.in_vectors(self.g.n_params, self.put_aside)
+            b.close()
+        b.close()
+        if self.ends.has_loss:
+            b.store(b.const(0.0), "gradient", self.loss_cell)
+            if "chain" in self.buffers:
+                b.store(b.const(0.0), "chain", self.loss_cell)
+
+    def end_chunk(self) -> None:
+        b = self.b
+        if self.whole:
+            self.only_if(b.emit("given", (), "dparams"))
+            self.only_if(self.later())
+            self.in_vectors(self.g.n_params, self.put_back)
+            b.close()
+            b.close()
+        if self.ends.has_loss:
+            to = "loss" if "loss" in self.named else "state"
+            b.store(b.op("add", b.load(to, 0), b.load("gradient", self.loss_cell)), to, 0)
+
+    def later(self) -> int:
+        """1 where `dparams` may hold more than 0 before the chunk, else 0."""
+        b = self.b
+        return b.op("imin", self.chunk, b.index(1)) if self.ends.fresh else b.index(1)
+
+    def put_aside(self, k: int) -> None:
+        b = self.b
+        b.store(b.load("dparams", 0, k), "held", 0, k)
+        b.store(b.const(0.0), "dparams", 0, k)
+
+    def put_back(self, k: int) -> None:
+        b = self.b
+        b.store(b.op("add", b.load("held", 0, k), b.load("dparams", 0, k)), "dparams", 0, k)
+
+    def end_chain(self, c: int) -> None:
+        """Chain number c of a round of samples, one by one, is done: it is added to the one before,
+        the two to the two before, .."""
+        b, n = self.b, self.n_lanes
+        numbers = np.arange(1 << self.levels)
+        ones = [(numbers & ((2 << t) - 1)) == (1 << t) - 1 for t in range(self.levels)]
+        ones.append(numbers == numbers[-1])
+        given = b.emit("given", (), "dparams")
+        lo = b.op("imul", b.index(self.loss_cell),
+                  b.op("iadd", b.index(1), b.op("imul", given, b.index(-1))))
+        for t, chosen in enumerate(ones):
+            self.only_if(b.load(self.table(f"pairs_{t}", "i", chosen), 0, c))
+            k = b.loop(lo, b.index(n))[0]
+            total = b.load("chain", 0, k)
+            for level in range(t):
+                total = b.op("add", b.load("pending", level * n, k), total)
+            if t < self.levels:
+                b.store(total, "pending", t * n, k)
+            else:
+                b.store(b.op("add", b.load("gradient", 0, k), total), "gradient", 0, k)
+            b.store(b.const(0.0), "chain", 0, k)
+            b.close()
+            b.close()
+
+    def end_round(self) -> None:
+        """The sums in order of a round of samples, one by one, are done."""
+        b = self.b
+        if self.n_lanes < self.n_cells:
+            self.only_if(b.emit("given", (), "dparams"))
+            k = b.loop(b.index(self.n_lanes), b.index(self.n_cells))[0]
+            b.store(b.op("add", b.load("gradient", 0, k), b.load("chain", 0, k)), "gradient", 0, k)
+            b.store(b.const(0.0), "chain", 0, k)
+            b.close()
+            b.close()
+
+    def after(self) -> None:
+        """dparams += gradient, from cells to slots."""
+        b = self.b
+        begins = np.flatnonzero(np.diff(self.slots, prepend=-1))
+        counts = np.diff(np.append(begins, len(self.slots)))
+        alone, tied = begins[counts == 1], begins[counts > 1]
+        self.only_if(b.emit("given", (), "dparams"))
+        k = b.loop(b.index(0), b.index(len(alone)))[0]
+        at = b.load(self.table("cells", "i", self.moved[alone]), 0, k)
+        slots = self.slots[alone]
+        # Where each slot has one edge there is nothing to look up.
+        if len(slots) and int(slots[-1]) == int(slots[0]) + len(slots) - 1:
+            to = b.op("iadd", k, b.index(int(slots[0])))
+        else:
+            to = b.load(self.table("slots", "i", slots), 0, k)
+        b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
+        b.close()
+        if len(tied):
+            k = b.loop(b.index(0), b.index(len(tied)))[0]
+            lo = b.load(self.table("tied", "i", tied), 0, k)
+            end = b.load(self.table("tied_ends", "i", tied + counts[counts > 1]), 0, k)
+            i, total = b.loop(lo, end, [b.const(0.0)])
+            at = b.load(self.table("tied_cells", "i", self.moved), 0, i)
+            (total,) = b.close(b.op("add", total, b.load("gradient", 0, at)))
+            to = b.load(self.table("tied_slots", "i", self.slots[tied]), 0, k)
+            b.store(b.op("add", b.load("dparams", 0, to), total), "dparams", 0, to)
+            b.close()
+        b.close()
+
+    def add_loss(self, value: int) -> None:
+        """Add a sample's loss to those of the batch."""
+        b = self.b
+        if self.lanes:
+            b.accumulate(self.mask(value), b.const(1.0), self.sums, self.loss_cell)
+        else:
+            to = "loss" if "loss" in self.named else "state"
+            b.store(b.op("add", b.load(to, 0), value), to, 0)
+
+    def memory(self, name: str, size: int, shared: bool = False) -> str:
+        """A buffer of `work`: of each sample, or `shared` by all."""
+        kind = "private" if self.lanes and not shared else "work"
+        self.buffers[name] = Buffer(name, kind, size)
+        return name
+
+    def mask(self, value: int) -> int:
+        """A value, and +0 in the lanes that repeat a sample."""
+        return self.b.op("mask", value) if self.lanes else value
+
+    def offset(self, row: int | None, k: int) -> int:
+        return k if row is None else self.b.op("iadd", row, k)
+
+    def zero(self, name: str, size: int) -> None:
+        """Clear a buffer that no lane has to itself."""
+        b = self.b
+        self.in_vectors(size, lambda k: b.store(b.const(0.0), name, 0, k))
+
+    def in_vectors(self, size: int, body: Callable[[int], object]) -> None:
+        """The body for each k below `size`, a vector at a time."""
+        b = self.b
+        wide = lanes(self.native, self.dtype) if self.lanes else 0
+        whole = size // wide * wide if wide > 1 else 0
+        for lo, hi, by in ((0, whole, wide), (whole, size, 0)):
+            if lo < hi:
+                body(b.loop(b.index(lo), b.index(hi), lanes=by)[0])
+                b.close()
+
+    def only_if(self, given: int) -> None:
+        """Open a loop that runs once or not at all."""
+        self.b.loop(self.b.index(0), given)

@@ -1,0 +1,260 @@
+"""The plan's step of training as functions of scalar ops: loss, gradients, optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ncc.ir.graph import Longs
+from ncc.ir.plan import Plan
+from ncc.ir.ssa import Buffer, Builder, Func, Module, Table
+from ncc.passes.lower.backward import sweep
+from ncc.passes.lower.backward_frame import Ends, Sweep, lanes
+from ncc.passes.lower.backward_loops import Tabled
+from ncc.passes.lower.backward_unrolled import Straight
+from ncc.scalar import losses, optimizers
+from ncc.scalar.losses import Loss
+from ncc.scalar.optimizers import Optimizer
+
+STRIDES = 8  # loops over squares, each for rows as far apart: a net of many such layers is rare
+
+
+def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
+          native: int = 1, loss: str = "", optimizer: str = "",
+          apart: bool = False, recompute: int = 0, registers: int = 16,
+          scalar: bool = False) -> Module:
+    """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
+
+        08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
+                                                        packed inout 3, state inout 7, lr value 1,
+                                                        work work 12) { ... }
+
+    train_step, train_step_batch    loss and gradients of one sample or of n, the update of
+                                    `params`, and `packed` made anew; state[0] is the step's mean
+                                    loss, before the update
+    where they are wanted `apart`:
+    gradient_batch                  makes of `dparams`, which are 0, the gradients of n samples'
+                                    losses, unless that is NULL, and adds the losses to loss[0],
+                                    not divided by n
+    update                          one update of `params` by scale * dparams, which become 0
+
+    The sweeps are those of `differentiate`, `scalar` too, seeded by the loss, not the caller's dy.
+    """
+    native = 1 if scalar else native
+    funcs: list[Func] = []
+    tables: dict[str, Table] = {}
+    if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
+        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer),
+                       lanes(native, dtype))
+
+        def written(title: str, wide: int, ends: Ends) -> None:
+            schedule = plan.backward_batch if wide else plan.backward
+            assert schedule is not None
+            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
+            funcs.append(form.function(title, wide, ends))
+
+        if apart:
+            written("gradient_batch", lanes(native, dtype), wanted.gradient())
+            funcs.append(wanted.update(Builder(dtype, numerics != "strict")))
+        else:
+            written("train_step", 0, wanted.step())
+            written("train_step_batch", lanes(native, dtype), wanted.step())
+    return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
+
+
+class _Step:
+    def __init__(self, plan: Plan, loss: Loss, optimizer: Optimizer, lanes: int) -> None:
+        self.plan = plan
+        self.loss = loss
+        self.optimizer = optimizer
+        self.lanes = lanes
+        g = plan.graph
+        self.n_params = g.n_params
+        self.n_targets = losses.targets(loss, len(g.outputs))
+        self.divisor = losses.scale(loss, len(g.outputs))
+        self.x = Buffer("x", "in", len(g.inputs))
+        self.target = Buffer("target", "in", self.n_targets)
+        # The loss of the last step stands before what the optimizer keeps.
+        self.state = Buffer("state", "inout", 1 + optimizers.state_size(optimizer, self.n_params))
+
+    # -- the functions
+
+    def gradient(self) -> Ends:
+        return Ends((self.x, self.target, Buffer("packed", "in", len(self.plan.packed)),
+                     Buffer("dparams", "inout", self.n_params), Buffer("loss", "inout", 1)),
+                    None, self.seed, self.loops, None, fresh=True)
+
+    def step(self) -> Ends:
+        return Ends((self.x, self.target, Buffer("params", "inout", self.n_params),
+                     Buffer("packed", "inout", len(self.plan.packed)), self.state,
+                     Buffer("lr", "value", 1)), self.begin, self.seed, self.loops, self.finish,
+                    fresh=True)
+
+    def update(self, b: Builder) -> Func:
+        self.updated(b, b.load("scale", 0))
+        return Func("update", (Buffer("params", "inout", self.n_params),
+                               Buffer("dparams", "inout", self.n_params), self.state,
+                               Buffer("lr", "value", 1), Buffer("scale", "value", 1)), b.ops)
+
+    # -- around the sweep
+
+    def begin(self, sweep: Sweep) -> None:
+        b = sweep.b
+        sweep.memory("dparams", self.n_params, shared=True)
+        sweep.zero("dparams", self.n_params)
+        b.store(b.const(0.0), "state", 0)
+
+    def finish(self, sweep: Sweep) -> None:
+        b = sweep.b
+        scale = b.const(1.0 / self.divisor)
+        if sweep.lanes:
+            count = b.op("max", b.op("real", b.emit("count")), b.const(1.0))
+            scale = b.op("div", scale, count)
+        b.store(b.op("mul", b.load("state", 0), scale), "state", 0)
+        self.updated(b, scale)
+        self.packed_anew(sweep)
+
+    def packed_anew(self, sweep: Sweep) -> None:
+        """`packed`, from params: where a block's rows have their weights side by side and equally
+        far apart, as in dense layers, squares of rows and sources, the others one by one."""
+        b, plan, n = sweep.b, self.plan, sweep.native if sweep.lanes else 1
+        left = plan.packed >= 0
+        strides, firsts, counts = self.squares(n)
+        for stride in np.unique(strides[counts > 0]).tolist()[:STRIDES]:
+            mine = np.flatnonzero((strides == stride) & (counts > 0))
+            begins = plan.weights[mine]
+            sizes = counts[mine] * n * n
+            within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            left[np.repeat(begins, sizes) + within] = False
+            q = b.loop(b.index(0), b.index(len(mine)))[0]
+            taken = b.load(sweep.table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
+            to = b.load(sweep.table(f"square_places_{stride}", "i", begins), 0, q)
+            many = b.load(sweep.table(f"square_counts_{stride}", "i", counts[mine]), 0, q)
+            j = b.loop(b.index(0), many)[0]
+            row = b.loop(b.index(0), b.index(n), lanes=n)[0]
+            at = b.op("iadd", b.op("imul", row, b.index(stride)),
+                      b.op("iadd", taken, b.op("imul", j, b.index(n))))
+            values = [b.load("params", k, at) for k in range(n)]
+            at = b.op("iadd", row, b.op("iadd", to, b.op("imul", j, b.index(n * n))))
+            for k, value in enumerate(values):
+                b.store(value, "packed", k * n, at)
+            for _ in range(3):
+                b.close()
+        moved = np.flatnonzero(left)
+        k = b.loop(b.index(0), b.index(len(moved)))[0]
+        at = (k if len(moved) == len(plan.packed)
+              else b.load(sweep.table("moved", "i", moved), 0, k))
+        slot = b.load(sweep.table("slots", "i", plan.packed[moved]), 0, k)
+        b.store(b.load("params", 0, slot), "packed", 0, at)
+        b.close()
+
+    def squares(self, n: int) -> tuple[Longs, Longs, Longs]:
+        """For each block: how far its rows' weights lie apart in params, where the first one's
+        begin, and how many squares of n sources and n rows it has: 0 where it is not full, or its
+        weights do not lie so."""
+        plan = self.plan
+        strides, firsts, counts = np.zeros((3, len(plan.blocks) - 1), np.int64)
+        if n == 1:
+            return strides, firsts, counts
+        weights = plan.graph.weights[plan.edges]
+        full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n)
+                              & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
+        broken = plan.broken()
+        rows = plan.blocks[full, None] + np.arange(n)
+        begins = weights[plan.starts[rows]]
+        even = ((np.diff(begins, 2, axis=1) == 0).all(axis=1) & (begins[:, 1] > begins[:, 0])
+                & (broken[plan.starts[rows[:, -1] + 1]] == broken[plan.starts[rows[:, 0]]]))
+        chosen = full[even]
+        strides[chosen], firsts[chosen] = (begins[:, 1] - begins[:, 0])[even], begins[even, 0]
+        counts[chosen] = np.diff(plan.starts)[plan.blocks[chosen]] // n
+        return strides, firsts, counts
+
+    def updated(self, b: Builder, scale: int) -> None:
+        """params and state after the step, of dparams, which become 0."""
+        optimizer, n = self.optimizer, self.n_params
+        lr = b.load("lr", 0)
+        held = [b.load("state", 1 + k) for k in range(optimizer.scalars)]
+        held_after, shared = optimizers.begin(b, optimizer, held, lr)
+        for k, value in enumerate(held_after):
+            b.store(value, "state", 1 + k)
+        first = 1 + optimizer.scalars
+        whole = n // self.lanes * self.lanes if self.lanes > 1 else 0
+        for lo, hi, wide in ((0, whole, self.lanes), (whole, n, 0)):
+            if lo == hi:
+                continue
+            k = b.loop(b.index(lo), b.index(hi), lanes=wide)[0]
+            g = b.op("mul", b.load("dparams", 0, k), scale)
+            slots = [b.load("state", first + s * n, k) for s in range(optimizer.slots)]
+            w, slots_after = optimizers.element(b, optimizer, b.load("params", 0, k), g, slots,
+                                                shared)
+            b.store(w, "params", 0, k)
+            for s, value in enumerate(slots_after):
+                b.store(value, "state", first + s * n, k)
+            b.store(b.const(0.0), "dparams", 0, k)
+            b.close()
+
+    # -- seeds
+
+    def targets(self, sweep: Sweep, k: int) -> int:
+        """The target number k, an index or a number of the sample's row."""
+        row = sweep.times_sample(self.n_targets)
+        return sweep.b.load("target", 0, sweep.offset(row, k))
+
+    def seed(self, sweep: Straight, ys: list[int]) -> list[int]:
+        b, loss = sweep.b, self.loss
+        if loss.name != "ce":
+            pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
+                     for k, y in enumerate(ys)]
+            total = b.const(0.0)
+            for value, _ in pairs:
+                total = b.op("add", total, value)
+            sweep.add_loss(total)
+            return [d for _, d in pairs]
+        label = self.targets(sweep, b.index(0))
+        top = chosen = ys[0]
+        numbers = [b.const(float(k)) for k in range(len(ys))]
+        for y, number in zip(ys[1:], numbers[1:], strict=True):
+            top = losses.ce_top(b, top, y)
+            chosen = losses.ce_gather(b, chosen, y, number, label)
+        terms = [losses.ce_term(b, y, top) for y in ys]
+        total = b.const(0.0)
+        for term in terms:
+            total = b.op("add", total, term)
+        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
+        return [losses.ce_slope(b, term, total, number, label)
+                for term, number in zip(terms, numbers, strict=True)]
+
+    def loops(self, sweep: Tabled) -> None:
+        b, loss = sweep.b, self.loss
+        zero, end = b.index(0), b.index(sweep.n_outputs)
+
+        def output(k: int) -> int:
+            """The value of output number k."""
+            return b.load("values", 0, sweep.cell("output_places", 0, k))
+
+        if loss.name != "ce":
+            sweep.seed("target")
+            k, sum = b.loop(zero, end, [b.const(0.0)])
+            seed = sweep.cell("seed_ranks", 0, k)
+            value, d = losses.element(b, loss, output(k), b.load("seeds", 0, seed))
+            b.store(d, "seeds", 0, seed)
+            (sum,) = b.close(b.op("add", sum, value))
+            sweep.add_loss(sum)
+            return
+        label = self.targets(sweep, zero)
+        first = output(zero)
+        k, top, chosen = b.loop(zero, end, [first, first])
+        y = output(k)
+        top, chosen = b.close(losses.ce_top(b, top, y),
+                              losses.ce_gather(b, chosen, y, b.op("real", k), label))
+        k, total = b.loop(zero, end, [b.const(0.0)])
+        term = losses.ce_term(b, output(k), top)
+        b.store(term, "seeds", 0, sweep.cell("seed_ranks", 0, k))
+        (total,) = b.close(b.op("add", total, term))
+        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
+        k = b.loop(zero, end)[0]
+        seed = sweep.cell("seed_ranks", 0, k)
+        slope: Any = losses.ce_slope(b, b.load("seeds", 0, seed), total, b.op("real", k), label)
+        b.store(slope, "seeds", 0, seed)
+        b.close()

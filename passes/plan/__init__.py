@@ -1,0 +1,1 @@
+"""Passes from the graph to the plan: forms of functions, work slots."""

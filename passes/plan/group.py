@@ -1,0 +1,218 @@
+"""The form in which each function computes the net, and the order of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.errors import NccError
+from ncc.ir.graph import NONE, Graph, Ints, Longs
+from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, many_kinds
+from ncc.passes.plan.cost import predict, size
+from ncc.scalar.sum_order import leaders, parts
+
+# Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
+STRAIGHT = 14_336  # edges, rows and outputs
+STRAIGHT_BY_LLVM = 1_280  # where ncc does not write the assembly itself
+STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
+# ... and above these, longer than edges allow for.
+FEW, PER_EDGE = 500, 2
+# The sweep back is twice as long, and keeps more at hand.
+STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
+STRAIGHT_BACKWARD_BATCH = 48
+EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
+WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
+SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
+SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
+
+
+def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
+          backward_form: str = "auto", native: int = 1, dtype: str = "f32",
+          assembles: bool = False, small: bool = False, timed: Sequence[str] = ()) -> Plan:
+    """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
+
+        04 03 00,01                     run activation 03 sum {
+        05 03 00,01                       shared by 2 rows of 2
+        06 03 00,01,02         =>         04 <- 00 01
+        08 02 04,05                       05 <- 00 01
+                                          06 <- 00 01 02 }  run activation 02 sum { 08 <- 04 05 }
+
+    A run is a longest stretch of rows with one activation and one aggregation, so a net of one
+    kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
+    vector's `native` lanes, up to SIDE of them side by side, in the form `shared`; the others, and
+    all in the form `table`, are blocks of their own. Rows are sorted by level, activation,
+    aggregation, fan-in, in-list and index. The form of each function is the one that
+    passes/plan/cost.py predicts to be fastest, of those that are short enough and faster by as much
+    as their compile takes longer; forms of backward functions are chosen where a `gradient` is
+    asked for. Where code is to be `small`, bytes decide. `timed` names the options whose form was
+    not asked for but found by ncc/runtime/tune.py.
+    """
+    for name in (form, batch_form, backward_form):
+        if name not in ("auto", *FORMS):
+            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
+    if {form, batch_form} == {"table", "shared"}:
+        raise NccError("E602", "a table's weights are packed in another order than shared ones",
+                       help="the same form for both functions, or one of them straight", status=2)
+    assert graph.levels is not None
+    alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
+    first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
+    shares = bool((first != np.arange(len(alive))).any())
+    asked = [form, batch_form]
+    plans = {}
+    if "shared" not in asked:
+        plans["table"] = _plan(graph, alive, first, native, False)
+    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+        plans["shared"] = _plan(graph, alive, first, native, True)
+    limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
+    n_edges = len(next(iter(plans.values())).edges)
+    # Of straight code, all that becomes ops.
+    length = n_edges + len(alive) + len(graph.outputs)
+    costs = {name: predict(plan, name, native=native, dtype=dtype)
+             for name, plan in plans.items()}
+    costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
+    best: tuple[float, list[str], str] | None = None
+    for looped in plans:
+        chosen = []
+        for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
+            if small:
+                faster = size(plans[looped], "straight") <= size(plans[looped], looped)
+            else:
+                faster = length <= min(limit, FEW + PER_EDGE * n_edges) and (
+                    costs["straight"][k] * (1 + length / WORTH) <= EVEN * costs[looped][k])
+            chosen.append(name if name != "auto" else "straight" if faster else looped)
+        total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
+        if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
+            best = total, chosen, looped
+    assert best is not None
+    _, chosen, looped = best
+    if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
+        chosen[1] = chosen[0]
+    if set(chosen) == {"straight"} and "table" in plans:
+        looped = "table"
+
+    def schedule(k: int) -> Schedule:
+        if asked[k] != "auto":
+            option = ("form", "batch_form")[k]
+            return Schedule(chosen[k], "timed here" if option in timed else "asked for")
+        others = [f"{f} {costs[f][k]:.0f}" for f in costs if f != chosen[k]]
+        return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
+                        + ", ".join(others))
+
+    backward = backward_batch = None
+    if gradient:
+        limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
+        length += len(graph.inputs)
+        backward = _choose(backward_form, length, limits[0], looped)
+        backward_batch = _choose(backward_form, length, limits[1], looped)
+    return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
+                                       backward_batch=backward_batch))
+
+
+def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> Plan:
+    """The rows in order, in runs, segments and blocks; no form is chosen yet."""
+    assert graph.levels is not None
+    fan_in = np.diff(graph.starts)
+    size, side, block = _blocks(first, native if native > 1 else SCALARS, native, share)
+    # Of no target's: it is the order of sums, too (ncc/scalar/sum_order.py).
+    keys = (alive, first, fan_in[alive], graph.aggregations[alive], graph.activations[alive],
+            graph.levels[alive])
+    order = np.lexsort(keys)
+    rows, size, side, block = alive[order], size[order], side[order], block[order]
+    lengths = fan_in[rows]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    edges = np.arange(starts[-1], dtype=np.int32)
+    for part in parts(lengths):
+        shift = graph.starts[:-1][rows[part]] - starts[part]
+        edges[starts[part.start] : starts[part.stop]] += np.repeat(
+            shift.astype(np.int32), lengths[part])
+
+    act, agg, level = graph.activations[rows], graph.aggregations[rows], graph.levels[rows]
+    begins = np.array([a for a, _ in _stretches(len(rows), (block,))], np.int64)
+    blocks = np.append(begins, len(rows))
+    alike = (act[begins], agg[begins], level[begins], lengths[begins], size[begins],
+             side[begins])
+    segments = tuple(
+        Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
+        for a, b in _stretches(len(begins), alike))
+    has_bias = graph.biases[rows] != NONE
+    biased = set(agg[has_bias].tolist())
+    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), int(agg[a]) in biased)
+                 for a, b in _stretches(len(rows), (act, agg)))
+    none = Schedule("straight", "")
+    return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
+                np.zeros(0, np.int64), np.zeros(0, np.int64), np.append(graph.constants, -0.0),
+                none, none)
+
+
+def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs, Longs, Longs]:
+    """The room of each row's block, how many blocks stand side by side, and a number for the
+    block: blocks ascend by their groups' first rows. A group's last block has room for a vector
+    or, where half of one is enough, for a power of two; then it stands alone."""
+    n = len(first)
+    if not share:
+        return np.ones(n, np.int64), np.ones(n, np.int64), np.arange(n)
+    order = np.argsort(first, kind="stable")
+    counts = np.bincount(first, minlength=n)
+    rank = np.empty(n, np.int64)
+    rank[order] = np.arange(n) - (np.cumsum(counts) - counts)[first[order]]
+    at = rank // widest
+    left = counts[first] - at * widest
+    power = 1 << np.ceil(np.log2(np.maximum(left, 1))).astype(np.int64)
+    size = np.where(2 * left <= native, power, widest if native > 1 else np.minimum(left, widest))
+    full = counts[first] // widest  # blocks that may stand side by side
+    full += 2 * (counts[first] % widest) > native if native > 1 else 0
+    side = np.where(at < full, np.minimum(SIDE, full - at // SIDE * SIDE), 1)
+    return size, side, first * (n // widest + 1) + at
+
+
+def _stretches(n: int, keys: tuple[NDArray[Any], ...]) -> list[tuple[int, int]]:
+    """The longest stretches of 0..n in which no key changes."""
+    change = np.zeros(max(0, n - 1), bool)
+    for key in keys:
+        change |= key[1:] != key[:-1]
+    cuts = np.flatnonzero(change) + 1
+    bounds = [0, *cuts.tolist(), n] if n else []
+    return list(zip(bounds, bounds[1:], strict=False))
+
+
+def _packed(plan: Plan) -> Plan:
+    """The plan with its packed layout."""
+    g, rows = plan.graph, plan.rows
+    if all(s is None or s.form == "straight"
+           for s in (plan.single, plan.batch, plan.backward, plan.backward_batch)):
+        # In the order of their first use, so that neighbours in time are neighbours in memory.
+        codes = np.insert(g.weights[plan.edges], plan.starts[1:], g.biases[rows])
+        used, first = np.unique(codes, return_index=True)
+        used = used[np.argsort(first)]
+        return plan.with_(packed=used[used >= 0].astype(np.int32))
+    padding = -len(plan.constants)  # the code of -0.0
+    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
+    ends = np.cumsum(plan.sizes * lengths)
+    at = int(ends[-1]) if len(ends) else 0
+    biases = np.full(len(ends), -1, np.int64)
+    for run in plan.runs:
+        if run.biased:
+            lo, hi = np.searchsorted(plan.blocks, [run.first, run.last])
+            until = at + np.cumsum(plan.sizes[lo:hi])
+            biases[lo:hi] = until - plan.sizes[lo:hi]
+            at = int(until[-1])
+    packed = np.full(at, padding, np.int32)
+    plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
+    for part in parts(np.diff(plan.starts)):
+        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
+        packed[plan.places_of(part)] = g.weights[edges]
+    own, places = g.biases[rows], plan.bias_places
+    packed[places[own != NONE]] = own[own != NONE]
+    return plan
+
+
+def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:
+    if form != "auto":
+        return Schedule(form, "asked for")
+    what = f"{length} edges, rows, inputs and outputs"
+    if length <= limit:
+        return Schedule("straight", f"{what}, at most {limit}")
+    return Schedule(looped, f"{what}, more than {limit}")

@@ -1,0 +1,1 @@
+"""Passes over ssa: fewer ops, plainer ops, shorter functions."""

@@ -1,0 +1,71 @@
+"""Common subexpression elimination."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from ncc.ir.ssa import Func, Module, Op
+from ncc.scalar.opcodes import OPCODES
+
+COMMUTES = frozenset(name for name, row in OPCODES.items() if row.commutes)
+PURE = frozenset(OPCODES)
+
+
+def cse(module: Module) -> Module:
+    """Make each distinct op once.
+
+        %2 = mul %0, %1              %2 = mul %0, %1
+        %3 = mul %1, %0        =>    %4 = add %2, %2
+        %4 = add %2, %3
+
+    Value numbering over one forward scan; a loop's body opens a scope, so that nothing in it is
+    used outside. Constants are told apart by their bits. Loads from buffers that are never
+    written are pure; the others are left alone.
+    """
+    tables = {t.name for t in module.tables}
+    return module.with_(funcs=tuple(_cse(f, tables) for f in module.funcs))
+
+
+def _cse(func: Func, tables: set[str]) -> Func:
+    constant = tables | {b.name for b in func.buffers if b.kind in ("in", "value")}
+    out: list[Op] = []
+    new: list[int] = []
+    made: dict[Any, int] = {}
+    scopes: list[list[Any]] = []  # the keys each open loop has added to `made`
+    for opcode, reads, imm in func.ops:
+        if reads:
+            reads = tuple([new[r] for r in reads])
+        key: Any
+        if opcode in PURE:
+            if opcode in COMMUTES:
+                if reads[0] > reads[1]:
+                    reads = (reads[1], reads[0])
+            elif opcode == "fma" and reads[0] > reads[1]:
+                reads = (reads[1], reads[0], reads[2])
+            key = (opcode, reads)
+        elif opcode == "load":
+            key = (reads, imm) if imm[0] in constant else None
+        elif opcode == "const":
+            key = struct.pack("<d", imm)
+        elif opcode in ("word", "index", "lookup", "count", "given") or (
+                opcode == "apply" and len(reads) == 1):  # whose value no `result` follows
+            key = (opcode, reads, imm)
+        else:
+            key = None
+            if opcode == "for":
+                scopes.append([])
+            elif opcode == "yield":
+                for old in scopes.pop():
+                    del made[old]
+        if key is not None:
+            at = made.get(key)
+            if at is not None:
+                new.append(at)
+                continue
+            made[key] = len(out)
+            if scopes:
+                scopes[-1].append(key)
+        new.append(len(out))
+        out.append((opcode, reads, imm))
+    return func.with_ops(out)

@@ -1,0 +1,148 @@
+"""Functions small enough for LLVM's worse-than-linear parts."""
+
+from __future__ import annotations
+
+from ncc.ir.ssa import Func, Module, Op, types
+from ncc.machine.x86 import fits
+
+WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
+LIMIT = 3000  # ops of one piece; an edge is three
+NEAR = 200  # ops: a value read this close to its making stays in a register
+
+
+def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
+          assembles: bool = False) -> Module:
+    """Cut long straight functions into pieces that pass values through `work`.
+
+        func forward(...) {              internal forward_0(...) { ... store %5, work[0] }
+          %5 = ...             =>        internal forward_1(...) { %0 = load work[0] ... }
+          %9 = mul %5, %7                func forward(...) { call forward_0  call forward_1 }
+        }
+
+    A value that has a slot of `work` is loaded afresh at each use but the next ones (the load folds
+    into the arithmetic, while a value kept for many readers would be spilled and reloaded by
+    itself; but soon after its making a load would wait for the store), and
+    so are inputs and parameters. A value without a slot that a later piece reads, such as a
+    product that CSE found, gets one behind the others. A function of at most `whole` ops keeps
+    its values in registers and needs no `work`. Only reals go through `work`: no cut falls
+    where a word, an index or a truth value is alive, as inside exp. Where ncc `assembles` a long
+    function itself, it stays as it is.
+    """
+    tables = {t.name: t.type for t in module.tables}
+    funcs: list[Func] = []
+    for func in module.funcs:
+        loops = any(op[0] in ("for", "call") for op in func.ops)
+        reloads = any(op[0] == "load" and op[2][0] == "work" for op in func.ops)
+        if loops or not func.exported or (reloads and len(func.ops) <= whole):
+            funcs.append(func)  # in a text that was split before, say
+        elif len(func.ops) <= whole:
+            funcs.append(_without_work(func))
+        elif assembles and fits(func):
+            funcs.append(func)
+        else:
+            funcs += _split(func, limit, types(func, tables))
+    return module.with_(funcs=tuple(funcs))
+
+
+def _without_work(func: Func) -> Func:
+    """`func` without its stores to `work`, which no load of it reads."""
+    out: list[Op] = []
+    new: list[int] = []
+    for opcode, reads, imm in func.ops:
+        new.append(len(out))
+        if opcode != "store" or imm[0] != "work":
+            out.append((opcode, tuple([new[r] for r in reads]), imm))
+    buffers = tuple(b._replace(size=0) if b.kind == "work" else b for b in func.buffers)
+    return Func(func.name, buffers, out, func.counted, func.exported)
+
+
+def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
+    ops = func.ops
+    written = {b.name for b in func.buffers if b.kind not in ("in", "value")}
+    fresh = [op[0] in ("const", "word", "index") or (op[0] == "load" and op[2][0] not in written)
+             for op in ops]
+    piece = _pieces(ops, fresh, typed, limit)
+
+    # Which values have to be given a slot of their own: read in a later piece while no slot
+    # holds them. A slot holds what was last stored to it.
+    size = next(b.size for b in func.buffers if b.kind == "work")
+    spilled: dict[int, int] = {}
+    where: dict[int, int] = {}  # value -> the slot that was last given it
+    holds: dict[int, int] = {}  # slot -> the value in it
+    for at, (opcode, reads, imm) in enumerate(ops):
+        here = piece[at]
+        for r in reads:
+            if piece[r] != here and not fresh[r] and r not in spilled:
+                slot = where.get(r)
+                if slot is None or holds[slot] != r:
+                    spilled[r] = size + len(spilled)
+        if opcode == "store" and imm[0] == "work":
+            where[reads[0]] = imm[1]
+            holds[imm[1]] = reads[0]
+
+    where.clear()
+    holds.clear()
+    bodies: list[list[Op]] = [[]]
+    new = [0] * len(ops)
+    made = [-1] * len(ops)  # the piece in which `new` is valid
+    for at, (opcode, reads, imm) in enumerate(ops):
+        if fresh[at]:
+            continue
+        if piece[at] >= len(bodies):
+            bodies.append([])
+        out = bodies[-1]
+        here = len(bodies) - 1
+        args = []
+        for r in reads:
+            if fresh[r]:
+                out.append(ops[r])
+                args.append(len(out) - 1)
+                continue
+            near = made[r] == here and len(out) - new[r] <= NEAR
+            slot = where.get(r)
+            if near or (made[r] == here and (slot is None or holds[slot] != r)):
+                args.append(new[r])
+                continue
+            if slot is None or holds[slot] != r:
+                slot = spilled[r]
+            out.append(("load", (), ("work", slot)))
+            args.append(len(out) - 1)
+        out.append((opcode, tuple(args), imm))
+        new[at], made[at] = len(out) - 1, here
+        if opcode == "store" and imm[0] == "work":
+            where[reads[0]] = imm[1]
+            holds[imm[1]] = reads[0]
+        elif at in spilled:
+            out.append(("store", (new[at],), ("work", spilled[at])))
+    total = size + len(spilled)
+    buffers = tuple(b._replace(size=total) if b.kind == "work" else b for b in func.buffers)
+    if len(bodies) == 1:
+        return [Func(func.name, buffers, bodies[0])]
+    funcs = [Func(f"{func.name}_{k}", buffers, body, exported=False)
+             for k, body in enumerate(bodies)]
+    calls: list[Op] = [("call", (), f.name) for f in funcs]
+    return [*funcs, Func(func.name, buffers, calls)]
+
+
+def _pieces(ops: list[Op], fresh: list[bool], typed: list[str], limit: int) -> list[int]:
+    """The piece of each op: cut after a store, where a piece has reached three quarters."""
+    until = 0  # the last reader of the words, indices and truth values so far
+    last = list(range(len(ops)))
+    for at, op in enumerate(ops):
+        for r in op[1]:
+            last[r] = at
+    out = []
+    piece = count = 0
+    for at, op in enumerate(ops):
+        out.append(piece)
+        if fresh[at]:  # is made where it is read: a piece of these alone would be no function
+            continue
+        count += 1
+        for r in op[1]:
+            count += fresh[r]
+        if typed[at] not in ("f", ""):
+            until = max(until, last[at])
+        full = count >= limit or (op[0] == "store" and count >= limit * 3 // 4)
+        if full and until <= at:
+            piece, count = piece + 1, 0
+    return out

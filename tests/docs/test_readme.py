@@ -1,0 +1,202 @@
+"""The guides are right: every block in them runs, and prints what they say it prints.
+
+In the README.md of the root, of passes/ and of examples/, by the fence's first word:
+
+- `console`: `$ command` lines, `> ` lines that go on with them, then what they print, standard
+  error included. A line `...` stands for any lines, `...` within one for any characters.
+- `sh`: run as it stands, but for installing and for the tests, which are under way.
+- `python`: doctests, one session a file. Those that import torch run where it is installed.
+- Any other with a file name behind it (`nal tiny.nal`) is that file.
+
+The blocks of a guide run in order, in a folder of their own that holds a copy of examples/.
+`pytest --bless` writes what commands print now into the `console` blocks that say otherwise.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import ncc
+from ncc.cli import KINDS
+from ncc.driver.pipeline import ROAD
+from ncc.machine.llvm import TARGETS, host
+
+TOP = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# What is shown was made on such a machine; elsewhere targets, and so dumps, are others.
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64" or not host().fma, reason="the guides show x86-64 with FMA")
+
+
+class Block(NamedTuple):
+    kind: str
+    name: str
+    text: str
+    line: int
+
+
+def blocks(path: Path) -> list[Block]:
+    text = path.read_text()
+    return [Block(m[1], m[2] or "", m[3], text[: m.start()].count("\n") + 2)
+            for m in FENCE.finditer(text)]
+
+
+def bash(command: str, folder: Path) -> str:
+    """What `command` prints, with the ncc of these tests first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"exec 2>&1\n{command}"], cwd=folder,
+                          env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True)
+    return done.stdout + (f"[exit {done.returncode}]\n" if done.returncode else "")
+
+
+def console(text: str) -> list[tuple[str, str]]:
+    """The commands of a block, each with the text expected of it."""
+    out: list[tuple[str, str]] = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("$ "):
+            out.append((line[2:], ""))
+        elif line.startswith("> ") and not out[-1][1]:
+            out[-1] = (out[-1][0] + line[2:], "")
+        else:
+            out[-1] = (out[-1][0], out[-1][1] + line)
+    return out
+
+
+def matches(expected: str, got: str) -> bool:
+    pattern = ""
+    for line in expected.splitlines():
+        if line == "...":
+            pattern += r"(?:.*\n)*?"
+        else:
+            pattern += ".*".join(map(re.escape, line.split("..."))) + r"\n"
+    return re.fullmatch(pattern, got) is not None
+
+
+@pytest.mark.parametrize("name", ["README.md", "passes/README.md", "examples/README.md"])
+def test_blocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                request: pytest.FixtureRequest) -> None:
+    bless = request.config.getoption("--bless")
+    shutil.copytree(TOP / "examples", tmp_path / "examples",
+                    ignore=shutil.ignore_patterns("*.o", "*.h"))
+    monkeypatch.chdir(tmp_path)
+    session: dict[str, object] = {"__name__": "__main__"}
+    ran = 0
+    for block in blocks(TOP / name):
+        at = f"{name}:{block.line}"
+        if block.name:
+            (tmp_path / block.name).write_text(block.text)
+        elif block.kind == "console":
+            for command, expected in console(block.text):
+                if command.startswith("make ") and shutil.which("make") is None:
+                    continue
+                got = bash(command, tmp_path)
+                if bless and not matches(expected, got):
+                    whole = (TOP / name).read_text()
+                    shown = "\n> ".join(command.splitlines()) + "\n"
+                    assert whole.count(f"$ {shown}{expected}") == 1, f"{at}: {command}"
+                    now = whole.replace(f"$ {shown}{expected}", f"$ {shown}{got}")
+                    (TOP / name).write_text(now)
+                    continue
+                assert matches(expected, got), f"{at}: {command}{got}"
+                ran += 1
+        elif block.kind == "sh":
+            for command in block.text.splitlines():
+                if command.startswith("python -m pytest"):
+                    continue
+                got = bash(re.sub(r"^pip install \S+ \S+ && ", "", command), tmp_path)
+                assert "[exit" not in got, f"{at}: {command}\n{got}"
+                ran += 1
+        elif block.kind == "python":
+            if "import torch" in block.text and find_spec("torch") is None:
+                continue
+            test = doctest.DocTestParser().get_doctest(block.text, session, at, name, block.line)
+            runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+            report: list[str] = []
+            runner.run(test, out=report.append, clear_globs=False)
+            session.update(test.globs)
+            assert not report, "".join(report)
+            ran += 1
+    assert ran > 3 or bless, name
+
+
+def test_the_first_net_is_the_example() -> None:
+    shown = blocks(TOP / "README.md")[0].text
+    file = (TOP / "examples/xor.nal").read_text()
+    assert shown == "".join(s for s in file.splitlines(True) if not s.startswith("%"))
+
+
+def test_every_kind_option_target_and_pass_is_in_a_guide() -> None:
+    readme = (TOP / "README.md").read_text()
+    passes = (TOP / "passes/README.md").read_text()
+    for kind in KINDS:
+        assert f"`{kind}`" in readme, kind
+    for name in TARGETS:
+        assert f"`{name}`" in readme, name
+    for step in ROAD:
+        assert f"| `{step.__name__}` |" in passes, step
+    options = bash("ncc build --help; ncc train --help", TOP)
+    for option in sorted(set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help", "--emit"}):
+        assert f"`{option}" in readme + passes, option
+
+
+def test_ci_finds_the_test_command() -> None:
+    lines = (TOP / "README.md").read_text().splitlines()
+    assert [s for s in lines if s.startswith("python -m pytest")] == ["python -m pytest"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "passes/README.md", "examples/README.md",
+                                  "grammar/README.md", "ncc/README.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    path = TOP / name
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_comparison_can_fail() -> None:
+    assert matches("a\n...\nd\n", "a\nb\nc\nd\n")
+    assert matches("a ... c\n", "a b c\n")
+    assert not matches("a\n...\nd\n", "a\nb\nc\n")
+    assert not matches("a\n", "a\nb\n")
+    assert not matches("a.c\n", "abc\n")
+    shown = "$ cat <<E\n> a\n> E\na\n$ true\n"
+    assert console(shown) == [("cat <<E\na\nE\n", "a\n"), ("true\n", "")]
+
+
+def indented(text: str) -> list[str]:
+    """The indented blocks of a text."""
+    found = re.findall(r"(?:^    .*\n(?:\n(?=    ))?)+", text, re.MULTILINE)
+    return [re.sub("^    ", "", block, flags=re.MULTILINE) for block in found]
+
+
+@pytest.mark.parametrize("format", ["nal", "nel", "nam"])
+def test_the_formats_guide_shows_nets(format: str) -> None:
+    section = (TOP / "grammar/README.md").read_text().split(f"## `.{format}`")[1].split("\n## ")[0]
+    nets = indented(section)
+    assert nets
+    for text in nets:
+        assert ncc.parse(text, format).n_neurons > 1
+
+
+def test_the_formats_guide_shows_expressions_and_an_error() -> None:
+    text = (TOP / "grammar/README.md").read_text()
+    functions = indented(text.split("## Expressions")[1].split("\n## ")[0])[0].splitlines()
+    assert functions
+    for line in functions:
+        code = line.split()[1]
+        assert ncc.parse(f"N 02\n{line}\n00\n01 {code} 00:1\n").n_edges == 1
+    shown = indented(text.split("## Errors")[1])[0]
+    with pytest.raises(ncc.NccError) as caught:
+        ncc.parse("N 02\n00\n01 rellu 00\n", name="net.nal")
+    assert str(caught.value) == shown.rstrip("\n")

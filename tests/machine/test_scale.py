@@ -1,0 +1,108 @@
+"""Large nets: what compiling one keeps in memory, and the tables that stay outside its object."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import random_layers
+
+import ncc
+from ncc.driver.compiler import Build, options
+from ncc.driver.pipeline import AFTER_ORDER
+from ncc.machine import cache
+from ncc.machine.llvm import Loaded, host
+from ncc.scalar.sum_order import leaders
+
+COMPILES = """import os, sys
+import ncc
+
+def most():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+
+ncc.compile(ncc.load(sys.argv[1]), cache=False)  # what ncc and LLVM take once
+before = most()
+net = ncc.load(sys.argv[2])
+fn = ncc.compile(net, cache=False)
+print((most() - before - os.path.getsize(sys.argv[2])) / net.n_edges)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells the peak of its memory")
+def test_a_compile_takes_less_than_60_bytes_an_edge(tmp_path: Path) -> None:
+    """Some 37 above the file, for a net of 600,000 edges; fewer, the larger it is."""
+    paths = [tmp_path / "small.nal", tmp_path / "large.nal"]
+    for path, layers in zip(paths, (2, 20), strict=True):
+        path.write_text(random_layers([1024] * layers, 32, 1))
+    out = subprocess.run([sys.executable, "-c", COMPILES, *map(str, paths)], capture_output=True,
+                         text=True, check=True).stdout
+    assert 8 < float(out) < 60
+
+
+@pytest.fixture(scope="module")
+def net() -> ncc.Net:
+    """80,000 edges: its sources take more than `outside` leaves in."""
+    return ncc.parse(random_layers([512] * 6, 32, 1))
+
+
+@pytest.mark.parametrize("fan_in", [32, 512])  # rows of a `table`; blocks of `shared`
+def test_tables_outside_the_object_give_the_same_bits(fan_in: int, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NCC_CACHE_SIZE", "64M")
+    text = random_layers([512] * 6 if fan_in == 32 else [512] * 2, fan_in, 1)
+    text = text.replace("\n0205 relu", "\n0205 tanh")  # another kind of row, and of block
+    net = ncc.parse(text)
+    inside = ncc.compile(net, cache=False, outside=False)
+    x = np.random.default_rng(0).standard_normal((37, 512)).astype(np.float32)
+    for kept in (False, True, True):  # compiled; compiled and kept; from the cache
+        fn = ncc.compile(net, cache=kept)
+        assert kept == bool(list(tmp_path.iterdir()))
+        assert fn(x).tobytes() == inside(x).tobytes()
+        assert fn(x[0]).tobytes() == inside(x[0]).tobytes()
+        for mine, other in zip(fn.vjp(x)[1](fn(x)), inside.vjp(x)[1](fn(x)), strict=True):
+            assert mine.tobytes() == other.tobytes()
+
+
+def test_what_is_outside_and_what_is_saved(net: ncc.Net, tmp_path: Path) -> None:
+    made = Build(net.graph, host(), options(host(), outside=True), along=AFTER_ORDER).made
+    assert "net.sources" in made.tables
+    assert sum(map(len, made.tables.values())) > 4 * len(made.code)
+    exports = made.facts["exports"]
+    with pytest.raises(RuntimeError, match="net_forward"):  # what it reads is not found
+        Loaded(made.code, exports)
+    # An object for others has all it reads.
+    fn = ncc.compile(net, cache=False)
+    fn.save(tmp_path / "net.o")
+    assert len((tmp_path / "net.o").read_bytes()) > sum(map(len, made.tables.values()))
+    Loaded((tmp_path / "net.o").read_bytes(), exports)
+
+
+def test_tables_are_kept_with_their_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NCC_CACHE_SIZE", "64M")
+    tables = {"net.b": np.arange(200, dtype=np.uint8), "net.a": np.zeros(0, np.uint8),
+              "net.c": np.full(3, 7, np.uint8)}
+    cache.store("a" * 64, cache.Entry(b"code", {"exports": []}, tables))
+    found = cache.lookup("a" * 64)
+    assert found is not None and found.code == b"code" and found.facts == {"exports": []}
+    assert [(k, v.tolist()) for k, v in found.tables.items()] == [
+        (k, v.tolist()) for k, v in tables.items()]
+
+
+def test_leaders_across_parts() -> None:
+    """Rows with one in-list are found however many edges stand between them, and no others."""
+    rng = np.random.default_rng(0)
+    kinds = [",".join(f"{k:x}" for k in rng.permutation(400)) for _ in range(3)]
+    which = rng.integers(0, 3, 2000)  # 800,000 edges: several parts
+    lines = [f"{k:x}" for k in range(400)]
+    lines += [f"{400 + k:x} relu {kinds[w]}" for k, w in enumerate(which)]
+    graph = ncc.parse("\n".join([f"N {len(lines):x}", *lines, ""])).graph
+    alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
+    firsts = np.array([int(np.flatnonzero(which == w)[0]) for w in which])
+    assert leaders(graph.starts, graph.sources, graph.activations, graph.aggregations,
+                   alive).tolist() == firsts.tolist()

@@ -1,0 +1,113 @@
+"""The cost model: it predicts something for every form, and chooses by it."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+
+import numpy as np
+import pytest
+from nets import random_layers
+from test_shared import dense, mixed, patches, radix
+
+import ncc
+from ncc.bench.peak import calibrate
+from ncc.driver.compiler import Build, options
+from ncc.driver.pipeline import steps
+from ncc.ir.plan import FORMS
+from ncc.machine.llvm import Loaded, host
+from ncc.passes.plan.cost import predict
+from ncc.passes.plan.group import STRAIGHT, STRAIGHT_BATCH, WORTH, group
+
+ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
+NETS = {
+    "dense": lambda: dense(40, 40, 40, 10),
+    "sparse": lambda: ncc.parse(random_layers([64] * 4, 12, 1, weights=True)),
+    "patches": patches,
+    "radix": radix,
+    "mixed": mixed,
+    "small": lambda: dense(4, 3, 2),
+}
+
+
+def seconds(net, form):
+    """Of forward, and of forward_batch for each of 256 samples: the least of some rounds."""
+    build = Build(net.graph, host(), options(host(), form=form, batch_form=form), along=ALONG)
+    loaded = Loaded(build.object(), ["net_forward", "net_forward_batch"])
+    pointer = ctypes.c_void_p
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((256, len(net.inputs))).astype(np.float32)
+    y = np.zeros((256, len(net.outputs)), np.float32)
+    raw = np.zeros(len(build.plan.packed) + 64 * 64 * (build.plan.batch.work + 2), np.float32)
+    aligned = raw[-raw.ctypes.data % 64 // 4 :]
+    packed = aligned[: len(build.plan.packed)]
+    packed[:] = rng.uniform(-0.1, 0.1, len(packed))
+    work = aligned.ctypes.data + (len(packed) * 4 + 63) // 64 * 64
+    given = (x.ctypes.data, packed.ctypes.data, y.ctypes.data, work)
+    single = ctypes.CFUNCTYPE(None, *[pointer] * 4)(loaded.addresses["net_forward"])
+    batch = ctypes.CFUNCTYPE(None, ctypes.c_size_t, *[pointer] * 4)(
+        loaded.addresses["net_forward_batch"])
+
+    def least(call, count):
+        times = []
+        for _ in range(10):
+            began = time.perf_counter()
+            for _ in range(count):
+                call()
+            times.append((time.perf_counter() - began) / count)
+        return min(times)
+
+    return least(lambda: single(*given), 100), least(lambda: batch(256, *given), 2) / 256
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_form_has_a_prediction(name):
+    """Predicted beside measured (pytest -s): nothing is asserted of times."""
+    net = NETS[name]()
+    native = max(1, host().vector_bits // 32)
+    second = calibrate(3).best * 1e9 / (2 * native)  # cycles: two FMAs each
+    for form in FORMS:
+        plan = group(net.graph, form=form, batch_form=form, native=native)
+        predicted = predict(plan, form, native=native)
+        assert all(math.isfinite(p) and p > 0 for p in predicted)
+        measured = [t * second for t in seconds(net, form)]
+        print(f"{name}, {form}: " + ", ".join(
+            f"{what} {p:.0f} / {m:.0f} = {p / m:.2f}" for what, p, m in
+            zip(("one sample", "batch"), predicted, measured, strict=True)))
+
+
+def test_the_cheapest_form_is_chosen():
+    """Of both functions together: their loops, if both have any, are over one packed layout. What
+    is straight has to be worth its compile."""
+    for make in NETS.values():
+        graph = make().graph
+        plan = group(graph, native=16, assembles=True)
+        length = len(plan.edges) + len(plan.rows) + len(graph.outputs)
+        costs = {form: predict(group(graph, form=form, batch_form=form, native=16), form, native=16)
+                 for form in FORMS}
+        schedules = (plan.single, plan.batch)
+        for k, schedule in enumerate(schedules):
+            assert f"{costs[schedule.form][k]:.0f} cycles a sample predicted" in schedule.why
+
+        def total(forms, costs=costs, length=length):
+            return sum([costs[form][k] * (1 + length / WORTH * (form == "straight"))
+                        / costs["straight"][k] for k, form in enumerate(forms)])
+
+        allowed = [["straight"] * (length <= limit) for limit in (STRAIGHT, STRAIGHT_BATCH)]
+        best = min(total((a, b)) for looped in FORMS[1:]
+                   for a in (*allowed[0], looped) for b in (*allowed[1], looped))
+        assert total([s.form for s in schedules]) <= 1.14 * best  # a tie of each kind
+
+
+def test_a_small_dense_net_is_shared_and_a_tiny_one_straight():
+    assert group(dense(16, 32, 5).graph, native=16).single.form == "shared"
+    assert group(dense(4, 3, 2, how="relu").graph, native=16).single.form == "straight"
+
+
+def test_without_vectors_rows_of_a_block_follow_one_another():
+    plan = group(dense(16, 32, 5).graph, form="shared", batch_form="shared", native=1)
+    assert {s.rows for s in plan.segments} == {4, 1}
+    assert predict(plan, "shared", native=1).single > predict(
+        group(dense(16, 32, 5).graph, form="shared", batch_form="shared", native=16), "shared",
+        native=16).single
