@@ -16,7 +16,7 @@ from ncc.scalar.sum_order import leaders, parts
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
 STRAIGHT = 14_336  # edges, rows and outputs
-STRAIGHT_BY_LLVM = 1_280  # where ncc does not write the assembly itself
+STRAIGHT_BY_LLVM = 160  # where ncc does not write the assembly itself
 STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
 # ... and above these, longer than edges allow for.
 FEW, PER_EDGE = 500, 2
@@ -25,6 +25,9 @@ STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
+# Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
+# beyond a few.
+KINDS, PER_KIND = 2, 1_250
 SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
@@ -66,6 +69,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         plans["table"] = _plan(graph, alive, first, native, False)
     if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
         plans["shared"] = _plan(graph, alive, first, native, True)
+        if "table" in plans and not _short(plans["shared"]):
+            del plans["shared"]
     limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
@@ -109,6 +114,15 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         backward_batch = _choose(backward_form, length, limits[1], looped)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch))
+
+
+def _short(plan: Plan) -> bool:
+    """Whether the code of shared rows is short for a net of so many edges."""
+    first = plan.blocks[[segment.first for segment in plan.segments]]
+    run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+    kinds = {(*plan.runs[k][2:4], segment.rows, segment.side)
+             for k, segment in zip(run_of.tolist(), plan.segments, strict=True)}
+    return len(kinds) <= KINDS + len(plan.edges) // PER_KIND
 
 
 def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> Plan:

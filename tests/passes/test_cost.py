@@ -111,3 +111,18 @@ def test_without_vectors_rows_of_a_block_follow_one_another():
     assert predict(plan, "shared", native=1).single > predict(
         group(dense(16, 32, 5).graph, form="shared", batch_form="shared", native=16), "shared",
         native=16).single
+
+
+def test_sharing_wants_edges_for_each_kind_of_its_blocks():
+    """Code of its own for each kind of blocks takes long to compile: not in a net of few edges."""
+    rng = np.random.default_rng(3)
+    text = [f"{k:03x}" for k in range(40)]
+    for k in range(60):  # in-lists of 1 to 15 sources, of 1 to 8 rows each
+        sources = ",".join([f"{j:03x}" for j in rng.choice(40, 1 + k // 4, replace=False)])
+        text += [f"{len(text) + row:03x} tanh {sources}" for row in range(1 + k % 8)]
+    text.insert(0, f"N {len(text):03x}")
+    irregular = ncc.parse("\n".join(text) + "\n").graph
+    for graph, shared in ((irregular, False), (dense(40, 40, 40, 10).graph, True)):
+        assert (group(graph, native=16).batch.form == "shared") is shared
+        asked = group(graph, native=16, form="shared", batch_form="shared")
+        assert asked.batch.form == "shared"
