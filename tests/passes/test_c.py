@@ -16,7 +16,8 @@ import ncc
 from ncc.driver.compiler import Build, options
 from ncc.driver.observe import interpret
 from ncc.driver.pipeline import steps
-from ncc.ir.ssa import Buffer, Builder, Func, Module, Table, layout
+from ncc.ir.ssa import Buffer, Func, Module, Table, layout
+from ncc.ir.ssa_build import Builder
 from ncc.machine import header as cheader
 from ncc.machine.llvm import host, target
 from ncc.passes.emit.to_c import EXPRESSIONS, HELPERS, to_c
