@@ -13,7 +13,8 @@ from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
 from ncc.ir.graph import Graph, Reals
-from ncc.machine.llvm import Target, host
+from ncc.machine.llvm import host
+from ncc.machine.targets import Target
 from ncc.passes.emit.to_c import to_c
 from ncc.report.formulas import bwd
 
