@@ -62,23 +62,9 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         yield "a value is infinite", None
     if not np.isfinite(g.constants).all():
         yield "a constant is not finite", None
-    codes = list(g.functions)
-    if codes != sorted(codes) or (codes and codes[0] < FREE):
-        yield "functions do not ascend from code 20", None
-    for code, text in g.functions.items():
-        try:
-            parse(Source("<fn>", text), text)
-        except NccError as error:
-            yield f"function {code:02x}: {error.message}", None
-    if any(not 0 <= slot < g.n_params for slot in g.names):
-        yield "a name belongs to no slot", None
-    words = sorted(g.names.values())
-    if any(a == b for a, b in zip(words, words[1:], strict=False)):
-        yield "two slots have one name", None
-    if any(not (word.isidentifier() and word.isascii()) for word in words):
-        yield "a name is no identifier", None
+    yield from _text_faults(g)
     acts, lengths = g.activations, np.diff(g.starts)
-    known = (acts >= ABSENT) & (acts < FREE) | np.isin(acts, codes)
+    known = (acts >= ABSENT) & (acts < FREE) | np.isin(acts, list(g.functions))
     yield from (("its activation is unknown", j) for j in first(~known))
     kinds = (g.aggregations < 0) | (g.aggregations >= len(AGGREGATIONS))
     yield from (("its aggregation is unknown", j) for j in first(kinds))
@@ -98,3 +84,22 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         yield from (("its level is negative", j) for j in first(g.levels < 0))
         falls = g.levels[g.sources] >= g.levels[target]
         yield from (("an edge into it does not rise", j) for j in first(falls, target))
+
+
+def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
+    """What is wrong with the functions and the names."""
+    codes = list(g.functions)
+    if codes != sorted(codes) or (codes and codes[0] < FREE):
+        yield "functions do not ascend from code 20", None
+    for code, text in g.functions.items():
+        try:
+            parse(Source("<fn>", text), text)
+        except NccError as error:
+            yield f"function {code:02x}: {error.message}", None
+    if any(not 0 <= slot < g.n_params for slot in g.names):
+        yield "a name belongs to no slot", None
+    words = sorted(g.names.values())
+    if any(a == b for a, b in zip(words, words[1:], strict=False)):
+        yield "two slots have one name", None
+    if any(not (word.isidentifier() and word.isascii()) for word in words):
+        yield "a name is no identifier", None
