@@ -43,7 +43,8 @@ import numpy as np
 from ncc import __version__
 from ncc.bench.dense_layers import Array, Layers, layered, unsuitable
 from ncc.bench.peak import Peak, kernels, seconds
-from ncc.bench.peers import PEERS, Contender, Peer, Unable
+from ncc.bench.peer import Contender, Peer, Unable
+from ncc.bench.peers import PEERS
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import Loaded, Machine, host

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ncc.ir.ssa import DTYPES
-from ncc.machine.llvm import Loaded, Machine, Target, host
+from ncc.machine.llvm import Loaded, Machine, host
+from ncc.machine.targets import Target
 
 # Two FMA pipes of four to five cycles want 8 to 10 sums in flight; twelve leave AVX2's sixteen
 # registers room for the two factors.

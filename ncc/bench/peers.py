@@ -9,9 +9,8 @@ that library would.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -19,41 +18,20 @@ from typing import Any
 import numpy as np
 
 from ncc.bench.dense_layers import Array, Layer, Layers
-
-Step = Callable[[Any], Any]
-# Entries of all dense matrices that a peer may make: half a gigabyte of float32, and a quarter of
-# what an ONNX file can hold.
-DENSE = 1 << 27
-
-
-class Unable(Exception):
-    """This peer cannot compute this net; the message says why."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """`call()` computes the batch; `result` makes (batch, outputs) of what it returned; `fmas` are
-    those it executes for a sample, zeros counted where it multiplies them."""
-
-    call: Callable[[], Any]
-    result: Callable[[Any], Array]
-    fmas: int
-
-
-@dataclass(frozen=True)
-class Peer:
-    """`make(layers, x, threads, stack)`: x is (batch, inputs), or (inputs,) for one sample. What it
-    changes in the process (a library's number of threads) `stack` undoes."""
-
-    name: str
-    needs: tuple[str, ...]
-    make: Callable[[Layers, Array, int, ExitStack], Contender]
-
-    def absent(self) -> str | None:
-        """Which of its modules is not installed."""
-        missing = [name for name in self.needs if find_spec(name) is None]
-        return f"{' and '.join(missing)} not installed" if missing else None
-
+from ncc.bench.peer import (
+    NUMPY_NAMES,
+    Contender,
+    Peer,
+    Step,
+    Unable,
+    activations_of,
+    affordable,
+    column_of,
+    evaluator,
+    gather_of,
+    samples_of,
+)
+from ncc.bench.peer_onnx import onnxruntime
 
 # ---- numpy and scipy
 
@@ -142,7 +120,7 @@ def _scipy_csr(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Cont
         width = layer.high - layer.low
         matrix = sparse.csr_matrix((layer.weights, layer.columns, layer.starts),
                                    shape=(layer.rows, width))
-        bias, act = _column(layer.bias, x), _act(layer, functions)
+        bias, act = column_of(layer.bias, x), activations_of(layer, functions)
 
         def run(h: Any) -> Any:
             h = matrix @ h
@@ -152,7 +130,7 @@ def _scipy_csr(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Cont
 
         return run
 
-    call = _evaluator(layers, [step(layer) for layer in layers.layers], _samples(x), np.empty)
+    call = evaluator(layers, [step(layer) for layer in layers.layers], samples_of(x), np.empty)
     return Contender(call, np.transpose, layers.n_edges)
 
 
@@ -161,11 +139,11 @@ def _numpy_dense(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Co
         raise Unable("threadpoolctl not installed, which numpy's BLAS wants to be told its threads")
     pools: Any = import_module("threadpoolctl")
     stack.enter_context(pools.threadpool_limits(threads))
-    _affordable(layers)
+    affordable(layers)
 
     def step(layer: Layer) -> Step:
-        matrix, columns = layer.dense(), _gather(layer)
-        bias, act = _column(layer.bias, x), _act(layer, NUMPY)
+        matrix, columns = layer.dense(), gather_of(layer)
+        bias, act = column_of(layer.bias, x), activations_of(layer, NUMPY)
 
         def run(h: Any) -> Any:
             h = matrix @ (h if columns is None else h[columns])
@@ -175,7 +153,7 @@ def _numpy_dense(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Co
 
         return run
 
-    call = _evaluator(layers, [step(layer) for layer in layers.layers], _samples(x), np.empty)
+    call = evaluator(layers, [step(layer) for layer in layers.layers], samples_of(x), np.empty)
     return Contender(call, np.transpose, layers.n_dense)
 
 
@@ -226,13 +204,13 @@ def _torch(threads: int, stack: ExitStack) -> tuple[Any, dict[str, Step]]:
 
 def _torch_dense(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Contender:
     torch, functions = _torch(threads, stack)
-    _affordable(layers)
+    affordable(layers)
 
     def step(layer: Layer) -> Step:
         matrix = torch.from_numpy(layer.dense())
-        gather = _gather(layer)
+        gather = gather_of(layer)
         columns = None if gather is None else torch.from_numpy(gather)
-        return _torch_step(torch, matrix, columns, layer, x, _act(layer, functions))
+        return _torch_step(torch, matrix, columns, layer, x, activations_of(layer, functions))
 
     return _torch_contender(torch, layers, step, x, layers.n_dense)
 
@@ -243,22 +221,20 @@ def _torch_csr(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Cont
     def step(layer: Layer) -> Step:
         if not len(layer.columns):
             matrix = torch.zeros(layer.rows, layer.high - layer.low,
-                                 dtype=getattr(torch, _NAMES[layers.dtype]))
+                                 dtype=getattr(torch, NUMPY_NAMES[layers.dtype]))
         else:
             starts = layer.starts.astype(np.int32)  # the indices that MKL takes without a copy
             matrix = torch.sparse_csr_tensor(
                 *[torch.from_numpy(a) for a in (starts, layer.columns, layer.weights)],
                 size=(layer.rows, layer.high - layer.low))
-        return _torch_step(torch, matrix, None, layer, x, _act(layer, functions))
+        return _torch_step(torch, matrix, None, layer, x, activations_of(layer, functions))
 
     return _torch_contender(torch, layers, step, x, layers.n_edges)
 
 
-_NAMES = {"f32": "float32", "f64": "float64"}
-
 
 def _torch_step(torch: Any, matrix: Any, columns: Any, layer: Layer, x: Array, act: Step) -> Step:
-    given = _column(layer.bias, x)
+    given = column_of(layer.bias, x)
     bias = None if given is None else torch.from_numpy(given)
     add = torch.addmv if x.ndim == 1 else torch.addmm
 
@@ -275,206 +251,10 @@ def _torch_contender(torch: Any, layers: Layers, step: Callable[[Layer], Step], 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that CSR is in beta
         steps = [step(layer) for layer in layers.layers]
-    kind = getattr(torch, _NAMES[layers.dtype])
-    call = _evaluator(layers, steps, torch.from_numpy(_samples(x)),
-                      lambda shape, dtype: torch.empty(shape, dtype=kind))
+    kind = getattr(torch, NUMPY_NAMES[layers.dtype])
+    call = evaluator(layers, steps, torch.from_numpy(samples_of(x)),
+                     lambda shape, dtype: torch.empty(shape, dtype=kind))
     return Contender(call, lambda y: np.transpose(y.numpy()), fmas)
-
-
-# ---- onnxruntime
-
-# One operator each, with its attributes, its further arguments, and the opset that has it.
-_ONNX: dict[str, tuple[str, dict[str, Any], tuple[float, ...]]] = {
-    "sigmoid": ("Sigmoid", {}, ()),
-    "tanh": ("Tanh", {}, ()),
-    "relu": ("Relu", {}, ()),
-    "gelu": ("Gelu", {}, ()),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}, ()),
-    "elu": ("Elu", {}, ()),
-    "selu": ("Selu", {}, ()),
-    "softplus": ("Softplus", {}, ()),
-    "softsign": ("Softsign", {}, ()),
-    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}, ()),
-    "exp": ("Exp", {}, ()),
-    "log": ("Log", {}, ()),
-    "abs": ("Abs", {}, ()),
-    "sqrt": ("Sqrt", {}, ()),
-    "recip": ("Reciprocal", {}, ()),
-    "square": ("Pow", {}, (2.0,)),
-    "cube": ("Pow", {}, (3.0,)),
-    "sin": ("Sin", {}, ()),
-    "cos": ("Cos", {}, ()),
-    "gelu_tanh": ("Gelu", {"approximate": "tanh"}, ()),
-    "mish": ("Mish", {}, ()),
-    "hard_swish": ("HardSwish", {}, ()),
-    "relu6": ("Clip", {}, (0.0, 6.0)),
-    "clip": ("Clip", {}, (-1.0, 1.0)),
-    "atan": ("Atan", {}, ()),
-    "erf": ("Erf", {}, ()),
-}
-_OPSET = 20  # the first with Gelu
-
-
-class _OnnxGraph:
-    """Nodes and constants under way; a value is its name."""
-
-    def __init__(self, dtype: str) -> None:
-        self.helper: Any = import_module("onnx.helper")
-        self.from_array: Any = import_module("onnx.numpy_helper").from_array
-        self.dtype = np.dtype(_NAMES[dtype])
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, array: Array) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(self.from_array(array, name))
-        return name
-
-    def node(self, op: str, *reads: str, **attributes: Any) -> str:
-        name = f"n{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(op, list(reads), [name], **attributes))
-        return name
-
-    def act(self, name: str, h: str) -> str:
-        if name == "identity":
-            return h
-        if name in ("silu", "swish"):
-            return self.node("Mul", h, self.node("Sigmoid", h))
-        if name not in _ONNX:
-            raise Unable(f"it has no {name}")
-        op, attributes, more = _ONNX[name]
-        rest = [self.constant(np.array(v, self.dtype)) for v in more]
-        return self.node(op, h, *rest, **attributes)
-
-
-def _onnxruntime(layers: Layers, x: Array, threads: int, stack: ExitStack) -> Contender:
-    """A matrix product and a function a layer, (samples, neurons): what its optimiser fuses."""
-    runtime: Any = import_module("onnxruntime")
-    _affordable(layers)
-    graph = _OnnxGraph(layers.dtype)
-    blocks = [(0, layers.n_inputs, "x")]  # positions, and the value that holds them
-    fmas = 0
-    for layer in layers.layers:
-        if not len(layer.columns):
-            raise Unable("the net has constant neurons")
-        read = [b for b in blocks if b[0] < layer.high and b[1] > layer.low]
-        h = read[0][2] if len(read) == 1 else graph.node("Concat", *[b[2] for b in read], axis=1)
-        matrix = np.zeros((layer.rows, read[-1][1] - read[0][0]), layer.weights.dtype)
-        at = layer.read() + layer.low - read[0][0]
-        matrix[:, at] = layer.dense()
-        fmas += matrix.size
-        if fmas > DENSE:
-            raise Unable("its dense matrices are too large")
-        parts = []
-        for a, b, name in layer.pieces:
-            reads = [h, graph.constant(np.ascontiguousarray(matrix[a:b]))]
-            if layer.bias is not None:
-                reads.append(graph.constant(layer.bias[a:b]))
-            parts.append(graph.act(name, graph.node("Gemm", *reads, transB=1)))
-        out = parts[0] if len(parts) == 1 else graph.node("Concat", *parts, axis=1)
-        blocks.append((layer.first, layer.last, out))
-    first = blocks[-1][0] if layers.chain else 0
-    positions = layers.outputs + first
-    if layers.chain and np.array_equal(layers.outputs, np.arange(blocks[-1][1] - first)):
-        y = blocks[-1][2]
-    else:
-        every = graph.node("Concat", *[b[2] for b in blocks], axis=1)
-        y = graph.node("Gather", every, graph.constant(positions), axis=1)
-    model = _onnx_model(graph, y, layers)
-    settings = runtime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
-    # Its threads would spin on while others are timed.
-    settings.add_session_config_entry("session.force_spinning_stop", "1")
-    session = runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-    given = {"x": np.ascontiguousarray(np.atleast_2d(x))}
-
-    def result(y: Any) -> Array:
-        array: Array = y[0]
-        return array if x.ndim == 2 else array[0]
-
-    return Contender(lambda: session.run(None, given), result, fmas)
-
-
-def _onnx_model(graph: _OnnxGraph, y: str, layers: Layers) -> Any:
-    helper = graph.helper
-    kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
-    named = helper.make_graph(
-        graph.nodes, "net", [helper.make_tensor_value_info("x", kind, [None, layers.n_inputs])],
-        [helper.make_tensor_value_info(y, kind, [None, len(layers.outputs)])], graph.constants)
-    model = helper.make_model(named, opset_imports=[helper.make_opsetid("", _OPSET)])
-    model.ir_version = 9  # of that opset: older runtimes read it, too
-    return model.SerializeToString()
-
-
-# ---- what they share
-
-
-def _samples(x: Array) -> Array:
-    """(neurons, samples) row-major, or the one sample."""
-    return np.ascontiguousarray(x.T)
-
-
-def _column(bias: Array | None, x: Array) -> Array | None:
-    return bias if bias is None or x.ndim == 1 else bias[:, None]
-
-
-def _affordable(layers: Layers) -> None:
-    if layers.n_dense > DENSE:
-        raise Unable("its dense matrices are too large")
-
-
-def _gather(layer: Layer) -> Array | None:
-    """The columns to pick of low .. high, None where it is all of them."""
-    columns = layer.read()
-    return None if len(columns) == layer.high - layer.low else columns
-
-
-def _act(layer: Layer, functions: Mapping[str, Step]) -> Step:
-    """The activations of a layer, as a function that may write over its argument."""
-    for _, _, name in layer.pieces:
-        if name not in functions:
-            raise Unable(f"it has no {name}")
-    acts = [(a, b, functions[name]) for a, b, name in layer.pieces]
-    if len(acts) == 1:
-        return acts[0][2]
-
-    def pieces(h: Any) -> Any:
-        for a, b, act in acts:
-            h[a:b] = act(h[a:b])
-        return h
-
-    return pieces
-
-
-def _evaluator(layers: Layers, steps: list[Step], x: Any, empty: Callable[..., Any]
-               ) -> Callable[[], Any]:
-    """All steps in order, y (outputs, samples). Where the net is no chain, values are rows of one
-    array, and a layer reads a stretch of it; numpy and torch spell that alike."""
-    outputs: Any = layers.outputs
-    if layers.chain:
-        last = layers.layers[-1]
-        whole = np.array_equal(outputs, np.arange(last.rows))
-
-        def chain() -> Any:
-            h = x
-            for step in steps:
-                h = step(h)
-            return h if whole else h[outputs]
-
-        return chain
-    values = empty((layers.n_positions, *x.shape[1:]), x.dtype)
-    places = [(step, layer.low, layer.high, layer.first, layer.last)
-              for step, layer in zip(steps, layers.layers, strict=True)]
-
-    def anywhere() -> Any:
-        values[: layers.n_inputs] = x
-        for step, low, high, first, last in places:
-            values[first:last] = step(values[low:high])
-        return values[outputs]
-
-    return anywhere
 
 
 PEERS: dict[str, Peer] = {
@@ -483,7 +263,7 @@ PEERS: dict[str, Peer] = {
         Peer("scipy-csr", ("scipy",), _scipy_csr),
         Peer("torch-csr", ("torch",), _torch_csr),
         Peer("torch-dense", ("torch",), _torch_dense),
-        Peer("onnxruntime", ("onnxruntime", "onnx"), _onnxruntime),
+        Peer("onnxruntime", ("onnxruntime", "onnx"), onnxruntime),
         Peer("numpy-dense", ("numpy",), _numpy_dense),
     )
 }

@@ -44,8 +44,9 @@ from ncc.machine import cache, limits
 from ncc.machine.cache import Entry
 from ncc.machine.codegen import Codegen
 from ncc.machine.header import c_identifier
-from ncc.machine.llvm import Target, host, target
+from ncc.machine.llvm import host, target
 from ncc.machine.native import functions
+from ncc.machine.targets import Target
 from ncc.nets import net
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve, unused_inputs

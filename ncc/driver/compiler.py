@@ -26,8 +26,8 @@ from ncc.machine.cache import Entry
 from ncc.machine.codegen import Codegen
 from ncc.machine.footprint import Footprint, exported, footprint, stacks
 from ncc.machine.header import graph_hash, header
-from ncc.machine.llvm import Target
 from ncc.machine.native import aligned, functions
+from ncc.machine.targets import Target
 from ncc.passes.emit.to_llvm import cell, large
 from ncc.scalar.activations import expression
 

@@ -13,9 +13,12 @@ from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
 from ncc.ir.graph import Graph, Reals
-from ncc.machine.llvm import Target, host
+from ncc.machine.llvm import host
+from ncc.machine.targets import Target
 from ncc.passes.emit.to_c import to_c
-from ncc.report.formulas import bwd
+from ncc.report.dot import dot
+from ncc.report.formulas import bwd, fwd
+from ncc.report.matrix import matrix
 
 TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
          "dot")
@@ -23,7 +26,7 @@ KINDS = (*TEXTS, "bc", "obj", "shared")
 ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
 LINKED = ("obj", "shared", "header", "c")  # kinds that hold the gradient unless told otherwise
 FORMATS = {"nal": texts.write_nal, "nel": texts.write_nel, "nam": texts.write_nam}
-_OF_GRAPHS = {"fwd": texts.fwd, "bwd": bwd, "matrix": texts.matrix, "dot": texts.dot}
+_OF_GRAPHS = {"fwd": fwd, "bwd": bwd, "matrix": matrix, "dot": dot}
 
 
 def ending(kind: str) -> str:

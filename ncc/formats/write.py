@@ -1,4 +1,4 @@
-"""Texts of a graph for people and other tools: fwd, matrix, dot, and the three net formats.
+"""Graphs to net files: .nal, .nel, .nam, .graph; how their texts spell neurons and parameters.
 
 Everything a text holds is an index, a number or a tie name (an identifier), so nothing of a user's
 needs escaping.
@@ -17,7 +17,7 @@ from ncc.scalar.activations import name_of
 DENSE = 2**31  # characters of the largest dense text
 
 
-def _dense(graph: Graph, width: int) -> None:
+def refuse_dense(graph: Graph, width: int) -> None:
     """Refuse a text of N x N cells before memory is taken."""
     n = graph.n_neurons
     if n * n * width > DENSE:
@@ -25,13 +25,13 @@ def _dense(graph: Graph, width: int) -> None:
                        help="fwd, .nal and .nel grow with the edges alone")
 
 
-def _names(graph: Graph) -> list[str]:
+def names_of(graph: Graph) -> list[str]:
     """Indices in hex, k = max(2, digits of N-1) digits."""
     digits = max(2, len(f"{max(graph.n_neurons - 1, 0):x}"))
     return [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
 
 
-def _in_lists(graph: Graph) -> Iterator[tuple[int, list[int], list[int]]]:
+def in_lists(graph: Graph) -> Iterator[tuple[int, list[int], list[int]]]:
     """Each neuron with its sources and weight codes."""
     starts = graph.starts.tolist()
     for j in range(graph.n_neurons):
@@ -39,72 +39,11 @@ def _in_lists(graph: Graph) -> Iterator[tuple[int, list[int], list[int]]]:
         yield j, graph.sources[at].tolist(), graph.weights[at].tolist()
 
 
-def fwd(graph: Graph) -> str:
-    """One line a neuron: n04 = f04( +n00*w0004 +n01*w0104 +b04)."""
-    names, lines = _names(graph), []
-    for j, sources, _ in _in_lists(graph):
-        if graph.activations[j] == ABSENT or graph.activations[j] == INPUT and not graph.labelled:
-            continue
-        me = names[j]
-        agg = AGGREGATIONS[graph.aggregations[j]]
-        words = [] if agg == "sum" else [agg]
-        words += [f"+n{names[i]}*w{names[i]}{me}" for i in sources]
-        words += [] if graph.biases[j] == NONE else [f"+b{me}"]
-        lines.append(f"n{me} = f{me}({''.join(' ' + word for word in words)})\n")
-    return "".join(lines)
-
-
-def matrix(graph: Graph) -> str:
-    """`N words cells bytes` of the N x N bit matrix in rows of 32-bit words, then its cells."""
-    n, names = graph.n_neurons, _names(graph)
-    words = -(-n // 32)
-    _dense(graph, 5 + 3 * len(names[0]) if n else 0)
-    edges = np.argsort(graph.sources, kind="stable")
-    target = np.repeat(np.arange(n), np.diff(graph.starts))[edges]
-    starts = np.searchsorted(graph.sources[edges], np.arange(n + 1)).tolist()
-    blank = "_" * (4 + 3 * len(names[0])) if n else ""
-    lines = [f"{n} {words} {n * n} {n * words * 4}", " ".join(f"n{name}" for name in names)]
-    for i, name in enumerate(names):
-        cells = [blank] * n
-        for j in target[starts[i] : starts[i + 1]].tolist():
-            cells[j] = f"+n{name}*w{name}{names[j]}"
-        lines.append(" ".join((f"n{name}", *cells)))
-    return "".join(line + "\n" for line in lines)
-
-
-def dot(graph: Graph) -> str:
-    """The net for Graphviz, inputs on the left."""
-    names = _names(graph)
-    outputs = np.zeros(graph.n_neurons, np.bool_)
-    outputs[graph.outputs] = True
-    lines = ["digraph net {", "  rankdir=LR;", "  node [shape=circle];"]
-    for j, name in enumerate(names):
-        code = int(graph.activations[j])
-        if code == ABSENT:
-            continue
-        shape = ", shape=doublecircle" if outputs[j] else ""
-        label = f"n{name}"
-        if code == INPUT:
-            shape = ", shape=box"
-        else:
-            agg = AGGREGATIONS[graph.aggregations[j]]
-            label += f"\\n{name_of(code)}" + ("" if agg == "sum" else f" {agg}")
-            if graph.biases[j] != NONE:
-                label += f"\\n{_bias(graph, j)}"
-        lines.append(f'  n{name} [label="{label}"{shape}];')
-    for j, sources, weights in _in_lists(graph):
-        for i, code in zip(sources, weights, strict=True):
-            spelt = _weight(graph, code)
-            label = f' [label="{spelt}"]' if spelt else ""
-            lines.append(f"  n{names[i]} -> n{names[j]}{label};")
-    return "\n".join(lines) + "\n}\n"
-
-
 def _number(value: float) -> str:
     return repr(float(value))
 
 
-def _weight(graph: Graph, code: int, said: set[int] | None = None) -> str:
+def weight_text(graph: Graph, code: int, said: set[int] | None = None) -> str:
     """How a net file spells a parameter: =1.0, @k0:0.5, @k0, 0.5, or nothing at all.
 
     `said` collects the slots of ties: a name's value is given at its first appearance only.
@@ -123,11 +62,9 @@ def _weight(graph: Graph, code: int, said: set[int] | None = None) -> str:
     return f"@{name}:{value}" if value else f"@{name}"
 
 
-def _bias(graph: Graph, j: int, said: set[int] | None = None) -> str:
-    return "+" + _weight(graph, int(graph.biases[j]), said)
+def bias_text(graph: Graph, j: int, said: set[int] | None = None) -> str:
+    return "+" + weight_text(graph, int(graph.biases[j]), said)
 
-
-# Net files -----------------------------------------------------------------------------------
 
 NETS = ("nal", "nel", "nam", "graph")
 
@@ -152,9 +89,9 @@ def write_nal(graph: Graph, *, lossy: bool = False) -> str:
     """`graph` as a .nal, which resolves to the identical graph (E401 where none can)."""
     _plain(graph, "nal", lossy)
     _order(graph, "nal", lossy)
-    names, said = _names(graph), set[int]()
+    names, said = names_of(graph), set[int]()
     lines = _head(graph, outputs=_default_outputs(graph))
-    for j, sources, weights in _in_lists(graph):
+    for j, sources, weights in in_lists(graph):
         if graph.activations[j] == INPUT:
             lines.append(names[j])
             continue
@@ -162,10 +99,10 @@ def write_nal(graph: Graph, *, lossy: bool = False) -> str:
         if graph.aggregations[j]:
             words.append(AGGREGATIONS[graph.aggregations[j]])
         if sources:
-            words.append(",".join(_edge(names[i], _weight(graph, w, said))
+            words.append(",".join(_edge(names[i], weight_text(graph, w, said))
                                   for i, w in zip(sources, weights, strict=True)))
         if graph.biases[j] != NONE:
-            words.append(_bias(graph, j, said))
+            words.append(bias_text(graph, j, said))
         lines.append(" ".join(words))
     return "".join(line + "\n" for line in lines)
 
@@ -174,18 +111,18 @@ def write_nel(graph: Graph, *, lossy: bool = False) -> str:
     """`graph` as a .nel, which resolves to the identical graph (E401 where none can)."""
     _plain(graph, "nel", lossy)
     _order(graph, "nel", lossy)
-    names, said = _names(graph), set[int]()
+    names, said = names_of(graph), set[int]()
     lines = _head(graph, outputs=_default_outputs(graph))
     for first, last, code in _runs(graph):
         where = names[first] if first == last else f"{names[first]}-{names[last]}"
         lines.append(f"act {where} {_activation(code)}")
-    for j, sources, weights in _in_lists(graph):
+    for j, sources, weights in in_lists(graph):
         if graph.aggregations[j]:
             lines.append(f"agg {names[j]} {AGGREGATIONS[graph.aggregations[j]]}")
         for i, w in zip(sources, weights, strict=True):
-            lines.append(f"{names[i]} {names[j]} {_weight(graph, w, said)}".rstrip())
+            lines.append(f"{names[i]} {names[j]} {weight_text(graph, w, said)}".rstrip())
         if graph.biases[j] != NONE:
-            lines.append(f"bias {names[j]} {_bias(graph, j, said)}")
+            lines.append(f"bias {names[j]} {bias_text(graph, j, said)}")
     return "".join(line + "\n" for line in lines)
 
 
@@ -208,14 +145,14 @@ def write_nam(graph: Graph, *, lossy: bool = False) -> str:
         lost.insert(0, f"the activation {name_of(int(acts[0]))}")
     if lost and not lossy:
         raise _loss("nam", ", ".join(lost))
-    _dense(graph, 1)
+    refuse_dense(graph, 1)
     cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
     cells[graph.sources, np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))] = ord("1")
     return "".join(row.tobytes().decode() + "\n" for row in cells)
 
 
 def _head(graph: Graph, outputs: bool) -> list[str]:
-    names = _names(graph)
+    names = names_of(graph)
     lines = [f"N {graph.n_neurons:02x}"]
     lines += [f"fn {code:02x} {text}" for code, text in graph.functions.items()]
     if not outputs:

@@ -25,7 +25,8 @@ from typing import Any
 from ncc.errors import NccError
 from ncc.machine import limits
 from ncc.machine.limits import SMALL, SPREAD, Need, megabytes, refused
-from ncc.machine.llvm import Machine, Target
+from ncc.machine.llvm import Machine
+from ncc.machine.targets import Target
 
 LARGE = 1e9  # bytes, from where a child makes the code whatever there is
 AMPLE = 500e6  # bytes left, of which a text of SMALL characters takes few

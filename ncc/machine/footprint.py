@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ncc.ir.ssa import Module
-from ncc.machine.llvm import Target, sections
+from ncc.machine.llvm import sections
+from ncc.machine.targets import Target
 
 # The names of sections, by each format's custom, that become code and constants. Whatever else an
 # object has stays out of the program.

@@ -1,4 +1,6 @@
-"""The text bwd: the complete reverse pass of a graph, a line a quantity, in O(W + N) lines.
+"""The texts fwd and bwd: a net and its complete backward pass as formulas.
+
+bwd has a line a quantity, O(W + N) lines.
 
 Every name on a right-hand side is defined on a line above it or given: a value of the forward pass
 (`n04`, `w0004`; a constant edge's `w` too, as in the text fwd), a slope (`Df04` = f04' at what
@@ -45,7 +47,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph, Ints
+from ncc.formats.write import in_lists, names_of
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints
+
+
+def fwd(graph: Graph) -> str:
+    """One line a neuron: n04 = f04( +n00*w0004 +n01*w0104 +b04)."""
+    names, lines = names_of(graph), []
+    for j, sources, _ in in_lists(graph):
+        if graph.activations[j] == ABSENT or graph.activations[j] == INPUT and not graph.labelled:
+            continue
+        me = names[j]
+        agg = AGGREGATIONS[graph.aggregations[j]]
+        words = [] if agg == "sum" else [agg]
+        words += [f"+n{names[i]}*w{names[i]}{me}" for i in sources]
+        words += [] if graph.biases[j] == NONE else [f"+b{me}"]
+        lines.append(f"n{me} = f{me}({''.join(' ' + word for word in words)})\n")
+    return "".join(lines)
 
 
 def bwd(graph: Graph) -> str:
@@ -56,8 +74,7 @@ def bwd(graph: Graph) -> str:
     if graph.levels is None:
         raise ValueError("bwd is of an ordered graph")
     n = graph.n_neurons
-    width = max(2, len(f"{max(n - 1, 0):x}"))
-    names = [f"{j:0{width}x}" for j in range(n)]
+    names = names_of(graph)
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
     biases, aggregations = graph.biases.tolist(), graph.aggregations.tolist()
     activations = graph.activations.tolist()

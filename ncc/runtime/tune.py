@@ -15,8 +15,9 @@ from ncc.errors import NccError
 from ncc.ir.graph import Graph
 from ncc.machine import cache
 from ncc.machine.cache import Entry
-from ncc.machine.llvm import Target, host
+from ncc.machine.llvm import host
 from ncc.machine.native import Library
+from ncc.machine.targets import Target
 
 BATCH = 256  # samples
 ROUNDS = 7

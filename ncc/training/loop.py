@@ -143,6 +143,38 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         raise NccError("E634", "the net has no parameters to train")
     dtype = dtype_name(dtype)
     real = np.dtype(DTYPES[dtype])
+    inputs, goals, held, classes = _data(x, y, sample_weight, validation, seed, task, graph,
+                                         n_targets, real, names)
+    old = load_state(state) if isinstance(state, (str, Path)) else state
+    rounding = options(host(), dtype=dtype, numerics=numerics)["numerics"]
+    share = "a pair" if isinstance(validation, tuple) else float(validation)
+    facts = {"net": graph_hash(graph.with_(values=np.zeros(graph.n_params))), "loss": str(task),
+             "optimizer": str(judge), "batch": int(batch), "dtype": dtype, "numerics": rounding,
+             "seed": int(seed), "validation": share,
+             "frozen": "" if still is None else digest(still),
+             "samples": digest(inputs, goals, *(held or ()))}
+    if old is not None:
+        old.check(facts, same_samples)
+        classes = classes or old.classes
+    params = _parameters(graph, params, old, epochs, init, seed, real)
+    kind = Trainer if sample_weight is None else WeightedTrainer
+    trainer = kind(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
+                   threads=threads, numerics=numerics, cache=cache, frozen=still,
+                   passes={"limit": limit})
+    random = np.random.default_rng([seed, 1])
+    start = fresh(trainer.params, trainer.state, facts, rate, random, classes)
+    if old is not None:
+        start = replace(old, facts=facts, lr=rate, classes=classes)
+        random.bit_generator.state = start.random
+        trainer.state = start.optimizer
+    return _Run(trainer, start, random, batch, epochs, patience, progress).run(inputs, goals, held)
+
+
+def _data(x: Any, y: Any, sample_weight: Any, validation: float | tuple[Any, Any], seed: int,
+          task: losses.Loss, graph: Graph, n_targets: int, real: Any, names: tuple[str, str]
+          ) -> tuple[Array, Array, tuple[Array, Array] | None, tuple[str, ...]]:
+    """Inputs and targets, those held out, and the names of the classes; where samples have weights,
+    these are the last column of the targets."""
     y, classes = _named(y, task, graph, names[1])
     inputs, goals = _samples(x, y, task, graph, n_targets, real, names)
     if sample_weight is not None:
@@ -156,38 +188,24 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
             held = held[0], np.hstack([held[1], np.ones((len(held[1]), 1), real)])
     elif validation:
         inputs, goals, held = _split(inputs, goals, validation, seed)
-    old = load_state(state) if isinstance(state, (str, Path)) else state
-    rounding = options(host(), dtype=dtype, numerics=numerics)["numerics"]
-    share = "a pair" if isinstance(validation, tuple) else float(validation)
-    facts = {"net": graph_hash(graph.with_(values=np.zeros(graph.n_params))), "loss": str(task),
-             "optimizer": str(judge), "batch": int(batch), "dtype": dtype, "numerics": rounding,
-             "seed": int(seed), "validation": share,
-             "frozen": "" if still is None else digest(still),
-             "samples": digest(inputs, goals, *(held or ()))}
-    if old is not None:
-        old.check(facts, same_samples)
-        if len(old.epochs) > epochs:
-            raise NccError("E638", f"the state has {len(old.epochs)} epochs behind it, and epochs, "
-                           f"which counts them, is {epochs}")
-        if params is not None:
-            raise NccError("E634", "params are given, and the state has some", status=2)
-        params, classes = old.params, classes or old.classes
-    elif params is None:
-        params = weights.init(graph, init or "he", seed)
+    return inputs, goals, held, classes
+
+
+def _parameters(graph: Graph, params: Any, old: State | None, epochs: int, init: str | None,
+                seed: int, real: Any) -> Any:
+    """The parameters that training starts from: those of a state, the caller's, or drawn."""
     if old is None:
+        if params is None:
+            params = weights.init(graph, init or "he", seed)
         params = np.asarray(params, np.float64)
         finite(params.reshape(1, -1), "params", real)
-    kind = Trainer if sample_weight is None else WeightedTrainer
-    trainer = kind(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                   threads=threads, numerics=numerics, cache=cache, frozen=still,
-                   passes={"limit": limit})
-    random = np.random.default_rng([seed, 1])
-    start = fresh(trainer.params, trainer.state, facts, rate, random, classes)
-    if old is not None:
-        start = replace(old, facts=facts, lr=rate, classes=classes)
-        random.bit_generator.state = start.random
-        trainer.state = start.optimizer
-    return _Run(trainer, start, random, batch, epochs, patience, progress).run(inputs, goals, held)
+        return params
+    if len(old.epochs) > epochs:
+        raise NccError("E638", f"the state has {len(old.epochs)} epochs behind it, and epochs, "
+                       f"which counts them, is {epochs}")
+    if params is not None:
+        raise NccError("E634", "params are given, and the state has some", status=2)
+    return old.params
 
 
 @dataclass

@@ -10,7 +10,8 @@ import numpy as np
 
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Table
+from ncc.ir.ssa import DTYPES, Buffer, Func, Table
+from ncc.ir.ssa_build import Builder
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
 

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, Longs
-from ncc.ir.ssa import Buffer, Builder, Func
+from ncc.ir.ssa import Buffer, Func
+from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.backward_arrays import Kind, Places
 from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step

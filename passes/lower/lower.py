@@ -10,7 +10,8 @@ import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
-from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Module, Table
+from ncc.ir.ssa import DTYPES, Buffer, Func, Module, Table
+from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step

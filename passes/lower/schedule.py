@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Builder
+from ncc.ir.ssa_build import Builder
 from ncc.scalar.activations import expression
 from ncc.scalar.expressions import emit
 from ncc.scalar.mathlib import SEQUENCES

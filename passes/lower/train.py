@@ -8,7 +8,8 @@ import numpy as np
 
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Buffer, Builder, Func, Module, Table
+from ncc.ir.ssa import Buffer, Func, Module, Table
+from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.backward import sweep
 from ncc.passes.lower.backward_frame import Ends, Sweep, lanes
 from ncc.passes.lower.backward_loops import Tabled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ncc.ir.ssa import Builder, Func, Module, Op
+from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa_build import Builder
 from ncc.machine.x86 import SOME
 from ncc.scalar.mathlib import SEQUENCES
 from ncc.scalar.opcodes import OPCODES

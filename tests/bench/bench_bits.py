@@ -46,8 +46,9 @@ from ncc.ir.graph import Graph  # noqa: E402
 from ncc.ir.ssa import DTYPES  # noqa: E402
 from ncc.machine import native as library  # noqa: E402
 from ncc.machine.cache import Entry  # noqa: E402
-from ncc.machine.llvm import Target, host, target  # noqa: E402
+from ncc.machine.llvm import host, target  # noqa: E402
 from ncc.machine.native import Library  # noqa: E402
+from ncc.machine.targets import Target  # noqa: E402
 from ncc.runtime.compiled import Compiled  # noqa: E402
 from ncc.scalar import losses, optimizers  # noqa: E402
 from ncc.scalar import sum_order as sums  # noqa: E402

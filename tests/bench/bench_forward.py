@@ -25,7 +25,7 @@ import ncc  # noqa: E402
 from ncc.bench import measure as bench  # noqa: E402
 from ncc.bench.peak import calibrate  # noqa: E402
 from ncc.driver.compiler import Build, options  # noqa: E402
-from ncc.machine.llvm import TARGETS  # noqa: E402
+from ncc.machine.targets import TARGETS  # noqa: E402
 
 
 def interleaved(functions, rounds=15, seconds=0.01):

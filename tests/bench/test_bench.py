@@ -21,9 +21,11 @@ from nets import random_layers
 
 import ncc
 from ncc.bench import measure as bench
-from ncc.bench import peak, peers
+from ncc.bench import peak, peer_onnx
+from ncc.bench import peer as peer_module
 from ncc.bench.dense_layers import layered, unsuitable
-from ncc.bench.peers import PEERS, Contender, Peer, Unable
+from ncc.bench.peer import Contender, Peer, Unable
+from ncc.bench.peers import PEERS
 from ncc.cli import main
 from ncc.machine import limits
 from ncc.scalar.formulas import ACTIVATIONS
@@ -132,7 +134,7 @@ def test_edges_that_merge_removes_are_not_executed(capsys, tmp_path):
 
 
 def test_absent_libraries_are_listed(capsys, net, monkeypatch):
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(peer_module, "find_spec", lambda name: None)
     found = document(capsys, net)
     assert [a["who"] for a in found["absent"]] == list(PEERS)
     assert found["absent"][0]["why"] == "scipy not installed"
@@ -272,7 +274,8 @@ def test_layers_by_hand():
 
 
 def test_too_large_for_dense_matrices(monkeypatch):
-    monkeypatch.setattr(peers, "DENSE", 8)
+    for module in (peer_module, peer_onnx):
+        monkeypatch.setattr(module, "DENSE", 8)
     net = ncc.parse(random_layers([12, 9, 4], 9, 3))
     for peer in INSTALLED:
         if "csr" not in peer.name:

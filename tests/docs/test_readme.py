@@ -30,7 +30,8 @@ import pytest
 import ncc
 from ncc.cli import KINDS
 from ncc.driver.pipeline import ROAD
-from ncc.machine.llvm import TARGETS, host
+from ncc.machine.llvm import host
+from ncc.machine.targets import TARGETS
 
 TOP = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

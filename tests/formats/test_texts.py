@@ -18,6 +18,9 @@ from ncc.passes.graph.merge import merge
 from ncc.passes.graph.order import order
 from ncc.passes.graph.prune import prune
 from ncc.passes.graph.resolve import resolve
+from ncc.report.dot import dot
+from ncc.report.formulas import fwd
+from ncc.report.matrix import matrix
 
 SEED = Path(__file__).parents[1] / "seed"
 NETS = sorted(p for p in SEED.iterdir() if p.suffix in (".nal", ".nam"))
@@ -41,47 +44,47 @@ def again(graph: Graph, format: str, *, lossy: bool = False) -> Graph:
 @pytest.mark.parametrize("name", ["nn00.nal", "nn00.nam"])
 def test_fwd_is_the_seeds(name: str) -> None:
     expected = (SEED / f"{name}.fwd").read_text()
-    assert texts.fwd(seed(SEED / name)) == expected and len(expected) > 400
+    assert fwd(seed(SEED / name)) == expected and len(expected) > 400
 
 
 def test_matrix_is_the_seeds() -> None:
-    assert texts.matrix(seed(SEED / "nn00.nam")) == (SEED / "nn00.nam.matrix").read_text()
-    assert texts.matrix(seed(SEED / "nn00.nal")) == (SEED / "nn00.nam.matrix").read_text()
+    assert matrix(seed(SEED / "nn00.nam")) == (SEED / "nn00.nam.matrix").read_text()
+    assert matrix(seed(SEED / "nn00.nal")) == (SEED / "nn00.nam.matrix").read_text()
 
 
 def test_matrix_counts_words_per_row() -> None:
-    line = texts.matrix(seed(SEED / "conv_4x4_k3.nam")).split("\n")[0]
+    line = matrix(seed(SEED / "conv_4x4_k3.nam")).split("\n")[0]
     assert line == "83 3 6889 996"
 
 
 def test_fwd_of_biases_and_aggregations() -> None:
     graph = graph_of("N 06\n00\n01\n02 relu 01,00 +\n03 tanh max 00,02 +=1\n04 00 +=2\n"
                      "05 00 mul 03,04\n")
-    assert texts.fwd(graph) == (
+    assert fwd(graph) == (
         "n02 = f02( +n01*w0102 +n00*w0002 +b02)\n"
         "n03 = f03( max +n00*w0003 +n02*w0203 +b03)\n"
         "n04 = f04( +b04)\n"
         "n05 = f05( mul +n03*w0305 +n04*w0405)\n")
     small = prune(graph.with_(outputs=np.array([3], np.int32)))
-    assert [line[:3] for line in texts.fwd(small).split("\n")] == ["n02", "n03", ""]
+    assert [line[:3] for line in fwd(small).split("\n")] == ["n02", "n03", ""]
 
 
 def test_names_are_as_wide_as_the_last() -> None:
     lines = [f"{j:x}" for j in range(256)] + ["100 00 00,ff"]
     graph = graph_of("N 101\n" + "\n".join(lines) + "\n")
-    assert texts.fwd(graph) == "n100 = f100( +n000*w000100 +n0ff*w0ff100)\n"
-    cells = texts.matrix(graph).split("\n")[2].split(" ")
+    assert fwd(graph) == "n100 = f100( +n000*w000100 +n0ff*w0ff100)\n"
+    cells = matrix(graph).split("\n")[2].split(" ")
     assert cells[0] == "n000" and cells[-1] == "+n000*w000100" and set(map(len, cells[1:])) == {13}
 
 
 def test_dot() -> None:
     graph = graph_of("N 03\n00\n01\n02 relu max 00@k:0.5,01:=-1 +\n")
-    assert texts.dot(graph) == (
+    assert dot(graph) == (
         "digraph net {\n  rankdir=LR;\n  node [shape=circle];\n"
         '  n00 [label="n00", shape=box];\n  n01 [label="n01", shape=box];\n'
         '  n02 [label="n02\\nrelu max\\n+", shape=doublecircle];\n'
         '  n00 -> n02 [label="@k:0.5"];\n  n01 -> n02 [label="=-1.0"];\n}\n')
-    assert "n02" not in texts.dot(prune(graph.with_(outputs=graph.inputs)))
+    assert "n02" not in dot(prune(graph.with_(outputs=graph.inputs)))
 
 
 @pytest.mark.parametrize("format", ["nal", "nel", "nam"])
@@ -180,7 +183,7 @@ def test_canonical_order_is_never_lost_silently(format: str) -> None:
 
 def test_dense_texts_have_a_limit() -> None:
     wide = graph_of("N 10000\nfffe ffff\n", "nel")
-    for write in (texts.matrix, texts.write_nam):
+    for write in (matrix, texts.write_nam):
         with pytest.raises(NccError, match="65536 x 65536 cells") as caught:
             write(wide)
         assert caught.value.status == 4

@@ -13,7 +13,8 @@ from modules import evaluate, modules
 
 from ncc.errors import NccError, Source
 from ncc.ir.equivalence import prove
-from ncc.ir.ssa import Buffer, Builder, Func, Module, Op, Table
+from ncc.ir.ssa import Buffer, Func, Module, Op, Table
+from ncc.ir.ssa_build import Builder
 from ncc.ir.ssa_text import read
 from ncc.passes.ssa.cse import cse
 from ncc.passes.ssa.dce import dce

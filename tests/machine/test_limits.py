@@ -23,7 +23,8 @@ from ncc.errors import NccError
 from ncc.machine import codegen, limits
 from ncc.machine.codegen import Codegen
 from ncc.machine.limits import Need
-from ncc.machine.llvm import NUMBERED, TARGETS, Machine, host, target
+from ncc.machine.llvm import NUMBERED, Machine, host, target
+from ncc.machine.targets import TARGETS
 from ncc.runtime import tune
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,9 @@ from ncc.cli import main
 from ncc.errors import NccError
 from ncc.ir.ssa import DTYPES
 from ncc.machine import llvm as machine
-from ncc.machine.llvm import ALIASES, TARGETS, Machine, target
+from ncc.machine import targets
+from ncc.machine.llvm import Machine, target
+from ncc.machine.targets import ALIASES, TARGETS
 from ncc.training.step import Trainer
 
 FRIENDLY = [*TARGETS]
@@ -116,11 +118,11 @@ def test_listed_cpus_and_features_are_llvms_own(capfd, name):
     """LLVM only warns of others, or ends the process."""
     base = TARGETS[name]
     text = "define void @f() {\n  ret void\n}\n"
-    for cpu in machine._known(base.triple, machine._CPUS):
+    for cpu in targets.accepted(base.triple, targets.CPUS):
         Machine(target(name, cpu), 0).object(text)
-    for feature in machine._known(base.triple, machine._FEATURES):
+    for feature in targets.accepted(base.triple, targets.FEATURES):
         for sign in "+-":
-            if sign == "+" or feature not in machine._NEEDED.get(machine._arch(base.triple), ()):
+            if sign == "+" or feature not in targets.NEEDED.get(targets.arch_of(base.triple), ()):
                 Machine(target(name, features=sign + feature), 0).object(text)
     assert capfd.readouterr().err == ""
 

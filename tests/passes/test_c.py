@@ -16,10 +16,12 @@ import ncc
 from ncc.driver.compiler import Build, options
 from ncc.driver.observe import interpret
 from ncc.driver.pipeline import steps
-from ncc.ir.ssa import Buffer, Builder, Func, Module, Table, layout
+from ncc.ir.ssa import Buffer, Func, Module, Table, layout
+from ncc.ir.ssa_build import Builder
 from ncc.machine import header as cheader
 from ncc.machine.llvm import host, target
-from ncc.passes.emit.to_c import EXPRESSIONS, HELPERS, to_c
+from ncc.passes.emit.c_texts import EXPRESSIONS, HELPERS
+from ncc.passes.emit.to_c import to_c
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
 from ncc.scalar.opcodes import OPCODES

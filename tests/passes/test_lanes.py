@@ -16,7 +16,8 @@ from nets import random_layers
 import ncc
 from ncc.errors import Source
 from ncc.ir.equivalence import prove
-from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Module, Table
+from ncc.ir.ssa import DTYPES, Buffer, Func, Module, Table
+from ncc.ir.ssa_build import Builder
 from ncc.ir.ssa_text import read
 from ncc.machine.llvm import Loaded, Machine, host
 from ncc.passes.emit.to_c import to_c

@@ -12,12 +12,11 @@ from nets import AGGREGATIONS, random_layers, some_net, to_nal
 from reference import CODES, Net, Weight, evaluate, inputs, meaning, outputs, parameters, slots
 
 from ncc.cli import main
-from ncc.formats.write import fwd
 from ncc.ir.graph import Graph
 from ncc.nets.net import parse
 from ncc.passes.graph.merge import merge
 from ncc.passes.graph.prune import prune
-from ncc.report.formulas import bwd
+from ncc.report.formulas import bwd, fwd
 
 SEED = Path(__file__).parents[1] / "seed"
 NAME = re.compile(r"@?[A-Za-z_][A-Za-z0-9_]*|DLY_@\w+")

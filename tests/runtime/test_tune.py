@@ -15,7 +15,8 @@ from ncc.cli import main
 from ncc.driver.compiler import options
 from ncc.errors import NccError
 from ncc.ir.plan import FORMS
-from ncc.machine.llvm import TARGETS, host
+from ncc.machine.llvm import host
+from ncc.machine.targets import TARGETS
 from ncc.runtime import tune
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ncc.errors import NccError
-from ncc.ir.ssa import Buffer, Builder, Func, Module
+from ncc.ir.ssa import Buffer, Func, Module
+from ncc.ir.ssa_build import Builder
 from ncc.scalar import optimizers
 from ncc.scalar.numpy_eval import Numpy
 

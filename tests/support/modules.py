@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Module, Table
+from ncc.ir.ssa import DTYPES, Buffer, Func, Module, Table
+from ncc.ir.ssa_build import Builder
 
 Choose = Callable[[int, int], int]  # an integer, both ends included
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 1e30, 1e-30, float("inf"), float("-inf"))

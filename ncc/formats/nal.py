@@ -1,0 +1,153 @@
+"""Tokens of a .nal file to its syntax."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+
+from ncc.errors import Source
+from ncc.formats.fields import (
+    COMMENT,
+    ParameterColumns,
+    decimals,
+    hex_list,
+    hexes,
+    int_column,
+    no_parameters,
+    octets_of,
+    parameters_of,
+    places_of,
+    scatter,
+)
+from ncc.formats.head import count_of, finite, functions_of, of_kind, out_of
+from ncc.ir.graph import AGGREGATIONS
+from ncc.ir.syntax import AdjacencyList
+from ncc.parsing import Token, text_of
+
+# The look behind keeps a long run of blanks from being tried at each of them.
+_COMMA: Final = re.compile(r"(?<![ \t])[ \t]*+,[ \t]*+")
+_ITEM_WEIGHT: Final = re.compile(r"[:@][^,]*")
+
+
+class _Neurons:
+    """The lines of NEURONS tokens, as arrays, a piece a token."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        # Every line but the last has an end, every edge but a line's last a comma.
+        lines = source.text.count("\n")
+        edges = lines + source.text.count(",")
+        self.words: dict[str, int] = {}
+        self.ties: dict[str, int] = {}
+        self.indices = int_column(lines)
+        self.lines: list[int] = []
+        self.activations: list[int] = []
+        self.aggregations: list[int] = []
+        self.counts: list[int] = []
+        self.sources = int_column(edges)
+        self.weights = ParameterColumns(edges)
+        self.biased: list[bool] = []
+        self.biases = ParameterColumns(lines)
+
+    def add(self, token: Token) -> None:
+        text = text_of(token, self.source)
+        if "%" in text or "#" in text:
+            text = COMMENT.sub("", text)
+        if " ," in text or ", " in text or "\t" in text:
+            text = _COMMA.sub(",", text)
+        words = self.words
+        indices: list[str] = []
+        lists: list[str] = []
+        biases: list[str] = []
+        first = len(self.biased)
+        for line, content in enumerate(text.split("\n"), token.line or 1):
+            fields = content.split()
+            if not fields:
+                continue
+            indices.append(fields[0])
+            self.lines.append(line)
+            bias = aggregation = ""
+            edges = ""
+            if len(fields) > 2:
+                edges = fields[2]
+                if len(fields) > 3 or edges[0] in "+sm":
+                    for field in fields[2:]:
+                        # An in-list starts with a hex digit, an aggregation with s or m.
+                        if field[0] == "+":
+                            bias = field
+                        elif field[0] in "sm":
+                            aggregation = field
+                        else:
+                            edges = field
+                    if edges[0] in "+sm":
+                        edges = ""
+            self.activations.append(
+                words.setdefault(fields[1], len(words)) if len(fields) > 1 else -1)
+            self.aggregations.append(AGGREGATIONS.index(aggregation) if aggregation else -1)
+            self.counts.append(edges.count(",") + 1 if edges else 0)
+            if edges:
+                lists.append(edges)
+            self.biased.append(bool(bias))
+            if bias:
+                biases.append(bias[1:])
+        self.indices.add(hex_list(",".join(indices)))
+        self._edges(",".join(lists))
+        where = np.array(self.biased[first:], np.bool_)
+        self.biases.add(scatter(parameters_of(biases, self.ties), where) if biases
+                        else no_parameters(len(where)))
+
+    def _edges(self, text: str) -> None:
+        if ":" not in text and "@" not in text:
+            sources = hex_list(text)
+            self.sources.add(sources)
+            self.weights.add(no_parameters(len(sources)))
+            return
+        octets = octets_of(text)
+        commas = np.flatnonzero(octets == ord(","))
+        begins, ends = np.append(0, commas + 1), np.append(commas, len(octets))
+        if "@" not in text and "=" not in text:
+            stops = places_of(octets, ":", begins, ends)
+            self.sources.add(hexes(octets, begins, stops))
+            weighted = stops < ends
+            if weighted.all():
+                self.weights.add(decimals(octets, stops + 1, ends))
+            else:
+                some = decimals(octets, stops[weighted] + 1, ends[weighted])
+                self.weights.add(scatter(some, weighted))
+            return
+        # An index ends at the first `:` or `@` of its item, if there is one.
+        marks = np.append(np.flatnonzero((octets == ord(":")) | (octets == ord("@"))), len(octets))
+        stops = np.minimum(marks[np.searchsorted(marks, begins)], ends)
+        texts = [t.lstrip(":") for t in _ITEM_WEIGHT.findall(text)]
+        self.sources.add(hexes(octets, begins, stops))
+        self.weights.add(scatter(parameters_of(texts, self.ties), stops < ends))
+
+
+def adjacency_list(source: Source, tokens: list[Token]) -> AdjacencyList:
+    neurons = _Neurons(source)
+    for token in of_kind(tokens, "NEURONS"):
+        neurons.add(token)
+    starts = np.zeros(len(neurons.counts) + 1, np.int64)
+    np.cumsum(neurons.counts, out=starts[1:])
+    syntax = AdjacencyList(
+        source=source,
+        count=count_of(tokens[0]),
+        functions=functions_of(of_kind(tokens, "FUNCTION")),
+        out=out_of(source, of_kind(tokens, "OUT")),
+        words=tuple(neurons.words),
+        ties=tuple(neurons.ties),
+        indices=neurons.indices.whole(),
+        lines=np.array(neurons.lines, np.int32),
+        activations=np.array(neurons.activations, np.int32),
+        aggregations=np.array(neurons.aggregations, np.int8),
+        starts=starts,
+        sources=neurons.sources.whole(),
+        weights=neurons.weights.whole(),
+        biased=np.array(neurons.biased, np.bool_),
+        biases=neurons.biases.whole(),
+    )
+    finite(source, syntax.weights, syntax.edge_span)
+    finite(source, syntax.biases, lambda s: syntax.part_span(s, "bias"))
+    return syntax

@@ -1,0 +1,207 @@
+"""The interpreter of the graph level: the forward pass, and the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ncc.errors import NccError
+from ncc.ir.graph_types import AGGREGATIONS, NONE, Arrays, Ints, Longs
+from ncc.scalar import aggregations as aggregate
+from ncc.scalar import sum_order as sums
+from ncc.scalar.activations import expression
+from ncc.scalar.derivative import slope, tame, times
+from ncc.scalar.expressions import emit
+from ncc.scalar.numpy_eval import Numpy
+
+
+class Reverse:
+    """The backward pass: `table` is what codes index, `work` (N, batch) are the neurons' values and
+    `totals` the arguments of their activations."""
+
+    def __init__(self, graph: Arrays, table: NDArray[Any], e: Numpy, work: NDArray[Any],
+                 totals: NDArray[Any]) -> None:
+        self.graph = graph
+        self.table = table
+        self.e = e
+        self.work, self.totals = work, totals
+        self.levels = graph.levels if graph.levels is not None else _levels(graph)
+        # -0 is what a sum may begin with so that its first term stands as it is.
+        self.adjoints = np.full_like(work, -0.0)
+        self.touched = np.zeros(graph.n_neurons, np.bool_)
+        self.chunks = range(0, work.shape[1], sums.CHUNK)
+        # By chunk: an edge's part of the gradient, a bias's.
+        self.edges = np.zeros((len(self.chunks), graph.n_edges), e.real)
+        self.biases = np.zeros((len(self.chunks), graph.n_neurons), e.real)
+
+    def run(self, seeds: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        g = self.graph
+        for k, j in enumerate(g.outputs.tolist()):
+            self.adjoints[j] = self.e.op("add", self.adjoints[j], seeds[:, k])
+            self.touched[j] = True
+        for rows, prefixes in reversed(list(self.groups())):
+            self.back(rows, prefixes)
+        dx = np.where(self.touched[g.inputs, None], self.adjoints[g.inputs], 0).T
+        codes = np.insert(g.weights, g.starts[1:], g.biases)
+        used = codes >= 0
+        dparams = np.zeros(g.n_params, self.e.real)
+        for edges, biases in zip(self.edges, self.biases, strict=True):
+            chunk = np.zeros_like(dparams)
+            np.add.at(chunk, codes[used], np.insert(edges, g.starts[1:], biases)[used])
+            dparams += chunk
+        return dx.astype(self.e.real).copy(), dparams
+
+    def groups(self) -> Iterator[tuple[Longs, Longs]]:
+        """Rows that are computed alike, in order, of those that an output sees, and of how many of
+        each's edges the products are summed up in order."""
+        g, fan_in = self.graph, np.diff(self.graph.starts)
+        live = np.zeros(g.n_neurons, np.bool_)
+        live[g.outputs] = True
+        target = np.repeat(np.arange(g.n_neurons), fan_in)
+        by = np.argsort(-self.levels[target], kind="stable")
+        for at in np.split(by, np.flatnonzero(np.diff(self.levels[target[by]])) + 1):
+            live[g.sources[at[live[target[at]]]]] = True
+        alive = np.flatnonzero(live & (g.activations >= 0)).astype(np.int32)
+        first = sums.leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+        keys = np.stack([alive, first, fan_in[alive], g.aggregations[alive],
+                         g.activations[alive], self.levels[alive]])
+        keys = keys[:, np.lexsort(keys)]
+        rows = keys[0]
+        additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
+                                                  AGGREGATIONS.index("mean")])
+        prefixes = sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[self.e.dtype])
+        cuts = np.flatnonzero((keys[2:, 1:] != keys[2:, :-1]).any(axis=0)) + 1
+        for begin, end in pairwise([0, *cuts.tolist(), len(rows)]):
+            if begin < end:
+                yield rows[begin:end], prefixes[begin:end]
+
+    def back(self, rows: Longs, prefixes: Longs) -> None:
+        """The deltas of rows that are computed alike, and what comes of them."""
+        g, e = self.graph, self.e
+        j, edges = int(rows[0]), _edges(g, rows)
+        agg, program = AGGREGATIONS[g.aggregations[j]], expression(int(g.activations[j]),
+                                                                   g.functions)
+        ns = [self.work[g.sources[at]] for at in edges]
+        ws = [self.table[g.weights[at]] for at in edges]
+        total = self.totals[rows]
+        adjoint = self.adjoints[rows]
+        found = np.asarray(slope(program, e, total, self.work[rows]))
+        d = e.op("mul", adjoint, found) if tame(program) else times(e, adjoint, found)
+        self.biases[:, rows] = self.summed(sums.by_lanes, d, np.ones_like(d))
+        if not edges:
+            return
+        parts = aggregate.pull(e, agg, ns, ws, d)
+        for k, (at, n, part) in enumerate(zip(edges, ns, parts, strict=True)):
+            ordered = prefixes > k
+            for mine, way in ((ordered, sums.one_by_one), (~ordered, sums.by_lanes)):
+                if mine.any():
+                    self.edges[:, at[mine]] = self.summed(way, part[mine], n[mine])
+        self.push(edges, ws, parts)
+
+    def summed(self, way: Callable[..., NDArray[Any]], x: NDArray[Any], y: NDArray[Any]
+               ) -> NDArray[Any]:
+        """Of x, y (rows, batch) the sums of each chunk (chunks, rows)."""
+        start = self.e.const(0.0)
+        made = [way(self.e, x[:, c : c + sums.CHUNK].T, y[:, c : c + sums.CHUNK].T, start)
+                for c in self.chunks]
+        return np.stack(made) if made else np.zeros((0, len(x)), self.e.real)
+
+    def push(self, edges: list[Longs], ws: list[NDArray[Any]], parts: list[NDArray[Any]]) -> None:
+        """What rows add to the adjoints of their sources: each source's terms one after another,
+        those of different sources side by side."""
+        count, n_rows = len(edges), len(edges[0])
+        row = np.repeat(np.arange(n_rows)[::-1], count)
+        position = np.tile(np.arange(count)[::-1], n_rows)
+        read = self.graph.sources[np.stack(edges)[position, row]]
+        by = np.argsort(read, kind="stable")
+        new = np.diff(read[by], prepend=-1) != 0
+        rank = np.empty(len(by), np.int64)
+        rank[by] = np.arange(len(by)) - np.maximum.accumulate(
+            np.where(new, np.arange(len(by)), 0))
+        weights = np.stack(ws)
+        alike = all(part is parts[0] for part in parts)
+        apart = parts[0][None] if alike else np.stack(parts)
+        for now in range(int(rank.max()) + 1):
+            mine = np.flatnonzero(rank == now)
+            i, k, r = read[mine], position[mine], row[mine]
+            self.adjoints[i] = aggregate.step(self.e, "sum", self.adjoints[i],
+                                              apart[0 if alike else k, r], weights[k, r])
+            self.touched[i] = True
+
+
+def arguments(graph: Arrays, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str
+              ) -> tuple[Numpy, NDArray[Any], NDArray[Any]]:
+    """The evaluator, x as (batch, n_inputs), and what parameter codes index, as a column."""
+    e = Numpy(dtype, numerics != "strict")
+    samples = np.atleast_2d(np.asarray(x, e.real))
+    if np.ndim(x) not in (1, 2) or samples.shape[1] != len(graph.inputs):
+        raise ValueError(f"x has shape {np.shape(x)}, the net has {len(graph.inputs)} inputs")
+    return e, samples, _table(graph, params, e)[:, None]
+
+
+def forward(graph: Arrays, samples: NDArray[Any], table: NDArray[Any], e: Numpy
+            ) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Every neuron's value and its activation's argument, (N, batch) both."""
+    levels = graph.levels if graph.levels is not None else _levels(graph)
+    work = np.full((graph.n_neurons, len(samples)), np.nan, e.real)
+    work[graph.inputs] = samples.T
+    totals = np.full_like(work, np.nan)
+    for rows in _groups(graph, levels):
+        j = int(rows[0])
+        agg, edges = AGGREGATIONS[graph.aggregations[j]], _edges(graph, rows)
+        bias = None if graph.biases[j] == NONE else table[graph.biases[rows]]
+        pairs = ((work[graph.sources[at]], table[graph.weights[at]]) for at in edges)
+        totals[rows] = aggregate.total(e, agg, pairs, bias)
+        work[rows] = emit(expression(int(graph.activations[j]), graph.functions), e, totals[rows])
+    return work, totals
+
+
+def _edges(graph: Arrays, rows: Longs) -> list[Longs]:
+    """The first edge of each of rows that are computed alike, the second, ..."""
+    first = graph.starts[rows]
+    return [first + k for k in range(int(graph.starts[rows[0] + 1] - first[0]))]
+
+
+def _table(graph: Arrays, params: ArrayLike | None, e: Numpy) -> NDArray[Any]:
+    """Parameters, then constants backwards, so that a parameter code is an index."""
+    values = graph.values if params is None else np.asarray(params, np.float64)
+    if values.shape != (graph.n_params,):
+        raise ValueError(f"params have shape {values.shape}, the net has {graph.n_params}")
+    if params is None and np.isnan(values).any():
+        missing = int(np.isnan(values).sum())
+        raise NccError("E302", f"{missing} of {graph.n_params} parameters have no value",
+                       help="give --weights or --init")
+    with np.errstate(over="ignore"):
+        table = np.concatenate([values, graph.constants[::-1]]).astype(e.real)
+    fixed = table if params is None else table[graph.n_params :]
+    if not np.isfinite(fixed).all():
+        raise NccError("E302", f"a weight or bias overflows {e.dtype}")
+    return table
+
+
+def _levels(graph: Arrays) -> Ints:
+    """Longest paths from a source, by relaxing all edges until nothing moves."""
+    target = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    levels = np.zeros(graph.n_neurons, np.int32)
+    for _ in range(graph.n_neurons):
+        before = levels.copy()
+        np.maximum.at(levels, target, before[graph.sources] + 1)
+        if (levels == before).all():
+            return levels
+    raise NccError("E303", "the net has a cycle")
+
+
+def _groups(graph: Arrays, levels: Ints) -> list[Longs]:
+    """Neurons that are computed alike, level by level: one activation, one aggregation, one length
+    of the in-list, all or none with a bias."""
+    rows = np.flatnonzero(graph.activations >= 0)
+    keys = np.stack([graph.biases == NONE, np.diff(graph.starts), graph.aggregations,
+                     graph.activations, levels])[:, rows]
+    by = np.lexsort(keys)
+    rows, keys = rows[by], keys[:, by]
+    cuts = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
+    return [group for group in np.split(rows, cuts) if len(group)]

@@ -1,0 +1,68 @@
+"""What a graph is made of: arrays, and the codes in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+NONE = -(2**31)  # no bias
+INPUT = -1  # the activation code of an input
+ABSENT = -2  # the activation code of a neuron that a pass has removed
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs")
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """A net of N neurons, E edges, P parameter slots and C constants.
+
+    A *parameter code* (of an edge or a bias) is a slot s >= 0 of the canonical parameter vector,
+    or -1-c for entry c of `constants`, or NONE (biases only).
+
+    starts       int64 (N+1)  in-list of neuron j is starts[j] .. starts[j+1]
+    sources      int32 (E)    the neuron each edge comes from
+    weights      int32 (E)    parameter codes
+    biases       int32 (N)    parameter codes
+    activations  int32 (N)    activation codes; INPUT, ABSENT
+    aggregations int8 (N)     indices into AGGREGATIONS
+    inputs       int32        ascending
+    outputs      int32        in the order the caller sees; may repeat after `merge`
+    values       float64 (P)  the file's parameter values, NaN where it gives none
+    constants    float64 (C)
+    names        slot -> tie name, for the slots that have one
+    functions    code -> the text of an expression in x, for codes the file defines, ascending
+    levels       int32 (N)    longest path from a source; None before `order`
+    labelled     whether texts print inputs (`.nam`)
+    """
+
+    starts: Longs
+    sources: Ints
+    weights: Ints
+    biases: Ints
+    activations: Ints
+    aggregations: NDArray[np.int8]
+    inputs: Ints
+    outputs: Ints
+    values: Reals
+    constants: Reals
+    names: dict[int, str] = field(default_factory=dict)
+    functions: dict[int, str] = field(default_factory=dict)
+    levels: Ints | None = None
+    labelled: bool = False
+
+    @property
+    def n_neurons(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def n_edges(self) -> int:
+        return len(self.sources)
+
+    @property
+    def n_params(self) -> int:
+        return len(self.values)

@@ -1,0 +1,203 @@
+"""What a module of the ssa level is made of: ops, buffers, tables, functions; their text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.errors import NccError, Source, Span
+from ncc.scalar.opcodes import OPCODES
+
+Op = tuple[str, tuple[int, ...], Any]
+# What a pure function is made of, beside arithmetic.
+PURE = ("argument", "return", "const", "word", "lookup", "index", "for", "carry", "yield",
+        "result")
+DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
+
+
+def dtype_name(given: Any) -> str:
+    """"f32" or "f64" of either, of what numpy calls them (`float64`, `np.float64`, `np.dtype("d")`)
+    and of torch's. NccError E603 (status 2) where it is another."""
+    if isinstance(given, str) and given in DTYPES:
+        return given
+    try:
+        # Of None numpy makes one, too; and the word `float` is 32 bits in C and 64 in numpy.
+        real = None if given is None or str(given) == "float" else np.dtype(
+            str(given).removeprefix("torch.") if type(given).__module__ == "torch" else given)
+    except (TypeError, ValueError):
+        real = None
+    for name, known in DTYPES.items():
+        if real == known and real is not None:
+            return name
+    shown = given.__name__ if isinstance(given, type) else str(given)
+    raise NccError("E603", f"no dtype {shown[:40]}", help="f32 (float32) or f64 (float64)",
+                   status=2)
+
+
+# Where op k of a function stands in its text, by name; None: the head of a function or a table.
+Place = Callable[[str, int | None], tuple[Source, Span]]
+# `value` is one real, passed by value; all `work` and `private` buffers are one argument in C.
+KINDS = ("in", "out", "inout", "value", "work", "private")
+
+
+class Buffer(NamedTuple):
+    """`size` in elements (of one sample, where the function takes a count of samples)."""
+
+    name: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A constant array: `type` is `f`, `i` or `w`, as in the opcode table."""
+
+    name: str
+    type: str
+    values: NDArray[Any]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Table)
+            and (self.name, self.type) == (other.name, other.type)
+            and self.values.tobytes() == other.values.tobytes()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.type))
+
+
+@dataclass(frozen=True)
+class Func:
+    """A function; `counted` where it takes a number of samples first; `exported` or internal;
+    `pure` where it makes a real of a real, has no buffers, and is applied, not called."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    ops: list[Op]
+    counted: bool = False
+    exported: bool = True
+    pure: bool = False
+
+    def with_ops(self, ops: list[Op]) -> Func:
+        return replace(self, ops=ops)
+
+    def __str__(self) -> str:
+        return _print_func(self)
+
+
+def types(func: Func, tables: Mapping[str, str]) -> list[str]:
+    """The type letter of every op's value, '' where it makes none; `tables` are their types."""
+    out: list[str] = []
+    carries: list[list[int]] = []
+    done: list[int] = []
+    for at, (opcode, reads, imm) in enumerate(func.ops):
+        row = OPCODES.get(opcode)
+        if row is not None:
+            out.append(row.result if row.result != "*" else out[reads[-1]])
+        elif opcode == "const":
+            out.append("f")
+        elif opcode in ("word", "lookup"):
+            out.append("w")
+        elif opcode in ("index", "for", "count", "given"):
+            out.append("i")
+            if opcode == "for":
+                carries.append([])
+        elif opcode == "load":
+            out.append(tables.get(imm[0], "f"))
+        elif opcode == "carry":
+            out.append(out[reads[0]])
+            carries[-1].append(at)
+        elif opcode == "yield":
+            done = carries.pop()
+            out.append("")
+        elif opcode in ("apply", "argument"):
+            done = [at] * len(reads)
+            out.append("f")
+        elif opcode == "result":
+            out.append(out[done[imm]])
+        else:
+            out.append("")
+    return out
+
+
+def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
+    """Where in the caller's one `work` each work and private buffer begins, and the size of it all,
+    in elements; each begins at a multiple of `elements`, a private one has a cell a lane."""
+    lanes = max([op[2] for op in func.ops if op[0] == "for"] or [0])
+    offsets: dict[str, int] = {}
+    end = 0
+    for b in func.buffers:
+        if b.kind in ("work", "private"):
+            at = -(-end // elements) * elements
+            offsets[b.name] = at
+            end = at + b.size * (max(1, lanes) if b.kind == "private" else 1)
+    return offsets, end
+
+
+# ---- text
+
+
+def _print_func(func: Func) -> str:
+    buffers = ", ".join(f"{b.name} {b.kind} {b.size}" for b in func.buffers)
+    head = "func" if func.exported else "pure" if func.pure else "internal"
+    count = "count, " if func.counted and buffers else "count" if func.counted else ""
+    lines = [f"{head} {func.name}({count}{buffers}) {{"]
+    depth = 1
+    for at, (opcode, reads, imm) in enumerate(func.ops):
+        if opcode == "yield":
+            depth -= 1
+        lines.append("  " * depth + print_op(at, opcode, reads, imm))
+        if opcode == "for":
+            depth += 1
+    lines.append("}\n")
+    return "\n".join(lines)
+
+
+def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
+    if opcode in OPCODES:
+        return f"%{at} = {opcode} {', '.join([f'%{r}' for r in reads])}"
+    if opcode == "const":
+        return f"%{at} = const {imm!r}"
+    if opcode == "load":
+        return f"%{at} = load {_place(imm, reads)}"
+    if opcode == "store":
+        return f"store %{reads[0]}, {_place(imm, reads[1:])}"
+    if opcode in ("accumulate", "accrue"):
+        return f"{opcode} %{reads[0]}, %{reads[1]}, {_place(imm, reads[2:])}"
+    if opcode == "for":
+        lanes = f" lanes {imm}" if imm else ""
+        return f"%{at} = for %{reads[0]}..%{reads[1]}{lanes} {{"
+    if opcode == "yield":
+        return ("} yield " + ", ".join([f"%{r}" for r in reads])).rstrip()
+    if opcode == "call":
+        return f"call {imm}"
+    if opcode == "call_at":
+        at_ = ", ".join([f"{name}[%{r}]" for name, r in zip(imm[1], reads, strict=True)])
+        return f"call_at {imm[0]} {at_}"
+    if opcode == "apply":
+        return f"%{at} = apply {imm} {', '.join([f'%{r}' for r in reads])}"
+    if opcode == "return":
+        return f"return %{reads[0]}"
+    words = "".join([f" %{r}" for r in reads])
+    shown = "" if imm is None else f" {imm}"
+    return f"%{at} = {opcode}{shown}{words}"
+
+
+def print_any(at: int, op: Op) -> str:
+    """As print_op, of an op that may be ill-formed."""
+    try:
+        return print_op(at, *op)
+    except (TypeError, ValueError, IndexError):
+        return f"%{at} = {op!r}"
+
+
+def _place(imm: tuple[str, int], index: tuple[int, ...]) -> str:
+    name, offset = imm
+    if not index:
+        return f"{name}[{offset}]"
+    return f"{name}[%{index[0]}{f' + {offset}' if offset else ''}]"

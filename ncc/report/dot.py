@@ -1,0 +1,37 @@
+"""The text dot: a net as Graphviz draws it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncc.formats.write import bias_text, in_lists, names_of, weight_text
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.scalar.activations import name_of
+
+
+def dot(graph: Graph) -> str:
+    """The net for Graphviz, inputs on the left."""
+    names = names_of(graph)
+    outputs = np.zeros(graph.n_neurons, np.bool_)
+    outputs[graph.outputs] = True
+    lines = ["digraph net {", "  rankdir=LR;", "  node [shape=circle];"]
+    for j, name in enumerate(names):
+        code = int(graph.activations[j])
+        if code == ABSENT:
+            continue
+        shape = ", shape=doublecircle" if outputs[j] else ""
+        label = f"n{name}"
+        if code == INPUT:
+            shape = ", shape=box"
+        else:
+            agg = AGGREGATIONS[graph.aggregations[j]]
+            label += f"\\n{name_of(code)}" + ("" if agg == "sum" else f" {agg}")
+            if graph.biases[j] != NONE:
+                label += f"\\n{bias_text(graph, j)}"
+        lines.append(f'  n{name} [label="{label}"{shape}];')
+    for j, sources, weights in in_lists(graph):
+        for i, code in zip(sources, weights, strict=True):
+            spelt = weight_text(graph, code)
+            label = f' [label="{spelt}"]' if spelt else ""
+            lines.append(f"  n{names[i]} -> n{names[j]}{label};")
+    return "\n".join(lines) + "\n}\n"

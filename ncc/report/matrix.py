@@ -1,0 +1,26 @@
+"""The text matrix: the cells of the N x N matrix of edges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncc.formats.write import names_of, refuse_dense
+from ncc.ir.graph import Graph
+
+
+def matrix(graph: Graph) -> str:
+    """`N words cells bytes` of the N x N bit matrix in rows of 32-bit words, then its cells."""
+    n, names = graph.n_neurons, names_of(graph)
+    words = -(-n // 32)
+    refuse_dense(graph, 5 + 3 * len(names[0]) if n else 0)
+    edges = np.argsort(graph.sources, kind="stable")
+    target = np.repeat(np.arange(n), np.diff(graph.starts))[edges]
+    starts = np.searchsorted(graph.sources[edges], np.arange(n + 1)).tolist()
+    blank = "_" * (4 + 3 * len(names[0])) if n else ""
+    lines = [f"{n} {words} {n * n} {n * words * 4}", " ".join(f"n{name}" for name in names)]
+    for i, name in enumerate(names):
+        cells = [blank] * n
+        for j in target[starts[i] : starts[i + 1]].tolist():
+            cells[j] = f"+n{name}*w{name}{names[j]}"
+        lines.append(" ".join((f"n{name}", *cells)))
+    return "".join(line + "\n" for line in lines)
