@@ -179,7 +179,20 @@ PLAIN = ("x", "packed", "y", "work", "params", "dy", "dx", "dparams", "target", 
 def to_c(module: Module, header: str = "") -> str:
     """One C99 file: `header` (the text of the net's header), tables, functions.
 
-        %2 = fma %0, %1, %1     =>     const float v2 = fmaf(v0, v1, v1);
+        func forward(x in 2, y out 1) {
+          %0 = load x[0]
+          %1 = load x[1]
+          %2 = fma %0, %1, %1
+          store %2, y[0]
+        }
+        =>
+        ...
+        void net_forward(const float *net_RESTRICT x, float *net_RESTRICT y)
+        {
+            const float v2 = fmaf(x[0], x[1], x[1]);
+            y[0] = v2;
+        }
+        ...
 
     Every value is a local of its own, but for constants and for loads of what is not written,
     which stand where they are read; a lanes loop is a plain loop over samples. Needs an expanded

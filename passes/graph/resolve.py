@@ -1,11 +1,4 @@
-"""resolve: syntax -> graph. Names, counts and codes are checked; the file format is forgotten.
-
-    N 03                                    starts 0 0 0 2    sources 0 1
-    00                                      weights 0 1       biases . . 2
-    01                          =>          activations INPUT INPUT 3
-    02 relu 00@k:0.5,01 +=1                 values 0.5 nan    constants 1
-                                            (the bias is then -1: entry 0 of the constants)
-"""
+"""Names, counts and codes of a net file are checked; the file format is forgotten."""
 
 from __future__ import annotations
 
@@ -35,6 +28,16 @@ ROOM = 2**16  # neurons that even the shortest edge list may declare
 
 def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = None) -> Graph:
     """The graph of a net file.
+
+        N 03                             graph 03
+        00                               inputs 00 01
+        01                               outputs 02
+        02 relu 00@k:0.5,01 +=1    =>    values 0.5 -
+                                         constants 1.0
+                                         name p0 k
+                                         00 input
+                                         01 input
+                                         02 relu sum +c0 00*p0 01*p1
 
     `activation` (a code or a name) goes to the neurons of matrices and edge lists that say none;
     `outputs` (hex, commas) replaces the file's. Faults are NccErrors, E110 .. E131.

@@ -160,10 +160,9 @@ def test_the_steps_of_the_road_join():
         assert arrives(a) == departs(b) or beside, f"{a.__name__} -> {b.__name__}"
 
 
-def test_a_pass_stands_in_the_file_of_its_name_and_shows_a_picture():
+def test_a_pass_stands_in_the_file_of_its_name():
     for call in ROAD:
         assert re.fullmatch(rf"ncc\.passes\.({'|'.join(PASSES)})\.{call.__name__}", call.__module__)
-        assert call.__doc__
 
 
 def test_every_error_code_stands_in_the_guide():
