@@ -34,9 +34,10 @@ def matches(expected: str, got: str) -> bool:
     return re.fullmatch(pattern, got) is not None
 
 
-def level(name: str, source: Source) -> Any:
-    """The text of what the pass `name` starts from."""
-    return READ[departs(PASSES[name])](source)
+def level(name: str, source: Source, format: str = "nal") -> Any:
+    """What the pass `name` starts from, read from its text; of a net file in one of the formats."""
+    start = departs(PASSES[name])
+    return net(source, format) if start is Syntax else READ[start](source)
 
 
 def options(words: list[str]) -> dict[str, Any]:
