@@ -47,8 +47,8 @@ def dtype_name(given: Any) -> str:
         if real == known and real is not None:
             return name
     shown = given.__name__ if isinstance(given, type) else str(given)
-    raise NccError("E603", f"no dtype {shown[:40]}", help="f32 (float32) or f64 (float64)",
-                   status=2)
+    raise NccError("E603", f"no dtype {shown[:40]}", help="f32 (float32) or f64 (float64)")
+
 
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
 Place = Callable[[str, int | None], tuple[Source, Span]]
@@ -413,9 +413,9 @@ class _Verifier:
             shown = [_shown(r, func.ops[r]) + ("   <-- here" if r == at else "") for r in rows]
             note = f"in {func.name}: " + " ; ".join(shown)
         if self.place is None:
-            return NccError("E300", f"ssa: {message}", note=note, status=3)
+            return NccError("E300", f"ssa: {message}", note=note)
         source, span = self.place(func.name if isinstance(func, Func) else func, at)
-        return NccError("E300", message, source, span)
+        return NccError("E300", message, source, span, status=1)
 
     def func(self, func: Func) -> None:
         buffers = {b.name: b for b in func.buffers}

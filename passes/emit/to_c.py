@@ -209,7 +209,7 @@ def to_c(module: Module, header: str = "") -> str:
                 loops.pop()
             elif opcode in ("accumulate", "accrue") and max(loops, default=0) > 1:
                 raise NccError("E604", f"{func.name} sums over the lanes of vectors, which C has "
-                               "not", help="--emit c of the net itself", status=2)
+                               "not", help="--emit c of the net itself")
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
     bits = 32 if module.dtype == "f32" else 64
     prefix = module.name

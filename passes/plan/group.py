@@ -60,10 +60,10 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
-            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
+            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}")
     if {form, batch_form} == {"table", "shared"}:
         raise NccError("E602", "a table's weights are packed in another order than shared ones",
-                       help="the same form for both functions, or one of them straight", status=2)
+                       help="the same form for both functions, or one of them straight")
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
