@@ -5,6 +5,120 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """What an error code stands for: the exit status (1 the input is wrong, 2 the command line, 3 a
+    verification failed, 4 a limit was reached, 5 an outside tool failed, 70 a fault of ncc's own),
+    and what is wrong."""
+
+    status: int
+    title: str
+
+
+# Every code. The table in grammar/README.md is made of this one.
+ERRORS: dict[str, Fault] = {
+    "E001": Fault(1, "an unexpected character or word, or one that is missing"),
+    "E101": Fault(1, "the file cannot be read"),
+    "E102": Fault(2, "unknown format"),
+    "E103": Fault(1, "the file is not UTF-8 text"),
+    "E104": Fault(1, "the net does not start with `N`"),
+    "E105": Fault(1, "a second `N`"),
+    "E106": Fault(1, "no hexadecimal index"),
+    "E107": Fault(1, "no number"),
+    "E108": Fault(1, "a number that is not finite, or overflows"),
+    "E109": Fault(1, "a malformed tie, or a tie that is a constant"),
+    "E110": Fault(1, "an index or a code out of range"),
+    "E111": Fault(1, "a neuron without a line"),
+    "E112": Fault(1, "a second line of a neuron"),
+    "E113": Fault(1, "lines that do not ascend"),
+    "E114": Fault(1, "a neuron that reads itself"),
+    "E115": Fault(1, "a neuron that reads another twice"),
+    "E116": Fault(1, "a cycle; the message shows its path"),
+    "E117": Fault(1, "an edge list that declares far more neurons than it can speak of"),
+    "E118": Fault(1, "unknown activation"),
+    "E119": Fault(1, "unknown aggregation"),
+    "E120": Fault(1, "an in-list or a bias without an activation"),
+    "E121": Fault(1, "an activation, but neither in-list nor bias"),
+    "E122": Fault(1, "an aggregation without in-edges"),
+    "E123": Fault(1, "a second bias of a neuron"),
+    "E124": Fault(1, "a second aggregation of a neuron"),
+    "E125": Fault(1, "a tie whose value is given twice"),
+    "E126": Fault(1, "`fn` with a code below 20"),
+    "E127": Fault(1, "a function defined twice"),
+    "E128": Fault(1, "a second `out`"),
+    "E129": Fault(1, "an output named twice"),
+    "E130": Fault(1, "an unknown output"),
+    "E131": Fault(1, "a net without outputs"),
+    "E132": Fault(1, "matrix rows of unequal length"),
+    "E133": Fault(1, "a matrix that is not square"),
+    "E134": Fault(1, "a character in a matrix row that is neither 0 nor 1"),
+    "E135": Fault(1, "`fn` without an expression"),
+    "E136": Fault(1, "a range that runs backwards"),
+    "E137": Fault(1, "an empty file"),
+    "E140": Fault(1, "a weights file that cannot be read, or is no vector"),
+    "E141": Fault(1, "weights of the wrong length"),
+    "E142": Fault(1, "a weight that is not finite, or overflows"),
+    "E143": Fault(1, "a line of a weights file that is no number"),
+    "E144": Fault(2, "an unknown `--init` rule or seed"),
+    "E146": Fault(1, "a weight, a constant or a number of a function that overflows the dtype"),
+    "E201": Fault(1, "an expression with an unknown function or variable"),
+    "E202": Fault(1, "a function with the wrong number of arguments"),
+    "E203": Fault(1, "a constant divisor 0"),
+    "E204": Fault(1, "a number in an expression that is not finite"),
+    "E205": Fault(1, "an exponent that is not an integer constant"),
+    "E206": Fault(4, "an expression nested too deep, or too long"),
+    "E300": Fault(3, "an ssa text or module that breaks a rule of its level"),
+    "E301": Fault(3, "a graph that breaks a rule of its level"),
+    "E302": Fault(1, "a graph evaluated without its parameters' values"),
+    "E303": Fault(1, "a graph with a cycle evaluated"),
+    "E304": Fault(3, "a plan that breaks a rule of its level"),
+    "E305": Fault(3, "a pass that changed what an output is (`--verify-each`)"),
+    "E310": Fault(1, "a malformed line in a `.graph` text"),
+    "E311": Fault(1, "a word of a `.graph` text that is no index or number"),
+    "E312": Fault(1, "a `.graph` text that breaks a rule of its level"),
+    "E315": Fault(1, "a malformed value in an `.ssa` text"),
+    "E316": Fault(1, "an ssa text that leaves its buffers when run"),
+    "E320": Fault(3, "a pass that changed a result (`--check`)"),
+    "E400": Fault(4, "too little memory, or time, to compile; the message says for what, "
+                     "and which option helps"),
+    "E401": Fault(1, "what the format to write cannot say; `--lossy` leaves it out"),
+    "E402": Fault(4, "a text that would be too large"),
+    "E500": Fault(5, "no C compiler"),
+    "E501": Fault(5, "a C compiler that failed"),
+    "E600": Fault(2, "a command or an option that there is not, or one without what it wants"),
+    "E601": Fault(2, "`--passes`, `--print-before`, `--print-after`: an unknown pass or "
+                     "option, an order that cannot be"),
+    "E602": Fault(2, "an unknown form"),
+    "E603": Fault(2, "an unknown dtype or numerics, or one that the target cannot do"),
+    "E604": Fault(2, "an unknown kind, one that this input does not give, or an ending that "
+                     "names none"),
+    "E605": Fault(2, "an environment variable that has no value it can have"),
+    "E606": Fault(2, "a `--name` that is no C identifier"),
+    "E607": Fault(1, "parameters without values, where values are needed"),
+    "E608": Fault(2, "an output that cannot go where `-o` says"),
+    "E609": Fault(2, "an option that does not go with the input"),
+    "E610": Fault(2, "an unknown target"),
+    "E611": Fault(2, "an unknown CPU"),
+    "E612": Fault(2, "an unknown CPU feature"),
+    "E622": Fault(1, "a file that cannot be written"),
+    "E623": Fault(1, "samples that are no numbers"),
+    "E624": Fault(1, "samples of the wrong number of columns"),
+    "E630": Fault(2, "an unknown loss or optimizer, or an option or value that it does not take"),
+    "E631": Fault(1, "training: samples or targets of the wrong shape, or not of real numbers"),
+    "E632": Fault(1, "training: a target that is no class, or outside 0..1 under `bce`"),
+    "E633": Fault(1, "training: a value that is not finite"),
+    "E634": Fault(2, "training: a learning rate, batch, number of epochs, ... that cannot be"),
+    "E635": Fault(1, "training: no samples"),
+    "E636": Fault(1, "training: a loss that is no number from the first epoch on"),
+    "E637": Fault(5, "an optional library that is missing"),
+    "E638": Fault(1, "training: a state that is none, or that of another training"),
+    "E640": Fault(2, "`ncc bench`: an unknown peer, or a number out of range"),
+    "E641": Fault(3, "`ncc bench`: another library's results differ"),
+    "E700": Fault(70, "a fault of ncc's own: LLVM refuses a module, or fails on it"),
+    "E701": Fault(70, "a fault of ncc's own"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +151,9 @@ class Span:
 class NccError(Exception):
     """A fault in the input, the command line or the surroundings.
 
-    `code` is an E and three digits; `status` the exit status of the contract (1 the input is
-    wrong, 2 the command line, 3 a verification failed, 4 a limit was reached, 5 an outside tool
-    failed, 70 a fault of ncc's own). `str(error)` is the whole message as the command prints it.
+    `code` is one of ERRORS, whose `status` is the exit status of the contract unless another is
+    given: a fault of a file, say, that stands on the command line this time. `str(error)` is the
+    whole message as the command prints it.
     """
 
     __module__ = "ncc"  # where users import it: a traceback says ncc.NccError
@@ -53,7 +167,7 @@ class NccError(Exception):
         *,
         note: str = "",
         help: str = "",
-        status: int = 1,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -62,7 +176,7 @@ class NccError(Exception):
         self.span = span
         self.note = note
         self.help = help
-        self.status = status
+        self.status = ERRORS[code].status if status is None else status
 
     @property
     def file(self) -> str | None:

@@ -44,12 +44,12 @@ def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
     """
     dtype = dtype_name(dtype)
     if numerics not in (None, "strict", "fused", "fast"):
-        raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast", status=2)
+        raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast")
     has_fma = dtype in target.fma
     if numerics == "fast" and not has_fma:
         numerics = "strict"
     if numerics == "fused" and not has_fma:
-        raise NccError("E603", f"{target.name} has no {dtype} fused multiply-add", status=2,
+        raise NccError("E603", f"{target.name} has no {dtype} fused multiply-add",
                        help="--numerics strict")
     width = 32 if dtype == "f32" else 64
     native = max(1, target.vector_bits // width)

@@ -42,7 +42,7 @@ def kind_of(path: Path) -> str:
     kind = SAVED.get(path.suffix[1:])
     if kind is None:
         raise NccError("E604", f"{path}: the ending names nothing that a net can be saved as",
-                       help=" ".join(f".{e}" for e in SAVED), status=2)
+                       help=" ".join(f".{e}" for e in SAVED))
     return kind
 
 
@@ -98,10 +98,9 @@ def shared(build: Build, name: str) -> bytes:
                  "-o", str(out), str(made)],
                 capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
-            raise NccError("E501", f"{command[0]} does not run: {error.strerror}",
-                           status=5) from None
+            raise NccError("E501", f"{command[0]} does not run: {error.strerror}") from None
         if done.returncode or not out.is_file():
-            raise NccError("E501", f"{command[0]} failed: {done.stderr.strip()}", status=5)
+            raise NccError("E501", f"{command[0]} failed: {done.stderr.strip()}")
         return out.read_bytes()
 
 
@@ -110,7 +109,7 @@ def compiler(aim: Target) -> list[str]:
     is none."""
     arch, _, system = aim.triple.partition("-")
     if "linux" not in system:
-        raise NccError("E604", f"no shared libraries for {aim.name}, only for Linux", status=2,
+        raise NccError("E604", f"no shared libraries for {aim.name}, only for Linux",
                        help="--emit obj")
     here = host().triple.split("-")[0]
     if arch == here or (arch, here) == ("i686", "x86_64"):
@@ -122,4 +121,4 @@ def compiler(aim: Target) -> list[str]:
         found = shutil.which(name)
         if found is not None:
             return [found, *more]
-    raise NccError("E500", f"no C compiler ({names[0]}) to link a shared library with", status=5)
+    raise NccError("E500", f"no C compiler ({names[0]}) to link a shared library with")

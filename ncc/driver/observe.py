@@ -133,7 +133,7 @@ class Watcher:
         for name, a, b in zip(("forward", "forward_batch"), before, after, strict=True):
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise NccError("E320", f"{step.name} makes {name} give {b.dtype} {b.shape}, not "
-                               f"{a.dtype} {a.shape}", status=3)
+                               f"{a.dtype} {a.shape}")
             if not fast:
                 word = np.uint32 if a.dtype == np.float32 else np.uint64
                 wrong = (a.view(word) != b.view(word)) & ~(np.isnan(a) & np.isnan(b))
@@ -143,7 +143,7 @@ class Watcher:
             if wrong.any():
                 at = tuple(int(k) for k in np.argwhere(wrong)[0])
                 raise NccError("E320", f"{step.name} changes output {at[1]} of sample {at[0]} in "
-                               f"{name}: {a[at]!r} became {b[at]!r}", status=3)
+                               f"{name}: {a[at]!r} became {b[at]!r}")
 
         if self.gradient:
             self._check_gradients(step, old, new)
@@ -168,7 +168,7 @@ class Watcher:
             if wrong.any():
                 at = tuple(int(k) for k in np.argwhere(wrong)[0])
                 raise NccError("E320", f"{step.name} changes {name}{list(at)}: {a[at]!r} became "
-                               f"{b[at]!r}", status=3)
+                               f"{b[at]!r}")
 
     def _answers(self, level: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:
         return answers(level, self.values, self.dtype, self.numerics)

@@ -120,10 +120,10 @@ def init(graph: Graph, rule: str, seed: int) -> Reals:
     if name not in RULES or (name == "shared") != bool(colon):
         close = get_close_matches(name, RULES, 1)
         help = f"did you mean {close[0]}?" if close and close[0] != name else ""
-        raise NccError("E144", f"no rule {rule!r} to fill parameters", status=2,
+        raise NccError("E144", f"no rule {rule!r} to fill parameters",
                        help=help or "he, xavier, uniform or shared:VALUE")
     if seed < 0:
-        raise NccError("E144", f"the seed {seed} is negative", status=2)
+        raise NccError("E144", f"the seed {seed} is negative")
     if name == "shared":
         drawn = np.full(graph.n_params, _shared(argument))
     else:
@@ -133,7 +133,7 @@ def init(graph: Graph, rule: str, seed: int) -> Reals:
 
 def _shared(text: str) -> float:
     if not NUMBER.fullmatch(text):
-        raise NccError("E144", f"shared:{text}: not a number", status=2, help="shared:0.5")
+        raise NccError("E144", f"shared:{text}: not a number", help="shared:0.5")
     try:
         value = float.fromhex(text) if "x" in text.lower() else float(text)
     except OverflowError:

@@ -21,7 +21,7 @@ def refuse_dense(graph: Graph, width: int) -> None:
     """Refuse a text of N x N cells before memory is taken."""
     n = graph.n_neurons
     if n * n * width > DENSE:
-        raise NccError("E402", f"a text of {n} x {n} cells is too large", status=4,
+        raise NccError("E402", f"a text of {n} x {n} cells is too large",
                        help="fwd, .nal and .nel grow with the edges alone")
 
 

@@ -75,7 +75,7 @@ def outputs(module: Module, terms: Terms) -> Outputs:
 
 
 def _fault(message: str, note: str = "") -> NccError:
-    return NccError("E305", f"not proved: {message}", note=note, status=3)
+    return NccError("E305", f"not proved: {message}", note=note)
 
 
 def _signatures(module: Module) -> list[Any]:

@@ -51,7 +51,7 @@ class Graph(Arrays):
         """
         for message, neuron in faults(self):
             where = "" if neuron is None else f"neuron {neuron:02x}: "
-            raise NccError("E301", where + message, status=3)
+            raise NccError("E301", where + message)
 
     @np.errstate(all="ignore")  # infinities and NaN are values
     def run(self, x: ArrayLike, params: ArrayLike | None = None, dtype: str = "f32",

@@ -225,7 +225,7 @@ class Plan:
 
         def need(good: bool, message: str) -> None:
             if not good:
-                raise NccError("E304", f"plan: {message}", status=3)
+                raise NccError("E304", f"plan: {message}")
 
         need(bool(np.array_equal(np.sort(self.rows), np.flatnonzero(g.activations >= 0))),
              "the rows are not the living neurons")

@@ -150,7 +150,7 @@ def limit() -> int:
     # Of more digits Python makes no number, and no disk has so many bytes.
     if not (digits.isascii() and digits.isdigit() and unit in UNITS and len(digits) < 1000):
         shown = given if len(given) <= 40 else given[:37] + "..."
-        raise NccError("E605", f"NCC_CACHE_SIZE={shown} is no size in bytes", status=2,
+        raise NccError("E605", f"NCC_CACHE_SIZE={shown} is no size in bytes",
                        help="1000000, 64K, 512M or 2G; 0 is no cache")
     return int(digits) * UNITS[unit]
 

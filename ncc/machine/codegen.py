@@ -146,7 +146,7 @@ class Codegen:
             return refused(f"the code of this net{self.named()} was not made within "
                            f"{self.seconds or 0:,.0f} s of CPU", self.help)
         if "LLVM ERROR" in said and not re.search(MEMORY, said):
-            return NccError("E700", f"LLVM gave up: {last}", status=70)
+            return NccError("E700", f"LLVM gave up: {last}")
         how = f"it was ended by {_signal(-status)}" if status < 0 else last or "no answer"
         if re.search(MEMORY, said):
             how = "it ran out of memory"

@@ -217,4 +217,4 @@ def megabytes(count: float) -> str:
 
 def refused(message: str, help: str) -> NccError:
     """E400, status 4."""
-    return NccError("E400", message, help=help, status=4)
+    return NccError("E400", message, help=help)

@@ -70,12 +70,11 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
           outputs: str | None = None) -> Net:
     """The net that `text` says, in `format` nal, nam, nel or graph; NccError where it is wrong."""
     if format not in FORMATS:
-        raise NccError("E102", f"no format {format}", help="one of " + ", ".join(FORMATS), status=2)
+        raise NccError("E102", f"no format {format}", help="one of " + ", ".join(FORMATS))
     source = Source(name, text)
     if format == "graph":
         if activation != 0 or outputs is not None:
-            raise NccError("E609", "activation and outputs are for nets: a graph has them",
-                           status=2)
+            raise NccError("E609", "activation and outputs are for nets: a graph has them")
         read_back = graph(source)
         return Net(read_back if read_back.levels is not None else order(read_back))
     resolved = resolve(parse_net(source, format), activation=activation, outputs=outputs)

@@ -38,7 +38,7 @@ def tuned(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int = 2,
     """
     if (target.triple.split("-")[0] != host().triple.split("-")[0]
             or target.vector_bits > host().vector_bits):
-        raise NccError("E609", f"--tune: this machine runs no code for {target.name}", status=2)
+        raise NccError("E609", f"--tune: this machine runs no code for {target.name}")
     name = None
     if cached:
         net = {f.name: getattr(graph, f.name) for f in fields(Graph) if f.name != "values"}

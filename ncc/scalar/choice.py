@@ -45,22 +45,22 @@ def read(text: str, what: str, choices: Mapping[str, Mapping[str, Option]]
     """
     name, *words = text.split(":")
     if name not in choices:
-        raise NccError("E630", f"no {what} {name!r}", status=2, help=_help(name, tuple(choices)))
+        raise NccError("E630", f"no {what} {name!r}", help=_help(name, tuple(choices)))
     known = choices[name]
     given: dict[str, float] = {}
     for word in words:
         key, equals, number = word.partition("=")
         if key not in known:
-            raise NccError("E630", f"{name} has no option {key!r}", status=2,
+            raise NccError("E630", f"{name} has no option {key!r}",
                            help=_help(key, tuple(known)) if known else "it has none")
         if key in given:
-            raise NccError("E630", f"{name}: {key} is given twice", status=2)
+            raise NccError("E630", f"{name}: {key} is given twice")
         if not equals or not NUMBER.fullmatch(number) or "x" in number.lower():
-            raise NccError("E630", f"{name}: {word!r} gives no number", status=2,
+            raise NccError("E630", f"{name}: {word!r} gives no number",
                            help=f"{name}:{key}={known[key].usual:g}")
         given[key] = float(number)
         if not known[key].takes(given[key]):
-            raise NccError("E630", f"{name}: {key} is {number}", status=2,
+            raise NccError("E630", f"{name}: {key} is {number}",
                            help=f"{key} is {known[key].range()}")
     return name, tuple((key, given.get(key, option.usual)) for key, option in known.items())
 

@@ -203,7 +203,7 @@ def _too_deep(source: Source, at: Token | None) -> NccError:
 
 def _limit(source: Source, at: Token | None, message: str) -> NccError:
     span = Span(at.line or 1, at.column or 1) if at is not None else Span(1, 1)
-    return NccError("E206", message, source, span, status=4)
+    return NccError("E206", message, source, span)
 
 
 _BINARY = {"+": "add", "-": "sub", "*": "mul", "/": "div"}

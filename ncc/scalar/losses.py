@@ -65,7 +65,7 @@ def targets(loss: Loss, n_outputs: int) -> int:
         return n_outputs
     if n_outputs < 2:
         raise NccError("E630", f"ce is for two classes or more, and the net has {n_outputs} "
-                       "output", status=2, help="bce takes one logit")
+                       "output", help="bce takes one logit")
     return 1
 
 

@@ -78,7 +78,7 @@ def parse(text: str) -> Optimizer:
     made = Optimizer(*read(text, "optimizer", OPTIMIZERS))
     if made.name == "sgd" and made.option("nesterov"):
         if not made.option("momentum") or made.option("dampening"):
-            raise NccError("E630", "sgd: nesterov wants a momentum and no dampening", status=2)
+            raise NccError("E630", "sgd: nesterov wants a momentum and no dampening")
     return made
 
 

@@ -31,7 +31,7 @@ def chosen(graph: Graph, which: str | Any) -> Mask:
         mask = np.asarray(which)
         if mask.dtype != np.bool_ or mask.shape != (graph.n_params,):
             raise NccError("E634", f"frozen is {mask.dtype} {mask.shape}, not a mask of "
-                           f"{graph.n_params} booleans", status=2)
+                           f"{graph.n_params} booleans")
         return mask.copy()
     slots = {name: slot for slot, name in graph.names.items()}
     mask = np.zeros(graph.n_params, np.bool_)
@@ -56,7 +56,7 @@ def chosen(graph: Graph, which: str | Any) -> Mask:
 
 
 def _fault(word: str, what: str) -> NccError:
-    return NccError("E634", f"to freeze: {word[:40]!r} {what}", status=2, help="@k0,0c,40-7f")
+    return NccError("E634", f"to freeze: {word[:40]!r} {what}", help="@k0,0c,40-7f")
 
 
 def freeze(graph: Graph, mask: Mask, params: Reals) -> Graph:

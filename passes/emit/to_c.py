@@ -29,7 +29,20 @@ from ncc.scalar.opcodes import OPCODES
 def to_c(module: Module, header: str = "") -> str:
     """One C99 file: `header` (the text of the net's header), tables, functions.
 
-        %2 = fma %0, %1, %1     =>     const float v2 = fmaf(v0, v1, v1);
+        func forward(x in 2, y out 1) {
+          %0 = load x[0]
+          %1 = load x[1]
+          %2 = fma %0, %1, %1
+          store %2, y[0]
+        }
+        =>
+        ...
+        void net_forward(const float *net_RESTRICT x, float *net_RESTRICT y)
+        {
+            const float v2 = fmaf(x[0], x[1], x[1]);
+            y[0] = v2;
+        }
+        ...
 
     Every value is a local of its own, but for constants and for loads of what is not written,
     which stand where they are read; a lanes loop is a plain loop over samples. Needs an expanded
@@ -46,7 +59,7 @@ def to_c(module: Module, header: str = "") -> str:
                 loops.pop()
             elif opcode in ("accumulate", "accrue") and max(loops, default=0) > 1:
                 raise NccError("E604", f"{func.name} sums over the lanes of vectors, which C has "
-                               "not", help="--emit c of the net itself", status=2)
+                               "not", help="--emit c of the net itself")
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
     bits = 32 if module.dtype == "f32" else 64
     prefix = module.name

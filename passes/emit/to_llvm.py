@@ -84,7 +84,24 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             outside: bool = False, assembles: bool = False) -> str:
     """One LLVM module, as text.
 
-        %2 = fma %0, %1, %1     =>     %v2 = call float @llvm.fma.f32(float %v0, float %v1, ...)
+        func forward(x in 2, y out 1) {
+          %0 = load x[0]
+          %1 = load x[1]
+          %2 = fma %0, %1, %1
+          store %2, y[0]
+        }
+        =>
+        ...
+        define void @net_forward(ptr noalias readonly %x, ptr noalias %y) #0 {
+        entry:
+          %t1 = load float, ptr %x, align 4
+          %a1 = getelementptr inbounds float, ptr %x, i64 1
+          %l1 = load float, ptr %a1, align 4
+          %t2 = call float @llvm.fma.f32(float %t1, float %l1, float %l1)
+          store float %t2, ptr %y, align 4
+          ret void
+        }
+        ...
 
     Values of a lanes loop that differ from lane to lane become vectors of `vector_bits`, as many
     as the lanes need; a load is a vector load from a private buffer and one load a lane from

@@ -1,20 +1,4 @@
-"""merge: graph -> graph. Neurons that must be equal are made once (value numbering).
-
-    02 tanh sum 00*p0 01*p1             02 tanh sum 00*p0 01*p1
-    03 tanh sum 00*p0 01*p1      =>     03 absent
-    04 relu sum 02*p2 03*p3             04 relu sum 02*p2 02*p3
-
-Equal are neurons of one level with the same function, aggregation, bias and in-list, in order:
-sources that are equal themselves, and the same parameter slot or constants of the same bits (0.0 is
-not -0.0). Equal *values* of two slots are not enough, for parameters change. The first by index
-stays. Sums keep every term and their order, so results keep their bits; an in-list may then name
-a source twice. Inputs never merge; slots and the canonical order stay.
-
-Under `fast` a sum's terms have no order: in-lists of sums are compared as if sorted, and constant
-edges from one source into one sum are joined, at the place of the first:
-
-    05 relu sum 02*c0 04*c0 02*c0    =>    05 relu sum 02*c1 04*c0        with c1 = 2 c0
-"""
+"""Neurons that must be equal are made once (value numbering)."""
 
 from __future__ import annotations
 
@@ -33,8 +17,40 @@ NARROW = 32  # neurons; a narrower level is numbered by a loop, numpy would spen
 
 
 def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
-    """The same function of the inputs and parameters, equal neurons made once. O(W + N), but for
-    sorting in-lists under `fast`."""
+    """The same function of the inputs and parameters, equal neurons made once.
+
+        graph 05                            graph 05
+        inputs 00 01                        inputs 00 01
+        outputs 04                          outputs 04
+        values 0.5 2.0 1.0 1.0              values 0.5 2.0 1.0 1.0
+        constants                     =>    constants
+        00 @0 input                         00 @0 input
+        01 @0 input                         01 @0 input
+        02 @1 tanh sum 00*p0 01*p1          02 @1 tanh sum 00*p0 01*p1
+        03 @1 tanh sum 00*p0 01*p1          03 @1 absent
+        04 @2 relu sum 02*p2 03*p3          04 @2 relu sum 02*p2 02*p3
+
+    Equal are neurons of one depth with the same function, aggregation, bias and in-list, in order:
+    sources that are equal themselves, and the same parameter or constants of the same bits (0.0 is
+    not -0.0). Equal *values* of two parameters are not enough, for parameters change. The first by
+    index stays. Sums keep every term and their order, so results keep their bits; an in-list may
+    then name a source twice. Inputs never merge; parameters and the canonical order stay.
+
+    Under `fast` a sum's terms have no order: in-lists of sums are compared as if sorted, and
+    constant edges from one source into one sum are joined, at the place of the first:
+
+        // numerics=fast
+        graph 03                                  graph 03
+        inputs 00 01                              inputs 00 01
+        outputs 02                                outputs 02
+        values                                    values
+        constants 0.5                       =>    constants 0.5 1.0
+        00 @0 input                               00 @0 input
+        01 @0 input                               01 @0 input
+        02 @1 relu sum 00*c0 01*c0 00*c0          02 @1 relu sum 00*c1 01*c0
+
+    O(W + N), but for sorting in-lists under `fast`.
+    """
     if graph.levels is None:
         raise ValueError("merge wants a graph with levels")
     fast = numerics == "fast"

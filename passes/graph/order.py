@@ -1,7 +1,4 @@
-"""order: graph -> graph. Levels: the longest path from a source; a cycle is reported here.
-
-    03 reads 00, 01; 04 reads 03, 00        =>        levels 0 0 0 1 2
-    03 reads 05, 05 reads 03                =>        error: 03 -> 05 -> 03
+"""Depths of neurons; a cycle is found here.
 
 Kahn's algorithm, a frontier at a time: a wide one as arrays, a narrow one (numpy would spend
 its time on calls) as a plain loop, so that a chain of a hundred thousand neurons is fast as well.
@@ -21,10 +18,34 @@ SHOWN = 12  # neurons of a cycle that a message names
 
 
 def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None = None) -> Graph:
-    """`graph` with levels.
+    """`graph` with the depth of each neuron: the longest path to it from a source.
 
-    A cycle is an NccError, E116, which stands on a line of `syntax` if that is given (and shows
-    the line from `source`, if that is another).
+        graph 05                         graph 05
+        inputs 00 01                     inputs 00 01
+        outputs 04                       outputs 04
+        values 0.5 2.0 1.0 1.0           values 0.5 2.0 1.0 1.0
+        constants                  =>    constants
+        00 input                         00 @0 input
+        01 input                         01 @0 input
+        02 tanh sum 03*p0 00*p1          02 @2 tanh sum 03*p0 00*p1
+        03 relu sum 01*p2                03 @1 relu sum 01*p2
+        04 relu sum 02*p3                04 @3 relu sum 02*p3
+
+    A net with a cycle has none:
+
+        graph 05
+        inputs 00 01
+        outputs 04
+        values 0.5 2.0 1.0 1.0
+        constants                  =>    error[E116]: a cycle: 02 -> 03 -> 02
+        00 input                         help: a net has no cycles; unroll the recurrence
+        01 input
+        02 tanh sum 03*p0 00*p1
+        03 relu sum 02*p2
+        04 relu sum 02*p3
+
+    The NccError stands on a line of `syntax` if that is given (and shows the line from `source`,
+    if that is another).
     """
     count = graph.n_neurons
     firsts, readers = _readers(graph)

@@ -1,13 +1,4 @@
-"""prune: graph -> graph. Neurons that no output can see become ABSENT.
-
-    outputs 02                      outputs 02
-    02 relu sum 00*p0        =>     02 relu sum 00*p0
-    03 relu sum 00*p1               03 absent
-
-Inputs stay, read or not: they are the caller's interface. So do parameters, whose order is
-canonical. Under `fast` an edge into a sum whose weight is a constant 0 goes too; elsewhere it may
-not: it makes a NaN of an infinity, and -0 + 0*n is +0.
-"""
+"""Neurons that no output can see become ABSENT."""
 
 from __future__ import annotations
 
@@ -18,7 +9,22 @@ from ncc.ir.graph import ABSENT, NONE, Graph, Longs
 
 
 def prune(graph: Graph, *, numerics: str = "fused") -> Graph:
-    """The same function of the inputs, without what it does not need. O(W + N)."""
+    """The same function of the inputs, without what it does not need. O(W + N).
+
+        graph 04                      graph 04
+        inputs 00 01                  inputs 00 01
+        outputs 02                    outputs 02
+        values 0.5 2.0                values 0.5 2.0
+        constants               =>    constants
+        00 @0 input                   00 @0 input
+        01 @0 input                   01 @0 input
+        02 @1 relu sum 00*p0          02 @1 relu sum 00*p0
+        03 @1 relu sum 01*p1          03 @1 absent
+
+    Inputs stay, read or not: they are the caller's interface. So do parameters, whose order is
+    canonical. Under `fast` an edge into a sum whose weight is a constant 0 goes too; elsewhere it
+    may not: it makes a NaN of an infinity, and -0 + 0*n is +0.
+    """
     if numerics == "fast":
         graph = _without_zeros(graph)
     seen = _seen(graph)

@@ -1,54 +1,44 @@
-"""resolve: syntax -> graph. Names, counts and codes are checked; the file format is forgotten.
-
-    N 03                                    starts 0 0 0 2    sources 0 1
-    00                                      weights 0 1       biases . . 2
-    01                          =>          activations INPUT INPUT 3
-    02 relu 00@k:0.5,01 +=1                 values 0.5 nan    constants 1
-                                            (the bias is then -1: entry 0 of the constants)
-"""
+"""Names, counts and codes of a net file are checked; the file format is forgotten."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.errors import NccError, Source, Span, near
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs
-from ncc.ir.syntax import (
-    OUT_OF_RANGE,
-    AdjacencyList,
-    EdgeList,
-    Function,
-    Matrix,
-    Parameters,
-    Syntax,
-    digits,
+from ncc.errors import NccError
+from ncc.ir.graph import INPUT, NONE, Graph, Ints
+from ncc.ir.syntax import Matrix, Syntax
+from ncc.ir.syntax_verify import (
+    UNSAID,
+    InLists,
+    activation_code,
+    in_lists,
+    is_hex,
+    plain,
+    silent,
+    unknown,
 )
-from ncc.scalar.activations import ACTIVATIONS, FREE, code_of
-from ncc.scalar.expressions import parse
-
-ROOM = 2**16  # neurons that even the shortest edge list may declare
 
 
 def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = None) -> Graph:
     """The graph of a net file.
 
+        N 03                             graph 03
+        00                               inputs 00 01
+        01                               outputs 02
+        02 relu 00@k:0.5,01 +=1    =>    values 0.5 -
+                                         constants 1.0
+                                         name p0 k
+                                         00 input
+                                         01 input
+                                         02 relu sum +c0 00*p0 01*p1
+
     `activation` (a code or a name) goes to the neurons of matrices and edge lists that say none;
-    `outputs` (hex, commas) replaces the file's. Faults are NccErrors, E110 .. E131.
+    `outputs` (hex, commas) replaces the file's. Faults are NccErrors: those of `verify` in
+    ncc/ir/syntax_verify.py, and of the options E118, E129, E130.
     """
-    functions = {} if isinstance(syntax, Matrix) else _functions(syntax.source, syntax.functions)
-    default = _default(activation, functions)
-    if isinstance(syntax, AdjacencyList):
-        net = _adjacency(syntax, functions)
-    elif isinstance(syntax, Matrix):
-        net = _matrix(syntax, default)
-    else:
-        net = _edges(syntax, default, functions)
-    _sound_edges(net)
-    _no_idle_aggregation(net)
+    net = in_lists(syntax, outputs=outputs is None)
+    default = _default(activation, net.functions)
     weights, biases, values, constants, names = _slots(net)
     inputs = np.flatnonzero(net.activations == INPUT).astype(np.int32)
     return Graph(
@@ -56,14 +46,14 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
         sources=net.sources,
         weights=weights,
         biases=biases,
-        activations=net.activations,
+        activations=np.where(net.activations == UNSAID, default, net.activations),
         aggregations=np.maximum(net.aggregations, 0).astype(np.int8),
         inputs=inputs,
         outputs=_outputs(syntax, net, outputs),
         values=values,
         constants=constants,
         names=names,
-        functions=functions,
+        functions=net.functions,
         labelled=isinstance(syntax, Matrix),
     )
 
@@ -76,333 +66,30 @@ def unused_inputs(graph: Graph) -> Ints:
     return graph.inputs[~used[graph.inputs]]
 
 
-# What every format comes to ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Net:
-    """In-lists by target, with the parameters as the file has them.
-
-    `edge_span` takes an edge of the file; `order` (or None: as it is) maps ours to it.
-    `bias_span` takes an entry of `biases`, of which `biased` are the neurons, ascending.
-    """
-
-    source: Source
-    starts: Longs
-    sources: Ints
-    weights: Parameters
-    biased: Ints
-    biases: Parameters
-    ties: tuple[str, ...]
-    activations: Ints
-    aggregations: NDArray[np.int8]
-    edge_span: Callable[[int], Span]
-    bias_span: Callable[[int], Span]
-    agg_span: Callable[[int], Span]
-    order: Longs | None = None
-
-    @property
-    def n_neurons(self) -> int:
-        return len(self.starts) - 1
-
-    def name(self, neuron: int) -> str:
-        return f"{neuron:0{digits(self.n_neurons)}x}"
-
-    def place(self, edge: int) -> Span:
-        return self.edge_span(edge if self.order is None else int(self.order[edge]))
-
-
-def _adjacency(syntax: AdjacencyList, functions: dict[int, str]) -> _Net:
-    count = syntax.count.value
-    _one_line_each(syntax)
-    lengths = np.diff(syntax.starts)
-    codes = np.array([_code(word, functions) for word in syntax.words] + [INPUT], np.int32)
-    activations = codes[syntax.activations]  # -1, none, is the last
-    unknown = np.flatnonzero(activations == NONE)
-    if len(unknown):
-        s = int(unknown[0])
-        word = syntax.words[syntax.activations[s]]
-        raise _unknown(word, functions, syntax.source, syntax.part_span(s, "word"))
-    idle = np.flatnonzero((activations >= 0) & (lengths == 0) & ~syntax.biased
-                          & (syntax.aggregations < 0))
-    if len(idle):
-        s = int(idle[0])
-        raise NccError(
-            "E121", "an activation, but neither in-list nor bias", syntax.source,
-            syntax.part_span(s, "word"),
-            help="an input is its index alone; a constant neuron has a bias, as in 0a 00 +=1")
-    biased = np.flatnonzero(syntax.biased).astype(np.int32)
-    given = syntax.biases
-    biases = Parameters(given.ties[biased], given.values[biased], given.constant[biased])
-    assert len(activations) == count
-    return _Net(
-        source=syntax.source, starts=syntax.starts, sources=syntax.sources,
-        weights=syntax.weights, biased=biased, biases=biases, ties=syntax.ties,
-        activations=activations, aggregations=syntax.aggregations,
-        edge_span=syntax.edge_span,
-        bias_span=lambda k: syntax.part_span(int(biased[k]), "bias"),
-        agg_span=lambda s: syntax.part_span(s, "aggregation"),
-    )
-
-
-def _matrix(syntax: Matrix, default: int) -> _Net:
-    count = len(syntax.sources)
-    starts, order = _by_target(syntax.targets, syntax.size)
-    return _Net(
-        source=syntax.source, starts=starts, sources=syntax.sources[order],
-        weights=_nothing(count), biased=np.zeros(0, np.int32), biases=_nothing(0), ties=(),
-        activations=np.where(np.diff(starts) > 0, default, INPUT).astype(np.int32),
-        aggregations=np.full(syntax.size, -1, np.int8),
-        edge_span=syntax.edge_span, bias_span=syntax.edge_span, agg_span=syntax.edge_span,
-        order=order,
-    )
-
-
-def _edges(syntax: EdgeList, default: int, functions: dict[int, str]) -> _Net:
-    count = syntax.count.value
-    most = max(ROOM, len(syntax.source.text))
-    if count > most:
-        raise NccError("E117", f"N is larger than what a file of {len(syntax.source.text)} "
-                       "characters can speak of", syntax.source, syntax.count.span)
-    for word, indices in ((0, syntax.sources), (1, syntax.targets)):
-        wrong = np.flatnonzero(indices >= count)
-        if len(wrong):
-            raise _out_of_range(count, syntax.source, syntax.edge_span(int(wrong[0]), word))
-    starts, order = _by_target(syntax.targets, count)
-    biased = _said_once(syntax, "bias", [(b.index, b.span) for b in syntax.bias])
-    aggregated = _said_once(syntax, "agg", [(a.index, a.span) for a in syntax.aggs])
-    aggregations = np.full(count, -1, np.int8)
-    aggregations[aggregated] = [a.aggregation for a in syntax.aggs]
-    computed = np.diff(starts) > 0
-    computed[biased] = True
-    activations = np.where(computed, default, INPUT).astype(np.int32)
-    for act in syntax.acts:
-        code = _code(act.word, functions)
-        if code == NONE:
-            raise _unknown(act.word, functions, syntax.source, act.word_span)
-        if act.first is None or act.last is None:
-            activations[computed] = code
-            continue
-        if act.last >= count:
-            raise _out_of_range(count, syntax.source, act.span)
-        if act.first > act.last:
-            raise NccError("E136", "the range runs backwards", syntax.source, act.span,
-                           help="the smaller index comes first: act 04-0d 03")
-        idle = np.flatnonzero(~computed[act.first : act.last + 1])
-        if len(idle):
-            name = f"{act.first + int(idle[0]):0{digits(count)}x}"
-            raise NccError("E121", f"neuron {name} gets an activation, but has neither in-edge "
-                           "nor bias", syntax.source, act.span, help="an input has no activation")
-        activations[act.first : act.last + 1] = code
-    ascending = np.argsort(biased, kind="stable")
-    weights, biases = syntax.weights, syntax.biases
-    return _Net(
-        source=syntax.source, starts=starts, sources=syntax.sources[order],
-        weights=_at(weights, order), biased=biased[ascending].astype(np.int32),
-        biases=_at(biases, ascending), ties=syntax.ties,
-        activations=activations, aggregations=aggregations,
-        edge_span=syntax.edge_span,
-        bias_span=lambda k: syntax.bias[int(ascending[k])].span,
-        agg_span=lambda n: next(a.span for a in syntax.aggs if a.index == n),
-        order=order,
-    )
-
-
-def _by_target(targets: Ints, count: int) -> tuple[Longs, Longs]:
-    """CSR starts, and the edges stably sorted by target."""
-    starts = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(targets, minlength=count), out=starts[1:])
-    if bool((targets[1:] >= targets[:-1]).all()):
-        return starts, np.arange(len(targets))
-    return starts, np.argsort(targets, kind="stable")
-
-
-def _nothing(count: int) -> Parameters:
-    return Parameters(np.broadcast_to(np.int32(-1), count),
-                      np.broadcast_to(np.float64(np.nan), count),
-                      np.broadcast_to(np.False_, count))
-
-
-def _silent(parameters: Parameters) -> bool:
-    """Whether nothing is said of any, which the parser keeps as arrays of stride 0."""
-    return parameters.values.strides == (0,)
-
-
-def _plain(parameters: Parameters) -> bool:
-    """Whether none is tied or a constant."""
-    return not (parameters.ties >= 0).any() and not parameters.constant.any()
-
-
-def _at(parameters: Parameters, order: Longs) -> Parameters:
-    if _silent(parameters):
-        return parameters
-    return Parameters(parameters.ties[order], parameters.values[order], parameters.constant[order])
-
-
-def _said_once(syntax: EdgeList, what: str, said: list[tuple[int, Span]]) -> Longs:
-    lines: dict[int, int] = {}
-    for index, span in said:
-        if index >= syntax.count.value:
-            raise _out_of_range(syntax.count.value, syntax.source, span)
-        if index in lines:
-            code = "E123" if what == "bias" else "E124"
-            raise NccError(code, f"a second `{what}` of one neuron", syntax.source, span,
-                           note=f"the first is on line {lines[index]}")
-        lines[index] = span.line
-    return np.array([index for index, _ in said], np.int64)
-
-
-# Checks -----------------------------------------------------------------------------------------
-
-
-def _out_of_range(count: int, source: Source, span: Span) -> NccError:
-    shown = source.line(span.line)[span.column - 1 :][: min(span.length, 40)]
-    last = f"the last neuron is {count - 1:0{digits(count)}x}" if count else "the net is empty"
-    return NccError("E110", f"index {shown} is out of range", source, span, note=last)
-
-
-def _one_line_each(syntax: AdjacencyList) -> None:
-    """Each index 0 .. N-1 has one line, ascending."""
-    count, indices, source = syntax.count.value, syntax.indices, syntax.source
-    width = digits(min(count, OUT_OF_RANGE))
-    wrong = np.flatnonzero(indices != np.arange(len(indices)))
-    k = int(wrong[0]) if len(wrong) else len(indices)
-    if k == len(indices) == count:
-        return
-    beyond = np.flatnonzero(indices[k:] >= count)
-    if k > count or (len(beyond) and not beyond[0]):
-        raise _out_of_range(count, source, syntax.part_span(min(k, count), "index"))
-    if k == len(indices):
-        raise NccError("E111", f"N says more neurons than the {k} that have lines", source,
-                       syntax.count.span, note=f"the first without a line is {k:0{width}x}")
-    if not (indices[k:] == k).any() and int(indices[k]) > k:
-        raise NccError("E111", f"neuron {k:0{width}x} has no line", source,
-                       syntax.part_span(k, "index"),
-                       help=f"an input is its index alone: {k:0{width}x}")
-    # Neuron k has its line further down, so the indices fall somewhere: where they do first.
-    falls = max(1, k) + np.flatnonzero(indices[max(1, k):] <= indices[max(1, k) - 1 : -1])
-    k = int(falls[0])
-    if len(beyond) and wrong[0] + beyond[0] < k:
-        k = int(wrong[0] + beyond[0])
-        raise _out_of_range(count, source, syntax.part_span(k, "index"))
-    index, span = int(indices[k]), syntax.part_span(k, "index")
-    before = np.flatnonzero(indices[:k] == index)
-    if len(before):
-        raise NccError("E112", f"a second line of neuron {index:0{width}x}", source, span,
-                       note=f"the first is line {syntax.lines[before[0]]}")
-    raise NccError("E113", "the lines do not ascend", source, span,
-                   note=f"neuron {int(indices[k - 1]):0{width}x} stands above it, on line "
-                   f"{syntax.lines[k - 1]}")
-
-
-def _sound_edges(net: _Net) -> None:
-    """Sources exist, none is its own target, none comes twice into one neuron."""
-    wrong = np.flatnonzero(net.sources >= net.n_neurons)
-    if len(wrong):
-        raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
-    targets = np.repeat(np.arange(net.n_neurons, dtype=np.int32), np.diff(net.starts))
-    loops = np.flatnonzero(net.sources == targets)
-    if len(loops):
-        e = int(loops[0])
-        raise NccError("E114", f"neuron {net.name(int(targets[e]))} reads itself", net.source,
-                       net.place(e), help="a net has no cycles; unroll the recurrence")
-    same = targets[1:] == targets[:-1]
-    if not bool((same & (net.sources[1:] <= net.sources[:-1])).any()):
-        return  # ascending in-lists have no repeats
-    del same
-    keys = targets.astype(np.int64)
-    keys *= net.n_neurons
-    keys += net.sources
-    keys.sort()
-    repeats = keys[1:][keys[1:] == keys[:-1]]
-    if len(repeats):
-        target, source = divmod(int(repeats[0]), net.n_neurons)
-        start = int(net.starts[target])
-        places = np.flatnonzero(net.sources[start : int(net.starts[target + 1])] == source)
-        first = net.place(start + int(places[0]))
-        raise NccError("E115", f"neuron {net.name(target)} reads {net.name(source)} twice",
-                       net.source, net.place(start + int(places[1])),
-                       note=f"first at {first.line}:{first.column}",
-                       help="give the edge the sum of the weights")
-
-
-def _no_idle_aggregation(net: _Net) -> None:
-    idle = np.flatnonzero((net.aggregations >= 0) & (np.diff(net.starts) == 0))
-    if len(idle):
-        n = int(idle[0])
-        raise NccError("E122", f"{AGGREGATIONS[net.aggregations[n]]} of nothing: neuron "
-                       f"{net.name(n)} has no in-edges", net.source, net.agg_span(n))
-
-
-def _functions(source: Source, functions: tuple[Function, ...]) -> dict[int, str]:
-    lines: dict[int, int] = {}
-    for f in functions:
-        if f.code < FREE:
-            raise NccError("E126", f"code {f.code:02x} is {ACTIVATIONS[f.code].name}", source,
-                           f.span, help=f"codes from {FREE:02x} on are free")
-        if f.code >= OUT_OF_RANGE:
-            raise NccError("E110", "the code is out of range", source, f.span,
-                           help=f"codes from {FREE:02x} on are free")
-        if f.code in lines:
-            raise NccError("E127", f"function {f.code:02x} is defined twice", source, f.span,
-                           note=f"the first is on line {lines[f.code]}")
-        lines[f.code] = f.span.line
-        parse(source, f.text, f.body.line, f.body.column)
-    return {f.code: f.text for f in sorted(functions, key=lambda f: f.code)}
-
-
-def _code(word: str, functions: dict[int, str]) -> int:
-    """The code that a number or a name stands for; NONE where there is no such activation."""
-    code = code_of(word)
-    if code is not None:
-        return code
-    if not _is_hex(word):
-        return NONE
-    number = int(word, 16)
-    return number if 0 <= number < FREE or number in functions else NONE
-
-
-def _is_hex(word: str) -> bool:
-    return word != "" and not word.strip("0123456789abcdefABCDEF")
-
-
-def _unknown(word: str, functions: dict[int, str], source: Source | None,
-             span: Span | None) -> NccError:
-    shown = word if len(word) <= 40 else word[:37] + "..."
-    if _is_hex(word):
-        help = f"codes are 00 to {FREE - 1:02x}, or defined by `fn {shown} ...`"
-    elif word in AGGREGATIONS:
-        help = "an aggregation comes after the activation: 09 00 mul 04,05"
-    else:
-        help = near(word, [a.name for a in ACTIVATIONS])
-    return NccError("E118", f"unknown activation {shown}", source, span, help=help,
-                    status=1 if source else 2)
-
-
 def _default(activation: int | str, functions: dict[int, str]) -> int:
     word = activation if isinstance(activation, str) else f"{activation:x}"
-    code = _code(word, functions)
+    code = activation_code(word, functions)
     if code == NONE:
-        raise _unknown(word, functions, None, None)
+        raise unknown(word, functions, None, None)
     return code
 
 
 # Parameters ---------------------------------------------------------------------------------------
 
 
-def _slots(net: _Net) -> tuple[Ints, Ints, NDArray[np.float64], NDArray[np.float64],
+def _slots(net: InLists) -> tuple[Ints, Ints, NDArray[np.float64], NDArray[np.float64],
                                dict[int, str]]:
     """Parameter codes of edges and neurons, the values, the constants, and the names of slots."""
     edges = len(net.sources)
     biases = np.full(net.n_neurons, NONE, np.int32)
-    if _silent(net.weights) and not len(net.biased):
+    if silent(net.weights) and not len(net.biased):
         return (np.arange(edges, dtype=np.int32), biases, np.full(edges, np.nan), np.zeros(0), {})
     # All parameters in canonical order: a neuron's bias after its in-list.
     total = edges + len(net.biased)
     at_bias = net.starts[net.biased + 1] + np.arange(len(net.biased))
     is_edge = np.ones(total, np.bool_)
     is_edge[at_bias] = False
-    if all(_plain(given) for given in (net.weights, net.biases)):
+    if all(plain(given) for given in (net.weights, net.biases)):
         # A slot each, which is their place: without the detour, whose arrays take twice the memory.
         biases[net.biased] = at_bias
         values = np.empty(total, np.float64)
@@ -428,33 +115,12 @@ def _slots(net: _Net) -> tuple[Ints, Ints, NDArray[np.float64], NDArray[np.float
     codes = slots.astype(np.int32)
     codes[tied] = slots[leader[ties[tied]]]
     slot_values = values[leads]
-    _tie_values(net, tied, ties, values, is_edge)
     valued = tied[~np.isnan(values[tied])]
     slot_values[codes[valued]] = values[valued]
     constants, codes[constant] = _constants(values[constant])
     biases[net.biased] = codes[~is_edge]
     names = {int(slots[leader[t]]): net.ties[t] for t in np.argsort(leader).tolist()}
     return codes[is_edge], biases, slot_values, constants, names
-
-
-def _tie_values(net: _Net, tied: Longs, ties: Ints, values: NDArray[np.float64],
-                is_edge: NDArray[np.bool_]) -> None:
-    """A tie's value is given at most once."""
-    valued = tied[~np.isnan(values[tied])]
-    order = np.argsort(ties[valued], kind="stable")
-    names = ties[valued][order]
-    again = np.flatnonzero(names[1:] == names[:-1])
-    if not len(again):
-        return
-    k = int(again[0])
-    spans = []
-    for place in valued[order[k : k + 2]].tolist():
-        edges = int(np.count_nonzero(is_edge[:place]))
-        spans.append(net.place(edges) if is_edge[place] else net.bias_span(place - edges))
-    first, second = sorted(spans, key=lambda s: (s.line, s.column))
-    raise NccError("E125", f"the value of @{net.ties[names[k]][:40]} is given twice", net.source,
-                   second, note=f"first at {first.line}:{first.column}",
-                   help="give it at one place; the others share it")
 
 
 def _constants(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Ints]:
@@ -469,47 +135,23 @@ def _constants(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Ints]:
 # Outputs ------------------------------------------------------------------------------------------
 
 
-def _outputs(syntax: Syntax, net: _Net, option: str | None) -> Ints:
+def _outputs(syntax: Syntax, net: InLists, option: str | None) -> Ints:
+    """What the option names, else the file, else every computed neuron that no other reads."""
     if option is not None:
         return _option_outputs(option, net.n_neurons)
     out = None if isinstance(syntax, Matrix) else syntax.out
     if out is not None:
-        seen: dict[int, Span] = {}
-        for index, span in zip(out.indices, out.spans, strict=True):
-            if index >= net.n_neurons:
-                error = _out_of_range(net.n_neurons, net.source, span)
-                raise NccError("E130", error.message.replace("index", "output"), net.source, span,
-                               note=error.note)
-            if index in seen:
-                raise NccError("E129", f"{net.name(index)} is an output twice", net.source, span,
-                               note=f"first at {seen[index].line}:{seen[index].column}")
-            seen[index] = span
         return np.array(out.indices, np.int32)
     ends = net.activations != INPUT
     ends[net.sources] = False
-    outputs = np.flatnonzero(ends).astype(np.int32)
-    if not len(outputs):
-        _raise_without_outputs(syntax, net)
-    return outputs
-
-
-def _raise_without_outputs(syntax: Syntax, net: _Net) -> None:
-    """Every computed neuron is read: there is none, or there is a cycle, which `order` reports."""
-    if bool((net.activations != INPUT).any()):
-        return
-    if isinstance(syntax, Matrix):
-        span = Span(int(syntax.lines[0]), 1)
-    else:
-        span = syntax.count.span
-    raise NccError("E131", "the net has no outputs: it has nothing but inputs", net.source, span,
-                   help="an output is a neuron that no other reads, or named by `out`")
+    return np.flatnonzero(ends).astype(np.int32)
 
 
 def _option_outputs(option: str, count: int) -> Ints:
     indices: list[int] = []
     for word in option.split(","):
         word = word.strip(" \t")
-        if not _is_hex(word):
+        if not is_hex(word):
             raise NccError("E130", f"--outputs: {word[:40]!r} is no hexadecimal index", status=2,
                            help="--outputs 0c,0d")
         index = int(word, 16)

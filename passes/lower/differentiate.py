@@ -21,10 +21,32 @@ def differentiate(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics
                   vjp: bool = True, scalar: bool = False, kept: int = 0) -> Module:
     """Write the reverse sweep of each function of a plan that asks for it.
 
-        08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
-                                        %12 = mul %9, %11           ... of its sum: its delta
-                                        %14 = mul %12, %2           what it adds to that of 04
-                                        accumulate %12, %4, gradient[0]
+        plan 3 neurons, 1 rows, 2 edges, 2 packed
+        single: straight, 0 slots of work (asked for)
+        batch: straight, 0 slots of work (asked for)
+        run activation 03 sum {
+          02 <- 00 01
+        }
+        =>
+        ...
+        func backward(x in 2, packed in 2, dy in 1, dx out 2, dparams inout 2, work work 0) {
+          ...
+          %7 = load dy[0]                    // adjoint of neuron 02
+          ...
+          %12 = select %10, %8, %11          // derivative of relu
+          %13 = mul %7, %12                  // adjoint of its sum: its delta
+          %14 = mul %13, %3                  // what it adds to the adjoint of 01
+          %15 = mul %13, %2
+          ...
+            %19 = mul %13, %0                // what it adds to the gradient of its first weight
+          ...
+        }
+
+        func backward_batch(count, x in 2, packed in 2, dy in 1, dx out 2, dparams inout 2, ...
+          ...
+                    accumulate %65, %72, chain[0]
+          ...
+        }
 
     Gradients of a batch are summed in `work` and added to `dparams` at the end of each chunk of
     samples, where the caller gave any; the ties' sums are made there. In which order:

@@ -31,12 +31,31 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
           embedded: bool = False, forwards: bool = True) -> Module:
     """Write each function of the plan in its form.
 
-        04 <- 00 01          =>        %0 = load x[0]
-                                       %1 = load packed[0]
-                                       %2 = mul %0, %1
-                                       %3 = load x[1]
-                                       %4 = load packed[1]
-                                       %5 = fma %3, %4, %2
+        plan 3 neurons, 1 rows, 2 edges, 2 packed
+        single: straight, 0 slots of work (asked for)
+        batch: straight, 0 slots of work (asked for)
+        run activation 03 sum {
+          02 <- 00 01
+        }
+        =>
+        func pack(params in 2, packed out 2) {
+          ...
+        }
+
+        func forward(x in 2, packed in 2, y out 1, work work 0) {
+          %0 = load x[0]
+          %1 = load x[1]
+          %2 = load packed[0]
+          %3 = mul %0, %2
+          %4 = load packed[1]
+          %5 = fma %1, %4, %3
+          %6 = relu %5
+          store %6, y[0]
+        }
+
+        func forward_batch(count, x in 2, packed in 2, y out 1, work work 0) {
+          ...
+        }
 
     `straight` writes every edge as ops, of one sample on machines with vectors in the order of
     passes/lower/schedule.py, with slots of its own; `table` loops over rows and edges and reads

@@ -27,9 +27,27 @@ def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
           scalar: bool = False) -> Module:
     """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
 
-        08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
-                                                        packed inout 3, state inout 7, lr value 1,
-                                                        work work 12) { ... }
+        // loss=mse optimizer=sgd
+        plan 3 neurons, 1 rows, 2 edges, 2 packed
+        single: straight, 0 slots of work (asked for)
+        batch: straight, 0 slots of work (asked for)
+        run activation 03 sum {
+          02 <- 00 01
+        }
+        =>
+        ...
+        func train_step(x in 2, target in 1, params inout 2, packed inout 2, state inout 1, ...
+          ...
+          %16 = load target[%15]
+          %17 = sub %14, %16
+          %18 = mul %17, %17                 // the loss
+          %19 = add %17, %17                 // its derivative, the adjoint of y[0]
+          ...
+        }
+
+        func train_step_batch(count, x in 2, target in 1, params inout 2, packed inout 2, ...
+          ...
+        }
 
     train_step, train_step_batch    loss and gradients of one sample or of n, the update of
                                     `params`, and `packed` made anew; state[0] is the step's mean

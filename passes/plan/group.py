@@ -37,11 +37,19 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
           assembles: bool = False, small: bool = False, timed: Sequence[str] = ()) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
-        04 03 00,01                     run activation 03 sum {
-        05 03 00,01                       shared by 2 rows of 2
-        06 03 00,01,02         =>         04 <- 00 01
-        08 02 04,05                       05 <- 00 01
-                                          06 <- 00 01 02 }  run activation 02 sum { 08 <- 04 05 }
+        // form=shared batch_form=shared
+        graph 07                              plan 7 neurons, 4 rows, 9 edges, 9 packed
+        inputs 00 01 02                       single: shared, 0 slots of work (asked for)
+        outputs 06                            batch: shared, 0 slots of work (asked for)
+        values - - - - - - - - -              run activation 03 sum {
+        constants                               shared by 2 rows of 2
+        00 @0 input                             03 <- 00 01
+        01 @0 input                       =>    05 <- 00 01
+        02 @0 input                             04 <- 00 01 02
+        03 @1 relu sum 00*p0 01*p1            }
+        04 @1 relu sum 00*p2 01*p3 02*p4      run activation 02 sum {
+        05 @1 relu sum 00*p5 01*p6              06 <- 04 05
+        06 @2 tanh sum 04*p7 05*p8            }
 
     A run is a longest stretch of rows with one activation and one aggregation, so a net of one
     kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
@@ -55,10 +63,10 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
-            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}", status=2)
+            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}")
     if {form, batch_form} == {"table", "shared"}:
         raise NccError("E602", "a table's weights are packed in another order than shared ones",
-                       help="the same form for both functions, or one of them straight", status=2)
+                       help="the same form for both functions, or one of them straight")
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)

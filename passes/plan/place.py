@@ -17,9 +17,23 @@ PART = 1024  # rows that are looked at together: arrays of all edges would take 
 def place(plan: Plan) -> Plan:
     """Give every value that is read from memory a slot: as many as the net's widest cut.
 
-        04 <- 00 01                     04 <- 00 01  single[0]
-        05 <- 04               =>       05 <- 04  single[0]
-        06 <- 05                        06 <- 05
+        plan 4 neurons, 3 rows, 3 edges, 3 packed
+        single: straight, 0 slots of work (asked for)
+        batch: straight, 0 slots of work (asked for)
+        run activation 02 sum {
+          01 <- 00
+          02 <- 01
+          03 <- 02
+        }
+        =>
+        plan 4 neurons, 3 rows, 3 edges, 3 packed
+        single: straight, 1 slots of work (asked for)
+        batch: straight, 1 slots of work (asked for)
+        run activation 02 sum {
+          01 <- 00  single[0] batch[0]
+          02 <- 01  single[0] batch[0]
+          03 <- 02
+        }
 
     A linear scan over the rows: a slot is free again at the row that reads it last, which may
     itself take it, since a row stores after its loads (Poletto & Sarkar 1999, "Linear scan

@@ -15,9 +15,14 @@ PURE = frozenset(OPCODES)
 def cse(module: Module) -> Module:
     """Make each distinct op once.
 
-        %2 = mul %0, %1              %2 = mul %0, %1
-        %3 = mul %1, %0        =>    %4 = add %2, %2
-        %4 = add %2, %3
+        func forward(x in 2, y out 1) {          func forward(x in 2, y out 1) {
+          %0 = load x[0]                           %0 = load x[0]
+          %1 = load x[1]                           %1 = load x[1]
+          %2 = mul %0, %1                  =>      %2 = mul %0, %1
+          %3 = mul %1, %0                          %3 = add %2, %2
+          %4 = add %2, %3                          store %3, y[0]
+          store %4, y[0]                         }
+        }
 
     Value numbering over one forward scan; a loop's body opens a scope, so that nothing in it is
     used outside. Constants are told apart by their bits. Loads from buffers that are never

@@ -9,9 +9,13 @@ def dce(module: Module) -> Module:
     """Drop the ops that no store needs, loops without effect, and tables and pure functions that
     nothing uses.
 
-        %2 = mul %0, %1
-        %3 = add %0, %1        =>    %3 = add %0, %1
-        store %3, y[0]               store %3, y[0]
+        func forward(x in 2, y out 1) {          func forward(x in 2, y out 1) {
+          %0 = load x[0]                           %0 = load x[0]
+          %1 = load x[1]                           %1 = load x[1]
+          %2 = mul %0, %1                  =>      %2 = add %0, %1
+          %3 = add %0, %1                          store %2, y[0]
+          store %3, y[0]                         }
+        }
     """
     funcs = tuple(_dce(f) for f in module.funcs)
     applied = {op[2] for f in funcs for op in f.ops if op[0] == "apply"}

@@ -18,9 +18,13 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
            assembles: bool = False) -> Module:
     """Replace every mathematical op by its sequence from `ncc/scalar/mathlib.py`.
 
-        %1 = relu %0        =>        %1 = const 0.0
-                                      %2 = le %0, %1
-                                      %3 = select %2, %1, %0
+        func forward(x in 1, y out 1) {          func forward(x in 1, y out 1) {
+          %0 = load x[0]                           %0 = load x[0]
+          %1 = relu %0                     =>      %1 = const 0.0
+          store %1, y[0]                           %2 = le %0, %1
+        }                                          %3 = select %2, %1, %0
+                                                   store %3, y[0]
+                                                 }
 
     In a function that would be longer than `inline` ops, each but the shortest is an `apply` of a
     pure function instead, which holds the sequence once; in long straight functions that ncc

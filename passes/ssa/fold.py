@@ -17,9 +17,14 @@ ONE, MINUS_ONE, ZERO, MINUS_ZERO = (struct.pack("<d", v) for v in (1.0, -1.0, 0.
 def fold(module: Module) -> Module:
     """Compute what is constant and drop what does nothing.
 
-        %2 = const 1.0
-        %3 = mul %1, %2           =>       %4 = fma %1, %0, %0
-        %4 = fma %3, %0, %0
+        func forward(x in 2, y out 1) {          func forward(x in 2, y out 1) {
+          %0 = load x[0]                           %0 = load x[0]
+          %1 = load x[1]                           %1 = load x[1]
+          %2 = const 1.0                   =>      %2 = const 1.0
+          %3 = mul %1, %2                          %3 = fma %1, %0, %0
+          %4 = fma %3, %0, %0                      store %3, y[0]
+          store %4, y[0]                         }
+        }
 
     `x*0 -> 0`, `x+0 -> x` and reordering are absent: they change NaN, infinities or -0.
     """

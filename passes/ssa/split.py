@@ -14,9 +14,32 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
           assembles: bool = False) -> Module:
     """Cut long straight functions into pieces that pass values through `work`.
 
-        func forward(...) {              internal forward_0(...) { ... store %5, work[0] }
-          %5 = ...             =>        internal forward_1(...) { %0 = load work[0] ... }
-          %9 = mul %5, %7                func forward(...) { call forward_0  call forward_1 }
+        // limit=3 whole=1
+        func forward(x in 1, y out 1, work work 1) {
+          %0 = load x[0]
+          %1 = tanh %0
+          store %1, work[0]
+          %3 = exp %1
+          %4 = abs %3
+          store %4, y[0]
+        }
+        =>
+        internal forward_0(x in 1, y out 1, work work 1) {
+          %0 = load x[0]
+          %1 = tanh %0
+          store %1, work[0]
+        }
+
+        internal forward_1(x in 1, y out 1, work work 1) {
+          %0 = load work[0]
+          %1 = exp %0
+          %2 = abs %1
+          store %2, y[0]
+        }
+
+        func forward(x in 1, y out 1, work work 1) {
+          call forward_0
+          call forward_1
         }
 
     A value that has a slot of `work` is loaded afresh at each use but the next ones (the load folds

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from texts import matches
 
 import ncc
 from ncc.cli import KINDS
@@ -73,16 +74,6 @@ def console(text: str) -> list[tuple[str, str]]:
         else:
             out[-1] = (out[-1][0], out[-1][1] + line)
     return out
-
-
-def matches(expected: str, got: str) -> bool:
-    pattern = ""
-    for line in expected.splitlines():
-        if line == "...":
-            pattern += r"(?:.*\n)*?"
-        else:
-            pattern += ".*".join(map(re.escape, line.split("..."))) + r"\n"
-    return re.fullmatch(pattern, got) is not None
 
 
 @pytest.mark.parametrize("name", ["README.md", "passes/README.md", "examples/README.md"])
