@@ -9,8 +9,8 @@ import numpy as np
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Buffer, Module, Table
 from ncc.passes.lower.backward import sweep
-from ncc.passes.lower.backward_frame import Ends, lanes
-from ncc.passes.lower.backward_loops import Tabled
+from ncc.passes.lower.reverse.frame import Ends, lanes
+from ncc.passes.lower.reverse.loops import Loops as Tabled
 from ncc.scalar.sum_order import CHUNK
 
 EDGES = 24  # to a real kept, from where writing and reading it take less time than making it again

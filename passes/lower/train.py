@@ -11,9 +11,10 @@ from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func, Module, Table
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.backward import sweep
-from ncc.passes.lower.backward_frame import Ends, Sweep, lanes
-from ncc.passes.lower.backward_loops import Tabled
-from ncc.passes.lower.backward_unrolled import Straight
+from ncc.passes.lower.reverse.frame import Backward as Sweep
+from ncc.passes.lower.reverse.frame import Ends, lanes
+from ncc.passes.lower.reverse.loops import Loops as Tabled
+from ncc.passes.lower.reverse.unrolled import Unrolled as Straight
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer

@@ -20,7 +20,7 @@ from bench_fast import LR, Cell, Trainer, bench, dense, minibatch, sparse, stepp
 import ncc  # noqa: E402
 from ncc.driver.compiler import options  # noqa: E402
 from ncc.machine.llvm import host  # noqa: E402
-from ncc.passes.lower.backward_frame import lanes  # noqa: E402
+from ncc.passes.lower.reverse.frame import lanes  # noqa: E402
 
 
 def ms(median, least):

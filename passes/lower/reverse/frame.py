@@ -1,4 +1,4 @@
-"""What stands around a sweep back over a net: its buffers and tables, and what its callers add."""
+"""Frame of a backward function: its buffers and arrays, and what its callers add."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
 
 def lanes(native: int, dtype: str) -> int:
-    """Samples at a time: whole rounds of sums, in four vectors or more. The more, the seldomer the
-    tables are read from end to end and sums over the lanes made; four keep as many sums as
-    registers hold. A machine without vectors takes them one by one."""
+    """Samples at a time: whole rounds of sums, in four vectors or more. More vectors amortise the
+    reading of arrays and the horizontal sums; four keep as many sums as registers hold. A machine
+    without vectors takes samples one by one."""
     return max(ROUND[dtype], CHAIN * native) if native > 1 else 1
 
 
 @dataclass(frozen=True)
 class Ends:
-    """What stands around a sweep: the buffers that the caller has an eye on, in order, and
+    """What a caller adds to a backward function: the buffers of its signature, in order, and
 
-    begin   ops before it
-    seed    the adjoints of the outputs, and more, of their values: (sweep, y, k) -> adjoints, for
-            lists of ops with the numbers k of the outputs; without it they are `dy`
-    loops   the same as loops over places: `seeds` from `values`; without it from `dy`
-    finish  ops behind it, where `dparams` are ready
+    begin   ops before the pass
+    seed    the adjoints of the outputs, and more, of their values: (pass, y) -> adjoints, lists of
+            ops in the order of the outputs; without it they are `dy`
+    loops   the same as loops over elements: `seeds` from `values`; without it from `dy`
+    finish  ops behind the pass, where `dparams` are ready
     fresh   whether `dparams` are 0 when the function begins
     """
 
     buffers: tuple[Buffer, ...]
-    begin: Callable[[Sweep], None] | None = None
+    begin: Callable[[Backward], None] | None = None
     seed: Callable[[Any, list[int]], list[int]] | None = None
     loops: Callable[[Any], None] | None = None
-    finish: Callable[[Sweep], None] | None = None
+    finish: Callable[[Backward], None] | None = None
     fresh: bool = False
 
     @property
@@ -46,7 +46,7 @@ class Ends:
         return self.seed is not None
 
 
-class Sweep:
+class Backward:
     """What both forms share: buffers, and what becomes of the gradients at the end."""
 
     def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
@@ -86,8 +86,8 @@ class Sweep:
         return self.cell(name, 0, index), self.cell(name, 1, index)
 
     def function(self, name: str, lanes: int, ends: Ends) -> Func:
-        """The sweep over one sample, or over a batch in rounds of `lanes`. What the caller does
-        not name among the buffers of `ends`, dx or dparams, is not made, or kept in `work`."""
+        """The pass over one sample, or over a batch in rounds of `lanes`. What the caller does not
+        name among the buffers of `ends`, dx or dparams, is not made, or kept in `work`."""
         b = self.b
         self.lanes = lanes
         self.ends = ends
@@ -149,32 +149,32 @@ class Sweep:
 
     def body(self) -> None: ...
 
-    # -- the gradient of a batch: a cell for each sum over the samples
+    # -- the gradient of a batch: an element of `gradient` for each sum over the samples
 
-    def cells(self, by_lanes: int, slots: Longs, order: Longs, whole: bool = False) -> None:
-        """The memory for sums over the samples: a cell for each edge and bias, the first `by_lanes`
-        of which are summed up by lanes, the others in order (ncc/scalar/sum_order.py), and between
-        them one for the losses.
+    def sum_in(self, by_lanes: int, params: Longs, order: Longs, direct: bool = False) -> None:
+        """The memory for sums over the samples: an element for each edge and bias, the first
+        `by_lanes` of which are summed by lanes, the others in order (ncc/scalar/sum_order.py), and
+        between them one for the losses.
 
-        slots   (cells) the slot to whose gradient each belongs, -1 for none
-        order   (cells) where its edge or bias stands among all
-        whole   whether some sums are made in `dparams` itself
+        params  (elements) the parameter to whose gradient each belongs, -1 for none
+        order   (elements) where its edge or bias stands among all
+        direct  whether some sums are made in `dparams` itself
         """
-        self.loss_cell = by_lanes
+        self.loss_element = by_lanes
         self.n_lanes = by_lanes + self.ends.has_loss
         loss = np.full(int(self.ends.has_loss), -1)
-        held = np.concatenate([slots[:by_lanes], loss, slots[by_lanes:]])
+        owner = np.concatenate([params[:by_lanes], loss, params[by_lanes:]])
         rank = np.concatenate([order[:by_lanes], loss, order[by_lanes:]])
-        by = np.lexsort((rank, held))
-        self.moved = by[held[by] >= 0]
-        self.slots = held[self.moved]
-        self.n_cells = len(held)
-        self.memory("gradient", self.n_cells, shared=True)
+        by = np.lexsort((rank, owner))
+        self.moved = by[owner[by] >= 0]
+        self.params = owner[self.moved]
+        self.n_elements = len(owner)
+        self.memory("gradient", self.n_elements, shared=True)
         if self.lanes == 1:
-            self.memory("chain", self.n_cells, shared=True)
+            self.memory("chain", self.n_elements, shared=True)
             self.memory("pending", self.levels * self.n_lanes, shared=True)
-        self.whole = whole
-        if whole:
+        self.direct = direct
+        if direct:
             self.memory("held", self.g.n_params, shared=True)
 
     @property
@@ -182,30 +182,29 @@ class Sweep:
         """How often the chains of a round are added in pairs."""
         return (ROUND[self.dtype] // CHAIN).bit_length() - 1
 
-    def cell_of(self, number: int) -> int:
-        """The place of the cell of an edge or a bias."""
-        return number if number < self.loss_cell else number + self.ends.has_loss
+    def element_of(self, number: int) -> int:
+        """The element of `gradient` of an edge or a bias, by their number without the loss."""
+        return number if number < self.loss_element else number + self.ends.has_loss
 
     def begin_chunk(self) -> None:
         b = self.b
-        given = b.emit("given", (), "dparams")
-        self.only_if(given)
+        self.only_if(b.emit("given", (), "dparams"))
         for name in ("gradient", "chain"):
             if name in self.buffers:
-                self.zero(name, self.n_cells)
-        if self.whole:
+                self.zero(name, self.n_elements)
+        if self.direct:
             self.only_if(self.later())
             self.in_vectors(self.g.n_params, self.put_aside)
             b.close()
         b.close()
         if self.ends.has_loss:
-            b.store(b.const(0.0), "gradient", self.loss_cell)
+            b.store(b.const(0.0), "gradient", self.loss_element)
             if "chain" in self.buffers:
-                b.store(b.const(0.0), "chain", self.loss_cell)
+                b.store(b.const(0.0), "chain", self.loss_element)
 
     def end_chunk(self) -> None:
         b = self.b
-        if self.whole:
+        if self.direct:
             self.only_if(b.emit("given", (), "dparams"))
             self.only_if(self.later())
             self.in_vectors(self.g.n_params, self.put_back)
@@ -213,7 +212,7 @@ class Sweep:
             b.close()
         if self.ends.has_loss:
             to = "loss" if "loss" in self.named else "state"
-            b.store(b.op("add", b.load(to, 0), b.load("gradient", self.loss_cell)), to, 0)
+            b.store(b.op("add", b.load(to, 0), b.load("gradient", self.loss_element)), to, 0)
 
     def later(self) -> int:
         """1 where `dparams` may hold more than 0 before the chunk, else 0."""
@@ -236,11 +235,11 @@ class Sweep:
         numbers = np.arange(1 << self.levels)
         ones = [(numbers & ((2 << t) - 1)) == (1 << t) - 1 for t in range(self.levels)]
         ones.append(numbers == numbers[-1])
-        given = b.emit("given", (), "dparams")
-        lo = b.op("imul", b.index(self.loss_cell),
-                  b.op("iadd", b.index(1), b.op("imul", given, b.index(-1))))
-        for t, chosen in enumerate(ones):
-            self.only_if(b.load(self.table(f"pairs_{t}", "i", chosen), 0, c))
+        wanted = b.emit("given", (), "dparams")
+        lo = b.op("imul", b.index(self.loss_element),
+                  b.op("iadd", b.index(1), b.op("imul", wanted, b.index(-1))))
+        for t, last in enumerate(ones):
+            self.only_if(b.load(self.table(f"pairs_{t}", "i", last), 0, c))
             k = b.loop(lo, b.index(n))[0]
             total = b.load("chain", 0, k)
             for level in range(t):
@@ -256,29 +255,29 @@ class Sweep:
     def end_round(self) -> None:
         """The sums in order of a round of samples, one by one, are done."""
         b = self.b
-        if self.n_lanes < self.n_cells:
+        if self.n_lanes < self.n_elements:
             self.only_if(b.emit("given", (), "dparams"))
-            k = b.loop(b.index(self.n_lanes), b.index(self.n_cells))[0]
+            k = b.loop(b.index(self.n_lanes), b.index(self.n_elements))[0]
             b.store(b.op("add", b.load("gradient", 0, k), b.load("chain", 0, k)), "gradient", 0, k)
             b.store(b.const(0.0), "chain", 0, k)
             b.close()
             b.close()
 
     def after(self) -> None:
-        """dparams += gradient, from cells to slots."""
+        """dparams += gradient, from elements to parameters."""
         b = self.b
-        begins = np.flatnonzero(np.diff(self.slots, prepend=-1))
-        counts = np.diff(np.append(begins, len(self.slots)))
+        begins = np.flatnonzero(np.diff(self.params, prepend=-1))
+        counts = np.diff(np.append(begins, len(self.params)))
         alone, tied = begins[counts == 1], begins[counts > 1]
         self.only_if(b.emit("given", (), "dparams"))
         k = b.loop(b.index(0), b.index(len(alone)))[0]
         at = b.load(self.table("cells", "i", self.moved[alone]), 0, k)
-        slots = self.slots[alone]
-        # Where each slot has one edge there is nothing to look up.
-        if len(slots) and int(slots[-1]) == int(slots[0]) + len(slots) - 1:
-            to = b.op("iadd", k, b.index(int(slots[0])))
+        params = self.params[alone]
+        # Where each parameter has one edge there is nothing to look up.
+        if len(params) and int(params[-1]) == int(params[0]) + len(params) - 1:
+            to = b.op("iadd", k, b.index(int(params[0])))
         else:
-            to = b.load(self.table("slots", "i", slots), 0, k)
+            to = b.load(self.table("slots", "i", params), 0, k)
         b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
         b.close()
         if len(tied):
@@ -288,7 +287,7 @@ class Sweep:
             i, total = b.loop(lo, end, [b.const(0.0)])
             at = b.load(self.table("tied_cells", "i", self.moved), 0, i)
             (total,) = b.close(b.op("add", total, b.load("gradient", 0, at)))
-            to = b.load(self.table("tied_slots", "i", self.slots[tied]), 0, k)
+            to = b.load(self.table("tied_slots", "i", self.params[tied]), 0, k)
             b.store(b.op("add", b.load("dparams", 0, to), total), "dparams", 0, to)
             b.close()
         b.close()
@@ -297,7 +296,7 @@ class Sweep:
         """Add a sample's loss to those of the batch."""
         b = self.b
         if self.lanes:
-            b.accumulate(self.mask(value), b.const(1.0), self.sums, self.loss_cell)
+            b.accumulate(self.mask(value), b.const(1.0), self.sums, self.loss_element)
         else:
             to = "loss" if "loss" in self.named else "state"
             b.store(b.op("add", b.load(to, 0), value), to, 0)
@@ -309,7 +308,7 @@ class Sweep:
         return name
 
     def mask(self, value: int) -> int:
-        """A value, and +0 in the lanes that repeat a sample."""
+        """A value, and +0 in inactive lanes."""
         return self.b.op("mask", value) if self.lanes else value
 
     def offset(self, row: int | None, k: int) -> int:
@@ -330,6 +329,6 @@ class Sweep:
                 body(b.loop(b.index(lo), b.index(hi), lanes=by)[0])
                 b.close()
 
-    def only_if(self, given: int) -> None:
+    def only_if(self, condition: int) -> None:
         """Open a loop that runs once or not at all."""
-        self.b.loop(self.b.index(0), given)
+        self.b.loop(self.b.index(0), condition)

@@ -1,0 +1,102 @@
+"""Where the looped backward pass sums up the gradient of each edge and bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncc.ir.graph import Ints, Longs
+from ncc.ir.plan import Plan
+from ncc.passes.lower.reverse.layout import Arrays, Edges, Elements, Flags, Routes, RowClasses
+from ncc.passes.lower.reverse.readers import Readers
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulators:
+    """One element of `gradient` for each edge and bias; but tiles of direct rows have none, as they
+    add to `dparams` itself.
+
+    packed    the position in `packed` of the parameter whose gradient each is, -1 for none: first
+              those of edges that are gathered, in their order, then those of the others: of tiles,
+              row by row; of edges that are pushed; of biases; and last what is summed in order
+    by_lanes  how many of them are summed by lanes, the others in order (ncc/scalar/sum_order.py)
+    ordered   (E)  whether the gradient of an edge is summed in order
+    direct    (E)  whether its row is direct
+    tiled     (E)  whether its row is of a tile
+
+    A gathered edge that is summed in order has two: nobody reads the first.
+    """
+
+    packed: Longs
+    by_lanes: int
+    ordered: Flags
+    direct: Flags
+    tiled: Flags
+
+    def owners(self, codes: Ints | Longs) -> Longs:
+        """Of each of them the entry of `codes` (one for each place of `packed`), -1 of no owner."""
+        owners: Longs = np.where(self.packed >= 0, codes[self.packed], -1)
+        return owners
+
+    def edge_lists(self, routes: Routes) -> dict[str, Longs]:
+        """The edges that are walked one by one: those that are pushed, and those that are summed in
+        order though their row is no tile's."""
+        return {"pushed": np.flatnonzero(routes.pushed),
+                "alone": np.flatnonzero(self.ordered & ~self.tiled)}
+
+    def arrays(self, plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
+               elements: Elements, losses: int) -> Arrays:
+        """`losses`: elements for losses, which stand before those that are summed in order."""
+        element = np.zeros(len(plan.packed) + 1, np.int64)
+        number = np.arange(len(self.packed))
+        number[self.by_lanes:] += losses
+        owned = self.packed >= 0
+        element[self.packed[owned]] = number[owned]
+        of_edge = element[plan.weight_places]
+        by_row = np.where(self.direct, plan.graph.weights[plan.edges], of_edge)
+        made: Arrays = {}
+        for name, chosen in (
+                ("rows", self.tiled & ~self.ordered | ~plan.additive[edges.reader]),
+                ("rows_in_order", self.tiled & self.ordered)):
+            held = np.flatnonzero(chosen)
+            first = held[np.diff(edges.reader[held], prepend=-1) != 0]
+            begins = np.zeros(len(plan.rows), np.int64)
+            begins[edges.reader[first]] = by_row[first]
+            made[f"gradient_of_{name}"] = begins
+        biases = plan.bias_places
+        made["gradient_of_biases"] = element[biases]
+        made["gradient_of_block_biases"] = element[plan.biases]
+        made["gradient_of_segment_biases"] = element[np.append(biases[classes.firsts], -1)]
+        lists = self.edge_lists(routes)
+        for name, held in lists.items():
+            made[f"{name}_starts"] = np.searchsorted(held, plan.starts)
+            made[f"{name}_places"] = elements.read[held]
+            made[f"{name}_cells"] = of_edge[held]
+        pushed = lists["pushed"]
+        made["pushed_weights"] = plan.weight_places[pushed]
+        made["pushed_by_lanes"] = ~self.ordered[pushed]
+        return made
+
+
+def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
+                    readers: Readers, batch: bool) -> Accumulators:
+    reader, gathered = edges.reader, readers.edges
+    position = np.arange(len(reader)) - plan.starts[:-1][reader]
+    ordered = position < routes.prefix[reader]
+    direct_rows = np.array([classes.signatures[k].direct for k in classes.number.tolist()], bool)
+    listed = np.zeros(len(reader), bool)
+    listed[gathered] = True
+    tiled = routes.tiled[reader]
+    direct = tiled & direct_rows[classes.per_row(len(plan.rows))][reader]
+    # Biases row by row, or one for each row for which a tile has room.
+    of_biases = plan.bias_places[plan.bias_places >= 0]
+    if batch:
+        of_biases = np.arange(int((plan.sizes * np.diff(plan.starts)[plan.blocks[:-1]]).sum()),
+                              len(plan.packed))
+    places = plan.weight_places
+    parts = [np.where(ordered[gathered], -1, places[gathered]),
+             places[tiled & ~direct & ~ordered], places[~listed & ~tiled & ~ordered],
+             of_biases, places[ordered & ~direct]]
+    packed = np.concatenate(parts).astype(np.int64)
+    return Accumulators(packed, len(packed) - len(parts[-1]), ordered, direct, tiled)

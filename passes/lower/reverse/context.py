@@ -1,0 +1,254 @@
+"""What all parts of the looped backward pass share: records, buffers, the loops they use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from ncc.ir.graph import AGGREGATIONS, Longs
+from ncc.ir.ssa import DTYPES
+from ncc.passes.lower.reverse.accumulators import accumulators_of
+from ncc.passes.lower.reverse.frame import Backward
+from ncc.passes.lower.reverse.layout import (
+    Arrays,
+    DepthGroups,
+    Signature,
+    checkpoints_of,
+    depth_groups,
+    edges_of,
+    elements_of,
+    routes_of,
+    row_classes,
+    tile_arrays,
+    tiles_together,
+)
+from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
+from ncc.scalar.activations import expression
+from ncc.scalar.aggregations import step
+from ncc.scalar.derivative import reads_argument
+from ncc.scalar.expressions import Expr
+from ncc.scalar.sum_order import BLOCK
+
+
+class Looped(Backward):
+    """Rows, readers, row classes and stages of a plan as arrays, and the memory of the pass.
+
+    `values` holds the inputs, then what stages pass on to later ones, then the values of one
+    stage's rows; without `recompute` there is one stage. A row's value stays until the backward
+    pass writes its delta over it: all its readers have been there. `sums` holds the arguments of
+    activations, if the derivative of any is not to be had from its value.
+    """
+
+    wanted: int  # 1 where the caller wants dparams, else 0
+
+    @cached_property
+    def arguments(self) -> Longs:
+        """The rows whose activation's derivative is made from its argument."""
+        return np.concatenate([np.zeros(0, np.int64), *[
+            np.arange(run.first, run.last) for run in self.plan.runs
+            if reads_argument(expression(run.activation, self.g.functions))]])
+
+    @cached_property
+    def tiles_together(self) -> tuple[Longs, Longs]:
+        """Of each tile; where a vector holds its rows."""
+        prefix = self.routes.prefix[self.plan.blocks[:-1]]
+        return tiles_together(self.plan, prefix, max(1, BLOCK[self.dtype] // self.native))
+
+    # -- before the loops
+
+    def before(self) -> None:
+        plan = self.plan
+        self.batch = bool(self.lanes)
+        # Readers an iteration: a batch keeps in registers a sum over the lanes for each, the value,
+        # and the adjoint.
+        self.unroll = 4 if self.registers <= 16 else max(4, min(self.native, 8))
+        edges = self.edges = edges_of(plan)
+        classes = self.classes = row_classes(plan, self.lanes > 1)
+        self.declare(classes.arrays(len(plan.rows)))
+        routes = self.routes = routes_of(plan, edges, self.batch, self.dtype)
+        self.scatters = routes.scatters
+        reals = 1 + bool(len(self.arguments)) + self.scatters + classes.mixed  # for each value
+        size = np.dtype(DTYPES[self.dtype]).itemsize * max(1, self.lanes) * reals
+        stages = self.stages = checkpoints_of(plan, edges, classes, size, self.recompute)
+        elements = self.elements = elements_of(plan, edges, stages, self.scatters)
+        self.local = elements.local
+        self.declare(elements.arrays(plan, classes))
+        if routes.tiled.any():
+            arrays, self.repeats = tile_arrays(plan, classes, elements)
+            self.declare(arrays)
+        if len(stages) > 1:
+            self.declare(elements.stage_arrays(plan, classes, stages))
+        if classes.mixed:
+            self.groups: DepthGroups = depth_groups(plan, classes, stages, elements)
+            self.declare(self.groups.arrays(len(classes)))
+        readers = self.readers = readers_of(plan, edges, classes, routes, stages, elements,
+                                            0 if classes.mixed else self.unroll)
+        if len(stages) > 1:
+            self.declare(readers.stage_arrays(elements))
+        self.declare(readers.arrays(plan, edges, classes, elements))
+        self.group_rests: Longs = np.diff(readers.groups(classes))
+        self.accumulators()
+        self.declare(seed_arrays(plan, edges, elements, len(stages)))
+        self.unread = unread_inputs(plan, edges)
+        self.memories()
+        if self.batch:
+            self.transpose_weights()
+
+    def declare(self, arrays: Arrays) -> None:
+        for name, values in arrays.items():
+            self.table(name, "i", values)
+
+    def accumulators(self) -> None:
+        plan = self.plan
+        made = accumulators_of(plan, self.edges, self.classes, self.routes, self.readers,
+                               self.batch)
+        self.sum_in(made.by_lanes, made.owners(plan.packed), made.owners(plan.canonical),
+                    bool(made.direct.any()))
+        self.declare(made.arrays(plan, self.edges, self.classes, self.routes, self.elements,
+                                 int(self.ends.has_loss)))
+        lists = made.edge_lists(self.routes)
+        self.any_pushed, self.any_alone = len(lists["pushed"]) > 0, len(lists["alone"]) > 0
+
+    def memories(self) -> None:
+        plan, widest = self.plan, self.stages.widest
+        # The last stage's tiles may reach beyond it.
+        height = int(self.routes.heights[self.routes.tiled].max(initial=1))
+        self.memory("values", self.local + widest + height - 1)
+        if len(self.arguments):
+            self.memory("sums", widest + height - 1)
+        if self.classes.mixed:
+            self.memory("pulled", self.groups.widest)
+        self.memory("seeds", self.n_outputs)
+        if self.scatters or len(self.stages) > 1:
+            self.memory("adjoints", self.elements.nowhere + 1)
+        if not plan.additive.all():
+            self.memory("products", int(np.diff(plan.starts)[~plan.additive].max()))
+
+    def transpose_weights(self) -> None:
+        """The weights in the order of the readers: read from end to end for each round of samples.
+        A function without dx wants none where it has no dparams to make."""
+        b, count = self.b, len(self.readers.edges)
+        if "dx" not in self.named:
+            self.only_if(b.emit("given", (), "dparams"))
+        self.memory("turned", count, shared=True)
+        k = b.loop(b.index(0), b.index(count))[0]
+        b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
+        b.close()
+        if "dx" not in self.named:
+            b.close()
+
+    # -- loops
+
+    def from_last(self, first: int, end: int) -> int:
+        """Open a loop from end-1 down to first."""
+        b = self.b
+        k = b.loop(first, end)[0]
+        last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
+        return b.op("iadd", b.op("imul", k, b.index(-1)), last)
+
+    def classes_of(self, stage: int | None) -> tuple[int, int]:
+        """Where the row classes of a stage, or all, begin and end."""
+        if stage is None:
+            return self.b.index(0), self.b.index(len(self.classes))
+        return self.bounds("block_segments", stage)
+
+    def groups_of(self, stage: int | None) -> tuple[int, int]:
+        """Where the depth groups of a stage, or all, begin and end."""
+        b = self.b
+        if stage is None:
+            return b.index(0), b.index(len(self.groups))
+        return self.bounds("block_turns", stage)
+
+    def each_activation(self, t: int) -> Iterator[tuple[Expr, int]]:
+        """For each activation a loop over the rows of depth group t that have it: it and their
+        elements."""
+        b, acts = self.b, self.groups.activations
+        first = b.op("imul", t, b.index(len(acts)))
+        for n, act in enumerate(acts):
+            at = b.op("iadd", first, b.index(n))
+            yield (expression(act, self.g.functions),
+                   self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0]))
+            b.close()
+
+    def each_tile(self, s: int, number: int, last_first: bool = False) -> int:
+        """Open a loop over the tiles of class s, if they are of this signature."""
+        b = self.b
+        count, first = self.cell(f"blocks_{number}", 0, s), self.cell("segment_blocks", 0, s)
+        q = b.loop(b.index(0), count)[0]
+        if last_first:
+            q = b.op("iadd", b.op("imul", q, b.index(-1)), b.op("iadd", count, b.index(-1)))
+        return b.op("iadd", first, q)
+
+    def some(self, s: int, name: str, counts: Longs, done: Longs, count: int) -> int:
+        """Open a loop over what is left of counts[s] after done[s], `count` at a time."""
+        rounds = self.table(f"some_{name}", "i", (counts - done) // count)
+        return self.strided(s, rounds, self.table(f"after_{name}", "i", done), count)
+
+    def strided(self, s: int, rounds: str, after: str, count: int) -> int:
+        """Open a loop of rounds[s] iterations: after[s] and `count` for each before."""
+        b = self.b
+        q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
+        return b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
+
+    # -- rows and edges
+
+    def is_tiled(self, kind: Signature) -> bool:
+        return (self.batch and kind.height > 1
+                and AGGREGATIONS[kind.aggregation] in ("sum", "mean"))
+
+    def fan_in(self, s: int) -> int:
+        """The length of the in-lists of a class, as a real."""
+        counts = np.maximum(self.classes.fan_in, 1)
+        return self.b.load(self.table("fan_in", "f", counts), 0, s)
+
+    def edge(self, at: int, weight: int, k: int, kind: Signature) -> tuple[int, int]:
+        """The source's value and the weight of edge k of a row whose first ones stand there."""
+        b = self.b
+        by = k if kind.height == 1 else b.op("imul", k, b.index(kind.height))
+        return (b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))),
+                b.load("packed", 0, b.op("iadd", weight, by)))
+
+    # -- adjoints and the gradient
+
+    def clear(self, lo: int, hi: int) -> None:
+        """The adjoints lo .. hi-1 before their first term."""
+        b = self.b
+        k = b.loop(b.index(lo), b.index(hi))[0]
+        b.store(b.const(-0.0), "adjoints", 0, k)
+        b.close()
+
+    def push(self, element: int, value: int, weight: int | None = None) -> None:
+        """Add a value, or its product with a weight, to an adjoint."""
+        b = self.b
+        acc = b.load("adjoints", 0, element)
+        acc = b.op("add", acc, value) if weight is None else step(b, "sum", acc, value, weight)
+        b.store(acc, "adjoints", 0, element)
+
+    def add_gradient(self, x: int, y: int, i: int, at: int) -> None:
+        """Add x*y to gradient[at + i]."""
+        b = self.b
+        if self.batch:
+            b.accumulate(x, y, self.sums, i, at)
+        else:  # of one sample, every element is written once
+            b.store(b.op("mul", x, y), "gradient", i, at)
+
+    def in_vectors_of(self, name: str, counts: Longs, s: int,
+                      pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
+        """Add to gradient[to + k + i] the product of pair(k, i), for counts[s] elements: as many
+        neighbours at once as a vector holds, then four, then one by one."""
+        b = self.b
+        done = np.zeros_like(counts)
+        widest = self.native if self.batch else 4
+        for width in dict.fromkeys((widest, 4, 1)):
+            if not (counts - done >= width).any():
+                continue
+            rounds = self.table(f"{name}_rounds_{width}", "i", (counts - done) // width)
+            after = self.table(f"{name}_after_{width}", "i", done)
+            k = self.strided(s, rounds, after, width)
+            at = b.op("iadd", to, k)
+            for i, (x, y) in enumerate([pair(k, i) for i in range(width)]):
+                self.add_gradient(x, y, i, at)
+            b.close()
+            done = done + (counts - done) // width * width

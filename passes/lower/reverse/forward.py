@@ -1,0 +1,140 @@
+"""The forward part of the looped backward pass: the values that derivatives are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ncc.ir.graph import AGGREGATIONS
+from ncc.passes.lower.reverse.context import Looped
+from ncc.passes.lower.reverse.layout import Signature
+from ncc.scalar.activations import expression
+from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.derivative import reads_argument
+from ncc.scalar.expressions import emit
+
+
+def stage_values(f: Looped, stage: int | None) -> None:
+    """The values of a stage's rows, or of all."""
+    b = f.b
+    if f.classes.mixed:
+        t = b.loop(*f.groups_of(stage))[0]
+        _class_values(f, b.loop(*f.bounds("turn_segments", t))[0])
+        b.close()
+        _activate(f, t)
+        b.close()
+        return
+    _class_values(f, b.loop(*f.classes_of(stage))[0])
+    b.close()
+
+
+def _class_values(f: Looped, s: int) -> None:
+    """The rows of class s."""
+    for number, kind in enumerate(f.classes.signatures):
+        if f.is_tiled(kind):
+            _tiles(f, s, number)
+        else:
+            _rows(f, s, number)
+
+
+def _activate(f: Looped, t: int) -> None:
+    """The values of the rows of depth group t, in whose elements stand their sums."""
+    b = f.b
+    for program, element in f.each_activation(t):
+        total = b.load("values", 0, element)
+        if reads_argument(program):
+            b.store(total, "sums", -f.local, element)
+        b.store(emit(program, b, total), "values", 0, element)
+
+
+def _rows(f: Looped, s: int, number: int) -> None:
+    b, kind = f.b, f.classes.signatures[number]
+    count = f.cell(f"rows_{number}", 0, s)
+    if f.classes.mixed:
+        u = b.loop(b.index(0), count)[0]
+        _rows_at_once(f, kind, s, u, 1)
+        b.close()
+        return
+    width = 2 if f.batch else 8
+    rows = f.classes.rows[number]
+    if (rows >= width).any():
+        whole = f.table(f"rows_{number}_by_{width}", "i", rows // width)
+        q = b.loop(b.index(0), b.load(whole, 0, s))[0]
+        _rows_at_once(f, kind, s, b.op("imul", q, b.index(width)), width)
+        b.close()
+    if (rows % width).any():
+        rest = f.table(f"rows_{number}_from_{width}", "i", rows // width * width)
+        u = b.loop(b.load(rest, 0, s), count)[0]
+        _rows_at_once(f, kind, s, u, 1)
+        b.close()
+
+
+def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> None:
+    """The values of rows u .. u+count-1 of class s, of as many edges each (unroll-and-jam)."""
+    b = f.b
+    first, edges = f.cell("segment_rows", 0, s), f.cell("segment_edges", 0, s)
+    element = b.op("iadd", f.cell("segment_places", 0, s), u)
+    agg = AGGREGATIONS[kind.aggregation]
+    r = b.op("iadd", first, u)
+    at = [f.cell("starts", 0, r)]
+    for _ in range(count - 1):
+        at.append(b.op("iadd", at[-1], edges))
+    weights = [f.cell("weights", i, r) for i in range(count)]
+    biases = [b.load("packed", 0, f.cell("biases", i, r)) if kind.biased else None
+              for i in range(count)]
+    if agg == "sum":
+        begin = 0
+        firsts = [b.const(-0.0) if x is None else x for x in biases]
+    else:
+        begin = 1
+        firsts = [start(b, agg, *f.edge(e, w, b.index(0), kind))
+                  for e, w in zip(at, weights, strict=True)]
+    loop = b.loop(b.index(begin), edges, firsts)
+    accs = [step(b, agg, acc, *f.edge(e, w, loop[0], kind))
+            for acc, e, w in zip(loop[1:], at, weights, strict=True)]
+    _finished(f, kind, b.close(*accs), biases, element, s)
+
+
+def _finished(f: Looped, kind: Signature, accs: Sequence[int], biases: Sequence[int | None],
+              element: int, s: int) -> None:
+    """Store the values of rows of class s whose edges are summed: the sums themselves, where
+    activations come later."""
+    b = f.b
+    agg = AGGREGATIONS[kind.aggregation]
+    for i, acc in enumerate(accs):
+        if agg == "mean":
+            acc = b.op("div", acc, f.fan_in(s))
+        total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
+                       None if agg == "sum" else biases[i])
+        if kind.activation is not None:
+            program = expression(kind.activation, f.g.functions)
+            if reads_argument(program):
+                b.store(total, "sums", i - f.local, element)
+            total = emit(program, b, total)
+        b.store(total, "values", i, element)
+
+
+def _tiles(f: Looped, s: int, number: int) -> None:
+    """Rows that share their sources: each value is loaded once for several sums."""
+    b, kind = f.b, f.classes.signatures[number]
+    agg = AGGREGATIONS[kind.aggregation]
+    count = min(kind.height, f.tile)
+    tile = f.each_tile(s, number)
+    at, weights = f.cell("block_starts", 0, tile), f.cell("block_weights", 0, tile)
+    parts = -(-np.diff(f.plan.blocks) // count)
+    u = b.loop(b.index(0), b.load(f.table(f"block_parts_{count}", "i", parts), 0, tile))[0]
+    base = b.op("imul", u, b.index(count))
+    biases: list[int | None] = [None] * count
+    if kind.biased:
+        bias = b.op("iadd", f.cell("block_biases", 0, tile), base)
+        biases = [b.load("packed", i, bias) for i in range(count)]
+    firsts = [x if x is not None and agg == "sum" else b.const(-0.0) for x in biases]
+    k, *accs = b.loop(b.index(0), f.cell("segment_edges", 0, s), firsts)
+    n = b.load("values", 0, f.cell("places", 0, b.op("iadd", at, k)))
+    by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.height))), base)
+    accs = b.close(*[step(b, "sum", acc, n, b.load("packed", i, by))
+                     for i, acc in enumerate(accs)])
+    _finished(f, kind, accs, biases, b.op("iadd", f.cell("block_places", 0, tile), base), s)
+    b.close()
+    b.close()

@@ -1,0 +1,84 @@
+"""Adjoints by scattering: a row adds to those of its sources, edge by edge, where its edges get
+different parts, or their sources take parts from such rows, too."""
+
+from __future__ import annotations
+
+from ncc.passes.lower.reverse.context import Looped
+from ncc.passes.lower.reverse.layout import Signature
+from ncc.scalar.aggregations import start, step
+
+
+def edges_backward(f: Looped, r: int, d: int) -> None:
+    """What row r of delta d adds to the adjoints of those sources that do not gather, and to the
+    gradient of edges that is made edge by edge."""
+    b = f.b
+    if f.any_pushed:
+        first, end = f.bounds("pushed_starts", r)
+        k = b.loop(first, end)[0]  # from the last one on
+        k = b.op("iadd", b.op("imul", k, b.index(-1)),
+                 b.op("iadd", b.op("iadd", first, end), b.index(-1)))
+        element = f.cell("pushed_places", 0, k)
+        f.push(element, d, b.load("packed", 0, f.cell("pushed_weights", 0, k)))
+        f.only_if(b.op("imul", f.wanted, f.cell("pushed_by_lanes", 0, k)))
+        f.add_gradient(d, f.mask(b.load("values", 0, element)), 0, f.cell("pushed_cells", 0, k))
+        b.close()
+        b.close()
+    if f.any_alone:
+        f.only_if(f.wanted)
+        k = b.loop(*f.bounds("alone_starts", r))[0]
+        n = f.mask(b.load("values", 0, f.cell("alone_places", 0, k)))
+        b.accumulate(d, n, f.sums, 0, f.cell("alone_cells", 0, k), in_order=True)
+        b.close()
+        b.close()
+
+
+class _Row:
+    """A row whose edges get different parts: r, of so many edges, of a signature."""
+
+    def __init__(self, f: Looped, r: int, edges: int, kind: Signature) -> None:
+        self.f, self.b, self.kind, self.edges = f, f.b, kind, edges
+        self.at, self.weight = f.cell("starts", 0, r), f.cell("weights", 0, r)
+        self.gradient = f.cell("gradient_of_rows", 0, r)
+
+    def edge(self, k: int) -> tuple[int, int]:
+        return self.f.edge(self.at, self.weight, k, self.kind)
+
+    def add(self, k: int, n: int, w: int, d: int) -> None:
+        """The part d of edge k, which has the source's value n and the weight w."""
+        f, b = self.f, self.b
+        f.push(f.cell("places", 0, b.op("iadd", self.at, k)), d, w)
+        f.add_gradient(f.mask(d), f.mask(n), 0, b.op("iadd", self.gradient, k))
+
+
+def factors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
+    """Row r of delta d is a product: each factor gets that of the others."""
+    b, row = f.b, _Row(f, r, edges, kind)
+    k, before = b.loop(b.index(0), edges, [b.const(1.0)])
+    b.store(before, "products", 0, k)
+    n, w = row.edge(k)
+    b.close(b.op("mul", before, b.op("mul", n, w)))
+    k, behind = b.loop(b.index(0), edges, [d])
+    back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", edges, b.index(-1)))
+    n, w = row.edge(back)
+    row.add(back, n, w, b.op("mul", behind, b.load("products", 0, back)))
+    b.close(b.op("mul", behind, b.op("mul", n, w)))
+
+
+def choice_backward(f: Looped, agg: str, r: int, edges: int, d: int, kind: Signature) -> None:
+    """Row r of delta d is max, min or maxabs: all goes to the first edge that has the value that
+    was chosen, down the chain of choices, from the last edge up to the first."""
+    b, row = f.b, _Row(f, r, edges, kind)
+    loop = b.loop(b.index(1), edges, [start(b, agg, *row.edge(b.index(0)))])
+    b.store(loop[1], "products", 0, loop[0])
+    b.close(step(b, agg, loop[1], *row.edge(loop[0])))
+    k, left = b.loop(b.index(1), edges, [d])
+    back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
+    n, w = row.edge(back)
+    product, acc, zero = b.op("mul", n, w), b.load("products", 0, back), b.const(0.0)
+    if agg == "maxabs":
+        taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
+    else:
+        taken = b.op("gt" if agg == "max" else "lt", product, acc)
+    row.add(back, n, w, b.op("select", taken, left, zero))
+    (left,) = b.close(b.op("select", taken, zero, left))
+    row.add(b.index(0), *row.edge(b.index(0)), left)

@@ -1,0 +1,183 @@
+"""The backward pass, unrolled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ncc.ir.graph import AGGREGATIONS, NONE
+from ncc.passes.lower.reverse.frame import Backward
+from ncc.scalar.activations import expression
+from ncc.scalar.aggregations import pull, step, total
+from ncc.scalar.derivative import slope, tame, times
+from ncc.scalar.expressions import Expr, emit
+
+
+class _Edge(NamedTuple):
+    source: int  # neuron
+    weight: int  # op
+    code: int  # of the weight, as in the graph
+
+
+class _Row(NamedTuple):
+    """A neuron that was computed: what of, and the argument of its activation."""
+
+    neuron: int
+    program: Expr
+    aggregation: str
+    edges: list[_Edge]
+    argument: int
+
+
+class _Product(NamedTuple):
+    """A term of the gradient of a parameter: a delta times a value. `order` is where its edge or
+    bias stands among the graph's, `at` among the plan's edges and then its rows."""
+
+    param: int
+    order: int
+    at: int
+    delta: int
+    value: int | None  # of a bias it is 1
+
+
+class Unrolled(Backward):
+    """Every edge as ops, as `lower` writes it, and then backwards."""
+
+    def before(self) -> None:
+        """An element of `gradient` for each edge and each bias with a parameter, neighbours where
+        their parameters are."""
+        g, plan = self.g, self.plan
+        if not self.lanes:
+            return
+        ends = np.diff(plan.starts)
+        row = np.repeat(np.arange(len(plan.rows)), ends)
+        ordered = np.arange(len(row)) - np.repeat(plan.starts[:-1], ends) < np.repeat(
+            plan.prefixes(self.dtype), ends)
+        params = np.concatenate([g.weights[plan.edges], g.biases[plan.rows]]).astype(np.int64)
+        order = np.concatenate([plan.edges + plan.rows[row],
+                                g.starts[plan.rows + 1] + plan.rows])
+        in_order = np.append(ordered, np.zeros(len(plan.rows), bool))
+        by = np.lexsort((order, params, in_order))
+        by = by[params[by] >= 0]
+        self.sum_in(int((~in_order[by]).sum()), params[by], order[by])
+        self.element_at = np.full(len(params), -1, np.int64)
+        self.element_at[by] = np.arange(len(by))
+
+    def body(self) -> None:
+        b, g = self.b, self.g
+        values = {i: b.load("x", k, self.row_of_x) for k, i in enumerate(g.inputs.tolist())}
+        rows = self.run_forward(values)
+        adjoints = self.seeded(values)
+        gradient = self.run_back(rows, values, adjoints)
+        self.only_if(b.emit("given", (), "dparams"))
+        if self.lanes:
+            self.accumulated(gradient)
+        else:
+            self.added(gradient)
+        b.close()
+        if "dx" in self.named:
+            self.only_if(b.emit("given", (), "dx"))
+            for k, i in enumerate(g.inputs.tolist()):
+                b.store(adjoints.get(i, b.const(0.0)), "dx", k, self.row_of_x)
+            b.close()
+
+    def run_forward(self, values: dict[int, int]) -> list[_Row]:
+        """The rows, whose values join those of the inputs in `values`, by neuron."""
+        b, g, plan = self.b, self.g, self.plan
+        params, first = np.unique(plan.packed, return_index=True)
+        position = dict(zip(params.tolist(), first.tolist(), strict=True))
+        loaded: dict[int, int] = {}
+
+        def parameter(code: int) -> int:
+            if code not in loaded:
+                loaded[code] = (b.load("packed", position[code]) if code >= 0
+                                else b.const(float(plan.constants[-1 - code])))
+            return loaded[code]
+
+        rows: list[_Row] = []
+        for run in plan.runs:
+            program = expression(run.activation, g.functions)
+            agg = AGGREGATIONS[run.aggregation]
+            for r in range(run.first, run.last):
+                j = int(plan.rows[r])
+                at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
+                code = int(g.biases[j])
+                bias = None if code == NONE else parameter(code)
+                codes = g.weights[at].tolist()
+                edges = list(map(_Edge, g.sources[at].tolist(), map(parameter, codes), codes))
+                argument = total(b, agg, ((values[e.source], e.weight) for e in edges), bias)
+                values[j] = emit(program, b, argument)
+                rows.append(_Row(j, program, agg, edges, argument))
+        return rows
+
+    def seeded(self, values: dict[int, int]) -> dict[int, int]:
+        """The adjoints of the outputs, by neuron: 0 in inactive lanes, so that all deltas are."""
+        b, outputs = self.b, self.g.outputs.tolist()
+        if self.ends.seed is None:
+            row_of_y = self.times_sample(self.n_outputs)
+            seeds = [b.load("dy", k, row_of_y) for k in range(self.n_outputs)]
+        else:
+            seeds = self.ends.seed(self, [values[j] for j in outputs])
+        adjoints: dict[int, int] = {}
+        for j, d in zip(outputs, seeds, strict=True):
+            d = self.mask(d)
+            adjoints[j] = b.op("add", adjoints[j], d) if j in adjoints else d
+        return adjoints
+
+    def run_back(self, rows: list[_Row], values: dict[int, int], adjoints: dict[int, int]
+                 ) -> list[_Product]:
+        """From the last row to the first: the products of the gradient. `adjoints` are then those
+        of the inputs."""
+        b, g, plan = self.b, self.g, self.plan
+        gradient: list[_Product] = []
+        for r in range(len(rows) - 1, -1, -1):
+            j, program, agg, edges, argument = rows[r]
+            if j not in adjoints:
+                continue
+            d = adjoints.pop(j)
+            derivative = slope(program, b, argument, values[j])
+            # 0 times what is infinite is no 0, so that lanes are made 0 where sums begin.
+            d = self.mask(b.op("mul", d, derivative) if tame(program) else times(b, d, derivative))
+            code = int(g.biases[j])
+            if code >= 0:
+                gradient.append(_Product(code, int(g.starts[j + 1]) + j, len(plan.edges) + r, d,
+                                         None))
+            if not edges:
+                continue
+            parts = pull(b, agg, [values[e.source] for e in edges], [e.weight for e in edges], d)
+            first_edge = int(plan.starts[r])
+            for k in range(len(edges) - 1, -1, -1):
+                (i, w, code), part = edges[k], parts[k]
+                if i in adjoints:
+                    adjoints[i] = step(b, "sum", adjoints[i], part, w)
+                else:
+                    adjoints[i] = b.op("mul", part, w)
+                if code >= 0:
+                    part = part if agg in ("sum", "mean") else self.mask(part)
+                    gradient.append(_Product(code, int(plan.edges[first_edge + k]) + j,
+                                             first_edge + k, part, values[i]))
+        return gradient
+
+    def after(self) -> None:
+        if self.lanes:  # of one sample all is in `dparams` already
+            super().after()
+
+    def accumulated(self, gradient: list[_Product]) -> None:
+        """Into the elements of a batch, which are in the order of parameters."""
+        b = self.b
+        one = b.const(1.0)
+        for p in sorted(gradient, key=lambda p: int(self.element_at[p.at])):
+            element = int(self.element_at[p.at])
+            b.accumulate(p.delta, one if p.value is None else self.mask(p.value), self.sums,
+                         self.element_of(element), in_order=element >= self.loss_element)
+
+    def added(self, gradient: list[_Product]) -> None:
+        """To `dparams`, of one sample: for each parameter the sum of its edges' products."""
+        b = self.b
+        sums: dict[int, int] = {}
+        for p in sorted(gradient, key=lambda p: (p.param, p.order)):
+            part = p.delta if p.value is None else b.op("mul", p.delta, p.value)
+            sums[p.param] = b.op("add", sums[p.param], part) if p.param in sums else part
+        for param, value in sums.items():
+            b.store(b.op("add", b.load("dparams", param), value), "dparams", param)
