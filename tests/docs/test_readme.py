@@ -28,7 +28,7 @@ from typing import NamedTuple
 import pytest
 
 import ncc
-from ncc.cli import KINDS
+from ncc.driver.kinds import KINDS
 from ncc.driver.pipeline import ROAD
 from ncc.machine.llvm import TARGETS, host
 
