@@ -48,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(stop.code or 0)
         dumps = getattr(args, "print_before", "") or getattr(args, "print_after", "")
         with Progress(None if dumps else sys.stderr) as watcher.progress:
-            args.call(args, watcher)
+            last: str | None = args.call(args, watcher)
         watcher.report()
         if sys.stdout is not None:
             sys.stdout.flush()
-        if getattr(args, "sizes", ""):
-            say(args.sizes)
+        if last is not None:
+            say(last)
         return 0
     except NccError as error:
         say(str(error))

@@ -73,7 +73,6 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
     if filled and not args.init:
         say(f"note: {filled} of {graph.n_params} parameters have no value: --init he")
     reaches(args, "obj", end)
-    watcher.values = graph.values
     behind = [s for s in along if s.name not in READING]
     found = tuned_options(args, watcher, graph, aim, common, behind)
     build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=cached(args))
@@ -81,12 +80,11 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
         explain(build)
     if args.passes is not None:
         arithmetic(build, "llvm")
-    args.making = "obj"
-    fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                  numerics=args.numerics, build=build,
-                  passes={"form": args.form, "batch_form": args.batch_form} | found)
+    with watcher.emitting("obj"):
+        fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
+                      numerics=args.numerics, build=build,
+                      passes={"form": args.form, "batch_form": args.batch_form} | found)
     left = walk(graph, common, None, until=Graph, along=build.along)
-    args.making = None  # what goes wrong from here on is no fault of a pass
     report = measure.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
                            seed=args.seed, executed=left.n_edges, net=args.net,
                            init=rule if filled else None, filled=filled)

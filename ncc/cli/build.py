@@ -14,7 +14,6 @@ from ncc.cli.arguments import Commands, common_options, pipeline_options, readin
 from ncc.cli.passes import (
     LEVELS,
     MADE_OF,
-    Entered,
     along_of,
     arithmetic,
     cached,
@@ -66,7 +65,8 @@ def arguments(commands: Commands) -> None:
     parser.set_defaults(call=build)
 
 
-def build(args: argparse.Namespace, watcher: Watcher) -> None:
+def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
+    """Write the kinds; what an object takes is the last line of all that is said."""
     kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
     for kind in kinds or [""]:
         if kind not in KINDS:
@@ -95,7 +95,6 @@ def build(args: argparse.Namespace, watcher: Watcher) -> None:
         with watcher.working("weights"):
             graph = with_values(graph, args)
         missing = int(np.isnan(graph.values).sum())
-        watcher.values = graph.values
         behind = [s for s in along if s.name not in READING]
         common |= tuned_options(args, watcher, graph, aim, common, behind)
         if args.embed_weights:
@@ -111,8 +110,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> None:
         explain(build)
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
-        args.making = kind if MADE_OF.get(kind) == LEVELS.index(str) else None
-        with watcher.working(f"emit {kind}"):
+        with watcher.emitting(kind, MADE_OF.get(kind) == LEVELS.index(str)):
             text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax, watcher)
         if text is not None:
             with watcher.working("write"):
@@ -122,8 +120,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
     with watcher.working("write"):
         write(outputs)
-    if "obj" in kinds or "shared" in kinds:
-        args.sizes = f"{args.net}: {build.footprint()}"  # the last line of all
+    return f"{args.net}: {build.footprint()}" if "obj" in kinds or "shared" in kinds else None
 
 
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
@@ -131,14 +128,15 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     if args.embed_weights and (args.backward or args.train):
         raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
                        "moves would be constants", status=2)
-    if args.backward is None:
+    backward = args.backward
+    if backward is None:
         linked = any(kind in LINKED for kind in kinds)
-        args.backward = bool(args.train) or (linked and not args.embed_weights)
+        backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
-    asked: dict[str, Any] = {"gradient": args.backward, "recompute": args.recompute,
+    asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
                              "scalar": "c" in kinds}
     if args.train:
-        if not args.backward:
+        if not backward:
             raise NccError("E609", "--train without --backward has no gradients", status=2)
         loss, comma, optimizer = args.train.partition(",")
         if not comma:
@@ -175,7 +173,7 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
         own = path is not None and plain(path)
         data = contents(kind, build, path.name if path is not None and own else f"{stem}.so")
         # The header goes beside a file, and nowhere else.
-        if kind == "obj" and path is not None and own and not isinstance(build, Entered):
+        if kind == "obj" and path is not None and own and isinstance(build.start, Graph):
             beside = path.with_suffix(".h")
             if beside == path:
                 raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
@@ -184,8 +182,7 @@ def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several:
     elif kind == "ast":
         data = (str(syntax).removesuffix("\n") + "\n").encode()
     else:
-        values = build.watch.values if isinstance(build.watch, Watcher) else None
-        data = text(kind, build, values, header=not isinstance(build, Entered)).encode()
+        data = text(kind, build).encode()
     if path is None:
         return data
     outputs[path] = data

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from ncc.cli.reading import no_reading_options, source_of
 from ncc.driver.compiler import Build, options
 from ncc.driver.observe import Watcher, carried, n_params
-from ncc.driver.pipeline import Step, arrives, departs, steps, walk
+from ncc.driver.pipeline import Step, arrives, departs, steps
 from ncc.errors import NccError, near
 from ncc.formats import weights
 from ncc.ir import ssa_text as ssatext
@@ -19,11 +17,7 @@ from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
-from ncc.machine import limits
-from ncc.machine.cache import Entry
-from ncc.machine.codegen import Codegen
 from ncc.machine.llvm import Target
-from ncc.machine.native import functions
 from ncc.runtime.tune import tuned
 from ncc.scalar.opcodes import OPCODES
 
@@ -133,33 +127,8 @@ def tuned_options(args: argparse.Namespace, watcher: Watcher, graph: Graph, aim:
         return tuned(graph, aim, common, args.opt, behind, cached(args))
 
 
-@dataclass(frozen=True)
-class Entered(Build):
-    """The road from an ssa text on: there is no graph, so no plan and no header."""
-
-    text: Module | None = None
-
-    @cached_property
-    def module(self) -> Module:
-        module: Module = walk(self.text, self.options, self.watch, until=Module,
-                              along=self._along())
-        return module
-
-    @cached_property
-    def made(self) -> Entry:
-        code, found = self._measured(self.llvm, self.machine())
-        return Entry(code, {"functions": functions(self.module), "stacks": found})
-
-    def machine(self) -> Codegen:
-        seconds = limits.LEAST if self.options["limit"] else None
-        return Codegen(self.target, self.opt, self.options["name"],
-                       "-O0" * (self.opt > 0) or "fewer operations", seconds,
-                       getattr(self.watch, "working", None))
-
-
-def enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Entered, int]:
+def enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Build, int]:
     """The ssa text of the command line, at the start of its part of the road, and the end of it."""
-    args.entered = "ssa"
     no_reading_options(args, "ssa")
     with watcher.working("read"):
         source = source_of(args.net)
@@ -182,6 +151,4 @@ def enter(args: argparse.Namespace, watcher: Watcher, aim: Target) -> tuple[Ente
     common = options(aim, dtype=module.dtype, numerics=module.numerics, name=module.name,
                      limit=not args.no_limit)
     configure(watcher, args, common)
-    watcher.values = values
-    made = Entered(cast(Any, None), aim, common, args.opt, watcher, along, text=module)
-    return made, end
+    return Build(module, aim, common, args.opt, watcher, along, params=values), end

@@ -59,7 +59,6 @@ def read(args: argparse.Namespace, watcher: Watcher, along: Sequence[Step] = ()
     with watcher.working("read"):
         source = source_of(args.net)
     format = format_of(args)
-    args.entered = "graph" if format == "graph" else "syntax"
     syntax: Syntax | None = None
     level: Any
     chosen = [s for s in along if s.name in READING]

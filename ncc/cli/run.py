@@ -76,7 +76,6 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
         graph = with_values(graph, args)
     reaches(args, "obj", end)
     missing_values(graph.values, graph.n_params)
-    watcher.values = graph.values
     with watcher.working("samples"):
         x = load_samples(args, args.input, len(graph.inputs))
     behind = [s for s in along if s.name not in READING]
@@ -86,9 +85,8 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
         explain(build)
     if args.passes is not None:
         arithmetic(build, "llvm")
-    args.making = "obj"
     kind = SkipDead if args.skip_dead else Compiled
-    with watcher.working("emit obj"):
+    with watcher.emitting("obj"):
         fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
                   numerics=args.numerics, build=build, cache=cached(args),
                   passes={"form": args.form, "batch_form": args.batch_form} | found)
@@ -107,11 +105,11 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
         raise NccError("E604", f"{args.net} has not the functions of a net", status=1,
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
-    missing_values(watcher.values, n_params(module))
+    missing_values(build.values, n_params(module))
     with watcher.working("samples"):
         x = load_samples(args, args.input, sizes["x"])
     try:
         with watcher.working("run"), np.errstate(all="ignore"):
-            return interpret(module, x, watcher.values, batch=True)
+            return interpret(module, x, build.values, batch=True)
     except IndexError as error:
         raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None

@@ -679,6 +679,25 @@ def test_a_fault_keeps_a_reproducer_that_replays_it(ncc_, monkeypatch, name):
         assert read_ssa(Source("<out>", out)).dtype == "f64"
 
 
+@pytest.mark.parametrize("name, words", [
+    *[(name, ["build", "net.nal", "--activation", "tanh", "--outputs", "03,05"])
+      for name in ("resolve", "order", "merge", "lower", "cse")],
+    *[(name, ["bench", "net.nal", "--peers", "none", "--seconds", "0.1"])
+      for name in ("merge", "to_llvm")],
+    ("order", ["train", "net.nal", "--data", "x.csv", "--target", "y.csv", "-o", "w.txt"]),
+])
+def test_a_reproducer_has_the_options_that_its_text_takes(ncc_, monkeypatch, name, words):
+    """Not those that a graph or an ssa text has in it, nor what is named alike elsewhere."""
+    guilty(monkeypatch, name, fails)
+    status, _, err = ncc_(*words)
+    command = shlex.split(re.search(r"^help: ncc (.*)$", err, re.M)[1])
+    assert status == 70 and "y.csv" not in command
+    assert ("--cpu" in command) == (words[0] == "bench")
+    assert ("--outputs" in command) == (name == "resolve")
+    status, _, err = ncc_(*command)
+    assert status == 70 and "RuntimeError: guilty" in err
+
+
 def test_a_failed_check_keeps_a_reproducer_too(ncc_, monkeypatch):
     guilty(monkeypatch, "cse", shifts)
     status, _, err = ncc_("build", "net.nal", "--check")
