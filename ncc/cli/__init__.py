@@ -42,8 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             watcher.imported(start.BEGAN)
         try:
             args = parse(parser(), sys.argv[1:] if arguments is None else arguments)
-            effort = getattr(args, "effort", None)
-            args.opt = int(effort) if effort in ("0", "1", "2", "3") else 2
         except SystemExit as stop:
             return int(stop.code or 0)
         dumps = getattr(args, "print_before", "") or getattr(args, "print_after", "")

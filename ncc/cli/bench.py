@@ -11,20 +11,8 @@ import numpy as np
 from ncc.bench import measure
 from ncc.bench.peers import PEERS
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
-from ncc.cli.build import explain
-from ncc.cli.passes import (
-    LEVELS,
-    along_of,
-    arithmetic,
-    cached,
-    configure,
-    options_of,
-    reaches,
-    tuned_options,
-)
-from ncc.cli.reading import READING, format_of, read
+from ncc.cli.request import asked, compiling, configure, read
 from ncc.cli.terminal import say, show
-from ncc.driver.compiler import Build
 from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import walk
 from ncc.errors import NccError, near
@@ -61,30 +49,21 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
     for name in peers:
         if name not in PEERS:
             raise NccError("E640", f"no peer {name!r}", status=2, help=near(name, [*PEERS, "none"]))
-    aim = host()
-    common = options_of(args, aim, "net")
-    configure(watcher, args, common)
-    along, end = along_of(args, LEVELS.index(Graph) if format_of(args) == "graph" else 0)
-    graph, _ = read(args, watcher, along)
+    request = asked(args, host())
+    configure(watcher, args, request.options)
+    graph, _ = read(request, watcher)
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     filled, rule = int(np.isnan(graph.values).sum()), args.init or "he"
     graph = graph.with_(values=weights.init(graph, rule, args.seed))
     if filled and not args.init:
         say(f"note: {filled} of {graph.n_params} parameters have no value: --init he")
-    reaches(args, "obj", end)
-    behind = [s for s in along if s.name not in READING]
-    found = tuned_options(args, watcher, graph, aim, common, behind)
-    build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=cached(args))
-    if args.explain:
-        explain(build)
-    if args.passes is not None:
-        arithmetic(build, "llvm")
+    request.part.reaches("obj")
+    build, forms = compiling(request, args, graph, watcher)
     with watcher.emitting("obj"):
-        fn = Compiled(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                      numerics=args.numerics, build=build,
-                      passes={"form": args.form, "batch_form": args.batch_form} | found)
-    left = walk(graph, common, None, until=Graph, along=build.along)
+        fn = Compiled(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
+                      numerics=args.numerics, build=build, passes=forms)
+    left = walk(graph, request.options, None, until=Graph, along=build.along)
     report = measure.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
                            seed=args.seed, executed=left.n_edges, net=args.net,
                            init=rule if filled else None, filled=filled)

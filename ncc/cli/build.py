@@ -8,28 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
-from ncc.cli.passes import (
-    LEVELS,
-    MADE_OF,
-    along_of,
-    arithmetic,
-    cached,
-    configure,
-    enter,
-    options_of,
-    reaches,
-    tuned_options,
-)
-from ncc.cli.reading import READING, format_of, read, with_values
-from ncc.cli.terminal import put, say
+from ncc.cli.reading import format_of
+from ncc.cli.request import asked, configure, enter_ssa, explain, found_by_tuning, read
+from ncc.cli.terminal import put
 from ncc.driver.compiler import Build, plain, write
 from ncc.driver.kinds import KINDS, LINKED, TEXTS, contents, ending, text
 from ncc.driver.observe import Watcher
+from ncc.driver.part import is_last
+from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
-from ncc.ir.graph import AGGREGATIONS, Graph
+from ncc.ir.graph import Graph
 from ncc.ir.syntax import Syntax
 from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
@@ -67,60 +56,66 @@ def arguments(commands: Commands) -> None:
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     """Write the kinds; what an object takes is the last line of all that is said."""
-    kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
-    for kind in kinds or [""]:
-        if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=near(kind, KINDS))
+    kinds = _kinds(args)
     if args.name is not None and c_identifier(args.name) != args.name:
         raise NccError("E606", f"--name {args.name} is no C identifier", status=2)
-    kinds = list(dict.fromkeys(kinds))
-    aim = target(args.target, args.cpu, args.features)
-    stem = "net" if args.net == "-" else Path(args.net).stem
-    format = format_of(args)
-    syntax: Syntax | None = None
-    build: Build
-    if format == "ssa":
-        for kind in kinds:
-            if kind not in SSA_KINDS:
-                raise NccError("E604", f"an ssa text gives no {kind}", status=2,
-                               help=" ".join(SSA_KINDS))
-        build, end = enter(args, watcher, aim)
-    else:
-        if format == "graph" and "ast" in kinds:
-            raise NccError("E604", "a .graph file has no ast", status=2)
-        common = options_of(args, aim, args.name or c_identifier(stem)) | _training(args, kinds)
-        configure(watcher, args, common)
-        along, end = along_of(args, LEVELS.index(Graph) if format == "graph" else 0)
-        graph, syntax = read(args, watcher, along)
-        with watcher.working("weights"):
-            graph = with_values(graph, args)
-        missing = int(np.isnan(graph.values).sum())
-        behind = [s for s in along if s.name not in READING]
-        common |= tuned_options(args, watcher, graph, aim, common, behind)
-        if args.embed_weights:
-            if missing:
-                raise NccError("E607", f"--embed-weights: {missing} of {graph.n_params} parameters "
-                               "have no value", help="--weights FILE or --init RULE", status=1)
-            common |= {"params": graph.values, "embedded": True}
-        build = Build(graph, aim, common, args.opt, watcher, behind, args.embed_weights,
-                      cached=cached(args))
+    request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
-        reaches(args, kind, end)
-    if args.explain and format != "ssa":
-        explain(build)
+        request.part.reaches(kind)
+    if args.explain and isinstance(made.start, Graph):
+        explain(made)
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
-        with watcher.emitting(kind, MADE_OF.get(kind) == LEVELS.index(str)):
-            text = _emit(kind, build, args, stem, len(kinds) > 1, outputs, syntax, watcher)
-        if text is not None:
-            with watcher.working("write"):
-                put(text)
+        path = _path(kind, args, len(kinds) > 1)
+        with watcher.emitting(kind, is_last(kind)):
+            if request.part.chosen and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+                request.part.expands(made.module, made.options["native_sqrt"],
+                                     "c" if kind == "c" else "llvm")
+            data = _contents(kind, made, syntax, path, _stem(args))
+            files = _header(made, path, watcher) if kind == "obj" else {}
+        if path is not None:
+            outputs |= {**files, path: data}
+            continue
+        with watcher.working("write"):
+            put(data)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
             raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
     with watcher.working("write"):
         write(outputs)
-    return f"{args.net}: {build.footprint()}" if "obj" in kinds or "shared" in kinds else None
+    return f"{args.net}: {made.footprint()}" if "obj" in kinds or "shared" in kinds else None
+
+
+def _kinds(args: argparse.Namespace) -> list[str]:
+    """The kinds of --emit, each once. NccError E604 for one that is none, or not of this format."""
+    kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
+    format = format_of(args)
+    for kind in kinds or [""]:
+        if kind not in KINDS:
+            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=near(kind, KINDS))
+        if format == "ssa" and kind not in SSA_KINDS:
+            raise NccError("E604", f"an ssa text gives no {kind}", status=2,
+                           help=" ".join(SSA_KINDS))
+    if format == "graph" and "ast" in kinds:
+        raise NccError("E604", "a .graph file has no ast", status=2)
+    return list(dict.fromkeys(kinds))
+
+
+def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
+             ) -> tuple[Request, Build, Syntax | None]:
+    """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
+    aim = target(args.target, args.cpu, args.features)
+    if format_of(args) == "ssa":
+        request = asked(args, aim, args.name)
+        return request, enter_ssa(request, args, watcher), None
+    name = args.name or c_identifier(_stem(args))
+    request = asked(args, aim, name, **_training(args, kinds))
+    configure(watcher, args, request.options)
+    graph, syntax = read(request, watcher)
+    with watcher.working("weights"):
+        graph = valued(graph, args.weights, args.init, args.seed)
+    found = found_by_tuning(request, graph, watcher)
+    return request, request.build(graph, watcher, found), syntax
 
 
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
@@ -147,54 +142,45 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     return asked
 
 
-def _path(kind: str, args: argparse.Namespace, stem: str, several: bool) -> Path | None:
+def _stem(args: argparse.Namespace) -> str:
+    """What files are named after that have no name of their own."""
+    return "net" if args.net == "-" else Path(args.net).stem
+
+
+def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
     """Where a kind goes; None is standard output."""
-    name = f"{stem}.{ending(kind)}"
+    name = f"{_stem(args)}.{ending(kind)}"
+    path: Path | None
     if args.out is None:
-        return Path(name) if several or kind not in TEXTS else None
-    out = Path(args.out)
-    if os.path.isdir(out) or args.out.endswith("/"):
-        return out / name
-    if several:
+        path = Path(name) if several or kind not in TEXTS else None
+    elif os.path.isdir(args.out) or args.out.endswith("/"):
+        path = Path(args.out) / name
+    elif several:
         raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
-    return None if args.out == "-" else out
-
-
-def _emit(kind: str, build: Build, args: argparse.Namespace, stem: str, several: bool,
-          outputs: dict[Path, bytes], syntax: Syntax | None, watcher: Watcher) -> bytes | None:
-    """Put the kind among the outputs; what goes to standard output is the result instead."""
-    path = _path(kind, args, stem, several)
-    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
-        raise NccError("E608", f"{kind} is no text for a terminal", status=2,
-                       help=f"-o {stem}.{ending(kind)}")
-    if args.passes is not None and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
-        arithmetic(build, "c" if kind == "c" else "llvm")
-    if kind in ("obj", "shared", "bc"):
-        own = path is not None and plain(path)
-        data = contents(kind, build, path.name if path is not None and own else f"{stem}.so")
-        # The header goes beside a file, and nowhere else.
-        if kind == "obj" and path is not None and own and isinstance(build.start, Graph):
-            beside = path.with_suffix(".h")
-            if beside == path:
-                raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
-            with watcher.working("header"):
-                outputs[beside] = build.header().encode()
-    elif kind == "ast":
-        data = (str(syntax).removesuffix("\n") + "\n").encode()
     else:
-        data = text(kind, build).encode()
-    if path is None:
-        return data
-    outputs[path] = data
-    return None
+        path = None if args.out == "-" else Path(args.out)
+    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
+        raise NccError("E608", f"{kind} is no text for a terminal", status=2, help=f"-o {name}")
+    return path
 
 
-def explain(build: Build) -> None:
-    plan = build.plan
-    for name, s in plan.schedules.items():
-        keeps = f", {s.work} slots of work" if s.slots is not None else ""
-        say(f"{name}: {s.form} ({s.why}){keeps}")
-    for run in plan.runs:
-        say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
-            f"{AGGREGATIONS[run.aggregation]}, "
-            f"{int(plan.starts[run.last] - plan.starts[run.first])} edges")
+def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str
+              ) -> bytes:
+    """What a kind is as a file."""
+    if kind in ("obj", "shared", "bc"):
+        return contents(kind, build, path.name if path is not None and plain(path)
+                        else f"{stem}.so")
+    if kind == "ast":
+        return (str(syntax).removesuffix("\n") + "\n").encode()
+    return text(kind, build).encode()
+
+
+def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
+    """The header of an object, which goes beside a file and nowhere else."""
+    if path is None or not plain(path) or not isinstance(build.start, Graph):
+        return {}
+    beside = path.with_suffix(".h")
+    if beside == path:
+        raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
+    with watcher.working("header"):
+        return {beside: build.header().encode()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ncc.cli.arguments import Commands, reading_options
-from ncc.cli.reading import format_of, read, source_of
+from ncc.cli.reading import format_of, read_net, source_of
 from ncc.cli.terminal import show
 from ncc.driver.observe import Watcher, carried, n_params
 from ncc.ir import ssa_text as ssatext
@@ -24,7 +24,7 @@ def check(args: argparse.Namespace, watcher: Watcher) -> None:
         show(f"functions {len(module.funcs)}\nops {sum(len(f.ops) for f in module.funcs)}\n"
              f"parameters {n_params(module)}\n")
         return
-    graph, _ = read(args, watcher)
+    graph = read_net(args, watcher)
     graph.verify()
     depth = int(graph.levels.max()) if graph.levels is not None and graph.n_neurons else 0
     show(f"neurons {graph.n_neurons}\nedges {graph.n_edges}\nparameters {graph.n_params}\n"

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from ncc.cli.arguments import Commands, reading_options
-from ncc.cli.reading import read, with_values
+from ncc.cli.reading import read_net
 from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher
+from ncc.driver.request import valued
 from ncc.errors import NccError, near
 from ncc.formats import write as texts
 
@@ -31,6 +32,5 @@ def convert(args: argparse.Namespace, watcher: Watcher) -> None:
     if ending not in texts.NETS:
         raise NccError("E102", f"{args.out}: the ending names no format", status=2,
                        help=near(ending, texts.NETS))
-    graph, _ = read(args, watcher)
-    graph = with_values(graph, args)
+    graph = valued(read_net(args, watcher), args.weights, args.init, args.seed)
     write({Path(args.out): texts.net_file(graph, ending, lossy=args.lossy).encode()})

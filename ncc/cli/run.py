@@ -9,25 +9,14 @@ from typing import Any
 import numpy as np
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
-from ncc.cli.build import explain
-from ncc.cli.passes import (
-    LEVELS,
-    along_of,
-    arithmetic,
-    cached,
-    configure,
-    enter,
-    options_of,
-    reaches,
-    tuned_options,
-)
-from ncc.cli.reading import READING, format_of, load_samples, missing_values, read, with_values
+from ncc.cli.reading import format_of, load_samples
+from ncc.cli.request import asked, compiling, configure, enter_ssa, read
 from ncc.cli.terminal import show
-from ncc.driver.compiler import Build, write
+from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher, interpret, n_params, runnable
+from ncc.driver.request import missing, valued
 from ncc.errors import NccError
 from ncc.formats import samples as data
-from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.runtime.compiled import Compiled
@@ -67,29 +56,20 @@ def run(args: argparse.Namespace, watcher: Watcher) -> None:
 
 
 def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
-    aim = host()
-    common = options_of(args, aim, "net")
-    configure(watcher, args, common)
-    along, end = along_of(args, LEVELS.index(Graph) if format_of(args) == "graph" else 0)
-    graph, _ = read(args, watcher, along)
+    request = asked(args, host())
+    configure(watcher, args, request.options)
+    graph, _ = read(request, watcher)
     with watcher.working("weights"):
-        graph = with_values(graph, args)
-    reaches(args, "obj", end)
-    missing_values(graph.values, graph.n_params)
+        graph = valued(graph, args.weights, args.init, args.seed)
+    request.part.reaches("obj")
+    missing(graph.values, graph.n_params)
     with watcher.working("samples"):
         x = load_samples(args, args.input, len(graph.inputs))
-    behind = [s for s in along if s.name not in READING]
-    found = tuned_options(args, watcher, graph, aim, common, behind)
-    build = Build(graph, aim, common | found, args.opt, watcher, behind, cached=cached(args))
-    if args.explain:
-        explain(build)
-    if args.passes is not None:
-        arithmetic(build, "llvm")
+    build, forms = compiling(request, args, graph, watcher)
     kind = SkipDead if args.skip_dead else Compiled
     with watcher.emitting("obj"):
-        fn = kind(graph, dtype=args.dtype, opt=args.opt, threads=args.threads,
-                  numerics=args.numerics, build=build, cache=cached(args),
-                  passes={"form": args.form, "batch_form": args.batch_form} | found)
+        fn = kind(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
+                  numerics=args.numerics, build=build, cache=request.cached, passes=forms)
     # What overflows the dtype is an infinity, as data may be.
     with watcher.working("run"), np.errstate(over="ignore"):
         return fn(x.astype(DTYPES[args.dtype]))
@@ -99,13 +79,13 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
     """y by the ssa level's interpreter, which has the bits that the machine code has."""
     if args.skip_dead:
         raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons", status=2)
-    build, _ = enter(args, watcher, host())
+    build = enter_ssa(asked(args, host(), None), args, watcher)
     module = build.module
     if not runnable(module):
         raise NccError("E604", f"{args.net} has not the functions of a net", status=1,
                        help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
     sizes = {b.name: b.size for b in module.func("forward").buffers}
-    missing_values(build.values, n_params(module))
+    missing(build.values, n_params(module))
     with watcher.working("samples"):
         x = load_samples(args, args.input, sizes["x"])
     try:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ncc.cli.arguments import Commands, common_options, reading_options
-from ncc.cli.reading import load_samples, read
+from ncc.cli.reading import load_samples, read_net
+from ncc.cli.request import effort
 from ncc.cli.terminal import say, show
 from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher
@@ -86,7 +87,7 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
                            status=2, help=" ".join(f".{e}" for e in picture.ENDINGS))
     _places(args)
     state = _resumed(args)
-    graph, _ = read(args, watcher)
+    graph = read_net(args, watcher)
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     ending = Path(args.out).suffix[1:]
@@ -110,9 +111,9 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
             graph, x, y, loss=args.loss, optimizer=args.optimizer, lr=args.lr, batch=args.batch,
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
-            opt=args.opt, numerics=args.numerics, progress=meter, names=(args.data, args.target),
-            cache=not args.no_cache, frozen=args.freeze, state=state,
-            limit=not args.no_limit)
+            opt=effort(args), numerics=args.numerics, progress=meter,
+            names=(args.data, args.target), cache=not args.no_cache, frozen=args.freeze,
+            state=state, limit=not args.no_limit)
     finally:
         meter.close()
     learnt = params.astype(DTYPES[args.dtype])
