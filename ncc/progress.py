@@ -59,10 +59,10 @@ class Progress:
             del self._steps[-1:]
             self._wipe()
 
-    def before(self, step: Any, level: Any) -> None:
+    def before(self, step: Any, level: Any, params: Any = None) -> None:
         self.begin(step.name)
 
-    def after(self, step: Any, old: Any, new: Any, seconds: float) -> None:
+    def after(self, step: Any, old: Any, new: Any, seconds: float, params: Any = None) -> None:
         self.end()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""A graph at the end of the road: the last ssa module, the object and its header."""
+"""A graph, or an ssa text, at the end of the road: the last ssa module, object and header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ncc.driver.pipeline import ROAD, Step, Watch, beyond, steps, walk
 from ncc.errors import NccError
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Module, dtype_name
 from ncc.machine import cache, limits
@@ -101,7 +101,9 @@ def in_range(graph: Graph, dtype: str) -> None:
 
 @dataclass(frozen=True)
 class Build:
-    """What one graph becomes on one target with the passes' `options`; each stage made once.
+    """What one graph becomes on one target with the passes' `options`; each stage made once. Or an
+    ssa module, which has no graph, so no plan and no header; its parameters, `params`, are beside
+    it then.
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
     runs; what is made is kept there.
@@ -110,7 +112,7 @@ class Build:
     With the option `limit` False, it takes as long as it takes.
     """
 
-    graph: Graph
+    start: Graph | Module
     target: Target
     options: Mapping[str, Any]
     opt: int = 2
@@ -118,6 +120,19 @@ class Build:
     along: Sequence[Step] | None = None
     embedded: bool = field(default=False)
     cached: bool = False
+    params: Reals | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """NccError E604 where there is none."""
+        if isinstance(self.start, Module):
+            raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
+        return self.start
+
+    @property
+    def values(self) -> Reals | None:
+        """The canonical parameters, NaN where one has no value."""
+        return self.start.values if isinstance(self.start, Graph) else self.params
 
     @cached_property
     def plan(self) -> Plan:
@@ -127,12 +142,16 @@ class Build:
 
     @cached_property
     def module(self) -> Module:
+        module: Module
+        if isinstance(self.start, Module):
+            module = self._walk(self.start, Module, self._along())
+            return module
         plan, machine = self.plan, self.machine()
         need, left = limits.straight(plan), limits.left() if len(plan.edges) >= MANY else math.inf
         if machine.seconds is not None and (
                 need.memory > left or need.seconds > machine.seconds):
             raise machine.refusal(need, left)
-        module: Module = self._walk(plan, Module, beyond(self._along(), Plan))
+        module = self._walk(plan, Module, beyond(self._along(), Plan))
         return module
 
     @cached_property
@@ -145,7 +164,8 @@ class Build:
 
     def _walk(self, level: Any, until: type, along: Sequence[Step]) -> Any:
         try:
-            return walk(level, self.options, self.watch, until=until, along=along)
+            return walk(level, self.options, self.watch, until=until, along=along,
+                        params=self.values)
         except MemoryError:
             machine = self.machine() if until is not Plan else Codegen(self.target)
             raise limits.refused("not enough memory to compile this net" + machine.named(),
@@ -153,6 +173,17 @@ class Build:
 
     def machine(self) -> Codegen:
         """What makes code of the LLVM text, and knows whose it is."""
+        if isinstance(self.start, Module):
+            about, seconds = self.options["name"], limits.LEAST
+            help = "-O0" * (self.opt > 0) or "fewer operations"
+        else:
+            about, help, seconds = self._extent()
+        return Codegen(self.target, self.opt, about, help,
+                       seconds if self.options.get("limit", True) else None,
+                       getattr(self.watch, "working", None))
+
+    def _extent(self) -> tuple[str, str, float]:
+        """How large the net is, what would make its code smaller, and the seconds it may take."""
         plan = self.plan
         forms = {name: s.form for name, s in (
             ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
@@ -163,9 +194,7 @@ class Build:
         about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
         help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
         seconds = limits.longest(edges, len(pairs), plan.backward is not None)
-        return Codegen(self.target, self.opt, about, help,
-                       seconds if self.options.get("limit", True) else None,
-                       getattr(self.watch, "working", None))
+        return about, help, seconds
 
     def object(self) -> bytes:
         return self.made.code
@@ -181,7 +210,8 @@ class Build:
             text, machine = self.llvm, self.machine()
             facts: dict[str, Any] = {
                 "exports": names, "functions": functions(self.module), "stacks": None,
-                "forms": {name: s.form for name, s in self.plan.schedules.items()}}
+                "forms": {} if isinstance(self.start, Module) else {
+                    name: s.form for name, s in self.plan.schedules.items()}}
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")

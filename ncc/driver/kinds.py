@@ -12,7 +12,7 @@ from ncc.driver.observe import carrying
 from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
-from ncc.ir.graph import Graph, Reals
+from ncc.ir.graph import Graph
 from ncc.machine.llvm import host
 from ncc.machine.targets import Target
 from ncc.passes.emit.to_c import to_c
@@ -46,13 +46,13 @@ def kind_of(path: Path) -> str:
     return kind
 
 
-def files(kind: str, build: Build, values: Reals, path: Path) -> dict[Path, bytes]:
+def files(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
     """A kind of a graph's build (or a net in one of FORMATS) as the file `path`, an object with its
     header beside it."""
     if kind in FORMATS:
         return {path: FORMATS[kind](build.graph).encode()}
     if kind in TEXTS:
-        return {path: text(kind, build, values).encode()}
+        return {path: text(kind, build).encode()}
     made = {path: contents(kind, build, path.name)}
     if kind == "obj":
         made[path.with_suffix(".h")] = build.header().encode()
@@ -66,19 +66,21 @@ def contents(kind: str, build: Build, name: str) -> bytes:
     return shared(build, name) if kind == "shared" else build.machine().bitcode(build.llvm)
 
 
-def text(kind: str, build: Build, values: Reals | None, header: bool = True) -> str:
-    """Any of TEXTS but the ast, with a newline at its end; `values` are the parameters that an ssa
-    text carries. Without `header` a C file has none in it."""
+def text(kind: str, build: Build) -> str:
+    """Any of TEXTS but the ast, with a newline at its end; an ssa text carries the parameters. The
+    C file of an ssa text has no header in it."""
     if kind == "graph":
-        made = str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along))
+        made = str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along,
+                        params=build.values))
     elif kind == "ssa":
-        made = str(carrying(build.module, values))
+        made = str(carrying(build.module, build.values))
     elif kind == "asm":
         made = build.machine().assembly(build.llvm)
     elif kind == "header":
         made = build.header()
     elif kind == "c":
-        made = to_c(build.module, build.header(compiled=False) if header else "")
+        made = to_c(build.module, build.header(compiled=False) if isinstance(build.start, Graph)
+                    else "")
     elif kind in _OF_GRAPHS:
         made = _OF_GRAPHS[kind](build.graph)
     else:

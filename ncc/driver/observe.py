@@ -38,7 +38,7 @@ class Watcher:
     """What the command line asked to see; `err` is where it goes.
 
     `dtype` and `numerics` are what --check computes graphs and plans in; an ssa module says its
-    own. `values` are the canonical parameters, NaN where one has no value.
+    own. The canonical parameters come with each level, NaN where one has no value.
     """
 
     print_before: tuple[str, ...] = ()
@@ -50,7 +50,6 @@ class Watcher:
     stats: bool = False
     dtype: str = "f32"
     numerics: str = "fused"
-    values: Reals | None = None
     err: TextIO = field(default_factory=lambda: sys.stderr)
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     times: list[tuple[str, float]] = field(default_factory=list)  # of each row, without those in it
@@ -58,7 +57,8 @@ class Watcher:
     progress: Progress = field(default_factory=Progress)
     step: Step | None = None  # the last step begun,
     done: bool = False  # and whether it has ended well
-    kept: Any = None  # the last level before it that a text can enter again,
+    making: str | None = None  # the kind that is being made of the last level
+    kept: Any = None  # the last level before the step that a text can enter again,
     since: list[Step] = field(default_factory=list)  # and the steps begun from there
     seen: tuple[Any, Any] = (None, None)  # the level checked last, and its answers
     inner: list[float] = field(default_factory=list)  # seconds within what is being timed
@@ -85,21 +85,31 @@ class Watcher:
         if self.inner:
             self.inner[-1] += seconds
 
-    def before(self, step: Step, level: Any) -> None:
+    @contextmanager
+    def emitting(self, kind: str, last: bool = True) -> Iterator[None]:
+        """Around the making of a kind, of the `last` level or not: what goes wrong there after all
+        passes replays by making it again."""
+        self.making = kind if last else None
+        with self.working(f"emit {kind}"):
+            yield
+        self.making = None
+
+    def before(self, step: Step, level: Any, params: Reals | None = None) -> None:
         self.step, self.done = step, False
         if type(level) in READ_BACK:
             self.kept, self.since = level, []
         self.since.append(step)
         if step.name in self.print_before or "all" in self.print_before:
-            self._dump("before", step, level)
+            self._dump("before", step, level, params)
         self.progress.before(step, level)
 
-    def after(self, step: Step, old: Any, new: Any, seconds: float) -> None:
+    def after(self, step: Step, old: Any, new: Any, seconds: float,
+              params: Reals | None = None) -> None:
         self.progress.after(step, old, new, seconds)
         self._spent(step.name, seconds)
         self.rows.append((step.name, size(old), size(new) + lost(old, new)))
         if step.name in self.print_after or "all" in self.print_after:
-            self._dump("after", step, new)
+            self._dump("after", step, new, params)
         if self.verify_each:
             with self.working("verify"):
                 if hasattr(new, "verify"):
@@ -108,24 +118,24 @@ class Watcher:
                     prove(old, new)
         if self.check:
             with self.working("check"):
-                self._check(step, old, new)
+                self._check(step, old, new, params)
         self.done = True
 
-    def _dump(self, when: str, step: Step, level: Any) -> None:
+    def _dump(self, when: str, step: Step, level: Any, params: Reals | None) -> None:
         if isinstance(level, Module):
-            level = carrying(level, self.values)
+            level = carrying(level, params)
         text = str(level)
         end = "" if text.endswith("\n") else "\n"
         self.err.write(f"// ---- {when} {step.name}\n{text}{end}")
 
     @np.errstate(all="ignore")  # infinities and NaN are values
-    def _check(self, step: Step, old: Any, new: Any) -> None:
+    def _check(self, step: Step, old: Any, new: Any, params: Reals | None) -> None:
         if isinstance(new, Graph) and new.levels is None:
             return  # `order` has yet to say whether it has a meaning
         held, before = self.seen
         if held is not old:
-            before = self._answers(old)
-        after = self._answers(new)
+            before = self._answers(old, params)
+        after = self._answers(new, params)
         self.seen = (new, after)
         if before is None or after is None:
             return
@@ -146,14 +156,14 @@ class Watcher:
                                f"{name}: {a[at]!r} became {b[at]!r}")
 
         if self.gradient:
-            self._check_gradients(step, old, new)
+            self._check_gradients(step, old, new, params)
 
-    def _check_gradients(self, step: Step, old: Any, new: Any) -> None:
+    def _check_gradients(self, step: Step, old: Any, new: Any, params: Reals | None) -> None:
         """From the plan on, sums have one order, and so gradients one answer. Passes over graphs
         make neurons one or leave some out, whose parts are then added otherwise: there, and under
         `fast`, only a gross difference is a fault."""
-        before = gradients(old, self.values, self.dtype, self.numerics)
-        after = gradients(new, self.values, self.dtype, self.numerics)
+        before = gradients(old, params, self.dtype, self.numerics)
+        after = gradients(new, params, self.dtype, self.numerics)
         if before is None or after is None:
             return
         exact = self.numerics != "fast" and not isinstance(new, Graph)
@@ -170,8 +180,9 @@ class Watcher:
                 raise NccError("E320", f"{step.name} changes {name}{list(at)}: {a[at]!r} became "
                                f"{b[at]!r}")
 
-    def _answers(self, level: Any) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        return answers(level, self.values, self.dtype, self.numerics)
+    def _answers(self, level: Any, params: Reals | None
+                 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        return answers(level, params, self.dtype, self.numerics)
 
     def report(self) -> None:
         """The tables of --time-passes and --stats."""
@@ -186,20 +197,20 @@ class Watcher:
             for name, old, new in self.rows:
                 self.err.write(f"{name:10} {old} -> {new}\n")
 
-    def reproducer(self, flags: str, kind: str | None = None) -> tuple[Path, str] | None:
+    def reproducer(self, flags: str) -> tuple[Path, str] | None:
         """Keep the text of the last level before the guilty pass that can be entered again: the
         file, and the command that replays the fault; the file's first line holds it too.
 
-        `flags` are the command's other options; `kind` what was being made of the last level.
+        `flags` are the command's other options.
         """
-        if self.step is None or self.kept is None or (self.done and kind is None):
+        if self.step is None or self.kept is None or (self.done and self.making is None):
             return None
         ending, comment = READ_BACK[type(self.kept)]
         path = Path(f"ncc-fault-{self.step.name}.{ending}")
         passes = ",".join(spelled(step) for step in self.since)
         if any(c in passes for c in "{} "):
             passes = f"'{passes}'"
-        goal = kind if self.done else KIND_OF[arrives(self.step.call)]
+        goal = self.making if self.done else KIND_OF[arrives(self.step.call)]
         command = f"ncc build {path} --passes {passes} --emit {goal}{flags} --verify-each"
         try:
             path.write_text(f"{comment} {command}\n{self.kept}")

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from ncc.errors import NccError, near
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
@@ -80,11 +80,13 @@ class Step(NamedTuple):
 
 
 class Watch(Protocol):
-    """Told of each step: the level before it, and what it made after `seconds`."""
+    """Told of each step: the level before it, and what it made after `seconds`; each with the
+    canonical parameters, which are beside the level, where they are known."""
 
-    def before(self, step: Step, level: Any) -> None: ...
+    def before(self, step: Step, level: Any, params: Reals | None) -> None: ...
 
-    def after(self, step: Step, old: Any, new: Any, seconds: float) -> None: ...
+    def after(self, step: Step, old: Any, new: Any, seconds: float,
+              params: Reals | None) -> None: ...
 
 
 def steps(text: str | None = None) -> tuple[Step, ...]:
@@ -157,7 +159,8 @@ def beyond(along: Sequence[Step], level: type) -> tuple[Step, ...]:
 
 
 def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
-         until: type = str, along: Sequence[Step] | None = None) -> Any:
+         until: type = str, along: Sequence[Step] | None = None,
+         params: Reals | None = None) -> Any:
     """Take `level` along the road to the last step that arrives at `until`.
 
     A step that starts from the level below and arrives where the road is already stands beside
@@ -171,7 +174,7 @@ def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
             continue
         old = below if beside else level
         if watch is not None:
-            watch.before(step, old)
+            watch.before(step, old, params)
         began = perf_counter()
         with _uncollected():
             new = step(old, common)
@@ -179,7 +182,7 @@ def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
                 new = level.join(new)
         seconds = perf_counter() - began
         if watch is not None:
-            watch.after(step, old, new, seconds)
+            watch.after(step, old, new, seconds, params)
         if not isinstance(level, type(new)):
             below = level
         level = new

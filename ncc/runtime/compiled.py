@@ -291,7 +291,7 @@ class Compiled:
         graph = self.graph.with_(values=self._values())
         build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
                       cached=self._cache)
-        write(emit.files(kind, build, graph.values, path))
+        write(emit.files(kind, build, path))
 
     def _values(self) -> Array:
         return self.graph.values if self._params is None else self._params

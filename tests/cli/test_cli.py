@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import ncc
-from ncc import cli
 from ncc.driver import compiler as build
 from ncc.driver import pipeline as road
+from ncc.driver.kinds import KINDS
 from ncc.driver.observe import answers, carried
 from ncc.errors import NccError, Source
 from ncc.ir.ssa_text import read as read_ssa
@@ -152,11 +152,11 @@ def test_standard_output_gets_the_bytes_of_each_kind_and_nothing_else_does(tmp_p
     run = [sys.executable, "-m", "ncc", "build", "net.nal", "--emit"]
     before = set(os.listdir("/dev"))
     (tmp_path / "out").mkdir()
-    for kind in cli.KINDS:
+    for kind in KINDS:
         assert subprocess.run([*run, kind, "-o", "out"], cwd=tmp_path,
                               capture_output=True).returncode == 0
     there = sorted(os.listdir(tmp_path))
-    for k, kind in enumerate(cli.KINDS):
+    for k, kind in enumerate(KINDS):
         name = OPEN[k % len(OPEN)]
         expected = (tmp_path / "out" / f"net.{ENDINGS.get(kind, kind)}").read_bytes()
         done = subprocess.run([*run, kind, "-o", name], cwd=tmp_path, capture_output=True)
@@ -555,8 +555,6 @@ def guilty(monkeypatch, name, behave):
         return behave(real, level, **options)
 
     monkeypatch.setattr(road, "ROAD", tuple(call if c is real else c for c in road.ROAD))
-    if hasattr(cli, name):
-        monkeypatch.setattr(cli, name, call)
 
 
 def fails(real, level, **options):
@@ -679,6 +677,25 @@ def test_a_fault_keeps_a_reproducer_that_replays_it(ncc_, monkeypatch, name):
     assert (status, err) == (0, "")
     if name == "lower":
         assert read_ssa(Source("<out>", out)).dtype == "f64"
+
+
+@pytest.mark.parametrize("name, words", [
+    *[(name, ["build", "net.nal", "--activation", "tanh", "--outputs", "03,05"])
+      for name in ("resolve", "order", "merge", "lower", "cse")],
+    *[(name, ["bench", "net.nal", "--peers", "none", "--seconds", "0.1"])
+      for name in ("merge", "to_llvm")],
+    ("order", ["train", "net.nal", "--data", "x.csv", "--target", "y.csv", "-o", "w.txt"]),
+])
+def test_a_reproducer_has_the_options_that_its_text_takes(ncc_, monkeypatch, name, words):
+    """Not those that a graph or an ssa text has in it, nor what is named alike elsewhere."""
+    guilty(monkeypatch, name, fails)
+    status, _, err = ncc_(*words)
+    command = shlex.split(re.search(r"^help: ncc (.*)$", err, re.M)[1])
+    assert status == 70 and "y.csv" not in command
+    assert ("--cpu" in command) == (words[0] == "bench")
+    assert ("--outputs" in command) == (name == "resolve")
+    status, _, err = ncc_(*command)
+    assert status == 70 and "RuntimeError: guilty" in err
 
 
 def test_a_failed_check_keeps_a_reproducer_too(ncc_, monkeypatch):

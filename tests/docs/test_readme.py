@@ -29,7 +29,7 @@ import pytest
 from texts import matches
 
 import ncc
-from ncc.cli import KINDS
+from ncc.driver.kinds import KINDS
 from ncc.driver.pipeline import ROAD
 from ncc.machine.llvm import host
 from ncc.machine.targets import TARGETS

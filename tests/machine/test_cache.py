@@ -47,9 +47,9 @@ def passes(monkeypatch):
     ran = []
     walk, emit = build.walk, Machine.object
 
-    def walks(level, common, watch=None, *, until=str, along=None):
+    def walks(level, common, watch=None, *, until=str, **more):
         ran.append(until.__name__)
-        return walk(level, common, watch, until=until, along=along)
+        return walk(level, common, watch, until=until, **more)
 
     def emits(self, text):
         ran.append("object")

@@ -39,10 +39,10 @@ class Every:
         self.y = None
         self.prover = Watcher(verify_each=True)
 
-    def before(self, step, level):
+    def before(self, step, level, params):
         self.prover.before(step, level)
 
-    def after(self, step, old, new, seconds):
+    def after(self, step, old, new, seconds, params):
         self.prover.after(step, old, new, seconds)
         if isinstance(new, Module):
             y = interpret(new, self.x, self.params)

@@ -102,10 +102,10 @@ class Every:
         self.prover = Watcher(verify_each=True)
         self.met = []
 
-    def before(self, step, level):
+    def before(self, step, level, params):
         self.prover.before(step, level)
 
-    def after(self, step, old, new, seconds):
+    def after(self, step, old, new, seconds, params):
         self.prover.after(step, old, new, seconds)
         if hasattr(new, "gradient"):
             made = new.gradient(*self.asked, self.dtype, self.numerics)

@@ -1,0 +1,128 @@
+"""The command line to a namespace: the parser, and the options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeAlias
+
+from ncc.errors import NccError, near
+from ncc.ir.plan import FORMS
+from ncc.ir.ssa import dtype_name
+from ncc.nets import net
+
+
+class Parser(argparse.ArgumentParser):
+    """Faults of the command line are NccErrors, E600, with what was perhaps meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise NccError("E600", message, status=2, help=f"{self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = "command" if action.dest == "command" else "/".join(action.option_strings)
+            raise NccError("E600", f"no {what} {value}", status=2,
+                           help=near(str(value), map(str, action.choices)))
+
+    def known(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+def parse(top: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """The command line, whose unknown options are found before argparse looks for missing ones."""
+    commands = next(a.choices for a in top._actions if a.dest == "command")
+    assert isinstance(commands, dict)
+    current: Parser = top
+    given: set[str] = set()
+    for before, word in zip(["", *words], words, strict=False):
+        name = word.partition("=")[0]
+        if current is top and word in commands:
+            current = commands[word]
+        elif word == "--" or (current is top and word[:1] != "-"):
+            break
+        elif re.match("-[A-Za-z-]", name) and " " not in name:
+            flags = current.known()
+            if name not in flags and not (word[1] != "-" and word[:2] in flags):
+                raise _no_option(name, before, current, commands)
+            given.add(name)
+    args = top.parse_args(words)
+    args.given = given
+    return args
+
+
+def _no_option(name: str, before: str, current: Parser, commands: Mapping[str, Parser]
+               ) -> NccError:
+    has = [other.prog for other in commands.values() if name in other.known()]
+    known = {flag.lstrip("-"): flag for flag in current.known() if flag[:2] == "--"}
+    close = get_close_matches(name.lstrip("-").lower(), known, 1, 0.5)
+    help = f"did you mean `{known[close[0]]}`?" if close else f"{current.prog} --help"
+    if before in current.known() and not close:
+        help = f"a value that begins with - is written {before}={name}"
+    elif has:
+        help = f"{' and '.join(has)} {'has' if len(has) == 1 else 'have'} it"
+    return NccError("E600", f"{current.prog} has no option {name}", status=2, help=help)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # where each command adds itself
+
+
+def reading_options() -> Parser:
+    """How a net file is read."""
+    group = Parser(add_help=False, allow_abbrev=False)
+    group.add_argument("--activation", default="0", metavar="F",
+                       help="of neurons that the file gives none (hex code or name)")
+    group.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
+    group.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
+    return group
+
+
+def common_options() -> Parser:
+    """Parameters and arithmetic of every command that computes."""
+    group = Parser(add_help=False, allow_abbrev=False)
+    group.add_argument("-O", dest="effort", choices=("0", "1", "2", "3", "s"),
+                       help="effort of LLVM, or s: the fewest bytes, which is the default for "
+                       "small devices; never changes a result")
+    group.add_argument("--numerics", choices=("strict", "fused", "fast"),
+                       help="how a sum rounds; fused where the target can, else strict")
+    group.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
+    group.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
+    group.add_argument("--seed", type=int, default=0,
+                       help="of --init; of train, of all that is drawn")
+    group.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
+                       help="what the code computes in; numpy's names do, too")
+    group.add_argument("--no-limit", action="store_true",
+                       help="go on where the code would take too much time or memory")
+    group.add_argument("--no-cache", action="store_true",
+                       help="neither take objects from the cache nor keep them there")
+    return group
+
+
+def pipeline_options() -> Parser:
+    """Forms, passes, and what is shown of them."""
+    group = Parser(add_help=False, allow_abbrev=False)
+    group.add_argument("--form", choices=("auto", *FORMS), default="auto",
+                       help="of the function of one sample")
+    group.add_argument("--batch-form", choices=("auto", *FORMS), default="auto",
+                       help="of the batch function")
+    group.add_argument("--backward-form", choices=("auto", "straight", "table"), default="auto",
+                       help="of the gradient's functions")
+    group.add_argument("--tune", action="store_true",
+                       help="time the forms on this machine, and take the fastest")
+    group.add_argument("--passes", metavar="LIST", help="instead of the whole road")
+    group.add_argument("--print-before", default="", metavar="PASS,..|all",
+                       help="the level before a pass, to standard error")
+    group.add_argument("--print-after", default="", metavar="PASS,..|all",
+                       help="the level after a pass, to standard error")
+    group.add_argument("--verify-each", action="store_true",
+                       help="verify every level, prove fold, cse, dce and split")
+    group.add_argument("--check", action="store_true",
+                       help="compare the interpreters before and after each pass")
+    group.add_argument("--time-passes", action="store_true",
+                       help="a table of seconds")
+    group.add_argument("--stats", action="store_true",
+                       help="what each pass made of how much")
+    group.add_argument("--explain", action="store_true",
+                       help="the form of each function, and why")
+    return group

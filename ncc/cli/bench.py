@@ -1,0 +1,76 @@
+"""`ncc bench`: a net timed beside other libraries."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+import numpy as np
+
+from ncc.bench import measure
+from ncc.bench.peers import PEERS
+from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
+from ncc.cli.request import asked, compiling, configure, read
+from ncc.cli.terminal import say, show
+from ncc.driver.observe import Watcher
+from ncc.driver.pipeline import walk
+from ncc.errors import NccError, near
+from ncc.formats import weights
+from ncc.ir.graph import Graph
+from ncc.machine.llvm import host
+from ncc.runtime.compiled import Compiled
+
+
+def arguments(commands: Commands) -> None:
+    parser = commands.add_parser("bench", allow_abbrev=False,
+                                 help="time a net beside other libraries",
+                                 parents=[reading_options(), common_options(), pipeline_options()])
+    parser.add_argument("net", help="a .nal, .nam, .nel or .graph file, or -")
+    parser.add_argument("--batch", type=int, default=256, help="samples of a batch")
+    parser.add_argument("--threads", type=int, default=1,
+                        help="of ncc over a batch, and of each library; 0 is one a core")
+    parser.add_argument("--seconds", type=float, default=5.0, help="to measure for")
+    parser.add_argument("--json", action="store_true", help="a document instead of a table")
+    parser.add_argument("--peers", metavar="LIST",
+                        help="of " + " ".join(PEERS) + ", or none; all by default")
+    parser.set_defaults(call=bench)
+
+
+def bench(args: argparse.Namespace, watcher: Watcher) -> None:
+    for flag, value, right in (("--batch", args.batch, 0 < args.batch < 1 << 31),
+                               ("--threads", args.threads, args.threads >= 0),
+                               ("--seconds", args.seconds, 0 < args.seconds < math.inf)):
+        if not right:
+            raise NccError("E640", f"{flag} {value}: out of range", status=2)
+    peers = list(PEERS)
+    if args.peers is not None:
+        peers = [p for p in dict.fromkeys(args.peers.replace(" ", "").split(",")) if p != "none"]
+    for name in peers:
+        if name not in PEERS:
+            raise NccError("E640", f"no peer {name!r}", status=2, help=near(name, [*PEERS, "none"]))
+    request = asked(args, host())
+    configure(watcher, args, request.options)
+    graph, _ = read(request, watcher)
+    if args.weights:
+        graph = graph.with_(values=weights.load(args.weights, graph.n_params))
+    filled, rule = int(np.isnan(graph.values).sum()), args.init or "he"
+    graph = graph.with_(values=weights.init(graph, rule, args.seed))
+    if filled and not args.init:
+        say(f"note: {filled} of {graph.n_params} parameters have no value: --init he")
+    request.part.reaches("obj")
+    build, forms = compiling(request, args, graph, watcher)
+    with watcher.emitting("obj"):
+        fn = Compiled(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
+                      numerics=args.numerics, build=build, passes=forms)
+    left = walk(graph, request.options, None, until=Graph, along=build.along)
+    report = measure.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
+                           seed=args.seed, executed=left.n_edges, net=args.net,
+                           init=rule if filled else None, filled=filled)
+    if args.json:
+        show(json.dumps(report.document(), indent=1) + "\n")
+    else:
+        show(str(report))
+    if report.refused:
+        raise NccError("E641", "another library computes something else: "
+                       + ", ".join([who for who, _ in report.refused]), status=3)

@@ -1,0 +1,186 @@
+"""`ncc build`: a net or an ssa text as any kind of output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
+from ncc.cli.reading import format_of
+from ncc.cli.request import asked, configure, enter_ssa, explain, found_by_tuning, read
+from ncc.cli.terminal import put
+from ncc.driver.compiler import Build, plain, write
+from ncc.driver.kinds import KINDS, LINKED, TEXTS, contents, ending, text
+from ncc.driver.observe import Watcher
+from ncc.driver.part import is_last
+from ncc.driver.request import Request, valued
+from ncc.errors import NccError, near
+from ncc.ir.graph import Graph
+from ncc.ir.syntax import Syntax
+from ncc.machine.header import c_identifier
+from ncc.machine.llvm import target
+from ncc.scalar import losses, optimizers
+
+SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
+
+
+def arguments(commands: Commands) -> None:
+    parser = commands.add_parser("build", allow_abbrev=False, help="compile a net",
+                                 parents=[reading_options(), common_options(), pipeline_options()])
+    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
+    parser.add_argument("--emit", default="obj", metavar="KIND,..", help=" ".join(KINDS))
+    parser.add_argument("-o", dest="out", metavar="PATH",
+                        help="a file, or a folder for several kinds")
+    parser.add_argument("--name", metavar="PREFIX", help="of symbols and macros")
+    parser.add_argument("--embed-weights", action="store_true",
+                        help="weights as constants of the code")
+    parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
+                        help="the gradient's functions too: of obj, shared, header and c they are, "
+                        "of the other kinds not, unless asked for")
+    parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
+                        help="of values that backward functions may keep; beyond, they are "
+                        "computed again by blocks of the net")
+    parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
+                        help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
+    parser.add_argument("--target", metavar="TRIPLE|NAME",
+                        help="the machine to build for, or native")
+    parser.add_argument("--cpu",
+                        help="of the target; native is this one")
+    parser.add_argument("--features", default="",
+                        help="+name,-name,.. on top of the CPU")
+    parser.set_defaults(call=build)
+
+
+def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
+    """Write the kinds; what an object takes is the last line of all that is said."""
+    kinds = _kinds(args)
+    if args.name is not None and c_identifier(args.name) != args.name:
+        raise NccError("E606", f"--name {args.name} is no C identifier", status=2)
+    request, made, syntax = _entered(args, kinds, watcher)
+    for kind in kinds:
+        request.part.reaches(kind)
+    if args.explain and isinstance(made.start, Graph):
+        explain(made)
+    outputs: dict[Path, bytes] = {}
+    for kind in kinds:
+        path = _path(kind, args, len(kinds) > 1)
+        with watcher.emitting(kind, is_last(kind)):
+            if request.part.chosen and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+                request.part.expands(made.module, made.options["native_sqrt"],
+                                     "c" if kind == "c" else "llvm")
+            data = _contents(kind, made, syntax, path, _stem(args))
+            files = _header(made, path, watcher) if kind == "obj" else {}
+        if path is not None:
+            outputs |= {**files, path: data}
+            continue
+        with watcher.working("write"):
+            put(data)
+    for path in outputs:
+        if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
+            raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
+    with watcher.working("write"):
+        write(outputs)
+    return f"{args.net}: {made.footprint()}" if "obj" in kinds or "shared" in kinds else None
+
+
+def _kinds(args: argparse.Namespace) -> list[str]:
+    """The kinds of --emit, each once. NccError E604 for one that is none, or not of this format."""
+    kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
+    format = format_of(args)
+    for kind in kinds or [""]:
+        if kind not in KINDS:
+            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=near(kind, KINDS))
+        if format == "ssa" and kind not in SSA_KINDS:
+            raise NccError("E604", f"an ssa text gives no {kind}", status=2,
+                           help=" ".join(SSA_KINDS))
+    if format == "graph" and "ast" in kinds:
+        raise NccError("E604", "a .graph file has no ast", status=2)
+    return list(dict.fromkeys(kinds))
+
+
+def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
+             ) -> tuple[Request, Build, Syntax | None]:
+    """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
+    aim = target(args.target, args.cpu, args.features)
+    if format_of(args) == "ssa":
+        request = asked(args, aim, args.name)
+        return request, enter_ssa(request, args, watcher), None
+    name = args.name or c_identifier(_stem(args))
+    request = asked(args, aim, name, **_training(args, kinds))
+    configure(watcher, args, request.options)
+    graph, syntax = read(request, watcher)
+    with watcher.working("weights"):
+        graph = valued(graph, args.weights, args.init, args.seed)
+    found = found_by_tuning(request, graph, watcher)
+    return request, request.build(graph, watcher, found), syntax
+
+
+def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
+    """What the passes have to know of --backward and --train."""
+    if args.embed_weights and (args.backward or args.train):
+        raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
+                       "moves would be constants", status=2)
+    backward = args.backward
+    if backward is None:
+        linked = any(kind in LINKED for kind in kinds)
+        backward = bool(args.train) or (linked and not args.embed_weights)
+    # C has no vectors, in which rounds of samples would be summed up at once.
+    asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
+                             "scalar": "c" in kinds}
+    if args.train:
+        if not backward:
+            raise NccError("E609", "--train without --backward has no gradients", status=2)
+        loss, comma, optimizer = args.train.partition(",")
+        if not comma:
+            raise NccError("E609", f"--train {args.train}: a loss, a comma and an optimizer",
+                           status=2, help="--train mse,adam")
+        asked["loss"] = str(losses.parse(loss))
+        asked["optimizer"] = str(optimizers.parse(optimizer))
+    return asked
+
+
+def _stem(args: argparse.Namespace) -> str:
+    """What files are named after that have no name of their own."""
+    return "net" if args.net == "-" else Path(args.net).stem
+
+
+def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
+    """Where a kind goes; None is standard output."""
+    name = f"{_stem(args)}.{ending(kind)}"
+    path: Path | None
+    if args.out is None:
+        path = Path(name) if several or kind not in TEXTS else None
+    elif os.path.isdir(args.out) or args.out.endswith("/"):
+        path = Path(args.out) / name
+    elif several:
+        raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
+    else:
+        path = None if args.out == "-" else Path(args.out)
+    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
+        raise NccError("E608", f"{kind} is no text for a terminal", status=2, help=f"-o {name}")
+    return path
+
+
+def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str
+              ) -> bytes:
+    """What a kind is as a file."""
+    if kind in ("obj", "shared", "bc"):
+        return contents(kind, build, path.name if path is not None and plain(path)
+                        else f"{stem}.so")
+    if kind == "ast":
+        return (str(syntax).removesuffix("\n") + "\n").encode()
+    return text(kind, build).encode()
+
+
+def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
+    """The header of an object, which goes beside a file and nowhere else."""
+    if path is None or not plain(path) or not isinstance(build.start, Graph):
+        return {}
+    beside = path.with_suffix(".h")
+    if beside == path:
+        raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
+    with watcher.working("header"):
+        return {beside: build.header().encode()}

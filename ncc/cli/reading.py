@@ -1,0 +1,69 @@
+"""The files that a command reads: nets and samples."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ncc.cli.terminal import say
+from ncc.driver.observe import Watcher
+from ncc.driver.request import Text
+from ncc.errors import NccError, Source, near
+from ncc.formats import samples as data
+from ncc.formats.read import decode
+from ncc.ir.graph import Graph
+from ncc.nets import net
+from ncc.passes.graph.resolve import unused_inputs
+
+
+def source_of(path: str) -> Source:
+    if path == "-":
+        if sys.stdin is None:
+            raise NccError("E101", "cannot read standard input: it is closed")
+        return decode("<stdin>", sys.stdin.buffer.read())
+    return net.read(path)
+
+
+def format_of(args: argparse.Namespace) -> str:
+    found = args.format or Path(args.net).suffix[1:]
+    if found not in (*net.FORMATS, "ssa"):
+        raise NccError("E102", f"{args.net}: the ending names no format", status=2,
+                       note="--format says it whatever the ending is",
+                       help=near(found, (*net.FORMATS, "ssa")))
+    return str(found)
+
+
+def text_of(args: argparse.Namespace) -> Text:
+    return Text(args.net, format_of(args), args.activation, args.outputs)
+
+
+def read_net(args: argparse.Namespace, watcher: Watcher) -> Graph:
+    """The ordered graph of the file, its unused inputs warned of."""
+    with watcher.working("read"):
+        source = source_of(args.net)
+    graph, _ = text_of(args).graph(source, watcher)
+    warn_of_unused(graph, source)
+    return graph
+
+
+def warn_of_unused(graph: Graph, source: Source) -> None:
+    unused = unused_inputs(graph).tolist()
+    if unused:
+        k = max(2, len(f"{graph.n_neurons - 1:x}"))
+        shown = ", ".join([f"{i:0{k}x}" for i in unused[:8]]) + (", ..." if unused[8:] else "")
+        say(f"{source.name}: warning[W001]: unused input{'s' if unused[1:] else ''} {shown}")
+
+
+def load_samples(args: argparse.Namespace, path: str, columns: int, **how: Any) -> Any:
+    how |= {"header": args.header, "note": lambda words: say(f"note: {words}")}
+    if path == "-":
+        if sys.stdin is None:
+            raise NccError("E101", "cannot read standard input: it is closed")
+        made = data.load("<stdin>", columns, sys.stdin.buffer.read(), **how)
+    else:
+        made = data.load(path, columns, **how)
+    if not len(made) and not path.endswith((".npy", ".npz")):
+        say(f"{'<stdin>' if path == '-' else path}: warning[W003]: it holds no samples")
+    return made

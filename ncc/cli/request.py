@@ -1,0 +1,117 @@
+"""The command line as a request, what is watched on the way, and a net compiled as it says."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from ncc.cli.reading import source_of, text_of, warn_of_unused
+from ncc.cli.terminal import say
+from ncc.driver.compiler import Build
+from ncc.driver.observe import Watcher
+from ncc.driver.part import part
+from ncc.driver.pipeline import steps
+from ncc.driver.request import Request
+from ncc.errors import NccError, near
+from ncc.ir.graph import AGGREGATIONS, Graph
+from ncc.ir.syntax import Syntax
+from ncc.machine.targets import Target
+from ncc.runtime.tune import tuned
+
+
+def asked(args: argparse.Namespace, aim: Target, name: str | None = "net",
+          **more: Any) -> Request:
+    """`more` are settings that not every command has."""
+    text = text_of(args)
+    watched = (args.print_before, args.print_after, args.verify_each, args.check, args.time_passes,
+               args.stats)
+    settings = {"dtype": args.dtype, "numerics": args.numerics, "name": name, "form": args.form,
+                "batch_form": args.batch_form, "backward_form": args.backward_form,
+                "small": {"s": True, "3": False}.get(args.effort), "limit": not args.no_limit,
+                **more}
+    return Request(text, aim, settings, effort(args), part(args.passes, text.level), args.weights,
+                   args.init, args.seed, args.tune, getattr(args, "embed_weights", False),
+                   # Whoever watches the passes, or chose them, wants them to run.
+                   cached=not (args.no_cache or any(watched) or args.passes is not None))
+
+
+def effort(args: argparse.Namespace) -> int:
+    """The -O of LLVM."""
+    return int(args.effort) if args.effort in ("0", "1", "2", "3") else 2
+
+
+def configure(watcher: Watcher, args: argparse.Namespace, options: Mapping[str, Any]) -> None:
+    """What of passes with these options is to be seen. NccError E601 for a pass that is none."""
+    watcher.print_before = _names(args.print_before)
+    watcher.print_after = _names(args.print_after)
+    watcher.verify_each = args.verify_each
+    watcher.check = args.check
+    watcher.gradient = options.get("gradient", False)
+    watcher.time_passes = args.time_passes
+    watcher.stats = args.stats
+    watcher.dtype = options["dtype"]
+    watcher.numerics = options["numerics"]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    known = {step.name for step in steps()}
+    names = tuple(n for n in text.replace(" ", "").split(",") if n)
+    for name in names:
+        if name not in known and name != "all":
+            raise NccError("E601", f"no pass {name}", status=2,
+                           help=near(name, ["all", *[s.name for s in steps()]]))
+    return names
+
+
+def read(request: Request, watcher: Watcher) -> tuple[Graph, Syntax | None]:
+    """The graph of the request's text, its unused inputs warned of, and its syntax, if any."""
+    with watcher.working("read"):
+        source = source_of(request.text.path)
+    graph, syntax = request.text.graph(source, watcher, request.part.reading)
+    warn_of_unused(graph, source)
+    return graph, syntax
+
+
+def found_by_tuning(request: Request, graph: Graph, watcher: Watcher) -> dict[str, Any]:
+    """What --tune finds of the passes' options; nothing where it is not asked for."""
+    if not request.tune:
+        return {}
+    if request.part.chosen:
+        raise NccError("E609", "--tune times the whole road: not with --passes", status=2)
+    with watcher.working("tune"):
+        return tuned(graph, request.target, request.options, request.opt, request.part.behind,
+                     request.cached)
+
+
+def enter_ssa(request: Request, args: argparse.Namespace, watcher: Watcher) -> Build:
+    """The ssa text at the start of its part of the pipeline."""
+    with watcher.working("read"):
+        source = source_of(request.text.path)
+    build = request.ssa(source, watcher)
+    configure(watcher, args, build.options)
+    return build
+
+
+def compiling(request: Request, args: argparse.Namespace, graph: Graph, watcher: Watcher
+              ) -> tuple[Build, dict[str, Any]]:
+    """The build of a net that is to run here, and the options of its forms for `Compiled`."""
+    found = found_by_tuning(request, graph, watcher)
+    build = request.build(graph, watcher, found)
+    if args.explain:
+        explain(build)
+    if request.part.chosen:
+        request.part.expands(build.module, build.options["native_sqrt"], "llvm")
+    return build, {"form": args.form, "batch_form": args.batch_form} | found
+
+
+def explain(build: Build) -> None:
+    """The form of each function, and why; the runs of equal neurons."""
+    plan = build.plan
+    for name, s in plan.schedules.items():
+        keeps = f", {s.work} slots of work" if s.slots is not None else ""
+        say(f"{name}: {s.form} ({s.why}){keeps}")
+    for run in plan.runs:
+        say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
+            f"{AGGREGATIONS[run.aggregation]}, "
+            f"{int(plan.starts[run.last] - plan.starts[run.first])} edges")

@@ -1,0 +1,95 @@
+"""`ncc run`: the outputs of a net, or of an ssa text, for a file of samples."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
+from ncc.cli.reading import format_of, load_samples
+from ncc.cli.request import asked, compiling, configure, enter_ssa, read
+from ncc.cli.terminal import show
+from ncc.driver.compiler import write
+from ncc.driver.observe import Watcher, interpret, n_params, runnable
+from ncc.driver.request import missing, valued
+from ncc.errors import NccError
+from ncc.formats import samples as data
+from ncc.ir.ssa import DTYPES
+from ncc.machine.llvm import host
+from ncc.runtime.compiled import Compiled
+from ncc.runtime.skip_dead import SkipDead
+
+
+def arguments(commands: Commands) -> None:
+    parser = commands.add_parser("run", allow_abbrev=False, help="evaluate a batch",
+                                 parents=[reading_options(), common_options(), pipeline_options()])
+    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
+    parser.add_argument("--input", required=True, metavar="X.csv|X.npy")
+    parser.add_argument("--header", action=argparse.BooleanOptionalAction,
+                        help="whether the first row of a CSV names columns; if it has no number, "
+                        "unless said")
+    parser.add_argument("-o", dest="out", metavar="Y",
+                        help=".npy, else CSV; standard output by default")
+    parser.add_argument("--threads", type=int, default=1,
+                        help="over the samples; 0 is one a core")
+    parser.add_argument("--skip-dead", action="store_true",
+                        help="samples of which nothing but zeros goes on leave the batch")
+    parser.set_defaults(call=run)
+
+
+def run(args: argparse.Namespace, watcher: Watcher) -> None:
+    if args.threads < 0:
+        raise NccError("E609", f"--threads {args.threads} is negative", status=2)
+    if args.net == "-" and args.input == "-":
+        raise NccError("E609", "the net and the samples cannot both be standard input", status=2)
+    y = _run_ssa(args, watcher) if format_of(args) == "ssa" else _run_net(args, watcher)
+    with watcher.working("write"):
+        if args.out in (None, "-"):
+            show(data.csv(y))
+        elif args.out.endswith("/"):
+            raise NccError("E622", f"cannot write {args.out}: it names a folder")
+        else:
+            write({Path(args.out): data.encode(y, Path(args.out).suffix)})
+
+
+def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
+    request = asked(args, host())
+    configure(watcher, args, request.options)
+    graph, _ = read(request, watcher)
+    with watcher.working("weights"):
+        graph = valued(graph, args.weights, args.init, args.seed)
+    request.part.reaches("obj")
+    missing(graph.values, graph.n_params)
+    with watcher.working("samples"):
+        x = load_samples(args, args.input, len(graph.inputs))
+    build, forms = compiling(request, args, graph, watcher)
+    kind = SkipDead if args.skip_dead else Compiled
+    with watcher.emitting("obj"):
+        fn = kind(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
+                  numerics=args.numerics, build=build, cache=request.cached, passes=forms)
+    # What overflows the dtype is an infinity, as data may be.
+    with watcher.working("run"), np.errstate(over="ignore"):
+        return fn(x.astype(DTYPES[args.dtype]))
+
+
+def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
+    """y by the ssa level's interpreter, which has the bits that the machine code has."""
+    if args.skip_dead:
+        raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons", status=2)
+    build = enter_ssa(asked(args, host(), None), args, watcher)
+    module = build.module
+    if not runnable(module):
+        raise NccError("E604", f"{args.net} has not the functions of a net", status=1,
+                       help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
+    sizes = {b.name: b.size for b in module.func("forward").buffers}
+    missing(build.values, n_params(module))
+    with watcher.working("samples"):
+        x = load_samples(args, args.input, sizes["x"])
+    try:
+        with watcher.working("run"), np.errstate(all="ignore"):
+            return interpret(module, x, build.values, batch=True)
+    except IndexError as error:
+        raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None

@@ -1,0 +1,166 @@
+"""What is asked of a net or an ssa text: filled once, by a command, and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ncc.driver.compiler import Build, options
+from ncc.driver.observe import Watcher, carried, n_params
+from ncc.driver.part import READING, Part
+from ncc.driver.pipeline import Step, steps, walk
+from ncc.errors import NccError, Source
+from ncc.formats import weights
+from ncc.formats.read import net as parse_net
+from ncc.ir import graph_text, ssa_text
+from ncc.ir.graph import Graph, Reals
+from ncc.ir.ssa import Module
+from ncc.ir.syntax import Syntax
+from ncc.machine.targets import Target
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text called `path` in messages, in a format, `ssa` or a net's; what it leaves open is said
+    by `activation` and `outputs`."""
+
+    path: str
+    format: str
+    activation: str = "0"
+    outputs: str | None = None
+
+    @property
+    def level(self) -> Any:
+        """The level that it is read into."""
+        return {"graph": Graph, "ssa": Module}.get(self.format, Syntax)
+
+    def graph(self, source: Source, watcher: Watcher, reading: Sequence[Step] = ()
+              ) -> tuple[Graph, Syntax | None]:
+        """The ordered graph, and its syntax, if the format has one; `reading` may hold resolve and
+        order with options of their own.
+
+        NccError E604 (status 2) for an ssa text, E609 (status 2) for what a graph has in its text,
+        and those of the formats and of resolve and order.
+        """
+        syntax: Syntax | None = None
+        level: Any
+        chosen = list(reading)
+        common: dict[str, Any] = {"source": source}
+        if self.format == "ssa":
+            raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
+        if self.format == "graph":
+            self.leaves_nothing_open()
+            with watcher.working("parse"):
+                level = graph_text.read(source)
+            if level.levels is not None:
+                chosen = []
+            elif not chosen:
+                chosen = [s for s in steps() if s.name == "order"]
+        else:
+            with watcher.working("parse"):
+                level = syntax = parse_net(source, self.format)
+            common |= {"activation": _activation(self.activation), "outputs": self.outputs,
+                       "syntax": syntax}
+            names = [s.name for s in chosen]
+            chosen += [s for s in steps() if s.name in READING and s.name not in names]
+            chosen.sort(key=lambda step: step.name == "order")
+        graph: Graph = walk(level, common, watcher, until=Graph, along=chosen)
+        return graph, syntax
+
+    def leaves_nothing_open(self) -> None:
+        """NccError E609 (status 2) where something is said that is in the text."""
+        for flag, value, usual in (("--outputs", self.outputs, None),
+                                   ("--activation", self.activation, "0")):
+            if value != usual:
+                raise NccError("E609", f"{flag} is for nets: a .{self.format} text has them",
+                               status=2)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text and what is to be made of it.
+
+    `settings` are the keywords of `options`, the target apart, `part` the steps from the text on,
+    `weights` a file of parameters, `init` the rule for those without a value. With `embed` the
+    parameters become constants. `cached` says whether objects may come from the cache.
+    """
+
+    text: Text
+    target: Target
+    settings: Mapping[str, Any]
+    opt: int
+    part: Part
+    weights: str | None = None
+    init: str | None = None
+    seed: int = 0
+    tune: bool = False
+    embed: bool = False
+    cached: bool = False
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The passes' options of a net; NccError E603 where the target has no such numerics."""
+        return options(self.target, **self.settings)
+
+    def build(self, graph: Graph, watcher: Watcher, tuned: Mapping[str, Any]) -> Build:
+        """The pipeline from a graph on, with options that were `tuned`.
+
+        NccError E607 where parameters without a value are to be embedded.
+        """
+        common = self.options | dict(tuned)
+        if self.embed:
+            missing(graph.values, graph.n_params, "--embed-weights: ")
+            common |= {"params": graph.values, "embedded": True}
+        return Build(graph, self.target, common, self.opt, watcher, self.part.behind, self.embed,
+                     cached=self.cached)
+
+    def ssa(self, source: Source, watcher: Watcher) -> Build:
+        """The pipeline from the ssa text on. NccError E609 (status 2) for what is said of nets."""
+        self.text.leaves_nothing_open()
+        with watcher.working("parse"):
+            module, values = carried(ssa_text.read(source))
+        for key, has in (("dtype", module.dtype), ("numerics", module.numerics)):
+            if self.settings[key] not in (None, "f32", has):
+                raise NccError("E609", f"--{key} {self.settings[key]}: {self.text.path} is {has}",
+                               status=2)
+        if self.settings["name"] is not None:
+            module = module.with_(name=self.settings["name"])
+        if self.weights:
+            values = weights.load(self.weights, n_params(module))
+        if self.init:
+            raise NccError("E609", "--init is for nets: an ssa text does not know fan-ins",
+                           status=2)
+        if self.tune:
+            raise NccError("E609", "--tune is for nets: an ssa text has its forms", status=2)
+        common = options(self.target, dtype=module.dtype, numerics=module.numerics,
+                         name=module.name, limit=self.settings["limit"])
+        return Build(module, self.target, common, self.opt, watcher, self.part.steps,
+                     params=values)
+
+
+def valued(graph: Graph, weights_file: str | None, init: str | None, seed: int) -> Graph:
+    """The graph with the parameters of a file, and those without a value drawn by a rule."""
+    if weights_file:
+        graph = graph.with_(values=weights.load(weights_file, graph.n_params))
+    if init:
+        graph = graph.with_(values=weights.init(graph, init, seed))
+    return graph
+
+
+def missing(values: Reals | None, count: int, where: str = "") -> None:
+    """NccError E607 where one of `count` parameters has no value."""
+    without = count if values is None else int(np.isnan(values).sum())
+    if without:
+        raise NccError("E607", f"{where}{without} of {count} parameters have no value",
+                       help="--weights FILE or --init RULE", status=1)
+
+
+def _activation(text: str) -> int | str:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return text
