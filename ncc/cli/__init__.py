@@ -481,12 +481,12 @@ def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]
     if start == 0 and not any(s.call is resolve for s in given):
         start = 1  # the net is read, resolved and ordered, whatever is done with it then
     kept: list[Step] = []
-    at = below = start  # where the road is, and the level it was at before
+    at = start  # where the road is
     for step in given:
         begins, ends = _index(departs(step.call)), _index(arrives(step.call))
         if begins < start:
             continue  # done before the text that is entered was printed
-        if begins != at and not (begins == below and ends == at):
+        if begins != at:
             raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
                            f"road is at {NAMES[at]} there", status=2, help=_road())
         if step.name == "lower" and not any(s.name == "place" for s in kept):
@@ -494,8 +494,7 @@ def _along(args: argparse.Namespace, start: int) -> tuple[tuple[Step, ...], int]
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
                            + ", ".join(step.options), status=2)
-        if ends != at:
-            at, below = ends, at
+        at = ends
         kept.append(step)
     return tuple(kept), at
 

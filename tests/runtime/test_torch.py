@@ -52,7 +52,7 @@ def exact(request):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("differentiate.EDGES", "group.STRAIGHT_BACKWARD",
                      "group.STRAIGHT_BACKWARD_BATCH"):
-            patch.setattr(f"ncc.passes.{name}", 0)
+            patch.setattr(f"ncc.passes.plan.{name}", 0)
         assert {"backward_kept", "backward_batch_kept"} <= set(made.code.library(True).calls)
     return made
 

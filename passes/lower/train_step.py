@@ -1,4 +1,4 @@
-"""The plan's step of training as functions of scalar ops: loss, gradients, optimizer."""
+"""A step of training: loss, gradients, optimizer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Buffer, Builder, Func, Module, Table
+from ncc.ir.ssa import Buffer, Builder, Func
 from ncc.passes.lower.backward import sweep
 from ncc.passes.lower.backward_frame import Ends, Sweep, lanes
 from ncc.passes.lower.backward_loops import Tabled
 from ncc.passes.lower.backward_unrolled import Straight
+from ncc.passes.lower.tables import Tables
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer
@@ -20,47 +21,27 @@ from ncc.scalar.optimizers import Optimizer
 STRIDES = 8  # loops over squares, each for rows as far apart: a net of many such layers is rare
 
 
-def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False, recompute: int = 0, registers: int = 16,
-          scalar: bool = False) -> Module:
-    """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
-
-        08 <- 04 05              =>     func train_step(x in 2, target in 1, params inout 3,
-                                                        packed inout 3, state inout 7, lr value 1,
-                                                        work work 12) { ... }
-
-    train_step, train_step_batch    loss and gradients of one sample or of n, the update of
-                                    `params`, and `packed` made anew; state[0] is the step's mean
-                                    loss, before the update
-    where they are wanted `apart`:
-    gradient_batch                  makes of `dparams`, which are 0, the gradients of n samples'
-                                    losses, unless that is NULL, and adds the losses to loss[0],
-                                    not divided by n
-    update                          one update of `params` by scale * dparams, which become 0
-
-    The sweeps are those of `differentiate`, `scalar` too, seeded by the loss, not the caller's dy.
-    """
-    native = 1 if scalar else native
+def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
+              ) -> list[Func]:
+    """Of train_step, train_step_batch, gradient_batch and update those that the plan names: what
+    they do, passes/plan/train.py says. Their backward passes are those of gradients, seeded by the
+    loss, not the caller's dy."""
     funcs: list[Func] = []
-    tables: dict[str, Table] = {}
-    if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
-        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer),
-                       lanes(native, dtype))
-
-        def written(title: str, wide: int, ends: Ends) -> None:
-            schedule = plan.backward_batch if wide else plan.backward
-            assert schedule is not None
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
-            funcs.append(form.function(title, wide, ends))
-
-        if apart:
-            written("gradient_batch", lanes(native, dtype), wanted.gradient())
-            funcs.append(wanted.update(Builder(dtype, numerics != "strict")))
-        else:
-            written("train_step", 0, wanted.step())
-            written("train_step_batch", lanes(native, dtype), wanted.step())
-    return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
+    wide = lanes(native, dtype)
+    for wanted in plan.functions:
+        if not wanted.loss:
+            continue
+        if not funcs:
+            tables.begin()
+        step = _Step(plan, losses.parse(wanted.loss), optimizers.parse(wanted.optimizer), wide)
+        if wanted.name == "update":
+            funcs.append(step.update(Builder(dtype, numerics != "strict")))
+            continue
+        form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
+                     wanted.recompute, registers)
+        ends = step.gradient() if wanted.name == "gradient_batch" else step.step()
+        funcs.append(form.function(wanted.name, wide if wanted.batch else 0, ends))
+    return funcs
 
 
 class _Step:
