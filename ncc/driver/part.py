@@ -71,12 +71,12 @@ def part(passes: str | None, begin: Any) -> Part:
     if start == 0 and not any(s.name == "resolve" for s in given):
         start = 1  # the net is read, resolved and ordered, whatever is done with it then
     joined: list[Step] = []
-    at = below = start  # the level that the steps lead to so far, and the one before it
+    at = start  # the level that the steps lead to so far, and the one before it
     for step in given:
         begins, ends = _index(departs(step.call)), _index(arrives(step.call))
         if begins < start:
             continue  # done before the text that is entered was printed
-        if begins != at and not (begins == below and ends == at):
+        if begins != at:
             raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
                            f"road is at {NAMES[at]} there", status=2, help=_whole())
         if step.name == "lower" and not any(s.name == "place" for s in joined):
@@ -84,8 +84,7 @@ def part(passes: str | None, begin: Any) -> Part:
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
                            + ", ".join(step.options), status=2)
-        if ends != at:
-            at, below = ends, at
+        at = ends
         joined.append(step)
     return Part(tuple(joined), at, True)
 

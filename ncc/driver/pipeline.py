@@ -22,11 +22,11 @@ from ncc.passes.graph.merge import merge
 from ncc.passes.graph.order import order
 from ncc.passes.graph.prune import prune
 from ncc.passes.graph.resolve import resolve
-from ncc.passes.lower.differentiate import differentiate
 from ncc.passes.lower.lower import lower
-from ncc.passes.lower.train import train
+from ncc.passes.plan.differentiate import differentiate
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place
+from ncc.passes.plan.train import train
 from ncc.passes.ssa.cse import cse
 from ncc.passes.ssa.dce import dce
 from ncc.passes.ssa.expand import expand
@@ -43,9 +43,9 @@ ROAD: tuple[Pass, ...] = (
     prune,  # graph  -> graph   neurons that no output can see
     group,  # graph  -> plan    the order of the rows, the form of each function
     place,  # plan   -> plan    a slot in `work` for each value, reused after its last reader
-    lower,  # plan   -> ssa     functions pack, forward, forward_batch
-    differentiate,  # plan -> ssa  beside it: backward, backward_batch
-    train,  # plan -> ssa       beside them: a step of training, where one is asked for
+    differentiate,  # plan -> plan  gradient functions are wanted, too
+    train,  # plan   -> plan    a step of training is wanted, too, where one is asked for
+    lower,  # plan   -> ssa     the functions that are wanted, in their forms
     fold,  # ssa    -> ssa     constants and identities
     cse,  # ssa    -> ssa     equal ops made once
     dce,  # ssa    -> ssa     ops that nothing needs
@@ -161,30 +161,20 @@ def beyond(along: Sequence[Step], level: type) -> tuple[Step, ...]:
 def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
          until: type = str, along: Sequence[Step] | None = None,
          params: Reals | None = None) -> Any:
-    """Take `level` along the road to the last step that arrives at `until`.
-
-    A step that starts from the level below and arrives where the road is already stands beside
-    the one that led there: what both make is joined.
-    """
+    """Take `level` along the road to the last step that arrives at `until`, from the first step
+    that starts from it."""
     road = steps() if along is None else along
-    below = None
     for step in road[: len(road) - len(beyond(road, until))]:
-        beside = isinstance(below, departs(step.call)) and isinstance(level, arrives(step.call))
-        if not beside and not isinstance(level, departs(step.call)):
+        if not isinstance(level, departs(step.call)):
             continue
-        old = below if beside else level
         if watch is not None:
-            watch.before(step, old, params)
+            watch.before(step, level, params)
         began = perf_counter()
         with _uncollected():
-            new = step(old, common)
-            if beside:
-                new = level.join(new)
+            new = step(level, common)
         seconds = perf_counter() - began
         if watch is not None:
-            watch.after(step, old, new, seconds, params)
-        if not isinstance(level, type(new)):
-            below = level
+            watch.after(step, level, new, seconds, params)
         level = new
     return level
 

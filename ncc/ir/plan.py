@@ -14,12 +14,24 @@ from ncc.errors import NccError
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import total
+from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import emit
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.sum_order import BLOCK, in_order, leaders
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
+# The functions that a plan may want: without gradients, with them, and of training.
+FORWARD = ("pack", "forward", "forward_batch")
+BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
+            "backward_batch_kept")
+TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
+FUNCTIONS = (*FORWARD, *BACKWARD, *TRAINING)
+
+
+def keeper(name: str) -> str:
+    """backward_kept -> forward_keep: the function that makes what this one reads."""
+    return name.replace("backward", "forward").removesuffix("_kept") + "_keep"
 
 
 def many_kinds(graph: Graph, rows: Ints) -> bool:
@@ -63,6 +75,27 @@ class Schedule:
     work: int = 0  # slots in all, for one sample
 
 
+class Wanted(NamedTuple):
+    """A function that `lower` is to write. Backward functions compute values again rather than to
+    keep more than `recompute` bytes of them (0: no limit); those of training have a loss and an
+    optimizer, as texts."""
+
+    name: str
+    recompute: int = 0
+    loss: str = ""
+    optimizer: str = ""
+
+    @property
+    def batch(self) -> bool:
+        return "_batch" in self.name
+
+    def __str__(self) -> str:
+        """`backward{recompute=64}`, as a pass and its options are spelt."""
+        options = [f"{key}={value}" for key, value in self._asdict().items()
+                   if key != "name" and value]
+        return self.name + (f"{{{','.join(options)}}}" if options else "")
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A graph cut into runs of rows in evaluation order, and the packed layout.
@@ -78,6 +111,7 @@ class Plan:
                          biases of each run that has any, block by block in the same way
     weights, biases  int64 (B)  where those of each block begin in `packed`, -1 for none
     constants  float64   the graph's, and after them -0.0, the start of a sum without a bias
+    functions            those that `lower` is to write
     """
 
     graph: Graph
@@ -95,9 +129,24 @@ class Plan:
     batch: Schedule
     backward: Schedule | None = None  # None: no gradients are asked for
     backward_batch: Schedule | None = None
+    functions: tuple[Wanted, ...] = ()
 
     def with_(self, **changes: Any) -> Plan:
         return replace(self, **changes)
+
+    def wanting(self, *functions: Wanted) -> Plan:
+        """The plan with these among its functions, each name once."""
+        named = {wanted.name: wanted for wanted in (*self.functions, *functions)}
+        return self.with_(functions=tuple(named.values()))
+
+    def wants(self, name: str) -> bool:
+        return any(wanted.name == name for wanted in self.functions)
+
+    def schedule_of(self, wanted: Wanted) -> Schedule:
+        """How a function that needs gradients is computed."""
+        schedule = self.backward_batch if wanted.batch else self.backward
+        assert schedule is not None
+        return schedule
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -144,6 +193,19 @@ class Plan:
         return np.where(self.biases[b] < 0, -1, self.biases[b] + r - self.blocks[b])
 
     @cached_property
+    def arguments(self) -> Longs:
+        """The rows whose activation's derivative is made from its argument, not its value."""
+        return np.concatenate([np.zeros(0, np.int64), *[
+            np.arange(run.first, run.last) for run in self.runs
+            if reads_argument(expression(run.activation, self.graph.functions))]])
+
+    @property
+    def n_kept(self) -> int:
+        """Reals of a sample that backward functions need of its forward pass: the values of all
+        rows, and the arguments of some."""
+        return len(self.rows) + len(self.arguments)
+
+    @cached_property
     def additive(self) -> NDArray[np.bool_]:
         """Whether each row is a sum or a mean, all of whose edges get one delta."""
         kinds = [AGGREGATIONS.index(name) for name in ("sum", "mean")]
@@ -182,7 +244,8 @@ class Plan:
         k = max(2, len(f"{g.n_neurons - 1:x}"))
         lines = [
             f"plan {g.n_neurons:x} neurons, {len(self.rows)} rows, {len(self.edges)} edges, "
-            f"{len(self.packed)} packed"
+            f"{len(self.packed)} packed",
+            "functions " + (", ".join(map(str, self.functions)) or "-"),
         ]
         for name, s in (("single", self.single), ("batch", self.batch)):
             lines.append(f"{name}: {s.form}, {s.work} slots of work ({s.why})")
@@ -218,7 +281,10 @@ class Plan:
           the rows of a block read the same sources in the same order;
         - packed codes are slots or constants that exist, and hold each weight and each bias where
           its block has it;
-        - where slots are given, no value is overwritten before its last reader.
+        - where slots are given, no value is overwritten before its last reader;
+        - the functions have names that are known, each once, and those that need gradients have a
+          schedule: backward functions that read what was kept are loops, and stand behind the
+          function that keeps it; without pack all parameters are constants.
         """
         g = self.graph
         n, r = g.n_neurons, len(self.rows)
@@ -248,6 +314,26 @@ class Plan:
         for s in (self.single, self.batch):
             if s.slots is not None:
                 need(_keeps(self, s, position), "a slot is written before its last reader")
+        self._verify_functions(need)
+
+    def _verify_functions(self, need: Callable[[bool, str], None]) -> None:
+        names = [wanted.name for wanted in self.functions]
+        need(len(set(names)) == len(names), "a function is wanted twice")
+        for wanted in self.functions:
+            name, schedule = wanted.name, self.backward_batch if wanted.batch else self.backward
+            need(name in FUNCTIONS, f"no function {name}")
+            need(name in FORWARD or name == "update" or schedule is not None,
+                 f"{name} has no schedule")
+            need(bool(wanted.loss and wanted.optimizer) == (name in TRAINING),
+                 f"a loss and an optimizer are for training, not for {name}")
+            if name in FUNCTIONS and name.endswith("_kept"):
+                need(keeper(name) in names[: names.index(name)],
+                     f"{name} has nothing that was kept")
+                need(schedule is not None and schedule.form != "straight" and not wanted.recompute,
+                     f"{name} is no loop of one block")
+        need("forward_batch" not in names or "forward" in names, "forward_batch without forward")
+        need("forward" not in names or "pack" in names or bool((self.packed < 0).all()),
+             "forward without pack, and not all parameters are constants")
 
     def _verify_blocks(self, need: Callable[[bool, str], None]) -> None:
         g, r, n_blocks = self.graph, len(self.rows), len(self.blocks) - 1

@@ -62,25 +62,6 @@ class Module:
     def with_(self, **changes: Any) -> Module:
         return replace(self, **changes)
 
-    def join(self, other: Module) -> Module:
-        """This module and the functions and tables of another of the same kind; tables that hold
-        the same are one, and of two that share a name the other's gets a new one."""
-        if not other.funcs:
-            return self
-        known = {t.name: t for t in self.tables}
-        held = {(t.type, t.values.tobytes()): t.name for t in self.tables}
-        renamed = {}
-        for t in other.tables:
-            name = held.get((t.type, t.values.tobytes()))
-            if name is None:
-                name = t.name if t.name not in known else f"{t.name}_{len(known)}"
-                known[name] = Table(name, t.type, t.values)
-            renamed[t.name] = name
-        funcs = [f.with_ops([(o, r, (renamed.get(i[0], i[0]), i[1]) if o == "load" else
-                              renamed[i] if o == "lookup" else i) for o, r, i in f.ops])
-                 for f in other.funcs]
-        return self.with_(funcs=(*self.funcs, *funcs), tables=tuple(known.values()))
-
     def __str__(self) -> str:
         """The text that `grammar/ssa.lark` reads back to an identical module."""
         parts = [f"module {self.name} {self.dtype} {self.numerics}\n"]

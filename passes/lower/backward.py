@@ -1,24 +1,66 @@
-"""The backward pass: a plan's gradients as ssa ops, unrolled or as loops over arrays.
+"""The sweep back: a plan's gradients as ssa ops, in the straight and in the table form.
 
-A forward pass keeps each neuron's value and its activation's argument in `work`; the backward pass
+A sweep forward keeps each neuron's value and its activation's argument in `work`; the sweep back
 gathers, for each neuron, its readers' deltas times their weights (no scatter, but where an
-aggregation chooses among its edges), and multiplies by the derivative of its activation, which
-ncc/scalar/derivative.py derives. O(W+N), as the forward pass (Griewank and Walther 2008, chapter
+aggregation chooses among its edges), and multiplies by the slope of its activation, which
+ncc/scalar/derivative.py derives. O(W+N), as the sweep forward (Griewank and Walther 2008, chapter
 4).
 """
 
 from __future__ import annotations
 
-from ncc.ir.plan import Plan, Schedule
-from ncc.ir.ssa import Table
-from ncc.passes.lower.reverse.frame import Backward
+from dataclasses import replace
+
+from ncc.ir.plan import Plan, Schedule, keeper
+from ncc.ir.ssa import Buffer, Func
+from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
+from ncc.passes.lower.tables import Tables
 
 
-def sweep(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
+def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
+              ) -> list[Func]:
+    """Of the functions that `differentiate` asks for those that the plan names.
+
+        08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
+                                        %12 = mul %9, %11           ... of its sum: its delta
+                                        %14 = mul %12, %2           what it adds to that of 04
+                                        accumulate %12, %4, gradient[0]
+
+    Gradients of a batch are summed in `work` and added to `dparams` at the end of each chunk of
+    samples, where the caller gave any; the ties' sums are made there. In which order:
+    ncc/scalar/sum_order.py.
+    """
+    g = plan.graph
+    n_inputs, n_outputs = len(g.inputs), len(g.outputs)
+    ends = Ends(
+        (Buffer("x", "in", n_inputs), Buffer("packed", "in", len(plan.packed)),
+         Buffer("dy", "in", n_outputs), Buffer("dx", "out", n_inputs),
+         Buffer("dparams", "inout", g.n_params)))
+    funcs: list[Func] = []
+    for wanted in plan.functions:
+        if not wanted.name.startswith("backward"):
+            continue
+        if not funcs:
+            tables.begin()
+        wide = lanes(native, dtype) if wanted.batch else 0
+        form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
+                     wanted.recompute, registers)
+        if not wanted.name.endswith("_kept"):
+            funcs.append(form.function(wanted.name, wide, ends))
+            continue
+        assert isinstance(form, Loops)
+        held = Buffer("kept", "in", plan.n_kept)
+        after = replace(ends, buffers=(*ends.buffers[:2], held, *ends.buffers[2:]))
+        back = form.function(wanted.name, wide, after)
+        funcs += [form.forward_alone(keeper(wanted.name)), back]
+    return funcs
+
+
+def sweep(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: Tables,
           native: int, recompute: int = 0, registers: int = 16) -> Backward:
-    """The form that the schedule names; arrays are added to `tables`. Where the looped form would
-    keep more than `recompute` bytes of values, it computes them again by stages of the net."""
+    """The form that the schedule names; tables are added to `tables`. Where the table form would
+    keep more than `recompute` bytes of values, it computes them again by blocks of the net."""
     form = Unrolled if schedule.form == "straight" else Loops
     return form(plan, dtype, numerics, tables, native, recompute, registers)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.ir.graph import NONE, Graph, Ints, Longs
-from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, many_kinds
+from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
 from ncc.passes.plan.cost import predict, size
 from ncc.scalar.sum_order import leaders, parts
 
@@ -34,7 +34,8 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
-          assembles: bool = False, small: bool = False, timed: Sequence[str] = ()) -> Plan:
+          assembles: bool = False, small: bool = False, timed: Sequence[str] = (),
+          embedded: bool = False, forwards: bool = True) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -60,6 +61,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     as their compile takes longer; forms of backward functions are chosen where a `gradient` is
     asked for. Where code is to be `small`, bytes decide. `timed` names the options whose form was
     not asked for but found by ncc/runtime/tune.py.
+
+    The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch; without
+    `forwards` only `pack`, for those who have the others and want gradients beside them.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
@@ -120,8 +124,10 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         length += len(graph.inputs)
         backward = _choose(backward_form, length, limits[0], looped)
         backward_batch = _choose(backward_form, length, limits[1], looped)
+    functions = (() if embedded else ("pack",)) + (("forward", "forward_batch") if forwards else ())
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
-                                       backward_batch=backward_batch))
+                                       backward_batch=backward_batch,
+                                       functions=tuple([Wanted(name) for name in functions])))
 
 
 def _short(plan: Plan) -> bool:

@@ -331,6 +331,7 @@ def test_targets(ncc_):
     ["build", "net.nal", "--passes", "split{limit=x}"], ["build", "net.nal", "--passes", "split{"],
     ["build", "net.nal", "--passes", "fold"], ["build", "net.nal", "--passes", "group,lower"],
     ["build", "net.nal", "--passes", "group,place,lower,to_llvm"],
+    ["build", "net.nal", "--passes", "group,place,lower,differentiate"],
     ["build", "net.nal", "--passes", "group,place,lower", "--emit", "c"],
     ["build", "net.nal", "--passes", ""], ["build", "net.nal", "--passes", "merge,embed{params=3}"],
     ["build", "net.nal", "--print-after", "zork"], ["build", "net.nal", "--print-before", "x,all"],
@@ -400,7 +401,7 @@ def test_dumps_are_headed_and_enter_again(ncc_):
             Path(f"dump.{ending}").write_text(text)
             assert ncc_("run", f"dump.{ending}", "--input", "x.csv") == (0, y, ""), step.name
             entered += 1
-    assert entered == 13
+    assert entered == 11
 
 
 def test_print_after_of_a_pass_that_runs_twice(ncc_):
@@ -598,19 +599,15 @@ def test_check_compares_gradients(ncc_, monkeypatch):
             funcs.append(func.with_ops(ops))
         return new.with_(funcs=tuple(funcs))
 
-    guilty(monkeypatch, "differentiate", flips)
+    guilty(monkeypatch, "lower", flips)
     for form in ("straight", "table"):
         status, _, err = ncc_("build", "net.nal", "--check", "--backward-form", form)
         assert status == 3, err
-        assert "error[E320]: differentiate changes dparams of backward_batch[" in err
+        assert "error[E320]: lower changes dparams of backward_batch[" in err
         assert ncc_("build", "net.nal", "--check", "--no-backward")[0] == 0
 
 
-BESIDE = ("differentiate", "train")  # whose functions are not among those that are answers
-
-
-@pytest.mark.parametrize("name", [c.__name__ for c in road.ROAD[2:-1]
-                                  if c.__name__ not in BESIDE])
+@pytest.mark.parametrize("name", [c.__name__ for c in road.ROAD[2:-1]])
 def test_check_names_the_pass_that_changes_a_result(ncc_, monkeypatch, name):
     guilty(monkeypatch, name, shifts)
     for extra in ([], ["--dtype", "f64"], ["--numerics", "strict"], ["--numerics", "fast"]):

@@ -23,7 +23,8 @@ from ncc.machine import native as library
 from ncc.machine.llvm import host
 from ncc.nets.net import Net
 from ncc.nets.random_layers import layers
-from ncc.passes.lower.differentiate import differentiate
+from ncc.passes.lower.lower import lower
+from ncc.passes.plan.differentiate import differentiate
 from ncc.scalar.activations import code_of
 
 TEXT = random_layers([12, 16, 8], 5, seed=2, weights=True, activation="tanh")
@@ -201,7 +202,7 @@ WIDE = drawn([12, 48, 48, 8])
 @pytest.fixture
 def always(monkeypatch):
     """Whatever nets keep, few edges or many."""
-    monkeypatch.setattr("ncc.passes.lower.differentiate.EDGES", 0)
+    monkeypatch.setattr("ncc.passes.plan.differentiate.EDGES", 0)
 
 
 def keeping(net, **more):
@@ -277,7 +278,7 @@ def test_in_every_form_and_as_text(always, form):
 
 def test_the_way_back_computes_no_value_again(always):
     plan = Build(WIDE.graph, host(), options(host(), gradient=True), along=AFTER_ORDER).plan
-    module = differentiate(plan, native=8, kept=1 << 28)
+    module = lower(differentiate(plan.with_(functions=()), kept=1 << 28), native=8)
     made = {func.name: sum(op[0] == "tanh" for op in func.ops) for func in module.funcs}
     assert set(made) == {"forward_keep", "backward_kept", "forward_batch_keep",
                          "backward_batch_kept"}

@@ -27,7 +27,6 @@ from ncc.passes.lower.reverse.layout import (
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
 from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import step
-from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import Expr
 from ncc.scalar.sum_order import BLOCK
 
@@ -42,13 +41,6 @@ class Looped(Backward):
     """
 
     wanted: int  # 1 where the caller wants dparams, else 0
-
-    @cached_property
-    def arguments(self) -> Longs:
-        """The rows whose activation's derivative is made from its argument."""
-        return np.concatenate([np.zeros(0, np.int64), *[
-            np.arange(run.first, run.last) for run in self.plan.runs
-            if reads_argument(expression(run.activation, self.g.functions))]])
 
     @cached_property
     def tiles_together(self) -> tuple[Longs, Longs]:
@@ -69,7 +61,7 @@ class Looped(Backward):
         self.declare(classes.arrays(len(plan.rows)))
         routes = self.routes = routes_of(plan, edges, self.batch, self.dtype)
         self.scatters = routes.scatters
-        reals = 1 + bool(len(self.arguments)) + self.scatters + classes.mixed  # for each value
+        reals = 1 + bool(len(self.plan.arguments)) + self.scatters + classes.mixed  # for each value
         size = np.dtype(DTYPES[self.dtype]).itemsize * max(1, self.lanes) * reals
         stages = self.stages = checkpoints_of(plan, edges, classes, size, self.recompute)
         elements = self.elements = elements_of(plan, edges, stages, self.scatters)
@@ -116,7 +108,7 @@ class Looped(Backward):
         # The last stage's tiles may reach beyond it.
         height = int(self.routes.heights[self.routes.tiled].max(initial=1))
         self.memory("values", self.local + widest + height - 1)
-        if len(self.arguments):
+        if len(self.plan.arguments):
             self.memory("sums", widest + height - 1)
         if self.classes.mixed:
             self.memory("pulled", self.groups.widest)

@@ -10,8 +10,9 @@ import numpy as np
 
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import DTYPES, Buffer, Func, Table
+from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.tables import Tables
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
 
@@ -49,7 +50,7 @@ class Ends:
 class Backward:
     """What both forms share: buffers, and what becomes of the gradients at the end."""
 
-    def __init__(self, plan: Plan, dtype: str, numerics: str, tables: dict[str, Table],
+    def __init__(self, plan: Plan, dtype: str, numerics: str, tables: Tables,
                  native: int, recompute: int, registers: int) -> None:
         self.plan = plan
         # Rows of a tile: half the registers for sums of two of the lanes' vectors at a time.
@@ -68,15 +69,8 @@ class Backward:
 
     def table(self, name: str, type: str, values: Any) -> str:
         """A constant table, for `cell` to read; functions share those that hold the same."""
-        array = (np.asarray(values, DTYPES[self.dtype]) if type == "f"
-                 else np.ascontiguousarray(values, np.int32))
-        stem = actual = f"back_{name}"
-        made = Table(actual, type, array)
-        while self.tables.setdefault(actual, made) != made:
-            actual = f"{stem}_{len(self.tables)}"
-            made = Table(actual, type, array)
-        self.names[name] = actual
-        return actual
+        self.names[name] = self.tables.add(f"back_{name}", type, values)
+        return self.names[name]
 
     def cell(self, name: str, offset: int, index: int) -> int:
         return self.b.load(self.names[name], offset, index)

@@ -41,23 +41,18 @@ class Loops(Looped):
     made from. A caller that names `kept` goes back from there.
     """
 
-    @property
-    def n_kept(self) -> int:
-        """Reals of a sample's `kept`."""
-        return len(self.plan.rows) + len(self.arguments)
-
     def forward_alone(self, name: str) -> Func:
         """The forward pass of a function that was made: y, and `kept`."""
         b = self.b = Builder(self.dtype, self.b.fused)
         self.sample = (b.loop(b.index(0), b.emit("count"), lanes=self.lanes)[0] if self.batch
                        else None)
-        n, n_kept = len(self.plan.rows), self.n_kept
+        n, n_kept = len(self.plan.rows), self.plan.n_kept
         self.columns_in("x", self.n_inputs, 0, self.n_inputs, "values", 0)
         stage_values(self, None)
         self.columns_out("values", "output_places", self.n_outputs, "y", self.n_outputs, 0)
         self.columns_out("values", self.local, n, "kept", n_kept, 0)
-        if len(self.arguments):
-            self.columns_out("sums", "argument_places", len(self.arguments), "kept", n_kept, n)
+        if len(self.plan.arguments):
+            self.columns_out("sums", "argument_places", len(self.plan.arguments), "kept", n_kept, n)
         if self.batch:
             b.close()
         used = {op[2][0] for op in b.ops if op[0] in ("load", "store")}
@@ -137,10 +132,10 @@ class Loops(Looped):
         self.columns_in("x", self.n_inputs, 0, self.n_inputs, "values", 0)
         if "kept" in self.named:
             n = len(self.plan.rows)
-            self.columns_in("kept", self.n_kept, 0, n, "values", self.local)
-            if len(self.arguments):
-                self.table("argument_places", "i", self.arguments)
-                self.columns_in("kept", self.n_kept, n, len(self.arguments), "sums",
+            self.columns_in("kept", self.plan.n_kept, 0, n, "values", self.local)
+            if len(self.plan.arguments):
+                self.table("argument_places", "i", self.plan.arguments)
+                self.columns_in("kept", self.plan.n_kept, n, len(self.plan.arguments), "sums",
                                 "argument_places")
         elif len(self.stages) == 1:
             stage_values(self, None)

@@ -1,4 +1,4 @@
-"""The plan's step of training as functions of scalar ops: loss, gradients, optimizer."""
+"""A step of training: loss, gradients, optimizer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Buffer, Func, Module, Table
+from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.backward import sweep
-from ncc.passes.lower.reverse.frame import Backward as Sweep
-from ncc.passes.lower.reverse.frame import Ends, lanes
-from ncc.passes.lower.reverse.loops import Loops as Tabled
-from ncc.passes.lower.reverse.unrolled import Unrolled as Straight
+from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
+from ncc.passes.lower.reverse.loops import Loops
+from ncc.passes.lower.reverse.unrolled import Unrolled
+from ncc.passes.lower.tables import Tables
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer
@@ -22,65 +22,27 @@ from ncc.scalar.optimizers import Optimizer
 STRIDES = 8  # loops over squares, each for rows as far apart: a net of many such layers is rare
 
 
-def train(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
-          native: int = 1, loss: str = "", optimizer: str = "",
-          apart: bool = False, recompute: int = 0, registers: int = 16,
-          scalar: bool = False) -> Module:
-    """Write a step of training for a loss and an optimizer, by their texts; nothing without them.
-
-        // loss=mse optimizer=sgd
-        plan 3 neurons, 1 rows, 2 edges, 2 packed
-        single: straight, 0 slots of work (asked for)
-        batch: straight, 0 slots of work (asked for)
-        run activation 03 sum {
-          02 <- 00 01
-        }
-        =>
-        ...
-        func train_step(x in 2, target in 1, params inout 2, packed inout 2, state inout 1, ...
-          ...
-          %16 = load target[%15]
-          %17 = sub %14, %16
-          %18 = mul %17, %17                 // the loss
-          %19 = add %17, %17                 // its derivative, the adjoint of y[0]
-          ...
-        }
-
-        func train_step_batch(count, x in 2, target in 1, params inout 2, packed inout 2, ...
-          ...
-        }
-
-    train_step, train_step_batch    loss and gradients of one sample or of n, the update of
-                                    `params`, and `packed` made anew; state[0] is the step's mean
-                                    loss, before the update
-    where they are wanted `apart`:
-    gradient_batch                  makes of `dparams`, which are 0, the gradients of n samples'
-                                    losses, unless that is NULL, and adds the losses to loss[0],
-                                    not divided by n
-    update                          one update of `params` by scale * dparams, which become 0
-
-    The sweeps are those of `differentiate`, `scalar` too, seeded by the loss, not the caller's dy.
-    """
-    native = 1 if scalar else native
+def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
+              ) -> list[Func]:
+    """Of train_step, train_step_batch, gradient_batch and update those that the plan names: what
+    they do, passes/plan/train.py says. Their backward passes are those of gradients, seeded by the
+    loss, not the caller's dy."""
     funcs: list[Func] = []
-    tables: dict[str, Table] = {}
-    if loss and optimizer and plan.backward is not None and plan.backward_batch is not None:
-        wanted = _Step(plan, losses.parse(loss), optimizers.parse(optimizer),
-                       lanes(native, dtype))
-
-        def written(title: str, wide: int, ends: Ends) -> None:
-            schedule = plan.backward_batch if wide else plan.backward
-            assert schedule is not None
-            form = sweep(schedule, plan, dtype, numerics, tables, native, recompute, registers)
-            funcs.append(form.function(title, wide, ends))
-
-        if apart:
-            written("gradient_batch", lanes(native, dtype), wanted.gradient())
-            funcs.append(wanted.update(Builder(dtype, numerics != "strict")))
-        else:
-            written("train_step", 0, wanted.step())
-            written("train_step_batch", lanes(native, dtype), wanted.step())
-    return Module(name, dtype, numerics, tuple(funcs), tuple(tables.values()))
+    wide = lanes(native, dtype)
+    for wanted in plan.functions:
+        if not wanted.loss:
+            continue
+        if not funcs:
+            tables.begin()
+        step = _Step(plan, losses.parse(wanted.loss), optimizers.parse(wanted.optimizer), wide)
+        if wanted.name == "update":
+            funcs.append(step.update(Builder(dtype, numerics != "strict")))
+            continue
+        form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
+                     wanted.recompute, registers)
+        ends = step.gradient() if wanted.name == "gradient_batch" else step.step()
+        funcs.append(form.function(wanted.name, wide if wanted.batch else 0, ends))
+    return funcs
 
 
 class _Step:
@@ -119,13 +81,13 @@ class _Step:
 
     # -- around the sweep
 
-    def begin(self, sweep: Sweep) -> None:
+    def begin(self, sweep: Backward) -> None:
         b = sweep.b
         sweep.memory("dparams", self.n_params, shared=True)
         sweep.zero("dparams", self.n_params)
         b.store(b.const(0.0), "state", 0)
 
-    def finish(self, sweep: Sweep) -> None:
+    def finish(self, sweep: Backward) -> None:
         b = sweep.b
         scale = b.const(1.0 / self.divisor)
         if sweep.lanes:
@@ -135,7 +97,7 @@ class _Step:
         self.updated(b, scale)
         self.packed_anew(sweep)
 
-    def packed_anew(self, sweep: Sweep) -> None:
+    def packed_anew(self, sweep: Backward) -> None:
         """`packed`, from params: where a block's rows have their weights side by side and equally
         far apart, as in dense layers, squares of rows and sources, the others one by one."""
         b, plan, n = sweep.b, self.plan, sweep.native if sweep.lanes else 1
@@ -216,12 +178,12 @@ class _Step:
 
     # -- seeds
 
-    def targets(self, sweep: Sweep, k: int) -> int:
+    def targets(self, sweep: Backward, k: int) -> int:
         """The target number k, an index or a number of the sample's row."""
         row = sweep.times_sample(self.n_targets)
         return sweep.b.load("target", 0, sweep.offset(row, k))
 
-    def seed(self, sweep: Straight, ys: list[int]) -> list[int]:
+    def seed(self, sweep: Unrolled, ys: list[int]) -> list[int]:
         b, loss = sweep.b, self.loss
         if loss.name != "ce":
             pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
@@ -245,7 +207,7 @@ class _Step:
         return [losses.ce_slope(b, term, total, number, label)
                 for term, number in zip(terms, numbers, strict=True)]
 
-    def loops(self, sweep: Tabled) -> None:
+    def loops(self, sweep: Loops) -> None:
         b, loss = sweep.b, self.loss
         zero, end = b.index(0), b.index(sweep.n_outputs)
 

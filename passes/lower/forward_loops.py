@@ -1,0 +1,376 @@
+"""The forward pass as loops over index arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncc.ir.graph import AGGREGATIONS, Ints, Longs
+from ncc.ir.plan import Plan, Run, Schedule, Segment
+from ncc.ir.ssa import DTYPES
+from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.tables import Tables
+from ncc.scalar.activations import expression
+from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.expressions import emit
+
+CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
+PART = 1024  # rows that are looked at together
+SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
+
+
+class _Kind(NamedTuple):
+    """Rows with one activation and one aggregation: their segments, and where those of each turn
+    begin and end."""
+
+    run: Run
+    name: str
+    segments: Longs
+    first: Longs
+    last: Longs
+
+
+class Loops:
+    """What the functions of one plan share, and the loops of those in the forms table and shared:
+    over segments, blocks, rows and edges."""
+
+    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
+                 ) -> None:
+        self.plan = plan
+        self.native = native
+        self.lanes_rows = lanes_rows
+        self.dtype = dtype
+        self.tables = tables
+
+    def table(self, name: str, type: str, values: Any) -> str:
+        if name not in self.tables.own:
+            self.tables.add(name, type, values)
+        return name
+
+    def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        plan, g = self.plan, self.plan.graph
+        assert schedule.slots is not None
+        # Where single and batch functions are both loops, their slots and so these are the same.
+        # Blocks of one group, which follow one another often, have one in-list.
+        leader = plan.blocks[:-1]
+        lengths = np.diff(plan.starts)[leader]
+        fresh = self.fresh(leader, lengths)
+        begins = np.cumsum(np.where(fresh, lengths, 0))
+        self.table("sources", "i", self.sources(schedule, leader[fresh], lengths[fresh]))
+        # One more than there are blocks: a block of fresh sources ends where the next begins.
+        self.table("starts", "i", np.append(begins - lengths, begins[-1:]))
+        self.weights = "starts"  # where each source has a weight, and in the same order
+        if not np.array_equal(begins - lengths, plan.weights):
+            self.weights = self.table("weights", "i", plan.weights)
+        self.table("biases", "i", np.maximum(plan.biases, 0))
+        self.table("places", "i", schedule.slots[plan.rows[leader]])
+        row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
+        for k, count in b.columns(len(g.inputs), sample is not None):
+            x = k if row_of_x is None else b.op("iadd", row_of_x, k)
+            for c, value in enumerate([b.load("x", c, x) for c in range(count)]):
+                b.store(value, "work", c, k)
+            b.close()
+        self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
+        self.table("segment_edges", "i", self.segments[:, 3])
+        if plan.phased:
+            self.in_phases(b)
+        for depth, kinds in () if plan.phased else self.stretches():
+            turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
+            for kind in kinds:
+                self.kind(b, kind, turn, sample is not None, block)
+            if turn is not None:
+                b.close()
+        outs = self.table("outs", "i", schedule.slots[g.outputs])
+        row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
+        for k, count in b.columns(len(g.outputs), sample is not None):
+            values = [b.load("work", 0, b.load(outs, c, k)) for c in range(count)]
+            y = k if row_of_y is None else b.op("iadd", row_of_y, k)
+            for c, value in enumerate(values):
+                b.store(value, "y", c, y)
+            b.close()
+
+    def stretches(self) -> Iterator[tuple[int, list[_Kind]]]:
+        """The kinds of rows, in loops of so many turns: where each kind's segments follow one
+        another, each has a loop of its own of one turn; else all take turns, depth by depth, so
+        that the code of a kind stands once however often it returns."""
+        plan, segments = self.plan, self.segments
+        levels = plan.graph.levels
+        assert levels is not None
+        first = plan.blocks[segments[:, 0]]
+        run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+        keys = [(run.activation, run.aggregation) for run in plan.runs]
+        names = {key: k for k, key in enumerate(sorted(dict.fromkeys(keys)))}
+        number = np.array([names[key] for key in keys], np.int64)[run_of]
+        runs = {key: run for key, run in zip(keys, plan.runs, strict=True)}
+        alternate = np.count_nonzero(np.diff(number)) >= len(names)
+        # Every turn goes through the kinds in their order, as the rows of a depth do.
+        turn = np.zeros(len(first), np.int64)
+        if alternate:
+            turn = np.unique(levels[plan.rows[first]], return_inverse=True)[1]
+        count = int(turn.max(initial=-1)) + 1
+        made = []
+        for key, k in names.items():
+            mine = np.flatnonzero(number == k)
+            order = np.arange(count + 1)
+            bounds = np.searchsorted(turn * len(names) + number, order * len(names) + k)
+            ends = np.searchsorted(turn * len(names) + number, order * len(names) + k, "right")
+            if not alternate:
+                bounds, ends = mine[:1], mine[-1:] + 1
+            made.append(_Kind(runs[key], f"{k}", mine, bounds[:count], ends[:count]))
+        if alternate:
+            yield count, made
+        else:
+            yield from ((1, [kind]) for kind in sorted(made, key=lambda kind: kind.first[0]))
+
+    def in_phases(self, b: Builder) -> None:
+        """Rows by themselves, depth by depth: first the sums of each aggregation, which stand in
+        the values' slots meanwhile, then the activations."""
+        plan, g = self.plan, self.plan.graph
+        assert g.levels is not None
+        rows = plan.rows
+        turn = np.unique(g.levels[rows], return_inverse=True)[1]
+        turns = np.arange(int(turn.max(initial=-1)) + 1)
+        t = b.loop(b.index(0), b.index(len(turns)))[0]
+        for agg in np.unique(g.aggregations[rows]).tolist():
+            mine = np.flatnonzero(g.aggregations[rows] == agg)
+            name = f"rows_of_{AGGREGATIONS[agg]}"
+            k = b.loop(*self.bounds(b, name, t, np.searchsorted(turn[mine], turns),
+                                    np.searchsorted(turn[mine], turns, "right")))[0]
+            biased = any(run.biased for run in plan.runs if run.aggregation == agg)
+            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k))
+            b.close()
+        acts, number = np.unique(g.activations[rows], return_inverse=True)
+        keys = turn * len(acts) + number
+        for k, act in enumerate(acts.tolist()):
+            if act == 0:  # the identity
+                continue
+            q = b.loop(*self.bounds(b, f"rows_with_{k}", t,
+                                    np.searchsorted(keys, turns * len(acts) + k),
+                                    np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
+            place = b.load("places", 0, q)
+            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
+            b.store(value, "work", 0, place)
+            b.close()
+        b.close()
+
+    def kind(self, b: Builder, kind: _Kind, turn: int | None, batch: bool, block: int) -> None:
+        """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
+        row by row."""
+        segments, run = self.segments, kind.run
+        counts = segments[kind.segments, 1] - segments[kind.segments, 0]
+        held = segments[kind.segments, 2]
+        if (held == 1).all() and counts.sum() < SHORT * len(counts):
+            borders = np.append(segments[:, 0], segments[-1:, 1])
+            lo, hi = self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
+                                 borders[kind.last])
+            q = b.loop(lo, hi)[0]
+            self.ragged(b, run, q)
+            b.close()
+            return
+        s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        k = b.load("segment_edges", 0, s)
+        shapes = {(room, side): None for room, side in segments[kind.segments][:, [2, 4]].tolist()}
+        for room, side in shapes:
+            lanes = not batch and self.native > 1 and room > 1
+            mine = (segments[:, 2] == room) & (segments[:, 4] == side)
+            unit = side if lanes else 1
+            # As many at a time as hide the latency of a sum, which runs in in-list order.
+            many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
+            for count in dict.fromkeys((many, unit)):
+                q = self.blocks(b, mine, s, f"{room}_{side}", count, many)
+                if room == 1:
+                    self.alone(b, run, q, k, s, count)
+                elif lanes:
+                    self.in_lanes(b, run, q, k, s, room, side, count)
+                else:
+                    self.by_rows(b, run, q, k, s, room)
+                b.close()
+        b.close()
+
+    def bounds(self, b: Builder, name: str, turn: int | None, first: Any, last: Any
+               ) -> tuple[int, int]:
+        """Where a turn's part of a list begins and ends."""
+        if turn is None:
+            return b.index(int(first[0])), b.index(int(last[0]))
+        return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
+                b.load(self.table(f"{name}_last", "i", last), 0, turn))
+
+    def sources(self, schedule: Schedule, rows: Longs, lengths: Longs) -> Ints:
+        """The slots that these rows read, one row after another; a part of them at a time, as what
+        is computed on the way takes many times the memory."""
+        plan = self.plan
+        assert schedule.slots is not None
+        ends = np.cumsum(lengths)
+        found = np.empty(lengths.sum(), np.int32)
+        for part in range(0, len(rows), PART):
+            n, end = lengths[part : part + PART], ends[part : part + PART]
+            at = np.arange(end[0] - n[0], end[-1])
+            at += np.repeat(plan.starts[rows[part : part + PART]] - end + n, n)
+            found[end[0] - n[0] : end[-1]] = schedule.slots[plan.graph.sources[plan.edges[at]]]
+        return found
+
+    def fresh(self, leader: Longs, lengths: Longs) -> Any:
+        """Which blocks read other sources than the block before."""
+        plan = self.plan
+        fresh = np.ones(len(leader), bool)
+        wide = np.flatnonzero((plan.sizes[1:] > 1) & (plan.sizes[:-1] > 1)
+                              & (lengths[1:] == lengths[:-1])) + 1
+        if not len(wide):
+            return fresh
+        count = lengths[wide]
+        k = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        sources = plan.graph.sources[plan.edges]
+        here = sources[np.repeat(plan.starts[leader[wide]], count) + k]
+        before = sources[np.repeat(plan.starts[leader[wide - 1]], count) + k]
+        differs = np.zeros(len(leader), bool)
+        differs[np.repeat(wide, count)[here != before]] = True
+        fresh[wide] = differs[wide]
+        return fresh
+
+    def blocks(self, b: Builder, mine: Any, s: int, kind: str, count: int, many: int) -> int:
+        """A loop over segment s's blocks, `count` at a time: `many`, or of those that are left
+        then. There are none in the segments of other shapes, those that are not `mine`."""
+        segments = self.segments
+        first, last = segments[:, 0], segments[:, 1]
+        done = first + (last - first) // many * many
+        begin, end = (first, done) if count == many else (done, last)
+        rounds = np.where(mine, (end - begin) // count, 0)
+        name = f"{kind}_{count}_{many}"
+        q = b.loop(b.index(0), b.load(self.table(f"rounds_{name}", "i", rounds), 0, s))[0]
+        begin = np.where(mine, begin, 0)
+        first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
+        return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
+
+    def ragged(self, b: Builder, run: Run, q: int) -> None:
+        """Block q, of one row, of any number of edges."""
+        first, last = b.load("starts", 0, q), b.load("starts", 1, q)
+        # From a source to its weight, where they are not in the same order.
+        shift = None
+        if self.weights != "starts":
+            shift = b.op("iadd", b.load(self.weights, 0, q),
+                         b.op("imul", first, b.index(-1)))
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at = first if j is None else j
+            return [(b.load("work", 0, b.load("sources", 0, at)),
+                     b.load("packed", 0, at if shift is None else b.op("iadd", at, shift)))]
+
+        agg = AGGREGATIONS[run.aggregation]
+        biases = [b.load("packed", 0, b.load("biases", 0, q))] if run.biased else None
+        begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
+        count = None
+        if agg == "mean":
+            count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
+        (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
+        b.store(value, "work", 0, b.load("places", 0, q))
+
+    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
+        """Blocks q .. q+count-1, of one row each, in one loop."""
+        names = dict.fromkeys(("starts", self.weights))
+        begins = {name: [b.load(name, 0, q)] for name in names}
+        for held in begins.values():
+            for _ in range(count - 1):
+                held.append(b.op("iadd", held[-1], k))
+
+        def edge(i: int, j: int | None) -> tuple[int, int]:
+            at = {name: held[i] if j is None else b.op("iadd", held[i], j)
+                  for name, held in begins.items()}
+            return (b.load("work", 0, b.load("sources", 0, at["starts"])),
+                    b.load("packed", 0, at[self.weights]))
+
+        biases = None
+        if run.biased:
+            biases = [b.load("packed", 0, b.load("biases", i, q)) for i in range(count)]
+        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
+                           lambda j: [edge(i, j) for i in range(count)], biases, count)
+        for i, value in enumerate(values):
+            b.store(value, "work", 0, b.load("places", i, q))
+
+    def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
+                 count: int) -> None:
+        """Blocks q .. q+count-1, whose rows are lanes: each source is one for all of them, and for
+        `side` blocks."""
+        reads = [b.load("starts", i, q) for i in range(0, count, side)]
+        weights = [b.load(self.weights, i, q) for i in range(count)]
+        places = [b.load("places", i, q) for i in range(count)]
+        shifts = [b.load("biases", i, q) for i in range(count)] if run.biased else []
+        row = b.loop(b.index(0), b.index(room), lanes=room)[0]
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at = [read if j is None else b.op("iadd", read, j) for read in reads]
+            by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
+            sources = [b.load("work", 0, b.load("sources", 0, a)) for a in at]
+            return [(sources[i // side], b.load("packed", 0, b.op("iadd", w, by)))
+                    for i, w in enumerate(weights)]
+
+        biases = [b.load("packed", 0, b.op("iadd", at, row)) for at in shifts] or None
+        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
+                           count)
+        for place, value in zip(places, values, strict=True):
+            b.store(value, "work", 0, b.op("iadd", place, row))
+        b.close()
+
+    def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
+        """Block q, some of its rows at a time, which read each source once."""
+        count = max(c for c in range(1, self.lanes_rows + 1) if room % c == 0)
+        held = -(-np.diff(self.plan.blocks) // count)
+        u = b.loop(b.index(0), b.load(self.table(f"parts_{count}", "i", held), 0, q))[0]
+        row = b.op("imul", u, b.index(count))
+        reads = b.load("starts", 0, q)
+        weights = b.op("iadd", b.load(self.weights, 0, q), row)
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at, w = reads, weights
+            if j is not None:
+                at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
+            n = b.load("work", 0, b.load("sources", 0, at))
+            return [(n, b.load("packed", i, w)) for i in range(count)]
+
+        biases = None
+        if run.biased:
+            at = b.op("iadd", b.load("biases", 0, q), row)
+            biases = [b.load("packed", i, at) for i in range(count)]
+        place = b.op("iadd", b.load("places", 0, q), row)
+        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
+                           count)
+        for i, value in enumerate(values):
+            b.store(value, "work", i, place)
+        b.close()
+
+    def first(self, b: Builder, run: Run) -> int:
+        """The edge at which the loop over a row's edges begins."""
+        return b.index(0 if AGGREGATIONS[run.aggregation] == "sum" else 1)
+
+    def mean_of(self, b: Builder, run: Run, s: int) -> int | None:
+        """The number of edges of the rows of segment s, as a real, where their mean is wanted."""
+        if AGGREGATIONS[run.aggregation] != "mean":
+            return None
+        counts = self.segments[:, 3].astype(DTYPES[self.dtype])
+        return b.load(self.table("counts", "f", counts), 0, s)
+
+    def sums(self, b: Builder, run: Run, begin: int, end: int, mean_of: int | None,
+             edges: Callable[[int | None], list[tuple[int, int]]], biases: list[int] | None,
+             count: int) -> list[int]:
+        """The values of `count` rows of as many edges each, side by side: as many sums under way at
+        once hide the latency of each. `edges` are the sources and weights of edge j of each, for j
+        in begin .. end, None for the first one of an aggregation that starts from it."""
+        agg = AGGREGATIONS[run.aggregation]
+        program = expression(run.activation, self.plan.graph.functions)
+        if agg == "sum":
+            # -0.0 + p is p, of either sign: the sum starts from its first product.
+            firsts = biases or [b.const(-0.0)] * count
+        else:
+            firsts = [start(b, agg, n, w) for n, w in edges(None)]
+        loop = b.loop(begin, end, firsts)
+        accs = [step(b, agg, acc, n, w)
+                for acc, (n, w) in zip(loop[1:], edges(loop[0]), strict=True)]
+        values = []
+        for i, acc in enumerate(b.close(*accs)):
+            if mean_of is not None:  # finish() divides by a number known here
+                acc = b.op("div", acc, mean_of)
+            bias = None if agg == "sum" or biases is None else biases[i]
+            acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
+            values.append(emit(program, b, acc))
+        return values
