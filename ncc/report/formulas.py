@@ -1,8 +1,9 @@
 """The texts fwd and bwd: a net and its complete backward pass as formulas.
 
 `ncc build NET --emit fwd` prints a line for each neuron, `--emit bwd` a line for each quantity of
-the backward pass, O(W + N) in all. `n04` is neuron 04, `b04` its bias, `w0204` the weight of the edge from 02
-to 04, `f04` the activation of 04, `Df04` its derivative at what it is applied to. This net
+the backward pass, O(W + N) in all. `n04` is neuron 04, `b04` its bias, `w0204` the weight of the
+edge from 02 to 04, `f04` the activation of 04, `Df04` its derivative at what it is applied to. This
+net
 
     N 05
     out 04,03
