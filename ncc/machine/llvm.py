@@ -464,7 +464,8 @@ class Machine:
         """
         with self._working("llvm-parse"):
             try:
-                module = llvm.parse_assembly(text)
+                # In a context of its own: bitcode numbers what its context has met before.
+                module = llvm.parse_assembly(text, llvm.create_context())
                 module.verify()
             except RuntimeError as error:
                 raise NccError("E700", f"LLVM refuses the module: {error}", status=70) from None

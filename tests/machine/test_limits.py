@@ -94,6 +94,14 @@ def test_a_child_makes_the_same(always_a_child, kind):
         assert made == getattr(Machine(aim, opt), kind)(text)
 
 
+def test_bitcode_is_that_of_its_text_alone():
+    machine = Machine(host(), 2)
+    text = "define void @f() {\n  ret void\n}\n"
+    made = machine.bitcode(text)
+    machine.bitcode("define void @g() {\n  ret void, !of.another.module !0\n}\n!0 = !{}\n")
+    assert machine.bitcode(text) == made
+
+
 def test_a_compile_in_a_child_computes_the_same(always_a_child):
     net = ncc.parse(to_nal(some_net(3)))
     x = np.linspace(-1, 1, 3 * len(net.graph.inputs)).reshape(3, -1)

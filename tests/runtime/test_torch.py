@@ -50,8 +50,8 @@ def exact(request):
         return ncc.torch.module(ncc.parse(NET), dtype="f64")
     made = ncc.torch.module(ncc.parse(NET), dtype="f64", opt=1)  # another one's code
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("differentiate.EDGES", "group.STRAIGHT_BACKWARD",
-                     "group.STRAIGHT_BACKWARD_BATCH"):
+        for name in ("lower.differentiate.EDGES", "plan.group.STRAIGHT_BACKWARD",
+                     "plan.group.STRAIGHT_BACKWARD_BATCH"):
             patch.setattr(f"ncc.passes.{name}", 0)
         assert {"backward_kept", "backward_batch_kept"} <= set(made.code.library(True).calls)
     return made
