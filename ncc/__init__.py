@@ -34,7 +34,7 @@ else:
         raise AttributeError(f"module 'ncc' has no attribute {name!r}")
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]
 
 

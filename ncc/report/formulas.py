@@ -1,10 +1,52 @@
 """The texts fwd and bwd: a net and its complete backward pass as formulas.
 
-bwd has a line a quantity, O(W + N) lines.
+`ncc build NET --emit fwd` prints a line for each neuron, `--emit bwd` a line for each quantity of
+the backward pass, O(W + N) in all. `n04` is neuron 04, `b04` its bias, `w0204` the weight of the
+edge from 02 to 04, `f04` the activation of 04, `Df04` its derivative at what it is applied to. This
+net
 
-Every name on a right-hand side is defined on a line above it or given: a value of the forward pass
-(`n04`, `w0004`; a constant edge's `w` too, as in the text fwd), a slope (`Df04` = f04' at what
-neuron 04's activation is applied to), a selector (below), or a seed.
+    N 05
+    out 04,03
+    00
+    01
+    02 tanh 00@k,01@k
+    03 relu 02,01:=2 +
+    04 sigmoid max 02,03
+
+has the forward pass
+
+    n02 = f02( +n00*w0002 +n01*w0102)
+    n03 = f03( +n02*w0203 +n01*w0103 +b03)
+    n04 = f04( max +n02*w0204 +n03*w0304)
+
+and the backward pass
+
+    Dn04_p0204 = +Df04*s0204
+    Dn04_n02 = +Dn04_p0204*w0204
+    Dn04_w0204 = +Dn04_p0204*n02
+    DLY_w0204 = +DLY_n04*Dn04_w0204
+    Dn04_p0304 = +Df04*s0304
+    Dn04_n03 = +Dn04_p0304*w0304
+    Dn04_w0304 = +Dn04_p0304*n03
+    DLY_w0304 = +DLY_n04*Dn04_w0304
+    DLY_n03 = +DLY_y03 +DLY_n04*Dn04_n03
+    Dn03_n02 = +Df03*w0203
+    Dn03_w0203 = +Df03*n02
+    DLY_w0203 = +DLY_n03*Dn03_w0203
+    Dn03_n01 = +Df03*w0103
+    DLY_b03 = +DLY_n03*Df03
+    DLY_n02 = +DLY_n03*Dn03_n02 +DLY_n04*Dn04_n02
+    Dn02_n00 = +Df02*w0002
+    Dn02_w0002 = +Df02*n00
+    DLY_w0002 = +DLY_n02*Dn02_w0002
+    Dn02_n01 = +Df02*w0102
+    Dn02_w0102 = +Df02*n01
+    DLY_w0102 = +DLY_n02*Dn02_w0102
+    DLY_n00 = +DLY_n02*Dn02_n00
+    DLY_n01 = +DLY_n02*Dn02_n01 +DLY_n03*Dn03_n01
+    DLY_k = +DLY_w0002 +DLY_w0102
+
+`Dn03_n02` is the derivative of n03 by n02, `DLY_n02` that of the loss. There are these lines:
 
     DLY_n08 = +DLY_n0c*Dn0c_n08 +DLY_n0d*Dn0d_n08       the loss by n08: one term a reader
     Dn08_n04 = +Df08*w0408                              n08 by n04
@@ -13,13 +55,16 @@ neuron 04's activation is applied to), a selector (below), or a seed.
     DLY_b08 = +DLY_n08*Df08                             ... and by n08's bias
     DLY_k0 = +DLY_w0006 +DLY_w0106 +DLY_b07             the tie k0: all that bear the name
 
-Neurons come in the reverse of the evaluation order, the inputs last, ties at the end. An output
-that nobody reads has no line: its `DLY_n0c` is the seed. One that is read has the seed as the
-term `+DLY_y0c`. The seed of an output that stands twice is the sum of the caller's two.
+Every name on a right-hand side is defined on a line above it, or given. Given are the values of the
+forward pass (`n04`, `w0004`; also the `w` of a constant weight), the derivatives of activations
+(`Df04`), the selectors of max, min and maxabs (below), and the seeds: `DLY_n04` of an output that
+no neuron reads, which has no line of its own, and `DLY_y03`, a term in the line of an output that
+is read. The seed of an output that is named twice is the sum of the caller's two.
 
-What cannot move the loss is ` = 0`: the neurons that reach no output, and the parameters into
-them. Constant weights and biases have neither `Dn_w` nor `DLY` lines; the edge keeps its `Dn_n`.
-So each input, each neuron and each trainable parameter has exactly one line, or is a seed.
+Neurons come in the reverse of the evaluation order, the inputs last, ties at the end. What cannot
+change the loss is ` = 0`: neurons that reach no output, and the parameters into them. Constant
+weights and biases have neither `Dn_w` nor `DLY` lines; the edge keeps its `Dn_n`. So each input,
+each neuron and each trainable parameter has exactly one line, or is a seed.
 
 Aggregations other than the sum. `p0408` is the product n04*w0408:
 
@@ -36,7 +81,8 @@ Terms: 4 an edge and 1 a bias under a sum, at most 8 an edge under a product, an
 appearance of a tie.
 
 A tie whose name would read as one of the names above (`n08` where indices have two digits) is
-written with an @, which no name has: `DLY_@n08`; so is a shared slot without a name, `DLY_@p3`.
+written with an @, which no name has: `DLY_@n08`; so is a shared parameter without a name,
+`DLY_@p3`.
 A second edge between the same neurons, which only a pass makes, is `w0408_2`, `Dn08_n04_2`, ...
 """
 

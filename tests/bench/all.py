@@ -1,10 +1,11 @@
 """All measured tables of the guides, measured anew: python tests/bench/all.py
 
 Each table of TABLES is what its script prints, under a line that names the machine and the day; it
-replaces what stands between its markers in its guide: README.md, in the section on speed, but for
-the errors of exp, tanh and the others, which stand in passes/README.md. A machine that does nothing
-else takes about half an hour. `--quick` runs a small part of each and prints the tables, but writes
-nothing.
+replaces what stands between its markers in its guide: tests/bench/README.md, but for the errors of
+exp, tanh and the others, which stand in passes/README.md. Then the rows PEERS of the table `fast`
+are copied into README.md, between the markers `peers`; `--only peers` does no more than that. A
+machine that does nothing else takes about half an hour. `--quick` runs a small part of each and
+prints the tables, but writes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Table(NamedTuple):
     script: str
     words: str = ""
     quick: str = ""
-    guide: str = "README.md"
+    guide: str = "tests/bench/README.md"
 
 
 TABLES = (
@@ -46,6 +47,15 @@ TABLES = (
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("cache", "bench_cache.py", "", "--quick"),
     Table("ulps", "bench_ulps.py", "", "--stride 9973 --samples 1000", "passes/README.md"),
+)
+
+# The rows of `fast`, by how they begin, that README.md shows: a net, and what comes beside it.
+PEERS = (
+    "batch 256, RadiX 1,024 x 120",
+    "batch 256, dense 512 x 4",
+    "one sample, random 10,000 edges",
+    "training step, random 1,024 x 4",
+    "training step, dense 784-300-100-10",
 )
 
 
@@ -71,6 +81,39 @@ def placed(guide: str, name: str, table: str) -> str:
     return before + begin + table + end + rest.split(end)[1]
 
 
+def section(guide: str, name: str) -> str:
+    """What stands between the markers of a table: the inverse of `placed`."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    return guide.split(begin)[1].split(end)[0]
+
+
+def beside_peers(fast: str) -> str:
+    """The rows PEERS of the table `fast`: a net, what ncc reaches, how many times a peer's speed.
+
+    The ratio stands in a row of its own (`the same against ...`, after that of the net) or in the
+    same cell (`0.64x torch by hand, 46 % P`). A net that was not measured has no row.
+    """
+    lines = fast.splitlines()
+    cells = [[c.strip() for c in line.split("|")[1:3]] for line in lines if line.startswith("|")]
+    head = [line + "\n" for line in lines if line.startswith("`")]
+    rows = ["| net | ncc | speed, peer = 1 |\n", "| --- | --- | --- |\n"]
+    for begin in PEERS:
+        for k, (what, value) in enumerate(cells):
+            if not what.startswith(begin):
+                continue
+            following, ratio = (cells + [["", ""]])[k + 1]
+            if following.startswith("the same against "):
+                ratio = ratio.split(" (")[0]
+                if " " not in ratio:  # only `1.06x`: the peer's name is the label's
+                    ratio += " " + following.removeprefix("the same against ")
+            else:
+                parts = value.split(", ")
+                ratio = ", ".join([part for part in parts if re.match(r"[\d.]+x ", part)])
+                value = ", ".join([part for part in parts if part != ratio])
+            rows.append(f"| {what} | {value} | {ratio} |\n")
+    return "".join([*head, *["\n" for _ in head], *rows])
+
+
 def measured(table: Table, quick: bool) -> tuple[str, int]:
     """The table, headed by the machine, and its script's status: 1 where targets are missed."""
     words = (table.quick if quick else table.words).split()
@@ -84,16 +127,18 @@ def measured(table: Table, quick: bool) -> tuple[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", metavar="LIST", help=",".join([t.name for t in TABLES]))
+    parser.add_argument("--only", metavar="LIST",
+                        help=",".join([t.name for t in TABLES]) + ", or peers")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--guide", type=Path, help="instead of the tables' own")
     arguments = parser.parse_args()
-    names = [t.name for t in TABLES]
+    names = [*[t.name for t in TABLES], "peers"]
     chosen = arguments.only.split(",") if arguments.only else names
     for name in chosen:
         if name not in names:
             parser.error(f"no table {name}: one of {', '.join(names)}")
     guides = {t.name: arguments.guide or TOP / t.guide for t in TABLES}
+    guides["peers"] = arguments.guide or TOP / "README.md"
     for name in chosen:  # now, not after half an hour
         placed(guides[name].read_text(), name, "")
     failed = []
@@ -110,6 +155,10 @@ def main() -> None:
             guide.write_text(placed(guide.read_text(), table.name, found))
         elif found:
             print(f"{found}")
+    copied = "peers" in chosen or ("fast" in chosen and not arguments.guide)
+    if copied and not arguments.quick:
+        rows = beside_peers(section(guides["fast"].read_text(), "fast"))
+        guides["peers"].write_text(placed(guides["peers"].read_text(), "peers", rows))
     if failed:
         print("\n".join(failed), file=sys.stderr)
         sys.exit(1)

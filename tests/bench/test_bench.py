@@ -480,7 +480,7 @@ def test_the_bound(compiling):
 
 
 def test_the_guide_says_the_bound(compiling):
-    words = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    words = " ".join((Path(__file__).parents[2] / "ncc/cli/README.md").read_text().split())
     made = compiling
     assert (f"{made.BASE} s of CPU time + {made.EDGE * 1e6:.0f} us an edge + "
             f"{made.PAIR * 1e3:.0f} ms a distinct pair") in words
@@ -555,11 +555,38 @@ def test_tables_go_between_their_markers():
         assert found.split(begin)[0] == guide.split(begin)[0]
         assert found.split("end -->")[-1] == guide.split("end -->")[-1]
         assert made.placed(found, table.name, guide.split(begin)[1].split("<!--")[0]) == guide
+        assert made.placed(guide, table.name, made.section(guide, table.name)) == guide
     with pytest.raises(ValueError, match="no markers of the table none"):
         made.placed(guide, "none", "")
     assert made.tables("so\n| a |\n| - |\n\n| b |\n") == "| a |\n| - |\n| b |\n"
     line = made.machine(datetime.date(2026, 1, 2))
     assert line.endswith("2026-01-02") and "-bit vectors" in line
+
+
+def test_rows_beside_peers_are_copied_from_the_measured_table():
+    made = script("all")
+    fast = """`a command`, a machine
+
+| what | measured | target, stretch | met |
+| --- | --- | --- | --- |
+| batch 256, RadiX 1,024 x 120, random | 56 % P, 59.7 GFMA/s | >= 70 % P | no |
+| the same against the best peer | 3.86x torch-csr (scipy-csr 7 % P, torch-csr 15 % P) | | no |
+| one sample, random 10,000 edges, from C | 0.74 edges a cycle | >= 0.8, 1.0 | no |
+| the same against gcc -O3 | 1.06x | >= 1.15x | no |
+| training step, dense 784-300-100-10, SGD | 0.64x torch by hand, 46 % P | >= 1x | no |
+"""
+    assert made.beside_peers(fast) == """`a command`, a machine
+
+| net | ncc | speed, peer = 1 |
+| --- | --- | --- |
+| batch 256, RadiX 1,024 x 120, random | 56 % P, 59.7 GFMA/s | 3.86x torch-csr |
+| one sample, random 10,000 edges, from C | 0.74 edges a cycle | 1.06x gcc -O3 |
+| training step, dense 784-300-100-10, SGD | 46 % P | 0.64x torch by hand |
+"""
+    top = Path(__file__).parents[2]
+    shown = made.section((top / "README.md").read_text(), "peers")
+    table = made.section((top / "tests/bench/README.md").read_text(), "fast")
+    assert shown == made.beside_peers(table) and shown.count("\n| ") >= 5
 
 
 def test_a_table_is_what_its_script_prints(monkeypatch, tmp_path):

@@ -174,9 +174,15 @@ def test_the_package_list_is_the_tree():
                             name(folder / "__init__.py") for folder in folders)
 
 
+def test_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == ncc.__version__
+    assert f"\n- **{ncc.__version__}**" in (ROOT / "ncc/README.md").read_text()
+
+
 def test_the_map_shows_every_file():
     shown, folder = set(), ""
-    for line in (ROOT / "ncc/README.md").read_text().split("```")[1].split("\n"):
+    for line in (ROOT / "ncc/README.md").read_text().split("```text\n")[1].split("\n"):
         if match := re.match(r"(\S+)/ ", line):
             folder = match[1]
         elif match := re.match(r"    (\S+\.py) +\S", line):

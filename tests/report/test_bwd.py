@@ -16,6 +16,7 @@ from ncc.ir.graph import Graph
 from ncc.nets.net import parse
 from ncc.passes.graph.merge import merge
 from ncc.passes.graph.prune import prune
+from ncc.report import formulas
 from ncc.report.formulas import bwd, fwd
 
 SEED = Path(__file__).parents[1] / "seed"
@@ -332,11 +333,9 @@ def test_a_source_that_stands_three_times() -> None:
     assert "DLY_w0104_3 = +DLY_n04*Dn04_w0104_3\n" in text
 
 
-def test_the_guide_shows_what_is_written() -> None:
-    guide = (Path(__file__).parents[2] / "grammar" / "README.md").read_text()
-    section = guide.split("## The texts `fwd` and `bwd`\n")[1]
-    blocks = [block.replace("\n    ", "\n")[4:] + "\n" for block in section.split("\n\n")
-              if block.startswith("    ")]
+def test_the_docstring_shows_what_is_written() -> None:
+    blocks = [block.replace("\n    ", "\n")[4:] + "\n"
+              for block in (formulas.__doc__ or "").split("\n\n")[:7] if block.startswith("    ")]
     assert len(blocks) == 3
     graph = parse(blocks[0]).graph
     assert [fwd(graph), bwd(graph)] == blocks[1:]
