@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, settings
 from ncc.cli import main
 
 # `--import-mode=importlib` leaves sys.path alone, so the helper modules in
-# support/ are put within reach here, once, before any test module is imported; so are those tests
-# whose nets and references others take.
-sys.path[:0] = [str(Path(__file__).parent / room) for room in ("support", "passes", "scalar")]
+# support/ are put within reach here, once, before any test module is imported.
+sys.path[:0] = [str(Path(__file__).parent / "support")]
 
 # Derandomized: the same commit runs the same examples, and no run writes an example database
 # into the checkout. `--hypothesis-profile=hunt` looks for new ones.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gradients import interpreted
 from nets import random_layers, some_net, to_nal
+from objects import same
 
 import ncc
 from ncc.driver.compiler import Build, options
@@ -53,15 +54,6 @@ def built(net, name="net", **more):
     along = [s for s in steps() if s.call not in (resolve, order)]
     return Build(graph, aim, options(aim, name=name, **more), along=along,
                  embedded=more.get("embedded", False))
-
-
-def same(a, b):
-    """Equal bits, NaN payloads aside."""
-    assert a.shape == b.shape and a.dtype == b.dtype
-    word = np.uint32 if a.dtype == np.float32 else np.uint64
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    equal = (a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))
-    assert equal.all(), (a[~equal], b[~equal])
 
 
 def pointer(array):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gradients import torch_optimizer
 
 from ncc.errors import NccError
 from ncc.ir.ssa import Buffer, Builder, Func, Module
@@ -19,18 +20,6 @@ SPELT = [
     "rmsprop:alpha=0.5:centered=1:momentum=0.5",
 ]
 N = 37
-
-
-def torch_optimizer(torch, optimizer, w, lr):
-    options = dict(optimizer.options)
-    if "beta1" in options:
-        options["betas"] = options.pop("beta1"), options.pop("beta2")
-    for flag in ("nesterov", "amsgrad", "centered"):
-        if flag in options:
-            options[flag] = bool(options[flag])
-    made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
-            "rmsprop": torch.optim.RMSprop}[optimizer.name]
-    return made([w], lr=lr, foreach=False, **options)
 
 
 def step(e, optimizer, w, g, state, lr):

@@ -6,11 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from gradients import FORMS, close, torch_run
+from gradients import FORMS, close, torch_loss, torch_optimizer, torch_run
 from nets import some_net, to_nal
 from reference import CODES
-from test_losses import torch_loss
-from test_optimizers import torch_optimizer
 
 import ncc
 from ncc.driver.compiler import Build, options
@@ -79,7 +77,8 @@ def test_a_hundred_steps_are_torchs(loss, optimizer):
     beside_torch(seed, loss, optimizer, (1, 5, 16, 33)[seed % 4], "f32", 1e-5, 100, True)
 
 
-@pytest.mark.parametrize("loss, optimizer", zip(LOSSES, (*OPTIMIZERS, "adam"), strict=True))
+@pytest.mark.parametrize("loss, optimizer",
+                         list(zip(LOSSES, (*OPTIMIZERS, "adam"), strict=True)))
 def test_thirty_steps_run_as_torchs_do(loss, optimizer):
     seed = 20 + LOSSES.index(loss)
     beside_torch(seed, loss, optimizer, 16 + seed % 3, "f64", 1e-10, 30, False)
