@@ -626,7 +626,7 @@ fs.writeFileSync("y.bin", new Uint8Array(memory.buffer, y, 2 * n * outputs * rea
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_wasm_gives_the_bits_of_the_host(tmp_path, dtype, form):
-    linker = shutil.which("wasm-ld") or shutil.which("wasm-ld-14")
+    linker = shutil.which("wasm-ld")
     if linker is None or shutil.which("node") is None:
         pytest.skip("needs wasm-ld and node")
     for net in (EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24))):
