@@ -84,7 +84,8 @@ def matches(expected: str, got: str) -> bool:
     return re.fullmatch(pattern, got) is not None
 
 
-@pytest.mark.parametrize("name", ["README.md", "passes/README.md", "examples/README.md"])
+@pytest.mark.parametrize("name", ["README.md", "passes/README.md",
+                                  pytest.param("examples/README.md", marks=pytest.mark.slow)])
 def test_blocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                 request: pytest.FixtureRequest) -> None:
     bless = request.config.getoption("--bless")

@@ -515,6 +515,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_nothing_that_is_found_half_done(folder):
     """Killed at moments of its store that nobody chose; what it left is removed by --clear."""
     for k in range(6):

@@ -46,6 +46,7 @@ def everywhere(net, x, dtype, numerics, form):
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @settings(max_examples=max(1, settings.default.max_examples // 2))
 @given(data=st.data())
+@pytest.mark.each_choice
 def test_every_level_has_the_same_answer(data, dtype, numerics, form):
     net = data.draw(nets())
     everywhere(net, data.draw(inputs_for(net)), dtype, numerics, form)

@@ -159,6 +159,7 @@ FREE = {
     ("f64", "fused", "straight"),
 ])
 @pytest.mark.parametrize("how", FREE)
+@pytest.mark.each_choice
 def test_a_compiler_that_contracts_changes_nothing(tmp_path, how, dtype, numerics, form):
     compiler = how.split()[0]
     if shutil.which(compiler) is None:

@@ -554,6 +554,7 @@ def test_export_is_an_operator_of_this_net(strict):
     assert torch.equal(made.module()(x), expected)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_finds_its_net_in_another_process(tmp_path):
     (tmp_path / "net.nal").write_text(NET)
     script = """

@@ -41,8 +41,14 @@ def kept(no_cache, tmp_path_factory):
 
 
 # No check is expected to fail.
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks(ESTIMATORS[:2])
 def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(ESTIMATORS[2:])
+@pytest.mark.slow
+def test_scikit_learns_checks_of_sparse_layers(estimator, check):
     check(estimator)
 
 
@@ -375,6 +381,7 @@ def test_verbose_says_how_far_it_is(capsys):
         "epoch 1/3", "epoch 2/3", "epoch 3/3"] and err == ""
 
 
+@pytest.mark.slow
 def test_a_search_over_nets():
     search = GridSearchCV(ncc.NetRegressor(epochs=30, lr=0.05, random_state=0),
                           {"hidden": [(), (8,)], "density": [0.5, 1.0]}, cv=2)
