@@ -495,6 +495,7 @@ print("done")
 
 
 @pytest.mark.parametrize("size", ["10M", "45000"])
+@pytest.mark.slow
 def test_many_processes_write_at_once(folder, monkeypatch, size):
     monkeypatch.setenv("NCC_CACHE_SIZE", size)
     start = str(time.time() + 1)

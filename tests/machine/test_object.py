@@ -273,6 +273,7 @@ def test_threads_with_their_own_work_do_not_meet(tmp_path, form):
     run(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_hash_seed(tmp_path):
     kinds = "obj,llvm,asm,c,bc,ast,graph,plan,ssa,fwd,matrix,dot"
     net = tmp_path / "net.nal"

@@ -353,7 +353,8 @@ TRAINED = [("mse,sgd", "f32"), ("mae,sgd:momentum=0.9:nesterov=1", "f64"), ("hub
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("train, dtype", TRAINED)
+@pytest.mark.parametrize("train, dtype", [
+    pytest.param(*row, marks=[pytest.mark.slow] * (k < 3)) for k, row in enumerate(TRAINED)])
 @pytest.mark.each_choice("dtype", "form")
 def test_steps_of_training_are_pythons_and_stay_in_their_buffers(tmp_path, monkeypatch, train,
                                                                  dtype, form):
@@ -422,8 +423,9 @@ int main(void)
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype, train", [("f32", "ce,sgd:momentum=0.9"), ("f64", "bce,adam")])
-@pytest.mark.each_choice
+@pytest.mark.parametrize("dtype, train", [
+    pytest.param("f32", "ce,sgd:momentum=0.9", marks=pytest.mark.slow), ("f64", "bce,adam")])
+@pytest.mark.each_choice("dtype")
 def test_the_c_file_gives_the_same_gradients_and_steps(tmp_path, dtype, train, form):
     case = Case(tmp_path, SMALL, dtype, "--backward-form", form, train=train)
     made = case("end", 0)

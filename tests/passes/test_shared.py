@@ -44,6 +44,7 @@ def x_for(net, n, dtype="f32"):
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.each_choice
 def test_every_level_has_the_same_answer(name, dtype, numerics):
     net = NETS[name]()
     x = x_for(net, 33, dtype)
@@ -60,6 +61,7 @@ def test_every_level_has_the_same_answer(name, dtype, numerics):
 
 @pytest.mark.parametrize("width", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("name", ["dense", "patches", "mixed"])
+@pytest.mark.each_choice
 def test_every_width_of_vectors(name, width):
     net = NETS[name]()
     x = x_for(net, 19)

@@ -608,6 +608,7 @@ def test_what_runs_without_ncc_is_refused(model, how):
             torch.onnx.export(plain, (x,), io.BytesIO(), dynamo="dynamo" in how)
 
 
+@pytest.mark.slow
 def test_an_older_torch():
     """Without vmap rules for operators: torch.compile goes around the net, and vmap is refused."""
     script = """

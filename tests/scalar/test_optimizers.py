@@ -35,6 +35,7 @@ def step(e, optimizer, w, g, state, lr):
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("spelt", SPELT)
+@pytest.mark.each_choice
 def test_a_hundred_steps_are_torchs(spelt, dtype, fused):
     """The gradient is given anew each step: of one size at every parameter, or of any."""
     torch = pytest.importorskip("torch")

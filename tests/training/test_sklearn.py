@@ -41,14 +41,14 @@ def kept(no_cache, tmp_path_factory):
 
 
 # No check is expected to fail.
-@parametrize_with_checks(ESTIMATORS[:2])
+@parametrize_with_checks(ESTIMATORS[:1])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
-@parametrize_with_checks(ESTIMATORS[2:])
+@parametrize_with_checks(ESTIMATORS[1:])
 @pytest.mark.slow
-def test_scikit_learns_checks_of_sparse_layers(estimator, check):
+def test_scikit_learns_checks_of_other_nets(estimator, check):
     check(estimator)
 
 
@@ -333,6 +333,7 @@ def test_sparse_features(kind):
         assert np.array_equal(dense.predict(thin), same.predict(given))
 
 
+@pytest.mark.slow
 def test_partial_fit_goes_on():
     """Epoch by epoch it is what ncc.fit does from state to state; classes may come late."""
     model = ncc.NetRegressor(lr=0.05, batch=30, random_state=0)
