@@ -563,8 +563,9 @@ def test_the_kept_header_has_the_hash_of_the_net(passes, capsys):
 
 
 @pytest.mark.parametrize("words", [
-    ["--check"], ["--verify-each"], ["--time-passes"], ["--stats"], ["--print-after", "cse"],
-    ["--print-before", "all"], ["--passes", "group,place,lower,expand,to_llvm"],
+    pytest.param(words, marks=[pytest.mark.slow] * (len(words) == 1)) for words in (
+        ["--check"], ["--verify-each"], ["--time-passes"], ["--stats"], ["--print-after", "cse"],
+        ["--print-before", "all"], ["--passes", "group,place,lower,expand,to_llvm"])
 ])
 def test_nothing_that_is_watched_comes_from_it(passes, folder, words, capsys):
     assert main(["build", "net.nal", *words]) == 0

@@ -255,7 +255,7 @@ KINDS = np.array(["a", "b", "c"])[(X[:, 0] > 0.3) + (X[:, 1] > 0).astype(int)]
 
 @pytest.mark.parametrize("estimator, y", [
     (ncc.NetRegressor(LINEAR, epochs=3, random_state=0), Y),
-    (ncc.NetClassifier(epochs=3, random_state=0), KINDS),
+    pytest.param(ncc.NetClassifier(epochs=3, random_state=0), KINDS, marks=pytest.mark.slow),
     (ncc.NetClassifier(epochs=3, random_state=0), KINDS == "a"),
 ])
 def test_weights_of_samples(estimator, y):
