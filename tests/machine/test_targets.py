@@ -49,8 +49,9 @@ BUILDS = {
 }
 
 
-@pytest.mark.parametrize("what, dtype", [(what, dtype) for what in BUILDS for dtype in DTYPES
-                                         if (what, dtype) != ("every activation", "f64")])
+@pytest.mark.parametrize("what, dtype", [
+    pytest.param(what, dtype, marks=[pytest.mark.slow] * (what == "straight training"))
+    for what in BUILDS for dtype in DTYPES if (what, dtype) != ("every activation", "f64")])
 @pytest.mark.parametrize("name", FRIENDLY)
 @pytest.mark.each_choice
 def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(

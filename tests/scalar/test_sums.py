@@ -111,7 +111,7 @@ def test_blocks_that_are_computed_again_change_no_bit(form):
 
 @pytest.mark.parametrize("bits", (0, WIDTHS[-1]))
 @pytest.mark.parametrize("form", FORMS[1:])
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("dtype", [pytest.param("f32", marks=pytest.mark.slow), "f64"])
 @pytest.mark.each_choice
 def test_the_interpreters_have_the_graphs_bits(dtype, form, bits):
     graph = drawn(MIXED)
