@@ -86,9 +86,9 @@ class Place(NamedTuple):
             return " ".join([f"no {tool}" for tool in self.tools if shutil.which(tool) is None])
         here = host()
         if not here.triple.startswith("x86_64"):
-            return "not an x86-64 machine"
+            return "needs an x86-64 machine"
         if self.target.vector_bits > here.vector_bits or (self.target.fma and not here.fma):
-            return "not this machine's"
+            return f"needs an {self.target.cpu} machine"
         return ""
 
 

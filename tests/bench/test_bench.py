@@ -407,14 +407,15 @@ def test_straight_c_is_the_net(fast):
 
 def test_one_sample_of_a_genome_beside_gcc(capsys, monkeypatch):
     made = script("bench_neat")
-    monkeypatch.setattr(made, "GOAL", 0.0)
+    monkeypatch.setattr(made, "GOAL", 0.0)  # no ratio misses it, so that the status is 0
     monkeypatch.setattr(made, "ACTIVATIONS", ("tanh", "abs"))
     monkeypatch.setattr(sys, "argv", ["bench_neat.py", "--sizes", "12", "--seeds", "1",
                                       "--seconds", "0.01"])
     made.main()
     lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
     assert lines[2].startswith("| 12 neurons") and len(lines) == 4
-    assert lines[3].endswith("| yes |") or "wants gcc" in lines[2]
+    # Its last cell is a verdict on times, which a test leaves open.
+    assert lines[3].startswith("| 12 neurons, median |") or "wants gcc" in lines[2]
 
 
 # ---- the bound on compiling

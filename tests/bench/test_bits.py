@@ -33,7 +33,9 @@ def cases(made):
     return [made.Case(made.text_of(seed), seed) for seed in range(10)]
 
 
-@pytest.mark.parametrize("name", ["v2", "v3", "v4", "aarch64", "rv64"])
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("v3", "aarch64")))
+    for name in ("v2", "v3", "v4", "aarch64", "rv64")])
 def test_gradients_and_training_have_one_answer(made, cases, name):
     if reason := made.PLACES[name].absent:
         pytest.skip(reason)

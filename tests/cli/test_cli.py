@@ -147,6 +147,7 @@ OPEN = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux")
+@pytest.mark.slow
 def test_standard_output_gets_the_bytes_of_each_kind_and_nothing_else_does(tmp_path):
     """A pipe, and a file that already holds something."""
     run = [sys.executable, "-m", "ncc", "build", "net.nal", "--emit"]

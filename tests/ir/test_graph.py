@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -500,23 +499,26 @@ def test_passes_want_levels() -> None:
             call(graph)
 
 
-@pytest.mark.slow
-def test_four_million_edges_merge_in_seconds() -> None:
+def test_four_million_edges_merge() -> None:
+    """In seconds: it would not end if the work grew with the square. Of the last layer's neurons,
+    each odd one computes what the one before does."""
     n, layers, fan = 12_500, 10, 32
     rng = np.random.default_rng(0)
     sources = np.concatenate([rng.integers(0, n, n * fan) + k * n for k in range(layers)])
+    weights = -1 - rng.integers(0, 2, len(sources))
+    for of_edges in (sources, weights):
+        last = of_edges[-n * fan :].reshape(n, fan)
+        last[1::2] = last[::2]
     lengths = np.repeat([0, fan], [n, n * layers])
     graph = Graph(
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        sources=sources.astype(np.int32), weights=(-1 - rng.integers(0, 2, len(sources))).astype(
-            np.int32),
+        sources=sources.astype(np.int32), weights=weights.astype(np.int32),
         biases=np.full(n * (layers + 1), NONE, np.int32),
         activations=np.repeat(np.array([INPUT, 3], np.int32), [n, n * layers]),
         aggregations=np.zeros(n * (layers + 1), np.int8), inputs=np.arange(n, dtype=np.int32),
         outputs=np.arange(n * layers, n * (layers + 1), dtype=np.int32),
         values=np.zeros(0), constants=np.array([0.5, -0.5]),
         levels=np.repeat(np.arange(layers + 1, dtype=np.int32), n))
-    began = time.perf_counter()
     small = prune(merge(graph))
-    took = time.perf_counter() - began
-    assert small.n_edges <= graph.n_edges and took < 10, took
+    assert len(set(small.outputs.tolist())) == n // 2
+    assert small.n_edges <= graph.n_edges - n // 2 * fan

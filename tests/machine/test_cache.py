@@ -495,6 +495,7 @@ print("done")
 
 
 @pytest.mark.parametrize("size", ["10M", "45000"])
+@pytest.mark.slow
 def test_many_processes_write_at_once(folder, monkeypatch, size):
     monkeypatch.setenv("NCC_CACHE_SIZE", size)
     start = str(time.time() + 1)
@@ -515,6 +516,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_nothing_that_is_found_half_done(folder):
     """Killed at moments of its store that nobody chose; what it left is removed by --clear."""
     for k in range(6):
@@ -561,8 +563,9 @@ def test_the_kept_header_has_the_hash_of_the_net(passes, capsys):
 
 
 @pytest.mark.parametrize("words", [
-    ["--check"], ["--verify-each"], ["--time-passes"], ["--stats"], ["--print-after", "cse"],
-    ["--print-before", "all"], ["--passes", "group,place,lower,expand,to_llvm"],
+    pytest.param(words, marks=[pytest.mark.slow] * (len(words) == 1)) for words in (
+        ["--check"], ["--verify-each"], ["--time-passes"], ["--stats"], ["--print-after", "cse"],
+        ["--print-before", "all"], ["--passes", "group,place,lower,expand,to_llvm"])
 ])
 def test_nothing_that_is_watched_comes_from_it(passes, folder, words, capsys):
     assert main(["build", "net.nal", *words]) == 0

@@ -87,7 +87,9 @@ def children():
 # ---- the child
 
 
-@pytest.mark.parametrize("kind", ("object", "assembly", "bitcode"))
+@pytest.mark.parametrize("kind", (
+    pytest.param("object", marks=pytest.mark.slow),
+    pytest.param("assembly", marks=pytest.mark.slow), "bitcode"))
 def test_a_child_makes_the_same(always_a_child, kind):
     for aim, opt in ((target("x86-64-v3"), 2), (target("cortex-m0"), 0), (host(), 3)):
         text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, aim, build.options(aim)).llvm
@@ -179,6 +181,7 @@ def test_the_address_space_of_a_child_is_limited(stand_in):
         ncc.compile(ncc.parse(XOR))
 
 
+@pytest.mark.slow
 def test_threads_compile_at_once(always_a_child):
     nets = [ncc.parse(to_nal(some_net(seed))) for seed in range(4)]
     made = {}
@@ -247,7 +250,8 @@ HOST = """
 
 
 @linux
-@pytest.mark.parametrize("more", (40_000_000, 2_000_000_000))
+@pytest.mark.parametrize("more", (
+    40_000_000, pytest.param(2_000_000_000, marks=pytest.mark.slow)))
 def test_a_python_host_survives_what_llvm_has_no_memory_for(tmp_path, more):
     """Here LLVM takes 120 MB, and would abort the process."""
     code = HOST.format(tests=[str(ROOT / "tests" / room) for room in ("support", "machine")],
@@ -277,6 +281,7 @@ def test_the_command_survives_what_it_has_no_memory_for(tmp_path):
 
 
 @linux
+@pytest.mark.slow
 def test_a_usual_net_needs_no_more_than_usual(tmp_path):
     (tmp_path / "net.nal").write_text(random_layers([20] * 3, 5))
     words = ["build", str(tmp_path / "net.nal"), "-o", str(tmp_path / "o.o")]
@@ -340,6 +345,7 @@ def _appearing(note):
     pytest.fail(f"no {note}")
 
 
+@pytest.mark.slow
 def test_an_installed_package_starts_its_own_child(tmp_path):
     """As pip lays it out, imported by a path that the environment does not know."""
     site = tmp_path / "site"

@@ -134,9 +134,11 @@ CHOICES = list(itertools.product(
     ["f32", "f64"], ["strict", "fused"], ["straight", "table"], ["straight", "table"]))
 
 
-@pytest.mark.parametrize("k", range(len(CHOICES)), ids=["-".join(c) for c in CHOICES])
-def test_linked_objects_give_the_graphs_bits_and_stay_in_their_buffers(tmp_path, k):
-    dtype, numerics, form, batch_form = CHOICES[k]
+@pytest.mark.parametrize("dtype, numerics, form, batch_form", CHOICES)
+@pytest.mark.each_choice
+def test_linked_objects_give_the_graphs_bits_and_stay_in_their_buffers(
+        tmp_path, dtype, numerics, form, batch_form):
+    k = CHOICES.index((dtype, numerics, form, batch_form))
     for j, net in enumerate(NETS):
         if j >= 2 and (k + k // 4) % 4 != j - 2:
             continue
@@ -150,8 +152,10 @@ def test_linked_objects_give_the_graphs_bits_and_stay_in_their_buffers(tmp_path,
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
-@pytest.mark.parametrize("form", ["straight", "table", "shared"])
+@pytest.mark.parametrize("form", [pytest.param("straight", marks=pytest.mark.slow), "table",
+                                  pytest.param("shared", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.each_choice("form")
 def test_memcheck_finds_nothing_with_work_of_just_the_stated_size(tmp_path, dtype, form):
     valgrind = ["valgrind", "-q", "--error-exitcode=9", "--partial-loads-ok=no"]
     for net in (AGGREGATES, LONG):
@@ -269,6 +273,7 @@ def test_threads_with_their_own_work_do_not_meet(tmp_path, form):
     run(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_hash_seed(tmp_path):
     kinds = "obj,llvm,asm,c,bc,ast,graph,plan,ssa,fwd,matrix,dot"
     net = tmp_path / "net.nal"
@@ -355,6 +360,7 @@ int main(void)
 
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("name, align", [("x86-64", 16), ("x86-64-v3", 32), ("x86-64-v4", 64)])
+@pytest.mark.each_choice
 def test_memory_needs_no_more_alignment_than_the_targets_vectors(tmp_path, name, align, form):
     if host().vector_bits < 8 * align:
         pytest.skip(f"needs an {name} machine")

@@ -267,9 +267,11 @@ SMALL = random_layers([7, 12, 12, 4], 6, seed=3, activation="tanh", weights=True
 FORMS = ("straight", "table")
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "long"))
+                                  for name in NETS])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.each_choice
 def test_gradients_are_pythons_and_stay_in_their_buffers(tmp_path, dtype, form, name):
     k = 2 * [*NETS].index(name) + FORMS.index(form) + [*DTYPES].index(dtype)
     case = Case(tmp_path, NETS[name], dtype, "--backward-form", form, f"-O{k % 4}",
@@ -287,7 +289,7 @@ def test_gradients_are_pythons_and_stay_in_their_buffers(tmp_path, dtype, form, 
                         same(left, right)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [pytest.param("straight", marks=pytest.mark.slow), "table"])
 def test_dparams_is_added_to_and_dx_is_not(tmp_path, form):
     case = Case(tmp_path, LONG, "f64", "--backward-form", form)
     made = [case("end", 0)]
@@ -309,6 +311,7 @@ def test_dparams_is_added_to_and_dx_is_not(tmp_path, form):
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype, train", [("f32", "ce,adam"), ("f64", "huber,sgd:momentum=0.9")])
+@pytest.mark.slow
 def test_memcheck_finds_nothing_in_gradients_and_training(tmp_path, dtype, train, form):
     valgrind = ["valgrind", "-q", "--error-exitcode=9", "--partial-loads-ok=no"]
     case = Case(tmp_path, SMALL, dtype, "--backward-form", form, "--cpu", "x86-64-v3", train=train)
@@ -350,7 +353,9 @@ TRAINED = [("mse,sgd", "f32"), ("mae,sgd:momentum=0.9:nesterov=1", "f64"), ("hub
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("train, dtype", TRAINED)
+@pytest.mark.parametrize("train, dtype", [
+    pytest.param(*row, marks=[pytest.mark.slow] * (k < 3)) for k, row in enumerate(TRAINED)])
+@pytest.mark.each_choice("dtype", "form")
 def test_steps_of_training_are_pythons_and_stay_in_their_buffers(tmp_path, monkeypatch, train,
                                                                  dtype, form):
     # The trainers below are one object.
@@ -418,7 +423,9 @@ int main(void)
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype, train", [("f32", "ce,sgd:momentum=0.9"), ("f64", "bce,adam")])
+@pytest.mark.parametrize("dtype, train", [
+    pytest.param("f32", "ce,sgd:momentum=0.9", marks=pytest.mark.slow), ("f64", "bce,adam")])
+@pytest.mark.each_choice("dtype")
 def test_the_c_file_gives_the_same_gradients_and_steps(tmp_path, dtype, train, form):
     case = Case(tmp_path, SMALL, dtype, "--backward-form", form, train=train)
     made = case("end", 0)

@@ -42,41 +42,50 @@ DENSE = random_layers([17, 19, 18, 3], 17, seed=3, activation="tanh", weights=Tr
 # ---- what is built
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
+BUILDS = {
+    "every activation": (EVERY, "straight", "-O2"),
+    "aggregations": (AGGREGATES, "table", "-O0"),
+    "layers": (random_layers([40, 40, 40], 8, seed=1, weights=True), "auto", "-O1"),
+    "straight training": (SMALL, "straight", "--train=ce,adam"),
+    "table training": (SMALL, "table", "--train=bce,sgd:momentum=0.9"),
+}
+
+
+@pytest.mark.parametrize("what, dtype", [
+    pytest.param(what, dtype, marks=[pytest.mark.slow] * (what == "straight training"))
+    for what in BUILDS for dtype in DTYPES if (what, dtype) != ("every activation", "f64")])
 @pytest.mark.parametrize("name", FRIENDLY)
+@pytest.mark.each_choice
 def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
-        tmp_path, capfd, name, dtype):
-    for net, form, opt in ((EVERY, "straight", "-O2"), (AGGREGATES, "table", "-O0"),
-                           (random_layers([40, 40, 40], 8, seed=1, weights=True), "auto", "-O1"),
-                           (SMALL, "straight", "--train=ce,adam"),
-                           (SMALL, "table", "--train=bce,sgd:momentum=0.9"))[dtype == "f64":]:
-        data, header = build(tmp_path, net, "--target", name, "--dtype", dtype, opt, "--form", form,
-                             "--batch-form", form, "--backward-form", form)
-        assert re.fullmatch(r"\S+: flash \d+ bytes \(code \d+, tables \d+\), RAM .*\n",
-                            capfd.readouterr().err)
-        if name == "wasm32":
-            assert data[:4] == b"\0asm"
-            continue
-        undefined, defined, writable, made_for = symbols(data)
-        assert made_for == MACHINES[name]
-        assert defined == (TRAINING if "train" in opt else FUNCTIONS)
-        assert not writable
-        undefined -= MARKS.get(name, set())
-        listed = set(re.findall(r"^ \*     (__\w+)$", header, re.MULTILINE))
-        assert undefined <= listed
-        if dtype not in TARGETS[name].soft:
-            assert not undefined and not listed
-        else:
-            # Arithmetic, comparisons, 64-bit shifts and, to count a batch's samples, the real of an
-            # integer: no fma, no sqrt, no memory functions.
-            arithmetic = r"(add|sub|mul|div)[sd]f3|(lt|gt|le|ge|eq|ne|unord)[sd]f2|(mul|ashl|lshr" \
-                r"|ashr)di3|floatunsi[sd]f"
-            if name.startswith("cortex"):
-                arithmetic = r"aeabi_([fd](add|sub|mul|div|cmp(lt|gt|le|ge|eq|un))|l(mul|lsl|lsr" \
-                    r"|asr)|ui2[fd])"
-            assert undefined
-            for symbol in undefined | listed:
-                assert re.fullmatch("__" + f"({arithmetic})", symbol), symbol
+        tmp_path, capfd, name, what, dtype):
+    net, form, opt = BUILDS[what]
+    data, header = build(tmp_path, net, "--target", name, "--dtype", dtype, opt, "--form", form,
+                         "--batch-form", form, "--backward-form", form)
+    assert re.fullmatch(r"\S+: flash \d+ bytes \(code \d+, tables \d+\), RAM .*\n",
+                        capfd.readouterr().err)
+    if name == "wasm32":
+        assert data[:4] == b"\0asm"
+        return
+    undefined, defined, writable, made_for = symbols(data)
+    assert made_for == MACHINES[name]
+    assert defined == (TRAINING if "train" in opt else FUNCTIONS)
+    assert not writable
+    undefined -= MARKS.get(name, set())
+    listed = set(re.findall(r"^ \*     (__\w+)$", header, re.MULTILINE))
+    assert undefined <= listed
+    if dtype not in TARGETS[name].soft:
+        assert not undefined and not listed
+    else:
+        # Arithmetic, comparisons, 64-bit shifts and, to count a batch's samples, the real of an
+        # integer: no fma, no sqrt, no memory functions.
+        arithmetic = r"(add|sub|mul|div)[sd]f3|(lt|gt|le|ge|eq|ne|unord)[sd]f2|(mul|ashl|lshr" \
+            r"|ashr)di3|floatunsi[sd]f"
+        if name.startswith("cortex"):
+            arithmetic = r"aeabi_([fd](add|sub|mul|div|cmp(lt|gt|le|ge|eq|un))|l(mul|lsl|lsr" \
+                r"|asr)|ui2[fd])"
+        assert undefined
+        for symbol in undefined | listed:
+            assert re.fullmatch("__" + f"({arithmetic})", symbol), symbol
 
 
 @pytest.mark.parametrize("options, code", [
@@ -257,22 +266,25 @@ def assembled(tmp_path, net, *options):
     return (tmp_path / "net.s").read_text()
 
 
+@pytest.mark.parametrize("dtype, net, more", [
+    ("f32", EVERY, []), ("f64", AGGREGATES, ["--backward"]),
+    ("f32", SMALL, ["--train", "ce,adam", "--form", "table"]),
+], ids=["forward", "backward", "training"])
 @pytest.mark.parametrize("name", ASSEMBLERS)
-def test_gnus_assembler_takes_the_assembly(tmp_path, name):
+@pytest.mark.each_choice
+def test_gnus_assembler_takes_the_assembly(tmp_path, name, dtype, net, more):
     assembler = ASSEMBLERS[name]
     if shutil.which(assembler[0]) is None:
         pytest.skip(f"needs {assembler[0]}")
-    for dtype, net, more in (("f32", EVERY, []), ("f64", AGGREGATES, ["--backward"]),
-                             ("f32", SMALL, ["--train", "ce,adam", "--form", "table"])):
-        assembled(tmp_path, net, "--target", name, "--dtype", dtype, *more)
-        done = subprocess.run([*assembler, "-o", "gnu.o", "net.s"], cwd=tmp_path,
-                              capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        data, _ = build(tmp_path, net, "--target", name, "--dtype", dtype, *more,
-                        *["--no-backward"] * (not more))
-        gnu = (tmp_path / "gnu.o").read_bytes()
-        # It makes an object for the same machine that has the same names.
-        assert symbols(gnu)[:2] == symbols(data)[:2] and symbols(gnu)[3] == symbols(data)[3]
+    assembled(tmp_path, net, "--target", name, "--dtype", dtype, *more)
+    done = subprocess.run([*assembler, "-o", "gnu.o", "net.s"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    data, _ = build(tmp_path, net, "--target", name, "--dtype", dtype, *more,
+                    *["--no-backward"] * (not more))
+    gnu = (tmp_path / "gnu.o").read_bytes()
+    # It makes an object for the same machine that has the same names.
+    assert symbols(gnu)[:2] == symbols(data)[:2] and symbols(gnu)[3] == symbols(data)[3]
 
 
 # ---- what is run
@@ -466,25 +478,32 @@ RUN_FORMS = [(name, form) for name in RUNS for form in ("straight", "table", "sh
              if name not in LIKE_ANOTHER or form == "shared"]
 
 
+# At -O1, -O2 and -O3.
+NETS = {"every": EVERY, "aggregates": AGGREGATES, "some": to_nal(some_net(11, max_neurons=24))}
+
+
+@pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name, form", RUN_FORMS)
-def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form):
-    for opt, net in enumerate((EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24)))):
-        graph = ncc.parse(net)
-        x = samples(graph, DTYPES[dtype])
-        for numerics in ["strict"] + ["fused"] * (dtype in TARGETS[name].fma):
-            # The graph's own answer, which test_agree and test_object hold the host to.
-            expected = graph.graph.run(x, graph.params, dtype=dtype, numerics=numerics)
-            single, batch = simulate(tmp_path, name, net, {"x": x}, dtype, "--numerics", numerics,
-                                     f"-O{opt + 1}", "--form", form, "--batch-form", form
-                                     ).reshape(2, len(x), -1)
-            same(single, expected)
-            same(batch, expected)
+@pytest.mark.each_choice
+def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form, net):
+    opt = 1 + [*NETS].index(net)
+    graph = ncc.parse(NETS[net])
+    x = samples(graph, DTYPES[dtype])
+    for numerics in ["strict"] + ["fused"] * (dtype in TARGETS[name].fma):
+        # The graph's own answer, which test_agree and test_object hold the host to.
+        expected = graph.graph.run(x, graph.params, dtype=dtype, numerics=numerics)
+        single, batch = simulate(tmp_path, name, NETS[net], {"x": x}, dtype, "--numerics", numerics,
+                                 f"-O{opt}", "--form", form, "--batch-form", form
+                                 ).reshape(2, len(x), -1)
+        same(single, expected)
+        same(batch, expected)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name, form", [(name, form) for name, form in RUN_FORMS
                                         if form != "table" or name in LIKE_ANOTHER])
+@pytest.mark.each_choice("dtype", "form")
 def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     """Gradients of samples and of a batch have the graph's bits, and steps of training the
     host's: over more than a chunk of samples, the last round of which is not whole."""
@@ -568,6 +587,7 @@ void _start(void)
 @pytest.mark.parametrize("name, form", [
     *[(name, "straight") for name in [*RUNS, *HERE]], ("x86-64-v3", "table"),
     ("cortex-m4f", "table"), ("aarch64", "table")])
+@pytest.mark.each_choice("form")
 def test_stacks_are_as_deep_as_the_header_says(tmp_path, name, form):
     if name in HERE and not machine.host().triple.startswith("x86_64"):
         pytest.skip("needs an x86-64 machine")
@@ -625,27 +645,28 @@ fs.writeFileSync("y.bin", new Uint8Array(memory.buffer, y, 2 * n * outputs * rea
 """
 
 
+@pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
-def test_wasm_gives_the_bits_of_the_host(tmp_path, dtype, form):
-    linker = shutil.which("wasm-ld") or shutil.which("wasm-ld-14")
+@pytest.mark.each_choice
+def test_wasm_gives_the_bits_of_the_host(tmp_path, dtype, form, net):
+    linker = shutil.which("wasm-ld")
     if linker is None or shutil.which("node") is None:
         pytest.skip("needs wasm-ld and node")
-    for net in (EVERY, AGGREGATES, to_nal(some_net(11, max_neurons=24))):
-        _, header = build(tmp_path, net, "--target", "wasm32", "--dtype", dtype, "--form", form,
-                          "--batch-form", form)
-        subprocess.run([linker, "--no-entry", "--export-all", "--fatal-warnings", "net.o", "-o",
-                        "net.wasm"], cwd=tmp_path, check=True)
-        graph, real = ncc.parse(net), DTYPES[dtype]
-        x = samples(graph, real)
-        x.tofile(tmp_path / "x.bin")
-        graph.params.astype(real).tofile(tmp_path / "params.bin")
-        (tmp_path / "driver.js").write_text(NODE)
-        sizes = dict(re.findall(r"#define NET_(\w+) +(\d+)", header))
-        names = ("INPUTS", "OUTPUTS", "PACKED", "WORK_BYTES", "BATCH_WORK_BYTES")
-        arguments = [str(len(x)), *[sizes[name] for name in names], str(x.itemsize)]
-        subprocess.run(["node", "driver.js", *arguments], cwd=tmp_path, check=True)
-        single, batch = np.fromfile(tmp_path / "y.bin", real).reshape(2, len(x), -1)
-        expected = graph.graph.run(x, graph.params, dtype=dtype, numerics="strict")
-        same(single, expected)
-        same(batch, expected)
+    _, header = build(tmp_path, NETS[net], "--target", "wasm32", "--dtype", dtype, "--form", form,
+                      "--batch-form", form)
+    subprocess.run([linker, "--no-entry", "--export-all", "--fatal-warnings", "net.o", "-o",
+                    "net.wasm"], cwd=tmp_path, check=True)
+    graph, real = ncc.parse(NETS[net]), DTYPES[dtype]
+    x = samples(graph, real)
+    x.tofile(tmp_path / "x.bin")
+    graph.params.astype(real).tofile(tmp_path / "params.bin")
+    (tmp_path / "driver.js").write_text(NODE)
+    sizes = dict(re.findall(r"#define NET_(\w+) +(\d+)", header))
+    names = ("INPUTS", "OUTPUTS", "PACKED", "WORK_BYTES", "BATCH_WORK_BYTES")
+    arguments = [str(len(x)), *[sizes[name] for name in names], str(x.itemsize)]
+    subprocess.run(["node", "driver.js", *arguments], cwd=tmp_path, check=True)
+    single, batch = np.fromfile(tmp_path / "y.bin", real).reshape(2, len(x), -1)
+    expected = graph.graph.run(x, graph.params, dtype=dtype, numerics="strict")
+    same(single, expected)
+    same(batch, expected)

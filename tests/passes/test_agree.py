@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from agree import Every
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import inputs_for, nets, random_layers, to_nal
+from objects import same
 from reference import agrees, run
 
 import ncc
@@ -18,48 +20,6 @@ from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
-
-
-def same(a, b):
-    """Equal bits, NaN payloads aside."""
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape and a.dtype == b.dtype
-    word = np.uint32 if a.dtype == np.float32 else np.uint64
-    equal = (a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))
-    if not equal.all():
-        at = tuple(np.argwhere(~equal)[0])
-        raise AssertionError(f"at {at}: {a[at]!r} is not {b[at]!r}")
-
-
-class Every:
-    """Interprets the level after every pass, and compares with the graph's own answer."""
-
-    def __init__(self, x, params, dtype, numerics):
-        self.x, self.params, self.dtype, self.numerics = x, params, dtype, numerics
-        self.y = None
-        self.prover = Watcher(verify_each=True)
-
-    def before(self, step, level, params):
-        self.prover.before(step, level)
-
-    def after(self, step, old, new, seconds, params):
-        self.prover.after(step, old, new, seconds)
-        if isinstance(new, Module):
-            y = interpret(new, self.x, self.params)
-            if step.name in ("lower", "split"):
-                same(interpret(new, self.x, self.params, batch=True), y)
-        elif hasattr(new, "run"):
-            y = new.run(self.x, self.params, dtype=self.dtype, numerics=self.numerics)
-            if isinstance(new, Plan):
-                same(new.run(self.x[0], self.params, self.dtype, self.numerics), y[0])
-        else:
-            return
-        if self.y is None:
-            self.y = y
-        try:
-            same(y, self.y)
-        except AssertionError as error:
-            raise AssertionError(f"after {step.name}: {error}") from None
 
 
 def everywhere(net, x, dtype, numerics, form):
@@ -86,6 +46,7 @@ def everywhere(net, x, dtype, numerics, form):
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @settings(max_examples=max(1, settings.default.max_examples // 2))
 @given(data=st.data())
+@pytest.mark.each_choice
 def test_every_level_has_the_same_answer(data, dtype, numerics, form):
     net = data.draw(nets())
     everywhere(net, data.draw(inputs_for(net)), dtype, numerics, form)

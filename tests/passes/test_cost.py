@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from nets import random_layers
-from test_shared import dense, mixed, patches, radix
+from shared_nets import dense, mixed, patches, radix
 
 import ncc
 from ncc.bench.peak import calibrate

@@ -260,6 +260,7 @@ SPECIAL = [0.0, -0.0, 1, -1, 3, -3, 6, -6, 2.5, -2.5, 1e-20, -1e-20, 1 + 1e-6, 3
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", ACTIVATION_NAMES)
+@pytest.mark.each_choice
 def test_slopes_are_torchs_at_kinks_and_far_out(name, dtype, fused):
     torch = pytest.importorskip("torch")
     x = np.concatenate([SPECIAL, np.linspace(-7, 7, 200)]).astype(DTYPES[dtype])

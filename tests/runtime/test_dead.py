@@ -164,7 +164,8 @@ def test_what_comes_of_the_dead(text: str) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=min(8, settings.default.max_examples),
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nets().flatmap(lambda net: inputs_for(net, wild=True).map(lambda x: (net, x))))
 def test_random_nets(drawn: tuple[Net, Any]) -> None:
     net, x = drawn

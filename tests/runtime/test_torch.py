@@ -554,6 +554,7 @@ def test_export_is_an_operator_of_this_net(strict):
     assert torch.equal(made.module()(x), expected)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_finds_its_net_in_another_process(tmp_path):
     (tmp_path / "net.nal").write_text(NET)
     script = """
@@ -607,6 +608,7 @@ def test_what_runs_without_ncc_is_refused(model, how):
             torch.onnx.export(plain, (x,), io.BytesIO(), dynamo="dynamo" in how)
 
 
+@pytest.mark.slow
 def test_an_older_torch():
     """Without vmap rules for operators: torch.compile goes around the net, and vmap is refused."""
     script = """

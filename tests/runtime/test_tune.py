@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nets import random_layers
-from test_shared import dense
+from shared_nets import dense
 
 import ncc
 from ncc.cli import main

@@ -358,6 +358,7 @@ def test_too_much_to_keep_is_made_again(always, monkeypatch, threads):
     assert calls.count("forward_batch_keep") == calls.count("backward_batch_kept") == 6
 
 
+@pytest.mark.slow
 def test_what_is_not_worth_it_or_too_much_is_not_kept(monkeypatch):
     """Short sums, long tapes, and where values are to be made again by blocks."""
     def names(fn):

@@ -30,6 +30,7 @@ def test_every_opcode_has_a_reading() -> None:
 @BOTH
 @MODES
 @pytest.mark.parametrize("name", WIDE)
+@pytest.mark.each_choice
 def test_within_the_bound(name: str, dtype: str, fused: bool) -> None:
     if dtype == "f64" and not WIDER:
         pytest.skip("no long double to judge float64 by")

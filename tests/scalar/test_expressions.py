@@ -200,6 +200,7 @@ def values(name: str, points: Any, dtype: str, fused: bool = True) -> Any:
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.each_choice
 def test_activations_against_their_formulas(name: str, dtype: str, fused: bool) -> None:
     points = np.concatenate([np.linspace(-30, 30, 2401), np.linspace(-1.2, 1.2, 97),
                              np.logspace(-30, 1.9, 200), -np.logspace(-30, 1.9, 200),
@@ -227,6 +228,7 @@ def test_activations_against_their_formulas(name: str, dtype: str, fused: bool) 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.each_choice
 def test_activations_at_the_ends(name: str, dtype: str) -> None:
     got = values(name, [-np.inf, np.inf, np.nan], dtype)
     np.testing.assert_allclose(got[:2], LIMITS[name], rtol=1e-6)
@@ -235,6 +237,7 @@ def test_activations_at_the_ends(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.each_choice
 def test_zeros_keep_their_signs_as_in_torch(name: str, dtype: str) -> None:
     """Of the zeros themselves and of the smallest numbers; relu and relu6 are +0 by contract."""
     torch = pytest.importorskip("torch")
@@ -253,6 +256,7 @@ def test_zeros_keep_their_signs_as_in_torch(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.each_choice
 def test_no_nan_from_finite_arguments(name: str, dtype: str) -> None:
     big = float(np.finfo(np.float32 if dtype == "f32" else np.float64).max)
     points = np.array([0.0, 1e-45, 1.0, 88.0, 100.0, 750.0, 1e6, 1e19, 1e30, 3e38, big])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gradients import torch_optimizer
 
 from ncc.errors import NccError
 from ncc.ir.ssa import Buffer, Func, Module
@@ -22,18 +23,6 @@ SPELT = [
 N = 37
 
 
-def torch_optimizer(torch, optimizer, w, lr):
-    options = dict(optimizer.options)
-    if "beta1" in options:
-        options["betas"] = options.pop("beta1"), options.pop("beta2")
-    for flag in ("nesterov", "amsgrad", "centered"):
-        if flag in options:
-            options[flag] = bool(options[flag])
-    made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
-            "rmsprop": torch.optim.RMSprop}[optimizer.name]
-    return made([w], lr=lr, foreach=False, **options)
-
-
 def step(e, optimizer, w, g, state, lr):
     """One step on the flat state, as a compiled one lays it out."""
     head = optimizer.scalars
@@ -47,6 +36,7 @@ def step(e, optimizer, w, g, state, lr):
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("spelt", SPELT)
+@pytest.mark.each_choice
 def test_a_hundred_steps_are_torchs(spelt, dtype, fused):
     """The gradient is given anew each step: of one size at every parameter, or of any."""
     torch = pytest.importorskip("torch")

@@ -122,6 +122,28 @@ def torch_gradient(torch, net, x, params, dy):
     return tuple(np.zeros(t.shape) if t.grad is None else t.grad.numpy() for t in (at, p))
 
 
+def torch_loss(torch, loss, y, t):
+    """The mean loss of outputs y and targets t."""
+    f = torch.nn.functional
+    if loss.name == "huber":
+        return f.huber_loss(y, t, delta=loss.option("delta"))
+    return {"mse": f.mse_loss, "mae": f.l1_loss, "bce": f.binary_cross_entropy_with_logits,
+            "ce": f.cross_entropy}[loss.name](y, t)
+
+
+def torch_optimizer(torch, optimizer, w, lr):
+    """The optimizer of the tensor w."""
+    options = dict(optimizer.options)
+    if "beta1" in options:
+        options["betas"] = options.pop("beta1"), options.pop("beta2")
+    for flag in ("nesterov", "amsgrad", "centered"):
+        if flag in options:
+            options[flag] = bool(options[flag])
+    made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
+            "rmsprop": torch.optim.RMSprop}[optimizer.name]
+    return made([w], lr=lr, foreach=False, **options)
+
+
 # ---- differences
 
 

@@ -41,8 +41,14 @@ def kept(no_cache, tmp_path_factory):
 
 
 # No check is expected to fail.
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks(ESTIMATORS[:1])
 def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(ESTIMATORS[1:])
+@pytest.mark.slow
+def test_scikit_learns_checks_of_other_nets(estimator, check):
     check(estimator)
 
 
@@ -249,7 +255,7 @@ KINDS = np.array(["a", "b", "c"])[(X[:, 0] > 0.3) + (X[:, 1] > 0).astype(int)]
 
 @pytest.mark.parametrize("estimator, y", [
     (ncc.NetRegressor(LINEAR, epochs=3, random_state=0), Y),
-    (ncc.NetClassifier(epochs=3, random_state=0), KINDS),
+    pytest.param(ncc.NetClassifier(epochs=3, random_state=0), KINDS, marks=pytest.mark.slow),
     (ncc.NetClassifier(epochs=3, random_state=0), KINDS == "a"),
 ])
 def test_weights_of_samples(estimator, y):
@@ -327,6 +333,7 @@ def test_sparse_features(kind):
         assert np.array_equal(dense.predict(thin), same.predict(given))
 
 
+@pytest.mark.slow
 def test_partial_fit_goes_on():
     """Epoch by epoch it is what ncc.fit does from state to state; classes may come late."""
     model = ncc.NetRegressor(lr=0.05, batch=30, random_state=0)
@@ -375,6 +382,7 @@ def test_verbose_says_how_far_it_is(capsys):
         "epoch 1/3", "epoch 2/3", "epoch 3/3"] and err == ""
 
 
+@pytest.mark.slow
 def test_a_search_over_nets():
     search = GridSearchCV(ncc.NetRegressor(epochs=30, lr=0.05, random_state=0),
                           {"hidden": [(), (8,)], "density": [0.5, 1.0]}, cv=2)

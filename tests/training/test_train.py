@@ -104,6 +104,7 @@ HIDDEN = "N 07\n00\n01\n02 tanh 00,01 +\n03 tanh 00,01 +\n04 relu 00,01 +\n" \
 
 @pytest.mark.parametrize("optimizer", ["sgd:momentum=0.9:nesterov=1", "adam", "rmsprop"])
 @pytest.mark.parametrize("spelt", ["mse", "mae", "huber:delta=0.5", "bce", "ce"])
+@pytest.mark.each_choice
 def test_it_trains_as_torch_does(spelt, optimizer):
     """The same net, from the same values, on the same minibatches, in f64: twenty epochs."""
     torch = pytest.importorskip("torch")
@@ -490,7 +491,9 @@ HOW = [
 ]
 
 
-@pytest.mark.parametrize("how", HOW, ids=[",".join(h) or "plain" for h in HOW])
+@pytest.mark.parametrize("how", [
+    pytest.param(how, id=",".join(how) or "plain", marks=[pytest.mark.slow] * (k < 4))
+    for k, how in enumerate(HOW)])
 def test_training_goes_on_to_the_bit(how, tmp_path):
     """In one go, in two, in many, through a file or a pickle: one net, one history."""
     x, labels = blobs(50)

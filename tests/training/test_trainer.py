@@ -6,11 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from gradients import FORMS, close, torch_run
+from gradients import FORMS, close, torch_loss, torch_optimizer, torch_run
 from nets import some_net, to_nal
 from reference import CODES
-from test_losses import torch_loss
-from test_optimizers import torch_optimizer
 
 import ncc
 from ncc.driver.compiler import Build, options
@@ -74,12 +72,14 @@ def beside_torch(seed, loss, optimizer, n, dtype, rel, steps, again):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.each_choice
 def test_a_hundred_steps_are_torchs(loss, optimizer):
     seed = 50 + LOSSES.index(loss) + 5 * OPTIMIZERS.index(optimizer)
     beside_torch(seed, loss, optimizer, (1, 5, 16, 33)[seed % 4], "f32", 1e-5, 100, True)
 
 
-@pytest.mark.parametrize("loss, optimizer", zip(LOSSES, (*OPTIMIZERS, "adam"), strict=True))
+@pytest.mark.parametrize("loss, optimizer",
+                         list(zip(LOSSES, (*OPTIMIZERS, "adam"), strict=True)))
 def test_thirty_steps_run_as_torchs_do(loss, optimizer):
     seed = 20 + LOSSES.index(loss)
     beside_torch(seed, loss, optimizer, 16 + seed % 3, "f64", 1e-10, 30, False)
@@ -207,8 +207,10 @@ def test_passes_leave_the_step_as_it_is(loss, form):
         close((held[name],), (made,), 1e-5, name)
 
 
-@pytest.mark.parametrize("dtype, how", [("f32", "biased"), ("f64", ""), ("f64", "tied"),
-                                        ("f32", "frozen")])
+@pytest.mark.parametrize("dtype, how", [
+    pytest.param("f32", "biased", marks=pytest.mark.slow), ("f64", ""),
+    pytest.param("f64", "tied", marks=pytest.mark.slow),
+    pytest.param("f32", "frozen", marks=pytest.mark.slow)])
 def test_dense_layers_step_in_tiles_as_scalars_do(dtype, how):
     """Blocks by two and alone, full and not, sources that are no whole squares, layers of several
     strides and of uneven ones: the step is the interpreter's and that of scalar code, `packed` what
