@@ -18,12 +18,12 @@ class Parser(argparse.ArgumentParser):
     """Faults of the command line are NccErrors, E600, with what was perhaps meant."""
 
     def error(self, message: str) -> NoReturn:
-        raise NccError("E600", message, status=2, help=f"{self.prog} --help")
+        raise NccError("E600", message, help=f"{self.prog} --help")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             what = "command" if action.dest == "command" else "/".join(action.option_strings)
-            raise NccError("E600", f"no {what} {value}", status=2,
+            raise NccError("E600", f"no {what} {value}",
                            help=near(str(value), map(str, action.choices)))
 
     def known(self) -> list[str]:
@@ -62,7 +62,7 @@ def _no_option(name: str, before: str, current: Parser, commands: Mapping[str, P
         help = f"a value that begins with - is written {before}={name}"
     elif has:
         help = f"{' and '.join(has)} {'has' if len(has) == 1 else 'have'} it"
-    return NccError("E600", f"{current.prog} has no option {name}", status=2, help=help)
+    return NccError("E600", f"{current.prog} has no option {name}", help=help)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # where each command adds itself

@@ -42,13 +42,13 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
                                ("--threads", args.threads, args.threads >= 0),
                                ("--seconds", args.seconds, 0 < args.seconds < math.inf)):
         if not right:
-            raise NccError("E640", f"{flag} {value}: out of range", status=2)
+            raise NccError("E640", f"{flag} {value}: out of range")
     peers = list(PEERS)
     if args.peers is not None:
         peers = [p for p in dict.fromkeys(args.peers.replace(" ", "").split(",")) if p != "none"]
     for name in peers:
         if name not in PEERS:
-            raise NccError("E640", f"no peer {name!r}", status=2, help=near(name, [*PEERS, "none"]))
+            raise NccError("E640", f"no peer {name!r}", help=near(name, [*PEERS, "none"]))
     request = asked(args, host())
     configure(watcher, args, request.options)
     graph, _ = read(request, watcher)
@@ -73,4 +73,4 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
         show(str(report))
     if report.refused:
         raise NccError("E641", "another library computes something else: "
-                       + ", ".join([who for who, _ in report.refused]), status=3)
+                       + ", ".join([who for who, _ in report.refused]))

@@ -58,7 +58,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     """Write the kinds; what an object takes is the last line of all that is said."""
     kinds = _kinds(args)
     if args.name is not None and c_identifier(args.name) != args.name:
-        raise NccError("E606", f"--name {args.name} is no C identifier", status=2)
+        raise NccError("E606", f"--name {args.name} is no C identifier")
     request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
@@ -80,7 +80,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
             put(data)
     for path in outputs:
         if args.net != "-" and os.path.exists(path) and os.path.samefile(path, args.net):
-            raise NccError("E608", f"{path} is the input: it would be overwritten", status=2)
+            raise NccError("E608", f"{path} is the input: it would be overwritten")
     with watcher.working("write"):
         write(outputs)
     return f"{args.net}: {made.footprint()}" if "obj" in kinds or "shared" in kinds else None
@@ -92,12 +92,12 @@ def _kinds(args: argparse.Namespace) -> list[str]:
     format = format_of(args)
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit", status=2, help=near(kind, KINDS))
+            raise NccError("E604", f"no kind {kind!r} to emit", help=near(kind, KINDS))
         if format == "ssa" and kind not in SSA_KINDS:
-            raise NccError("E604", f"an ssa text gives no {kind}", status=2,
+            raise NccError("E604", f"an ssa text gives no {kind}",
                            help=" ".join(SSA_KINDS))
     if format == "graph" and "ast" in kinds:
-        raise NccError("E604", "a .graph file has no ast", status=2)
+        raise NccError("E604", "a .graph file has no ast")
     return list(dict.fromkeys(kinds))
 
 
@@ -122,7 +122,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     """What the passes have to know of --backward and --train."""
     if args.embed_weights and (args.backward or args.train):
         raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
-                       "moves would be constants", status=2)
+                       "moves would be constants")
     backward = args.backward
     if backward is None:
         linked = any(kind in LINKED for kind in kinds)
@@ -132,11 +132,11 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
                              "scalar": "c" in kinds}
     if args.train:
         if not backward:
-            raise NccError("E609", "--train without --backward has no gradients", status=2)
+            raise NccError("E609", "--train without --backward has no gradients")
         loss, comma, optimizer = args.train.partition(",")
         if not comma:
             raise NccError("E609", f"--train {args.train}: a loss, a comma and an optimizer",
-                           status=2, help="--train mse,adam")
+                           help="--train mse,adam")
         asked["loss"] = str(losses.parse(loss))
         asked["optimizer"] = str(optimizers.parse(optimizer))
     return asked
@@ -156,11 +156,11 @@ def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
     elif os.path.isdir(args.out) or args.out.endswith("/"):
         path = Path(args.out) / name
     elif several:
-        raise NccError("E608", f"several kinds, and -o {args.out} is no folder", status=2)
+        raise NccError("E608", f"several kinds, and -o {args.out} is no folder")
     else:
         path = None if args.out == "-" else Path(args.out)
     if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
-        raise NccError("E608", f"{kind} is no text for a terminal", status=2, help=f"-o {name}")
+        raise NccError("E608", f"{kind} is no text for a terminal", help=f"-o {name}")
     return path
 
 
@@ -181,6 +181,6 @@ def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, byt
         return {}
     beside = path.with_suffix(".h")
     if beside == path:
-        raise NccError("E608", f"-o {path}: that is where the header goes", status=2)
+        raise NccError("E608", f"-o {path}: that is where the header goes")
     with watcher.working("header"):
         return {beside: build.header().encode()}

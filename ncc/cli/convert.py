@@ -30,7 +30,7 @@ def arguments(commands: Commands) -> None:
 def convert(args: argparse.Namespace, watcher: Watcher) -> None:
     ending = Path(args.out).suffix[1:]
     if ending not in texts.NETS:
-        raise NccError("E102", f"{args.out}: the ending names no format", status=2,
+        raise NccError("E102", f"{args.out}: the ending names no format",
                        help=near(ending, texts.NETS))
     graph = valued(read_net(args, watcher), args.weights, args.init, args.seed)
     write({Path(args.out): texts.net_file(graph, ending, lossy=args.lossy).encode()})

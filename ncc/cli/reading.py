@@ -29,7 +29,7 @@ def source_of(path: str) -> Source:
 def format_of(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in (*net.FORMATS, "ssa"):
-        raise NccError("E102", f"{args.net}: the ending names no format", status=2,
+        raise NccError("E102", f"{args.net}: the ending names no format",
                        note="--format says it whatever the ending is",
                        help=near(found, (*net.FORMATS, "ssa")))
     return str(found)

@@ -42,9 +42,9 @@ def arguments(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, watcher: Watcher) -> None:
     if args.threads < 0:
-        raise NccError("E609", f"--threads {args.threads} is negative", status=2)
+        raise NccError("E609", f"--threads {args.threads} is negative")
     if args.net == "-" and args.input == "-":
-        raise NccError("E609", "the net and the samples cannot both be standard input", status=2)
+        raise NccError("E609", "the net and the samples cannot both be standard input")
     y = _run_ssa(args, watcher) if format_of(args) == "ssa" else _run_net(args, watcher)
     with watcher.working("write"):
         if args.out in (None, "-"):
@@ -78,7 +78,7 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
 def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
     """y by the ssa level's interpreter, which has the bits that the machine code has."""
     if args.skip_dead:
-        raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons", status=2)
+        raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons")
     build = enter_ssa(asked(args, host(), None), args, watcher)
     module = build.module
     if not runnable(module):

@@ -78,13 +78,13 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
     """Write the best parameters, and what else was asked for: all of it also after Ctrl-C, which
     then is raised anew."""
     if [args.net, args.data, args.target].count("-") > 1:
-        raise NccError("E609", "only one of net, data and target can be standard input", status=2)
+        raise NccError("E609", "only one of net, data and target can be standard input")
     picture = None
     if args.plot is not None:
         picture = _extra("ncc.training.curve", "plot", "matplotlib")
         if Path(args.plot).suffix[1:] not in picture.ENDINGS:
             raise NccError("E608", f"--plot {args.plot}: the ending names no kind of picture",
-                           status=2, help=" ".join(f".{e}" for e in picture.ENDINGS))
+                           help=" ".join(f".{e}" for e in picture.ENDINGS))
     _places(args)
     state = _resumed(args)
     graph = read_net(args, watcher)
@@ -149,7 +149,7 @@ def _resumed(args: argparse.Namespace) -> State | None:
     if args.resume is None:
         return None
     if args.weights or args.init:
-        raise NccError("E609", "--resume has its weights: not with --weights or --init", status=2)
+        raise NccError("E609", "--resume has its weights: not with --weights or --init")
     state = load_state(args.resume)
     for name in ("loss", "optimizer", "batch", "dtype", "numerics", "seed", "validation"):
         if f"--{name}" not in args.given and state.facts[name] != "a pair":
@@ -183,15 +183,15 @@ def _places(args: argparse.Namespace) -> None:
     given = [path for path in (args.out, args.curve, args.plot, args.save_state)
              if path not in (None, "-")]
     if len({os.path.realpath(path) for path in given}) < len(given):
-        raise NccError("E608", "two of -o, --curve, --plot and --save-state are one file", status=2)
+        raise NccError("E608", "two of -o, --curve, --plot and --save-state are one file")
     for path in given:
         if os.path.isdir(path) or path.endswith("/"):
-            raise NccError("E608", f"{path} is a folder", status=2)
+            raise NccError("E608", f"{path} is a folder")
         if not os.path.isdir(os.path.dirname(path) or "."):
             raise NccError("E622", f"cannot write {path}: no such folder")
         for source in (args.net, args.data, args.target):
             if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-                raise NccError("E608", f"{path} is an input: it would be overwritten", status=2)
+                raise NccError("E608", f"{path} is an input: it would be overwritten")
 
 
 def _extra(module: str, extra: str, wants: str) -> Any:
@@ -199,5 +199,5 @@ def _extra(module: str, extra: str, wants: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise NccError("E637", f"--{extra} wants {wants}: {error}", status=5,
+        raise NccError("E637", f"--{extra} wants {wants}: {error}",
                        help=f"pip install 'ncc-compiler[{extra}]'") from None

@@ -126,7 +126,7 @@ class Build:
     def graph(self) -> Graph:
         """NccError E604 where there is none."""
         if isinstance(self.start, Module):
-            raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
+            raise NccError("E604", "an ssa text is no net: it has functions, not neurons")
         return self.start
 
     @property

@@ -43,7 +43,7 @@ class Part:
         """NccError E601 (status 2) where the kind is made of a level behind the end."""
         if MADE_OF.get(kind, 0) > self.end:
             raise NccError("E601", f"--passes leads to {NAMES[self.end]}, and {kind} is made of "
-                           f"{NAMES[MADE_OF[kind]]}", status=2, help=_whole())
+                           f"{NAMES[MADE_OF[kind]]}", help=_whole())
 
     def expands(self, module: Module, native_sqrt: bool, what: str) -> None:
         """NccError E601 (status 2) where chosen passes left mathematical ops in the module, and
@@ -53,7 +53,7 @@ class Part:
             for opcode, _, _ in func.ops:
                 if opcode in OPCODES and OPCODES[opcode].math and opcode not in native:
                     raise NccError("E601", f"--passes: {what} has no {opcode}: expand comes first",
-                                   status=2, help=_whole())
+                                   help=_whole())
 
 
 def is_last(kind: str) -> bool:
@@ -78,12 +78,12 @@ def part(passes: str | None, begin: Any) -> Part:
             continue  # done before the text that is entered was printed
         if begins != at:
             raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
-                           f"road is at {NAMES[at]} there", status=2, help=_whole())
+                           f"road is at {NAMES[at]} there", help=_whole())
         if step.name == "lower" and not any(s.name == "place" for s in joined):
-            raise NccError("E601", "--passes: lower wants place before it", status=2, help=_whole())
+            raise NccError("E601", "--passes: lower wants place before it", help=_whole())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
-                           + ", ".join(step.options), status=2)
+                           + ", ".join(step.options))
         at = ends
         joined.append(step)
     return Part(tuple(joined), at, True)

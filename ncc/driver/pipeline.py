@@ -98,14 +98,14 @@ def steps(text: str | None = None) -> tuple[Step, ...]:
     for part in _parts(text):
         name, brace, rest = part.partition("{")
         if name not in named:
-            raise NccError("E601", f"no pass {name}", status=2,
+            raise NccError("E601", f"no pass {name}",
                            help=near(name, named))
         options = {}
         known = inspect.signature(named[name]).parameters
         for item in rest.rstrip("}").split(",") if brace else []:
             key, _, value = item.partition("=")
             if key not in known or known[key].kind is not inspect.Parameter.KEYWORD_ONLY:
-                raise NccError("E601", f"pass {name} has no option {key}", status=2)
+                raise NccError("E601", f"pass {name} has no option {key}")
             options[key] = _value(name, key, value, known[key].default)
         out.append(Step(named[name], options))
     return tuple(out)
@@ -132,8 +132,8 @@ def _value(name: str, key: str, value: str, default: Any) -> Any:
             return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
         return type(default)(value) if default is not None else value
     except (ValueError, KeyError):
-        raise NccError("E601", f"pass {name}: {key}={value} is no {type(default).__name__}",
-                       status=2) from None
+        raise NccError(
+            "E601", f"pass {name}: {key}={value} is no {type(default).__name__}") from None
 
 
 @cache

@@ -51,7 +51,7 @@ class Text:
         chosen = list(reading)
         common: dict[str, Any] = {"source": source}
         if self.format == "ssa":
-            raise NccError("E604", "an ssa text is no net: it has functions, not neurons", status=2)
+            raise NccError("E604", "an ssa text is no net: it has functions, not neurons")
         if self.format == "graph":
             self.leaves_nothing_open()
             with watcher.working("parse"):
@@ -76,8 +76,7 @@ class Text:
         for flag, value, usual in (("--outputs", self.outputs, None),
                                    ("--activation", self.activation, "0")):
             if value != usual:
-                raise NccError("E609", f"{flag} is for nets: a .{self.format} text has them",
-                               status=2)
+                raise NccError("E609", f"{flag} is for nets: a .{self.format} text has them")
 
 
 @dataclass(frozen=True)
@@ -125,17 +124,15 @@ class Request:
             module, values = carried(ssa_text.read(source))
         for key, has in (("dtype", module.dtype), ("numerics", module.numerics)):
             if self.settings[key] not in (None, "f32", has):
-                raise NccError("E609", f"--{key} {self.settings[key]}: {self.text.path} is {has}",
-                               status=2)
+                raise NccError("E609", f"--{key} {self.settings[key]}: {self.text.path} is {has}")
         if self.settings["name"] is not None:
             module = module.with_(name=self.settings["name"])
         if self.weights:
             values = weights.load(self.weights, n_params(module))
         if self.init:
-            raise NccError("E609", "--init is for nets: an ssa text does not know fan-ins",
-                           status=2)
+            raise NccError("E609", "--init is for nets: an ssa text does not know fan-ins")
         if self.tune:
-            raise NccError("E609", "--tune is for nets: an ssa text has its forms", status=2)
+            raise NccError("E609", "--tune is for nets: an ssa text has its forms")
         common = options(self.target, dtype=module.dtype, numerics=module.numerics,
                          name=module.name, limit=self.settings["limit"])
         return Build(module, self.target, common, self.opt, watcher, self.part.steps,
@@ -156,7 +153,7 @@ def missing(values: Reals | None, count: int, where: str = "") -> None:
     without = count if values is None else int(np.isnan(values).sum())
     if without:
         raise NccError("E607", f"{where}{without} of {count} parameters have no value",
-                       help="--weights FILE or --init RULE", status=1)
+                       help="--weights FILE or --init RULE")
 
 
 def _activation(text: str) -> int | str:

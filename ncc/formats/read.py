@@ -33,8 +33,7 @@ def decode(name: str, data: bytes) -> Source:
 def net(source: Source, format: str) -> Syntax:
     """What a net file says. Raises NccError, see grammar/README.md for the codes."""
     if format not in FORMATS:
-        raise NccError("E102", f"unknown format {format!r}", help="one of " + ", ".join(FORMATS),
-                       status=2)
+        raise NccError("E102", f"unknown format {format!r}", help="one of " + ", ".join(FORMATS))
     source = _plain(source)
     if SKIPPED.fullmatch(source.text):
         raise NccError("E137", "the file holds no net", source, Span(1, 1),

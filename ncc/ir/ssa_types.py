@@ -34,8 +34,7 @@ def dtype_name(given: Any) -> str:
         if real == known and real is not None:
             return name
     shown = given.__name__ if isinstance(given, type) else str(given)
-    raise NccError("E603", f"no dtype {shown[:40]}", help="f32 (float32) or f64 (float64)",
-                   status=2)
+    raise NccError("E603", f"no dtype {shown[:40]}", help="f32 (float32) or f64 (float64)")
 
 
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.

@@ -42,7 +42,7 @@ class Verifier:
             shown = [print_any(r, func.ops[r]) + ("   <-- here" if r == at else "") for r in rows]
             note = f"in {func.name}: " + " ; ".join(shown)
         if self.place is None:
-            return NccError("E300", f"ssa: {message}", note=note, status=3)
+            return NccError("E300", f"ssa: {message}", note=note)
         source, span = self.place(func.name if isinstance(func, Func) else func, at)
         return NccError("E300", message, source, span)
 

@@ -77,7 +77,7 @@ def target(name: str | None = None, cpu: str | None = None, features: str = "") 
     base = _named(name, cpu)
     if cpu == "native":
         if arch_of(host().triple) != arch_of(base.triple):
-            raise NccError("E611", f"this machine is no {arch_of(base.triple)}", status=2,
+            raise NccError("E611", f"this machine is no {arch_of(base.triple)}",
                            help=f"--cpu with one of {' '.join(accepted(base.triple, CPUS))}")
         base = host()
     elif cpu is not None and cpu != base.cpu:
@@ -90,7 +90,7 @@ def target(name: str | None = None, cpu: str | None = None, features: str = "") 
         elif friendly is not None and friendly.triple == base.triple:
             base = friendly
         elif cpu not in accepted(base.triple, CPUS):
-            raise NccError("E611", f"unknown CPU {cpu} for {base.triple}", status=2,
+            raise NccError("E611", f"unknown CPU {cpu} for {base.triple}",
                            help=f"one of {' '.join(accepted(base.triple, CPUS))}")
         else:
             base = _probed(base, cpu=cpu, name=f"{base.name}/{cpu}")
@@ -113,7 +113,7 @@ def _named(name: str | None, cpu: str | None) -> Target:
         key = ALIASES.get(bare, bare)
     if key not in TARGETS:
         close = get_close_matches(key[:40].lower(), [*TARGETS, *ALIASES], 1, 0.8)
-        raise NccError("E610", f"unknown target {name}", status=2, help="".join(
+        raise NccError("E610", f"unknown target {name}", help="".join(
             [f"did you mean `{c}`? Else " for c in close])
             + "one of " + ", ".join([*TARGETS, "native"]) + ", or a triple of theirs")
     return TARGETS[key]
@@ -127,18 +127,17 @@ def _with_features(base: Target, features: str) -> Target:
     for feature in features.split(","):
         name, on = feature[1:], feature[:1] == "+"
         if feature[:1] not in ("+", "-") or name not in known:
-            raise NccError("E612", f"unknown feature {feature} for {base.triple}", status=2,
+            raise NccError("E612", f"unknown feature {feature} for {base.triple}",
                            help=f"+name or -name, comma-separated, of {' '.join(known)}"
                            if known else f"{base.name} has none to choose")
         if not on and name in NEEDED.get(arch_of(base.triple), ()):
-            raise NccError("E612", f"{base.triple} cannot do without {name}", status=2)
+            raise NccError("E612", f"{base.triple} cannot do without {name}")
         if asked.setdefault(name, on) != on:
-            raise NccError("E612", f"both +{name} and -{name}", status=2)
+            raise NccError("E612", f"both +{name} and -{name}")
     for name, on in asked.items():
         for below in built_upon(name) if on else ():
             if asked.get(below) is False:
-                raise NccError("E612", f"+{name} needs {below}, which -{below} takes away",
-                               status=2)
+                raise NccError("E612", f"+{name} needs {below}, which -{below} takes away")
     gone = {name for name in known
             if any(not on and (name == taken or taken in built_upon(name))
                    for taken, on in asked.items())}
@@ -242,7 +241,7 @@ class Machine:
                 module = llvm.parse_assembly(text, llvm.create_context())
                 module.verify()
             except RuntimeError as error:
-                raise NccError("E700", f"LLVM refuses the module: {error}", status=70) from None
+                raise NccError("E700", f"LLVM refuses the module: {error}") from None
         # The data layout belongs to the machine, not to the text.
         module.data_layout = str(self.llvm.target_data)
         module.triple = self.target.triple

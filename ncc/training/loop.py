@@ -137,7 +137,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     _check(rate, batch, epochs, seed, patience, threads)
     if patience is not None and not isinstance(validation, tuple) and not validation:
         raise NccError("E634", "patience is for the validation loss, and nothing is held out",
-                       status=2, help="validation=0.1")
+                       help="validation=0.1")
     still = None if frozen is None else chosen(graph, frozen)
     if not graph.n_params or (still is not None and still.all()):
         raise NccError("E634", "the net has no parameters to train")
@@ -204,7 +204,7 @@ def _parameters(graph: Graph, params: Any, old: State | None, epochs: int, init:
         raise NccError("E638", f"the state has {len(old.epochs)} epochs behind it, and epochs, "
                        f"which counts them, is {epochs}")
     if params is not None:
-        raise NccError("E634", "params are given, and the state has some", status=2)
+        raise NccError("E634", "params are given, and the state has some")
     return old.params
 
 
@@ -315,14 +315,13 @@ class _Interrupt:
 def _check(lr: float, batch: int, epochs: int, seed: int, patience: int | None, threads: int
            ) -> None:
     if not (math.isfinite(lr) and lr > 0):
-        raise NccError("E634", f"the learning rate is {lr}, not a number above 0", status=2)
+        raise NccError("E634", f"the learning rate is {lr}, not a number above 0")
     for name, value, least in (("batch", batch, 1), ("epochs", epochs, 1), ("seed", seed, 0),
                                ("patience", patience, 1), ("threads", threads, 0)):
         if value is None:
             continue
         if not isinstance(value, (int, np.integer)) or value < least:
-            raise NccError("E634", f"{name} is {value}, not a whole number from {least} on",
-                           status=2)
+            raise NccError("E634", f"{name} is {value}, not a whole number from {least} on")
 
 
 def _samples(x: Any, y: Any, task: losses.Loss, graph: Graph, n_targets: int, real: Any,
@@ -425,7 +424,7 @@ def _split(x: Array, y: Array, share: float, seed: int
            ) -> tuple[Array, Array, tuple[Array, Array]]:
     """The samples to train on, and the held-out ones: drawn by the seed, each part in order."""
     if not 0 < share < 1:
-        raise NccError("E634", f"validation is {share}, not a share from 0 to below 1", status=2)
+        raise NccError("E634", f"validation is {share}, not a share from 0 to below 1")
     count = max(1, round(share * len(x)))
     if count >= len(x):
         raise NccError("E635", f"{len(x)} samples leave none to train on beside {count} held out")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
-from ncc.passes.plan.cost import predict, size
+from ncc.passes.plan.cost import Prediction, predict, size
 from ncc.scalar.sum_order import leaders, parts
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
@@ -40,17 +40,18 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
         // form=shared batch_form=shared
         graph 07                              plan 7 neurons, 4 rows, 9 edges, 9 packed
-        inputs 00 01 02                       single: shared, 0 slots of work (asked for)
-        outputs 06                            batch: shared, 0 slots of work (asked for)
-        values - - - - - - - - -              run activation 03 sum {
-        constants                               shared by 2 rows of 2
-        00 @0 input                             03 <- 00 01
-        01 @0 input                       =>    05 <- 00 01
-        02 @0 input                             04 <- 00 01 02
-        03 @1 relu sum 00*p0 01*p1            }
-        04 @1 relu sum 00*p2 01*p3 02*p4      run activation 02 sum {
-        05 @1 relu sum 00*p5 01*p6              06 <- 04 05
-        06 @2 tanh sum 04*p7 05*p8            }
+        inputs 00 01 02                       functions pack, forward, forward_batch
+        outputs 06                            single: shared, 0 slots of work (asked for)
+        values - - - - - - - - -              batch: shared, 0 slots of work (asked for)
+        constants                             run activation 03 sum {
+        00 @0 input                             shared by 2 rows of 2
+        01 @0 input                             03 <- 00 01
+        02 @0 input                       =>    05 <- 00 01
+        03 @1 relu sum 00*p0 01*p1              04 <- 00 01 02
+        04 @1 relu sum 00*p2 01*p3 02*p4      }
+        05 @1 relu sum 00*p5 01*p6            run activation 02 sum {
+        06 @2 tanh sum 04*p7 05*p8              06 <- 04 05
+                                              }
 
     A run is a longest stretch of rows with one activation and one aggregation, so a net of one
     kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
@@ -73,16 +74,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                        help="the same form for both functions, or one of them straight")
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
-    first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
-    shares = bool((first != np.arange(len(alive))).any())
     asked = [form, batch_form]
-    plans = {}
-    if "shared" not in asked:
-        plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
-        plans["shared"] = _plan(graph, alive, first, native, True)
-        if "table" in plans and not _short(plans["shared"]):
-            del plans["shared"]
+    plans = _plans(graph, alive, native, asked)
     limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
@@ -90,21 +83,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     costs = {name: predict(plan, name, native=native, dtype=dtype)
              for name, plan in plans.items()}
     costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
-    best: tuple[float, list[str], str] | None = None
-    for looped in plans:
-        chosen = []
-        for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
-            if small:
-                faster = size(plans[looped], "straight") <= size(plans[looped], looped)
-            else:
-                faster = length <= min(limit, FEW + PER_EDGE * n_edges) and (
-                    costs["straight"][k] * (1 + length / WORTH) <= EVEN * costs[looped][k])
-            chosen.append(name if name != "auto" else "straight" if faster else looped)
-        total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
-        if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
-            best = total, chosen, looped
-    assert best is not None
-    _, chosen, looped = best
+    chosen, looped = _fastest(plans, costs, asked, limits, length, small)
     if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
         chosen[1] = chosen[0]
     if set(chosen) == {"straight"} and "table" in plans:
@@ -128,6 +107,41 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch,
                                        functions=tuple([Wanted(name) for name in functions])))
+
+
+def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict[str, Plan]:
+    """The looped forms that are worth a thought, each with its plan."""
+    first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
+    shares = bool((first != np.arange(len(alive))).any())
+    plans = {}
+    if "shared" not in asked:
+        plans["table"] = _plan(graph, alive, first, native, False)
+    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+        plans["shared"] = _plan(graph, alive, first, native, True)
+        if "table" in plans and not _short(plans["shared"]):
+            del plans["shared"]
+    return plans
+
+
+def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequence[str],
+             limits: Sequence[int], length: int, small: bool) -> tuple[list[str], str]:
+    """The forms of the two functions, and the looped one of the plan that both go by."""
+    n_edges = len(next(iter(plans.values())).edges)
+    best: tuple[float, list[str], str] | None = None
+    for looped in plans:
+        chosen = []
+        for k, (name, limit) in enumerate(zip(asked, limits, strict=True)):
+            if small:
+                faster = size(plans[looped], "straight") <= size(plans[looped], looped)
+            else:
+                faster = length <= min(limit, FEW + PER_EDGE * n_edges) and (
+                    costs["straight"][k] * (1 + length / WORTH) <= EVEN * costs[looped][k])
+            chosen.append(name if name != "auto" else "straight" if faster else looped)
+        total = sum([costs[f][k] / max(costs["straight"][k], 1.0) for k, f in enumerate(chosen)])
+        if best is None or total < 0.97 * best[0]:  # a table, unless sharing is worth it
+            best = total, chosen, looped
+    assert best is not None
+    return best[1:]
 
 
 def _short(plan: Plan) -> bool:

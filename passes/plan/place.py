@@ -18,6 +18,7 @@ def place(plan: Plan) -> Plan:
     """Give every value that is read from memory a slot: as many as the net's widest cut.
 
         plan 4 neurons, 3 rows, 3 edges, 3 packed
+        functions pack, forward, forward_batch
         single: straight, 0 slots of work (asked for)
         batch: straight, 0 slots of work (asked for)
         run activation 02 sum {
@@ -27,6 +28,7 @@ def place(plan: Plan) -> Plan:
         }
         =>
         plan 4 neurons, 3 rows, 3 edges, 3 packed
+        functions pack, forward, forward_batch
         single: straight, 1 slots of work (asked for)
         batch: straight, 1 slots of work (asked for)
         run activation 02 sum {
