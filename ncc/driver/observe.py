@@ -29,7 +29,8 @@ READ_BACK: dict[type, tuple[str, str]] = {
     Graph: ("graph", "//"), Module: ("ssa", "//"),
 }
 KIND_OF: dict[type, str] = {Graph: "graph", Plan: "plan", Module: "ssa", str: "llvm"}
-VALUES = "values"  # the table in which an ssa text carries the canonical parameters
+# The table in which an ssa text carries the canonical parameters; no buffer has this name.
+VALUES = "parameters"
 SAMPLES = 5
 
 

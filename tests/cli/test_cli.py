@@ -497,12 +497,26 @@ def test_graph_and_ssa_texts_enter(ncc_, form, dtype):
 
 def test_an_ssa_text_keeps_its_values_out_of_the_object(ncc_):
     ncc_("build", "net.nal", "--emit", "ssa", "-o", "net.ssa")
-    assert "table values f: 0.5 -1.25" in Path("net.ssa").read_text()
+    assert "table parameters f: 0.5 -1.25" in Path("net.ssa").read_text()
     ncc_("build", "net.ssa", "--emit", "llvm", "-o", "a.ll")
     ncc_("build", "net.nal", "--emit", "llvm", "-o", "b.ll")
-    assert "values" not in Path("a.ll").read_text() + Path("b.ll").read_text()
+    assert "parameters" not in Path("a.ll").read_text() + Path("b.ll").read_text()
     np.save("w.npy", np.zeros(10))
     assert ncc_("run", "net.ssa", "--weights", "w.npy", "--input", "x.csv")[1] == "0.0\n" * 3
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
+@pytest.mark.parametrize("how", ["--backward", "--train mse,adam", "--train ce,sgd:momentum=0.9"])
+def test_ssa_texts_with_values_and_gradients_enter_again(ncc_, how, form, dtype):
+    Path("valued.nal").write_text("N 06\n00\n01\n02 tanh 00:2,01:1 +0.5\n03 relu 00:1,01:-1 +0.25\n"
+                                  "04 relu max 02:1,03:2\n05 tanh 02:1,03:0.5\n")
+    words = [*how.split(), "--dtype", dtype, "--backward-form", form, "--emit", "ssa"]
+    assert ncc_("build", "valued.nal", *words, "-o", "valued.ssa")[0] == 0
+    assert "table parameters" in Path("valued.ssa").read_text()
+    again = ncc_("build", "valued.ssa", "--emit", "ssa", "--passes", "")
+    assert again[:2] == (0, Path("valued.ssa").read_text())
+    assert ncc_("build", "valued.ssa", "--emit", "llvm", "-o", "valued.ll")[0] == 0
 
 
 def test_options_that_a_text_has_decided_are_refused(ncc_):
