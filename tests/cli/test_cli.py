@@ -506,12 +506,13 @@ def test_an_ssa_text_keeps_its_values_out_of_the_object(ncc_):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
-@pytest.mark.parametrize("form", ["straight", "table", "shared"])
+@pytest.mark.parametrize("form", ["--backward-form straight", "--backward-form table",
+                                  "--form shared --batch-form shared --backward-form table"])
 @pytest.mark.parametrize("how", ["--backward", "--train mse,adam", "--train ce,sgd:momentum=0.9"])
 def test_ssa_texts_with_values_and_gradients_enter_again(ncc_, how, form, dtype):
     Path("valued.nal").write_text("N 06\n00\n01\n02 tanh 00:2,01:1 +0.5\n03 relu 00:1,01:-1 +0.25\n"
                                   "04 relu max 02:1,03:2\n05 tanh 02:1,03:0.5\n")
-    words = [*how.split(), "--dtype", dtype, "--backward-form", form, "--emit", "ssa"]
+    words = [*how.split(), "--dtype", dtype, *form.split(), "--emit", "ssa"]
     assert ncc_("build", "valued.nal", *words, "-o", "valued.ssa")[0] == 0
     assert "table parameters" in Path("valued.ssa").read_text()
     again = ncc_("build", "valued.ssa", "--emit", "ssa", "--passes", "")
