@@ -44,7 +44,7 @@ class Verifier:
         if self.place is None:
             return NccError("E300", f"ssa: {message}", note=note)
         source, span = self.place(func.name if isinstance(func, Func) else func, at)
-        return NccError("E300", message, source, span)
+        return NccError("E300", message, source, span, status=1)
 
     def func(self, func: Func) -> None:
         buffers = {b.name: b for b in func.buffers}

@@ -140,7 +140,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
                        help="validation=0.1")
     still = None if frozen is None else chosen(graph, frozen)
     if not graph.n_params or (still is not None and still.all()):
-        raise NccError("E634", "the net has no parameters to train")
+        raise NccError("E634", "the net has no parameters to train", status=1)
     dtype = dtype_name(dtype)
     real = np.dtype(DTYPES[dtype])
     inputs, goals, held, classes = _data(x, y, sample_weight, validation, seed, task, graph,
@@ -406,7 +406,8 @@ def _weights(given: Any, samples: int, real: Any) -> Array:
     if len(column) != samples:
         raise NccError("E631", f"sample_weight has {len(column)} numbers for {samples} samples")
     if (column < 0).any() or not column.any():
-        raise NccError("E634", "sample_weight holds a negative number, or nothing but 0")
+        raise NccError("E634", "sample_weight holds a negative number, or nothing but 0",
+                       status=1)
     column = column / column.max()  # or their sum may overflow
     made: Array = (column / column.mean()).astype(real)
     return made
