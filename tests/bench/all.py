@@ -4,7 +4,7 @@ Each table of TABLES is what its script prints, under a line that names the mach
 replaces what stands between its markers in its guide: tests/bench/README.md, but for the errors of
 exp, tanh and the others, which stand in passes/README.md. Then the rows PEERS of the table `fast`
 are copied into README.md, between the markers `peers`; `--only peers` does no more than that. A
-machine that does nothing else takes about half an hour. `--quick` runs a small part of each and
+machine that does nothing else takes some ten minutes. `--quick` runs a small part of each and
 prints the tables, but writes nothing.
 """
 
@@ -139,7 +139,7 @@ def main() -> None:
             parser.error(f"no table {name}: one of {', '.join(names)}")
     guides = {t.name: arguments.guide or TOP / t.guide for t in TABLES}
     guides["peers"] = arguments.guide or TOP / "README.md"
-    for name in chosen:  # now, not after half an hour
+    for name in chosen:  # now, not after all measurements
         placed(guides[name].read_text(), name, "")
     failed = []
     for table in TABLES:
