@@ -63,6 +63,7 @@ ERRORS: dict[str, Fault] = {
     "E143": Fault(1, "a line of a weights file that is no number"),
     "E144": Fault(2, "an unknown `--init` rule or seed"),
     "E146": Fault(1, "a weight, a constant or a number of a function that overflows the dtype"),
+    "E147": Fault(1, "a row of a kind that an engine does not have"),
     "E201": Fault(1, "an expression with an unknown function or variable"),
     "E202": Fault(1, "a function with the wrong number of arguments"),
     "E203": Fault(1, "a constant divisor 0"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ncc.errors import NccError
-from ncc.ir.ssa_types import DTYPES, KINDS, PURE, Buffer, Func, Place, Table, print_any
+from ncc.ir.ssa_types import DTYPES, KINDS, OPEN, PURE, Buffer, Func, Place, Table, print_any
 from ncc.scalar.opcodes import CONTROL, OPCODES
 from ncc.scalar.sum_order import ROUND
 
@@ -50,8 +50,9 @@ class Verifier:
         buffers = {b.name: b for b in func.buffers}
         if len(buffers) != len(func.buffers) or any(b in self.tables for b in buffers):
             raise self.fault(func, None, "a buffer's name is used twice")
+        work = [b for b in func.buffers if b.kind in ("work", "private")]
         for b in func.buffers:
-            if b.kind not in KINDS or b.size < 0:
+            if b.kind not in KINDS or b.size < OPEN or (b.size == OPEN and b in work[:-1]):
                 raise self.fault(func, None, f"bad buffer {b}")
         if func.pure and (func.buffers or func.counted or func.exported or not func.ops
                           or func.ops[-1][0] != "return"):
@@ -183,14 +184,15 @@ class Verifier:
         value, index = got[: len(wants)], got[len(wants) :]
         if index not in ("", "i") or value != wants:
             raise self.fault(func, at, f"{opcode} is ill-formed")
-        size = len(table.values) if table else buffer.size if buffer else -1
-        if size < 0:
+        if not table and not buffer:
             raise self.fault(func, at, f"no buffer or table {name}")
-        if not index and not 0 <= offset < size:
+        size = len(table.values) if table else buffer.size if buffer else 0
+        if not index and (offset < 0 or offset >= size != OPEN):
             raise self.fault(func, at, f"{name}[{offset}] lies outside its {size} elements")
         kind = "table" if table else buffer.kind if buffer else ""
-        good = {"load": ("in", "inout", "value", "work", "private", "table"),
+        good = {"load": ("in", "inout", "value", "indices", "work", "private", "table"),
                 "store": ("out", "inout", "work", "private")}.get(opcode, ("inout", "work"))
         if kind not in good or (kind == "private" and not in_lanes):
             raise self.fault(func, at, f"{opcode} of {name}, which is {kind}")
-        return "" if opcode != "load" else table.type if table else "f"
+        held = table.type if table else "i" if kind == "indices" else "f"
+        return held if opcode == "load" else ""
