@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.driver.compiler import Build, options
-from ncc.ir.kinds import Kinds
+from ncc.images.kinds import Kinds
 from ncc.machine import cache
 from ncc.machine.llvm import host
 from ncc.machine.native import Library, aligned

@@ -24,6 +24,7 @@ FLOORS = [
     "progress",
     "scalar",
     "ir",
+    "images",
     "formats",
     "report",
     "machine",

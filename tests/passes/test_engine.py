@@ -13,8 +13,8 @@ from objects import same
 import ncc
 from ncc.engine.kernel import head, kernel
 from ncc.errors import NccError, Source
-from ncc.ir.image import AT, image
-from ncc.ir.kinds import Kind, Kinds, kinds_of
+from ncc.images.image import AT, image
+from ncc.images.kinds import Kind, Kinds, kinds_of
 from ncc.ir.ssa import OPEN, Buffer, Func, Module
 from ncc.ir.ssa_build import Builder
 from ncc.ir.ssa_text import read

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ncc.ir.kinds import Kinds
+from ncc.images.kinds import Kinds
 from ncc.ir.ssa import Module
-from ncc.passes.lower.data.forward import Engine
+from ncc.passes.lower.data.forward import Forward
+from ncc.passes.lower.data.rows import Rows
+from ncc.passes.lower.data.step import step
 
 
 def engine(kinds: Kinds, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
            lanes_data: int = 64) -> Module:
-    """Write functions over images (ncc/ir/image.py) of rows of these kinds.
+    """Write functions over images (ncc/images/image.py) of rows of these kinds.
 
         sum relu(x)
         =>
@@ -21,8 +23,13 @@ def engine(kinds: Kinds, *, name: str = "net", dtype: str = "f32", numerics: str
           ...
         }
 
+        func step(blocks indices *, reals in *, x in *, y out *, work work *) {
+          ...
+        }
+
     The code depends on the kinds alone: what differs from net to net is read from the image.
     """
-    made = Engine(kinds, dtype, numerics != "strict")
-    return Module(name, dtype, numerics, (made.forward("forward", 0),
-                                          made.forward("forward_batch", lanes_data)))
+    rows = Rows(kinds, dtype, numerics != "strict")
+    made = Forward(rows)
+    return Module(name, dtype, numerics, (
+        made.forward("forward", 0), made.forward("forward_batch", lanes_data), step(rows)))

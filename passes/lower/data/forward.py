@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from ncc.errors import Source
-from ncc.ir.image import AT
-from ncc.ir.kinds import Kind, Kinds
+from ncc.images.image import AT
 from ncc.ir.ssa import DTYPES, OPEN, Buffer, Func
 from ncc.ir.ssa_build import Builder
-from ncc.scalar.aggregations import finish, start, step
-from ncc.scalar.expressions import emit, parse
+from ncc.passes.lower.data.rows import Rows
 
 # Before the places of the images in `nets`, in words each: how many there are, their inputs, their
 # outputs.
 NETS = 3
 
 
-class Engine:
-    """What the functions of one engine share."""
+class Forward:
+    """The forward pass of one engine."""
 
-    def __init__(self, kinds: Kinds, dtype: str, fused: bool) -> None:
-        self.kinds = kinds
-        self.dtype = dtype
-        self.fused = fused
-        self.programs = [parse(Source("<activation>", kind.activation), kind.activation)
-                         for kind in kinds.kinds]
+    def __init__(self, rows: Rows) -> None:
+        self.of = rows
+        self.kinds, self.dtype, self.fused = rows.kinds, rows.dtype, rows.fused
 
     def forward(self, name: str, lanes: int) -> Func:
         """y of the same x, of each net: y (nets, samples, outputs), x (samples, inputs), row-major.
@@ -77,17 +71,15 @@ class Engine:
                  self.reals(b, head, "biases"), self.reals(b, head, "weights"))
         level = b.loop(b.index(0), b.load("image", AT["levels"], head))[0]
         at = b.op("iadd", bounds, b.op("imul", level, b.index(many)))
-        for k, kind in enumerate(self.kinds.kinds):
+        for k in range(many):
             row = b.loop(b.load("image", k, at), b.load("image", k + 1, at))[0]
-            b.store(self.row(b, k, kind, row, parts), "work", 0, b.op("iadd", n_in, row))
+            b.store(self.row(b, k, row, parts), "work", 0, b.op("iadd", n_in, row))
             b.close()
         b.close()
 
-    def row(self, b: Builder, number: int, kind: Kind, row: int, parts: tuple[int, int, int, int]
-            ) -> int:
+    def row(self, b: Builder, number: int, row: int, parts: tuple[int, int, int, int]) -> int:
         """The value of a row."""
         starts, sources, biases, weights = parts
-        agg = kind.aggregation
         at = b.op("iadd", starts, row)
         first, last = b.load("image", 0, at), b.load("image", 1, at)
         bias = b.load("reals", 0, b.op("iadd", biases, row))
@@ -96,13 +88,7 @@ class Engine:
             source = b.load("image", 0, b.op("iadd", sources, e))
             return b.load("work", 0, source), b.load("reals", 0, b.op("iadd", weights, e))
 
-        begin, acc = first, bias
-        if agg != "sum":
-            begin, acc = b.op("iadd", first, b.index(1)), start(b, agg, *edge(first))
-        e, held = b.loop(begin, last, [acc])
-        (acc,) = b.close(step(b, agg, held, *edge(e)))
-        if agg == "mean":  # finish() divides by a number known here
-            edges = b.op("iadd", last, b.op("imul", first, b.index(-1)))
-            acc = b.op("div", acc, b.op("real", edges))
-        acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, None if agg == "sum" else bias)
-        return emit(self.programs[number], b, acc)
+        def count() -> int:
+            return b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
+
+        return self.of.value(b, number, first, last, bias, count, edge)

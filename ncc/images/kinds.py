@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncc.errors import NccError
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph, Longs
 from ncc.scalar.activations import ACTIVATIONS, FREE
 
 
@@ -23,7 +23,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Kinds:
-    """A set of kinds, in their order: an image (ncc/ir/image.py) has the rows of a level by the
+    """A set of kinds, in their order: an image (ncc/images/image.py) has the rows of a level by the
     numbers of their kinds."""
 
     kinds: tuple[Kind, ...]
@@ -37,34 +37,37 @@ class Kinds:
         """32 bits that an image has in its head, and the engine that evaluates it."""
         return zlib.crc32(str(self).encode())
 
-    def numbers(self, graph: Graph) -> dict[tuple[int, int], int]:
-        """The number of each pair of an aggregation and an activation in use, by their codes in the
-        graph. NccError E147 where there is none."""
+    def of(self, graph: Graph, rows: Longs) -> Longs:
+        """The number of the kind of each of these neurons. NccError E147 where there is none."""
         number = {kind: k for k, kind in enumerate(self.kinds)}
-        found = {}
-        for pair in pairs(graph):
-            kind = _kind(graph, pair)
+        codes = _codes(graph, rows)
+        used, where = np.unique(codes, return_inverse=True)
+        found = []
+        for code in used.tolist():
+            kind = _kind(graph, code)
             if kind not in number:
                 raise NccError("E147", "the engine has no rows of the kind "
                                        f"{kind.aggregation} {kind.activation}")
-            found[pair] = number[kind]
-        return found
+            found.append(number[kind])
+        return np.array(found, np.int64)[where]
 
 
 def kinds_of(graphs: Iterable[Graph]) -> Kinds:
     """The kinds of all rows of the graphs."""
-    return Kinds(tuple(sorted({_kind(g, pair) for g in graphs for pair in pairs(g)})))
+    found = set()
+    for g in graphs:
+        rows = np.flatnonzero((g.activations != INPUT) & (g.activations != ABSENT))
+        found |= {_kind(g, code) for code in np.unique(_codes(g, rows)).tolist()}
+    return Kinds(tuple(sorted(found)))
 
 
-def pairs(graph: Graph) -> list[tuple[int, int]]:
-    """The pairs of an aggregation and an activation of a graph's rows, by code."""
-    codes = graph.activations.astype(np.int64) * len(AGGREGATIONS) + graph.aggregations
-    rows = (graph.activations != INPUT) & (graph.activations != ABSENT)
-    found = np.unique(codes[rows]).tolist()
-    return [(code % len(AGGREGATIONS), code // len(AGGREGATIONS)) for code in found]
+def _codes(graph: Graph, rows: Longs) -> Longs:
+    """Activation and aggregation of each row, as one number."""
+    return (graph.activations[rows].astype(np.int64) * len(AGGREGATIONS)
+            + graph.aggregations[rows])
 
 
-def _kind(graph: Graph, pair: tuple[int, int]) -> Kind:
-    aggregation, code = pair
+def _kind(graph: Graph, code: int) -> Kind:
+    code, aggregation = divmod(code, len(AGGREGATIONS))
     text = ACTIVATIONS[code].formula if code < FREE else graph.functions[code]
     return Kind(AGGREGATIONS[aggregation], text)
