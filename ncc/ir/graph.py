@@ -54,6 +54,7 @@ class Graph:
     labelled     whether texts print inputs (`.nam`)
     """
 
+    __module__ = "ncc"  # what a pickle of a public object holds is found there, too
     starts: Longs
     sources: Ints
     weights: Ints

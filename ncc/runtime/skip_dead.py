@@ -134,6 +134,8 @@ class _State(NamedTuple):
 class SkipDead(Compiled):
     """A compiled net whose batches leave dead samples behind. Everything else is Compiled's."""
 
+    __module__ = "ncc"
+
     def __init__(self, graph: Graph, params: Any = None, **more: Any) -> None:
         """As Compiled's."""
         self._setting = threading.Lock()
