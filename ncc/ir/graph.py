@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from ncc.errors import NccError, Source
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
-from ncc.scalar.activations import FREE, expression, name_of
+from ncc.scalar.activations import FREE, name_of
 from ncc.scalar.derivative import slope, tame, times
-from ncc.scalar.expressions import emit, parse
+from ncc.scalar.expressions import emit, expression, parse
 from ncc.scalar.numpy_eval import Numpy
 
 Ints = NDArray[np.int32]

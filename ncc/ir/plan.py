@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import total
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.sum_order import BLOCK, in_order, leaders
 

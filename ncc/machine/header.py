@@ -13,8 +13,8 @@ import numpy as np
 from ncc.ir.graph import NONE, Graph, Ints
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func, Module, layout
-from ncc.scalar.activations import expression
-from ncc.scalar.formulas import FREE
+from ncc.scalar.activations import FREE
+from ncc.scalar.expressions import expression
 from ncc.scalar.opcodes import CONTROL, OPCODES
 
 ABI_VERSION = 1

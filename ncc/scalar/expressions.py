@@ -8,14 +8,14 @@ or more. Nothing is evaluated by Python, and nothing is folded but the sign of a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from ncc.errors import NccError, Source, Span
 from ncc.parsing import Token, Tree, read
-from ncc.scalar.formulas import ACTIVATIONS
+from ncc.scalar.activations import ACTIVATIONS, FREE
 from ncc.scalar.opcodes import OPCODES
 
 DEEPEST = 64  # brackets, calls and signs within each other
@@ -69,6 +69,17 @@ def abreast(expr: Expr, e: Emitter[V], xs: Sequence[V]) -> list[V]:
             values.append([e.op(node.op, *args)
                            for args in zip(*(values[a] for a in node.args), strict=True)])
     return values[-1]
+
+
+def expression(code: int, functions: Mapping[int, str]) -> Expr:
+    """The expression of an activation code; `functions` holds a file's own. Raises KeyError for
+    neither."""
+    return _parsed(ACTIVATIONS[code].formula if 0 <= code < FREE else functions[code])
+
+
+@cache
+def _parsed(text: str) -> Expr:
+    return parse(Source("<activation>", text), text)
 
 
 def parse(source: Source, text: str, line: int = 1, column: int = 1) -> Expr:

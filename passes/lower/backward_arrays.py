@@ -10,8 +10,8 @@ import numpy as np
 from ncc.ir.graph import Longs
 from ncc.ir.ssa import DTYPES
 from ncc.passes.lower.backward_frame import Sweep
-from ncc.scalar.activations import expression
 from ncc.scalar.derivative import reads_argument
+from ncc.scalar.expressions import expression
 
 TURNS, PAIRS = 2, 4  # pairs of an activation and an aggregation: that take turns; in all
 

@@ -10,10 +10,9 @@ import numpy as np
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.ssa import Buffer, Builder, Func
 from ncc.passes.lower.backward_arrays import Kind, Places
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step
 from ncc.scalar.derivative import reads_argument, slope, tame, times
-from ncc.scalar.expressions import Expr, emit
+from ncc.scalar.expressions import Expr, emit, expression
 from ncc.scalar.sum_order import BLOCK
 
 

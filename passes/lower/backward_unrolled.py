@@ -8,10 +8,9 @@ import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, NONE
 from ncc.passes.lower.backward_frame import Sweep
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import pull, step, total
 from ncc.scalar.derivative import slope, tame, times
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 
 
 class _Product(NamedTuple):

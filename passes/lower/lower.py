@@ -12,9 +12,8 @@ from ncc.ir.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Module, Table
 from ncc.passes.lower.schedule import in_time, pays, slots_of
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step
-from ncc.scalar.expressions import abreast, emit
+from ncc.scalar.expressions import abreast, emit, expression
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples

@@ -26,7 +26,7 @@ from ncc.bench.dense_layers import layered, unsuitable
 from ncc.bench.peers import PEERS, Contender, Peer, Unable
 from ncc.cli import main
 from ncc.machine import limits
-from ncc.scalar.formulas import ACTIVATIONS
+from ncc.scalar.activations import ACTIVATIONS
 from ncc.scalar.numpy_eval import Numpy
 
 NET = """N 07
