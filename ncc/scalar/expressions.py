@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from ncc.errors import NccError, Source, Span
 from ncc.parsing import Token, Tree, read
 from ncc.scalar.activations import ACTIVATIONS, FREE
+from ncc.scalar.emitter import Emitter, V
 from ncc.scalar.opcodes import OPCODES
 
 DEEPEST = 64  # brackets, calls and signs within each other
@@ -39,17 +40,6 @@ class Expr:
 
     def constants(self) -> tuple[float, ...]:
         return tuple(n.value for n in self.nodes if n.op == "const")
-
-
-V = TypeVar("V")
-
-
-class Emitter(Protocol[V]):
-    """What can replay a program: an interpreter, an SSA builder, a printer."""
-
-    def op(self, name: str, /, *values: V) -> V: ...
-
-    def const(self, value: float, /) -> V: ...
 
 
 def emit(expr: Expr, e: Emitter[V], x: V) -> V:
