@@ -24,17 +24,14 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir.ssa import Func, Module, Op
 from ncc.scalar.numpy_eval import Numpy
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import COMMUTES, EFFECTS, OPCODES, SUMS, WRITES
 
 Node = tuple[str, Any, tuple[int, ...]]  # what it is, its immediate (hashable), its children
 Outputs = dict[tuple[str, str], tuple[int, dict[int, int]]]
 
-_STORES: Final = ("store", "accumulate", "accrue")
 _ONE: Final = struct.pack("<d", 1.0)
 _MINUS_ONE: Final = struct.pack("<d", -1.0)
 _MINUS_ZERO: Final = struct.pack("<d", -0.0)
-_COMMUTES: Final = frozenset(["add", "mul", "fma", "eq", "une", "wadd", "wmul", "wand", "wor",
-                              "wxor", "weq"])
 
 
 def prove(before: Module, after: Module) -> None:
@@ -183,7 +180,7 @@ class Terms:
             value = self.constant(opcode, args)
             if value == value:
                 return self.real(value) if row.result == "f" else self.word(int(value))
-        if opcode in _COMMUTES and args[0] > args[1]:
+        if opcode in COMMUTES and args[0] > args[1]:
             args = (args[1], args[0], *args[2:])
         if opcode == "mul":
             for x, one in (args, args[::-1]):
@@ -311,7 +308,7 @@ class _Run:
         # By content: a table's name is no part of what a load from it means.
         self.contents = {t.name: terms.make("table", (t.type, t.values.tobytes()))
                          for t in module.tables}
-        self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in _STORES))
+        self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in WRITES))
                        for f in module.funcs}
         self.loops: list[_Loop] = []
         self.argument = self.returned = -1  # of the pure function that is being executed
@@ -352,7 +349,7 @@ class _Run:
                     symbol, constant = terms.address(values[reads[1]])
                     offset += constant
                 memory[name].store(terms, symbol, offset, values[reads[0]])
-            elif opcode in ("accumulate", "accrue"):
+            elif opcode in SUMS:
                 name, offset = imm
                 symbol = zero
                 if len(reads) > 2:
@@ -429,7 +426,7 @@ class _Run:
                 found[at] = {}
             elif opcode == "yield":
                 stack.pop()
-            elif stack and opcode in (*_STORES, "call", "call_at"):
+            elif stack and opcode in EFFECTS:
                 names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
                 if opcode == "call_at":
                     names = [b.name for b in self.funcs[imm[0]].buffers
