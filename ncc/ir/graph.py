@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError, Source
+from ncc.ir import csr
+from ncc.ir.csr import Ints as Ints
+from ncc.ir.csr import Longs as Longs
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
 from ncc.scalar.activations import FREE, name_of
@@ -21,8 +24,6 @@ from ncc.scalar.derivative import slope, tame, times
 from ncc.scalar.expressions import emit, expression, parse
 from ncc.scalar.numpy_eval import Numpy
 
-Ints = NDArray[np.int32]
-Longs = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 NONE = -(2**31)  # no bias
@@ -85,6 +86,19 @@ class Graph:
     def with_(self, **changes: Any) -> Graph:
         """This graph with other fields."""
         return replace(self, **changes)
+
+    def without(self, gone: NDArray[np.bool_]) -> Graph:
+        """This graph with neurons (N) made ABSENT, and without their in-lists. Who reads one of
+        them still does."""
+        kept = ~np.repeat(gone, np.diff(self.starts))
+        return self.with_(
+            starts=csr.starts(np.where(gone, 0, np.diff(self.starts))),
+            sources=self.sources[kept],
+            weights=self.weights[kept],
+            biases=np.where(gone, NONE, self.biases).astype(np.int32),
+            activations=np.where(gone, ABSENT, self.activations).astype(np.int32),
+            aggregations=np.where(gone, 0, self.aggregations).astype(np.int8),
+        )
 
     def __str__(self) -> str:
         """The `.graph` text; `ncc.ir.graph_text.read` makes the identical graph of it."""
@@ -184,12 +198,12 @@ class _Reverse:
         g, fan_in = self.graph, np.diff(self.graph.starts)
         live = np.zeros(g.n_neurons, np.bool_)
         live[g.outputs] = True
-        target = np.repeat(np.arange(g.n_neurons), fan_in)
+        target = csr.owners(g.starts)
         by = np.argsort(-self.levels[target], kind="stable")
         for at in np.split(by, np.flatnonzero(np.diff(self.levels[target[by]])) + 1):
             live[g.sources[at[live[target[at]]]]] = True
         alive = np.flatnonzero(live & (g.activations >= 0)).astype(np.int32)
-        first = sums.leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+        first = csr.representatives(g.starts, g.sources, alive, g.activations, g.aggregations)
         keys = np.stack([alive, first, fan_in[alive], g.aggregations[alive],
                          g.activations[alive], self.levels[alive]])
         keys = keys[:, np.lexsort(keys)]
@@ -308,7 +322,7 @@ def _table(graph: Graph, params: ArrayLike | None, e: Numpy) -> NDArray[Any]:
 
 def _levels(graph: Graph) -> Ints:
     """Longest paths from a source, by relaxing all edges until nothing moves."""
-    target = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    target = csr.owners(graph.starts)
     levels = np.zeros(graph.n_neurons, np.int32)
     for _ in range(graph.n_neurons):
         before = levels.copy()
@@ -326,8 +340,7 @@ def _groups(graph: Graph, levels: Ints) -> list[Longs]:
                      graph.activations, levels])[:, rows]
     by = np.lexsort(keys)
     rows, keys = rows[by], keys[:, by]
-    cuts = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
-    return [group for group in np.split(rows, cuts) if len(group)]
+    return [rows[a:b] for a, b in pairwise(csr.borders(*keys).tolist())]
 
 
 def _lines(graph: Graph) -> Iterator[str]:
@@ -395,7 +408,7 @@ def faults(graph: Graph) -> Iterator[tuple[str, int | None]]:
         return
     if not len(g.outputs):
         yield "the net has no outputs", None
-    target = np.repeat(np.arange(n), np.diff(g.starts))
+    target = csr.owners(g.starts)
 
     def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
         at = np.flatnonzero(bad)[:1]

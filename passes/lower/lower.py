@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES, Buffer, Builder, Func, Module, Table
@@ -217,8 +218,7 @@ class _Lowering:
         """The rows of a run, `count` or fewer of one level at a time."""
         assert self.plan.graph.levels is not None
         levels = self.plan.graph.levels[self.plan.rows[run.first : run.last]]
-        bounds = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
-        for low, high in pairwise(bounds):
+        for low, high in pairwise(csr.borders(levels).tolist()):
             for first in range(low, high, count):
                 yield run.first + first, run.first + min(first + count, high)
 
@@ -379,8 +379,7 @@ class _Lowering:
         found = np.empty(lengths.sum(), np.int32)
         for part in range(0, len(rows), PART):
             n, end = lengths[part : part + PART], ends[part : part + PART]
-            at = np.arange(end[0] - n[0], end[-1])
-            at += np.repeat(plan.starts[rows[part : part + PART]] - end + n, n)
+            at = csr.ranges(plan.starts[rows[part : part + PART]], n)
             found[end[0] - n[0] : end[-1]] = schedule.slots[plan.graph.sources[plan.edges[at]]]
         return found
 
@@ -393,10 +392,9 @@ class _Lowering:
         if not len(wide):
             return fresh
         count = lengths[wide]
-        k = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         sources = plan.graph.sources[plan.edges]
-        here = sources[np.repeat(plan.starts[leader[wide]], count) + k]
-        before = sources[np.repeat(plan.starts[leader[wide - 1]], count) + k]
+        here = sources[csr.ranges(plan.starts[leader[wide]], count)]
+        before = sources[csr.ranges(plan.starts[leader[wide - 1]], count)]
         differs = np.zeros(len(leader), bool)
         differs[np.repeat(wide, count)[here != before]] = True
         fresh[wide] = differs[wide]
