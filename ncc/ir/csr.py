@@ -42,7 +42,7 @@ def ranges(begins: NDArray[Any] | int, lengths: NDArray[Any]) -> Longs:
 
 
 def within(lengths: NDArray[Any]) -> Longs:
-    """The place of each element within its list: [2, 0, 3] => [0, 1, 0, 1, 2]."""
+    """The position of each element within its list: [2, 0, 3] => [0, 1, 0, 1, 2]."""
     return ranges(0, lengths)
 
 
