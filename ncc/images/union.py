@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
@@ -122,7 +124,7 @@ def union(graphs: Sequence[Graph]) -> Union:
     return Union(graph, first, slots)
 
 
-def _sums(counts: Sequence[int]) -> Longs:
+def _sums(counts: Any) -> Longs:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
@@ -140,3 +142,62 @@ def _recoded(graph: Graph, texts: dict[str, int]) -> Ints:
             codes = codes.copy() if codes is graph.activations else codes
             codes[graph.activations == code] = new
     return codes
+
+
+# ---- as few bytes as its numbers need
+
+
+def packed(many: Union) -> dict[str, Any]:
+    """What `unpacked` makes the union of again: neurons and slots are counted from their net's
+    first, integers take as few bytes as the largest of them."""
+    g = many.graph
+    edges = np.diff(g.starts[many.first])
+    neurons = np.diff(many.first)
+    plain = all(map(np.array_equal, (g.weights, g.biases), _plain(g.starts, g.biases != NONE)))
+    held = {
+        "lengths": np.diff(g.starts), "neurons": neurons, "slots": np.diff(many.slots),
+        "activations": g.activations, "aggregations": g.aggregations, "levels": g.levels,
+        "sources": g.sources - np.repeat(many.first[:-1], edges),
+        "inputs": g.inputs - np.repeat(many.first[:-1], many.n_inputs),
+        "outputs": g.outputs - np.repeat(many.first[:-1], many.n_outputs),
+        # Where each edge and bias has a slot of its own, in order, a bit says which there are.
+        "biases": np.packbits(g.biases != NONE) if plain else g.biases,
+        "weights": None if plain else g.weights}
+    return {**{name: a if a is None or not a.size else a.astype(np.result_type(
+        np.min_scalar_type(a.min()), np.min_scalar_type(a.max()))) for name, a in held.items()},
+        "values": g.values, "constants": g.constants, "names": g.names, "functions": g.functions}
+
+
+def unpacked(held: dict[str, Any]) -> Union:
+    """The union that `packed` was made of."""
+    first, slots = _sums(held["neurons"]), _sums(held["slots"])
+    starts = _sums(held["lengths"])
+    count = len(first) - 1
+
+    def moved(name: str, sizes: Any) -> Ints:
+        numbers: Longs = held[name] + np.repeat(first[:-1], sizes)
+        return numbers.astype(np.int32)
+
+    if held["weights"] is None:
+        biased = np.unpackbits(held["biases"], count=int(first[-1])).astype(bool)
+        weights, biases = _plain(starts, biased)
+    else:
+        weights, biases = [held[name].astype(np.int32) for name in ("weights", "biases")]
+    levels = held["levels"]
+    graph = Graph(
+        starts=starts, sources=moved("sources", np.diff(starts[first])), weights=weights,
+        biases=biases, activations=held["activations"].astype(np.int32),
+        aggregations=held["aggregations"].astype(np.int8),
+        inputs=moved("inputs", len(held["inputs"]) // count),
+        outputs=moved("outputs", len(held["outputs"]) // count), values=held["values"],
+        constants=held["constants"], names=held["names"], functions=held["functions"],
+        levels=None if levels is None else levels.astype(np.int32))
+    return Union(graph, first, slots)
+
+
+def _plain(starts: Longs, biased: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """The codes of weights and biases where each has a slot of its own, in canonical order."""
+    before: Longs = np.cumsum(biased) - biased
+    weights = np.arange(starts[-1]) + np.repeat(before, np.diff(starts))
+    biases = np.where(biased, starts[1:] + before, NONE)
+    return weights.astype(np.int32), biases.astype(np.int32)

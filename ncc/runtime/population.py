@@ -13,7 +13,7 @@ from ncc.errors import NccError
 from ncc.images.blocks import CHUNK, Blocks, blocks
 from ncc.images.image import images
 from ncc.images.kinds import Kinds, kinds_of
-from ncc.images.union import Union, union
+from ncc.images.union import Union, packed, union, unpacked
 from ncc.ir.graph import Graph, Longs, Reals
 from ncc.machine.native import aligned
 from ncc.nets.net import Net, fixed, load, parse
@@ -260,18 +260,20 @@ class Population:
             raise TypeError("only recurrent nets have a state")
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the engine, which the reader has, or makes."""
-        made = {**self.__dict__}
-        k = made.pop("_kernel")
-        return {**made, "_of": (k.kinds, k.dtype, k.numerics)}
+        """The nets in few bytes, and the state; images are made where they are wanted, in less time
+        than it takes to read them, and engines are in the reader's cache, or made, too."""
+        k = self._kernel
+        return {"nets": packed(self._union), "of": (k.kinds, k.dtype, k.numerics),
+                "threads": self.threads, "recurrent": self.recurrent, "last": self._last,
+                "state": self.state if self.recurrent else None}
 
-    def __setstate__(self, made: dict[str, Any]) -> None:
-        of = made.pop("_of")
-        self.__dict__.update(made, _kernel=kernel(*of))
-        if self._images is not None:
-            self._images = _aligned(self._images[0]), self._images[1]
-        for chunk in self._chunks or ():
-            chunk.place()
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        kinds, dtype, numerics = held["of"]
+        self.__init__(unpacked(held["nets"]), dtype=dtype, numerics=numerics,  # type: ignore[misc]
+                      threads=held["threads"], recurrent=held["recurrent"], kinds=kinds)
+        self._last = held["last"]
+        if self.recurrent:
+            self.state = held["state"]
 
 
 class _Chunk:
@@ -286,12 +288,8 @@ class _Chunk:
             self.state[:] = 0
 
     def fill(self, many: Union, engine: Kernel) -> None:
-        self.blocks = blocks(many, engine.kinds, engine.dtype, many.graph.values, self.recurrent)
-        self.place()
-
-    def place(self) -> None:
-        """Memory at an address that vectors want."""
-        self.blocks = self.blocks._replace(block=_aligned(self.blocks.block))
+        made = blocks(many, engine.kinds, engine.dtype, many.graph.values, self.recurrent)
+        self.blocks = made._replace(block=_aligned(made.block))
 
     @property
     def size(self) -> int:

@@ -22,13 +22,14 @@ N 05
 03 sigmoid 00:-5,01:5 +-2
 04 sigmoid 02:5,03:5 +-2
 """
+FEW = (0, 1, 2, 3, 0x15)  # activations: each kind of rows is code of its own to compile
 
 
 def alike(count, seed=0, **options):
     """So many random nets with as many inputs and outputs as one another."""
     found = []
     while len(found) < count:
-        net = ncc.parse(to_nal(some_net(seed, max_neurons=20, **options)))
+        net = ncc.parse(to_nal(some_net(seed, max_neurons=20, activations=FEW, **options)))
         seed += 1
         if (len(net.inputs), len(net.outputs)) == (3, 2):
             found.append(net)
@@ -205,3 +206,14 @@ def test_odd_nets_are_nets_too():
     assert pop([[2.0], [5.0]])[:, :, 0].tolist() == [[2, 5], [3, 3], [3, 6]]
     assert pop.step([[2.0], [5.0], [7.0]]).ravel().tolist() == [2, 3, 8]
     assert pop(np.zeros((0, 1))).shape == (3, 0, 1)
+
+
+def test_a_pickle_holds_every_net_as_it_is(nets):
+    """Ties, constants and own functions, or a slot for each edge and bias: small either way."""
+    plain = ["N 04\n00\n01\n02 tanh 00:1,01:2 +3\n03 relu 02:4,00:5\n"] * 50
+    for given, most in ((nets, 700), (plain, 120)):
+        pop = ncc.population(given)
+        data = pickle.dumps(pop)
+        assert len(data) < most * len(given) + 2000
+        for a, b in zip(pickle.loads(data), pop, strict=True):
+            assert str(a.graph) == str(b.graph)
