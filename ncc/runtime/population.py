@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.images.blocks import CHUNK, Blocks, blocks
-from ncc.images.image import images
+from ncc.images.image import Images, images
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.images.union import Union, packed, union, unpacked
-from ncc.ir.graph import Graph, Longs, Reals
+from ncc.ir.graph import Graph, Reals
 from ncc.machine.native import aligned
 from ncc.nets.net import Net, fixed, load, parse
 from ncc.passes.graph.prune import prune
@@ -52,7 +52,7 @@ class Population:
         self._union = many
         self._live = many if recurrent else Union(prune(many.graph), many.first, many.slots)
         self._kernel = kernel(kinds or kinds_of([self._live.graph]), dtype, numerics, cache)
-        self._images: tuple[NDArray[np.uint8], Longs] | None = None
+        self._images: Images | None = None
         self._chunks: list[_Chunk] | None = None
         self._last: Array | None = None  # of the last step
 
@@ -125,9 +125,10 @@ class Population:
                 raise ValueError(f"params holds a value that overflows {self.dtype}")
         self._union = _valued(self._union, values)
         self._live = _valued(self._live, values)
-        self._images = None
+        if self._images is not None:
+            self._images.fill(values)
         for chunk in self._chunks or ():
-            chunk.fill(self._live.part(chunk.first, chunk.last), self._kernel)
+            chunk.blocks.fill(values[slots[chunk.first] : slots[chunk.last]])
 
     # -- the same samples for all
 
@@ -142,7 +143,7 @@ class Population:
             raise ValueError(f"x has shape {x.shape}, the nets want ({self.n_inputs},) or "
                              f"(n, {self.n_inputs})")
         y = np.empty((len(self), *x.shape[:-1], self.n_outputs), self._kernel.real)
-        block, places = self._image()
+        block, places = self._image()[:2]
         values = int(np.diff(self._union.first).max())
 
         def part(_: int, first: int, last: int) -> None:
@@ -152,11 +153,11 @@ class Population:
         self._kernel.library.at_once(part, self._parts(np.diff(np.append(places, len(block)))))
         return y
 
-    def _image(self) -> tuple[NDArray[np.uint8], Longs]:
+    def _image(self) -> Images:
         if self._images is None:
-            made, places = images(self._live, self._kernel.kinds, self.dtype,
-                                  self._live.graph.values)
-            self._images = _aligned(made), places
+            made = images(self._live, self._kernel.kinds, self.dtype)
+            made.fill(self._live.graph.values)
+            self._images = made
         return self._images
 
     def _parts(self, work: Array) -> list[tuple[int, int]]:
@@ -215,7 +216,7 @@ class Population:
             y[low:high][chosen] = made[chosen]
         elif wanted:
             assert mask is not None
-            block, places = self._image()
+            block, places = self._image()[:2]
             values = int(np.diff(self._union.first).max())
             for k in (low + np.flatnonzero(mask[low:high])).tolist():
                 names = head(places[k : k + 1], self.n_inputs, self.n_outputs)
@@ -281,15 +282,11 @@ class _Chunk:
 
     def __init__(self, many: Union, first: int, engine: Kernel, recurrent: bool) -> None:
         self.first, self.last = first, first + len(many)
-        self.recurrent = recurrent
-        self.fill(many, engine)
+        self.blocks = blocks(many, engine.kinds, engine.dtype, recurrent)
+        self.blocks.fill(many.graph.values)
         self.own = aligned(self.blocks.values, engine.real) if recurrent else None
         if self.own is not None:
             self.state[:] = 0
-
-    def fill(self, many: Union, engine: Kernel) -> None:
-        made = blocks(many, engine.kinds, engine.dtype, many.graph.values, self.recurrent)
-        self.blocks = made._replace(block=_aligned(made.block))
 
     @property
     def size(self) -> int:
@@ -324,12 +321,6 @@ class _Kept:
         if self.old is not None:
             mine = np.append(self.chosen, False)[self.chunk.blocks.nets]
             self.chunk.state[mine] = self.old[mine]
-
-
-def _aligned(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    made = aligned(len(block), np.uint8)
-    made[:] = block
-    return made
 
 
 def _valued(many: Union, values: Reals) -> Union:
