@@ -19,6 +19,7 @@ from nets import random_layers, some_net, to_nal
 
 import ncc
 from ncc.driver import compiler as build
+from ncc.driver.pipeline import ROAD, taken
 from ncc.errors import NccError
 from ncc.machine import codegen, limits
 from ncc.machine.codegen import Codegen
@@ -451,6 +452,17 @@ def test_a_limit_does_not_change_what_the_cache_finds():
             made = build.Build(graph, aim, build.options(aim, limit=limit))
             keys.add(made._key("object"))
     assert len(keys) == 1 and None not in keys
+
+
+def test_the_limit_is_no_option_of_a_pass(ncc_, tmp_path):
+    """`split` once took it for its own: an op to each piece."""
+    assert not any("limit" in taken(call) for call in ROAD)
+    (tmp_path / "net.nal").write_text(random_layers([20, 20, 20], 10, seed=1))
+    words = ["build", tmp_path / "net.nal", "--target", "aarch64", "--form", "straight",
+             "--batch-form", "straight", "--emit", "ssa"]
+    _, limited, _ = ncc_(*words)
+    assert limited == ncc_(*words, "--no-limit")[1] != ""
+    assert limited.count("\ninternal ") < 10
 
 
 def test_the_bound_is_the_guide_s():
