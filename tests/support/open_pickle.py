@@ -21,6 +21,12 @@ def refuse(*_: Any) -> NoReturn:
     raise AssertionError("LLVM is called")
 
 
+def compile_nothing() -> None:
+    """From now on whatever would be compiled in this process is refused."""
+    llvm.Machine.module = llvm.Machine.object = refuse
+    codegen.Codegen.object = codegen.Codegen.measured = refuse
+
+
 def answers(thing: Any, x: Any) -> list[Any]:
     """All that the code of a thing is for, each as an array."""
     if isinstance(thing, ncc.Compiled):
@@ -39,8 +45,7 @@ def answers(thing: Any, x: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    llvm.Machine.module = llvm.Machine.object = refuse
-    codegen.Codegen.object = codegen.Codegen.measured = refuse
+    compile_nothing()
     native.WORK = 0  # threads, however little there is to do
     thing, x = pickle.loads(Path(sys.argv[1]).read_bytes())
     Path(sys.argv[2]).write_bytes(pickle.dumps(answers(thing, x)))
