@@ -68,14 +68,16 @@ def test_searches_over_dask_and_joblib_are_those_of_one_process(client: Any) -> 
 
 
 def test_processes_of_a_cluster_compile_nothing(client: Any) -> None:
-    """The last test, as they never will again."""
     fns = [ncc.compile(net) for net in cluster.mutants(5)]
     client.run(open_pickle.compile_nothing)
-    there = cluster.in_chunks(client, cluster.outputs, fns, X, 2)
+    try:
+        there = cluster.in_chunks(client, cluster.outputs, fns, X, 2)
+        with pytest.raises(AssertionError, match="LLVM is called"):
+            client.submit(ncc.compile, next(cluster.mutants(1, seed=9))).result()
+    finally:
+        client.run(open_pickle.compile_nothing, False)
     assert [y.tobytes() for y in there] == [fn(X).tobytes() for fn in fns]
     assert len({y.tobytes() for y in there}) == 5
-    with pytest.raises(AssertionError, match="LLVM is called"):
-        client.submit(ncc.compile, next(cluster.mutants(1, seed=9))).result()
 
 
 def test_the_example_says_what_it_wants(tmp_path: Path) -> None:
