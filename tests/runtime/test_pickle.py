@@ -261,6 +261,6 @@ def test_a_damaged_entry_is_none() -> None:
     lambda g: {"weights": g.weights + 1000}])
 def test_a_damaged_net_is_an_error(change: Callable[[Any], dict[str, Any]]) -> None:
     fn = ncc.compile(ncc.parse(NET))
-    made, (kind, graph, *given) = fn.__reduce__()
+    made, (graph, *given) = fn.__reduce__()
     with pytest.raises(ncc.NccError, match="E301"):
-        made(kind, graph.with_(**change(graph)), *given)
+        made(graph.with_(**change(graph)), *given)
