@@ -1,0 +1,148 @@
+"""Genomes of neat-python for tests and measurements: configurations, populations, outputs."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+import neat
+import numpy as np
+from neat.innovation import InnovationTracker
+
+ACTIVATIONS = ("sigmoid", "tanh", "sin", "gauss", "relu", "elu", "lelu", "selu", "softplus",
+               "identity", "clamped", "inv", "log", "exp", "abs", "hat", "square", "cube")
+AGGREGATIONS = ("sum", "product", "max", "min", "maxabs", "mean")
+CONFIG = """\
+[NEAT]
+fitness_criterion = max
+fitness_threshold = 1e9
+pop_size = {pop_size}
+reset_on_extinction = False
+no_fitness_termination = True
+
+[DefaultGenome]
+num_inputs = {n_in}
+num_hidden = {hidden}
+num_outputs = {n_out}
+initial_connection = {connection}
+feed_forward = {feed_forward}
+compatibility_disjoint_coefficient = 1.0
+compatibility_weight_coefficient = 0.5
+conn_add_prob = 0.7
+conn_delete_prob = 0.2
+node_add_prob = 0.5
+node_delete_prob = 0.1
+activation_default = random
+activation_options = {activations}
+activation_mutate_rate = 0.3
+aggregation_default = random
+aggregation_options = {aggregations}
+aggregation_mutate_rate = 0.3
+bias_init_mean = 0.0
+bias_init_stdev = 1.0
+bias_replace_rate = 0.1
+bias_mutate_rate = 0.7
+bias_mutate_power = 0.5
+bias_max_value = 30.0
+bias_min_value = -30.0
+response_init_mean = 1.0
+response_init_stdev = {response}
+response_replace_rate = {response}
+response_mutate_rate = {response}
+response_mutate_power = {response}
+response_max_value = 30.0
+response_min_value = -30.0
+weight_init_mean = 0.0
+weight_init_stdev = 1.0
+weight_replace_rate = 0.1
+weight_mutate_rate = 0.8
+weight_mutate_power = 0.5
+weight_max_value = 30
+weight_min_value = -30
+enabled_default = True
+enabled_mutate_rate = 0.1
+
+[DefaultSpeciesSet]
+compatibility_threshold = 3.0
+
+[DefaultStagnation]
+species_fitness_func = max
+max_stagnation = 20
+species_elitism = 2
+
+[DefaultReproduction]
+elitism = 2
+survival_threshold = 0.2
+min_species_size = 2
+"""
+
+
+def config(n_in=3, n_out=2, activations=ACTIVATIONS, aggregations=AGGREGATIONS, *, hidden=0,
+           connection="full_direct", feed_forward=True, response=0.3, pop_size=20):
+    """A configuration of neat-python's, in which genomes can be made and mutated at once."""
+    text = CONFIG.format(n_in=n_in, n_out=n_out, activations=" ".join(activations), hidden=hidden,
+                         aggregations=" ".join(aggregations), connection=connection,
+                         feed_forward=feed_forward, response=response, pop_size=pop_size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config")
+        path.write_text(text)
+        made = neat.Config(neat.DefaultGenome, neat.DefaultReproduction, neat.DefaultSpeciesSet,
+                           neat.DefaultStagnation, str(path))
+    made.genome_config.innovation_tracker = InnovationTracker()
+    return made
+
+
+def genomes(made, count, seed, mutations=12):
+    """[(id, genome), ...], each mutated up to so many times."""
+    random.seed(seed)
+    found = []
+    for key in range(1, count + 1):
+        genome = neat.DefaultGenome(key)
+        genome.configure_new(made.genome_config)
+        for _ in range(random.randrange(mutations + 1)):
+            genome.mutate(made.genome_config)
+        found.append((key, genome))
+    return found
+
+
+def outputs(net, x):
+    """y (n, outputs) of x (n, inputs), step by step; rows that Python cannot compute are NaN."""
+    rows = []
+    for row in x.tolist():
+        try:
+            rows.append(net.activate(row))
+        except OverflowError:
+            rows.append([np.nan] * len(net.output_nodes))
+    return np.array(rows, float).reshape(len(x), len(net.output_nodes))
+
+
+def condition(net, x, rng):
+    """How far y moves where weights, biases and responses change by some units in the last place:
+    what a rounding may do to it. `net` is neat-python's."""
+    y, evals = outputs(net, x), net.node_evals
+    far = np.zeros_like(y)
+
+    def moved(value):
+        return value * (1 + 2.0**-49 * rng.uniform(-1, 1))
+
+    for _ in range(6):
+        net.node_evals = [(node, act, agg, moved(bias), moved(response),
+                           [(i, moved(w)) for i, w in links])
+                          for node, act, agg, bias, response, links in evals]
+        if hasattr(net, "reset"):
+            net.reset()
+        far = np.fmax(far, np.abs(outputs(net, x) - y))
+    net.node_evals = evals
+    return far
+
+
+def assert_close(ours, net, x, seed=0):
+    """Within 1e-12 of neat-python's, relative, and what its net makes of some roundings."""
+    if hasattr(net, "reset"):
+        net.reset()
+    theirs = outputs(net, x)
+    bound = 1e-12 * np.abs(theirs) + condition(net, x, np.random.default_rng(seed))
+    known = np.isfinite(theirs)
+    assert ours.shape == theirs.shape
+    assert (np.abs(ours - theirs) <= bound)[known].all(), np.abs(ours - theirs)[known].max()
