@@ -60,12 +60,15 @@ HEAD: Final = 16  # words
 
 
 class Blocks(NamedTuple):
-    """The blocks of a chunk of nets: `block` is the memory, `values` how many values there are, and
-    `state` how many of them are of the step before."""
+    """The blocks of a chunk of nets: `block` is the memory, `values` how many values there are;
+    `state` of them, from number `before` on, are of the step before, and `nets` is the net of each
+    (-1 of what fills up a block)."""
 
     block: NDArray[np.uint8]
     values: int
     state: int
+    before: int
+    nets: Longs
 
 
 def blocks(many: Union, kinds: Kinds, dtype: str, params: Reals, recurrent: bool = False
@@ -137,4 +140,6 @@ def blocks(many: Union, kinds: Kinds, dtype: str, params: Reals, recurrent: bool
     block.view(np.uint32)[HEAD : starts[-1]] = np.concatenate(words)
     with np.errstate(over="ignore"):
         block.view(real)[begin : begins[-1]] = np.concatenate(parts)
-    return Blocks(block, top + n_blocks * width, state)
+    nets = np.full(state, -1, np.int64)
+    nets[row[: len(row) * recurrent]] = held.nets[: len(row) * recurrent]
+    return Blocks(block, top + n_blocks * width, state, FIXED + n_in, nets)

@@ -42,9 +42,13 @@ class Union:
 
     def net(self, k: int) -> Graph:
         """The graph of net k."""
+        return self.part(k, k + 1).graph
+
+    def part(self, first: int, last: int) -> Union:
+        """The union of the nets first .. last."""
         g = self.graph
-        low, high = int(self.first[k]), int(self.first[k + 1])
-        slot, last = int(self.slots[k]), int(self.slots[k + 1])
+        low, high = int(self.first[first]), int(self.first[last])
+        slot, end = int(self.slots[first]), int(self.slots[last])
         edges = slice(int(g.starts[low]), int(g.starts[high]))
         n_in, n_out = self.n_inputs, self.n_outputs
         codes = np.concatenate([g.weights[edges], g.biases[low:high]])
@@ -57,18 +61,19 @@ class Union:
                             ).astype(np.int32)
 
         used = np.unique(g.activations[low:high]).tolist()
-        return Graph(
+        graph = Graph(
             starts=g.starts[low : high + 1] - g.starts[low],
             sources=g.sources[edges] - np.int32(low),
             weights=moved(g.weights[edges]), biases=moved(g.biases[low:high]),
             activations=g.activations[low:high].copy(),
             aggregations=g.aggregations[low:high].copy(),
-            inputs=g.inputs[k * n_in : (k + 1) * n_in] - np.int32(low),
-            outputs=g.outputs[k * n_out : (k + 1) * n_out] - np.int32(low),
-            values=g.values[slot:last].copy(), constants=g.constants[-1 - fixed],
-            names={s - slot: name for s, name in g.names.items() if slot <= s < last},
+            inputs=g.inputs[first * n_in : last * n_in] - np.int32(low),
+            outputs=g.outputs[first * n_out : last * n_out] - np.int32(low),
+            values=g.values[slot:end].copy(), constants=g.constants[-1 - fixed],
+            names={s - slot: name for s, name in g.names.items() if slot <= s < end},
             functions={code: text for code, text in g.functions.items() if code in used},
             levels=None if g.levels is None else g.levels[low:high].copy())
+        return Union(graph, self.first[first : last + 1] - low, self.slots[first : last + 1] - slot)
 
 
 def union(graphs: Sequence[Graph]) -> Union:

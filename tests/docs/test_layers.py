@@ -36,7 +36,6 @@ FLOORS = [
     "passes.emit",
     "driver",
     "nets",
-    "engine",
     "runtime",
     "training",
     "torch",
