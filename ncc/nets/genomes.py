@@ -1,14 +1,14 @@
 """Genomes of neat-python as nets: a whole population at once, by array code.
 
 A node is activation(bias + response * aggregation(source * weight, ...)), the enabled connections
-in the order of the genome's dict; nodes that no output depends on are dropped. ncc's rows are
-activation(bias + aggregation), so a response goes into the weights:
+in the order of the genome's dict; nodes that no output depends on are dropped. A row of ncc's is
+activation(bias + aggregation), so
 
-    sum, mean     every weight times the response
-    product       the first weight times the response
-    max, min      every weight times the response; where that is negative, max becomes min
-    maxabs        a row of its own, which the node reads by a weight that is the response: else a
-                  product that is as large as another one might no longer be, after rounding
+- a sum's response goes into its weights;
+- a node with another aggregation is two rows, the aggregate and activation(bias + response * it):
+  no product is rounded in another way, and activations and aggregations need no row for each pair;
+- in recurrent nets, where a second row would come a step later, responses go into the weights:
+  of a product into the first; a negative one makes a minimum of a maximum.
 
 A node without connections is activation(bias + response * empty), where the empty product is 1 and
 what else is empty 0; in a recurrent net it is 0.
@@ -60,7 +60,7 @@ CODES: Final = {name: 0 if text == "x" else FREE + k
 OURS: Final = {"sum": "sum", "product": "mul", "max": "max", "min": "min", "maxabs": "maxabs",
                "mean": "mean"}
 UNKNOWN: Final = -3  # the code of a function that has no formula here
-SUM, MUL, MEAN, MAX, MIN, MAXABS = range(len(AGGREGATIONS))
+SUM, MUL, MAX, MIN = [AGGREGATIONS.index(name) for name in ("sum", "mul", "max", "min")]
 Genomes = Sequence[tuple[Any, Any]]  # as neat-python has them: (id, genome)
 
 
@@ -172,20 +172,22 @@ def codes(config: Any) -> tuple[dict[str, int], dict[str, int]]:
                 list(OURS), held.aggregation_function_defs, "aggregation")}))
 
 
-def kinds(config: Any, made: Union) -> Kinds:
+def kinds(config: Any, made: Union, recurrent: bool = False) -> Kinds:
     """The kinds of rows that `config` gives any genome, so that one engine serves all generations,
     and those in `made` that it does not."""
     held = config.genome_config
     acts, aggs = codes(config)
     texts = {ACTIVATIONS[name] for name in held.activation_options if name in acts}
     folds = {AGGREGATIONS[aggs[name]] for name in held.aggregation_options if name in aggs}
-    extra: set[Kind] = set()
-    if held.response_min_value < 0 and folds & {"max", "min"}:
-        folds |= {"max", "min"}
-    if "maxabs" in folds:
-        extra.add(Kind("maxabs", "x"))
-    wanted = {Kind(fold, text) for fold in folds | {"sum"} for text in texts}
-    return Kinds(tuple(sorted({*wanted, *extra, *kinds_of([made.graph]).kinds})))
+    if not recurrent:
+        wanted = {Kind("sum", text) for text in texts}
+        wanted |= {Kind(fold, "x") for fold in folds if fold != "sum"}
+    else:
+        if folds & {"max", "min"} and held.response_min_value < 0:
+            folds |= {"max", "min"}
+        wanted = {Kind(fold, text) for fold in folds for text in texts}
+        wanted |= {Kind("sum", "x")}  # nodes without connections
+    return Kinds(tuple(sorted({*wanted, *kinds_of([made.graph]).kinds})))
 
 
 class _Nets:
@@ -289,16 +291,16 @@ class _Nets:
         return None
 
     def respond(self, recurrent: bool) -> None:
-        """Put the responses into the weights. In a recurrent net a row more would be a step more:
-        there maxabs is like sum."""
+        """Leave no response but 1, and of nets that are not `recurrent` no aggregation of a row
+        with an activation but the sum."""
         empty = (np.diff(self.starts) == 0) & (self.activations != INPUT)
-        self.biases[empty & (self.aggregations == MUL)] += self.responses[
-            empty & (self.aggregations == MUL)]
+        product = empty & (self.aggregations == MUL)
+        self.biases[product] += self.responses[product]
         self.aggregations[empty] = SUM
+        if not recurrent:
+            self.split(self.aggregations != SUM)
         if (self.responses == 1).all():
             return
-        if not recurrent:
-            self.split((self.aggregations == MAXABS) & (np.abs(self.responses) != 1))
         scale = self.responses[self.targets]
         later = np.arange(len(self.targets)) != self.starts[self.targets]
         scale[later & (self.aggregations[self.targets] == MUL)] = 1.0
@@ -309,7 +311,8 @@ class _Nets:
         self.aggregations[negative] = turned[self.aggregations[negative]]
 
     def split(self, apart: NDArray[np.bool_]) -> None:
-        """Of each of these nodes two rows: its aggregate, which the second one reads."""
+        """Of each of these nodes two rows: its aggregate, and what reads that by a weight that is
+        the response."""
         if not apart.any():
             return
         second = np.cumsum(1 + apart) - 1
