@@ -19,20 +19,27 @@ from it (`pip install 'ncc-compiler[neat]'` brings it along).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final, Self
 
 import numpy as np
 
+from ncc.images.blocks import blocks
+from ncc.images.image import images
+from ncc.images.kinds import Kinds
+from ncc.images.union import Union
+from ncc.machine.native import aligned, placed
 from ncc.nets.genomes import kinds, union
+from ncc.runtime.kernel import head, kernel
 from ncc.runtime.population import Population
 
 __all__ = ["FeedForwardNetwork", "RecurrentNetwork", "population"]
+DTYPE: Final = "f64"  # Python's own
 
 
 def population(genomes: Iterable[tuple[Any, Any]], config: Any, *, dtype: Any = "f64",
                threads: int = 1, recurrent: bool = False, numerics: str | None = None,
                cache: bool = True) -> Population:
-    """A population of `genomes`, pairs (id, genome) as `eval_genomes` gets them, under neat-python's
+    """A population of `genomes`, pairs (id, genome) as `eval_genomes` gets, under neat-python's
     `config`. Net k is genome k, its inputs and outputs in the order of the configuration's keys.
 
     dtype      "f64" or "f32" (or numpy's name or type of either): what is computed in
@@ -57,49 +64,88 @@ def population(genomes: Iterable[tuple[Any, Any]], config: Any, *, dtype: Any = 
 
 
 class _Network:
-    """A net as neat-python's are called."""
+    """A net as neat-python's are called, in float64. `population` is one of this net alone, for
+    batches; it has a state of its own. Not for several threads at once, as neat-python's are not.
+    """
 
-    def __init__(self, nets: Population, config: Any) -> None:
-        self.input_nodes: list[int] = config.genome_config.input_keys
-        self.output_nodes: list[int] = config.genome_config.output_keys
-        self.population = nets
+    recurrent = False
 
-    def _samples(self, inputs: Sequence[float]) -> Any:
-        if len(inputs) != len(self.input_nodes):  # in neat-python's words
-            raise RuntimeError(f"Expected {len(self.input_nodes):n} inputs, got {len(inputs):n}")
-        return np.array(inputs, np.float64)
+    def __init__(self, made: Union, of: Kinds, input_nodes: list[int], output_nodes: list[int]
+                 ) -> None:
+        self.input_nodes = input_nodes
+        self.output_nodes = output_nodes
+        self._made, self._of = made, of
+        self._engine = kernel(of, DTYPE)
+        self._x, self._y = np.zeros(made.n_inputs), np.zeros(made.n_outputs)
+        self._link()
+
+    @classmethod
+    def create(cls, genome: Any, config: Any) -> Self:
+        """The net of a genome under neat-python's `config`. NccError as of `population`."""
+        made = union([(getattr(genome, "key", 0), genome)], config, cls.recurrent)
+        held = config.genome_config
+        return cls(made, kinds(config, made, cls.recurrent), held.input_keys, held.output_keys)
+
+    def activate(self, inputs: Sequence[float]) -> list[float]:
+        """The outputs (n_outputs) of inputs (n_inputs). RuntimeError for another number of them,
+        in neat-python's words."""
+        if len(inputs) != len(self._x):
+            raise RuntimeError(f"Expected {len(self._x):n} inputs, got {len(inputs):n}")
+        self._x[:] = inputs
+        self._call(*self._arguments)
+        y: list[float] = self._y.tolist()
+        return y
+
+    @property
+    def population(self) -> Population:
+        return Population(self._made, dtype=DTYPE, recurrent=self.recurrent, kinds=self._of)
+
+    def _link(self) -> None:
+        raise NotImplementedError
+
+    def _enter(self, name: str, *arrays: Any) -> None:
+        """`activate` calls this function of the engine, with these arrays, which are kept."""
+        self._held = arrays
+        self._call = self._engine.library.calls[name]
+        self._arguments = [array.ctypes.data for array in arrays]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._made, self._of, self.input_nodes, self.output_nodes)
 
 
 class FeedForwardNetwork(_Network):
-    """neat.nn.FeedForwardNetwork, as far as `create` and `activate`; `population` is the population
-    of this one net, for batches: `net.population(x)[0]`."""
+    """neat.nn.FeedForwardNetwork, as far as `create` and `activate`."""
 
-    @classmethod
-    def create(cls, genome: Any, config: Any) -> FeedForwardNetwork:
-        """The net of a genome, in float64. NccError as of `population`."""
-        return cls(population([(getattr(genome, "key", 0), genome)], config), config)
-
-    def activate(self, inputs: Sequence[float]) -> list[float]:
-        """The outputs (n_outputs) of inputs (n_inputs). RuntimeError for another number of them."""
-        y: list[float] = self.population(self._samples(inputs))[0].tolist()
-        return y
+    def _link(self) -> None:
+        made = self._made
+        block, places = images(made, self._engine.kinds, DTYPE, made.graph.values)
+        block = placed(block)
+        work = aligned(made.graph.n_neurons, np.float64)
+        self._enter("forward", head(places, made.n_inputs, made.n_outputs), block, block, self._x,
+                    self._y, work)
 
 
 class RecurrentNetwork(_Network):
-    """neat.nn.RecurrentNetwork, as far as `create`, `activate` and `reset`."""
+    """neat.nn.RecurrentNetwork, as far as `create`, `activate` and `reset`: a step reads the values
+    of the step before, which are 0 at first."""
 
-    @classmethod
-    def create(cls, genome: Any, config: Any) -> RecurrentNetwork:
-        """The net of a genome, in float64. NccError as of `population`."""
-        return cls(population([(getattr(genome, "key", 0), genome)], config, recurrent=True),
-                   config)
+    recurrent = True
 
-    def activate(self, inputs: Sequence[float]) -> list[float]:
-        """The outputs (n_outputs) after a step with inputs (n_inputs), which reads the values of
-        the step before. RuntimeError for another number of inputs."""
-        y: list[float] = self.population.step(self._samples(inputs)[None])[0].tolist()
-        return y
+    def _link(self) -> None:
+        made = self._made
+        held = blocks(made, self._engine.kinds, DTYPE, made.graph.values, recurrent=True)
+        block = placed(held.block)
+        work = aligned(held.values, np.float64)
+        self._state = work[held.before : held.before + held.state]
+        self.reset()
+        self._enter("step", block, block, self._x, self._y, work)
 
     def reset(self) -> None:
         """The values of the step before are 0 again."""
-        self.population.reset()
+        self._state[:] = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), self._state.copy())
+
+    def __setstate__(self, state: Any) -> None:
+        self._state[:] = state

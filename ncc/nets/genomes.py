@@ -16,6 +16,7 @@ what else is empty 0; in a recurrent net it is 0.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from operator import attrgetter
@@ -138,6 +139,9 @@ def genes(genomes: Genomes, config: Any) -> Genes:
     by_node = [g.nodes for _, g in genomes]
     by_edge = [g.connections for _, g in genomes]
     n, e = int(nodes.sum()), int(edges.sum())
+    numbers = ends()
+    found = np.fromiter(chain.from_iterable(numbers), np.int32, 2 * e)
+    deque(numbers, maxlen=0)  # genomes without connections, after the last one that has any
     return Genes(
         nodes, edges,
         activations=np.fromiter(map(acts.__getitem__, of("activation", by_node)), np.int32, n),
@@ -146,7 +150,7 @@ def genes(genomes: Genomes, config: Any) -> Genes:
         responses=np.fromiter(of("response", by_node), np.float64, n),
         weights=np.fromiter(of("weight", by_edge), np.float64, e),
         enabled=np.fromiter(of("enabled", by_edge), np.bool_, e),
-        ends=np.fromiter(chain.from_iterable(ends()), np.int32, 2 * e),
+        ends=found,
         outputs=np.array(outs, np.int32).reshape(len(genomes), len(outputs)))
 
 

@@ -125,6 +125,13 @@ def test_a_node_without_connections_is_a_constant(activation, aggregation):
                     edge(7, 1)))
 
 
+def test_genomes_without_connections():
+    bare = config(connection="unconnected")
+    compare(genomes(bare, 3, 0, mutations=0), bare)
+    mixed = genomes(EVERY, 3, 0) + genomes(bare, 3, 0, mutations=0) + genomes(EVERY, 1, 1)
+    compare(mixed + genomes(bare, 2, 1, mutations=0))
+
+
 def test_what_no_output_depends_on_is_dropped_whatever_is_wrong_with_it():
     many = compare(changed(
         plain, node(5, aggregation="median"), node(6, bias=np.nan), edge(0, 5), edge(-1, 6),
