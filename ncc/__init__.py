@@ -13,11 +13,14 @@ guard()  # before what follows, which takes long to import
 
 # ruff: noqa: E402
 from ncc.errors import NccError
+from ncc.ir.graph import Graph as Graph
 from ncc.nets.net import Net, load, parse
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
 from ncc.runtime.skip_dead import SkipDead
+from ncc.training.checkpoint import Epoch as Epoch
+from ncc.training.checkpoint import State as State
 from ncc.training.loop import History, fit
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A graph, or an ssa text, at the end of the road: the last ssa module, object and header."""
+"""A graph, a plan or an ssa module at the end of the road: the last module, object and header."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ncc.machine.header import graph_hash, header
 from ncc.machine.native import aligned, functions
 from ncc.machine.targets import Target
 from ncc.passes.emit.to_llvm import cell, large
-from ncc.scalar.activations import expression
+from ncc.scalar.expressions import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept
@@ -103,9 +103,9 @@ def in_range(graph: Graph, dtype: str) -> None:
 
 @dataclass(frozen=True)
 class Build:
-    """What one graph becomes on one target with the passes' `options`; each stage made once. Or an
-    ssa module, which has no graph, so no plan and no header; its parameters, `params`, are beside
-    it then.
+    """What one graph becomes on one target with the passes' `options`; each stage made once. Or a
+    plan, whose graph it is then; or an ssa module, which has no graph, so no plan and no header;
+    its parameters, `params`, are beside it then.
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
     runs; what is made is kept there.
@@ -114,7 +114,7 @@ class Build:
     With the option `limit` False, it takes as long as it takes.
     """
 
-    start: Graph | Module
+    start: Graph | Plan | Module
     target: Target
     options: Mapping[str, Any]
     opt: int = 2
@@ -129,17 +129,17 @@ class Build:
         """NccError E604 where there is none."""
         if isinstance(self.start, Module):
             raise NccError("E604", "an ssa text is no net: it has functions, not neurons")
-        return self.start
+        return self.start.graph if isinstance(self.start, Plan) else self.start
 
     @property
     def values(self) -> Reals | None:
         """The canonical parameters, NaN where one has no value."""
-        return self.start.values if isinstance(self.start, Graph) else self.params
+        return self.params if isinstance(self.start, Module) else self.graph.values
 
     @cached_property
     def plan(self) -> Plan:
         in_range(self.graph, self.options["dtype"])
-        plan: Plan = self._walk(self.graph, Plan, self._along())
+        plan: Plan = self._walk(self.start, Plan, self._along())
         return plan
 
     @cached_property
@@ -249,9 +249,8 @@ class Build:
     def header(self, compiled: bool = True) -> str:
         """The header; of the object, unless it is not what is `compiled`, so that its functions'
         stacks are another compiler's."""
-        train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")
-
         def make() -> Entry:
+            train = next((f"{f.loss},{f.optimizer}" for f in self.plan.functions if f.loss), "")
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
                           target=self.target.name, target_note=self.target.triple,
