@@ -118,11 +118,11 @@ class FeedForwardNetwork(_Network):
 
     def _link(self) -> None:
         made = self._made
-        block, places = images(made, self._engine.kinds, DTYPE, made.graph.values)
-        block = placed(block)
-        work = aligned(made.graph.n_neurons, np.float64)
-        self._enter("forward", head(places, made.n_inputs, made.n_outputs), block, block, self._x,
-                    self._y, work)
+        held = images(made, self._engine.kinds, DTYPE)
+        held.fill(made.graph.values)
+        block, work = placed(held.block), aligned(made.graph.n_neurons, np.float64)
+        self._enter("forward", head(held.places, made.n_inputs, made.n_outputs), block, block,
+                    self._x, self._y, work)
 
 
 class RecurrentNetwork(_Network):
@@ -133,9 +133,9 @@ class RecurrentNetwork(_Network):
 
     def _link(self) -> None:
         made = self._made
-        held = blocks(made, self._engine.kinds, DTYPE, made.graph.values, recurrent=True)
-        block = placed(held.block)
-        work = aligned(held.values, np.float64)
+        held = blocks(made, self._engine.kinds, DTYPE, recurrent=True)
+        held.fill(made.graph.values)
+        block, work = placed(held.block), aligned(held.values, np.float64)
         self._state = work[held.before : held.before + held.state]
         self.reset()
         self._enter("step", block, block, self._x, self._y, work)

@@ -171,3 +171,38 @@ def assert_close(ours, net, x, seed=0):
     known = ~np.isnan(theirs)
     assert ours.shape == theirs.shape
     assert (np.abs(ours - theirs) <= bound)[known].all(), np.abs(ours - theirs)[known].max()
+
+
+def neat_set(made, count, seed, activations=("sigmoid", "tanh", "relu"), sizes=(20, 200)):
+    """[(id, genome), ...] of acyclic genomes whose neurons, inputs included, are as many as drawn
+    between `sizes`, with 2.5 connections for each."""
+    rng, found, numbers = random.Random(seed), [], {}
+    inputs, outs = made.genome_config.input_keys, made.genome_config.output_keys
+    for key in range(count):
+        genome = neat.DefaultGenome(key)
+        size = rng.randint(*sizes)
+        hidden = [len(outs) + k for k in range(max(0, size - len(inputs) - len(outs)))]
+        order = [*inputs, *hidden]
+        for node in [*outs, *hidden]:
+            gene = genome.nodes[node] = neat.genes.DefaultNodeGene(node)
+            gene.bias, gene.response, gene.time_constant = rng.gauss(0, 1), 1.0, 1.0
+            gene.activation, gene.aggregation = rng.choice(activations), "sum"
+
+        def add(*ends, connections=genome.connections):
+            gene = neat.genes.DefaultConnectionGene(ends, numbers.setdefault(ends, len(numbers)))
+            gene.weight, gene.enabled = rng.gauss(0, 1), True
+            connections.setdefault(ends, gene)
+
+        for k, node in enumerate(hidden):
+            add(rng.choice(order[: len(inputs) + k]), node)
+            add(node, rng.choice([*hidden[k + 1 :], *outs]))
+        for node in outs:
+            add(rng.choice(order), node)
+        while len(genome.connections) < 2.5 * size:
+            k = rng.randrange(len(hidden) + len(outs))
+            if k < len(hidden):
+                add(rng.choice(order[: len(inputs) + k]), hidden[k])
+            else:
+                add(rng.choice(order), outs[k - len(hidden)])
+        found.append((key, genome))
+    return found
