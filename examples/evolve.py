@@ -135,8 +135,8 @@ def seen(state: Array) -> Array:
 
 
 def moved(state: Array, force: Array) -> Array:
-    """The states (..., 4) DT later. The angle is 0 where the pole stands; its mass is uniform along
-    its length (Gal, McAllister and Rasmussen 2016)."""
+    """The states (..., 4) DT later. The angle is 0 where the pole stands, and counts to the left;
+    the pole's mass is uniform along its length (as in Gal, McAllister and Rasmussen 2016)."""
     x, v, angle, spin = np.moveaxis(state, -1, 0)
     s, c = np.sin(angle), np.cos(angle)
     below = 4 * (CART + POLE) - 3 * POLE * c**2
