@@ -354,16 +354,3 @@ class Loaded:
             self._engine = llvm.create_lljit_compiler()
             self._library = builder.link(self._engine, "net")
         self.addresses = {s: int(self._library[s]) for s in symbols}
-
-
-@cache
-def calls() -> Loaded:
-    """`call(a)` calls the function a[0] with the pointers a[1], ..., a[4]: ctypes takes as long to
-    make four arguments as all else of a small net's call. One that takes fewer does not look at
-    the others, in the C conventions of every machine that ncc runs on."""
-    lines = ["define void @call(ptr %a) {", "  %f = load ptr, ptr %a"]
-    for k in range(1, 5):
-        lines += [f"  %at{k} = getelementptr ptr, ptr %a, i64 {k}",
-                  f"  %p{k} = load ptr, ptr %at{k}"]
-    lines += ["  tail call void %f(ptr %p1, ptr %p2, ptr %p3, ptr %p4)", "  ret void", "}", ""]
-    return Loaded(Machine(host()).object("\n".join(lines)), ["call"])
