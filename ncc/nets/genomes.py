@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.images.kinds import Kind, Kinds, kinds_of
 from ncc.images.union import Union
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
 from ncc.nets.genome_faults import cycle, malformed, refusal
 from ncc.passes.graph.order import order
@@ -200,7 +201,7 @@ class _Nets:
     before any was dropped, where `began` was what `first` is now."""
 
     def __init__(self, held: Genes, n_in: int) -> None:
-        self.first = self.began = _sums(held.nodes + n_in)
+        self.first = self.began = csr.starts(held.nodes + n_in)
         base, total = self.first[:-1], int(self.first[-1])
         self.origin = np.arange(total)
         self.inputs = base[:, None] + np.arange(n_in)
@@ -224,14 +225,9 @@ class _Nets:
 
     def in_lists(self, sources: Longs, targets: Longs, weights: Reals) -> None:
         """Sort edges by target; those of one target stay in their order."""
-        # To sort numbers that hold both takes a fraction of an argsort.
-        keys = targets << 32
-        keys |= np.arange(len(keys))
-        keys.sort()
-        by = keys & 0xFFFFFFFF
-        keys >>= 32
-        self.sources, self.targets, self.weights = sources[by], keys, weights[by]
-        self.starts = _sums(np.bincount(keys, minlength=len(self.activations)))
+        starts, by = csr.grouped(targets, len(self.activations))
+        self.sources, self.targets, self.weights = sources[by], targets[by], weights[by]
+        self.starts = starts
 
     def prune(self) -> None:
         """Drop the nodes that no output depends on, from the outputs back, a frontier at a time."""
@@ -243,10 +239,8 @@ class _Nets:
             turn = np.arange(len(met))
             last[met] = turn
             front = met[last[met] == turn]  # each once
-            low, high = self.starts[front], self.starts[front + 1]
-            ends = np.cumsum(high - low)
-            edges = np.arange(ends[-1]) + np.repeat(high - ends, high - low)
-            met = self.sources[edges]
+            begins = self.starts[front]
+            met = self.sources[csr.ranges(begins, self.starts[front + 1] - begins)]
             met = met[~kept[met]]
         if not kept.all():
             number = np.cumsum(kept) - 1
@@ -339,7 +333,7 @@ class _Nets:
             still = (lengths == 0) & (activations != INPUT)
             bare, activations = bare | still, np.where(still, np.int32(CODES["identity"]),
                                                        activations)
-        before = _sums(~bare)  # biases
+        before = csr.starts(~bare)  # biases
         weights = np.arange(len(self.weights)) + np.repeat(before[:-1], lengths)
         biases = np.where(bare, NONE, self.starts[1:] + before[:-1])
         values = np.empty(len(weights) + int(before[-1]))
@@ -357,7 +351,3 @@ class _Nets:
             constants=np.zeros(int(still.any())),
             functions={code: texts[code - FREE] for code in used.tolist() if code >= FREE})
         return graph, (self.starts + before)[self.first]
-
-
-def _sums(counts: NDArray[Any]) -> Longs:
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
