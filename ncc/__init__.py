@@ -25,6 +25,7 @@ from ncc.training.checkpoint import State as State
 from ncc.training.loop import History, fit
 
 if TYPE_CHECKING:
+    from ncc import neat as neat
     from ncc import torch as torch
     from ncc.sklearn import NetClassifier as NetClassifier
     from ncc.sklearn import NetRegressor as NetRegressor
@@ -32,8 +33,8 @@ else:
 
     def __getattr__(name: str) -> Any:
         """What wants a library of an extra, imported when it is asked for first."""
-        if name == "torch":
-            return import_module("ncc.torch")
+        if name in ("neat", "torch"):
+            return import_module(f"ncc.{name}")
         if name in ("NetClassifier", "NetRegressor"):
             return getattr(import_module("ncc.sklearn"), name)
         raise AttributeError(f"module 'ncc' has no attribute {name!r}")
