@@ -63,7 +63,7 @@ def reason(block: NDArray[np.uint8], kinds: Kinds, dtype: str, most: int) -> int
     """The number of the reason for which an engine of these kinds and this dtype, whose images have
     `most` values, refuses the image at the begin of the block; 0 where it does not. Of no image
     does it read, or would the engine read, what lies outside the block."""
-    if block.ctypes.data % ALIGN:
+    if len(block) and block.ctypes.data % ALIGN:  # an empty array is anywhere
         return NUMBER["POINTER"]
     if len(block) < 4 * HEAD:
         return NUMBER["SIZE"]
