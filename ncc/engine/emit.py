@@ -57,7 +57,8 @@ class Emitted:
     def made(self) -> Entry:
         """The object, and the bytes of stack that its functions take, by symbol; none where nobody
         knows."""
-        name = cache.key("engine object", self.kinds.kinds, self.target, self.options,
+        options = {k: v for k, v in self.options.items() if k != "limit"}
+        name = cache.key("engine object", self.kinds.kinds, self.target, options,
                          self.opt) if self.cached else None
         entry = None if name is None else cache.lookup(name)
         if entry is not None:
