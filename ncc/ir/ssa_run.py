@@ -9,7 +9,7 @@ import numpy as np
 
 from ncc.ir.ssa_types import OPEN, Func
 from ncc.scalar.numpy_eval import Numpy
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import OPCODES, SUMS
 from ncc.scalar.sum_order import by_lanes, one_by_one, term
 
 
@@ -76,7 +76,7 @@ class _Run:
                 name, offset = imm
                 index = values[reads[1]] + offset if len(reads) > 1 else offset
                 self.buffers[name][index] = values[reads[0]]
-            elif opcode in ("accumulate", "accrue"):
+            elif opcode in SUMS:
                 self.accumulate(opcode, reads, imm)
             elif opcode == "given":
                 values[at] = int(self.buffers.get(imm) is not None)

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import OPS, Opcode
 
 Op = tuple[str, tuple[int, ...], Any]
-# What a pure function is made of, beside arithmetic.
-PURE = ("argument", "return", "const", "word", "lookup", "index", "for", "carry", "yield",
-        "result")
+# What a pure function is made of; it applies no other.
+PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "control")) - {"apply"}
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 
 
@@ -99,32 +98,20 @@ def types(func: Func, tables: Mapping[str, str]) -> list[str]:
     carries: list[list[int]] = []
     done: list[int] = []
     for at, (opcode, reads, imm) in enumerate(func.ops):
-        row = OPCODES.get(opcode)
-        if row is not None:
-            out.append(row.result if row.result != "*" else out[reads[-1]])
-        elif opcode == "const":
-            out.append("f")
-        elif opcode in ("word", "lookup"):
-            out.append("w")
-        elif opcode in ("index", "for", "count", "given"):
-            out.append("i")
-            if opcode == "for":
-                carries.append([])
-        elif opcode == "load":
-            out.append(cells.get(imm[0], "f"))
+        result = OPS[opcode].result
+        if result == "*":
+            result = out[reads[-1]]
+        elif result == "?":
+            result = cells.get(imm[0], "f") if opcode == "load" else out[done[imm]]
+        out.append(result)
+        if opcode == "for":
+            carries.append([])
         elif opcode == "carry":
-            out.append(out[reads[0]])
             carries[-1].append(at)
         elif opcode == "yield":
             done = carries.pop()
-            out.append("")
-        elif opcode in ("apply", "argument"):
+        elif opcode == "apply":
             done = [at] * len(reads)
-            out.append("f")
-        elif opcode == "result":
-            out.append(out[done[imm]])
-        else:
-            out.append("")
     return out
 
 
@@ -164,33 +151,24 @@ def _print_func(func: Func) -> str:
 
 
 def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
-    if opcode in OPCODES:
-        return f"%{at} = {opcode} {', '.join([f'%{r}' for r in reads])}"
-    if opcode == "const":
-        return f"%{at} = const {imm!r}"
-    if opcode == "load":
-        return f"%{at} = load {_place(imm, reads)}"
-    if opcode == "store":
-        return f"store %{reads[0]}, {_place(imm, reads[1:])}"
-    if opcode in ("accumulate", "accrue"):
-        return f"{opcode} %{reads[0]}, %{reads[1]}, {_place(imm, reads[2:])}"
-    if opcode == "for":
+    """The line of an op; one that is in no table is shown like arithmetic."""
+    row = OPS.get(opcode, Opcode(opcode, "...", "?"))
+    values = [f"%{r}" for r in reads]
+    if row.imm == "lanes":
         lanes = f" lanes {imm}" if imm else ""
-        return f"%{at} = for %{reads[0]}..%{reads[1]}{lanes} {{"
+        said = f"{opcode} {values[0]}..{values[1]}{lanes} {{"
+    elif row.imm == "call":
+        said = f"{opcode} {imm[0]} " + ", ".join(
+            [f"{name}[{value}]" for name, value in zip(imm[1], values, strict=True)])
+    elif row.imm == "place":
+        values[row.values :] = [_place(imm, reads[row.values :])]
+        said = f"{opcode} {', '.join(values)}"
+    else:
+        shown = "" if imm is None else f" {imm!r}" if row.imm == "real" else f" {imm}"
+        said = f"{opcode}{shown} {', '.join(values)}".rstrip()
     if opcode == "yield":
-        return ("} yield " + ", ".join([f"%{r}" for r in reads])).rstrip()
-    if opcode == "call":
-        return f"call {imm}"
-    if opcode == "call_at":
-        at_ = ", ".join([f"{name}[%{r}]" for name, r in zip(imm[1], reads, strict=True)])
-        return f"call_at {imm[0]} {at_}"
-    if opcode == "apply":
-        return f"%{at} = apply {imm} {', '.join([f'%{r}' for r in reads])}"
-    if opcode == "return":
-        return f"return %{reads[0]}"
-    words = "".join([f" %{r}" for r in reads])
-    shown = "" if imm is None else f" {imm}"
-    return f"%{at} = {opcode}{shown}{words}"
+        return "} " + said
+    return f"%{at} = {said}" if row.result else said
 
 
 def print_any(at: int, op: Op) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from ncc.ir.ssa import READ_ONLY, Func, Module, Table, layout, types
 from ncc.machine.x86 import assembly, fits
 from ncc.passes.emit.anchors import Window, windows
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS
 from ncc.scalar.sum_order import CHAIN, ROUND
 
 # {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
@@ -59,8 +59,7 @@ ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
-EFFECTS = {"store", "call", "call_at", "for", "yield", "accrue"}
-SUMS = ("accumulate", "accrue")
+BARRIERS = (EFFECTS - {"accumulate"}) | {"for", "yield"}  # between accumulates
 INTRINSICS = ("fma", "abs", "sqrt")
 ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
 Stride = int | str  # a constant, or the operand that has it
@@ -1119,7 +1118,7 @@ class _Writer:
         _, reads, (name, offset) = self.func.ops[at]
         count = 1
         for opcode, others, imm in self.func.ops[at + 1 :]:
-            if count == self.native or opcode in EFFECTS or (
+            if count == self.native or opcode in BARRIERS or (
                     opcode == "load" and imm[0] == name):
                 break
             if opcode == "accumulate":

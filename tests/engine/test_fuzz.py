@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from engines import emitted, images, nets, run, written
 
-from ncc.engine.check_text import check_text
+from ncc.driver.engine_check import check_text
 from ncc.images.check import NUMBER
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import Machine, host

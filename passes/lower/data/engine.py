@@ -6,7 +6,7 @@ from ncc.images.kinds import Kinds
 from ncc.ir.ssa import Module
 from ncc.passes.lower.data.forward import Forward
 from ncc.passes.lower.data.rows import Rows
-from ncc.passes.lower.data.step import step
+from ncc.passes.lower.data.step import step_of
 
 
 def engine(kinds: Kinds, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
@@ -32,4 +32,4 @@ def engine(kinds: Kinds, *, name: str = "net", dtype: str = "f32", numerics: str
     rows = Rows(kinds, dtype, numerics != "strict")
     made = Forward(rows)
     return Module(name, dtype, numerics, (
-        made.forward("forward", 0), made.forward("forward_batch", lanes_data), step(rows)))
+        made.forward("forward", 0), made.forward("forward_batch", lanes_data), step_of(rows)))

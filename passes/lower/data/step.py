@@ -8,7 +8,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.rows import Rows
 
 
-def step(rows: Rows) -> Func:
+def step_of(rows: Rows) -> Func:
     """y (nets, outputs) of x (nets, inputs), row-major, of a chunk of nets. `blocks` and `reals`
     are the same memory, as words and as reals; `work` has a place for each value, of which `state`
     are, where there are any, those of the step before; they are what the caller's next step wants.

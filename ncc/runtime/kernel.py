@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -33,12 +34,11 @@ class Kernel:
         self.library = library
         self.real = library.real
 
-    def forward(self, head: NDArray[np.uint32], block: NDArray[np.uint8], values: int, x: Array
-                ) -> Array:
+    def forward(self, head: NDArray[np.uint32], block: NDArray[np.uint8], values: int, x: Array,
+                y: Array) -> None:
         """y (nets, samples, outputs) of x (samples, inputs), row-major; y (nets, outputs) of x
         (inputs,). `head` names the images in `block` as `forward` of the engine wants it, and
         `values` is how many values the largest of them has."""
-        y = np.empty((int(head[0]), *x.shape[:-1], int(head[2])), self.real)
         lanes = 1 if x.ndim == 1 else self.lanes
         work = self.work(values * lanes)
         at = block.ctypes.data
@@ -47,7 +47,16 @@ class Kernel:
             self.library.calls["forward"](*common)
         else:
             self.library.calls["forward_batch"](len(x), *common)
-        return y
+
+    def step(self, block: NDArray[np.uint8], x: Array, y: Array, work: Array) -> None:
+        """y (nets, outputs) of x (nets, inputs), row-major, of a chunk of nets as blocks; `work` is
+        for their values."""
+        at = block.ctypes.data
+        self.library.calls["step"](at, at, x.ctypes.data, y.ctypes.data, work.ctypes.data)
+
+    def threads(self, wanted: int) -> int:
+        """How many threads a caller gets that wants so many; 0 is one a core."""
+        return wanted or os.cpu_count() or 1
 
     def work(self, elements: int) -> Array:
         """Memory for a call, aligned, which this thread uses again."""
@@ -68,12 +77,21 @@ def kernel(kinds: Kinds, dtype: str, numerics: str | None = None, cached: bool =
     unless not `cached`, or compiled. NccError E400 where that takes too much."""
     target = host()
     chosen = options(target, dtype=dtype, numerics=numerics, name="engine")
-    key = kinds, dtype, chosen["numerics"]
+    key = kinds, chosen["dtype"], chosen["numerics"]
     with _lock:
         found = _kernels.get(key)
         if found is None:
-            found = _kernels[key] = _made(kinds, chosen, cached)
+            found = _kernels[key] = _larger(*key) or _made(kinds, chosen, cached)
         return found
+
+
+def _larger(kinds: Kinds, dtype: str, numerics: str) -> Kernel | None:
+    """An engine in memory of these kinds and not many others, each of which costs a little at every
+    level of a net."""
+    most = 2 * len(kinds.kinds) + 4
+    fits = [k for k in _kernels.values() if (k.dtype, k.numerics) == (dtype, numerics)
+            and len(k.kinds.kinds) <= most and set(kinds.kinds) <= set(k.kinds.kinds)]
+    return min(fits, key=lambda k: len(k.kinds.kinds), default=None)
 
 
 def _made(kinds: Kinds, chosen: dict[str, Any], cached: bool) -> Kernel:

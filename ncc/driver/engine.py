@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from ncc.driver.compiler import Build
+from ncc.driver.engine_check import check_text
+from ncc.driver.engine_header import header, of_many
 from ncc.driver.observe import Watcher
-from ncc.engine.check_text import check_text
-from ncc.engine.header import header, of_many
 from ncc.images.kinds import Kinds
 from ncc.machine import cache
 from ncc.machine.cache import Entry
