@@ -129,8 +129,8 @@ def _indices(head: Head, words: Words, kinds: Kinds) -> int:
     return 0
 
 
-def checked(data: bytes | NDArray[np.uint8], kinds: Kinds, dtype: str, most: int
-            ) -> NDArray[np.uint8]:
+def checked(data: bytes | memoryview | NDArray[np.uint8], kinds: Kinds, dtype: str,
+            most: int = (1 << 32) - 1) -> NDArray[np.uint8]:
     """The image that `data` begins with, in memory of its own, which is aligned. NccError E148
     where an engine of these kinds and this dtype refuses it."""
     raw = np.frombuffer(data, np.uint8)

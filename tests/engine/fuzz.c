@@ -156,9 +156,16 @@ static void evaluate(const void *image)
         give(work);
         give(batch);
     }
-    if (memcmp(y[0], y[1], all) != 0 || memcmp(y[0], y[0] + out, one) != 0) {
-        fprintf(stderr, "what work held shows in y, or a batch differs\n");
+    if (memcmp(y[0], y[1], all) != 0) {
+        fprintf(stderr, "what work held shows in y\n");
         exit(1);
+    }
+    for (k = 0; k < out; k++) { /* bits of NaN aside, which differ between instructions */
+        const REAL a = y[0][k], b = y[0][out + k];
+        if ((a == a || b == b) && memcmp(&a, &b, sizeof a) != 0) {
+            fprintf(stderr, "a batch differs\n");
+            exit(1);
+        }
     }
     free(y[0]);
     free(y[1]);

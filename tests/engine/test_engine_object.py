@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -262,6 +263,58 @@ def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype):
         same(part, wanted)
     assert np.frombuffer(out[-16:], np.int32).tolist() == [
         0, NUMBER["CHECKSUM"], NUMBER["SIZE"], NUMBER["CHECKSUM"]]
+
+
+# A page in which nets arrive: argv are samples, bytes of a real.
+NODE = r"""
+const fs = require("fs");
+const [n, real] = process.argv.slice(2).map(Number);
+const e = new WebAssembly.Instance(new WebAssembly.Module(fs.readFileSync("net.wasm"))).exports;
+e.memory.grow(64);
+let top = e.__heap_base.value;
+const take = (size) => { const at = top = (top + 63) & ~63; top += size; return at; };
+const put = (data) => {
+    const at = take(data.length);
+    new Uint8Array(e.memory.buffer).set(data, at);
+    return at;
+};
+const file = fs.readFileSync("0.image"), image = put(file), x = put(fs.readFileSync("x.bin"));
+const words = new Uint32Array(e.memory.buffer, image, 18);
+const [inputs, outputs, rows] = words.slice(7, 10);
+const nets = put(new Uint8Array(new Uint32Array([1, inputs, outputs, 0]).buffer));
+const work = take((inputs + rows) * real), y = take(2 * n * outputs * real);
+const answers = [e.net_engine_check(image, file.length), e.net_engine_check(image + 4, 1000),
+                 e.net_engine_check(image, file.length - 1)];
+words[9] = 0xffffffff;
+answers.push(e.net_engine_check(image, file.length));
+words[9] = rows;
+for (let k = 0; k < n; k++)
+    e.net_forward_nets(nets, image, image, x + k * inputs * real, y + k * outputs * real, work);
+e.net_forward_batch_nets(n, nets, image, image, x, y + n * outputs * real, work);
+fs.writeFileSync("y.bin", new Uint8Array(e.memory.buffer, y, 2 * n * outputs * real));
+console.log(answers.join(" "));
+"""
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wasm_gives_the_bits_of_the_host(tmp_path, dtype):
+    linker = shutil.which("wasm-ld")
+    if linker is None or shutil.which("node") is None:
+        pytest.skip("needs wasm-ld and node")
+    (graph,) = alike(range(100), most=1)
+    kinds, (block,) = images([graph], dtype)
+    written(tmp_path, emitted(kinds, dtype, TARGETS["wasm32"]))
+    run(linker, "--no-entry", "--export-all", "--fatal-warnings", "net.o", "-o", "net.wasm",
+        cwd=tmp_path)
+    x = samples(37, 3, DTYPES[dtype])
+    x.tofile(tmp_path / "x.bin")
+    block.tofile(tmp_path / "0.image")
+    (tmp_path / "driver.js").write_text(NODE)
+    answers = run("node", "driver.js", len(x), x.itemsize, cwd=tmp_path).split()
+    assert [*map(int, answers)] == [0, NUMBER["POINTER"], NUMBER["SIZE"], NUMBER["CHECKSUM"]]
+    wanted = graph.run(x, graph.values, dtype=dtype, numerics="strict")
+    for part in np.split(np.fromfile(tmp_path / "y.bin", wanted.dtype), 2):
+        same(part.reshape(wanted.shape), wanted)
 
 
 # ---- the command
