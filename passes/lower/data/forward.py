@@ -8,6 +8,7 @@ from ncc.ir.kinds import Kind, Kinds
 from ncc.ir.ssa import DTYPES, OPEN, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import emit, parse
 
 # Before the places of the images in `nets`, in words each: how many there are, their inputs, their
@@ -69,8 +70,9 @@ class Engine:
         at = head if words == 1 else b.op("idiv", head, b.index(words))
         return b.op("iadd", at, b.load("image", AT[name], head))
 
-    def rows(self, b: Builder, head: int, n_in: int) -> None:
-        """The rows of an image, level by level, and in a level kind by kind."""
+    def rows(self, b: Builder, head: int, n_in: int, sums: int | None = None) -> None:
+        """The rows of an image, level by level, and in a level kind by kind; the argument of row
+        r's activation to element sums + r of `work`, where its slope reads that."""
         many = len(self.kinds.kinds)
         bounds = self.word(b, head, "bounds")
         parts = (self.word(b, head, "starts"), self.word(b, head, "sources"),
@@ -79,13 +81,15 @@ class Engine:
         at = b.op("iadd", bounds, b.op("imul", level, b.index(many)))
         for k, kind in enumerate(self.kinds.kinds):
             row = b.loop(b.load("image", k, at), b.load("image", k + 1, at))[0]
-            b.store(self.row(b, k, kind, row, parts), "work", 0, b.op("iadd", n_in, row))
+            total = self.argument(b, kind, row, parts)
+            if sums is not None and reads_argument(self.programs[k]):
+                b.store(total, "work", 0, b.op("iadd", sums, row))
+            b.store(emit(self.programs[k], b, total), "work", 0, b.op("iadd", n_in, row))
             b.close()
         b.close()
 
-    def row(self, b: Builder, number: int, kind: Kind, row: int, parts: tuple[int, int, int, int]
-            ) -> int:
-        """The value of a row."""
+    def argument(self, b: Builder, kind: Kind, row: int, parts: tuple[int, int, int, int]) -> int:
+        """The argument of a row's activation."""
         starts, sources, biases, weights = parts
         agg = kind.aggregation
         at = b.op("iadd", starts, row)
@@ -104,5 +108,4 @@ class Engine:
         if agg == "mean":  # finish() divides by a number known here
             edges = b.op("iadd", last, b.op("imul", first, b.index(-1)))
             acc = b.op("div", acc, b.op("real", edges))
-        acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, None if agg == "sum" else bias)
-        return emit(self.programs[number], b, acc)
+        return finish(b, "sum" if agg == "mean" else agg, acc, 0, None if agg == "sum" else bias)
