@@ -1,4 +1,5 @@
-"""Gradients on this machine: compiled once for a set of kinds, kept on disk, loaded once."""
+"""Gradients and training steps over images on this machine: compiled once for a set of kinds, kept
+on disk, loaded once."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from ncc.machine import cache
 from ncc.machine.llvm import host
 from ncc.machine.native import Library, aligned
 from ncc.passes.lower.data.gradients import gradients
+from ncc.passes.lower.data.training import training
 from ncc.passes.lower.reverse.frame import lanes
 
 Array = NDArray[Any]
@@ -74,7 +76,7 @@ class Images:
                 aligned(self.word("work_size") * lanes, real))
 
 
-_kernels: dict[tuple[Kinds, str, str], BackKernel] = {}
+_kernels: dict[tuple[Any, ...], BackKernel] = {}
 _lock = threading.Lock()
 
 
@@ -82,15 +84,29 @@ def back_kernel(kinds: Kinds, dtype: str, numerics: str | None = None, cached: b
                 ) -> BackKernel:
     """The backward pass of these kinds for this machine: in memory already, or from the cache on
     disk unless not `cached`, or compiled. NccError E400 where that takes too much."""
+    return _kernel("gradients", kinds, (), dtype, numerics, cached)
+
+
+def training_kernel(kinds: Kinds, loss: str, optimizer: str, dtype: str,
+                    numerics: str | None = None, cached: bool = True) -> BackKernel:
+    """The same of a step of training."""
+    return _kernel("training", kinds, (loss, optimizer), dtype, numerics, cached)
+
+
+def _kernel(what: str, kinds: Kinds, more: tuple[str, ...], dtype: str, numerics: str | None,
+            cached: bool) -> BackKernel:
     chosen = options(host(), dtype=dtype, numerics=numerics, name="engine")
-    key = kinds, dtype, chosen["numerics"]
+    key = what, kinds, more, dtype, chosen["numerics"]
+
+    def make() -> Module:
+        if what == "gradients":
+            return gradients(kinds, **of_target(chosen))
+        return training(kinds, *more, **of_target(chosen))
+
     with _lock:
         if key not in _kernels:
-            def make() -> Module:
-                return gradients(kinds, **of_target(chosen))
-
-            _kernels[key] = BackKernel(kinds, dtype, chosen, loaded(
-                make, ("gradients", kinds.kinds), chosen, cached))
+            library = loaded(make, (what, kinds.kinds, more), chosen, cached)
+            _kernels[key] = BackKernel(kinds, dtype, chosen, library)
         return _kernels[key]
 
 

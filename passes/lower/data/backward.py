@@ -55,8 +55,8 @@ class Back:
         word = self.forward.word
         self.n_in, self.n_out, self.levels = [
             b.load("image", IMAGE_AT[name]) for name in ("inputs", "outputs", "levels")]
-        self.bounds, self.starts, self.sources = [
-            word(b, zero, name) for name in ("bounds", "starts", "sources")]
+        self.bounds, self.starts, self.sources, self.outs = [
+            word(b, zero, name) for name in ("bounds", "starts", "sources", "outs")]
         self.weights = self.forward.reals(b, zero, "weights")
         self.at = {name: b.load("back", k) for name, k in AT.items() if k > AT["unroll"]}
         self.biases = self.at["n_edges"]  # cells
@@ -146,18 +146,22 @@ class Back:
         b.close()
         self.forward.rows(b, self.zero, self.n_in, self.at["work_sums"])
         self.seeds()
+        if not self.has_dx:  # then the way back is for dparams alone
+            self.only_if(self.wanted)
         t = b.loop(self.zero, self.levels)[0]
         level = self.from_last(t, self.levels)
         self.level_back(level)
         b.close()
         self.inputs_back(row_of_x)
+        if not self.has_dx:
+            b.close()
 
     def seeds(self) -> None:
-        """The adjoints of the outputs, 0 in inactive lanes, so that all deltas are."""
+        """The adjoints of the outputs, to their elements."""
         b = self.b
         row_of_y = b.op("imul", self.sample, self.n_out)
         k = b.loop(self.zero, self.n_out)[0]
-        d = b.op("mask", b.load("dy", 0, b.op("iadd", row_of_y, k)))
+        d = b.load("dy", 0, b.op("iadd", row_of_y, k))
         b.store(d, "work", 0, b.op("iadd", self.at["work_seeds"], k))
         b.close()
 
@@ -191,15 +195,13 @@ class Back:
         """The gradient of edges from inputs, and dx: the adjoints of the inputs."""
         b = self.b
         self.left_over(self.zero, self.n_in, self.zero)
-        wanted = self.wanted
         if not self.has_dx:
             v = b.loop(self.zero, self.n_in)[0]
-            self.gathered(v, wanted, b.const(-0.0), gradient=True)
+            self.gathered(v, self.wanted, b.const(-0.0), gradient=True)
             b.close()
             return
         given = b.emit("given", (), "dx")
-        # Where neither is wanted, nothing is.
-        v = b.loop(self.zero, b.op("imul", self.n_in, self.either(wanted, given)))[0]
+        v = b.loop(self.zero, b.op("imul", self.n_in, self.either(self.wanted, given)))[0]
         acc = self.adjoint(v)
         self.only_if(given)
         # What has no term is +0.
@@ -218,7 +220,8 @@ class Back:
         gradient of the edges of whole iterations goes with it."""
         b = self.b
         k, acc = b.loop(*self.list("seeds", value), [b.const(-0.0)])
-        seed = self.element(b.op("iadd", self.at["work_seeds"], self.cell("outs", k)))
+        # 0 in inactive lanes, so that all deltas are.
+        seed = self.masked(b.op("iadd", self.at["work_seeds"], self.cell("outs", k)))
         (acc,) = b.close(b.op("add", acc, seed))
         acc = self.gathered(value, self.wanted, acc, gradient=True)
         if self.has_dx:

@@ -1,0 +1,88 @@
+"""A net in training whose edges may change: a step over its image, compiled for its kinds alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.engine.back import training_kernel
+from ncc.ir.graph import Graph
+from ncc.ir.kinds import kinds_of
+from ncc.ir.ssa import dtype_name
+from ncc.scalar import losses, optimizers
+from ncc.training.freeze import Mask, freeze
+from ncc.training.step import Step
+
+Array = NDArray[Any]
+
+
+class ImageStep(Step):
+    """A `Step` whose net is data: `change` gives it another one, of the same kinds of neurons,
+    without any compiling. To the bit it does what the compiled step does.
+
+    Arguments are those of `Step`; the graph has levels.
+    """
+
+    def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
+                 dtype: Any = "f32", threads: int = 1, numerics: str | None = None,
+                 cache: bool = True, frozen: Mask | None = None) -> None:
+        dtype = dtype_name(dtype)
+        self._loss, self._optimizer = losses.parse(loss), optimizers.parse(optimizer)
+        values = self._begin(graph, self._loss, params, threads, frozen)
+        self._kernel = training_kernel(kinds_of([graph]), str(self._loss), str(self._optimizer),
+                                       dtype, numerics, cache)
+        self._library = self._kernel.library
+        self._real = self._library.real
+        self._made(values)
+
+    def change(self, graph: Graph, params: Any, frozen: Mask | None, kept: NDArray[np.int64]
+               ) -> None:
+        """Another net, which has levels, with parameters (n_params,); `kept` says for each
+        trained one which one it was, whose reals of the optimizer it keeps, or -1, for zeros.
+
+        NccError E147 where a neuron is of a kind that the net had none of at first."""
+        scalars, slots = self._optimizer.scalars, self._optimizer.slots
+        head = self._state[: 1 + scalars]
+        old = self._state[1 + scalars :].reshape(slots, -1)
+        self._kernel.kinds.numbers(graph)
+        self._made(self._begin(graph, self._loss, params, self.threads, frozen))
+        self._state[: 1 + scalars] = head
+        new = self._state[1 + scalars :].reshape(slots, -1)
+        stays = kept >= 0
+        new[:, stays] = old[:, kept[stays]]
+
+    def _made(self, values: Array) -> None:
+        net = freeze(self.graph, self._frozen, values)
+        self._hold(self._real, 1 + optimizers.state_size(self._optimizer, net.n_params))
+        self._images = self._kernel.images(net, net.values)
+        self.params = values
+
+    def _pack(self) -> None:
+        image = self._images.image.ctypes.data
+        self._library.calls["pack"](self._images.back.ctypes.data, image,
+                                    self._params.ctypes.data, image)
+
+    def _leading(self) -> tuple[int, ...]:
+        return (self._images.back.ctypes.data,)
+
+    def _weights(self) -> int:
+        return self.graph.n_edges
+
+    def _summed(self, thread: int, x: Array, target: Array, loss: Array, gradient: Array | None
+                ) -> None:
+        if thread not in self._work:
+            self._work[thread] = self._images.memory(self._kernel.lanes, self._real)
+        image = self._images.image.ctypes.data
+        self._library.calls["gradient_batch"](
+            len(x), image, self._images.back.ctypes.data, image, x.ctypes.data,
+            target.ctypes.data, None if gradient is None else gradient.ctypes.data,
+            loss.ctypes.data, *[part.ctypes.data for part in self._work[thread]])
+
+    @property
+    def memory(self) -> dict[str, int]:
+        return {"params": self._params.nbytes, "gradient": self._gradient.nbytes,
+                "state": self._state.nbytes,
+                "images": self._images.image.nbytes + self._images.back.nbytes,
+                "work": sum(part.nbytes for held in self._work.values() for part in held)}
