@@ -72,7 +72,7 @@ class Images:
 
     def memory(self, lanes: int, real: Any) -> tuple[Array, Array, Array]:
         """What a call wants memory for, one at a time: `gradient`, `turned`, `work`."""
-        return (aligned(self.word("n_cells"), real), aligned(self.word("n_edges"), real),
+        return (aligned(self.word("n_cells") + 1, real), aligned(self.word("n_edges"), real),
                 aligned(self.word("work_size") * lanes, real))
 
 

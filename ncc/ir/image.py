@@ -108,6 +108,13 @@ def reals(codes: Ints, constants: Reals, params: Reals) -> Reals:
     return table[np.where(codes == NONE, len(params), codes)]
 
 
+def biases_at(held: Order, outputs: int, dtype: str) -> int:
+    """Where the biases of an image begin, in reals."""
+    words = HEAD + len(held.bounds) + len(held.starts) + len(held.edges) + outputs
+    item: int = np.dtype(DTYPES[dtype]).itemsize
+    return -(-4 * words // item)
+
+
 def image(graph: Graph, kinds: Kinds, dtype: str, params: Reals) -> NDArray[np.uint8]:
     """The image of a graph with levels, and params (n_params,) for its parameters. NccError E147
     where a row is of none of the kinds."""
@@ -118,7 +125,7 @@ def image(graph: Graph, kinds: Kinds, dtype: str, params: Reals) -> NDArray[np.u
     places = [HEAD]
     for part in parts:
         places.append(places[-1] + len(part))
-    first = -(-4 * places[-1] // real.itemsize)  # in reals
+    first = biases_at(held, len(graph.outputs), dtype)
     biases, weights = [reals(codes, graph.constants, params).astype(real)
                        for codes in (graph.biases[held.rows], graph.weights[held.edges])]
     end = first + len(biases) + len(weights)

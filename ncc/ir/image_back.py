@@ -9,7 +9,7 @@ rows, G edges that a gradient goes through, in the lists below)
     rests         (V + 1) words: where what is left of each list begins, behind all of those
     readers       (G) words: the element of `work` with the part that an edge gets: the delta of
                   its row, or, where a row's edges get different parts, one of its own
-    edges         (G) words: the number of each edge in the image
+    edges         (G) words: where in the image the weight of each edge is, in reals
     sources       (G) words: the value that it reads
     ordered       (levels + 2) words: where the edges begin whose gradients are summed in order
                   (ncc/scalar/sum_order.py), by the level of the value that they read, inputs first
@@ -17,17 +17,18 @@ rows, G edges that a gradient goes through, in the lists below)
     seeds         (V + 1) words: where in `outs` each value's outputs begin
     outs          (outputs) words: the outputs, by value
     parts         (R) words: where in `work` the parts of a row's edges begin, where they differ
-    alone         pairs of words: a cell, and the one parameter whose gradient it is alone
-    tied          where in `cells` those of a parameter begin, and that parameter, in pairs; one
-                  more begin is last
-    cells         words: the cells of tied parameters
-    reals         pairs of words: of the image's reals, from its first bias on, each that a
-                  parameter is, and that parameter
+    cells         (parameters) words: the cell with the gradient of each that has one alone, of the
+                  others that behind the last, which has -0
+    tied          where in `tied_cells` those of a parameter that has several begin, and that
+                  parameter, in pairs; one more begin is last
+    tied_cells    words
+    reals         words: for each of the image's reals, from its first bias on, its number among the
+                  parameters, -0, and the constants, from the last (`table`)
 
 A gradient has a cell for each of the G edges, in their order, for each row (of its bias), for the
-loss, and for each ordered edge. In `work` are the values, then, where the head says, the arguments
-of activations, the seeds, the parts, what stands before each factor of a product, and the adjoints
-of a level's rows.
+loss, and for each ordered edge; and one more. In `work` are the values, then, where the head says,
+the arguments of activations, the seeds, the parts, what stands before each factor of a product, and
+the adjoints of a level's rows.
 """
 
 from __future__ import annotations
@@ -38,16 +39,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.ir.graph import AGGREGATIONS, Graph, Longs
+from ncc.ir.graph import AGGREGATIONS, NONE, Graph, Longs
 from ncc.ir.graph_run import documented
-from ncc.ir.image import ALIGN, Order, Words
+from ncc.ir.image import ALIGN, Order, Words, biases_at
 from ncc.scalar.sum_order import counted
 
 MAGIC: Final = 0x4243434E  # "NCCB"
 VERSION: Final = 1
 HEAD: Final = 32  # words
 PARTS: Final = ("whole", "rests", "readers", "edges", "sources", "ordered", "ordered_readers",
-                "ordered_sources", "seeds", "outs", "parts", "alone", "tied", "cells", "reals")
+                "ordered_sources", "seeds", "outs", "parts", "cells", "tied", "tied_cells",
+                "reals")
 
 
 class Head(NamedTuple):
@@ -70,13 +72,12 @@ class Head(NamedTuple):
     seeds: int
     outs: int
     parts: int
-    alone: int
-    tied: int
     cells: int
+    tied: int
+    tied_cells: int
     reals: int
     n_edges: int
     n_params: int
-    n_alone: int
     n_tied: int
     n_reals: int
     work_sums: int
@@ -137,19 +138,23 @@ def back(graph: Graph, held: Order, dtype: str, unroll: int) -> Words:
     cell[ordered] = len(edges) + n_rows + 1 + np.arange(len(ordered))
     alive = np.zeros(n_rows, np.bool_)
     alive[live_rows] = True
-    alone, tied, cells = _slots(graph, held, cell, np.where(
-        alive, len(edges) + np.arange(n_rows), -1))
+    n_cells = len(edges) + n_rows + 1 + len(ordered)
+    cells, tied, tied_cells = _slots(graph, held, cell, np.where(
+        alive, len(edges) + np.arange(n_rows), -1), n_cells)
     outs = held.values[graph.outputs]
+    weights = biases_at(held, len(outs), dtype) + n_rows
     codes = np.concatenate([graph.biases[held.rows], graph.weights[held.edges]])
-    given = np.flatnonzero(codes >= 0)
+    # Codes index `table`, negative ones from its end.
+    reals = np.where(codes >= 0, codes, np.where(
+        codes == NONE, graph.n_params, graph.n_params + 1 + len(graph.constants) + codes))
     made = {
         "whole": _begins(whole // unroll), "rests": n_whole + _begins(lengths - whole),
-        "readers": reader[edges], "edges": edges, "sources": source[edges],
+        "readers": reader[edges], "edges": weights + edges, "sources": source[edges],
         "ordered": ordered_starts, "ordered_readers": reader[ordered],
         "ordered_sources": source[ordered],
         "seeds": _begins(np.bincount(outs, minlength=n_values)),
-        "outs": np.argsort(outs, kind="stable"), "parts": parts, "alone": alone, "tied": tied,
-        "cells": cells, "reals": np.stack([given, codes[given]], 1).reshape(-1)}
+        "outs": np.argsort(outs, kind="stable"), "parts": parts, "cells": cells,
+        "tied": tied, "tied_cells": tied_cells, "reals": reals}
     places, end = {}, HEAD
     for name in PARTS:
         places[name] = end
@@ -157,10 +162,10 @@ def back(graph: Graph, held: Order, dtype: str, unroll: int) -> Words:
     block = np.zeros(-(-4 * end // ALIGN) * ALIGN // 4, np.uint32)
     block[: len(Head._fields)] = Head(
         magic=MAGIC, version=VERSION, size=block.nbytes, checksum=0, unroll=unroll, **places,
-        n_edges=len(edges), n_params=graph.n_params, n_alone=len(alone) // 2,
-        n_tied=len(tied) // 2, n_reals=len(given), work_sums=sums, work_seeds=seeds,
+        n_edges=len(edges), n_params=graph.n_params, n_tied=len(tied) // 2,
+        n_reals=len(reals), work_sums=sums, work_seeds=seeds,
         work_before=before, work_pulled=pulled, work_size=pulled + widest,
-        n_cells=len(edges) + n_rows + 1 + len(ordered))
+        n_cells=n_cells)
     for name in PARTS:
         block[places[name] : places[name] + len(made[name])] = made[name]
     block[AT["checksum"]] = zlib.crc32(block.data)
@@ -183,8 +188,9 @@ def _levels(graph: Graph, held: Order) -> Longs:
     return made
 
 
-def _slots(graph: Graph, held: Order, edges: Longs, biases: Longs) -> tuple[Longs, Longs, Longs]:
-    """`alone`, `tied` and `cells`, of the cell of each edge and bias, -1 where it has none."""
+def _slots(graph: Graph, held: Order, edges: Longs, biases: Longs, none: int
+           ) -> tuple[Longs, Longs, Longs]:
+    """`cells`, `tied` and `tied_cells`, of the cell of each edge and bias, -1 where it has none."""
     of_edges = np.empty(graph.n_edges, np.int64)
     of_edges[held.edges] = edges
     of_neurons = np.full(graph.n_neurons, -1, np.int64)
@@ -194,10 +200,16 @@ def _slots(graph: Graph, held: Order, edges: Longs, biases: Longs) -> tuple[Long
     used = (codes >= 0) & (cells >= 0)
     codes, cells = codes[used], cells[used]
     single = np.bincount(codes, minlength=graph.n_params)[codes] == 1
-    alone = np.stack([cells[single], codes[single]], 1).reshape(-1)
+    alone = np.full(graph.n_params, none, np.int64)
+    alone[codes[single]] = cells[single]
     codes, cells = codes[~single], cells[~single]
     by = np.argsort(codes, kind="stable")
     codes, cells = codes[by], cells[by]
     first = np.flatnonzero(np.diff(codes, prepend=-1))
     tied = np.stack([first, codes[first]], 1).reshape(-1)
     return alone, np.append(tied, len(codes)), cells
+
+
+def table(graph: Graph, params: NDArray[Any]) -> NDArray[Any]:
+    """What codes index: params (n_params,), -0, and the constants from the last."""
+    return np.concatenate([params, [-0.0], graph.constants[::-1]])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ncc.engine.back import training_kernel
 from ncc.ir.graph import Graph
+from ncc.ir.image_back import table
 from ncc.ir.kinds import kinds_of
 from ncc.ir.ssa import dtype_name
 from ncc.scalar import losses, optimizers
@@ -56,13 +57,15 @@ class ImageStep(Step):
     def _made(self, values: Array) -> None:
         net = freeze(self.graph, self._frozen, values)
         self._hold(self._real, 1 + optimizers.state_size(self._optimizer, net.n_params))
+        self._table = table(net, net.values).astype(self._real)
+        self._params = self._table[: net.n_params]
         self._images = self._kernel.images(net, net.values)
         self.params = values
 
     def _pack(self) -> None:
         image = self._images.image.ctypes.data
         self._library.calls["pack"](self._images.back.ctypes.data, image,
-                                    self._params.ctypes.data, image)
+                                    self._table.ctypes.data, image)
 
     def _leading(self) -> tuple[int, ...]:
         return (self._images.back.ctypes.data,)

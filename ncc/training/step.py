@@ -70,6 +70,7 @@ class Step:
         self._real = real
         self._state = np.zeros(state, real)
         self._gradient = np.zeros(self.graph.n_params - len(self._held), real)
+        self._params = np.empty_like(self._gradient)
         self._fresh = True  # whether the gradient is 0
 
     @property
@@ -86,7 +87,7 @@ class Step:
         if (array[self._frozen] != self._held).any():
             raise ValueError("a frozen parameter has another value")
         with np.errstate(over="ignore"):
-            self._params = array[~self._frozen].astype(self._real)
+            self._params[:] = array[~self._frozen]
         self._pack()
 
     def _pack(self) -> None:

@@ -45,6 +45,7 @@ def arguments(graph, kinds, x, dy, dtype, unroll):
     block = image(graph, kinds, dtype, graph.values)
     way = back(graph, order(graph, kinds), dtype, unroll)
     sizes = [int(way[AT[name]]) for name in ("n_cells", "n_edges", "work_size")]
+    sizes[0] += 1
     gradient, turned, work = [np.full(size, np.nan, real) for size in sizes]
     return {"image": block.view(np.uint32), "back": way, "reals": block.view(real),
             "x": x.reshape(-1).copy(), "dy": dy.reshape(-1).copy(),

@@ -22,6 +22,18 @@ MEMORY = (Buffer("gradient", "inout", OPEN), Buffer("turned", "inout", OPEN),
 FEW = 4  # kinds: so many loops gather their own adjoints, which is 3 % faster
 
 
+def in_rounds(b: Builder, lanes: int, count: int, body: Callable[[int], None]) -> None:
+    """The body for each k below count, which is only known at run time: in whole vectors, whose
+    elements lie side by side, and then one by one."""
+    rounds = b.op("idiv", count, b.index(lanes))
+    first = b.op("imul", b.loop(b.index(0), rounds)[0], b.index(lanes))
+    body(b.op("iadd", first, b.loop(b.index(0), b.index(lanes), lanes=lanes)[0]))
+    b.close()
+    b.close()
+    body(b.loop(b.op("imul", rounds, b.index(lanes)), count)[0])
+    b.close()
+
+
 class Back:
     """A backward pass over the image of one net (ncc/ir/image.py) and that of its way back
     (ncc/ir/image_back.py), in rounds of `lanes` samples, `unroll` edges at a time, sums of `wide`
@@ -63,12 +75,14 @@ class Back:
         self.loss = b.op("iadd", self.biases, b.load("image", IMAGE_AT["rows"]))
         self.wanted = b.emit("given", (), "dparams")
         self.begin()
-        k = b.loop(zero, self.at["n_edges"])[0]
-        edge = self.cell("edges", k)
-        b.store(b.load("reals", 0, b.op("iadd", self.weights, edge)), "turned", 0, k)
-        b.close()
+        in_rounds(b, self.lanes, self.at["n_edges"], self.turn)
         self.chunks()
         return Func(self.name, (*IMAGES, *self.buffers, *MEMORY), b.ops, counted=True)
+
+    def turn(self, k: int) -> None:
+        """The weight of edge k of the lists, where it is read from end to end."""
+        b = self.b
+        b.store(b.load("reals", 0, self.cell("edges", k)), "turned", 0, k)
 
     # -- the image
 
@@ -103,7 +117,7 @@ class Back:
         lo = b.op("imul", chunk, size)
         hi = b.op("imin", b.op("iadd", lo, size), count)
         self.only_if(self.wanted)
-        self.fill("gradient", self.at["n_cells"])
+        self.clear()
         b.close()
         self.begin_chunk()
         self.sample = b.loop(lo, hi, lanes=self.lanes)[0]
@@ -115,23 +129,26 @@ class Back:
         self.end_chunk()
         b.close()
 
-    def fill(self, name: str, size: int) -> None:
-        """Zeros."""
-        k = self.b.loop(self.zero, size, lanes=self.lanes)[0]
-        self.b.store(self.b.const(0.0), name, 0, k)
-        self.b.close()
+    def clear(self) -> None:
+        """Cells before a chunk: 0, and -0 in the one that nothing is added to."""
+        b = self.b
+        in_rounds(b, self.lanes, self.at["n_cells"],
+                  lambda k: b.store(b.const(0.0), "gradient", 0, k))
+        b.store(b.const(-0.0), "gradient", 0, self.at["n_cells"])
 
     def added(self) -> None:
         """dparams += gradient, from cells to parameters."""
-        b, two = self.b, self.b.index(2)
-        k = b.op("imul", b.loop(self.zero, self.at["n_alone"])[0], two)
-        to = self.cell("alone", k, 1)
-        b.store(b.op("add", b.load("dparams", 0, to),
-                     b.load("gradient", 0, self.cell("alone", k))), "dparams", 0, to)
-        b.close()
-        k = b.op("imul", b.loop(self.zero, self.at["n_tied"])[0], two)
+        b = self.b
+
+        def add(k: int) -> None:
+            more = b.load("gradient", 0, self.cell("cells", k))
+            b.store(b.op("add", b.load("dparams", 0, k), more), "dparams", 0, k)
+
+        in_rounds(b, self.lanes, self.at["n_params"], add)
+        k = b.op("imul", b.loop(self.zero, self.at["n_tied"])[0], b.index(2))
         i, total = b.loop(self.cell("tied", k), self.cell("tied", k, 2), [b.const(0.0)])
-        (total,) = b.close(b.op("add", total, b.load("gradient", 0, self.cell("cells", i))))
+        more = b.load("gradient", 0, self.cell("tied_cells", i))
+        (total,) = b.close(b.op("add", total, more))
         to = self.cell("tied", k, 1)
         b.store(b.op("add", b.load("dparams", 0, to), total), "dparams", 0, to)
         b.close()

@@ -8,7 +8,7 @@ from ncc.ir.kinds import Kinds
 from ncc.ir.ssa import OPEN, Buffer, Func, Module
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower import update
-from ncc.passes.lower.data.backward import Back
+from ncc.passes.lower.data.backward import Back, in_rounds
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer
@@ -29,7 +29,7 @@ def training(kinds: Kinds, loss: str, optimizer: str, *, name: str = "net", dtyp
           ...                 params and state after the step; dparams are 0 then
         }
         func pack(back indices *, image indices *, params in *, reals inout *) {
-          ...                 the parameters to their places in the image
+          ...                 the parameters, and constants behind them, to their places in reals
         }
     """
     made = _Gradient(kinds, losses.parse(loss), dtype, numerics != "strict", lanes_back, unroll,
@@ -37,7 +37,7 @@ def training(kinds: Kinds, loss: str, optimizer: str, *, name: str = "net", dtyp
     ready = optimizers.parse(optimizer)
     return Module(name, dtype, numerics, (
         made.function(), _update(Builder(dtype, numerics != "strict"), ready, lanes_back),
-        _pack(Builder(dtype, numerics != "strict"))))
+        _pack(Builder(dtype, numerics != "strict"), lanes_back)))
 
 
 class _Gradient(Back):
@@ -90,22 +90,25 @@ def _update(b: Builder, optimizer: Optimizer, lanes: int) -> Func:
     n, scale = b.load("back", AT["n_params"]), b.load("scale", 0)
     shared = update.begin(b, optimizer)
     apart = [b.op("imul", n, b.index(s)) for s in range(optimizer.slots)]
-    k = b.loop(b.index(0), n, lanes=lanes)[0]
-    update.element(b, optimizer, k, scale, shared, [
-        (1 + optimizer.scalars, b.op("iadd", far, k)) for far in apart])
-    b.close()
+
+    def one(k: int) -> None:
+        update.element(b, optimizer, k, scale, shared, [
+            (1 + optimizer.scalars, b.op("iadd", far, k)) for far in apart])
+
+    in_rounds(b, lanes, n, one)
     return Func("update", (
         Buffer("back", "indices", OPEN), Buffer("params", "inout", OPEN),
         Buffer("dparams", "inout", OPEN), Buffer("state", "inout", OPEN), Buffer("lr", "value", 1),
         Buffer("scale", "value", 1)), b.ops)
 
 
-def _pack(b: Builder) -> Func:
-    first, pairs = b.load("image", IMAGE_AT["biases"]), b.load("back", AT["reals"])
-    k = b.loop(b.index(0), b.load("back", AT["n_reals"]))[0]
-    at = b.op("iadd", pairs, b.op("imul", k, b.index(2)))
-    b.store(b.load("params", 0, b.load("back", 1, at)), "reals", 0,
-            b.op("iadd", first, b.load("back", 0, at)))
-    b.close()
+def _pack(b: Builder, lanes: int) -> Func:
+    first, places = b.load("image", IMAGE_AT["biases"]), b.load("back", AT["reals"])
+
+    def one(k: int) -> None:
+        value = b.load("params", 0, b.load("back", 0, b.op("iadd", places, k)))
+        b.store(value, "reals", 0, b.op("iadd", first, k))
+
+    in_rounds(b, lanes, b.load("back", AT["n_reals"]), one)
     return Func("pack", (Buffer("back", "indices", OPEN), Buffer("image", "indices", OPEN),
                          Buffer("params", "in", OPEN), Buffer("reals", "inout", OPEN)), b.ops)
