@@ -18,6 +18,7 @@ from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.skip_dead import SkipDead
 from ncc.training.loop import History, fit
+from ncc.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from ncc import torch as torch
@@ -35,7 +36,8 @@ else:
 
 
 __version__ = "0.2.0"
-__all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]
+__all__ = ["Compiled", "History", "Net", "NccError", "Trainer", "compile", "fit", "load",
+           "parse"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,

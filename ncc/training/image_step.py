@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.engine.back import training_kernel
+from ncc.engine.back import Images, training_kernel
 from ncc.ir.graph import Graph
 from ncc.ir.image_back import table
 from ncc.ir.kinds import kinds_of
@@ -54,6 +54,17 @@ class ImageStep(Step):
         stays = kept >= 0
         new[:, stays] = old[:, kept[stays]]
 
+    def slopes(self, graph: Graph, params: Any, x: Any, target: Any) -> Array:
+        """The gradient (n_params,) of the mean loss of samples, of another net, which has levels,
+        with parameters (n_params,). Nothing changes."""
+        x, target = self._checked(x, target)
+        images = self._kernel.images(graph, np.asarray(params, np.float64))
+        loss, gradient = np.zeros(1, self._real), np.zeros(graph.n_params, self._real)
+        self._called(images, images.memory(self._kernel.lanes, self._real), x, target, loss,
+                     gradient)
+        made: Array = gradient / (max(1, len(x)) * self._divisor)
+        return made
+
     def _made(self, values: Array) -> None:
         net = freeze(self.graph, self._frozen, values)
         self._hold(self._real, 1 + optimizers.state_size(self._optimizer, net.n_params))
@@ -77,11 +88,15 @@ class ImageStep(Step):
                 ) -> None:
         if thread not in self._work:
             self._work[thread] = self._images.memory(self._kernel.lanes, self._real)
-        image = self._images.image.ctypes.data
+        self._called(self._images, self._work[thread], x, target, loss, gradient)
+
+    def _called(self, images: Images, memory: tuple[Array, ...], x: Array, target: Array,
+                loss: Array, gradient: Array | None) -> None:
+        image = images.image.ctypes.data
         self._library.calls["gradient_batch"](
-            len(x), image, self._images.back.ctypes.data, image, x.ctypes.data,
-            target.ctypes.data, None if gradient is None else gradient.ctypes.data,
-            loss.ctypes.data, *[part.ctypes.data for part in self._work[thread]])
+            len(x), image, images.back.ctypes.data, image, x.ctypes.data, target.ctypes.data,
+            None if gradient is None else gradient.ctypes.data, loss.ctypes.data,
+            *[part.ctypes.data for part in memory])
 
     @property
     def memory(self) -> dict[str, int]:

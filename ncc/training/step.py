@@ -74,6 +74,12 @@ class Step:
         self._fresh = True  # whether the gradient is 0
 
     @property
+    def real(self) -> np.dtype[Any]:
+        """What it computes in."""
+        made: np.dtype[Any] = self._real
+        return made
+
+    @property
     def params(self) -> Array:
         """The canonical parameters (n_params,), float64, a copy; settable."""
         values = np.empty(self.graph.n_params)
