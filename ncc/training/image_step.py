@@ -46,11 +46,11 @@ class ImageStep(Step):
         NccError E147 where a neuron is of a kind that the net had none of at first."""
         scalars, slots = self._optimizer.scalars, self._optimizer.slots
         head = self._state[: 1 + scalars]
-        old = self._state[1 + scalars :].reshape(slots, -1)
+        old = self._state[1 + scalars :].reshape(slots, len(self._params))
         self._kernel.kinds.numbers(graph)
         self._made(self._begin(graph, self._loss, params, self.threads, frozen))
         self._state[: 1 + scalars] = head
-        new = self._state[1 + scalars :].reshape(slots, -1)
+        new = self._state[1 + scalars :].reshape(slots, len(self._params))
         stays = kept >= 0
         new[:, stays] = old[:, kept[stays]]
 

@@ -107,6 +107,11 @@ class Trainer:
         return self._step.state
 
     @property
+    def frozen(self) -> NDArray[np.bool_]:
+        """The parameters that stay as they are (n_params,), a copy."""
+        return self._frozen.copy()
+
+    @property
     def net(self) -> Net:
         """The net, with its parameters as values."""
         return Net(self._step.graph.with_(values=self.params))
