@@ -2,7 +2,7 @@
 
     python examples/rewire_digits.py [--seeds N] [--epochs N]
 
-Layers of 64 pixels, 128 and 128 relu neurons and ten scores; a 50th of the edges is drawn by a
+Layers of 64 pixels, 256 and 256 relu neurons and ten scores; a 50th of the edges is drawn by a
 seed, layers getting shares as of an Erdos-Renyi graph. That mask stays as it is (static), or after
 each epoch the 30 % of the edges with the smallest weights go, ever fewer towards the end, and as
 many others come: drawn (SET, Mocanu et al. 2018), or by the gradient that they would have (RigL,
@@ -23,7 +23,7 @@ import numpy as np
 
 import ncc
 
-WIDTHS = (64, 128, 128, 10)
+WIDTHS = (64, 256, 256, 10)
 DENSITY = 0.02
 WAYS = {"static": None, "SET": "random", "RigL": "gradient"}
 WORTH = 0.01
