@@ -199,10 +199,12 @@ def _slots(graph: Graph, held: Order, edges: Longs, biases: Longs, none: int
     cells = np.insert(of_edges, graph.starts[1:], of_neurons)
     used = (codes >= 0) & (cells >= 0)
     codes, cells = codes[used], cells[used]
-    single = np.bincount(codes, minlength=graph.n_params)[codes] == 1
+    counts = np.bincount(codes, minlength=graph.n_params)
     alone = np.full(graph.n_params, none, np.int64)
-    alone[codes[single]] = cells[single]
-    codes, cells = codes[~single], cells[~single]
+    alone[codes] = cells
+    alone[counts > 1] = none
+    shared = np.flatnonzero(counts[codes] > 1) if (counts > 1).any() else np.zeros(0, np.int64)
+    codes, cells = codes[shared], cells[shared]
     by = np.argsort(codes, kind="stable")
     codes, cells = codes[by], cells[by]
     first = np.flatnonzero(np.diff(codes, prepend=-1))

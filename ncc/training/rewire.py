@@ -113,22 +113,27 @@ class Block(NamedTuple):
         return self.sources[keys % len(self.sources)], self.targets[keys // len(self.sources)]
 
 
-def blocks(graph: Graph, sources: Longs, targets: Longs) -> list[tuple[Block, int]]:
-    """Where new edges may be: for each pair of levels that edges (sources, targets) joined which
-    went, the pairs of such neurons, and how many are to come. What does not fit there comes
-    elsewhere, from any level to a higher one. NccError E639 where the net has no room."""
+def blocks(graph: Graph, stays: Mask, sources: Longs, targets: Longs) -> list[tuple[Block, int]]:
+    """Where new edges may be, beside those that stay (E,): for each pair of levels that the edges
+    (sources, targets) joined, which went, such pairs of neurons, and how many are to come. What
+    does not fit there comes elsewhere, from any level to a higher one. NccError E639 where the net
+    has no room."""
     assert graph.levels is not None
     levels = graph.levels.astype(np.int64)
     many = int(levels.max(initial=0)) + 1
     joined, counts = np.unique(levels[sources] * many + levels[targets], return_counts=True)
     wanted = dict(zip(joined.tolist(), counts.tolist(), strict=True))
-    pairs = {pair: _block(graph, levels == pair // many, levels == pair % many) for pair in wanted}
+
+    def block(pair: int) -> Block:
+        return _block(graph, stays, levels == pair // many, levels == pair % many)
+
+    pairs = {pair: block(pair) for pair in wanted}
     taken = {pair: min(count, pairs[pair].free) for pair, count in wanted.items()}
     left = len(sources) - sum(taken.values())
     for pair in range(many * many if left else 0):
         if left and pair // many < pair % many:
             if pair not in pairs:
-                pairs[pair] = _block(graph, levels == pair // many, levels == pair % many)
+                pairs[pair] = block(pair)
             more = min(left, pairs[pair].free - taken.get(pair, 0))
             taken[pair] = taken.get(pair, 0) + more
             left -= more
@@ -137,7 +142,7 @@ def blocks(graph: Graph, sources: Longs, targets: Longs) -> list[tuple[Block, in
     return [(pairs[pair], count) for pair, count in taken.items() if count]
 
 
-def _block(graph: Graph, of_sources: Mask, of_targets: Mask) -> Block:
+def _block(graph: Graph, stays: Mask, of_sources: Mask, of_targets: Mask) -> Block:
     sums = (graph.activations != INPUT) & (graph.aggregations == SUM)
     sources = np.flatnonzero(of_sources & (graph.activations != ABSENT))
     targets = np.flatnonzero(of_targets & sums & (graph.activations != ABSENT))
@@ -147,7 +152,7 @@ def _block(graph: Graph, of_sources: Mask, of_targets: Mask) -> Block:
     among = np.zeros(graph.n_neurons, np.bool_)
     among[targets] = True
     fans = np.diff(graph.starts)
-    mine = np.repeat(among, fans) & of_sources[graph.sources]
+    mine = np.flatnonzero(np.repeat(among, fans) & of_sources[graph.sources] & stays)
     keys = np.repeat(number, fans)[mine] * len(sources) + number[graph.sources[mine]]
     return Block(sources, targets, np.sort(keys))
 
@@ -214,11 +219,9 @@ def changed(graph: Graph, stays: Mask, sources: Longs, targets: Longs, levels: b
     0; with its levels, or, without `levels`, those of the graph before. Slots are numbered in the
     canonical order; a tie of which an edge is left stays."""
     old = graph.n_params
-    fans = np.diff(graph.starts)
     fresh = np.argsort(targets, kind="stable")
     end = np.cumsum(np.bincount(targets, minlength=graph.n_neurons))
-    left = np.bincount(np.repeat(np.arange(graph.n_neurons), fans)[stays],
-                       minlength=graph.n_neurons)
+    left = np.diff(np.concatenate([[0], np.cumsum(stays)])[graph.starts])
     more = np.diff(end, prepend=0)
     starts = np.concatenate([[0], np.cumsum(left + more)])
     # Survivors first, in their order, then the new ones.

@@ -183,14 +183,13 @@ class Trainer:
         gone = self._dropped(graph, by, drop, layers)
         targets = targets_of(graph)[gone]
         went = np.stack([graph.sources[gone].astype(np.int64), targets], 1)
-        nothing = np.zeros(0, np.int64)
-        left = changed(graph, ~gone, nothing, nothing, levels=False)
         if callable(grow):
-            sources, targets = [np.asarray(side) for side in grow(
-                Net(left.graph), len(went), random)]
-            checked(left.graph, sources, targets, len(went))
+            nothing = np.zeros(0, np.int64)
+            left = changed(graph, ~gone, nothing, nothing, levels=False).graph
+            sources, targets = [np.asarray(side) for side in grow(Net(left), len(went), random)]
+            checked(left, sources, targets, len(went))
         else:
-            sources, targets = self._grown(left.graph, went, grow, candidates, random)
+            sources, targets = self._grown(graph, ~gone, went, grow, candidates, random)
         made = changed(graph, ~gone, sources, targets)
         self._moved(made)
         self._changes += 1
@@ -214,20 +213,21 @@ class Trainer:
             scores[may] = made
         return dropped(graph, may, scores, drop, layers)
 
-    def _grown(self, graph: Graph, went: Longs, grow: str, candidates: int | None,
-               random: np.random.Generator) -> tuple[Longs, Longs]:
+    def _grown(self, graph: Graph, stays: NDArray[np.bool_], went: Longs, grow: str,
+               candidates: int | None, random: np.random.Generator) -> tuple[Longs, Longs]:
         """As many edges as went: drawn, or of those drawn the ones with the largest gradients."""
         count = len(went)
-        places = blocks(graph, went[:, 0], went[:, 1])
+        places = blocks(graph, stays, went[:, 0], went[:, 1])
         pairs = [(block.drawn(few, random)) for block, few in places] if grow == "random" else []
         if grow == "gradient" and count:
-            pairs = self._steepest(graph, places, max(count, candidates or 10 * count), random)
+            pairs = self._steepest(graph, stays, places, max(count, candidates or 10 * count),
+                                   random)
         sources, targets = [np.concatenate([np.zeros(0, np.int64), *[pair[k] for pair in pairs]])
                             for k in (0, 1)]
         return sources, targets
 
-    def _steepest(self, graph: Graph, places: list[tuple[Block, int]], candidates: int,
-                  random: np.random.Generator) -> list[tuple[Longs, Longs]]:
+    def _steepest(self, graph: Graph, stays: NDArray[np.bool_], places: list[tuple[Block, int]],
+                  candidates: int, random: np.random.Generator) -> list[tuple[Longs, Longs]]:
         """Of pairs that are drawn in each block those with the largest gradients: as edges of
         weight 0, which change no value, they have a gradient like any other."""
         if self._last is None:
@@ -240,8 +240,7 @@ class Trainer:
         sources, targets = [np.concatenate([pair[k] for pair in drawn]) for k in (0, 1)]
         by = np.argsort(targets, kind="stable")
         of, sources, targets = of[by], sources[by], targets[by]
-        tried = changed(graph, np.ones(graph.n_edges, np.bool_), sources, targets,
-                               levels=False)
+        tried = changed(graph, stays, sources, targets, levels=False)
         slopes = np.abs(self._step.slopes(tried.graph, tried.graph.values, *self._last))
         # New slots are in the order of the targets, too.
         slopes = slopes[tried.kept < 0]
