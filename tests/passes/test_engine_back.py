@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nets import random_layers, some_net, to_nal
-from objects import same
+from objects import AGGREGATES, same
 
 import ncc
 from ncc.engine.back import back_kernel
@@ -14,7 +14,8 @@ from ncc.ir.image import image, order
 from ncc.ir.image_back import AT, back
 from ncc.ir.kinds import kinds_of
 from ncc.ir.ssa_text import read
-from ncc.machine.llvm import host
+from ncc.machine.llvm import host, target
+from ncc.machine.targets import arch_of
 from ncc.passes.lower.data.gradients import gradients
 from ncc.passes.ssa.cse import cse
 from ncc.passes.ssa.dce import dce
@@ -111,3 +112,23 @@ def test_layers_with_sums_in_order_have_the_bits_of_the_graph(widths, fan_in, dt
     kernel = back_kernel(kinds_of([graph]), dtype, None)
     x, dy = samples(graph, 150, 1, dtype)
     checked(kernel, graph, x, dy, "fused" if dtype in host().fma else "strict")
+
+
+@pytest.mark.skipif(arch_of(host().triple) != "x86_64", reason="these are x86-64's")
+@pytest.mark.parametrize("name", ["x86-64", "x86-64-v3"])
+@pytest.mark.parametrize("dtype", REALS)
+def test_narrower_vectors_give_the_same_bits(name, dtype, monkeypatch):
+    numerics = "fused" if dtype in target(name).fma else "strict"
+    monkeypatch.setattr("ncc.engine.back.host", lambda: target(name))
+    monkeypatch.setattr("ncc.engine.back._kernels", {})
+    texts = [to_nal(some_net(1, max_neurons=24)), random_layers((19, 40, 33, 5), 19, 3), AGGREGATES]
+    graphs = [ncc.parse(text).graph for text in texts]
+    kernel = back_kernel(kinds_of(graphs), dtype, numerics)
+    for graph in graphs:
+        checked(kernel, graph, *samples(graph, 150, 1, dtype), numerics)
+
+
+def test_lanes_are_whole_rounds():
+    graph = ncc.parse(AGGREGATES).graph
+    with pytest.raises(ValueError, match="no whole rounds"):
+        gradients(kinds_of([graph]), lanes_back=1)

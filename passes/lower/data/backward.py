@@ -12,7 +12,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.forward import Engine
 from ncc.scalar.aggregations import start, step
 from ncc.scalar.derivative import reads_argument, slope, tame, times
-from ncc.scalar.sum_order import CHUNK
+from ncc.scalar.sum_order import CHUNK, ROUND
 
 IMAGES = (Buffer("image", "indices", OPEN), Buffer("back", "indices", OPEN),
           Buffer("reals", "in", OPEN))
@@ -42,12 +42,17 @@ class Back:
     A value is an element of `work`; its row's delta is written over it when all its readers have
     been there. Subclasses say what the adjoints of the outputs are (`seeds`), and may begin and end
     with ops of their own.
+
+    ValueError where the lanes are no whole rounds of sums: chains of single samples, for machines
+    without vectors, are not kept.
     """
 
     name = "backward_batch"
 
     def __init__(self, kinds: Kinds, dtype: str, fused: bool, lanes: int, unroll: int, wide: int
                  ) -> None:
+        if lanes % ROUND[dtype]:
+            raise ValueError(f"{lanes} lanes are no whole rounds of sums")
         self.forward = Engine(kinds, dtype, fused)
         self.kinds = kinds
         self.b = Builder(dtype, fused)
