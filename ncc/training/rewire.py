@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph, Longs, Reals
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph, Ints, Longs, Reals
 from ncc.passes.graph.order import order
 
 Mask = NDArray[np.bool_]
@@ -60,14 +60,26 @@ def dropped(graph: Graph, may: Mask, scores: Reals, share: float, by_layer: bool
     targets = targets_of(graph)
     free = may.copy()
     free[_last(graph, may, scores)] = False
-    layer = graph.levels[targets] if by_layer else np.zeros(graph.n_edges, np.int64)
+    layer = graph.levels[targets] if by_layer else np.zeros(graph.n_edges, np.int32)
     sizes = np.bincount(layer[may], minlength=1)
     gone = np.zeros(graph.n_edges, np.bool_)
+    at = np.flatnonzero(free)
+    at, starts = at[_by(layer[at])], _starts(layer[at], len(sizes))
     for k in np.flatnonzero(sizes).tolist():
-        mine = np.flatnonzero(free & (layer == k))
+        mine = at[starts[k] : starts[k + 1]]
         count = min(int(share * sizes[k] + 1e-9), len(mine))
         gone[mine[lowest(scores[mine], count)]] = True
     return gone
+
+
+def _by(keys: Ints | Longs) -> Longs:
+    """The order of keys; those that are equal as they come."""
+    return np.argsort(keys, kind="stable")
+
+
+def _starts(keys: Ints | Longs, count: int) -> Longs:
+    """Where those of each key below `count` begin, in that order: (count + 1,)."""
+    return np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=count))])
 
 
 def _last(graph: Graph, may: Mask, scores: Reals) -> Longs:
@@ -118,22 +130,17 @@ def blocks(graph: Graph, stays: Mask, sources: Longs, targets: Longs) -> list[tu
     (sources, targets) joined, which went, such pairs of neurons, and how many are to come. What
     does not fit there comes elsewhere, from any level to a higher one. NccError E639 where the net
     has no room."""
-    assert graph.levels is not None
-    levels = graph.levels.astype(np.int64)
-    many = int(levels.max(initial=0)) + 1
+    held = _Levels(graph, stays)
+    levels, many = held.levels, held.many
     joined, counts = np.unique(levels[sources] * many + levels[targets], return_counts=True)
     wanted = dict(zip(joined.tolist(), counts.tolist(), strict=True))
-
-    def block(pair: int) -> Block:
-        return _block(graph, stays, levels == pair // many, levels == pair % many)
-
-    pairs = {pair: block(pair) for pair in wanted}
+    pairs = {pair: held.block(pair) for pair in wanted}
     taken = {pair: min(count, pairs[pair].free) for pair, count in wanted.items()}
     left = len(sources) - sum(taken.values())
     for pair in range(many * many if left else 0):
         if left and pair // many < pair % many:
             if pair not in pairs:
-                pairs[pair] = block(pair)
+                pairs[pair] = held.block(pair)
             more = min(left, pairs[pair].free - taken.get(pair, 0))
             taken[pair] = taken.get(pair, 0) + more
             left -= more
@@ -142,19 +149,39 @@ def blocks(graph: Graph, stays: Mask, sources: Longs, targets: Longs) -> list[tu
     return [(pairs[pair], count) for pair, count in taken.items() if count]
 
 
-def _block(graph: Graph, stays: Mask, of_sources: Mask, of_targets: Mask) -> Block:
-    sums = (graph.activations != INPUT) & (graph.aggregations == SUM)
-    sources = np.flatnonzero(of_sources & (graph.activations != ABSENT))
-    targets = np.flatnonzero(of_targets & sums & (graph.activations != ABSENT))
-    number = np.zeros(graph.n_neurons, np.int64)
-    number[sources] = np.arange(len(sources))
-    number[targets] = np.arange(len(targets))
-    among = np.zeros(graph.n_neurons, np.bool_)
-    among[targets] = True
-    fans = np.diff(graph.starts)
-    mine = np.flatnonzero(np.repeat(among, fans) & of_sources[graph.sources] & stays)
-    keys = np.repeat(number, fans)[mine] * len(sources) + number[graph.sources[mine]]
-    return Block(sources, targets, np.sort(keys))
+class _Levels:
+    """The neurons of each level, and the edges that stay between any two, into neurons that sum."""
+
+    def __init__(self, graph: Graph, stays: Mask) -> None:
+        assert graph.levels is not None
+        levels = self.levels = graph.levels.astype(np.int64)
+        many = self.many = int(levels.max(initial=0)) + 1
+        here = graph.activations != ABSENT
+        sums = here & (graph.activations != INPUT) & (graph.aggregations == SUM)
+        number = np.zeros((2, graph.n_neurons), np.int64)  # among those of its level
+        self.neurons: list[Longs] = []  # by level, those that may be sources, and targets
+        self.starts: list[Longs] = []
+        for k, which in enumerate((here, sums)):
+            mine = np.flatnonzero(which)
+            mine = mine[_by(levels[mine])]
+            starts = _starts(levels[mine], many)
+            number[k, mine] = np.arange(len(mine)) - starts[levels[mine]]
+            self.neurons.append(mine)
+            self.starts.append(starts)
+        target = targets_of(graph)
+        mine = np.flatnonzero(stays & sums[target])
+        s, t = graph.sources[mine], target[mine]
+        pair = levels[s] * many + levels[t]
+        keys = number[1, t] * np.diff(self.starts[0])[levels[s]] + number[0, s]
+        by = _by(pair)
+        self.pair, self.keys = pair[by], keys[by]
+
+    def block(self, pair: int) -> Block:
+        low, high = divmod(pair, self.many)
+        sources, targets = [neurons[starts[level] : starts[level + 1]] for neurons, starts, level
+                            in zip(self.neurons, self.starts, (low, high), strict=True)]
+        first, last = np.searchsorted(self.pair, [pair, pair + 1])
+        return Block(sources, targets, np.sort(self.keys[first:last]))
 
 
 def checked(graph: Graph, sources: Longs, targets: Longs, count: int) -> None:

@@ -236,18 +236,17 @@ class Trainer:
         total = sum(few for _, few in places)
         drawn = [block.drawn(min(block.free, max(few, candidates * few // total)), random)
                  for block, few in places]
-        of = np.repeat(np.arange(len(places)), [len(pair[0]) for pair in drawn])
+        ends = np.cumsum([0, *[len(pair[0]) for pair in drawn]]).tolist()
         sources, targets = [np.concatenate([pair[k] for pair in drawn]) for k in (0, 1)]
         by = np.argsort(targets, kind="stable")
-        of, sources, targets = of[by], sources[by], targets[by]
-        tried = changed(graph, stays, sources, targets, levels=False)
+        tried = changed(graph, stays, sources[by], targets[by], levels=False)
         slopes = np.abs(self._step.slopes(tried.graph, tried.graph.values, *self._last))
-        # New slots are in the order of the targets, too.
-        slopes = slopes[tried.kept < 0]
+        steep = np.empty(len(by), slopes.dtype)
+        steep[by] = -slopes[tried.kept < 0]  # new slots are in the order of the targets, too
+        steep[np.isnan(steep)] = np.inf
         made = []
-        for k, (_, few) in enumerate(places):
-            mine = np.flatnonzero(of == k)
-            best = np.sort(mine[lowest(-slopes[mine], few)])
+        for (_, few), first, last in zip(places, ends, ends[1:], strict=False):
+            best = first + np.sort(lowest(steep[first:last], few))
             made.append((sources[best], targets[best]))
         return made
 
