@@ -23,6 +23,7 @@ from ncc.runtime.tiered import tiered
 from ncc.training.checkpoint import Epoch as Epoch
 from ncc.training.checkpoint import State as State
 from ncc.training.loop import History, fit
+from ncc.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from ncc import neat as neat
@@ -41,8 +42,8 @@ else:
 
 
 __version__ = "0.2.0"
-__all__ = ["Compiled", "History", "Net", "NccError", "Population", "compile", "fit", "load",
-           "parse", "population"]
+__all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
+           "load", "parse", "population"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,

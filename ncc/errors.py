@@ -118,6 +118,7 @@ ERRORS: dict[str, Fault] = {
     "E636": Fault(1, "training: a loss that is no number from the first epoch on"),
     "E637": Fault(5, "an optional library that is missing"),
     "E638": Fault(1, "training: a state that is none, or that of another training"),
+    "E639": Fault(1, "rewiring: an edge that the net cannot have, or no room for one"),
     "E640": Fault(2, "`ncc bench`: an unknown peer, or a number out of range"),
     "E641": Fault(3, "`ncc bench`: another library's results differ"),
     "E650": Fault(2, "nets that make no population"),

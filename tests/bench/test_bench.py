@@ -358,6 +358,15 @@ def test_rows_of_a_moment(fast, capsys, monkeypatch):
     assert "16-64-32-32-5" in lines[3] or "wants gcc" in lines[3]
 
 
+def test_rewiring_is_measured_in_rows_and_calls_no_llvm(capsys, monkeypatch):
+    made = script("bench_rewire")
+    monkeypatch.setattr(sys, "argv", ["bench_rewire.py", "--quick"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 2 + 8 and "| calls of LLVM in all of that | 0 | 0 |" in lines
+    assert made.erdos_renyi([784, 1000, 1000, 1000, 10], 0).n_edges > 126_000
+
+
 @pytest.mark.skipif(PEERS["torch-csr"].absent() is not None, reason="no torch")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_training_steps_by_hand_are_nccs(fast, optimizer):

@@ -19,6 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 import conv  # noqa: E402
 import evolve  # noqa: E402
+import rewire_digits  # noqa: E402
 import rnn  # noqa: E402
 import sparse_digits  # noqa: E402
 from lesson import Lesson  # noqa: E402
@@ -49,6 +50,16 @@ def test_the_sparse_net_is_sparse_and_everybody_reads_somebody() -> None:
             assert firsts[k - 1] <= sources[0] and sources[-1] < firsts[k]
     assert net.outputs == list(range(firsts[-2], firsts[-1]))
     assert in_lists(ncc.parse(sparse_digits.nal(seed=1))) != lists
+
+
+def test_edges_that_change_are_better_than_those_that_stay() -> None:
+    """The lesson in short: one seed, a third of the epochs."""
+    net = ncc.parse(rewire_digits.nal(2))
+    widths = rewire_digits.WIDTHS
+    dense = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    assert 0.0199 * dense < net.n_edges < 0.0201 * dense
+    found = dict(rewire_digits.accuracies(2, 10))
+    assert found["static"] < min(found["SET"], found["RigL"])
 
 
 def test_the_recurrent_net_is_the_recurrence() -> None:
