@@ -123,6 +123,9 @@ ERRORS: dict[str, Fault] = {
     "E650": Fault(2, "nets that make no population"),
     "E700": Fault(70, "a fault of ncc's own: LLVM refuses a module, or fails on it"),
     "E701": Fault(70, "a fault of ncc's own"),
+    "E801": Fault(1, "a genome, of `ncc.neat`, that is malformed; the message names the gene"),
+    "E811": Fault(1, "a genome with a function that ncc has no formula of"),
+    "E812": Fault(1, "a genome with a cycle, where it is to feed forward"),
 }
 
 

@@ -418,6 +418,18 @@ def test_one_sample_of_a_genome_beside_gcc(capsys, monkeypatch):
     assert lines[3].startswith("| 12 neurons, median |") or "wants gcc" in lines[2]
 
 
+def test_a_population_beside_neat_python(capsys, monkeypatch):
+    pytest.importorskip("neat")
+    made = script("bench_population")
+    monkeypatch.setattr(made, "beside", lambda *row: made.Cell(row[0], "", 0.0, "", None))
+    monkeypatch.setattr(sys, "argv", ["bench_population.py", "--sizes", "3,30", "--rounds", "1",
+                                      "--genomes", "4", "--seed", "1"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 2 + 2 * 3 + 2 + 2
+    assert [line.split(" | ")[3] for line in lines[-2:]] == ["yes |"] * 2
+
+
 # ---- the bound on compiling
 
 

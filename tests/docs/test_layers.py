@@ -38,6 +38,7 @@ FLOORS = [
     "nets",
     "runtime",
     "training",
+    "neat",
     "torch",
     "sklearn",
     "ncc",
