@@ -108,6 +108,18 @@ def test_a_recurrent_population_steps_with_those_that_are_active():
         last = y
 
 
+def test_a_pickled_population_goes_on_where_it_was():
+    pop = ncc.neat.population(genomes(EVERY, 9, 7), EVERY)
+    same(pickle.loads(pickle.dumps(pop))(X), pop(X))
+    pop = ncc.neat.population(genomes(LOOPS, 9, 7, mutations=4), LOOPS, recurrent=True)
+    for row in X[:3]:
+        pop.step(np.tile(row, (9, 1)))
+    copy = pickle.loads(pickle.dumps(pop))
+    same(copy.step(np.tile(X[3], (9, 1))), pop.step(np.tile(X[3], (9, 1))))
+    for given, kept in zip(copy.params, pop.params, strict=True):
+        same(given, kept)
+
+
 def test_a_recurrent_node_without_connections_is_zero_and_one_on_itself_remembers():
     made = config(1, 2, activations=("identity",), aggregations=("sum",), feed_forward=False,
                   connection="unconnected", response=0.0)
