@@ -65,7 +65,7 @@ def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
         "lanes": vectors * native if native > 1 else 1,
         # Of an engine, whose loops each have one sum a sample.
-        "lanes_data": 4 * native if native > 1 else 0,
+        "lanes_data": 4 * native if native > 1 else 1,
         "far_lanes": longer if wide else 0,
         "alone_lanes": 0 if wide else longer,
         "native": native,

@@ -7,11 +7,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ncc.driver.compiler import Build
+from ncc.driver.compiler import Build, in_range
 from ncc.driver.observe import carrying
 from ncc.driver.pipeline import walk
+from ncc.driver.request import missing
 from ncc.errors import NccError
 from ncc.formats import write as texts
+from ncc.images.image import image
+from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
@@ -23,7 +26,7 @@ from ncc.report.matrix import matrix
 
 TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
          "dot")
-KINDS = (*TEXTS, "bc", "obj", "shared")
+KINDS = (*TEXTS, "bc", "obj", "shared", "image")
 ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
 LINKED = ("obj", "shared", "header", "c")  # kinds that hold the gradient unless told otherwise
 FORMATS = {"nal": texts.write_nal, "nel": texts.write_nel, "nam": texts.write_nam}
@@ -60,19 +63,36 @@ def files(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
     return made
 
 
-def contents(kind: str, build: Build, name: str) -> bytes:
-    """obj, shared (of this `name`, its SONAME) or bc."""
+def contents(kind: str, build: Build, name: str, kinds: Kinds | None = None) -> bytes:
+    """obj, shared (of this `name`, its SONAME), bc or image (for an engine of these `kinds`, those
+    of the net where it is None)."""
     if kind == "obj":
         return build.object()
+    if kind == "image":
+        return image_of(build, kinds_of([build.graph]) if kinds is None else kinds)
     return shared(build, name) if kind == "shared" else build.machine().bitcode(build.llvm)
+
+
+def image_of(build: Build, kinds: Kinds) -> bytes:
+    """The net as the graph's passes leave it, with the parameters' values, as an image. NccError
+    E147 where a row is of none of the kinds, E607 where a parameter has no value."""
+    missing(build.values, build.graph.n_params, "an image holds them: ")
+    in_range(build.graph, build.options["dtype"])
+    graph = _graph(build)
+    return image(graph, kinds, build.options["dtype"], graph.values).tobytes()
+
+
+def _graph(build: Build) -> Graph:
+    graph: Graph = walk(build.graph, build.options, build.watch, until=Graph, along=build.along,
+                        params=build.values)
+    return graph
 
 
 def text(kind: str, build: Build) -> str:
     """Any of TEXTS but the ast, with a newline at its end; an ssa text carries the parameters. The
     C file of an ssa text has no header in it."""
     if kind == "graph":
-        made = str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along,
-                        params=build.values))
+        made = str(_graph(build))
     elif kind == "ssa":
         made = str(carrying(build.module, build.values))
     elif kind == "asm":

@@ -16,8 +16,8 @@ from ncc.scalar.opcodes import OPCODES
 LEVELS: tuple[Any, ...] = (Syntax, Graph, Plan, Module, str)
 NAMES = ("syntax", "graph", "plan", "ssa", "llvm")
 # The last level that a kind is made of, as an index into LEVELS.
-MADE_OF = {"graph": 1, "plan": 2, "ssa": 3, "header": 3, "c": 3, "llvm": 4, "asm": 4, "bc": 4,
-           "obj": 4, "shared": 4}
+MADE_OF = {"graph": 1, "image": 1, "plan": 2, "ssa": 3, "header": 3, "c": 3, "llvm": 4, "asm": 4,
+           "bc": 4, "obj": 4, "shared": 4}
 READING = ("resolve", "order")  # the passes that are a part of reading a net
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+import engine_rows  # noqa: E402
 from bench_fast import Cell  # noqa: E402
 
 import ncc  # noqa: E402
@@ -134,7 +135,10 @@ def main():
     parser.add_argument("--sizes", default="150,1000,10000", metavar="LIST")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--genomes", type=int, default=200, help="of which outputs are compared")
+    parser.add_argument("--bits", type=int, default=20, help="genomes of a seed that are compiled")
+    parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
+    config = made_by.config(INPUTS, OUTPUTS, ("sigmoid", "tanh", "relu"), ("sum",))
     seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
     print(f"seed {seed}\n\n| what | measured | target, stretch | met |\n| --- | --- | --- | --- |")
     missed = False
@@ -147,6 +151,15 @@ def main():
 
     for size in map(int, arguments.sizes.split(",")):
         show(of_size(size, seed, arguments.rounds))
+        genomes = made_by.neat_set(config, size, seed + 1)
+        show(engine_rows.single(genomes, config, arguments.rounds))
+    show(engine_rows.threads(genomes, config, arguments.rounds))
+    show(engine_rows.first_answers(engine_rows.nets_of(genomes[:150], config)))
+    show(engine_rows.engines(3))
+    for k in range(arguments.seeds):
+        genomes = made_by.neat_set(config, arguments.bits, seed + 2 + k)
+        for numerics in ("strict", "fused"):
+            show(engine_rows.bits(genomes, config, numerics))
     show(alone(seed, arguments.rounds))
     show(differences(seed, arguments.genomes))
     if missed:
