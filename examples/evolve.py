@@ -125,7 +125,8 @@ def xor(pop: ncc.Population) -> Array:
 STEPS, DT = 500, 0.02  # ten seconds
 TRACK, FORCE = 2.4, 10.0  # metres to each side, newtons
 CART, POLE, LENGTH, GRAVITY, FRICTION = 0.5, 0.5, 0.6, 9.82, 0.1
-STARTS = np.array([[0.0, 0.0, np.pi, 0.0], [0.5, 0.0, np.pi + 0.2, 0.0]])
+STARTS = np.array([[0.0, 0.0, np.pi, 0.0], [0.5, 0.0, np.pi + 0.3, 0.0],
+                   [-0.5, 0.0, np.pi - 0.1, 0.3]])
 
 
 def seen(state: Array) -> Array:

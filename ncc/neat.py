@@ -34,10 +34,11 @@ from ncc.runtime.population import Population
 
 __all__ = ["FeedForwardNetwork", "RecurrentNetwork", "population"]
 DTYPE: Final = "f64"  # Python's own
+NUMERICS: Final = "strict"  # and so are these
 
 
-def population(genomes: Iterable[tuple[Any, Any]], config: Any, *, dtype: Any = "f64",
-               threads: int = 1, recurrent: bool = False, numerics: str | None = None,
+def population(genomes: Iterable[tuple[Any, Any]], config: Any, *, dtype: Any = DTYPE,
+               threads: int = 1, recurrent: bool = False, numerics: str = NUMERICS,
                cache: bool = True) -> Population:
     """A population of `genomes`, pairs (id, genome) as `eval_genomes` gets, under neat-python's
     `config`. Net k is genome k, its inputs and outputs in the order of the configuration's keys.
@@ -45,7 +46,8 @@ def population(genomes: Iterable[tuple[Any, Any]], config: Any, *, dtype: Any = 
     dtype      "f64" or "f32" (or numpy's name or type of either): what is computed in
     threads    over the nets; 0 is one a core
     recurrent  as neat.nn.RecurrentNetwork: a step reads the values of the step before
-    numerics   "strict" or "fused"; the default is that of `ncc.compile`
+    numerics   "strict" or "fused": whether products are rounded before they are added, as Python
+               does it, so that equal ones cancel
     cache      whether the engine may come from the cache on disk, and be kept there
 
     The engine is for all functions among the configuration's options, so that one serves all
@@ -75,7 +77,7 @@ class _Network:
         self.input_nodes = input_nodes
         self.output_nodes = output_nodes
         self._made, self._of = made, of
-        self._engine = kernel(of, DTYPE)
+        self._engine = kernel(of, DTYPE, NUMERICS)
         self._x, self._y = np.zeros(made.n_inputs), np.zeros(made.n_outputs)
         self._link()
 
@@ -98,7 +100,8 @@ class _Network:
 
     @property
     def population(self) -> Population:
-        return Population(self._made, dtype=DTYPE, recurrent=self.recurrent, kinds=self._of)
+        return Population(self._made, dtype=DTYPE, numerics=NUMERICS, recurrent=self.recurrent,
+                          kinds=self._of)
 
     def _link(self) -> None:
         raise NotImplementedError

@@ -308,15 +308,15 @@ class _Nets:
         negative = self.responses < 0
         self.aggregations[negative] = turned[self.aggregations[negative]]
 
-    def split(self, apart: NDArray[np.bool_]) -> None:
+    def split(self, chosen: NDArray[np.bool_]) -> None:
         """Of each of these nodes two rows: its aggregate, and what reads that by a weight that is
         the response."""
-        if not apart.any():
+        if not chosen.any():
             return
-        second = np.cumsum(1 + apart) - 1
-        reads = second - apart
-        a, b, responses = reads[apart], second[apart], self.responses[apart]
-        self.renumber(np.repeat(np.arange(len(apart)), 1 + apart), second)
+        second = np.cumsum(1 + chosen) - 1
+        reads = second - chosen
+        a, b, responses = reads[chosen], second[chosen], self.responses[chosen]
+        self.renumber(np.repeat(np.arange(len(chosen)), 1 + chosen), second)
         self.activations[a], self.aggregations[b] = CODES["identity"], SUM
         self.bare[a] = True
         self.responses[a] = self.responses[b] = 1.0

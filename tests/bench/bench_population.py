@@ -83,9 +83,10 @@ def of_size(count, seed, rounds):
     yield beside(f"genomes to a population, {count:,} nets, a net", ours / count,
                  theirs / len(held.few), "us", 1e6, 350, 150)
     obs = np.resize(held.x, (count, INPUTS))
-    batch, step, theirs = least(rounds, lambda: held.pop(held.x), lambda: held.pop.step(obs),
-                                held.activate)
-    theirs /= len(held.few)
+    repeats = max(1, 10_000 // count)
+    batch, step, theirs = least(rounds, lambda: held.pop(held.x),
+                                lambda: [held.pop.step(obs) for _ in range(repeats)], held.activate)
+    step, theirs = step / repeats, theirs / len(held.few)
     yield beside(f"f64, the same {SAMPLES} samples for {count:,} nets, a net and sample",
                  batch / count / SAMPLES, theirs, "ns", 1e9)
     yield beside(f"f64, a sample of its own for each of {count:,} nets, a net", step / count,

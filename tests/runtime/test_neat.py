@@ -41,7 +41,21 @@ def test_a_population_of_every_function_has_neat_pythons_outputs():
         assert_close(batch[k], net, X[:8])
         assert_close(own[k : k + 1], net, X[k : k + 1])
     for k in (0, 1):
-        same(ncc.compile(pop[k], dtype="f64", opt=0)(X[:8]), batch[k])
+        fn = ncc.compile(pop[k], dtype="f64", numerics="strict", opt=0)
+        same(fn(X[:8]), batch[k])
+
+
+def test_equal_products_cancel_as_in_python():
+    """1/0 is 0 there, and 1/1e-17 is not."""
+    made = config(2, 1, ("inv",), ("sum",), response=0.0)
+    (_, genome), = genomes(made, 1, 0, mutations=0)
+    genome.nodes[0].bias = 0.0
+    for key, weight in ((-1, 0.1), (-2, -0.1)):
+        genome.connections[key, 0].weight = weight
+    net = ncc.neat.FeedForwardNetwork.create(genome, made)
+    theirs = neat.nn.FeedForwardNetwork.create(genome, made)
+    for x in np.random.default_rng(0).normal(size=50).tolist():
+        assert net.activate([x, x]) == theirs.activate([x, x]) == [0.0]
 
 
 def test_in_single_precision_and_on_threads():
@@ -108,6 +122,18 @@ def test_a_recurrent_population_steps_with_those_that_are_active():
         last = y
 
 
+def test_a_pickled_population_goes_on_where_it_was():
+    pop = ncc.neat.population(genomes(EVERY, 9, 7), EVERY)
+    same(pickle.loads(pickle.dumps(pop))(X), pop(X))
+    pop = ncc.neat.population(genomes(LOOPS, 9, 7, mutations=4), LOOPS, recurrent=True)
+    for row in X[:3]:
+        pop.step(np.tile(row, (9, 1)))
+    copy = pickle.loads(pickle.dumps(pop))
+    same(copy.step(np.tile(X[3], (9, 1))), pop.step(np.tile(X[3], (9, 1))))
+    for mine, kept in zip(copy.params, pop.params, strict=True):
+        same(mine, kept)
+
+
 def test_a_recurrent_node_without_connections_is_zero_and_one_on_itself_remembers():
     made = config(1, 2, activations=("identity",), aggregations=("sum",), feed_forward=False,
                   connection="unconnected", response=0.0)
@@ -139,7 +165,7 @@ def test_a_network_says_what_neat_pythons_says():
 
 def test_neat_python_evolves_with_one_engine_for_all_generations():
     made = config(2, 1, ("sigmoid", "tanh", "relu"), ("sum", "max"), hidden=1, pop_size=30,
-                  connection="full_nodirect", apart=30.0)
+                  connection="full_nodirect", threshold=30.0)
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     engines, seen = set(), []
 

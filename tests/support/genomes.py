@@ -65,7 +65,7 @@ enabled_default = True
 enabled_mutate_rate = 0.1
 
 [DefaultSpeciesSet]
-compatibility_threshold = {apart}
+compatibility_threshold = {threshold}
 
 [DefaultStagnation]
 species_fitness_func = max
@@ -80,12 +80,12 @@ min_species_size = 2
 
 
 def config(n_in=3, n_out=2, activations=ACTIVATIONS, aggregations=AGGREGATIONS, *, hidden=0,
-           connection="full_direct", feed_forward=True, response=0.3, pop_size=20, apart=3.0):
+           connection="full_direct", feed_forward=True, response=0.3, pop_size=20, threshold=3.0):
     """A configuration of neat-python's, in which genomes can be made and mutated at once."""
     text = CONFIG.format(n_in=n_in, n_out=n_out, activations=" ".join(activations), hidden=hidden,
                          aggregations=" ".join(aggregations), connection=connection,
                          feed_forward=feed_forward, response=response, pop_size=pop_size,
-                         apart=apart)
+                         threshold=threshold)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config")
         path.write_text(text)
