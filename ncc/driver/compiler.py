@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
@@ -22,7 +22,7 @@ from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Module, dtype_name
 from ncc.machine import cache, limits
-from ncc.machine.cache import Entry
+from ncc.machine.cache import Carried, Entry
 from ncc.machine.codegen import Codegen
 from ncc.machine.footprint import Footprint, exported, footprint, stacks
 from ncc.machine.header import graph_hash, header
@@ -64,6 +64,8 @@ def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
         "name": name,
         # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
         "lanes": vectors * native if native > 1 else 1,
+        # Of an engine, whose loops each have one sum a sample.
+        "lanes_data": 4 * native if native > 1 else 0,
         "far_lanes": longer if wide else 0,
         "alone_lanes": 0 if wide else longer,
         "native": native,
@@ -106,7 +108,8 @@ class Build:
     its parameters, `params`, are beside it then.
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
-    runs; what is made is kept there.
+    runs; what is made is kept there. The object may also be `brought` by a pickle, and is taken
+    if it is what would be made here.
 
     NccError E400 (status 4) where a stage would take more memory or time than there is, or did.
     With the option `limit` False, it takes as long as it takes.
@@ -121,6 +124,7 @@ class Build:
     embedded: bool = field(default=False)
     cached: bool = False
     params: Reals | None = None
+    brought: Carried | None = None
 
     @property
     def graph(self) -> Graph:
@@ -263,14 +267,18 @@ class Build:
         return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
 
     def _kept(self, kind: str, make: Callable[[], Entry]) -> Entry:
-        """What `make` makes, from the cache where it may be and is there."""
-        name = self._key(kind) if self.cached else None
-        found = None if name is None else cache.lookup(name)
+        """What `make` makes, where a pickle has not brought it, nor the cache has it."""
+        name = self._key(kind)
+        found = cache.brought(self.brought, name)
+        if found is None and self.brought is not None:
+            self.graph.verify()  # what damaged the code may have damaged the net
+        if found is None and self.cached and name is not None:
+            found = cache.lookup(name)
         if found is not None:
             in_range(self.graph, self.options["dtype"])  # as `plan` asks of what it is made from
             return found
-        found = make()
-        if name is not None:
+        found = replace(make(), name=name)
+        if self.cached and name is not None:
             cache.store(name, found)
         return found
 
@@ -278,7 +286,7 @@ class Build:
         """Of all that the passes see. They see no values of parameters but those that `options`
         has (to embed them), so a net that was trained further finds the code it had."""
         along = self._along()
-        if any(step.call not in ROAD for step in along):
+        if isinstance(self.start, Module) or any(step.call not in ROAD for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
         options = {k: v for k, v in self.options.items() if k != "limit"}

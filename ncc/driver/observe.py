@@ -221,7 +221,7 @@ class Watcher:
 
 
 def spelled(step: Step) -> str:
-    """A step as --passes takes it: `split{limit=500}`."""
+    """A step as --passes takes it: `split{piece=500}`."""
     options = ",".join(f"{key}={value}" for key, value in step.options.items())
     return step.name + (f"{{{options}}}" if options else "")
 

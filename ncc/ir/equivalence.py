@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ncc.errors import NccError
-from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa import READ_ONLY, Func, Module, Op
 from ncc.ir.symbolic import Terms
 from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS, WRITES
 
@@ -215,7 +215,7 @@ class _Run:
                 held = [memory[b.name].freeze(terms) for b in callee.buffers]
                 children = (*[values[r] for r in reads], *held)
                 for b in callee.buffers:
-                    if b.kind not in ("in", "value"):
+                    if b.kind not in READ_ONLY:
                         memory[b.name] = _Cells(make("called", (*imm, b.name), children), zero)
             elif opcode == "apply":
                 made = [self.applied(self.funcs[imm], values[r]) for r in reads]
@@ -256,7 +256,7 @@ class _Run:
                 names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
                 if opcode == "call_at":
                     names = [b.name for b in self.funcs[imm[0]].buffers
-                             if b.kind not in ("in", "value")]
+                             if b.kind not in READ_ONLY]
                 for start in stack:
                     found[start].update(dict.fromkeys(names))
         return {at: sorted(names) for at, names in found.items()}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
-from ncc.ir.ssa import DTYPES, KINDS, Buffer, Func, Module, Op, Table
+from ncc.ir.ssa import DTYPES, KINDS, OPEN, Buffer, Func, Module, Op, Table
 from ncc.parsing import Token, Tree
 from ncc.parsing import read as tree_of
 from ncc.scalar.opcodes import OPS
@@ -151,7 +151,10 @@ class _Reader:
             if words[1] not in KINDS:
                 raise self.fault(line, f" {words[1]} ",
                                  f"no kind of buffer: {words[1]}; one of {', '.join(KINDS)}")
-            buffers.append(Buffer(words[0], words[1], self.integer(line, words[2], 64)))
+            size = OPEN if words[2] == "*" else self.integer(line, words[2], 64)
+            if size < 0 and words[2] != "*":
+                raise self.fault(line, f" {words[2]}", "bad buffer: its size is negative")
+            buffers.append(Buffer(words[0], words[1], size))
         ops: list[Op] = []
         # A function whose name is taken keeps the places of the first: that is the fault.
         lines = self.lines.setdefault(name, [])

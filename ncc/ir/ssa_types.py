@@ -38,12 +38,15 @@ def dtype_name(given: Any) -> str:
 
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
 Place = Callable[[str, int | None], tuple[Source, Span]]
-# `value` is one real, passed by value; all `work` and `private` buffers are one argument in C.
-KINDS = ("in", "out", "inout", "value", "work", "private")
+# `value` is one real, passed by value; `indices` are unsigned numbers of 32 bits, to be read as a
+# table of indices is; all `work` and `private` buffers are one argument in C.
+KINDS = ("in", "out", "inout", "value", "indices", "work", "private")
+READ_ONLY = ("in", "value", "indices")
+OPEN = -1  # the size of a buffer that is as long as the caller says; in texts, `*`
 
 
 class Buffer(NamedTuple):
-    """`size` in elements (of one sample, where the function takes a count of samples)."""
+    """`size` in elements (of one sample, where the function takes a count of samples), or OPEN."""
 
     name: str
     kind: str
@@ -90,6 +93,7 @@ class Func:
 
 def types(func: Func, tables: Mapping[str, str]) -> list[str]:
     """The type letter of every op's value, '' where it makes none; `tables` are their types."""
+    cells = {**{b.name: "i" for b in func.buffers if b.kind == "indices"}, **tables}
     out: list[str] = []
     carries: list[list[int]] = []
     done: list[int] = []
@@ -98,7 +102,7 @@ def types(func: Func, tables: Mapping[str, str]) -> list[str]:
         if result == "*":
             result = out[reads[-1]]
         elif result == "?":
-            result = tables.get(imm[0], "f") if opcode == "load" else out[done[imm]]
+            result = cells.get(imm[0], "f") if opcode == "load" else out[done[imm]]
         out.append(result)
         if opcode == "for":
             carries.append([])
@@ -113,7 +117,8 @@ def types(func: Func, tables: Mapping[str, str]) -> list[str]:
 
 def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
     """Where in the caller's one `work` each work and private buffer begins, and the size of it all,
-    in elements; each begins at a multiple of `elements`, a private one has a cell a lane."""
+    in elements; each begins at a multiple of `elements`, a private one has a cell a lane. An open
+    one is the last, and counts as empty."""
     lanes = max([op[2] for op in func.ops if op[0] == "for"] or [0])
     offsets: dict[str, int] = {}
     end = 0
@@ -121,7 +126,7 @@ def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
         if b.kind in ("work", "private"):
             at = -(-end // elements) * elements
             offsets[b.name] = at
-            end = at + b.size * (max(1, lanes) if b.kind == "private" else 1)
+            end = at + max(0, b.size) * (max(1, lanes) if b.kind == "private" else 1)
     return offsets, end
 
 
@@ -129,7 +134,8 @@ def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
 
 
 def _print_func(func: Func) -> str:
-    buffers = ", ".join(f"{b.name} {b.kind} {b.size}" for b in func.buffers)
+    buffers = ", ".join(f"{b.name} {b.kind} {'*' if b.size == OPEN else b.size}"
+                        for b in func.buffers)
     head = "func" if func.exported else "pure" if func.pure else "internal"
     count = "count, " if func.counted and buffers else "count" if func.counted else ""
     lines = [f"{head} {func.name}({count}{buffers}) {{"]

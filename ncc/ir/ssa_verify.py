@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncc.errors import NccError
-from ncc.ir.ssa_types import DTYPES, KINDS, PURE, Buffer, Func, Place, Table, print_any
+from ncc.ir.ssa_types import DTYPES, KINDS, OPEN, PURE, Buffer, Func, Place, Table, print_any
 from ncc.scalar.opcodes import OPCODES, OPS, SUMS, Opcode, takes
 from ncc.scalar.sum_order import ROUND
 
@@ -50,8 +50,9 @@ class Verifier:
         buffers = {b.name: b for b in func.buffers}
         if len(buffers) != len(func.buffers) or any(b in self.tables for b in buffers):
             raise self.fault(func, None, "a buffer's name is used twice")
+        work = [b for b in func.buffers if b.kind in ("work", "private")]
         for b in func.buffers:
-            if b.kind not in KINDS or b.size < 0:
+            if b.kind not in KINDS or b.size < OPEN or (b.size == OPEN and b in work[:-1]):
                 raise self.fault(func, None, f"bad buffer {b}")
         if func.pure and (func.buffers or func.counted or func.exported or not func.ops
                           or func.ops[-1][0] != "return"):
@@ -170,14 +171,14 @@ class Verifier:
         """The type letter of what stands at a place."""
         name, offset = imm
         table, buffer = self.tables.get(name), buffers.get(name)
-        size = len(table.values) if table else buffer.size if buffer else -1
-        if size < 0:
+        if not table and not buffer:
             raise self.fault(func, at, f"no buffer or table {name}")
-        if len(reads) == row.values and not 0 <= offset < size:
+        size = len(table.values) if table else buffer.size if buffer else 0
+        if len(reads) == row.values and (offset < 0 or offset >= size != OPEN):
             raise self.fault(func, at, f"{name}[{offset}] lies outside its {size} elements")
         kind = "table" if table else buffer.kind if buffer else ""
-        good = {"load": ("in", "inout", "value", "work", "private", "table"),
+        good = {"load": ("in", "inout", "value", "indices", "work", "private", "table"),
                 "store": ("out", "inout", "work", "private")}.get(row.name, ("inout", "work"))
         if kind not in good or (kind == "private" and not in_lanes):
             raise self.fault(func, at, f"{row.name} of {name}, which is {kind}")
-        return table.type if table else "f"
+        return table.type if table else "i" if kind == "indices" else "f"

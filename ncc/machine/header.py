@@ -116,7 +116,8 @@ def parameter(buffer: Buffer, real: str) -> str:
         return "void *work"
     if buffer.kind == "value":
         return f"{real} {buffer.name}"
-    return f"{'const ' if buffer.kind == 'in' else ''}{real} *{buffer.name}"
+    kind = {"in": f"const {real}", "indices": "const uint32_t"}.get(buffer.kind, real)
+    return f"{kind} *{buffer.name}"
 
 
 def prototype(func: Func, name: str, real: str) -> str:

@@ -19,9 +19,12 @@ from ncc.driver.compiler import Build, options, write
 from ncc.driver.pipeline import AFTER_ORDER, ROAD, Watch
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import dtype_name
+from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
-from ncc.machine.llvm import calls, host
+from ncc.machine.helpers import CALL
+from ncc.machine.llvm import host
 from ncc.machine.native import KEPT, Library, aligned, backward, forward, shares, to_keep
+from ncc.machine.threads import WORKER
 from ncc.nets.net import fixed
 from ncc.progress import Progress
 from ncc.runtime.tune import tuned
@@ -48,10 +51,11 @@ class Compiled:
     def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
-                 cache: bool = True, watch: Watch | None = None, tune: bool = False) -> None:
+                 cache: bool = True, watch: Watch | None = None, tune: bool = False,
+                 brought: Mapping[str, Carried | None] | None = None) -> None:
         """`build` is the graph's, where the caller has one already; `passes` made it. `cache` says
         whether the object may come from the cache on disk, and be kept there; `tune`, whether the
-        forms are timed first.
+        forms are timed first; `brought` is the code that `_carried` put into a pickle.
 
         TypeError for an option that no pass has.
         """
@@ -70,13 +74,17 @@ class Compiled:
         self._asked = asked
         self._numerics = numerics
         self._cache = cache
+        self._brought = dict(brought or {})
+        CALL.bring(self._brought.pop("call", None))
+        WORKER.bring(self._brought.pop("worker", None))
         if build is None:
             target = host()
             chosen = options(target, dtype=dtype, numerics=numerics, **{"outside": True, **asked})
             if tune:
                 asked |= tuned(graph, target, chosen, opt, AFTER_ORDER, cache)
                 chosen |= asked
-            build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache)
+            build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache,
+                          brought=self._brought.pop("forward", None))
         self.numerics: str = build.options["numerics"]
         self._link(build)
         del build  # its levels, which take more memory than the parameters that come now
@@ -164,7 +172,7 @@ class Compiled:
                      work.ctypes.data)
         call[: len(addresses)] = addresses
         # Without argument types, ctypes passes a c_void_p on as it is.
-        caller = calls()  # kept: threads that make it at once make one each
+        caller = CALL.loaded()  # kept: threads that make it at once make one each
         function = ctypes.CFUNCTYPE(None)(caller.addresses["call"])
         return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held, caller)
 
@@ -276,8 +284,9 @@ class Compiled:
                                     "forwards": False, "kept": KEPT})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
-                                 cached=self._cache).made
+                                 cached=self._cache, brought=self._brought.get("backward")).made
                 self._reverse = Library(made, self.dtype)
+                self._brought.pop("backward", None)
             return self._reverse
 
     def save(self, path: str | Path) -> None:
@@ -299,9 +308,20 @@ class Compiled:
     def _values(self) -> Array:
         return self.graph.values if self._params is None else self._params
 
+    def _carried(self) -> dict[str, Carried | None]:
+        """The code that a pickle carries: all that is compiled, and what a pickle brought that was
+        not wanted yet."""
+        found = {**self._brought, "forward": self._library.carried(), "call": CALL.carried()}
+        if self._reverse is not None:
+            found["backward"] = self._reverse.carried()
+        if self.threads != 1:
+            found["worker"] = WORKER.carried()
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         made = partial(type(self), dtype=self.dtype, opt=self.opt, threads=self.threads,
-                       numerics=self._numerics, passes=self._asked, cache=self._cache)
+                       numerics=self._numerics, passes=self._asked, cache=self._cache,
+                       brought=self._carried())
         return (made, (self.graph, self._params))
 
 

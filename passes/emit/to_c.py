@@ -254,7 +254,7 @@ class _Writer:
         memory = any(name in named for name in offsets)
         for b in func.buffers:
             name = self.name(b)
-            kind = f"const {real}" if b.kind == "in" else real
+            kind = {"in": f"const {real}", "indices": "const uint32_t"}.get(b.kind, real)
             if b.kind == "value":
                 parameters.append(f"{real} {name}")
                 if b.name not in named:

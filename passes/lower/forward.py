@@ -14,6 +14,7 @@ from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.forward_loops import Loops
+from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step
@@ -21,6 +22,7 @@ from ncc.scalar.expressions import abreast, expression
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples
+TILED = 1 << 15  # parameters from where `pack` copies tiles: else that is more code for little time
 SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 
 
@@ -207,12 +209,14 @@ class _Forward(Loops):
             b.store(b.load("params", 0, k), "packed", 0, k)
             b.close()
             return Func("pack", buffers, b.ops)
+        left = copy_tiles(b, self.plan, self.native, self.table, TILED)
         # Where all move, the table is the plan's own array, which takes no memory again.
-        moved = np.zeros(0, np.int64) if everywhere else np.flatnonzero(codes >= 0)
-        taken = codes if everywhere else codes[moved]
+        all_left = bool(left.all())
+        moved = np.zeros(0, np.int64) if all_left else np.flatnonzero(left)
+        taken = codes if all_left else codes[moved]
         k = b.loop(b.index(0), b.index(len(taken)))[0]
         value = b.load("params", 0, b.load(self.table("pack_from", "i", taken), 0, k))
-        to = k if everywhere else b.load(self.table("pack_to", "i", moved), 0, k)
+        to = k if all_left else b.load(self.table("pack_to", "i", moved), 0, k)
         b.store(value, "packed", 0, to)
         b.close()
         if not everywhere:

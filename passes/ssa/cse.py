@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa import READ_ONLY, Func, Module, Op
 from ncc.scalar.opcodes import COMMUTES, OPS
 
 # Whose value is the same wherever else in the function they read the same.
@@ -33,7 +33,7 @@ def cse(module: Module) -> Module:
 
 
 def _cse(func: Func, tables: set[str]) -> Func:
-    constant = tables | {b.name for b in func.buffers if b.kind in ("in", "value")}
+    constant = tables | {b.name for b in func.buffers if b.kind in READ_ONLY}
     out: list[Op] = []
     new: list[int] = []
     made: dict[Any, int] = {}

@@ -329,7 +329,7 @@ def test_targets(ncc_):
     ["build", "net.nal", "--seed", "one"], ["run", "net.nal"], ["convert", "net.nal"],
     ["run", "net.nal", "--input", "x.csv", "--threads", "-1"], ["convert", "net.nal", "out.txt"],
     ["build", "net.nal", "--passes", "zork"], ["build", "net.nal", "--passes", "split{x=1}"],
-    ["build", "net.nal", "--passes", "split{limit=x}"], ["build", "net.nal", "--passes", "split{"],
+    ["build", "net.nal", "--passes", "split{piece=x}"], ["build", "net.nal", "--passes", "split{"],
     ["build", "net.nal", "--passes", "fold"], ["build", "net.nal", "--passes", "group,lower"],
     ["build", "net.nal", "--passes", "group,place,lower,to_llvm"],
     ["build", "net.nal", "--passes", "group,place,lower,differentiate"],
@@ -787,10 +787,10 @@ def test_a_failed_check_keeps_a_reproducer_too(ncc_, monkeypatch):
 
 def test_options_of_a_guilty_pass_are_kept(ncc_, monkeypatch):
     guilty(monkeypatch, "split", fails)
-    passes = "group,place,lower,expand,split{limit=7},to_llvm"
+    passes = "group,place,lower,expand,split{piece=7},to_llvm"
     _, _, err = ncc_("build", "net.nal", "--passes", passes)
     command = re.search(r"^help: ncc (.*)$", err, re.M)[1]
-    assert "split{limit=7}" in shlex.split(command)
+    assert "split{piece=7}" in shlex.split(command)
     assert ncc_(*shlex.split(command))[0] == 70
 
 
