@@ -50,7 +50,7 @@ func f(x in 1, y out 3, work work 0) {
   store %4, y[1]
 }
 """
-SHORT = {"limit": 20, "whole": 0}
+SHORT = {"piece": 20, "whole": 0}
 
 
 def graph(text: str) -> Graph:
