@@ -32,6 +32,7 @@ ACTIVATIONS = (0x00, 0x01, 0x02, 0x03, 0x0F, 0x17, 0x15, 0x16, 0x18, 0x1D)
 INPUTS, OUTPUTS = 64, 10
 NETS, CHOSEN, TOURNAMENT = 192, 12, 8
 BATCH = 300  # pictures a generation looks at
+SIZE = 3.0  # of scores: their standard deviation
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -107,10 +108,12 @@ def scores(pop: ncc.Population, x: NDArray[np.float32], weight: float) -> NDArra
 
 
 def losses(pop: ncc.Population, x: NDArray[np.float32], labels: Ints) -> Reals:
-    """(nets,): the mean cross-entropy over the weights."""
+    """(nets,): the mean cross-entropy over the weights, of scores of one size whatever the weight:
+    what counts is which is the largest."""
     total = np.zeros(len(pop))
     for weight in WEIGHTS:
         y = scores(pop, x, weight)
+        y *= SIZE / (y.std((1, 2), keepdims=True) + 1e-6)
         chosen = y[:, np.arange(len(x)), labels]
         np.exp(y, out=y)
         total += (np.log(y.sum(2)) - chosen).mean(1)

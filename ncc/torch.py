@@ -170,7 +170,11 @@ class Module(torch.nn.Module):
         code = self.code
         _check(x, self.params, len(code.graph.inputs), code.graph.n_params, code.dtype)
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.params.requires_grad)
-        return _Call.apply(x, self.params, code.key, wanted)[0]
+        if torch.compiler.is_compiling() or _transformed():
+            return _Call.apply(x, self.params, code.key, wanted)[0]
+        if wanted:
+            return _Eager.apply(x, self.params, code.key)
+        return torch.ops.ncc.forward(x, self.params, code.key, False)[0]
 
     def compiled(self) -> Compiled:
         """The net as `ncc.compile` gives it, of the parameters as they are now: for numpy, and to
@@ -216,6 +220,11 @@ def _check(x: Any, params: Any, n_inputs: int, n_params: int, dtype: str) -> Non
         raise ValueError(f"params has shape {tuple(params.shape)}, the net wants ({n_params},)")
 
 
+_MAPS = hasattr(torch.library, "register_vmap")  # whether vmap maps operators: from torch 2.5 on
+# Whether torch.func's transforms are at work: as torch itself asks; where it cannot say, they may.
+_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
 class _Call(torch.autograd.Function):
     """y of x (..., n_inputs) and params (n_params,), the parameters packed, and what is kept for
     the way back. torch.vmap maps the operators within."""
@@ -242,9 +251,26 @@ class _Call(torch.autograd.Function):
             return None, None, None, None
         x, packed, kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        dx, dparams = _Pullback.apply(x, packed, kept, dy, ctx.key, ctx.n_params, wanted[0],
-                                      wanted[1])
+        # Who records what is done here may want a second derivative.
+        pullback = (_Pullback.apply if torch.is_grad_enabled() or not _MAPS
+                    else torch.ops.ncc.backward)
+        dx, dparams = pullback(x, packed, kept, dy, ctx.key, ctx.n_params, wanted[0], wanted[1])
         return dx if wanted[0] else None, dparams if wanted[1] else None, None, None
+
+
+class _Eager(torch.autograd.Function):
+    """_Call where nobody transforms or records it: what torch needs for that takes it as long, for
+    each call, as a small net's forward pass."""
+
+    backward = staticmethod(_Call.backward)
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, params: Any, key: str) -> Any:
+        y, packed, kept = torch.ops.ncc.forward(x, params, key, True)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, packed, kept)
+        ctx.key, ctx.n_params = key, params.shape[0]
+        return y
 
 
 class _Pullback(torch.autograd.Function):
@@ -366,7 +392,7 @@ torch.library.impl("ncc::backward", "CPU", _backward)
 _fake = getattr(torch.library, "register_fake", None) or torch.library.impl_abstract  # before 2.4
 _fake("ncc::forward", _forward_shapes)
 _fake("ncc::backward", _backward_shapes)
-if hasattr(torch.library, "register_vmap"):
+if _MAPS:
     torch.library.register_vmap("ncc::forward", _forward_each)
     torch.library.register_vmap("ncc::backward", _backward_each)
 else:  # torch before 2.5: torch.compile leaves the net as it is, between two graphs

@@ -22,7 +22,7 @@ from ncc.scalar.expressions import abreast, expression
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples
-TILED = 1 << 15  # parameters from where `pack` copies tiles: else that is more code for little time
+TILED = 1 << 15  # parameters that lie as far apart from where `pack` copies them tile by tile
 SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 
 

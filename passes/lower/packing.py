@@ -18,20 +18,19 @@ STRIDES = 8  # loops over tiles, each for rows as far apart: a net of many such 
 def copy_tiles(b: Builder, plan: Plan, n: int, table: Callable[[str, str, Any], str],
                least: int = 0) -> NDArray[np.bool_]:
     """Copy from params to `packed` where n rows that are packed together have their weights side by
-    side and equally far apart, as in dense layers: tiles of n rows and n sources, transposed; none,
-    where they are fewer than `least` elements. Which elements of `packed` are left to be copied.
+    side and equally far apart, as in dense layers: tiles of n rows and n sources, transposed, where
+    at least so many elements lie as far apart. Which elements of `packed` are left to be copied.
 
     `table` makes a constant array, and gives its name.
     """
     left: NDArray[np.bool_] = plan.packed >= 0
     strides, firsts, counts = _regular(plan, n)
-    chosen = np.unique(strides[counts > 0])[:STRIDES]
-    if counts[np.isin(strides, chosen)].sum() * n * n < least:
-        return left
-    for stride in chosen.tolist():
+    for stride in np.unique(strides[counts > 0]).tolist()[:STRIDES]:
         mine = np.flatnonzero((strides == stride) & (counts > 0))
         begins = plan.weights[mine]
         sizes = counts[mine] * n * n
+        if sizes.sum() < least:
+            continue
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         left[np.repeat(begins, sizes) + within] = False
         q = b.loop(b.index(0), b.index(len(mine)))[0]
