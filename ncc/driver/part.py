@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ncc.driver.pipeline import Step, arrives, departs, steps
+from ncc.driver.pipeline import ORDERS, Step, arrives, departs, steps
 from ncc.errors import NccError
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
@@ -79,8 +79,11 @@ def part(passes: str | None, begin: Any) -> Part:
         if begins != at:
             raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
                            f"road is at {NAMES[at]} there", help=_whole())
-        if step.name == "lower" and begin is not Plan and "place" not in [s.name for s in joined]:
-            raise NccError("E601", "--passes: lower wants place before it", help=_whole())
+        for need in ORDERS:
+            if need.needed and step.call is need.then and begin is not Plan and not any(
+                    s.call is need.first for s in joined):
+                raise NccError("E601", f"--passes: {step.name} wants {need.first.__name__} before "
+                               f"it: {need.why}", help=_whole())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
                            + ", ".join(step.options))
