@@ -96,7 +96,7 @@ def text(kind: str, build: Build) -> str:
     elif kind == "ssa":
         made = str(carrying(build.module, build.values))
     elif kind == "asm":
-        made = build.machine().assembly(build.llvm)
+        made = build.assembly()
     elif kind == "header":
         made = build.header()
     elif kind == "c":

@@ -524,6 +524,9 @@ def test_a_compile_in_a_process_of_its_own(compiling, way):
     late = found._replace(cpu=3 * found.bound, peak=0)
     assert late.held == "no: time 3.0x" and late._replace(cpu=0).held == "yes"
     assert late._replace(cpu=0, peak=2 * late.room).held == "no: memory 2.0x"
+    refused = late._replace(state="refused E400")
+    assert refused.held == "no: refused E400" and refused._replace(cpu=0).held == "yes: refused"
+    assert refused._replace(cpu=0).holds and not refused.holds
 
 
 def test_a_compile_that_comes_to_nothing(compiling):
