@@ -8,7 +8,7 @@ from ncc.ir.kinds import Kinds
 from ncc.ir.ssa import OPEN, Buffer, Func, Module
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower import update
-from ncc.passes.lower.data.backward import Back, in_rounds
+from ncc.passes.lower.data.backward import Back, elementwise
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer
@@ -95,7 +95,7 @@ def _update(b: Builder, optimizer: Optimizer, lanes: int) -> Func:
         update.element(b, optimizer, k, scale, shared, [
             (1 + optimizer.scalars, b.op("iadd", far, k)) for far in apart])
 
-    in_rounds(b, lanes, n, one)
+    elementwise(b, lanes, n, one)
     return Func("update", (
         Buffer("back", "indices", OPEN), Buffer("params", "inout", OPEN),
         Buffer("dparams", "inout", OPEN), Buffer("state", "inout", OPEN), Buffer("lr", "value", 1),
@@ -109,6 +109,6 @@ def _pack(b: Builder, lanes: int) -> Func:
         value = b.load("params", 0, b.load("back", 0, b.op("iadd", places, k)))
         b.store(value, "reals", 0, b.op("iadd", first, k))
 
-    in_rounds(b, lanes, b.load("back", AT["n_reals"]), one)
+    elementwise(b, lanes, b.load("back", AT["n_reals"]), one)
     return Func("pack", (Buffer("back", "indices", OPEN), Buffer("image", "indices", OPEN),
                          Buffer("params", "in", OPEN), Buffer("reals", "inout", OPEN)), b.ops)
