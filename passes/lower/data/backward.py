@@ -48,6 +48,7 @@ class Back:
     """
 
     name = "backward_batch"
+    images = IMAGES
 
     def __init__(self, kinds: Kinds, dtype: str, fused: bool, lanes: int, unroll: int, wide: int
                  ) -> None:
@@ -82,7 +83,8 @@ class Back:
         self.begin()
         elementwise(b, self.lanes, self.at["n_edges"], self.reorder)
         self.chunks()
-        return Func(self.name, (*IMAGES, *self.buffers, *MEMORY), b.ops, counted=True)
+        self.finish()
+        return Func(self.name, (*self.images, *self.buffers, *MEMORY), b.ops, counted=True)
 
     def reorder(self, k: int) -> None:
         """The weight of edge k of the lists, where it is read from end to end."""
@@ -113,6 +115,8 @@ class Back:
     def begin_chunk(self) -> None: ...
 
     def end_chunk(self) -> None: ...
+
+    def finish(self) -> None: ...
 
     def chunks(self) -> None:
         b, zero = self.b, self.zero
