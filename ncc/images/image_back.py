@@ -6,7 +6,7 @@ R rows, G edges that a gradient goes through, in the lists below)
 
     whole         (V + 1) words: where each value's list of readers begins, in iterations of
                   `unroll` edges: as many of its edges as fill whole ones
-    rests         (V + 1) words: where what is left of each list begins, behind all of those
+    remainders    (V + 1) words: where what is left of each list begins, behind all of those
     readers       (G) words: the element of `work` with the part that an edge gets: the delta of
                   its row, or, where a row's edges get different parts, one of its own
     edges         (G) words: where in the image the weight of each edge is, in reals
@@ -17,18 +17,18 @@ R rows, G edges that a gradient goes through, in the lists below)
     seeds         (V + 1) words: where in `outs` each value's outputs begin
     outs          (outputs) words: the outputs, by value
     parts         (R) words: where in `work` the parts of a row's edges begin, where they differ
-    cells         (parameters) words: the cell with the gradient of each that has one alone, of the
-                  others that behind the last, which has -0
-    tied          where in `tied_cells` those of a parameter that has several begin, and that
+    elements      (parameters) words: the element with the gradient of each that has one alone; of
+                  the others that behind the last, which has -0
+    tied          where in `tied_elements` those of a parameter that has several begin, and that
                   parameter, in pairs; one more begin is last
-    tied_cells    words
+    tied_elements words
     reals         words: for each of the image's reals, from its first bias on, its number among the
                   parameters, -0, and the constants, from the last (`table`)
 
-A gradient has a cell for each of the G edges, in their order, for each row (of its bias), for the
-loss, and for each ordered edge; and one more. In `work` are the values, then, where the head says,
-the arguments of activations, the seeds, the parts, what stands before each factor of a product, and
-the adjoints of a level's rows.
+A gradient has an element for each of the G edges, in their order, for each row (of its bias), for
+the loss, and for each ordered edge; and one more. In `work` are the values, then, where the head
+says, the arguments of activations, the seeds, the parts, what stands before each factor of a
+product, and the adjoints of a level's rows.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from ncc.ir.graph_run import documented
 MAGIC: Final = 0x4243434E  # "NCCB"
 VERSION: Final = 1
 HEAD: Final = 32  # words
-PARTS: Final = ("whole", "rests", "readers", "edges", "sources", "ordered", "ordered_readers",
-                "ordered_sources", "seeds", "outs", "parts", "cells", "tied", "tied_cells",
+PARTS: Final = ("whole", "remainders", "readers", "edges", "sources", "ordered", "ordered_readers",
+                "ordered_sources", "seeds", "outs", "parts", "elements", "tied", "tied_elements",
                 "reals")
 
 
 class Head(NamedTuple):
     """The head, word by word: `size` in bytes, the checksum as in ncc/images/image.py. Where the
-    parts are, in words; counts of G, parameters, pairs; elements of `work`; cells."""
+    parts are, in words; counts of G, parameters, pairs; elements of `work`; elements."""
 
     magic: int
     version: int
@@ -64,7 +64,7 @@ class Head(NamedTuple):
     checksum: int
     unroll: int
     whole: int
-    rests: int
+    remainders: int
     readers: int
     edges: int
     sources: int
@@ -74,9 +74,9 @@ class Head(NamedTuple):
     seeds: int
     outs: int
     parts: int
-    cells: int
+    elements: int
     tied: int
-    tied_cells: int
+    tied_elements: int
     reals: int
     n_edges: int
     n_params: int
@@ -87,7 +87,7 @@ class Head(NamedTuple):
     work_before: int
     work_pulled: int
     work_size: int
-    n_cells: int
+    n_elements: int
 
 
 AT: Final = {name: k for k, name in enumerate(Head._fields)}
@@ -127,7 +127,7 @@ def back(graph: Graph, kinds: Kinds, dtype: str, unroll: int) -> Words:
     in_whole = within(lengths) < np.repeat(whole, lengths)
     edges = np.concatenate([edges[in_whole], edges[~in_whole]])
     n_whole = int(whole.sum())
-    # Those that are summed in order have cells of their own, behind the loss's.
+    # Those that are summed in order have elements of their own, behind the loss's.
     prefix = np.zeros(n_rows, np.int64)
     prefix[live_rows] = prefixes
     ordered = np.flatnonzero(position < prefix[row_of])
@@ -136,14 +136,14 @@ def back(graph: Graph, kinds: Kinds, dtype: str, unroll: int) -> Words:
     ordered = ordered[np.argsort(level[source[ordered]], kind="stable")]
     ordered_starts = np.searchsorted(level[source[ordered]],
                                      np.arange(int(level.max(initial=0)) + 2))
-    cell = np.full(n_edges, -1, np.int64)
-    cell[edges] = np.arange(len(edges))
-    cell[ordered] = len(edges) + n_rows + 1 + np.arange(len(ordered))
+    element = np.full(n_edges, -1, np.int64)
+    element[edges] = np.arange(len(edges))
+    element[ordered] = len(edges) + n_rows + 1 + np.arange(len(ordered))
     alive = np.zeros(n_rows, np.bool_)
     alive[live_rows] = True
-    n_cells = len(edges) + n_rows + 1 + len(ordered)
-    cells, tied, tied_cells = _slots(graph, held, cell, np.where(
-        alive, len(edges) + np.arange(n_rows), -1), n_cells)
+    n_elements = len(edges) + n_rows + 1 + len(ordered)
+    elements, tied, tied_elements = _sums(graph, held, element, np.where(
+        alive, len(edges) + np.arange(n_rows), -1), n_elements)
     outs = held.values[graph.outputs]
     weights = parts(kinds, int(held.levels.max(initial=-1)) + 1, n_rows, n_edges, len(outs),
                     dtype).weights
@@ -152,18 +152,18 @@ def back(graph: Graph, kinds: Kinds, dtype: str, unroll: int) -> Words:
     reals = np.where(codes >= 0, codes, np.where(
         codes == NONE, graph.n_params, graph.n_params + 1 + len(graph.constants) + codes))
     made = {
-        "whole": starts(whole // unroll), "rests": n_whole + starts(lengths - whole),
+        "whole": starts(whole // unroll), "remainders": n_whole + starts(lengths - whole),
         "readers": reader[edges], "edges": weights + edges, "sources": source[edges],
         "ordered": ordered_starts, "ordered_readers": reader[ordered],
         "ordered_sources": source[ordered],
         "seeds": starts(np.bincount(outs, minlength=n_values)),
-        "outs": np.argsort(outs, kind="stable"), "parts": own_parts, "cells": cells,
-        "tied": tied, "tied_cells": tied_cells, "reals": reals}
+        "outs": np.argsort(outs, kind="stable"), "parts": own_parts, "elements": elements,
+        "tied": tied, "tied_elements": tied_elements, "reals": reals}
     return _block(made, {
         "unroll": unroll, "n_edges": len(edges), "n_params": graph.n_params,
         "n_tied": len(tied) // 2, "n_reals": len(reals), "work_sums": sums, "work_seeds": seeds,
         "work_before": before, "work_pulled": pulled, "work_size": pulled + widest,
-        "n_cells": n_cells})
+        "n_elements": n_elements})
 
 
 def _block(made: dict[str, NDArray[Any]], numbers: dict[str, int]) -> Words:
@@ -186,28 +186,29 @@ def _narrow(values: Longs, end: int) -> NDArray[Any]:
     return values.astype(np.uint16) if end <= 1 << 16 else values
 
 
-def _slots(graph: Graph, held: Placed, edges: Longs, biases: Longs, none: int
+def _sums(graph: Graph, held: Placed, edges: Longs, biases: Longs, none: int
            ) -> tuple[Longs, Longs, Longs]:
-    """`cells`, `tied` and `tied_cells`, of the cell of each edge and bias, -1 where it has none."""
+    """`elements`, `tied` and `tied_elements`, of the element of each edge and bias, -1 where it has
+    none."""
     of_edges = np.empty(graph.n_edges, np.int64)
     of_edges[held.edges] = edges
     of_neurons = np.full(graph.n_neurons, -1, np.int64)
     of_neurons[held.rows] = biases
     codes = np.insert(graph.weights, graph.starts[1:], graph.biases)
-    cells = np.insert(of_edges, graph.starts[1:], of_neurons)
-    used = (codes >= 0) & (cells >= 0)
-    codes, cells = codes[used], cells[used]
+    elements = np.insert(of_edges, graph.starts[1:], of_neurons)
+    used = (codes >= 0) & (elements >= 0)
+    codes, elements = codes[used], elements[used]
     counts = np.bincount(codes, minlength=graph.n_params)
     alone = np.full(graph.n_params, none, np.int64)
-    alone[codes] = cells
+    alone[codes] = elements
     alone[counts > 1] = none
     shared = np.flatnonzero(counts[codes] > 1) if (counts > 1).any() else np.zeros(0, np.int64)
-    codes, cells = codes[shared], cells[shared]
+    codes, elements = codes[shared], elements[shared]
     by = np.argsort(codes, kind="stable")
-    codes, cells = codes[by], cells[by]
+    codes, elements = codes[by], elements[by]
     first = np.flatnonzero(np.diff(codes, prepend=-1))
     tied = np.stack([first, codes[first]], 1).reshape(-1)
-    return alone, np.append(tied, len(codes)), cells
+    return alone, np.append(tied, len(codes)), elements
 
 
 def table(graph: Graph, params: NDArray[Any]) -> NDArray[Any]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ncc.errors import NccError
 from ncc.ir.plan import Plan
-from ncc.scalar.activations import expression
+from ncc.scalar.expressions import expression
 from ncc.scalar.opcodes import OPCODES
 
 try:

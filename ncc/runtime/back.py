@@ -70,8 +70,8 @@ class Images:
         return int(self.back[AT[name]])
 
     def memory(self, lanes: int, real: Any) -> tuple[Array, Array, Array]:
-        """What a call wants memory for, one at a time: `gradient`, `turned`, `work`."""
-        return (aligned(self.word("n_cells") + 1, real), aligned(self.word("n_edges"), real),
+        """What a call wants memory for, one at a time: `gradient`, `by_reader`, `work`."""
+        return (aligned(self.word("n_elements") + 1, real), aligned(self.word("n_edges"), real),
                 aligned(self.word("work_size") * lanes, real))
 
 

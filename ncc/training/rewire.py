@@ -106,7 +106,7 @@ def lowest(scores: Reals, count: int) -> Longs:
     return np.concatenate([below, equal])
 
 
-class Block(NamedTuple):
+class LevelPair(NamedTuple):
     """Pairs of neurons: any of `sources` with any of `targets`, both ascending; `taken` are the
     pairs that are edges, each target's number * len(sources) + source's number, ascending."""
 
@@ -125,7 +125,8 @@ class Block(NamedTuple):
         return self.sources[keys % len(self.sources)], self.targets[keys // len(self.sources)]
 
 
-def blocks(graph: Graph, stays: Mask, sources: Longs, targets: Longs) -> list[tuple[Block, int]]:
+def level_pairs(graph: Graph, stays: Mask, sources: Longs, targets: Longs
+                ) -> list[tuple[LevelPair, int]]:
     """Where new edges may be, beside those that stay (E,): for each pair of levels that the edges
     (sources, targets) joined, which went, such pairs of neurons, and how many are to come. What
     does not fit there comes elsewhere, from any level to a higher one. NccError E639 where the net
@@ -134,13 +135,13 @@ def blocks(graph: Graph, stays: Mask, sources: Longs, targets: Longs) -> list[tu
     levels, many = held.levels, held.many
     joined, counts = np.unique(levels[sources] * many + levels[targets], return_counts=True)
     wanted = dict(zip(joined.tolist(), counts.tolist(), strict=True))
-    pairs = {pair: held.block(pair) for pair in wanted}
+    pairs = {pair: held.between(pair) for pair in wanted}
     taken = {pair: min(count, pairs[pair].free) for pair, count in wanted.items()}
     left = len(sources) - sum(taken.values())
     for pair in range(many * many if left else 0):
         if left and pair // many < pair % many:
             if pair not in pairs:
-                pairs[pair] = held.block(pair)
+                pairs[pair] = held.between(pair)
             more = min(left, pairs[pair].free - taken.get(pair, 0))
             taken[pair] = taken.get(pair, 0) + more
             left -= more
@@ -176,12 +177,12 @@ class _Levels:
         by = _by(pair)
         self.pair, self.keys = pair[by], keys[by]
 
-    def block(self, pair: int) -> Block:
+    def between(self, pair: int) -> LevelPair:
         low, high = divmod(pair, self.many)
         sources, targets = [neurons[starts[level] : starts[level + 1]] for neurons, starts, level
                             in zip(self.neurons, self.starts, (low, high), strict=True)]
         first, last = np.searchsorted(self.pair, [pair, pair + 1])
-        return Block(sources, targets, np.sort(self.keys[first:last]))
+        return LevelPair(sources, targets, np.sort(self.keys[first:last]))
 
 
 def checked(graph: Graph, sources: Longs, targets: Longs, count: int) -> None:
@@ -243,24 +244,24 @@ def _path(graph: Graph, start: int, end: int) -> list[int]:
 def changed(graph: Graph, stays: Mask, sources: Longs, targets: Longs, levels: bool = True
             ) -> Changed:
     """The graph of the edges that stay (E,) and of new ones, with weights of their own, which are
-    0; with its levels, or, without `levels`, those of the graph before. Slots are numbered in the
-    canonical order; a tie of which an edge is left stays."""
+    0; with its levels, or, without `levels`, those of the graph before. Parameters are numbered in
+    the canonical order; a tie of which an edge is left stays."""
     old = graph.n_params
-    fresh = np.argsort(targets, kind="stable")
+    by = np.argsort(targets, kind="stable")
     end = np.cumsum(np.bincount(targets, minlength=graph.n_neurons))
     left = np.diff(np.concatenate([[0], np.cumsum(stays)])[graph.starts])
     more = np.diff(end, prepend=0)
     starts = np.concatenate([[0], np.cumsum(left + more)])
     # Survivors first, in their order, then the new ones.
     is_new = np.zeros(int(starts[-1]), np.bool_)
-    counted = np.arange(len(fresh)) - np.repeat(end - more, more)
+    counted = np.arange(len(by)) - np.repeat(end - more, more)
     is_new[np.repeat(starts[:-1] + left, more) + counted] = True
     new_sources = np.empty(len(is_new), np.int32)
     weights = np.empty(len(is_new), np.int32)
-    new_sources[~is_new], new_sources[is_new] = graph.sources[stays], sources[fresh]
+    new_sources[~is_new], new_sources[is_new] = graph.sources[stays], sources[by]
     weights[~is_new] = graph.weights[stays]
-    weights[is_new] = old + np.arange(len(fresh))
-    # Slots anew, each where it comes first.
+    weights[is_new] = old + np.arange(len(by))
+    # Parameters anew, each where it comes first.
     at_bias = starts[1:] + np.arange(graph.n_neurons)
     codes = np.empty(len(weights) + graph.n_neurons, np.int32)
     is_edge = np.ones(len(codes), np.bool_)
@@ -268,18 +269,18 @@ def changed(graph: Graph, stays: Mask, sources: Longs, targets: Longs, levels: b
     codes[at_bias], codes[is_edge] = graph.biases, weights
     used = codes[codes >= 0]
     count = np.arange(len(used))
-    first = np.empty(old + len(fresh), np.int64)
+    first = np.empty(old + len(by), np.int64)
     first[used[::-1]] = count[::-1]
     leads = used[first[used] == count]
-    slots = np.full(old + len(fresh), -1, np.int32)
-    slots[leads] = np.arange(len(leads))
+    numbers = np.full(old + len(by), -1, np.int32)
+    numbers[leads] = np.arange(len(leads))
 
     def moved(codes: NDArray[np.int32]) -> NDArray[np.int32]:
-        return np.where(codes >= 0, slots[np.maximum(codes, 0)], codes).astype(np.int32)
+        return np.where(codes >= 0, numbers[np.maximum(codes, 0)], codes).astype(np.int32)
 
     kept = np.where(leads < old, leads, -1).astype(np.int64)
     values = np.where(kept >= 0, np.append(graph.values, 0.0)[kept], 0.0)
-    names = {int(slots[slot]): name for slot, name in graph.names.items() if slots[slot] >= 0}
+    names = {int(numbers[code]): name for code, name in graph.names.items() if numbers[code] >= 0}
     made = graph.with_(starts=starts, sources=new_sources, weights=moved(weights),
                        biases=moved(graph.biases), values=values, names=names)
     if levels and not _levels_hold(made):

@@ -20,14 +20,14 @@ from ncc.training.freeze import chosen
 from ncc.training.image_step import ImageStep
 from ncc.training.loop import samples_of
 from ncc.training.rewire import (
-    Block,
     Changed,
     Edges,
-    blocks,
+    LevelPair,
     changeable,
     changed,
     checked,
     dropped,
+    level_pairs,
     lowest,
     targets_of,
 )
@@ -217,35 +217,35 @@ class Trainer:
                candidates: int | None, random: np.random.Generator) -> tuple[Longs, Longs]:
         """As many edges as went: drawn, or of those drawn the ones with the largest gradients."""
         count = len(went)
-        places = blocks(graph, stays, went[:, 0], went[:, 1])
-        pairs = [(block.drawn(few, random)) for block, few in places] if grow == "random" else []
+        wanted = level_pairs(graph, stays, went[:, 0], went[:, 1])
+        pairs = [(pair.drawn(few, random)) for pair, few in wanted] if grow == "random" else []
         if grow == "gradient" and count:
-            pairs = self._steepest(graph, stays, places, max(count, candidates or 10 * count),
+            pairs = self._steepest(graph, stays, wanted, max(count, candidates or 10 * count),
                                    random)
         sources, targets = [np.concatenate([np.zeros(0, np.int64), *[pair[k] for pair in pairs]])
                             for k in (0, 1)]
         return sources, targets
 
-    def _steepest(self, graph: Graph, stays: NDArray[np.bool_], places: list[tuple[Block, int]],
+    def _steepest(self, graph: Graph, stays: NDArray[np.bool_], wanted: list[tuple[LevelPair, int]],
                   candidates: int, random: np.random.Generator) -> list[tuple[Longs, Longs]]:
-        """Of pairs that are drawn in each block those with the largest gradients: as edges of
+        """Of pairs that are drawn in each pair those with the largest gradients: as edges of
         weight 0, which change no value, they have a gradient like any other."""
         if self._last is None:
             raise NccError("E634", "a gradient is that of the last minibatch, and there was none",
                            help="an epoch first")
-        total = sum(few for _, few in places)
-        drawn = [block.drawn(min(block.free, max(few, candidates * few // total)), random)
-                 for block, few in places]
+        total = sum(few for _, few in wanted)
+        drawn = [pair.drawn(min(pair.free, max(few, candidates * few // total)), random)
+                 for pair, few in wanted]
         ends = np.cumsum([0, *[len(pair[0]) for pair in drawn]]).tolist()
         sources, targets = [np.concatenate([pair[k] for pair in drawn]) for k in (0, 1)]
         by = np.argsort(targets, kind="stable")
         tried = changed(graph, stays, sources[by], targets[by], levels=False)
         slopes = np.abs(self._step.slopes(tried.graph, tried.graph.values, *self._last))
         steep = np.empty(len(by), slopes.dtype)
-        steep[by] = -slopes[tried.kept < 0]  # new slots are in the order of the targets, too
+        steep[by] = -slopes[tried.kept < 0]  # new ones are numbered by target
         steep[np.isnan(steep)] = np.inf
         made = []
-        for (_, few), first, last in zip(places, ends, ends[1:], strict=False):
+        for (_, few), first, last in zip(wanted, ends, ends[1:], strict=False):
             best = first + np.sort(lowest(steep[first:last], few))
             made.append((sources[best], targets[best]))
         return made

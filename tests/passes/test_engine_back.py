@@ -45,13 +45,13 @@ def arguments(graph, kinds, x, dy, dtype, unroll):
     real = np.dtype(REALS[dtype])
     block = image(graph, kinds, dtype, graph.values)
     way = back(graph, kinds, dtype, unroll)
-    sizes = [int(way[AT[name]]) for name in ("n_cells", "n_edges", "work_size")]
+    sizes = [int(way[AT[name]]) for name in ("n_elements", "n_edges", "work_size")]
     sizes[0] += 1
-    gradient, turned, work = [np.full(size, np.nan, real) for size in sizes]
+    gradient, by_reader, work = [np.full(size, np.nan, real) for size in sizes]
     return {"image": block.view(np.uint32), "back": way, "reals": block.view(real),
             "x": x.reshape(-1).copy(), "dy": dy.reshape(-1).copy(),
             "dx": np.full(x.size, np.nan, real), "dparams": np.zeros(graph.n_params, real),
-            "gradient": gradient, "turned": turned, "work": work}
+            "gradient": gradient, "by_reader": by_reader, "work": work}
 
 
 @pytest.mark.parametrize("dtype, numerics", EACH)

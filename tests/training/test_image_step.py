@@ -8,8 +8,14 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
+from ncc.driver.compiler import Build, options
 from ncc.errors import NccError
+from ncc.images.image_back import table
+from ncc.images.kinds import kinds_of
 from ncc.machine.llvm import host
+from ncc.machine.native import Library
+from ncc.passes.lower.data.training import training
+from ncc.runtime.back import BackKernel, of_target
 from ncc.training.image_step import ImageStep
 from ncc.training.step import Step
 
@@ -57,6 +63,47 @@ def test_steps_over_images_have_the_bits_of_compiled_ones(case, dtype, numerics)
         same(one.params, two.params)
         same(one.state, two.state)
     assert set(two.memory) == {"params", "gradient", "state", "images", "work"}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_a_step_in_one_function_has_the_same_bits(case, dtype):
+    """As machine code, and by the interpreter."""
+    loss, optimizer = CASES[case]
+    graph = net_of(case, loss)
+    kinds, chosen = kinds_of([graph]), options(host(), dtype=dtype, name="engine")
+    module = training(kinds, loss, optimizer, apart=False, **of_target(chosen))
+    module.verify()
+    library = Library(Build(module, host(), chosen, 1).made, dtype)
+    kernel = BackKernel(kinds, dtype, chosen, library)
+    wanted = Step(graph, loss, optimizer, opt=1, dtype=dtype)
+    real = kernel.real
+    made = []
+    for _ in range(2):
+        images = kernel.images(graph, graph.values)
+        params = table(graph, graph.values).astype(real)
+        made.append((images, params, np.zeros(1 + len(wanted.state), real)))
+    for k, n in enumerate((5, 150)):
+        x, target = samples(graph, loss, n, real, k)
+        mean = wanted.step(x, target, 0.01)
+        for native, (images, params, state) in zip((True, False), made, strict=True):
+            memory = [part[:] for part in images.memory(kernel.lanes if native else 1, real)]
+            reals, dparams = images.image.view(real), np.full(graph.n_params, np.nan, real)
+            arrays = (images.image.view(np.uint32), images.back, reals, x, target, params, state)
+            if native:
+                library.calls["train_step_batch"](
+                    n, *[a.ctypes.data for a in arrays], 0.01, dparams.ctypes.data,
+                    *[part.ctypes.data for part in memory])
+            else:
+                names = ("image", "back", "reals", "x", "target", "params", "state")
+                held = {name: a.reshape(-1) for name, a in zip(names, arrays, strict=True)}
+                held |= {"lr": np.array([0.01], real), "dparams": dparams, "gradient": memory[0],
+                         "by_reader": memory[1], "work": memory[2]}
+                module.run("train_step_batch", held, n=n)
+            # Of the loss the sum has the same bits; the mean is one of reals here, of floats there.
+            assert np.isclose(state[0], mean, rtol=1e-6, equal_nan=True)
+            same(state[1:], wanted.state)
+            same(params[: graph.n_params], wanted.params.astype(real))
 
 
 def test_threads_change_no_bit():

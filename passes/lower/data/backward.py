@@ -18,12 +18,12 @@ from ncc.scalar.sum_order import CHUNK, ROUND
 IMAGES = (Buffer("image", "indices", OPEN), Buffer("back", "indices", OPEN),
           Buffer("reals", "in", OPEN))
 # What a call wants memory for: sums over the samples, weights by reader, values of each sample.
-MEMORY = (Buffer("gradient", "inout", OPEN), Buffer("turned", "inout", OPEN),
+MEMORY = (Buffer("gradient", "inout", OPEN), Buffer("by_reader", "inout", OPEN),
           Buffer("work", "private", OPEN))
 FEW = 4  # kinds: so many loops gather their own adjoints, which is 3 % faster
 
 
-def in_rounds(b: Builder, lanes: int, count: int, body: Callable[[int], None]) -> None:
+def elementwise(b: Builder, lanes: int, count: int, body: Callable[[int], None]) -> None:
     """The body for each k below count, which is only known at run time: in whole vectors, whose
     elements lie side by side, and then one by one."""
     rounds = b.op("idiv", count, b.index(lanes))
@@ -38,7 +38,7 @@ def in_rounds(b: Builder, lanes: int, count: int, body: Callable[[int], None]) -
 class Back:
     """A backward pass over the image of one net (ncc/images/image.py) and that of its way back
     (ncc/images/image_back.py), in rounds of `lanes` samples, `unroll` edges at a time, sums of
-    `wide` neighbouring cells at once.
+    `wide` neighbouring elements at once.
 
     A value is an element of `work`; its row's delta is written over it when all its readers have
     been there. Subclasses say what the adjoints of the outputs are (`seeds`), and may begin and end
@@ -49,6 +49,7 @@ class Back:
     """
 
     name = "backward_batch"
+    images = IMAGES
 
     def __init__(self, kinds: Kinds, dtype: str, fused: bool, lanes: int, unroll: int, wide: int
                  ) -> None:
@@ -77,28 +78,29 @@ class Back:
             word(b, zero, name) for name in ("bounds", "starts", "sources", "outs")]
         self.weights = self.forward.reals(b, zero, "weights")
         self.at = {name: b.load("back", k) for name, k in AT.items() if k > AT["unroll"]}
-        self.biases = self.at["n_edges"]  # cells
+        self.biases = self.at["n_edges"]  # elements
         self.loss = b.op("iadd", self.biases, b.load("image", IMAGE_AT["rows"]))
         self.wanted = b.emit("given", (), "dparams")
         self.begin()
-        in_rounds(b, self.lanes, self.at["n_edges"], self.turn)
+        elementwise(b, self.lanes, self.at["n_edges"], self.reorder)
         self.chunks()
-        return Func(self.name, (*IMAGES, *self.buffers, *MEMORY), b.ops, counted=True)
+        self.finish()
+        return Func(self.name, (*self.images, *self.buffers, *MEMORY), b.ops, counted=True)
 
-    def turn(self, k: int) -> None:
+    def reorder(self, k: int) -> None:
         """The weight of edge k of the lists, where it is read from end to end."""
         b = self.b
-        b.store(b.load("reals", 0, self.cell("edges", k)), "turned", 0, k)
+        b.store(b.load("reals", 0, self.entry("edges", k)), "by_reader", 0, k)
 
     # -- the image
 
-    def cell(self, name: str, index: int, offset: int = 0) -> int:
+    def entry(self, name: str, index: int, offset: int = 0) -> int:
         """Word index + offset of a part of the way back's image."""
         return self.b.load("back", offset, self.b.op("iadd", self.at[name], index))
 
     def list(self, name: str, index: int) -> tuple[int, int]:
         """Where a list begins and ends."""
-        return self.cell(name, index), self.cell(name, index, 1)
+        return self.entry(name, index), self.entry(name, index, 1)
 
     def element(self, index: int) -> int:
         return self.b.load("work", 0, index)
@@ -114,6 +116,8 @@ class Back:
     def begin_chunk(self) -> None: ...
 
     def end_chunk(self) -> None: ...
+
+    def finish(self) -> None: ...
 
     def chunks(self) -> None:
         b, zero = self.b, self.zero
@@ -136,26 +140,26 @@ class Back:
         b.close()
 
     def clear(self) -> None:
-        """Cells before a chunk: 0, and -0 in the one that nothing is added to."""
+        """Elements before a chunk: 0, and -0 in the one that nothing is added to."""
         b = self.b
-        in_rounds(b, self.lanes, self.at["n_cells"],
+        elementwise(b, self.lanes, self.at["n_elements"],
                   lambda k: b.store(b.const(0.0), "gradient", 0, k))
-        b.store(b.const(-0.0), "gradient", 0, self.at["n_cells"])
+        b.store(b.const(-0.0), "gradient", 0, self.at["n_elements"])
 
     def added(self) -> None:
-        """dparams += gradient, from cells to parameters."""
+        """dparams += gradient, from its elements to parameters."""
         b = self.b
 
         def add(k: int) -> None:
-            more = b.load("gradient", 0, self.cell("cells", k))
+            more = b.load("gradient", 0, self.entry("elements", k))
             b.store(b.op("add", b.load("dparams", 0, k), more), "dparams", 0, k)
 
-        in_rounds(b, self.lanes, self.at["n_params"], add)
+        elementwise(b, self.lanes, self.at["n_params"], add)
         k = b.op("imul", b.loop(self.zero, self.at["n_tied"])[0], b.index(2))
-        i, total = b.loop(self.cell("tied", k), self.cell("tied", k, 2), [b.const(0.0)])
-        more = b.load("gradient", 0, self.cell("tied_cells", i))
+        i, total = b.loop(self.entry("tied", k), self.entry("tied", k, 2), [b.const(0.0)])
+        more = b.load("gradient", 0, self.entry("tied_elements", i))
         (total,) = b.close(b.op("add", total, more))
-        to = self.cell("tied", k, 1)
+        to = self.entry("tied", k, 1)
         b.store(b.op("add", b.load("dparams", 0, to), total), "dparams", 0, to)
         b.close()
 
@@ -229,7 +233,7 @@ class Back:
         self.only_if(given)
         # What has no term is +0.
         terms = b.op("iadd", self.length("seeds", v), b.op(
-            "iadd", self.length("whole", v), self.length("rests", v)))
+            "iadd", self.length("whole", v), self.length("remainders", v)))
         _, acc = b.loop(b.op("imin", terms, b.index(1)), b.index(1), [acc])
         (acc,) = b.close(b.const(0.0))
         b.store(acc, "dx", 0, b.op("iadd", row_of_x, v))
@@ -244,14 +248,14 @@ class Back:
         b = self.b
         k, acc = b.loop(*self.list("seeds", value), [b.const(-0.0)])
         # 0 in inactive lanes, so that all deltas are.
-        seed = self.masked(b.op("iadd", self.at["work_seeds"], self.cell("outs", k)))
+        seed = self.masked(b.op("iadd", self.at["work_seeds"], self.entry("outs", k)))
         (acc,) = b.close(b.op("add", acc, seed))
         acc = self.gathered(value, self.wanted, acc, gradient=True)
         if self.has_dx:
             unwanted = b.op("iadd", b.index(1), b.op("imul", self.wanted, b.index(-1)))
             acc = self.gathered(value, unwanted, acc, gradient=False)
-        k, acc = b.loop(*self.list("rests", value), [acc])
-        (acc,) = b.close(self.weighted(k, 0, self.element(self.cell("readers", k)), acc))
+        k, acc = b.loop(*self.list("remainders", value), [acc])
+        (acc,) = b.close(self.weighted(k, 0, self.element(self.entry("readers", k)), acc))
         return acc
 
     def gathered(self, value: int, wanted: int, acc: int, gradient: bool) -> int:
@@ -263,26 +267,26 @@ class Back:
         q, acc = b.loop(first, b.op("iadd", first, rounds), [acc])
         at = b.op("imul", q, b.index(self.unroll))
         for i in range(self.unroll):
-            d = self.element(self.cell("readers", at, i))
+            d = self.element(self.entry("readers", at, i))
             acc = self.weighted(at, i, d, acc)
             if gradient:
                 b.accumulate(d, n, "gradient", i, at)
         return b.close(acc)[0]
 
     def weighted(self, at: int, i: int, d: int, acc: int) -> int:
-        return step(self.b, "sum", acc, d, self.b.load("turned", i, at))
+        return step(self.b, "sum", acc, d, self.b.load("by_reader", i, at))
 
     def left_over(self, first: int, last: int, level: int) -> None:
         """The gradients of the edges that read values first .. last-1, those of `level`, that no
         whole iteration has; and of those that are summed in order."""
         b = self.b
         self.only_if(self.wanted)
-        self.in_vectors(self.cell("rests", first), self.cell("rests", last), lambda k: (
-            self.cell("readers", k), self.cell("sources", k)), self.zero)
+        self.in_vectors(self.entry("remainders", first), self.entry("remainders", last), lambda k: (
+            self.entry("readers", k), self.entry("sources", k)), self.zero)
         k = b.loop(*self.list("ordered", level))[0]
         to = b.op("iadd", self.loss, b.op("iadd", k, b.index(1)))
-        b.accumulate(self.element(self.cell("ordered_readers", k)),
-                     self.masked(self.cell("ordered_sources", k)), "gradient", 0, to,
+        b.accumulate(self.element(self.entry("ordered_readers", k)),
+                     self.masked(self.entry("ordered_sources", k)), "gradient", 0, to,
                      in_order=True)
         b.close()
         b.close()
@@ -298,13 +302,13 @@ class Back:
             rounds = b.op("idiv", left, b.index(width))
             q = b.loop(self.zero, rounds)[0]
             at = b.op("iadd", first, b.op("imul", q, b.index(width)))
-            cell = b.op("iadd", to, at)
+            element = b.op("iadd", to, at)
             made = []
             for i in range(width):
                 d, n = pair(b.op("iadd", at, b.index(i)) if i else at)
                 made.append((self.element(d), one if n is None else self.masked(n)))
             for i, (d, n) in enumerate(made):
-                b.accumulate(d, n, "gradient", i, cell)
+                b.accumulate(d, n, "gradient", i, element)
             b.close()
             first = b.op("iadd", first, b.op("imul", rounds, b.index(width)))
 
@@ -335,7 +339,7 @@ class Back:
         if agg == "mean":
             b.store(b.op("div", d, b.op("real", edges)), "work", 0, value)
         else:
-            parts = self.cell("parts", row)
+            parts = self.entry("parts", row)
             (self.factors if agg == "mul" else self.choice)(agg, first, edges, parts, d)
 
     def edge(self, first: int, k: int) -> tuple[int, int]:
