@@ -21,12 +21,14 @@ from ncc.scalar.sum_order import BLOCK, in_order, leaders
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
-# The functions that a plan may want: without gradients, with them, and of training.
+# The functions that a plan may want: without gradients, with parameters of each sample's own, with
+# gradients, and of training.
 FORWARD = ("pack", "forward", "forward_batch")
+EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")
 TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
-FUNCTIONS = (*FORWARD, *BACKWARD, *TRAINING)
+FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING)
 
 
 def keeper(name: str) -> str:
@@ -87,7 +89,7 @@ class Wanted(NamedTuple):
 
     @property
     def batch(self) -> bool:
-        return "_batch" in self.name
+        return "_batch" in self.name or self.name in EACH
 
     def __str__(self) -> str:
         """`backward{recompute=64}`, as a pass and its options are spelt."""
@@ -129,6 +131,7 @@ class Plan:
     batch: Schedule
     backward: Schedule | None = None  # None: no gradients are asked for
     backward_batch: Schedule | None = None
+    each: Schedule | None = None  # None: parameters are the same for all samples
     functions: tuple[Wanted, ...] = ()
 
     def with_(self, **changes: Any) -> Plan:
@@ -152,7 +155,7 @@ class Plan:
     def schedules(self) -> dict[str, Schedule]:
         """How each function that is asked for is computed, by its name."""
         found = {"forward": self.single, "forward_batch": self.batch, "backward": self.backward,
-                 "backward_batch": self.backward_batch}
+                 "backward_batch": self.backward_batch, "each": self.each}
         return {name: schedule for name, schedule in found.items() if schedule is not None}
 
     @cached_property
@@ -311,7 +314,7 @@ class Plan:
         self._verify_blocks(need)
         low = -1 - len(self.constants)
         need(bool(((self.packed >= low) & (self.packed < g.n_params)).all()), "a bad packed code")
-        for s in (self.single, self.batch):
+        for s in self.schedules.values():
             if s.slots is not None:
                 need(_keeps(self, s, position), "a slot is written before its last reader")
         self._verify_functions(need)
@@ -322,8 +325,9 @@ class Plan:
         for wanted in self.functions:
             name, schedule = wanted.name, self.backward_batch if wanted.batch else self.backward
             need(name in FUNCTIONS, f"no function {name}")
-            need(name in FORWARD or name == "update" or schedule is not None,
+            need(name in (*FORWARD, "each", "update") or schedule is not None,
                  f"{name} has no schedule")
+            need(name not in EACH or self.each is not None, f"{name} has no schedule")
             need(bool(wanted.loss and wanted.optimizer) == (name in TRAINING),
                  f"a loss and an optimizer are for training, not for {name}")
             if name in FUNCTIONS and name.endswith("_kept"):
