@@ -332,6 +332,9 @@ class Compiled:
     def _on_demand(self, name: str, **wanted: Any) -> Library:
         """Functions beside the forward ones, compiled when they are first asked for: `wanted` are
         options of the passes."""
+        library = self._later.get(name)
+        if library is not None:
+            return library
         with self._lock:
             if name not in self._later:
                 # Weights that stand in the forward code are parameters here: they have gradients.

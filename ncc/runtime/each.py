@@ -72,12 +72,16 @@ def _in_lanes(library: Library, name: str, arrays: tuple[Array, ...], widths: tu
               threads: int) -> list[Array]:
     """What the function `name` makes of `arrays`, each of one row or of a row for each sample: as
     many arrays as `widths`, without the samples' axis where none of the former has it."""
-    lead = max(a.shape[:-1] for a in arrays)
+    lead = max([array.shape[:-1] for array in arrays])
     n = lead[0] if lead else 1
     made = [np.empty((n, width), library.real) for width in widths]
+    if threads == 1 and all([array.ndim == 2 for array in arrays]):
+        library.calls[name](n, *[array.ctypes.data for array in (*arrays, *made)],
+                            library.scratch(name))
+        return made
     for first, last, held in _pieces(n, arrays):
         both = [*held, *[array[first:last] for array in made]]
-        at = [(array.ctypes.data, array.shape[1] * array.itemsize) for array in both]
+        at = [(array.ctypes.data, array.strides[0]) for array in both]
 
         def arguments(lo: int, hi: int, at: list[tuple[int, int]] = at) -> tuple[int, ...]:
             return hi - lo, *[address + lo * stride for address, stride in at]

@@ -43,6 +43,7 @@ TABLES = (
     Table("compile", "bench_compile.py", "--short --mixtures 20 --seed 1",
           "--short --only ^(XOR|mixture) --mixtures 1 --patience 3"),
     Table("neat", "bench_neat.py", "", "--sizes 50 --seeds 1 --seconds 0.1"),
+    Table("each", "bench_each.py", "", "--quick --seconds 0.1"),
     Table("fast", "bench_fast.py", "", "--rows python-call,one-tagger --seconds 0.05"),
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("cache", "bench_cache.py", "", "--quick"),
