@@ -21,8 +21,7 @@ from ncc.scalar.sum_order import BLOCK, in_order, leaders
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
-# The functions that a plan may want: without gradients, with parameters of each sample's own, with
-# gradients, and of training.
+# The functions that a plan may want: forward, with each sample's parameters, backward, training.
 FORWARD = ("pack", "forward", "forward_batch")
 EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
@@ -325,9 +324,8 @@ class Plan:
         for wanted in self.functions:
             name, schedule = wanted.name, self.backward_batch if wanted.batch else self.backward
             need(name in FUNCTIONS, f"no function {name}")
-            need(name in (*FORWARD, "each", "update") or schedule is not None,
-                 f"{name} has no schedule")
-            need(name not in EACH or self.each is not None, f"{name} has no schedule")
+            need((name in (*FORWARD, "each", "update") or schedule is not None)
+                 and (name not in EACH or self.each is not None), f"{name} has no schedule")
             need(bool(wanted.loss and wanted.optimizer) == (name in TRAINING),
                  f"a loss and an optimizer are for training, not for {name}")
             if name in FUNCTIONS and name.endswith("_kept"):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ncc.machine.native import Library, backward, forward, shares
 
 Array = NDArray[Any]
-# Parameters of a net from where no code is made that has them as lanes: it would take hundreds of
-# megabytes of work, and a vector by itself is worth a call.
-LARGE = 1 << 22
+# Parameters of a net from where no code is made that has them as lanes: it is twice as fast up to
+# there, but takes hundreds of megabytes of work.
+LARGE = 1 << 20
 # Samples from where they are worth a call for each vector, rather than one for each sample.
 MANY = 128
 COPIES = 1 << 20  # bytes of copies of what is one for all

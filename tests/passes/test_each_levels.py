@@ -62,7 +62,7 @@ def by_the_graph(graph, x, params, dy, dtype, numerics):
 
 
 class Each:
-    """Interprets both functions after every pass, which is verified and, where it can be, proved."""
+    """Interprets both functions after every pass, which is verified and, if it can be, proved."""
 
     def __init__(self, graph, n, dtype, numerics):
         self.arrays = drawn(graph, n, dtype, n)
