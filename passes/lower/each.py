@@ -10,7 +10,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.forward import Forward
 from ncc.passes.lower.tables import Tables
 
-NEAR = 64 << 10  # bytes of a round's parameters and values: two of the level-1 cache
+CACHED = 64 << 10  # bytes of parameters and values: more lanes than one vector's pay up to here
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, native: int,
@@ -24,18 +24,18 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
         }
 
     y[k] = net(x[k], params[k]) of `count` samples: the parameters are canonical, and lanes of the
-    loop as the samples are. Each round copies them to `lane_params`, by squares that change places
-    with the samples (`Builder.columns`), so that the net reads a parameter of all lanes as one
-    vector; edges that share a parameter read one element. The form is `straight`, without index
-    arrays, or loops that find an edge's parameter in the array `cells`. A round has `lanes`, or no
-    more than a vector's `native` where those of more would be far from the level-1 cache.
+    loop as the samples are. Each iteration copies those of its lanes to `lane_params`, transposed
+    in tiles (`Builder.columns`), so that the net reads a parameter of all lanes as one vector;
+    edges that share a parameter read one element. The form is `straight`, without index arrays, or
+    loops that find an edge's parameter in the array `elements`. There are `lanes`, or no more than
+    a vector's `native` where more would need too much of the cache.
     """
     if plan.each is None or not plan.wants("each"):
         return []
     tables.begin()
     size = np.dtype(DTYPES[dtype]).itemsize
     held = (plan.graph.n_params + plan.each.work) * size
-    longer = lanes if held * lanes <= NEAR else native
+    longer = lanes if held * lanes <= CACHED else native
     more = max(1, lanes // longer)
     lowering = Each(plan, tables, dtype, numerics, native, max(1, lanes_rows * more))
     return [lowering.each(longer, lanes_block * more)]
@@ -52,8 +52,8 @@ class Each(Forward):
         sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
         self.copy(b, sample)
         if looped:
-            self.table("cells", "i", np.where(plan.packed < 0, g.n_params - 1 - plan.packed,
-                                              plan.packed))
+            self.table("elements", "i", np.where(plan.packed < 0, g.n_params - 1 - plan.packed,
+                                                 plan.packed))
             k = b.loop(b.index(0), b.index(len(plan.constants)))[0]
             fixed = self.table("constants", "f", plan.constants)
             b.store(b.load(fixed, 0, k), "lane_params", g.n_params, k)
@@ -79,8 +79,8 @@ class Each(Forward):
                 b.store(value, "lane_params", c, k)
             b.close()
 
-    def parameter(self, b: Builder, offset: int, place: int) -> int:
-        return b.load("lane_params", 0, b.load("cells", offset, place))
+    def parameter(self, b: Builder, offset: int, index: int) -> int:
+        return b.load("lane_params", 0, b.load("elements", offset, index))
 
     def parameter_of(self, b: Builder, code: int) -> int:
         return b.load("lane_params", code)

@@ -49,9 +49,9 @@ class Loops:
             self.tables.add(name, type, values)
         return name
 
-    def parameter(self, b: Builder, offset: int, place: int) -> int:
-        """The weight or the bias at a place of `packed`."""
-        return b.load("packed", offset, place)
+    def parameter(self, b: Builder, offset: int, index: int) -> int:
+        """The weight or the bias that is element offset + index of `packed`."""
+        return b.load("packed", offset, index)
 
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         plan, g = self.plan, self.plan.graph

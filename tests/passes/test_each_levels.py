@@ -23,7 +23,7 @@ from ncc.ir.ssa_text import read
 from ncc.machine.llvm import host, target
 from ncc.machine.native import Library, aligned
 from ncc.passes.emit.to_c import to_c
-from ncc.passes.lower.each import NEAR
+from ncc.passes.lower.each import CACHED
 from ncc.passes.lower.lower import lower
 from ncc.passes.plan.differentiate import differentiate
 from ncc.passes.plan.group import group
@@ -200,7 +200,7 @@ def test_they_want_a_schedule():
         planned().wanting(Wanted("each_backward")).verify()
 
 
-def test_slots_of_each_are_checked():
+def test_work_slots_of_each_are_checked():
     plan = planned()
     assert plan.each is not None and plan.each.slots is not None
     slots = plan.each.slots.copy()
@@ -209,7 +209,7 @@ def test_slots_of_each_are_checked():
         plan.with_(each=replace(plan.each, slots=slots)).verify()
 
 
-def test_a_tie_is_loaded_once_and_long_rounds_stay_near():
+def test_a_tie_is_loaded_once_and_wide_nets_take_fewer_lanes():
     shared = "N 05\n00\n01\n02 tanh 00@w,01@w\n03 relu 00@w,02@w\n04 sin 02@w,03@w\n"
 
     def each(text, form, **more):
@@ -226,4 +226,4 @@ def test_a_tie_is_loaded_once_and_long_rounds_stay_near():
         f"{k:x} tanh " + ",".join(f"{i:02x}" for i in range(1024)) + "\n" for k in (1024, 1025))
     loops = [[op[2] for op in each(text, "table", lanes=32).ops if op[0] == "for" and op[2]]
              for text in (shared, wide)]
-    assert loops == [[32], [16]] and 2048 * 32 * 4 > NEAR
+    assert loops == [[32], [16]] and 2048 * 32 * 4 > CACHED
