@@ -182,6 +182,12 @@ class Compiled:
             return y
         return self._general(x)
 
+    def _real_rows(self, values: Any, what: str) -> Array:
+        """`values` as a row-major array of the net's dtype: itself, without a look, where it is."""
+        if type(values) is _ndarray and values.dtype is self._real and values.flags.c_contiguous:
+            return values
+        return _reals(values, self._real, what)
+
     def _general(self, x: Any) -> Array:
         if not (type(x) is np.ndarray and x.dtype is self._real and x.flags.c_contiguous):
             x = _reals(x, self._real, "x")
@@ -263,7 +269,7 @@ class Compiled:
 
     def _rows_of(self, x: Any, params: Any, shared: bool) -> tuple[Array, Array]:
         """x and params of `each` as arrays of the net's dtype, whose shapes fit."""
-        x, params = _reals(x, self._real, "x"), _reals(params, self._real, "params")
+        x, params = self._real_rows(x, "x"), self._real_rows(params, "params")
         self._fits(x)
         if params.ndim not in (1, 2) or params.shape[-1] != self.graph.n_params:
             raise ValueError(f"params has shape {params.shape}, the net wants "
