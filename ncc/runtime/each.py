@@ -14,7 +14,8 @@ Array = NDArray[Any]
 # Parameters of a net from where no code is made that has them as lanes: it is twice as fast up to
 # there, but takes hundreds of megabytes of work.
 LARGE = 1 << 20
-# Samples from where they are worth a call for each vector, rather than one for each sample.
+# Samples from where they are worth a call for each vector, rather than one for each sample; of few
+# vectors, half as many.
 MANY = 128
 COPIES = 1 << 20  # bytes of copies of what is one for all
 
@@ -27,7 +28,7 @@ def evaluate(lanes: Callable[[], Library], plain: Library | None, x: Array, para
     `lanes` gives the library with `each`, `plain` is one with `pack` and the forward functions
     (None where the weights are in their code)."""
     large = plain is not None and params.shape[-1] > LARGE
-    if plain is not None and (large or shared and len(x) > min(len(params), MANY)):
+    if plain is not None and (large or shared and len(x) > min(len(params) // 2, MANY)):
         return _one_by_one(plain, x, params, shared, threads)
     library = lanes()
     n_outputs = library.functions["each"].buffers["y"]

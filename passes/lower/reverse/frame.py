@@ -106,8 +106,7 @@ class Backward:
     def each(self, name: str, lanes: int, ends: Ends) -> Func:
         """The pass over one sample, of as many as `lanes` side by side, each with parameters of its
         own, in rows of `params`, and rows of `dx` and `dparams`, which are overwritten. All memory
-        is each lane's own: the parameters, which come as those of `each` (passes/lower/each.py),
-        and what is added up to `dparams`, from 0."""
+        is each lane's own: `packed`, and what is added up to `dparams`, from 0."""
         b, n_params = self.b, self.g.n_params
         self.lanes = 0  # each lane by itself: no sums over them
         self.ends = ends
@@ -116,10 +115,7 @@ class Backward:
         self.before()
         self.sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
         self.row_of_x = self.times_sample(self.n_inputs)
-        self.memory("lane_params", n_params)
-        self.memory("packed", len(self.plan.packed))
         self.memory(self.result, n_params)
-        self.columns_in("params", n_params, 0, n_params, "lane_params", 0)
         self.packed()
         k = b.loop(b.index(0), b.index(n_params))[0]
         b.store(b.const(0.0), self.result, 0, k)
@@ -134,15 +130,24 @@ class Backward:
         return Func(name, (*ends.buffers, *memory), b.ops, counted=True)
 
     def packed(self) -> None:
-        """`packed` of the lanes' parameters."""
-        b, codes = self.b, self.plan.packed
-        moved, fixed = np.flatnonzero(codes >= 0), np.flatnonzero(codes < 0)
-        k = b.loop(b.index(0), b.index(len(moved)))[0]
-        self.table("pack_from", "i", codes[moved])
-        self.table("pack_to", "i", moved)
-        b.store(b.load("lane_params", 0, self.cell("pack_from", 0, k)), "packed", 0,
-                self.cell("pack_to", 0, k))
-        b.close()
+        """`packed` of the lanes' parameters, transposed to where each stands first; then where it
+        stands again, and the constants. One that stands nowhere goes to an element more."""
+        b, codes, n_params = self.b, self.plan.packed, self.g.n_params
+        self.memory("packed", len(codes) + 1)
+        owners, firsts = np.unique(codes, return_index=True)
+        to = np.full(n_params, len(codes))
+        to[owners[owners >= 0]] = firsts[owners >= 0]
+        self.table("pack_to", "i", to)
+        self.columns_in("params", n_params, 0, n_params, "packed", "pack_to")
+        again = np.setdiff1d(np.flatnonzero(codes >= 0), firsts)
+        fixed = np.flatnonzero(codes < 0)
+        if len(again):
+            k = b.loop(b.index(0), b.index(len(again)))[0]
+            self.table("again_from", "i", to[codes[again]])
+            self.table("again_to", "i", again)
+            b.store(b.load("packed", 0, self.cell("again_from", 0, k)), "packed", 0,
+                    self.cell("again_to", 0, k))
+            b.close()
         if len(fixed):
             k = b.loop(b.index(0), b.index(len(fixed)))[0]
             self.table("fixed", "f", self.plan.constants[-1 - codes[fixed]])
