@@ -55,6 +55,8 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
                         help="of values that backward functions may keep; beyond, they are "
                         "computed again by blocks of the net")
+    parser.add_argument("--each", action="store_true",
+                        help="functions of a batch whose samples have parameters of their own, too")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
                         help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
     parser.add_argument("--target", metavar="TRIPLE|NAME",
@@ -188,17 +190,17 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
 
 
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
-    """What the passes have to know of --backward and --train."""
-    if args.embed_weights and (args.backward or args.train):
-        raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
-                       "moves would be constants")
+    """What the passes have to know of --backward, --each and --train."""
+    if args.embed_weights and (args.backward or args.train or args.each):
+        word = "train" if args.train else "backward" if args.backward else "each"
+        raise NccError("E609", f"--embed-weights: what --{word} moves would be constants")
     backward = args.backward
     if backward is None:
         linked = any(kind in LINKED for kind in kinds)
         backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
-                             "scalar": "c" in kinds}
+                             "each": args.each, "scalar": "c" in kinds}
     if args.train:
         if not backward:
             raise NccError("E609", "--train without --backward has no gradients")

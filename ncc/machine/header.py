@@ -196,9 +196,10 @@ def aligned(m: str, size: str) -> list[str]:
 
 
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
-    """The macros of gradients and training, where the module has their functions."""
+    """The macros of `each`, gradients and training, where the module has their functions."""
     found = {}
-    for title in ("backward", "backward_batch", "train_step", "train_step_batch"):
+    for title in ("each", "each_backward", "backward", "backward_batch", "train_step",
+                  "train_step_batch"):
         if title in funcs:
             word = title.replace("_step", "").upper()
             found[f"{word}_WORK_BYTES"] = (
@@ -363,11 +364,21 @@ def _doc_batch(m: str, real: str, func: Func) -> list[str]:
 
 def _doc_memory(m: str, work: str, func: Func) -> list[str]:
     lines = []
-    if any(b.name == "packed" for b in func.buffers):
+    if any(b.name == "packed" and b.kind == "in" for b in func.buffers):
         lines += [f"packed[{m}_PACKED] is what the pack function wrote, aligned to {m}_ALIGN."]
     if _work(func):
         return [*lines, f"`work` is {m}_{work} bytes of the caller's, aligned to {m}_ALIGN."]
     return [*lines, "`work` is not used and may be NULL."]
+
+
+def _doc_each(m: str, real: str, func: Func) -> list[str]:
+    lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], each with canonical parameters of",
+             f"its own, params[n][{m}_PARAMS]: row-major, of any alignment. Each row of y has the",
+             "bits that the function of one sample gives with those parameters."]
+    if func.name == "each_backward":
+        lines = ["The gradients of sum(y[k] * dy[k]) for each k, where y is as of `each`:",
+                 f"dx[n][{m}_INPUTS], dparams[n][{m}_PARAMS], overwritten; either may be NULL."]
+    return lines + _doc_memory(m, f"{func.name.upper()}_WORK_BYTES", func)
 
 
 def _doc_backward(m: str, real: str, func: Func) -> list[str]:
@@ -400,6 +411,7 @@ def _doc_step(m: str, real: str, func: Func) -> list[str]:
 
 
 _DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch,
+         "each": _doc_each, "each_backward": _doc_each,
          "backward": _doc_backward, "backward_batch": _doc_backward,
          "train_step": _doc_step, "train_step_batch": _doc_step}
 

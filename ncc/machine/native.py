@@ -72,7 +72,8 @@ class Library:
         self.calls: dict[str, Any] = {}
         self.addresses: dict[str, int] = {}
         for symbol in entry.facts["exports"]:
-            name = next(n for n in self.functions if symbol.endswith(f"_{n}"))
+            # The longest that fits: each_backward, not backward.
+            name = max([n for n in self.functions if symbol.endswith(f"_{n}")], key=len)
             arguments = [types[letter] for letter in self.functions[name].signature]
             self.addresses[name] = self._loaded.addresses[symbol]
             self.calls[name] = ctypes.CFUNCTYPE(None, *arguments)(self.addresses[name])

@@ -40,13 +40,19 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
          Buffer("dparams", "inout", g.n_params)))
     funcs: list[Func] = []
     for wanted in plan.functions:
-        if not wanted.name.startswith("backward"):
+        if not wanted.name.startswith("backward") and wanted.name != "each_backward":
             continue
         if not funcs:
             tables.begin()
         wide = lanes(native, dtype) if wanted.batch else 0
         form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
                      wanted.recompute, registers)
+        if wanted.name == "each_backward":
+            own = {"packed": Buffer("params", "in", g.n_params),
+                   "dparams": Buffer("dparams", "out", g.n_params)}
+            rows = tuple([own.get(buffer.name, buffer) for buffer in ends.buffers])
+            funcs.append(form.each(wanted.name, native, replace(ends, buffers=rows)))
+            continue
         if not wanted.name.endswith("_kept"):
             funcs.append(form.function(wanted.name, wide, ends))
             continue

@@ -30,8 +30,9 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
         ...
 
     Where a function would keep more than `recompute` bytes of values in `work` (0: no limit), they
-    are computed again by blocks of the net. Without `vjp` nothing is asked for, for those who train
-    and want no gradient of their own.
+    are computed again by blocks of the net. Without `vjp` they are not asked for, for those who
+    train and want no gradient of their own. Beside `each` stands each_backward: the gradients of
+    each sample, not summed.
 
     A caller that wants y first and the gradients then says how many bytes of a chunk of samples may
     be `kept` between. In the place of `backward` stand then `forward_keep`, which makes y and
@@ -39,6 +40,8 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
     backward_batch_kept in that of `backward_batch`: in the form `table` of one block, where sums
     are so long that to keep one takes less than to make it again.
     """
+    if plan.each is not None and plan.backward_batch is not None:
+        plan = plan.wanting(Wanted("each_backward"))
     if not vjp:
         return plan
     names: list[str] = []

@@ -35,7 +35,7 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
           assembles: bool = False, small: bool = False, timed: Sequence[str] = (),
-          embedded: bool = False, forwards: bool = True) -> Plan:
+          embedded: bool = False, forwards: bool = True, each: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -66,7 +66,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     not asked for but found by ncc/runtime/tune.py.
 
     The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch; without
-    `forwards` only `pack`, for those who have the others and want gradients beside them.
+    `forwards` only `pack`, for those who have the others and want gradients beside them; and
+    `each`, a batch whose samples have parameters of their own, where it is asked for.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
@@ -100,12 +101,14 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                         + ", ".join(others))
 
     limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
-    backward, backward_batch = (
-        _choose(backward_form, length + len(graph.inputs), limit, looped) if gradient else None
-        for limit in limits)
+    length += len(graph.inputs)
+    backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
+                                for limit in limits)
     functions = (() if embedded else ("pack",)) + (("forward", "forward_batch") if forwards else ())
+    functions += ("each",) * each
+    of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
-                                       backward_batch=backward_batch,
+                                       backward_batch=backward_batch, each=of_each,
                                        functions=tuple([Wanted(name) for name in functions])))
 
 

@@ -439,6 +439,22 @@ def test_a_population_beside_neat_python(capsys, monkeypatch):
     assert [line.split(" | ")[3] for line in lines[-2:]] == ["yes |"] * 2
 
 
+def test_parameters_as_lanes_beside_a_call_a_vector(capsys, monkeypatch):
+    made = script("bench_each")
+    monkeypatch.setattr(made, "SPEEDUP", 0.0)
+    monkeypatch.setattr(made, "LOOP", 3)
+    monkeypatch.setattr(sys, "argv", ["bench_each.py", "--quick", "--seconds", "0.01"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 5 and lines[2].startswith("| 107 activations, 287 edges, 70 vectors |")
+    net = made.net_of(made.GENOME)
+    assert net.n_edges == 287 and int((net.graph.activations >= 0).sum()) == 107
+    wrong = made.Measured(made.GENOME, 5, "f32")
+    monkeypatch.setattr(wrong, "loop", lambda: np.zeros((5, len(net.outputs)), np.float32))
+    with pytest.raises(AssertionError, match="other bits"):
+        wrong.check()
+
+
 # ---- the bound on compiling
 
 

@@ -22,6 +22,7 @@ import evolve  # noqa: E402
 import rewire_digits  # noqa: E402
 import rnn  # noqa: E402
 import sparse_digits  # noqa: E402
+import swingup  # noqa: E402
 from lesson import Lesson  # noqa: E402
 
 
@@ -210,3 +211,67 @@ def test_evolution_runs_and_says_what_its_time_went_into(
     assert abs(sum(shares) - 100) <= 2
     if task == "swing_up":
         assert 0 <= evolve.stands(ncc.neat.population([(0, winner)], config), 5) <= 5
+
+
+# ---- the swing-up
+
+
+def energy_of_swing(x, angle, speed, spin):
+    """Of a uniform pole on a cart, whose angle grows against the cart's direction."""
+    cart, pole, length = swingup.CART, swingup.POLE, swingup.LENGTH
+    middle = speed - length / 2 * spin * np.cos(angle), -length / 2 * spin * np.sin(angle)
+    return (cart * speed**2 + pole * (middle[0] ** 2 + middle[1] ** 2)
+            + pole * length**2 / 12 * spin**2) / 2 + (
+                pole * swingup.GRAVITY * length / 2 * np.cos(angle))
+
+
+def test_the_cart_and_its_pole_keep_their_energy(monkeypatch):
+    monkeypatch.setattr(swingup, "DT", 1e-5)
+    state = np.array([[0.0], [2.0], [0.3], [-1.0]])
+    x, angle, speed, spin = state
+    before = energy_of_swing(*state)
+    for _ in range(20_000):
+        speed, spin = swingup.accelerated(np.zeros(1), np.cos(angle), np.sin(angle), speed, spin)
+        x, angle = x + swingup.DT * speed, angle + swingup.DT * spin
+    assert abs(angle - 2).item() > 0.2
+    assert np.allclose(energy_of_swing(x, angle, speed, spin), before, rtol=1e-3)
+
+
+def test_rewards_are_for_upright_poles_on_the_track():
+    still = np.zeros(3)
+
+    def rewards(x, angle):
+        return swingup.episode(lambda senses: np.zeros((len(senses), 1)),
+                               np.array([x, angle, still, still]))[0]
+
+    up = rewards(np.array([0.0, 1.2, 2.41]), still)
+    assert np.allclose(up, [1, np.cos(np.pi / 4), 0], atol=1e-3)
+    assert np.allclose(rewards(still, np.full(3, np.pi)), 0, atol=1e-3)
+    # Who leaves the track gets nothing any more.
+    away = swingup.episode(lambda senses: np.ones((len(senses), 1)), np.zeros((4, 1)))
+    assert away[0] > 0.9 and (away[-400:] == 0).all()
+
+
+def test_cma_finds_the_bottom_of_a_long_valley():
+    scale = 10.0 ** np.linspace(0, 2, 8)
+    for _, (vectors, tell) in zip(range(300), swingup.cma(8, 12, np.random.default_rng(0)),
+                                  strict=False):
+        mean = tell((((vectors - 1) * scale) ** 2).sum(axis=1))
+    assert np.abs(mean - 1).max() < 1e-6
+
+
+def test_a_short_evolution_gets_better(capsys):
+    found = swingup.evolve(generations=15, seed=0)  # who never pushes gets less than 0.01
+    assert len(found) == 2 and found[-1] > 0.2
+    assert "generation 15: reward" in capsys.readouterr().out
+
+
+def test_every_cart_is_driven_by_its_own_parameters():
+    net = ncc.parse(swingup.nal())
+    fn, rng = ncc.compile(net), np.random.default_rng(0)
+    vectors = rng.standard_normal((3, net.n_params)).astype(np.float32)
+    carts = swingup.starts(3, rng)
+    together = swingup.episode(lambda senses: fn.each(senses, vectors), carts)
+    for k, params in enumerate(vectors):
+        fn.params = params
+        assert np.array_equal(swingup.episode(fn, carts[:, k : k + 1])[:, 0], together[:, k])

@@ -351,6 +351,27 @@ void _start(void)
 }
 """
 
+# y, dx and dparams of samples with parameters of their own.
+EACH = HEAD + r"""
+static unsigned char work[NET_EACH_WORK_BYTES + NET_EACH_BACKWARD_WORK_BYTES + 1]
+    __attribute__((aligned(NET_ALIGN)));
+static REAL y[N * NET_OUTPUTS], dx[N * NET_INPUTS], dparams[N * NET_PARAMS];
+
+void _start(void)
+{
+    const REAL *x = (const REAL *)x_bits, *own = (const REAL *)own_bits;
+    (void)packed;
+    net_each(N, x, own, y, work);
+    net_each_backward(N, x, own, (const REAL *)dy_bits, dx, dparams, work);
+    put(y, (long)sizeof y);
+    put(dx, (long)sizeof dx);
+    put(dparams, (long)sizeof dparams);
+    call(EXIT, 0, 0, 0);
+    for (;;) {}
+}
+"""
+
+
 def samples(net, real, rows=37):
     """Ordinary numbers, and rows of special ones: a full round of lanes and a ragged one."""
     x = np.random.default_rng(5).uniform(-4, 4, (rows, len(net.inputs)))
@@ -436,6 +457,26 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
     same(params, trainer.params.astype(real))
     same(state, np.concatenate([[mean], trainer.state]).astype(real))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name, form", RUN_FORMS)
+@pytest.mark.each_choice
+def test_targets_give_each_sample_its_own_parameters(tmp_path, name, dtype, form):
+    real, rng, rows = DTYPES[dtype], np.random.default_rng(3), 21
+    graph = ncc.parse(NETS["some"]).graph
+    x, own, dy = [rng.standard_normal((rows, width)).astype(real)
+                  for width in (len(graph.inputs), graph.n_params, len(graph.outputs))]
+    written = simulate(tmp_path, name, NETS["some"], {"x": x, "own": own, "dy": dy}, dtype,
+                       "--each", "--numerics", "strict", "--batch-form", form, "--backward-form",
+                       "straight" if form == "straight" else "table", driver=EACH)
+    y, dx, dparams = np.split(written, np.cumsum([dy.size, x.size]))
+    with np.errstate(all="ignore"):
+        wanted = [(graph.run(row, params, dtype, "strict"),
+                   *graph.gradient(row, d, params, dtype, "strict"))
+                  for row, params, d in zip(x, own, dy, strict=True)]
+    for found, want in zip((y, dx, dparams), zip(*wanted, strict=True), strict=True):
+        same(found, np.concatenate(want))
 
 
 # The bytes below the caller's frame that each function of the object writes to, found in a stack
