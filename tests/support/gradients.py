@@ -164,7 +164,8 @@ class Backward:
     """The backward functions of a graph: `module` the last ssa module, `machine` compiled."""
 
     def __init__(self, graph, dtype="f64", backward_form="straight", opt=0, watch=None, **more):
-        chosen = options(host(), dtype=dtype, gradient=True, backward_form=backward_form, **more)
+        chosen = options(host(), dtype=dtype, gradient=True, backward_form=backward_form,
+                         limit=False, **more)
         self.build = Build(graph, host(), chosen, opt, watch, AFTER_ORDER)
         self.graph, self.dtype, self.real = graph, dtype, DTYPES[dtype]
         self.module = self.build.module
