@@ -1201,8 +1201,9 @@ class _Writer:
         index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
         if self.native < 2 or index < 0 or name in self.private or not self.varying[index]:
             return False
-        if index not in self.affine or self.contiguous(index) or (
-                name in self.tables and self.tables[name].type != "f"):
+        if self.whole and index not in self.affine:  # from memory
+            return False
+        if self.contiguous(index) or (name in self.tables and self.tables[name].type != "f"):
             return False
         following = self.func.ops[at : at + self.native]
         return len(following) == self.native and all(
