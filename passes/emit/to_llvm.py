@@ -1200,7 +1200,10 @@ class _Writer:
         index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
         if self.native < 2 or index < 0 or name in self.private or not self.varying[index]:
             return False
-        if index not in self.affine or self.contiguous(index) or self.element(name) != self.real:
+        # Of a later op the index may not be written yet; in whole rounds it is, or is from memory.
+        if self.whole and index not in self.affine:
+            return False
+        if self.contiguous(index) or self.element(name) != self.real:
             return False
         following = self.func.ops[at : at + self.native]
         return len(following) == self.native and all(
