@@ -74,7 +74,8 @@ def reading_options() -> Parser:
     group.add_argument("--activation", default="0", metavar="F",
                        help="of neurons that the file gives none (hex code or name)")
     group.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
-    group.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
+    group.add_argument("--format", choices=(*net.FORMATS, "plan", "ssa"),
+                       help="instead of the ending")
     return group
 
 

@@ -17,6 +17,8 @@ from ncc.ir.graph import Graph
 from ncc.nets import net
 from ncc.passes.graph.resolve import unused_inputs
 
+FORMATS = (*net.FORMATS, "plan", "ssa")
+
 
 def source_of(path: str) -> Source:
     if path == "-":
@@ -28,10 +30,10 @@ def source_of(path: str) -> Source:
 
 def format_of(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
-    if found not in (*net.FORMATS, "ssa"):
+    if found not in FORMATS:
         raise NccError("E102", f"{args.net}: the ending names no format",
                        note="--format says it whatever the ending is",
-                       help=near(found, (*net.FORMATS, "ssa")))
+                       help=near(found, FORMATS))
     return str(found)
 
 

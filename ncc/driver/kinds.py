@@ -13,6 +13,7 @@ from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
 from ncc.ir.graph import Graph
+from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
 from ncc.machine.targets import Target
 from ncc.passes.emit.to_c import to_c
@@ -79,8 +80,8 @@ def text(kind: str, build: Build) -> str:
     elif kind == "header":
         made = build.header()
     elif kind == "c":
-        made = to_c(build.module, build.header(compiled=False) if isinstance(build.start, Graph)
-                    else "")
+        made = to_c(build.module, "" if isinstance(build.start, Module)
+                    else build.header(compiled=False))
     elif kind in _OF_GRAPHS:
         made = _OF_GRAPHS[kind](build.graph)
     else:

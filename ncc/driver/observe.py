@@ -26,7 +26,7 @@ PROVED = ("fold", "cse", "dce", "split")
 # The levels that a text enters again, with the endings of those texts and their comment signs.
 READ_BACK: dict[type, tuple[str, str]] = {
     AdjacencyList: ("nal", "%"), EdgeList: ("nel", "%"), Matrix: ("nam", "%"),
-    Graph: ("graph", "//"), Module: ("ssa", "//"),
+    Graph: ("graph", "//"), Plan: ("plan", "//"), Module: ("ssa", "//"),
 }
 KIND_OF: dict[type, str] = {Graph: "graph", Plan: "plan", Module: "ssa", str: "llvm"}
 # The table in which an ssa text carries the canonical parameters; no buffer has this name.
@@ -221,7 +221,7 @@ class Watcher:
 
 
 def spelled(step: Step) -> str:
-    """A step as --passes takes it: `split{limit=500}`."""
+    """A step as --passes takes it: `split{piece=500}`."""
     options = ",".join(f"{key}={value}" for key, value in step.options.items())
     return step.name + (f"{{{options}}}" if options else "")
 

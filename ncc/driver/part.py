@@ -79,7 +79,7 @@ def part(passes: str | None, begin: Any) -> Part:
         if begins != at:
             raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
                            f"road is at {NAMES[at]} there", help=_whole())
-        if step.name == "lower" and not any(s.name == "place" for s in joined):
+        if step.name == "lower" and begin is not Plan and "place" not in [s.name for s in joined]:
             raise NccError("E601", "--passes: lower wants place before it", help=_whole())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "

@@ -90,7 +90,7 @@ class Watch(Protocol):
 
 
 def steps(text: str | None = None) -> tuple[Step, ...]:
-    """The road, or the passes of `text`: `fold,cse,split{limit=500,whole=0}`."""
+    """The road, or the passes of `text`: `fold,cse,split{piece=500,whole=0}`."""
     if text is None:
         return tuple(Step(call, {}) for call in ROAD)
     named = {call.__name__: call for call in ROAD}

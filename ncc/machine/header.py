@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func, Module, layout
-from ncc.scalar.activations import expression
-from ncc.scalar.formulas import FREE
+from ncc.scalar.activations import FREE
+from ncc.scalar.expressions import expression
 from ncc.scalar.opcodes import CONTROL, OPCODES
 
 ABI_VERSION = 1
@@ -115,7 +116,8 @@ def parameter(buffer: Buffer, real: str) -> str:
         return "void *work"
     if buffer.kind == "value":
         return f"{real} {buffer.name}"
-    return f"{'const ' if buffer.kind == 'in' else ''}{real} *{buffer.name}"
+    kind = {"in": f"const {real}", "indices": "const uint32_t"}.get(buffer.kind, real)
+    return f"{kind} *{buffer.name}"
 
 
 def prototype(func: Func, name: str, real: str) -> str:
@@ -291,7 +293,7 @@ def _parameters(g: Graph) -> Iterator[str]:
     base[some] = g.weights[g.starts[some]]
     base = np.where(counts == 0, g.biases, base)
     expected = np.repeat(base - g.starts[:-1], counts) + np.arange(g.n_edges)
-    wrong = np.bincount(np.repeat(np.arange(g.n_neurons), counts)[expected != g.weights],
+    wrong = np.bincount(csr.owners(g.starts)[expected != g.weights],
                         minlength=g.n_neurons)
     biased = g.biases != NONE
     good = (wrong == 0) & (base >= 0) & (~biased | (g.biases == base + counts))
@@ -360,9 +362,8 @@ def _doc_memory(m: str, work: str, func: Func) -> list[str]:
 
 
 def _doc_each(m: str, real: str, func: Func) -> list[str]:
-    lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], each with canonical parameters of",
-             f"its own, params[n][{m}_PARAMS]: row-major, of any alignment. Each row of y has the",
-             "bits that the function of one sample gives with those parameters."]
+    lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], each with parameters of its own,",
+             f"params[n][{m}_PARAMS], canonical ones; rows have the bits that `forward` gives."]
     if func.name == "each_backward":
         lines = ["The gradients of sum(y[k] * dy[k]) for each k, where y is as of `each`:",
                  f"dx[n][{m}_INPUTS], dparams[n][{m}_PARAMS], overwritten; either may be NULL."]

@@ -23,6 +23,7 @@ FORMATS = ("nal", "nam", "nel", "graph")
 class Net:
     """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
 
+    __module__ = "ncc"
     graph: Graph
 
     def __repr__(self) -> str:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ncc.driver.compiler import Build, options
 from ncc.driver.pipeline import AFTER_ORDER, walk
+from ncc.ir import csr
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
+from ncc.machine.cache import Carried
 from ncc.machine.llvm import host
 from ncc.machine.native import Array, Library, shares
 from ncc.runtime.compiled import Compiled
@@ -100,7 +102,7 @@ def pieces(graph: Graph, levels: list[int]) -> list[Piece]:
         slots = np.flatnonzero(used)
         lengths = np.where(mine, fan_in, 0)
         out.append(Piece(graph.with_(
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            starts=csr.starts(lengths),
             sources=graph.sources[edges],
             weights=_renamed(graph.weights[edges], used),
             biases=_renamed(np.where(mine, graph.biases, NONE), used),
@@ -134,6 +136,8 @@ class _State(NamedTuple):
 class SkipDead(Compiled):
     """A compiled net whose batches leave dead samples behind. Everything else is Compiled's."""
 
+    __module__ = "ncc"
+
     def __init__(self, graph: Graph, params: Any = None, **more: Any) -> None:
         """As Compiled's."""
         self._setting = threading.Lock()
@@ -144,12 +148,16 @@ class SkipDead(Compiled):
         # Neurons that are equal on both sides of a cut are found before it is made.
         whole = walk(graph, chosen, until=Graph, along=AFTER_ORDER)
         levels = cuts(whole)
-        for piece in pieces(whole, levels) if levels else []:
+        for k, piece in enumerate(pieces(whole, levels) if levels else []):
             made = Build(piece.graph, host(), chosen, self.opt, more.get("watch"), AFTER_ORDER,
-                         cached=self._cache).made
+                         cached=self._cache, brought=self._brought.pop(f"piece {k}", None)).made
             self._parts.append((Library(made, self.dtype), piece.slots))
         if self._params is not None:
             self._set(self._params)
+
+    def _carried(self) -> dict[str, Carried | None]:
+        pieces = {f"piece {k}": part.carried() for k, (part, _) in enumerate(self._parts)}
+        return super()._carried() | pieces
 
     def _set(self, values: Any) -> None:
         with self._setting:

@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE, Ints
 from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.forward_loops import Loops
+from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step
-from ncc.scalar.expressions import abreast
+from ncc.scalar.expressions import abreast, expression
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples
+TILED = 1 << 15  # parameters that lie as far apart from where `pack` copies them tile by tile
 SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 
 
@@ -201,8 +203,7 @@ class Forward(Loops):
         """The rows of a run, `count` or fewer of one level at a time."""
         assert self.plan.graph.levels is not None
         levels = self.plan.graph.levels[self.plan.rows[run.first : run.last]]
-        bounds = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
-        for low, high in pairwise(bounds):
+        for low, high in pairwise(csr.borders(levels).tolist()):
             for first in range(low, high, count):
                 yield run.first + first, run.first + min(first + count, high)
 
@@ -218,12 +219,14 @@ class Forward(Loops):
             b.store(b.load("params", 0, k), "packed", 0, k)
             b.close()
             return Func("pack", buffers, b.ops)
+        left = copy_tiles(b, self.plan, self.native, self.table, TILED)
         # Where all move, the table is the plan's own array, which takes no memory again.
-        moved = np.zeros(0, np.int64) if everywhere else np.flatnonzero(codes >= 0)
-        taken = codes if everywhere else codes[moved]
+        all_left = bool(left.all())
+        moved = np.zeros(0, np.int64) if all_left else np.flatnonzero(left)
+        taken = codes if all_left else codes[moved]
         k = b.loop(b.index(0), b.index(len(taken)))[0]
         value = b.load("params", 0, b.load(self.table("pack_from", "i", taken), 0, k))
-        to = k if everywhere else b.load(self.table("pack_to", "i", moved), 0, k)
+        to = k if all_left else b.load(self.table("pack_to", "i", moved), 0, k)
         b.store(value, "packed", 0, to)
         b.close()
         if not everywhere:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.passes.plan.cost import Prediction, predict, size
-from ncc.scalar.sum_order import leaders, parts
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
 STRAIGHT = 14_336  # edges, rows and outputs
@@ -41,17 +41,19 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         // form=shared batch_form=shared
         graph 07                              plan 7 neurons, 4 rows, 9 edges, 9 packed
         inputs 00 01 02                       functions pack, forward, forward_batch
-        outputs 06                            single: shared, 0 slots of work (asked for)
-        values - - - - - - - - -              batch: shared, 0 slots of work (asked for)
+        outputs 06                            single: shared, unplaced (asked for)
+        values - - - - - - - - -              batch: shared, unplaced (asked for)
         constants                             run activation 03 sum {
-        00 @0 input                             shared by 2 rows of 2
-        01 @0 input                             03 <- 00 01
-        02 @0 input                       =>    05 <- 00 01
-        03 @1 relu sum 00*p0 01*p1              04 <- 00 01 02
-        04 @1 relu sum 00*p2 01*p3 02*p4      }
-        05 @1 relu sum 00*p5 01*p6            run activation 02 sum {
-        06 @2 tanh sum 04*p7 05*p8              06 <- 04 05
+        00 @0 input                             segment of 2 edges a row, tiles of 2 rows
+        01 @0 input                             tile of 2 rows
+        02 @0 input                       =>    03 <- 00 01
+        03 @1 relu sum 00*p0 01*p1              05 <- 00 01
+        04 @1 relu sum 00*p2 01*p3 02*p4        04 <- 00 01 02
+        05 @1 relu sum 00*p5 01*p6            }
+        06 @2 tanh sum 04*p7 05*p8            run activation 02 sum {
+                                                06 <- 04 05
                                               }
+                                              ...
 
     A run is a longest stretch of rows with one activation and one aggregation, so a net of one
     kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
@@ -98,15 +100,14 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
                         + ", ".join(others))
 
-    backward = backward_batch = None
-    length += len(graph.inputs)
-    if gradient:
-        limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
-        backward = _choose(backward_form, length, limits[0], looped)
-        backward_batch = _choose(backward_form, length, limits[1], looped)
+    limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
+    backward, backward_batch = (
+        _choose(backward_form, length + len(graph.inputs), limit, looped) if gradient else None
+        for limit in limits)
     names = (() if embedded else ("pack",)) + (("forward", "forward_batch") if forwards else ())
     functions = names + ("each",) * each
-    of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
+    of_each = (_choose(batch_form, length + len(graph.inputs), STRAIGHT_BATCH, looped) if each
+               else None)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
                                        functions=tuple([Wanted(name) for name in functions])))
@@ -114,7 +115,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
 def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict[str, Plan]:
     """The looped forms that are worth a thought, each with its plan."""
-    first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
+    first = csr.representatives(graph.starts, graph.sources, alive, graph.activations,
+                                graph.aggregations)
     shares = bool((first != np.arange(len(alive))).any())
     plans = {}
     if "shared" not in asked:
@@ -161,35 +163,31 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     assert graph.levels is not None
     fan_in = np.diff(graph.starts)
     size, side, block = _blocks(first, native if native > 1 else SCALARS, native, share)
-    # Of no target's: it is the order of sums, too (ncc/scalar/sum_order.py).
-    keys = (alive, first, fan_in[alive], graph.aggregations[alive], graph.activations[alive],
-            graph.levels[alive])
-    order = np.lexsort(keys)
+    order = evaluation_order(graph, alive, first)
     rows, size, side, block = alive[order], size[order], side[order], block[order]
     lengths = fan_in[rows]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = csr.starts(lengths)
     edges = np.arange(starts[-1], dtype=np.int32)
-    for part in parts(lengths):
+    for part in csr.parts(lengths):
         shift = graph.starts[:-1][rows[part]] - starts[part]
         edges[starts[part.start] : starts[part.stop]] += np.repeat(
             shift.astype(np.int32), lengths[part])
 
     act, agg, level = graph.activations[rows], graph.aggregations[rows], graph.levels[rows]
-    begins = np.array([a for a, _ in _stretches(len(rows), (block,))], np.int64)
-    blocks = np.append(begins, len(rows))
+    blocks = csr.borders(block)
+    begins = blocks[:-1]
     alike = (act[begins], agg[begins], level[begins], lengths[begins], size[begins],
              side[begins])
     segments = tuple(
         Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
-        for a, b in _stretches(len(begins), alike))
+        for a, b in pairwise(csr.borders(*alike).tolist()))
     has_bias = graph.biases[rows] != NONE
     biased = set(agg[has_bias].tolist())
     runs = tuple(Run(a, b, int(act[a]), int(agg[a]), int(agg[a]) in biased)
-                 for a, b in _stretches(len(rows), (act, agg)))
+                 for a, b in pairwise(csr.borders(act, agg).tolist()))
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
-                np.zeros(0, np.int64), np.zeros(0, np.int64), np.append(graph.constants, -0.0),
-                none, none)
+                np.zeros(0, np.int64), np.zeros(0, np.int64), none, none)
 
 
 def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs, Longs, Longs]:
@@ -213,45 +211,13 @@ def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs,
     return size, side, first * (n // widest + 1) + at
 
 
-def _stretches(n: int, keys: tuple[NDArray[Any], ...]) -> list[tuple[int, int]]:
-    """The longest stretches of 0..n in which no key changes."""
-    change = np.zeros(max(0, n - 1), bool)
-    for key in keys:
-        change |= key[1:] != key[:-1]
-    cuts = np.flatnonzero(change) + 1
-    bounds = [0, *cuts.tolist(), n] if n else []
-    return list(zip(bounds, bounds[1:], strict=False))
-
-
 def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
-    g, rows = plan.graph, plan.rows
-    if all(s.form == "straight"
-           for s in plan.schedules.values()):
-        # In the order of their first use, so that neighbours in time are neighbours in memory.
-        codes = np.insert(g.weights[plan.edges], plan.starts[1:], g.biases[rows])
-        used, first = np.unique(codes, return_index=True)
-        used = used[np.argsort(first)]
-        return plan.with_(packed=used[used >= 0].astype(np.int32))
-    padding = -len(plan.constants)  # the code of -0.0
-    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
-    ends = np.cumsum(plan.sizes * lengths)
-    at = int(ends[-1]) if len(ends) else 0
-    biases = np.full(len(ends), -1, np.int64)
-    for run in plan.runs:
-        if run.biased:
-            lo, hi = np.searchsorted(plan.blocks, [run.first, run.last])
-            until = at + np.cumsum(plan.sizes[lo:hi])
-            biases[lo:hi] = until - plan.sizes[lo:hi]
-            at = int(until[-1])
-    packed = np.full(at, padding, np.int32)
-    plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
-    for part in parts(np.diff(plan.starts)):
-        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
-        packed[plan.places_of(part)] = g.weights[edges]
-    own, places = g.biases[rows], plan.bias_places
-    packed[places[own != NONE]] = own[own != NONE]
-    return plan
+    if not plan.looped:
+        return plan.with_(packed=first_uses(plan))
+    weights, biases, length = packed_starts(plan)
+    plan = plan.with_(weights=weights, biases=biases)
+    return plan.with_(packed=packed_codes(plan, length))
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:

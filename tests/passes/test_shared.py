@@ -14,10 +14,10 @@ from ncc.driver.compiler import Build, options
 from ncc.driver.observe import interpret
 from ncc.driver.pipeline import steps, walk
 from ncc.errors import NccError
+from ncc.ir.csr import representatives
 from ncc.machine.llvm import host, target
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place
-from ncc.scalar.sum_order import leaders
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
 
@@ -114,8 +114,9 @@ def planned(net, **more):
 def test_the_plan_says_what_is_shared():
     text = str(planned(dense(3, 6, 2)))
     assert "single: shared" in text
-    assert text.count("shared by 6 rows of 8") == 1
-    assert text.count("shared by 2 rows of 2") == 1
+    for rows, room, fan_in in ((6, 8, 3), (2, 2, 6)):
+        assert text.count(f"  segment of {fan_in} edges a row, tiles of {room} rows\n"
+                          f"  tile of {rows} rows\n") == 1
 
 
 def test_blocks_stand_side_by_side():
@@ -131,7 +132,7 @@ def test_what_shares_is_found_by_order_activation_and_aggregation():
                   "8 tanh 0,1,2", "9 tanh 0,1", "a tanh 0,1,2,3"], 4)
     alive = np.arange(4, 11, dtype=np.int32)
     g = net.graph
-    found = leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+    found = representatives(g.starts, g.sources, alive, g.activations, g.aggregations)
     assert found.tolist() == [0, 1, 2, 3, 0, 5, 6]
 
 
