@@ -198,8 +198,7 @@ def _aligned(m: str) -> list[str]:
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
     """The macros of `each`, gradients and training, where the module has their functions."""
     found = {}
-    for title in ("each", "each_backward", "backward", "backward_batch", "train_step",
-                  "train_step_batch"):
+    for title in [*_DOCS][3:]:  # behind pack and the forward functions
         if title in funcs:
             word = title.replace("_step", "").upper()
             found[f"{word}_WORK_BYTES"] = (
@@ -365,9 +364,9 @@ def _doc_each(m: str, real: str, func: Func) -> list[str]:
     lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], each with parameters of its own,",
              f"params[n][{m}_PARAMS], canonical ones; rows have the bits that `forward` gives."]
     if func.name == "each_backward":
-        lines = ["The gradients of sum(y[k] * dy[k]) for each k, where y is as of `each`:",
-                 f"dx[n][{m}_INPUTS], dparams[n][{m}_PARAMS], overwritten; either may be NULL."]
-    return lines + _doc_memory(m, f"{func.name.upper()}_WORK_BYTES", func)
+        lines = [f"The gradients of each sum(y[k] * dy[k]), overwritten: dx[n][{m}_INPUTS] and",
+                 f"dparams[n][{m}_PARAMS]; either may be NULL."]
+    return [*lines, *_doc_memory(m, f"{func.name.upper()}_WORK_BYTES", func)]
 
 
 def _doc_backward(m: str, real: str, func: Func) -> list[str]:
@@ -400,8 +399,8 @@ def _doc_step(m: str, real: str, func: Func) -> list[str]:
 
 
 _DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch,
-         "each": _doc_each, "each_backward": _doc_each,
-         "backward": _doc_backward, "backward_batch": _doc_backward,
+         "each": _doc_each, "each_backward": _doc_each, "backward": _doc_backward,
+         "backward_batch": _doc_backward,
          "train_step": _doc_step, "train_step_batch": _doc_step}
 
 
