@@ -84,7 +84,7 @@ class _Reader:
         self.source = source
         # Where each part stands, as `faults` name them: the field or the number, and its line.
         self.lines: dict[tuple[str, int], int] = {}
-        self.slots: dict[str, dict[int, int]] = {"single": {}, "batch": {}}
+        self.slots: dict[str, dict[int, int]] = {"single": {}, "batch": {}, "each": {}}
         self.depths = np.zeros(0, np.int32)  # of the graph's neurons
         self.made = _Rows([], [], [], [0], [])
 

@@ -17,8 +17,9 @@ from ncc.scalar.sum_order import BLOCK, in_order
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
-# The functions that a plan may want: without gradients, with them, and of training.
+# The functions that a plan may want: forward, with each sample's parameters, backward, training.
 FORWARD = ("pack", "forward", "forward_batch")
+EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")
 EACH = ("each", "each_backward")  # with parameters of each sample's own

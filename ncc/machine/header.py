@@ -199,8 +199,7 @@ def aligned(m: str, size: str) -> list[str]:
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
     """The macros of `each`, gradients and training, where the module has their functions."""
     found = {}
-    for title in ("each", "each_backward", "backward", "backward_batch", "train_step",
-                  "train_step_batch"):
+    for title in [*_DOCS][3:]:  # behind pack and the forward functions
         if title in funcs:
             word = title.replace("_step", "").upper()
             found[f"{word}_WORK_BYTES"] = (

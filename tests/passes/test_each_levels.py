@@ -17,6 +17,7 @@ from ncc.driver.compiler import Build, options
 from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import AFTER_ORDER
 from ncc.errors import NccError, Source
+from ncc.ir import plan_text
 from ncc.ir.plan import Wanted
 from ncc.ir.ssa import DTYPES, Module
 from ncc.ir.ssa_text import read
@@ -198,6 +199,15 @@ def test_they_want_a_schedule():
             plain.wanting(Wanted(name)).verify()
     with pytest.raises(NccError, match="has no schedule"):
         planned().wanting(Wanted("each_backward")).verify()
+
+
+def test_the_plans_text_has_them():
+    for form in ("straight", "table", "shared"):
+        plan = differentiate(place(group(GRAPH, each=True, gradient=True, form=form,
+                                         batch_form=form)))
+        again = plan_text.read(Source("net.plan", str(plan)))
+        assert str(again) == str(plan) and "\neach: " in str(plan)
+        assert again.each.slots.tolist() == plan.each.slots.tolist()
 
 
 def test_work_slots_of_each_are_checked():
