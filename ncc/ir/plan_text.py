@@ -17,7 +17,7 @@ from ncc.parsing import read as tree_of
 from ncc.scalar import losses, optimizers
 
 SCHEDULES: Final = ("single", "batch", "each", "backward", "backward_batch")
-_SLOT: Final = r"(?:[ \t]++(?:single|batch)\[[0-9]{1,9}\])"
+_SLOT: Final = r"(?:[ \t]++(?:single|batch|each)\[[0-9]{1,9}\])"
 _INPUT: Final = re.compile(rf"(?P<neuron>[0-9a-fA-F]{{1,8}})(?P<slots>{_SLOT}*+)")
 _ROW: Final = re.compile(
     r"(?P<neuron>[0-9a-fA-F]{1,8})[ \t]++<-[ \t]++"

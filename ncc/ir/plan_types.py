@@ -22,7 +22,6 @@ FORWARD = ("pack", "forward", "forward_batch")
 EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")
-EACH = ("each", "each_backward")  # with parameters of each sample's own
 TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
 FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING)
 

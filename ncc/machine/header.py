@@ -199,7 +199,7 @@ def aligned(m: str, size: str) -> list[str]:
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
     """The macros of `each`, gradients and training, where the module has their functions."""
     found = {}
-    for title in [*_DOCS][3:]:  # behind pack and the forward functions
+    for title in [*DOCS][3:]:  # behind pack and the forward functions
         if title in funcs:
             word = title.replace("_step", "").upper()
             found[f"{word}_WORK_BYTES"] = (

@@ -61,7 +61,7 @@ def pulled_one_by_one(fn, x, params, dy):
                                                                       "every"])
 def test_the_bits_of_a_call_for_each_vector(form, dtype, numerics, text):
     forms = {} if form == "auto" else {"batch_form": form, "backward_form": form}
-    fn = ncc.compile(ncc.parse(text), dtype=dtype, numerics=numerics, opt=1,
+    fn = ncc.compile(ncc.parse(text), dtype=dtype, numerics=numerics, opt=1, limit=False,
                      params=np.zeros(ncc.parse(text).n_params), **forms)
     with np.errstate(all="ignore"):
         for n in COUNTS:
@@ -79,7 +79,7 @@ def test_the_bits_of_a_call_for_each_vector(form, dtype, numerics, text):
     *range(6), *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60)]])
 def test_random_nets(seed):
     net = ncc.parse(to_nal(some_net(seed, tame=seed % 3 > 0)))
-    fn = ncc.compile(net, opt=0, params=np.zeros(net.n_params),
+    fn = ncc.compile(net, opt=0, limit=False, params=np.zeros(net.n_params),
                      batch_form=("straight", "table", "shared")[seed % 3],
                      backward_form=("table", "straight")[seed % 2])
     x, params, dy = drawn(fn, 19, seed)
