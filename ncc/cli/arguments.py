@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
 
+from ncc.driver.levels import FORMATS
 from ncc.errors import NccError, near
 from ncc.ir.plan import FORMS
 from ncc.ir.ssa import dtype_name
-from ncc.nets import net
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,7 +74,7 @@ def reading_options() -> Parser:
     group.add_argument("--activation", default="0", metavar="F",
                        help="of neurons that the file gives none (hex code or name)")
     group.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
-    group.add_argument("--format", choices=net.FORMATS + ("ssa",), help="instead of the ending")
+    group.add_argument("--format", choices=tuple(FORMATS), help="instead of the ending")
     return group
 
 

@@ -13,9 +13,8 @@ from ncc.cli.reading import format_of
 from ncc.cli.request import asked, configure, enter_ssa, explain, found_by_tuning, read
 from ncc.cli.terminal import put
 from ncc.driver.compiler import Build, plain, write
-from ncc.driver.kinds import KINDS, LINKED, TEXTS, contents, ending, text
+from ncc.driver.kinds import KINDS, contents, ending, with_gradient
 from ncc.driver.observe import Watcher
-from ncc.driver.part import is_last
 from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
 from ncc.ir.graph import Graph
@@ -24,7 +23,7 @@ from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
 from ncc.scalar import losses, optimizers
 
-SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
+SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
 
 
 def arguments(commands: Commands) -> None:
@@ -67,8 +66,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
         path = _path(kind, args, len(kinds) > 1)
-        with watcher.emitting(kind, is_last(kind)):
-            if request.part.chosen and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+        with watcher.emitting(kind, KINDS[kind].level == "llvm"):
+            if request.part.chosen and (kind == "c" or KINDS[kind].level == "llvm"):
                 request.part.expands(made.module, made.options["native_sqrt"],
                                      "c" if kind == "c" else "llvm")
             data = _contents(kind, made, syntax, path, _stem(args))
@@ -125,7 +124,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
                        "moves would be constants")
     backward = args.backward
     if backward is None:
-        linked = any(kind in LINKED for kind in kinds)
+        linked = any(map(with_gradient, kinds))
         backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
@@ -152,14 +151,14 @@ def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
     name = f"{_stem(args)}.{ending(kind)}"
     path: Path | None
     if args.out is None:
-        path = Path(name) if several or kind not in TEXTS else None
+        path = Path(name) if several or not KINDS[kind].text else None
     elif os.path.isdir(args.out) or args.out.endswith("/"):
         path = Path(args.out) / name
     elif several:
         raise NccError("E608", f"several kinds, and -o {args.out} is no folder")
     else:
         path = None if args.out == "-" else Path(args.out)
-    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
+    if path is None and not KINDS[kind].text and sys.stdout is not None and sys.stdout.isatty():
         raise NccError("E608", f"{kind} is no text for a terminal", help=f"-o {name}")
     return path
 
@@ -167,12 +166,10 @@ def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
 def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str
               ) -> bytes:
     """What a kind is as a file."""
-    if kind in ("obj", "shared", "bc"):
-        return contents(kind, build, path.name if path is not None and plain(path)
-                        else f"{stem}.so")
     if kind == "ast":
         return (str(syntax).removesuffix("\n") + "\n").encode()
-    return text(kind, build).encode()
+    named = path.name if path is not None and plain(path) else f"{stem}.{ending(kind)}"
+    return contents(kind, build, named)
 
 
 def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, bytes]:

@@ -7,8 +7,9 @@ import argparse
 from ncc.cli.arguments import Commands, reading_options
 from ncc.cli.reading import format_of, read_net, source_of
 from ncc.cli.terminal import show
-from ncc.driver.observe import Watcher, carried, n_params
-from ncc.ir import ssa_text as ssatext
+from ncc.driver.net_module import carried, n_params
+from ncc.driver.observe import Watcher
+from ncc.ir import ssa_text
 
 
 def arguments(commands: Commands) -> None:
@@ -20,7 +21,7 @@ def arguments(commands: Commands) -> None:
 
 def check(args: argparse.Namespace, watcher: Watcher) -> None:
     if format_of(args) == "ssa":
-        module, _ = carried(ssatext.read(source_of(args.net)))
+        module, _ = carried(ssa_text.read(source_of(args.net)))
         show(f"functions {len(module.funcs)}\nops {sum(len(f.ops) for f in module.funcs)}\n"
              f"parameters {n_params(module)}\n")
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncc.cli.terminal import say
+from ncc.driver.levels import FORMATS
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Text
 from ncc.errors import NccError, Source, near
@@ -28,10 +29,10 @@ def source_of(path: str) -> Source:
 
 def format_of(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
-    if found not in (*net.FORMATS, "ssa"):
+    if found not in FORMATS:
         raise NccError("E102", f"{args.net}: the ending names no format",
                        note="--format says it whatever the ending is",
-                       help=near(found, (*net.FORMATS, "ssa")))
+                       help=near(found, FORMATS))
     return str(found)
 
 

@@ -13,7 +13,8 @@ from ncc.cli.reading import format_of, load_samples
 from ncc.cli.request import asked, compiling, configure, enter_ssa, read
 from ncc.cli.terminal import show
 from ncc.driver.compiler import write
-from ncc.driver.observe import Watcher, interpret, n_params, runnable
+from ncc.driver.net_module import interpret, n_params, runnable
+from ncc.driver.observe import Watcher
 from ncc.driver.request import missing, valued
 from ncc.errors import NccError
 from ncc.formats import samples as data

@@ -12,10 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from ncc.errors import NccError, near
-from ncc.ir.graph import Graph, Reals
-from ncc.ir.plan import Plan
-from ncc.ir.ssa import Module
-from ncc.ir.syntax import Syntax
+from ncc.ir.graph import Reals
 from ncc.passes.emit.to_llvm import to_llvm
 from ncc.passes.graph.embed import embed
 from ncc.passes.graph.merge import merge
@@ -53,8 +50,6 @@ ROAD: tuple[Pass, ...] = (
     split,  # ssa    -> ssa     functions small enough for LLVM's worse-than-linear parts
     to_llvm,  # ssa    -> llvm    one module, as text
 )
-
-LEVELS: dict[str, Any] = {"ast": Syntax, "graph": Graph, "plan": Plan, "ssa": Module, "llvm": str}
 
 
 @cache

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher, carried, n_params
+from ncc.driver.levels import FORMATS, LEVELS
+from ncc.driver.net_module import carried, n_params
+from ncc.driver.observe import Watcher
 from ncc.driver.part import READING, Part
 from ncc.driver.pipeline import Step, steps, walk
 from ncc.errors import NccError, Source
 from ncc.formats import weights
-from ncc.formats.read import net as parse_net
-from ncc.ir import graph_text, ssa_text
+from ncc.ir import ssa_text
 from ncc.ir.graph import Graph, Reals
-from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import Target
 
@@ -36,7 +36,8 @@ class Text:
     @property
     def level(self) -> Any:
         """The level that it is read into."""
-        return {"graph": Graph, "ssa": Module}.get(self.format, Syntax)
+        read_into = FORMATS[self.format].type
+        return next(level.type for level in LEVELS if issubclass(read_into, level.type))
 
     def graph(self, source: Source, watcher: Watcher, reading: Sequence[Step] = ()
               ) -> tuple[Graph, Syntax | None]:
@@ -55,14 +56,14 @@ class Text:
         if self.format == "graph":
             self.leaves_nothing_open()
             with watcher.working("parse"):
-                level = graph_text.read(source)
+                level = FORMATS[self.format].read(source)
             if level.levels is not None:
                 chosen = []
             elif not chosen:
                 chosen = [s for s in steps() if s.name == "order"]
         else:
             with watcher.working("parse"):
-                level = syntax = parse_net(source, self.format)
+                level = syntax = FORMATS[self.format].read(source)
             common |= {"activation": _activation(self.activation), "outputs": self.outputs,
                        "syntax": syntax}
             names = [s.name for s in chosen]

@@ -66,14 +66,9 @@ def bias_text(graph: Graph, j: int, said: set[int] | None = None) -> str:
     return "+" + weight_text(graph, int(graph.biases[j]), said)
 
 
-NETS = ("nal", "nel", "nam", "graph")
-
-
 def net_file(graph: Graph, ending: str, *, lossy: bool = False) -> str:
     """`graph` as the net file of an ending in NETS, E401 where that cannot say it."""
-    if ending == "graph":
-        return str(graph)
-    return {"nal": write_nal, "nel": write_nel, "nam": write_nam}[ending](graph, lossy=lossy)
+    return str(graph) if ending == "graph" else WRITERS[ending](graph, lossy=lossy)
 
 
 def holds_values(graph: Graph, ending: str) -> None:
@@ -149,6 +144,10 @@ def write_nam(graph: Graph, *, lossy: bool = False) -> str:
     cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
     cells[graph.sources, np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))] = ord("1")
     return "".join(row.tobytes().decode() + "\n" for row in cells)
+
+
+WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}
+NETS = (*WRITERS, "graph")
 
 
 def _head(graph: Graph, outputs: bool) -> list[str]:

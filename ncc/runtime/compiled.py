@@ -286,7 +286,7 @@ class Compiled:
         path = Path(path)
         kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{"gradient": self._packs and kind in emit.LINKED, **self._asked,
+                         **{"gradient": self._packs and emit.with_gradient(kind), **self._asked,
                             "scalar": kind == "c", "name": c_identifier(path.stem)})
         graph = self.graph.with_(values=self._values())
         build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,

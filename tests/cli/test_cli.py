@@ -19,9 +19,12 @@ import pytest
 import ncc
 from ncc.driver import compiler as build
 from ncc.driver import pipeline as road
+from ncc.driver.compare import answers
 from ncc.driver.kinds import KINDS
-from ncc.driver.observe import answers, carried
+from ncc.driver.net_module import carried
 from ncc.errors import NccError, Source
+from ncc.ir.graph import Graph
+from ncc.ir.ssa import Module
 from ncc.ir.ssa_text import read as read_ssa
 from ncc.machine.llvm import Machine
 from ncc.passes.ssa import fold as fold_file
@@ -581,7 +584,7 @@ def fails(real, level, **options):
 def shifts(real, level, **options):
     """The pass, and then one constant, weight or input of its result is another."""
     new = real(level, **options)
-    if isinstance(new, road.Module):
+    if isinstance(new, Module):
         funcs = []
         for func in new.funcs:
             at = max((k for k, op in enumerate(func.ops) if op[0] == "store" and
@@ -594,9 +597,9 @@ def shifts(real, level, **options):
                                       op[2][0] == "x"), *ops[at][1][1:]), ops[at][2])
             funcs.append(func.with_ops(ops))
         return new.with_(funcs=tuple(funcs))
-    graph = new if isinstance(new, road.Graph) else new.graph
+    graph = new if isinstance(new, Graph) else new.graph
     graph = graph.with_(weights=graph.weights[::-1].copy())
-    return graph if isinstance(new, road.Graph) else new.with_(graph=graph)
+    return graph if isinstance(new, Graph) else new.with_(graph=graph)
 
 
 def test_check_compares_gradients(ncc_, monkeypatch):

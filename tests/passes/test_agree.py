@@ -13,7 +13,8 @@ from reference import agrees, run
 
 import ncc
 from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher, interpret
+from ncc.driver.net_module import interpret
+from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import steps, walk
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module

@@ -15,7 +15,7 @@ from objects import same
 
 import ncc
 from ncc.driver.compiler import Build, options
-from ncc.driver.observe import interpret
+from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps
 from ncc.ir.ssa import Buffer, Func, Module, Table, layout
 from ncc.ir.ssa_build import Builder

@@ -11,7 +11,7 @@ from shared_nets import dense, mixed, net_of, patches, radix
 
 import ncc
 from ncc.driver.compiler import Build, options
-from ncc.driver.observe import interpret
+from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps, walk
 from ncc.errors import NccError
 from ncc.machine.llvm import host, target
