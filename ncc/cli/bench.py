@@ -61,7 +61,7 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
     request.part.reaches("obj")
     build, forms = compiling(request, args, graph, watcher)
     with watcher.emitting("obj"):
-        fn = Compiled(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
+        fn = Compiled(graph, dtype=args.dtype, opt=request.settings.opt, threads=args.threads,
                       numerics=args.numerics, build=build, passes=forms)
     left = walk(graph, request.options, None, until=Graph, along=build.along)
     report = measure.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,

@@ -69,8 +69,8 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     build, forms = compiling(request, args, graph, watcher)
     kind = SkipDead if args.skip_dead else Compiled
     with watcher.emitting("obj"):
-        fn = kind(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
-                  numerics=args.numerics, build=build, cache=request.cached, passes=forms)
+        fn = kind(graph, dtype=args.dtype, opt=request.settings.opt, threads=args.threads,
+                  numerics=args.numerics, build=build, cache=request.settings.cache, passes=forms)
     # What overflows the dtype is an infinity, as data may be.
     with watcher.working("run"), np.errstate(over="ignore"):
         return fn(x.astype(DTYPES[args.dtype]))

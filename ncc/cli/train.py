@@ -14,7 +14,7 @@ import numpy as np
 
 from ncc.cli.arguments import Commands, common_options, reading_options
 from ncc.cli.reading import load_samples, read_net
-from ncc.cli.request import effort
+from ncc.cli.request import settings
 from ncc.cli.terminal import say, show
 from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher
@@ -110,10 +110,9 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
         params, history = loop.train(
             graph, x, y, loss=args.loss, optimizer=args.optimizer, lr=args.lr, batch=args.batch,
             epochs=args.epochs, seed=args.seed, validation=args.validation,
-            patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
-            opt=effort(args), numerics=args.numerics, progress=meter,
-            names=(args.data, args.target), cache=not args.no_cache, frozen=args.freeze,
-            state=state, limit=not args.no_limit)
+            patience=args.patience, init=args.init, threads=args.threads, progress=meter,
+            names=(args.data, args.target), frozen=args.freeze, state=state,
+            settings=settings(args))
     finally:
         meter.close()
     learnt = params.astype(DTYPES[args.dtype])

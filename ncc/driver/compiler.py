@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.pipeline import ROAD, Step, Watch, beyond, steps, walk
+from ncc.driver.pipeline import AFTER_ORDER, ROAD, Step, Watch, beyond, steps, walk
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import DTYPES, Module, dtype_name
+from ncc.ir.ssa import DTYPES, Module
 from ncc.machine import cache, limits
 from ncc.machine.cache import Entry
 from ncc.machine.codegen import Codegen
@@ -33,55 +34,6 @@ from ncc.scalar.activations import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept
-
-
-def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
-            name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
-    """The passes' options for a target; `numerics` None is fused where the target can, else
-    strict; `small` asks for the fewest bytes, None where the target is one of few bytes.
-
-    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
-    """
-    dtype = dtype_name(dtype)
-    if numerics not in (None, "strict", "fused", "fast"):
-        raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast")
-    has_fma = dtype in target.fma
-    if numerics == "fast" and not has_fma:
-        numerics = "strict"
-    if numerics == "fused" and not has_fma:
-        raise NccError("E603", f"{target.name} has no {dtype} fused multiply-add",
-                       help="--numerics strict")
-    width = 32 if dtype == "f32" else 64
-    native = max(1, target.vector_bits // width)
-    registers = target.registers
-    wide = target.vector_bits > 256
-    small = target.small if small is None else small
-    vectors = 1 if small else 2 if wide or registers <= 16 else 4
-    longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
-    return {
-        "dtype": dtype,
-        "numerics": numerics or ("fused" if has_fma else "strict"),
-        "name": name,
-        # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
-        "lanes": vectors * native if native > 1 else 1,
-        "far_lanes": longer if wide else 0,
-        "alone_lanes": 0 if wide else longer,
-        "native": native,
-        "registers": registers,
-        # As many sums as half the registers hold: the other half is for sources and weights.
-        "lanes_rows": registers // 2 // vectors if native > 1 else 4,
-        # Without an FPU each sum under way would take registers from the calls.
-        "block": 1 if small or dtype in target.soft else 8,
-        "small": small,
-        "native_sqrt": dtype in target.sqrt,
-        "triple": target.triple,
-        "vector_bits": target.vector_bits,
-        "index_bits": target.index_bits,
-        "reach": target.reach,
-        "assembles": target.assembles,
-        "attributes": target.attributes + " optsize minsize" * small,
-        **more,
-    }
 
 
 def in_range(graph: Graph, dtype: str) -> None:
@@ -121,6 +73,14 @@ class Build:
     embedded: bool = field(default=False)
     cached: bool = False
     params: Reals | None = None
+
+    @classmethod
+    def of(cls, graph: Graph, target: Target, settings: Settings, watch: Watch | None = None,
+           **more: Any) -> Build:
+        """The build of an ordered graph by all passes; `more` are options of theirs that go before
+        those of the settings."""
+        return cls(graph, target, settings.options(target, **more), settings.opt, watch,
+                   AFTER_ORDER, cached=settings.cache)
 
     @property
     def graph(self) -> Graph:

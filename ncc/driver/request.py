@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.levels import FORMATS, LEVELS
 from ncc.driver.net_module import carried, n_params
 from ncc.driver.observe import Watcher
 from ncc.driver.part import READING, Part
 from ncc.driver.pipeline import Step, steps, walk
+from ncc.driver.settings import Settings, options
 from ncc.errors import NccError, Source
 from ncc.formats import weights
 from ncc.ir import ssa_text
@@ -84,27 +85,24 @@ class Text:
 class Request:
     """A text and what is to be made of it.
 
-    `settings` are the keywords of `options`, the target apart, `part` the steps from the text on,
-    `weights` a file of parameters, `init` the rule for those without a value. With `embed` the
-    parameters become constants. `cached` says whether objects may come from the cache.
+    `part` are the steps from the text on, `weights` is a file of parameters, `init` the rule for
+    those without a value. With `embed` the parameters become constants.
     """
 
     text: Text
     target: Target
-    settings: Mapping[str, Any]
-    opt: int
+    settings: Settings
     part: Part
     weights: str | None = None
     init: str | None = None
     seed: int = 0
     tune: bool = False
     embed: bool = False
-    cached: bool = False
 
     @cached_property
     def options(self) -> dict[str, Any]:
         """The passes' options of a net; NccError E603 where the target has no such numerics."""
-        return options(self.target, **self.settings)
+        return self.settings.options(self.target)
 
     def build(self, graph: Graph, watcher: Watcher, tuned: Mapping[str, Any]) -> Build:
         """The pipeline from a graph on, with options that were `tuned`.
@@ -115,19 +113,21 @@ class Request:
         if self.embed:
             missing(graph.values, graph.n_params, "--embed-weights: ")
             common |= {"params": graph.values, "embedded": True}
-        return Build(graph, self.target, common, self.opt, watcher, self.part.behind, self.embed,
-                     cached=self.cached)
+        return Build(graph, self.target, common, self.settings.opt, watcher, self.part.behind,
+                     self.embed, cached=self.settings.cache)
 
     def ssa(self, source: Source, watcher: Watcher) -> Build:
         """The pipeline from the ssa text on. NccError E609 (status 2) for what is said of nets."""
         self.text.leaves_nothing_open()
         with watcher.working("parse"):
             module, values = carried(ssa_text.read(source))
-        for key, has in (("dtype", module.dtype), ("numerics", module.numerics)):
-            if self.settings[key] not in (None, "f32", has):
-                raise NccError("E609", f"--{key} {self.settings[key]}: {self.text.path} is {has}")
-        if self.settings["name"] is not None:
-            module = module.with_(name=self.settings["name"])
+        settings = self.settings
+        for key, asked, has in (("dtype", settings.dtype, module.dtype),
+                                ("numerics", settings.numerics, module.numerics)):
+            if asked not in (None, "f32", has):
+                raise NccError("E609", f"--{key} {asked}: {self.text.path} is {has}")
+        if settings.passes["name"] is not None:
+            module = module.with_(name=settings.passes["name"])
         if self.weights:
             values = weights.load(self.weights, n_params(module))
         if self.init:
@@ -135,8 +135,8 @@ class Request:
         if self.tune:
             raise NccError("E609", "--tune is for nets: an ssa text has its forms")
         common = options(self.target, dtype=module.dtype, numerics=module.numerics,
-                         name=module.name, limit=self.settings["limit"])
-        return Build(module, self.target, common, self.opt, watcher, self.part.steps,
+                         name=module.name, limit=settings.passes["limit"])
+        return Build(module, self.target, common, settings.opt, watcher, self.part.steps,
                      params=values)
 
 

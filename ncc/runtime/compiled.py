@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.driver import kinds as emit
-from ncc.driver.compiler import Build, options, write
+from ncc.driver.compiler import Build, write
 from ncc.driver.pipeline import AFTER_ORDER, ROAD, Watch
+from ncc.driver.settings import options
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import dtype_name
 from ncc.machine.header import c_identifier

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER, walk
+from ncc.driver.settings import options
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
 from ncc.machine.llvm import host
 from ncc.machine.native import Array, Library, shares

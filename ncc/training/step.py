@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
-from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.compiler import Build
+from ncc.driver.settings import USUAL, Settings
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import dtype_name
 from ncc.machine.llvm import host
@@ -29,17 +28,16 @@ class Trainer:
     params            the canonical vector (n_params,) to start from; the graph's values without
     threads           over the samples of a minibatch, whole chunks of ncc/scalar/sum_order.py each;
                       0 is one a core. No result depends on them.
+    settings          of the code: dtype, numerics, opt, ...
     frozen            the parameters that stay as they are (n_params,), if any
 
     NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
-                 dtype: Any = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
-                 passes: Mapping[str, Any] | None = None, cache: bool = True,
-                 frozen: Mask | None = None) -> None:
+                 threads: int = 1, frozen: Mask | None = None,
+                 settings: Settings = USUAL) -> None:
         self.graph = graph
-        dtype = dtype_name(dtype)
         self._frozen = np.zeros(graph.n_params, np.bool_) if frozen is None else frozen
         values = self._whole(graph.values if params is None else params)
         self._held = values[self._frozen]
@@ -47,13 +45,11 @@ class Trainer:
         of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
         self.n_targets = losses.targets(of_loss, len(graph.outputs))
         self._divisor = losses.scale(of_loss, len(graph.outputs))
-        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True, vjp=False,
-                         loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
-                         **(passes or {}))
         with Progress(sys.stderr) as progress, progress.working("emit obj"):
-            made = Build(freeze(graph, self._frozen, values), host(), chosen, opt, progress,
-                         AFTER_ORDER, cached=cache).made
-        self._library = library = Library(made, dtype)
+            made = Build.of(freeze(graph, self._frozen, values), host(), settings, progress,
+                            gradient=True, vjp=False, loss=str(of_loss),
+                            optimizer=str(of_optimizer), apart=True).made
+        self._library = library = Library(made, dtype_name(settings.dtype))
         self._real = library.real
         self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
         self._gradient = np.zeros(graph.n_params - len(self._held), self._real)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
-from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.compiler import Build
+from ncc.driver.settings import USUAL, Settings
 from ncc.machine.llvm import host
 from ncc.machine.native import Library, backward, forward
 from ncc.progress import Progress
@@ -29,18 +29,16 @@ class WeightedTrainer(Trainer):
     of the net, so that a step takes about two forward passes longer than one without weights.
     """
 
-    def __init__(self, graph: Any, loss: str, optimizer: str, **how: Any) -> None:
-        super().__init__(graph, loss, optimizer, **how)
+    def __init__(self, graph: Any, loss: str, optimizer: str, settings: Settings = USUAL,
+                 **how: Any) -> None:
+        super().__init__(graph, loss, optimizer, settings=settings, **how)
         self._loss = losses.parse(loss)
         name = "f32" if self._real == np.float32 else "f64"
-        chosen = options(host(), dtype=name, numerics=how.get("numerics"), gradient=True,
-                         **(how.get("passes") or {}))
-        self._numpy = Numpy(name, chosen["numerics"] != "strict")
         net = freeze(graph, self._frozen, self.params)
         with Progress(sys.stderr) as progress, progress.working("emit obj"):
-            made = Build(net, host(), chosen, how.get("opt", 2), progress, AFTER_ORDER,
-                         cached=how.get("cache", True)).made
-        self._both = Library(made, name)
+            build = Build.of(net, host(), settings, progress, gradient=True)
+            self._both = Library(build.made, name)
+        self._numpy = Numpy(name, build.options["numerics"] != "strict")
 
     def accumulate(self, x: Any, target: Any) -> float:
         x, target = self._checked(x, target)

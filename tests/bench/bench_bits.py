@@ -40,8 +40,9 @@ from compile_nets import AGGREGATIONS, FUNCTIONS, NAMES, Text, scaled  # noqa: E
 from nets import some_net, to_nal  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc.driver.compiler import Build, options  # noqa: E402
+from ncc.driver.compiler import Build  # noqa: E402
 from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
+from ncc.driver.settings import Settings, options  # noqa: E402
 from ncc.ir.graph import Graph  # noqa: E402
 from ncc.ir.ssa import DTYPES  # noqa: E402
 from ncc.machine import native as library  # noqa: E402
@@ -504,9 +505,9 @@ def trained(case: Case) -> Iterator[Compared]:
         wanted = case.steps(graph, case.params[~frozen], numerics, False)
     form = {} if seed % 3 == 0 else FORMS[("straight", "table")[seed % 2]]
     for threads in (1, 2):
-        trainer = Trainer(case.graph, case.loss, case.optimizer, dtype=case.dtype, opt=seed % 2,
-                          params=case.params.astype(np.float64), threads=threads, frozen=frozen,
-                          numerics=numerics, passes=form, cache=False)
+        trainer = Trainer(case.graph, case.loss, case.optimizer, threads=threads, frozen=frozen,
+                          params=case.params.astype(np.float64), settings=Settings(
+                              case.dtype, numerics, seed % 2, cache=False, passes=form))
         found = []
         for call in STEPS:
             if call.kind == STEP_BATCH:

@@ -24,7 +24,8 @@ from nets import random_layers  # noqa: E402
 import ncc  # noqa: E402
 from ncc.bench import measure as bench  # noqa: E402
 from ncc.bench.peak import calibrate  # noqa: E402
-from ncc.driver.compiler import Build, options  # noqa: E402
+from ncc.driver.compiler import Build  # noqa: E402
+from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.targets import TARGETS  # noqa: E402
 
 

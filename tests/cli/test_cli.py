@@ -22,6 +22,7 @@ from ncc.driver import pipeline as road
 from ncc.driver.compare import answers
 from ncc.driver.kinds import KINDS
 from ncc.driver.net_module import carried
+from ncc.driver.settings import options
 from ncc.errors import NccError, Source
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
@@ -663,7 +664,7 @@ def test_every_level_answers_in_the_dtype_and_numerics_asked(dtype, numerics):
     assert one.dtype == batch.dtype == np.dtype("f4" if dtype == "f32" else "f8")
     other = answers(graph, graph.values, dtype, {"strict": "fused", "fused": "strict"}[numerics])
     assert not np.array_equal(batch, other[1])  # or the test could not tell them apart
-    common = build.options(ncc.machine.llvm.host(), dtype=dtype, numerics=numerics)
+    common = options(ncc.machine.llvm.host(), dtype=dtype, numerics=numerics)
     module = build.Build(graph, ncc.machine.llvm.host(), common, along=[
         s for s in road.steps() if s.name not in ("resolve", "order")]).module
     got = answers(module, graph.values, "f32", "fast")

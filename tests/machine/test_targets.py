@@ -13,6 +13,7 @@ from objects import AGGREGATES, EVERY, FUNCTIONS, TRAINING, build, elf, same, sy
 
 import ncc
 from ncc.cli import main
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.ssa import DTYPES
 from ncc.machine import llvm as machine
@@ -528,7 +529,7 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     wanted = graph.gradient(x, dy, None, dtype, "strict")
     same(dx.reshape(x.shape), wanted[0])
     same(dparams, wanted[1])
-    trainer = Trainer(graph, "ce", "sgd:momentum=0.9", dtype=dtype, numerics="strict")
+    trainer = Trainer(graph, "ce", "sgd:momentum=0.9", settings=Settings(dtype, "strict"))
     for samples in (rows, rows, rows, 1):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
     same(params, trainer.params.astype(real))

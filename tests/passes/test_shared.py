@@ -10,9 +10,10 @@ from objects import same
 from shared_nets import dense, mixed, net_of, patches, radix
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps, walk
+from ncc.driver.settings import options
 from ncc.errors import NccError
 from ncc.machine.llvm import host, target
 from ncc.passes.plan.group import group

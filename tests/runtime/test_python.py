@@ -24,6 +24,7 @@ import pytest
 
 import ncc
 from ncc import cli
+from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES
 from ncc.machine import llvm as machine
 from ncc.machine import native as library
@@ -143,7 +144,8 @@ def test_dtypes_by_any_name(name, given):
     assert pickle.loads(pickle.dumps(fn)).dtype == name
     fitted, _ = ncc.fit(net, X[:4], X[:4, :1], dtype=given, epochs=1)
     assert fitted.dtype == name
-    assert Trainer(net.graph, "mse", "sgd", dtype=given).params.shape == (net.n_params,)
+    trainer = Trainer(net.graph, "mse", "sgd", settings=Settings(given))
+    assert trainer.params.shape == (net.n_params,)
 
 
 @pytest.mark.parametrize("given", ["f16", "float", None, int, np.float16, ">f4", object, 32, [],

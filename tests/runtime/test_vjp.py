@@ -15,8 +15,9 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.errors import Source
 from ncc.ir.ssa_text import read
 from ncc.machine import native as library
