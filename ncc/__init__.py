@@ -13,10 +13,14 @@ guard()  # before what follows, which takes long to import
 
 # ruff: noqa: E402
 from ncc.errors import NccError
+from ncc.ir.graph import Graph as Graph
 from ncc.nets.net import Net, load, parse
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
+from ncc.runtime.population import Population, population
 from ncc.runtime.skip_dead import SkipDead
+from ncc.training.checkpoint import Epoch as Epoch
+from ncc.training.checkpoint import State as State
 from ncc.training.loop import History, fit
 
 if TYPE_CHECKING:
@@ -35,7 +39,8 @@ else:
 
 
 __version__ = "0.2.0"
-__all__ = ["Compiled", "History", "Net", "NccError", "compile", "fit", "load", "parse"]
+__all__ = ["Compiled", "History", "Net", "NccError", "Population", "compile", "fit", "load",
+           "parse", "population"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,

@@ -63,6 +63,7 @@ ERRORS: dict[str, Fault] = {
     "E143": Fault(1, "a line of a weights file that is no number"),
     "E144": Fault(2, "an unknown `--init` rule or seed"),
     "E146": Fault(1, "a weight, a constant or a number of a function that overflows the dtype"),
+    "E147": Fault(1, "a row of a kind that an engine does not have"),
     "E201": Fault(1, "an expression with an unknown function or variable"),
     "E202": Fault(1, "a function with the wrong number of arguments"),
     "E203": Fault(1, "a constant divisor 0"),
@@ -116,6 +117,7 @@ ERRORS: dict[str, Fault] = {
     "E638": Fault(1, "training: a state that is none, or that of another training"),
     "E640": Fault(2, "`ncc bench`: an unknown peer, or a number out of range"),
     "E641": Fault(3, "`ncc bench`: another library's results differ"),
+    "E650": Fault(2, "nets that make no population"),
     "E700": Fault(70, "a fault of ncc's own: LLVM refuses a module, or fails on it"),
     "E701": Fault(70, "a fault of ncc's own"),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.ir import csr
 from ncc.ir.graph import INPUT, NONE, Graph, Ints, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.scalar.activations import FREE, name_of
@@ -54,7 +55,7 @@ class Layer:
         at = np.zeros(self.high - self.low, np.int64)
         at[columns] = np.arange(len(columns))
         matrix = np.zeros((self.rows, len(columns)), self.weights.dtype)
-        rows = np.repeat(np.arange(self.rows), np.diff(self.starts))
+        rows = csr.owners(self.starts)
         np.add.at(matrix, (rows, at[self.columns]), self.weights)
         return matrix
 
@@ -120,10 +121,10 @@ def _layer(graph: Graph, rows: Longs, first: int, position: Longs, lengths: Long
            table: Array) -> Layer:
     """The layer of the neurons `rows`, which stand at positions from `first` on."""
     counts = lengths[rows]
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    edges = np.repeat(graph.starts[rows] - starts[:-1], counts) + np.arange(starts[-1])
+    starts = csr.starts(counts)
+    edges = csr.ranges(graph.starts[rows], counts)
     columns = position[graph.sources[edges]]
-    by = np.lexsort((columns, np.repeat(np.arange(len(rows)), counts)))
+    by = np.lexsort((columns, csr.owners(starts)))
     low, high = (int(columns.min()), int(columns.max()) + 1) if len(columns) else (0, 0)
     biased = graph.biases[rows] != NONE
     bias = None

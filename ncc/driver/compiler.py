@@ -30,7 +30,7 @@ from ncc.machine.header import graph_hash, header
 from ncc.machine.native import aligned, functions
 from ncc.machine.targets import Target
 from ncc.passes.emit.to_llvm import cell, large
-from ncc.scalar.activations import expression
+from ncc.scalar.expressions import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept

@@ -22,6 +22,7 @@ from ncc.formats.fields import (
     scatter,
 )
 from ncc.formats.head import count_of, finite, functions_of, of_kind, out_of
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.syntax import AdjacencyList
 from ncc.parsing import Token, text_of
@@ -129,8 +130,7 @@ def adjacency_list(source: Source, tokens: list[Token]) -> AdjacencyList:
     neurons = _Neurons(source)
     for token in of_kind(tokens, "NEURONS"):
         neurons.add(token)
-    starts = np.zeros(len(neurons.counts) + 1, np.int64)
-    np.cumsum(neurons.counts, out=starts[1:])
+    starts = csr.starts(np.array(neurons.counts, np.int64))
     syntax = AdjacencyList(
         source=source,
         count=count_of(tokens[0]),

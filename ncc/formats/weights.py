@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
 from ncc.formats.read import decode
-from ncc.ir.graph import NONE, Graph, Reals
+from ncc.ir import csr
+from ncc.ir.graph import NONE, Graph, Ints, Reals
 from ncc.parsing import NUMBER
 
 RULES = ("he", "xavier", "uniform", "shared")
@@ -146,7 +147,7 @@ def _shared(text: str) -> float:
 def _drawn(graph: Graph, rule: str, random: np.random.Generator) -> Reals:
     fan_in = np.diff(graph.starts)
     fan_out = np.bincount(graph.sources, minlength=graph.n_neurons)
-    targets = np.repeat(np.arange(graph.n_neurons, dtype=np.int32), fan_in)
+    targets: Ints = csr.owners(graph.starts, np.int32)
     first = np.full(graph.n_params, NONE, np.int64)  # the first edge of each slot
     trained = np.flatnonzero(graph.weights >= 0)[::-1]
     first[graph.weights[trained]] = trained  # of equal slots the last written stays: the first

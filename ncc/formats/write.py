@@ -7,10 +7,12 @@ needs escaping.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
 from ncc.scalar.activations import name_of
 
@@ -142,7 +144,7 @@ def write_nam(graph: Graph, *, lossy: bool = False) -> str:
         raise _loss("nam", ", ".join(lost))
     refuse_dense(graph, 1)
     cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
-    cells[graph.sources, np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))] = ord("1")
+    cells[graph.sources, csr.owners(graph.starts)] = ord("1")
     return "".join(row.tobytes().decode() + "\n" for row in cells)
 
 
@@ -171,9 +173,8 @@ def _activation(code: int) -> str:
 def _runs(graph: Graph) -> Iterator[tuple[int, int, int]]:
     """(first, last, activation) of the runs of neighbours that have one activation."""
     acts = graph.activations
-    cuts = np.flatnonzero(np.diff(acts)) + 1
-    for first, last in zip([0, *cuts.tolist()], [*cuts.tolist(), len(acts)], strict=True):
-        if first < last and acts[first] >= 0:
+    for first, last in pairwise(csr.borders(acts).tolist()):
+        if acts[first] >= 0:
             yield first, last - 1, int(acts[first])
 
 
@@ -196,7 +197,7 @@ def _plain(graph: Graph, target: str, lossy: bool) -> None:
     """What no net file can say: what only passes make."""
     if (graph.activations == ABSENT).any():
         raise _loss(target, "neurons that a pass has removed")
-    target_of = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    target_of = csr.owners(graph.starts)
     edges = np.sort(target_of * graph.n_neurons + graph.sources)
     if (edges[1:] == edges[:-1]).any():
         raise _loss(target, "a source that stands twice in an in-list")

@@ -16,16 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ncc.errors import NccError
-from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa import READ_ONLY, Func, Module, Op
 from ncc.ir.symbolic import Terms
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS, WRITES
 
 Outputs = dict[tuple[str, str], tuple[int, dict[int, int]]]
-
-_STORES: Final = ("store", "accumulate", "accrue")
 
 
 def prove(before: Module, after: Module) -> None:
@@ -136,7 +134,7 @@ class _Run:
         # By content: a table's name is no part of what a load from it means.
         self.contents = {t.name: terms.make("table", (t.type, t.values.tobytes()))
                          for t in module.tables}
-        self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in _STORES))
+        self.writes = {f.name: list(dict.fromkeys(op[2][0] for op in f.ops if op[0] in WRITES))
                        for f in module.funcs}
         self.loops: list[_Loop] = []
         self.argument = self.returned = -1  # of the pure function that is being executed
@@ -177,7 +175,7 @@ class _Run:
                     symbol, constant = terms.address(values[reads[1]])
                     offset += constant
                 memory[name].store(terms, symbol, offset, values[reads[0]])
-            elif opcode in ("accumulate", "accrue"):
+            elif opcode in SUMS:
                 name, offset = imm
                 symbol = zero
                 if len(reads) > 2:
@@ -217,7 +215,7 @@ class _Run:
                 held = [memory[b.name].freeze(terms) for b in callee.buffers]
                 children = (*[values[r] for r in reads], *held)
                 for b in callee.buffers:
-                    if b.kind not in ("in", "value"):
+                    if b.kind not in READ_ONLY:
                         memory[b.name] = _Cells(make("called", (*imm, b.name), children), zero)
             elif opcode == "apply":
                 made = [self.applied(self.funcs[imm], values[r]) for r in reads]
@@ -254,11 +252,11 @@ class _Run:
                 found[at] = {}
             elif opcode == "yield":
                 stack.pop()
-            elif stack and opcode in (*_STORES, "call", "call_at"):
+            elif stack and opcode in EFFECTS:
                 names: Iterable[str] = self.writes[imm] if opcode == "call" else [imm[0]]
                 if opcode == "call_at":
                     names = [b.name for b in self.funcs[imm[0]].buffers
-                             if b.kind not in ("in", "value")]
+                             if b.kind not in READ_ONLY]
                 for start in stack:
                     found[start].update(dict.fromkeys(names))
         return {at: sorted(names) for at, names in found.items()}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.graph_run import Reverse, arguments, forward
 from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, Arrays, Ints, Longs, Reals
 from ncc.ir.graph_verify import faults
@@ -25,9 +26,24 @@ __all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "Graph", "Ints", "Longs", 
 class Graph(Arrays):
     """The arrays of a net with their verifier, text and interpreter."""
 
+    __module__ = "ncc"  # what a pickle of a public object holds is found there, too
+
     def with_(self, **changes: Any) -> Graph:
         """This graph with other fields."""
         return replace(self, **changes)
+
+    def without(self, gone: NDArray[np.bool_]) -> Graph:
+        """This graph with neurons (N) made ABSENT, and without their in-lists. Who reads one of
+        them still does."""
+        kept = ~np.repeat(gone, np.diff(self.starts))
+        return self.with_(
+            starts=csr.starts(np.where(gone, 0, np.diff(self.starts))),
+            sources=self.sources[kept],
+            weights=self.weights[kept],
+            biases=np.where(gone, NONE, self.biases).astype(np.int32),
+            activations=np.where(gone, ABSENT, self.activations).astype(np.int32),
+            aggregations=np.where(gone, 0, self.aggregations).astype(np.int8),
+        )
 
     def __str__(self) -> str:
         """The `.graph` text; `ncc.ir.graph_text.read` makes the identical graph of it."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.graph_types import AGGREGATIONS, NONE, Arrays, Ints, Longs
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
-from ncc.scalar.activations import expression
 from ncc.scalar.derivative import slope, tame, times
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
 
 
@@ -61,12 +61,12 @@ class Reverse:
         g, fan_in = self.graph, np.diff(self.graph.starts)
         live = np.zeros(g.n_neurons, np.bool_)
         live[g.outputs] = True
-        target = np.repeat(np.arange(g.n_neurons), fan_in)
+        target = csr.owners(g.starts)
         by = np.argsort(-self.levels[target], kind="stable")
         for at in np.split(by, np.flatnonzero(np.diff(self.levels[target[by]])) + 1):
             live[g.sources[at[live[target[at]]]]] = True
         alive = np.flatnonzero(live & (g.activations >= 0)).astype(np.int32)
-        first = sums.leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+        first = csr.representatives(g.starts, g.sources, alive, g.activations, g.aggregations)
         keys = np.stack([alive, first, fan_in[alive], g.aggregations[alive],
                          g.activations[alive], self.levels[alive]])
         keys = keys[:, np.lexsort(keys)]
@@ -74,10 +74,8 @@ class Reverse:
         additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
                                                   AGGREGATIONS.index("mean")])
         prefixes = sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[self.e.dtype])
-        cuts = np.flatnonzero((keys[2:, 1:] != keys[2:, :-1]).any(axis=0)) + 1
-        for begin, end in pairwise([0, *cuts.tolist(), len(rows)]):
-            if begin < end:
-                yield rows[begin:end], prefixes[begin:end]
+        for begin, end in pairwise(csr.borders(*keys[2:]).tolist()):
+            yield rows[begin:end], prefixes[begin:end]
 
     def back(self, rows: Longs, prefixes: Longs) -> None:
         """The deltas of rows that are computed alike, and what comes of them."""
@@ -185,7 +183,7 @@ def _table(graph: Arrays, params: ArrayLike | None, e: Numpy) -> NDArray[Any]:
 
 def _levels(graph: Arrays) -> Ints:
     """Longest paths from a source, by relaxing all edges until nothing moves."""
-    target = np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
+    target = csr.owners(graph.starts)
     levels = np.zeros(graph.n_neurons, np.int32)
     for _ in range(graph.n_neurons):
         before = levels.copy()
@@ -203,5 +201,4 @@ def _groups(graph: Arrays, levels: Ints) -> list[Longs]:
                      graph.activations, levels])[:, rows]
     by = np.lexsort(keys)
     rows, keys = rows[by], keys[:, by]
-    cuts = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
-    return [group for group in np.split(rows, cuts) if len(group)]
+    return [rows[a:b] for a, b in pairwise(csr.borders(*keys).tolist())]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int32]
-Longs = NDArray[np.int64]
+from ncc.ir.csr import Ints as Ints
+from ncc.ir.csr import Longs as Longs
+
 Reals = NDArray[np.float64]
 
 NONE = -(2**31)  # no bias

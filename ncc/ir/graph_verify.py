@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source
+from ncc.ir import csr
 from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, Arrays, Ints
 from ncc.scalar.activations import FREE
 from ncc.scalar.expressions import parse
@@ -38,7 +39,7 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         return
     if not len(g.outputs):
         yield "the net has no outputs", None
-    target = np.repeat(np.arange(n), np.diff(g.starts))
+    target = csr.owners(g.starts)
 
     def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
         at = np.flatnonzero(bad)[:1]

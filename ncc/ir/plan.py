@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs, Reals
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import total
 from ncc.scalar.derivative import reads_argument
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
-from ncc.scalar.sum_order import BLOCK, in_order, leaders
+from ncc.scalar.sum_order import BLOCK, in_order
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
@@ -170,7 +170,7 @@ class Plan:
     @cached_property
     def block_of(self) -> Longs:
         """The block of each row."""
-        return np.repeat(np.arange(len(self.blocks) - 1), np.diff(self.blocks))
+        return csr.owners(self.blocks)
 
     @cached_property
     def weight_places(self) -> Longs:
@@ -182,8 +182,7 @@ class Plan:
         lengths = np.diff(self.starts)[rows]
         b, r = self.block_of[rows], np.arange(rows.start, rows.stop)
         first, size = self.weights[b] + r - self.blocks[b], self.sizes[b]
-        k = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        places: Longs = np.repeat(first, lengths) + k * np.repeat(size, lengths)
+        places: Longs = np.repeat(first, lengths) + csr.within(lengths) * np.repeat(size, lengths)
         return places
 
     @cached_property
@@ -215,7 +214,7 @@ class Plan:
     def prefixes(self, dtype: str) -> Longs:
         """Of how many edges of each row the gradient is summed up over the samples in order."""
         g = self.graph
-        first = leaders(g.starts, g.sources, g.activations, g.aggregations, self.rows)
+        first = csr.representatives(g.starts, g.sources, self.rows, g.activations, g.aggregations)
         return in_order(first, np.diff(self.starts), self.additive, BLOCK[dtype])
 
     @cached_property
@@ -298,7 +297,7 @@ class Plan:
         position = np.full(n, n, np.int64)
         position[g.inputs] = -1
         position[self.rows] = np.arange(r)
-        reader = np.repeat(np.arange(r), np.diff(self.starts))
+        reader = csr.owners(self.starts)
         need(bool((position[g.sources[self.edges]] < reader).all()), "a row reads a later one")
         at = 0
         for run in self.runs:
@@ -357,8 +356,7 @@ class Plan:
             lo, hi = self.blocks[s.first], self.blocks[s.last]
             leader[lo:hi] = self.blocks[lead[self.block_of[lo:hi] - s.first]]
         sources = g.sources[self.edges]
-        same = np.repeat(self.starts[leader], lengths) + np.arange(len(sources)) - np.repeat(
-            self.starts[:-1], lengths)
+        same = csr.ranges(self.starts[leader], lengths)
         need(bool((sources == sources[same]).all()), "a block's rows read other sources")
         if len(self.weights):
             need(bool((self.packed[self.weight_places] == g.weights[self.edges]).all()),
@@ -414,7 +412,7 @@ def _keeps(plan: Plan, schedule: Schedule, position: Longs) -> bool:
     """Whether each slot holds a value from its row (an input: the start) to its last reader."""
     g, slots = plan.graph, schedule.slots
     assert slots is not None
-    reader = np.repeat(np.arange(len(plan.rows)), np.diff(plan.starts))
+    reader = csr.owners(plan.starts)
     until = position.copy()
     np.maximum.at(until, g.sources[plan.edges], reader)
     if schedule.form != "straight":
@@ -430,8 +428,7 @@ def _keeps(plan: Plan, schedule: Schedule, position: Longs) -> bool:
         written = np.where(row < 0, row, early[plan.block_of[np.maximum(row, 0)]])
         room = sizes - np.diff(plan.blocks)
         wide = np.flatnonzero((room > 0) & (slots[plan.rows[first]] >= 0))
-        k = np.arange(room[wide].sum()) - np.repeat(np.cumsum(room[wide]) - room[wide], room[wide])
-        spare = np.repeat(slots[plan.rows[plan.blocks[wide + 1] - 1]] + 1, room[wide]) + k
+        spare = csr.ranges(slots[plan.rows[plan.blocks[wide + 1] - 1]] + 1, room[wide])
         at = np.repeat(early[wide], room[wide])
         slot, written, last = (np.concatenate(pair) for pair in
                                ((slot, spare), (written, at), (last, at)))

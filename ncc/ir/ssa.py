@@ -23,6 +23,8 @@ from ncc.ir.ssa_run import run
 from ncc.ir.ssa_types import (
     DTYPES,
     KINDS,
+    OPEN,
+    READ_ONLY,
     Buffer,
     Func,
     Op,
@@ -35,8 +37,8 @@ from ncc.ir.ssa_types import (
 from ncc.ir.ssa_verify import Verifier
 from ncc.scalar.numpy_eval import Numpy
 
-__all__ = ["DTYPES", "KINDS", "Buffer", "Func", "Module", "Op", "Place", "Table", "dtype_name",
-           "layout", "types"]
+__all__ = ["DTYPES", "KINDS", "OPEN", "READ_ONLY", "Buffer", "Func", "Module", "Op", "Place",
+           "Table", "dtype_name", "layout", "types"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Module:
           its `yield`, which names as many values as there are carries, of their types;
         - loops are closed; lanes loops do not nest and carry nothing;
         - loads and stores name a buffer of the function (a table only to load), a constant index
-          lies inside it, and nothing is stored to an `in` buffer or loaded from an `out` one;
+          lies inside it, and nothing is stored to an `in` buffer or to `indices`, or loaded from an
+          `out` one; of `work` and private buffers only the last may be open;
         - a private buffer is used only inside a lanes loop;
         - a lanes loop that accumulates has lanes for whole rounds, or one;
         - a lookup names a table of words;

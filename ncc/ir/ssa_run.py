@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ncc.ir.ssa_types import Func
+from ncc.ir.ssa_types import OPEN, Func
 from ncc.scalar.numpy_eval import Numpy
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import OPCODES, SUMS
 from ncc.scalar.sum_order import by_lanes, one_by_one, term
 
 
@@ -39,7 +39,10 @@ class _Run:
                 stack.append(at)
             elif op[0] == "yield":
                 self.ends[stack.pop()] = at
-        self.private = {b.name: b.size for b in func.buffers if b.kind == "private"}
+        self.indices = {b.name for b in func.buffers if b.kind == "indices"}
+        # An open one is as long as what the caller gave.
+        self.private = {b.name: len(buffers[b.name]) if b.size == OPEN else b.size
+                        for b in func.buffers if b.kind == "private"}
         # A batch has an axis behind that of the lanes.
         self.batch: tuple[int, ...] = max([array.shape[1:] for array in buffers.values()], key=len,
                                           default=())
@@ -73,7 +76,7 @@ class _Run:
                 name, offset = imm
                 index = values[reads[1]] + offset if len(reads) > 1 else offset
                 self.buffers[name][index] = values[reads[0]]
-            elif opcode in ("accumulate", "accrue"):
+            elif opcode in SUMS:
                 self.accumulate(opcode, reads, imm)
             elif opcode == "given":
                 values[at] = int(self.buffers.get(imm) is not None)
@@ -104,7 +107,7 @@ class _Run:
         if opcode == "imul":
             return args[0] * args[1]
         if opcode == "imin":
-            return min(args)
+            return np.minimum(*args)
         if opcode == "idiv":
             return args[0] // args[1]
         return self.evaluate.op(opcode, *args)
@@ -114,6 +117,8 @@ class _Run:
         index = self.values[reads[0]] + offset if reads else offset
         table = self.tables.get(name)
         got = (self.buffers[name] if table is None else table)[index]
+        if name in self.indices:
+            return got.astype(np.int64)
         if self.batch and np.ndim(index) == got.ndim > 0 and got.dtype == self.evaluate.real:
             got = got.reshape(*got.shape, *[1] * len(self.batch))
         return got.copy()

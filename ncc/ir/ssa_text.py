@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
-from ncc.ir.ssa import DTYPES, KINDS, Buffer, Func, Module, Op, Table
+from ncc.ir.ssa import DTYPES, KINDS, OPEN, Buffer, Func, Module, Op, Table
 from ncc.parsing import Token, Tree
 from ncc.parsing import read as tree_of
+from ncc.scalar.opcodes import OPS
 
 _VALUE: Final = re.compile(r"%(\d+)")
 _PLACE: Final = re.compile(r"(\w+)\[(?:%(\d+)(?:[ \t]++\+[ \t]++(-?\d+))?+|(-?\d+))\]")
@@ -150,7 +151,10 @@ class _Reader:
             if words[1] not in KINDS:
                 raise self.fault(line, f" {words[1]} ",
                                  f"no kind of buffer: {words[1]}; one of {', '.join(KINDS)}")
-            buffers.append(Buffer(words[0], words[1], self.integer(line, words[2], 64)))
+            size = OPEN if words[2] == "*" else self.integer(line, words[2], 64)
+            if size < 0 and words[2] != "*":
+                raise self.fault(line, f" {words[2]}", "bad buffer: its size is negative")
+            buffers.append(Buffer(words[0], words[1], size))
         ops: list[Op] = []
         # A function whose name is taken keeps the places of the first: that is the fault.
         lines = self.lines.setdefault(name, [])
@@ -167,34 +171,32 @@ class _Reader:
         number, word, rest = match.groups()
         if number is not None and int(number) != at:
             raise self.fault(line, f"%{number}", f"this value is number %{at} of its function")
-        reads: tuple[int, ...]
-        if word in ("load", "store", "accumulate", "accrue"):
+        word = word if word[0] != "}" else "yield"
+        row = OPS.get(word)
+        kind = row.imm if row is not None else ""
+        if row is not None and kind == "place":
             place = _PLACE.search(rest)
             assert place is not None
             name, index, shift, constant = place.groups()
             offset = self.integer(line, constant or shift or "0", 64)
-            reads = (int(index),) if index is not None else ()
-            if word != "load":
-                values = rest[: place.start()]
-                reads = (*map(int, _VALUE.findall(values)), *reads)
+            values = rest[: place.start()] if row.values else ""
+            reads = (*map(int, _VALUE.findall(values)), *([int(index)] if index else []))
             return (word, reads, (name, offset))
-        if word == "const":
+        if kind == "real":
             return (word, (), self.real(line, rest.strip()))
-        if word in ("word", "index", "result"):
+        if kind == "int":
             bits = 32 if word == "word" and self.dtype == "f32" else 64
             return (word, (), self.integer(line, rest.strip(), bits))
         reads = tuple(map(int, _VALUE.findall(rest)))
         imm: Any = None
-        if word == "call_at":
+        if kind == "call":
             name, *moved = re.findall(r"\w+(?=[ \t[])", rest)
-            return (word, reads, (name, tuple(moved)))
-        if word == "for":
+            imm = (name, tuple(moved))
+        elif kind == "lanes":
             lanes = rest.partition("lanes")[2]
             imm = int(lanes.rstrip(" \t{")) if lanes else 0
-        elif word in ("lookup", "call", "given", "apply"):
+        elif kind:
             imm = rest.split()[0]
-        elif word[0] == "}":
-            word = "yield"
         return (word, reads, imm)
 
 

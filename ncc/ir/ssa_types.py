@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import OPS, Opcode
 
 Op = tuple[str, tuple[int, ...], Any]
-# What a pure function is made of, beside arithmetic.
-PURE = ("argument", "return", "const", "word", "lookup", "index", "for", "carry", "yield",
-        "result")
+# What a pure function is made of; it applies no other.
+PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "control")) - {"apply"}
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 
 
@@ -39,12 +38,15 @@ def dtype_name(given: Any) -> str:
 
 # Where op k of a function stands in its text, by name; None: the head of a function or a table.
 Place = Callable[[str, int | None], tuple[Source, Span]]
-# `value` is one real, passed by value; all `work` and `private` buffers are one argument in C.
-KINDS = ("in", "out", "inout", "value", "work", "private")
+# `value` is one real, passed by value; `indices` are unsigned numbers of 32 bits, to be read as a
+# table of indices is; all `work` and `private` buffers are one argument in C.
+KINDS = ("in", "out", "inout", "value", "indices", "work", "private")
+READ_ONLY = ("in", "value", "indices")
+OPEN = -1  # the size of a buffer that is as long as the caller says; in texts, `*`
 
 
 class Buffer(NamedTuple):
-    """`size` in elements (of one sample, where the function takes a count of samples)."""
+    """`size` in elements (of one sample, where the function takes a count of samples), or OPEN."""
 
     name: str
     kind: str
@@ -91,42 +93,32 @@ class Func:
 
 def types(func: Func, tables: Mapping[str, str]) -> list[str]:
     """The type letter of every op's value, '' where it makes none; `tables` are their types."""
+    cells = {**{b.name: "i" for b in func.buffers if b.kind == "indices"}, **tables}
     out: list[str] = []
     carries: list[list[int]] = []
     done: list[int] = []
     for at, (opcode, reads, imm) in enumerate(func.ops):
-        row = OPCODES.get(opcode)
-        if row is not None:
-            out.append(row.result if row.result != "*" else out[reads[-1]])
-        elif opcode == "const":
-            out.append("f")
-        elif opcode in ("word", "lookup"):
-            out.append("w")
-        elif opcode in ("index", "for", "count", "given"):
-            out.append("i")
-            if opcode == "for":
-                carries.append([])
-        elif opcode == "load":
-            out.append(tables.get(imm[0], "f"))
+        result = OPS[opcode].result
+        if result == "*":
+            result = out[reads[-1]]
+        elif result == "?":
+            result = cells.get(imm[0], "f") if opcode == "load" else out[done[imm]]
+        out.append(result)
+        if opcode == "for":
+            carries.append([])
         elif opcode == "carry":
-            out.append(out[reads[0]])
             carries[-1].append(at)
         elif opcode == "yield":
             done = carries.pop()
-            out.append("")
-        elif opcode in ("apply", "argument"):
+        elif opcode == "apply":
             done = [at] * len(reads)
-            out.append("f")
-        elif opcode == "result":
-            out.append(out[done[imm]])
-        else:
-            out.append("")
     return out
 
 
 def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
     """Where in the caller's one `work` each work and private buffer begins, and the size of it all,
-    in elements; each begins at a multiple of `elements`, a private one has a cell a lane."""
+    in elements; each begins at a multiple of `elements`, a private one has a cell a lane. An open
+    one is the last, and counts as empty."""
     lanes = max([op[2] for op in func.ops if op[0] == "for"] or [0])
     offsets: dict[str, int] = {}
     end = 0
@@ -134,7 +126,7 @@ def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
         if b.kind in ("work", "private"):
             at = -(-end // elements) * elements
             offsets[b.name] = at
-            end = at + b.size * (max(1, lanes) if b.kind == "private" else 1)
+            end = at + max(0, b.size) * (max(1, lanes) if b.kind == "private" else 1)
     return offsets, end
 
 
@@ -142,7 +134,8 @@ def layout(func: Func, elements: int = 16) -> tuple[dict[str, int], int]:
 
 
 def _print_func(func: Func) -> str:
-    buffers = ", ".join(f"{b.name} {b.kind} {b.size}" for b in func.buffers)
+    buffers = ", ".join(f"{b.name} {b.kind} {'*' if b.size == OPEN else b.size}"
+                        for b in func.buffers)
     head = "func" if func.exported else "pure" if func.pure else "internal"
     count = "count, " if func.counted and buffers else "count" if func.counted else ""
     lines = [f"{head} {func.name}({count}{buffers}) {{"]
@@ -158,33 +151,24 @@ def _print_func(func: Func) -> str:
 
 
 def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:
-    if opcode in OPCODES:
-        return f"%{at} = {opcode} {', '.join([f'%{r}' for r in reads])}"
-    if opcode == "const":
-        return f"%{at} = const {imm!r}"
-    if opcode == "load":
-        return f"%{at} = load {_place(imm, reads)}"
-    if opcode == "store":
-        return f"store %{reads[0]}, {_place(imm, reads[1:])}"
-    if opcode in ("accumulate", "accrue"):
-        return f"{opcode} %{reads[0]}, %{reads[1]}, {_place(imm, reads[2:])}"
-    if opcode == "for":
+    """The line of an op; one that is in no table is shown like arithmetic."""
+    row = OPS.get(opcode, Opcode(opcode, "...", "?"))
+    values = [f"%{r}" for r in reads]
+    if row.imm == "lanes":
         lanes = f" lanes {imm}" if imm else ""
-        return f"%{at} = for %{reads[0]}..%{reads[1]}{lanes} {{"
+        said = f"{opcode} {values[0]}..{values[1]}{lanes} {{"
+    elif row.imm == "call":
+        said = f"{opcode} {imm[0]} " + ", ".join(
+            [f"{name}[{value}]" for name, value in zip(imm[1], values, strict=True)])
+    elif row.imm == "place":
+        values[row.values :] = [_place(imm, reads[row.values :])]
+        said = f"{opcode} {', '.join(values)}"
+    else:
+        shown = "" if imm is None else f" {imm!r}" if row.imm == "real" else f" {imm}"
+        said = f"{opcode}{shown} {', '.join(values)}".rstrip()
     if opcode == "yield":
-        return ("} yield " + ", ".join([f"%{r}" for r in reads])).rstrip()
-    if opcode == "call":
-        return f"call {imm}"
-    if opcode == "call_at":
-        at_ = ", ".join([f"{name}[%{r}]" for name, r in zip(imm[1], reads, strict=True)])
-        return f"call_at {imm[0]} {at_}"
-    if opcode == "apply":
-        return f"%{at} = apply {imm} {', '.join([f'%{r}' for r in reads])}"
-    if opcode == "return":
-        return f"return %{reads[0]}"
-    words = "".join([f" %{r}" for r in reads])
-    shown = "" if imm is None else f" {imm}"
-    return f"%{at} = {opcode}{shown}{words}"
+        return "} " + said
+    return f"%{at} = {said}" if row.result else said
 
 
 def print_any(at: int, op: Op) -> str:

@@ -8,14 +8,12 @@ from typing import Any, Final
 import numpy as np
 
 from ncc.scalar.numpy_eval import Numpy
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import COMMUTES, OPCODES
 
 Node = tuple[str, Any, tuple[int, ...]]  # what it is, its immediate (hashable), its children
 _ONE: Final = struct.pack("<d", 1.0)
 _MINUS_ONE: Final = struct.pack("<d", -1.0)
 _MINUS_ZERO: Final = struct.pack("<d", -0.0)
-_COMMUTES: Final = frozenset(["add", "mul", "fma", "eq", "une", "wadd", "wmul", "wand", "wor",
-                              "wxor", "weq"])
 
 
 class Terms:
@@ -106,7 +104,7 @@ class Terms:
             value = self.constant(opcode, args)
             if value == value:
                 return self.real(value) if row.result == "f" else self.word(int(value))
-        if opcode in _COMMUTES and args[0] > args[1]:
+        if opcode in COMMUTES and args[0] > args[1]:
             args = (args[1], args[0], *args[2:])
         if opcode == "mul":
             for x, one in (args, args[::-1]):

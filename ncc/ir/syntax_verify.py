@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span, near
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Ints, Longs
 from ncc.ir.syntax import (
     OUT_OF_RANGE,
@@ -142,7 +143,7 @@ def _adjacency(syntax: AdjacencyList, functions: dict[int, str]) -> InLists:
 
 def _matrix(syntax: Matrix) -> InLists:
     count = len(syntax.sources)
-    starts, order = _by_target(syntax.targets, syntax.size)
+    starts, order = csr.grouped(syntax.targets, syntax.size)
     return InLists(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
         weights=_nothing(count), biased=np.zeros(0, np.int32), biases=_nothing(0), ties=(),
@@ -164,7 +165,7 @@ def _edges(syntax: EdgeList, functions: dict[int, str]) -> InLists:
         wrong = np.flatnonzero(indices >= count)
         if len(wrong):
             raise _out_of_range(count, syntax.source, syntax.edge_span(int(wrong[0]), word))
-    starts, order = _by_target(syntax.targets, count)
+    starts, order = csr.grouped(syntax.targets, count)
     biased = _said_once(syntax, "bias", [(b.index, b.span) for b in syntax.bias])
     aggregated = _said_once(syntax, "agg", [(a.index, a.span) for a in syntax.aggs])
     aggregations = np.full(count, -1, np.int8)
@@ -202,15 +203,6 @@ def _edges(syntax: EdgeList, functions: dict[int, str]) -> InLists:
         agg_span=lambda n: next(a.span for a in syntax.aggs if a.index == n),
         order=order,
     )
-
-
-def _by_target(targets: Ints, count: int) -> tuple[Longs, Longs]:
-    """CSR starts, and the edges stably sorted by target."""
-    starts = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(targets, minlength=count), out=starts[1:])
-    if bool((targets[1:] >= targets[:-1]).all()):
-        return starts, np.arange(len(targets))
-    return starts, np.argsort(targets, kind="stable")
 
 
 def _nothing(count: int) -> Parameters:
@@ -296,7 +288,7 @@ def _sound_edges(net: InLists) -> None:
     wrong = np.flatnonzero(net.sources >= net.n_neurons)
     if len(wrong):
         raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
-    targets = np.repeat(np.arange(net.n_neurons, dtype=np.int32), np.diff(net.starts))
+    targets: Ints = csr.owners(net.starts, np.int32)
     loops = np.flatnonzero(net.sources == targets)
     if len(loops):
         e = int(loops[0])

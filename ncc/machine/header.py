@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func, Module, layout
-from ncc.scalar.activations import expression
-from ncc.scalar.formulas import FREE
+from ncc.scalar.activations import FREE
+from ncc.scalar.expressions import expression
 from ncc.scalar.opcodes import CONTROL, OPCODES
 
 ABI_VERSION = 1
@@ -115,7 +116,8 @@ def parameter(buffer: Buffer, real: str) -> str:
         return "void *work"
     if buffer.kind == "value":
         return f"{real} {buffer.name}"
-    return f"{'const ' if buffer.kind == 'in' else ''}{real} *{buffer.name}"
+    kind = {"in": f"const {real}", "indices": "const uint32_t"}.get(buffer.kind, real)
+    return f"{kind} *{buffer.name}"
 
 
 def prototype(func: Func, name: str, real: str) -> str:
@@ -290,7 +292,7 @@ def _parameters(g: Graph) -> Iterator[str]:
     base[some] = g.weights[g.starts[some]]
     base = np.where(counts == 0, g.biases, base)
     expected = np.repeat(base - g.starts[:-1], counts) + np.arange(g.n_edges)
-    wrong = np.bincount(np.repeat(np.arange(g.n_neurons), counts)[expected != g.weights],
+    wrong = np.bincount(csr.owners(g.starts)[expected != g.weights],
                         minlength=g.n_neurons)
     biased = g.biases != NONE
     good = (wrong == 0) & (base >= 0) & (~biased | (g.biases == base + counts))

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Sequence
 
 from ncc.ir.ssa import Func, layout
+from ncc.scalar.opcodes import COMMUTES
 
 ARGUMENTS = ("%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9")
 SAVED = ("%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15")  # survive a call
@@ -43,7 +44,6 @@ BINARY = {
     "eq": ("vcmpeq", 1, 0),
     "une": ("vcmpneq", 1, 0),
 }
-COMMUTES = ("add", "mul", "eq", "une")
 KNOWN = frozenset([*BINARY, "fma", "neg", "abs", "sqrt", "select", "const", "load", "store",
                    "apply", "result"])
 

@@ -20,6 +20,7 @@ from ncc.passes.graph.resolve import resolve
 class Net:
     """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
 
+    __module__ = "ncc"
     graph: Graph
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import INPUT, NONE, Graph, Ints
 from ncc.nets.net import Net
 from ncc.passes.graph.order import order
@@ -45,8 +46,8 @@ def layers(widths: Sequence[int], *, activation: str = "tanh", density: float = 
         sources.append((rows + firsts[k - 1]).astype(np.int32).ravel())
         fans.append(np.full(width, fan, np.int64))
     fan_in = np.concatenate(fans)
-    starts = np.concatenate([[0], np.cumsum(fan_in)]).astype(np.int64)
-    targets = np.repeat(np.arange(count), fan_in)
+    starts = csr.starts(fan_in)
+    targets = csr.owners(starts)
     # Slots by target: its edges, then its bias. So each neuron before shifts them by one.
     ahead = np.maximum(np.arange(count) - inputs, 0)
     biases = np.where(np.arange(count) < inputs, NONE, starts[1:] + ahead)

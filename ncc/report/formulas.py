@@ -94,6 +94,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ncc.formats.write import in_lists, names_of
+from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints
 
 
@@ -124,10 +125,10 @@ def bwd(graph: Graph) -> str:
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
     biases, aggregations = graph.biases.tolist(), graph.aggregations.tolist()
     activations = graph.activations.tolist()
-    targets = np.repeat(np.arange(n, dtype=np.int32), np.diff(graph.starts))
-    out_edges = np.argsort(graph.sources, kind="stable")
-    firsts = np.searchsorted(graph.sources[out_edges], np.arange(n + 1)).tolist()
-    readers, out_edges = targets[out_edges].tolist(), out_edges.tolist()
+    targets: Ints = csr.owners(graph.starts, np.int32)
+    first_edges, by_source = csr.grouped(graph.sources, n)
+    firsts, out_edges = first_edges.tolist(), by_source.tolist()
+    readers = targets[by_source].tolist()
     again = _again(graph, targets)
 
     is_output = np.zeros(n, np.bool_)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ncc.formats.write import names_of, refuse_dense
+from ncc.ir import csr
 from ncc.ir.graph import Graph
 
 
@@ -13,9 +12,8 @@ def matrix(graph: Graph) -> str:
     n, names = graph.n_neurons, names_of(graph)
     words = -(-n // 32)
     refuse_dense(graph, 5 + 3 * len(names[0]) if n else 0)
-    edges = np.argsort(graph.sources, kind="stable")
-    target = np.repeat(np.arange(n), np.diff(graph.starts))[edges]
-    starts = np.searchsorted(graph.sources[edges], np.arange(n + 1)).tolist()
+    starts, edges = csr.grouped(graph.sources, n)
+    target = csr.owners(graph.starts)[edges]
     blank = "_" * (4 + 3 * len(names[0])) if n else ""
     lines = [f"{n} {words} {n * n} {n * words * 4}", " ".join(f"n{name}" for name in names)]
     for i, name in enumerate(names):

@@ -7,6 +7,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Compiled:
     (batch, n_outputs) of the same dtype as the net's. Any thread may call it at any time; the GIL
     is released while it computes. ValueError where the shape is wrong or parameters are missing.
     """
+
+    __module__ = "ncc"  # where users import it: no pickle depends on the rooms of this house
 
     def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
@@ -298,8 +301,9 @@ class Compiled:
         return self.graph.values if self._params is None else self._params
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.graph, self._params, self.dtype, self.opt, self.threads,
-                           self._numerics, self._asked, self._cache))
+        made = partial(type(self), dtype=self.dtype, opt=self.opt, threads=self.threads,
+                       numerics=self._numerics, passes=self._asked, cache=self._cache)
+        return (made, (self.graph, self._params))
 
 
 # x, y, the function that computes y there, its argument, and what has to live as long as they do.
@@ -322,9 +326,3 @@ def _known_options() -> list[str]:
         parameters = inspect.signature(call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return found
-
-
-def _rebuild(kind: type[Compiled], graph: Graph, params: Any, dtype: str, opt: int, threads: int,
-             numerics: str | None, passes: dict[str, Any], cache: bool) -> Compiled:
-    return kind(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                passes=passes, cache=cache)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER, walk
 from ncc.driver.settings import options
+from ncc.ir import csr
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
 from ncc.machine.llvm import host
 from ncc.machine.native import Array, Library, shares
@@ -101,7 +102,7 @@ def pieces(graph: Graph, levels: list[int]) -> list[Piece]:
         slots = np.flatnonzero(used)
         lengths = np.where(mine, fan_in, 0)
         out.append(Piece(graph.with_(
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            starts=csr.starts(lengths),
             sources=graph.sources[edges],
             weights=_renamed(graph.weights[edges], used),
             biases=_renamed(np.where(mine, graph.biases, NONE), used),
@@ -134,6 +135,8 @@ class _State(NamedTuple):
 
 class SkipDead(Compiled):
     """A compiled net whose batches leave dead samples behind. Everything else is Compiled's."""
+
+    __module__ = "ncc"
 
     def __init__(self, graph: Graph, params: Any = None, **more: Any) -> None:
         """As Compiled's."""

@@ -17,18 +17,8 @@ So the first of equals wins, a NaN in the first product stays, and one in a late
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
 
-V = TypeVar("V")
-
-
-class Emitter(Protocol[V]):
-    @property
-    def fused(self) -> bool: ...
-
-    def op(self, name: str, /, *values: V) -> V: ...
-
-    def const(self, value: float, /) -> V: ...
+from ncc.scalar.emitter import Emitter, V
 
 
 def start(e: Emitter[V], agg: str, n: V, w: V) -> V:

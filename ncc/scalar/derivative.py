@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from ncc.scalar.expressions import Emitter, Expr
-
-V = TypeVar("V")
+from ncc.scalar.emitter import Emitter, V
+from ncc.scalar.expressions import Expr
 
 # Ops whose slope is finite and small wherever their argument is finite.
 _TAME = ("x", "const", "neg", "abs", "max", "min", "select", "une", "relu", "step", "tanh",
@@ -48,6 +47,8 @@ def reads_argument(expr: Expr) -> bool:
 
 class _Trace:
     """An emitter that keeps what each value was made of; 0 is x and 1 is y."""
+
+    fused = False
 
     def __init__(self) -> None:
         self.reads: list[tuple[int, ...]] = [(), ()]

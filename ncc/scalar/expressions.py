@@ -8,14 +8,15 @@ or more. Nothing is evaluated by Python, and nothing is folded but the sign of a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from ncc.errors import NccError, Source, Span
 from ncc.parsing import Token, Tree, read
-from ncc.scalar.formulas import ACTIVATIONS
+from ncc.scalar.activations import ACTIVATIONS, FREE
+from ncc.scalar.emitter import Emitter, V
 from ncc.scalar.opcodes import OPCODES
 
 DEEPEST = 64  # brackets, calls and signs within each other
@@ -41,17 +42,6 @@ class Expr:
         return tuple(n.value for n in self.nodes if n.op == "const")
 
 
-V = TypeVar("V")
-
-
-class Emitter(Protocol[V]):
-    """What can replay a program: an interpreter, an SSA builder, a printer."""
-
-    def op(self, name: str, /, *values: V) -> V: ...
-
-    def const(self, value: float, /) -> V: ...
-
-
 def emit(expr: Expr, e: Emitter[V], x: V) -> V:
     """The value of `expr` at `x`, one op of `e` per node; `x` itself for the identity."""
     return abreast(expr, e, (x,))[0]
@@ -69,6 +59,17 @@ def abreast(expr: Expr, e: Emitter[V], xs: Sequence[V]) -> list[V]:
             values.append([e.op(node.op, *args)
                            for args in zip(*(values[a] for a in node.args), strict=True)])
     return values[-1]
+
+
+def expression(code: int, functions: Mapping[int, str]) -> Expr:
+    """The expression of an activation code; `functions` holds a file's own. Raises KeyError for
+    neither."""
+    return _parsed(ACTIVATIONS[code].formula if 0 <= code < FREE else functions[code])
+
+
+@cache
+def _parsed(text: str) -> Expr:
+    return parse(Source("<activation>", text), text)
 
 
 def parse(source: Source, text: str, line: int = 1, column: int = 1) -> Expr:

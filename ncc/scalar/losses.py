@@ -23,8 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ncc.errors import NccError
-from ncc.scalar.aggregations import Emitter, V
 from ncc.scalar.choice import Option, read, spelt
+from ncc.scalar.emitter import Emitter, V
 
 LOSSES: dict[str, dict[str, Option]] = {
     "mse": {},

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ncc.scalar.coefficients import EXP, FORMATS, LOG, LOG2E, SQRT_HALF, Format
+from ncc.scalar.emitter import MathEmitter
 
-Value = Any  # whatever the emitter's values are: numpy arrays, ssa values, C expressions
-
-
-class Emitter(Protocol):
-    """What a sequence is written against."""
-
-    @property
-    def dtype(self) -> str: ...  # "f32" or "f64"
-
-    @property
-    def fused(self) -> bool: ...  # whether the target has an FMA
-
-    def op(self, name: str, *args: Value) -> Value: ...
-
-    def const(self, value: float) -> Value: ...
-
-    def word(self, value: int) -> Value: ...
-
-    def lookup(self, values: tuple[int, ...], index: Value) -> Value: ...
-
-    def rarely(self, condition: Value, usual: tuple[Value, ...],
-               other: Callable[[], tuple[Value, ...]]) -> tuple[Value, ...]: ...
+Value = Any  # whatever the emitter's values are
+Emitter = MathEmitter[Value]
 
 
 def _real_bits(value: float, dtype: str) -> int:

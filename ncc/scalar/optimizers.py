@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ncc.errors import NccError
-from ncc.scalar.aggregations import Emitter, V, step
+from ncc.scalar.aggregations import step
 from ncc.scalar.choice import Option, read, spelt
+from ncc.scalar.emitter import Emitter, V
 
 _RATE = Option(0.0, 0.0, 1.0, high_too=False)
 _DECAY = Option(0.0, 0.0)

@@ -36,8 +36,6 @@ summed like the gradient of a bias, those of a sample in the order of the output
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
@@ -45,77 +43,24 @@ from numpy.typing import NDArray
 
 from ncc.scalar.numpy_eval import Numpy
 
-Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 
 CHUNK = 128  # samples; whole rounds of any dtype, and of any machine's
 ROUND = {"f32": 32, "f64": 16}  # samples
 CHAIN = 4  # samples
 BLOCK = {"f32": 16, "f64": 8}  # rows, and edges
-PART = 1 << 18  # edges that are looked at together: their arrays stay in the cache
-
-
-def leaders(starts: Longs, sources: Ints, activations: Ints, aggregations: NDArray[Any],
-            alive: Ints) -> Longs:
-    """For each neuron of `alive`, the position in it of the first one that has the same in-list,
-    activation and aggregation: itself, where there is none before.
-
-    In-lists are told apart by a 64-bit polynomial hash, and equal ones compared: O(W)."""
-    lengths = np.diff(starts)[alive]
-    begins = starts[:-1][alive]
-    powers = np.cumprod(np.full(int(lengths.max(initial=0)) + 1, 0x9E3779B97F4A7C15, np.uint64))
-    hashes = np.empty(len(alive), np.uint64)
-    for part in parts(lengths):
-        k = counted(lengths[part])
-        read = sources[np.repeat(begins[part], lengths[part]) + k]
-        mixed = (read.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
-        mixed ^= mixed >> np.uint64(32)
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers[k])])
-        ends = np.cumsum(lengths[part])
-        hashes[part] = sums[ends] - sums[ends - lengths[part]]
-    keys = (hashes, lengths, activations[alive], aggregations[alive])
-    order = np.lexsort((np.arange(len(alive)), *keys))
-    new = np.ones(len(alive), bool)
-    new[1:] = False
-    for key in keys:
-        new[1:] |= key[order[1:]] != key[order[:-1]]
-    first = np.empty(len(alive), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(alive)), 0))]
-    later = np.flatnonzero(first != np.arange(len(alive)))
-    for part in parts(lengths[later]):
-        mine, n = later[part], lengths[later[part]]
-        k = counted(n)
-        same = (sources[np.repeat(begins[mine], n) + k]
-                == sources[np.repeat(begins[first[mine]], n) + k])
-        apart = mine[np.repeat(np.arange(len(mine)), n)[~same]]
-        first[apart] = apart
-    return first
-
-
-def counted(lengths: Longs) -> Longs:
-    """0, 1, ... for each of `lengths`, one after another."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-
-
-def parts(lengths: Longs) -> Iterator[slice]:
-    """Stretches of rows of about PART edges, so that what is computed of each edge stays small."""
-    ends = np.cumsum(lengths)
-    cuts = np.searchsorted(ends, np.arange(PART, ends[-1] if len(ends) else 0, PART))
-    bounds = np.unique([0, *cuts.tolist(), len(lengths)]).tolist()
-    return starmap(slice, pairwise(bounds))
 
 
 def in_order(first: Longs, fan_in: Longs, additive: NDArray[np.bool_], block: int) -> Longs:
     """Of how many edges of each row, from the first on, a round's products are summed up in order.
 
-    `first` are the rows' leaders: any number that those of one leader share and no others have,
-    rows that share one in the order of rows; `additive` says which are sums or means; `block` is
-    BLOCK of the dtype."""
+    `first` are the rows' representatives (`csr.representatives`): any number that those of one
+    share and no others have, rows that share one in the order of rows; `additive` says which are
+    sums or means; `block` is BLOCK of the dtype."""
     _, group, counts = np.unique(first, return_inverse=True, return_counts=True)
     by = np.argsort(group, kind="stable")
     rank = np.empty(len(first), np.int64)
-    rank[by] = counted(counts)
+    rank[by] = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
     whole = additive & (rank < counts[group] // block * block)
     return np.where(whole, fan_in // block * block, 0)
 

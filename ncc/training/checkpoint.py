@@ -35,6 +35,9 @@ class Epoch(NamedTuple):
     validation: float
 
 
+Epoch.__module__ = "ncc"  # where a pickle finds it; the body of a NamedTuple takes no such line
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """After `epochs`: the parameters (n_params,) float64, what the optimizer keeps, the generator
@@ -43,6 +46,7 @@ class State:
     it was trained with last, which may be another when it goes on.
     """
 
+    __module__ = "ncc"
     facts: dict[str, Any]
     lr: float
     epochs: tuple[Epoch, ...]

@@ -54,6 +54,7 @@ class History:
     their numbers, where the targets were names. `state` is where training stands after the last
     whole epoch, for `fit(..., state=)` to go on from; None after "diverged"."""
 
+    __module__ = "ncc"
     epochs: tuple[Epoch, ...]
     best: int
     stopped: str

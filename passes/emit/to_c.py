@@ -23,7 +23,7 @@ from ncc.passes.emit.c_texts import (
     PRAGMAS,
     RESTORE,
 )
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import EFFECTS, OPCODES, OPS, SUMS
 
 
 def to_c(module: Module, header: str = "") -> str:
@@ -57,7 +57,7 @@ def to_c(module: Module, header: str = "") -> str:
                 loops.append(imm)
             elif opcode == "yield":
                 loops.pop()
-            elif opcode in ("accumulate", "accrue") and max(loops, default=0) > 1:
+            elif opcode in SUMS and max(loops, default=0) > 1:
                 raise NccError("E604", f"{func.name} sums over the lanes of vectors, which C has "
                                "not", help="--emit c of the net itself")
     real, word = ("float", "uint32_t") if module.dtype == "f32" else ("double", "uint64_t")
@@ -181,7 +181,7 @@ class _Writer:
                     self.local(at, place)
             elif opcode == "store":
                 self.line(f"{self.place(imm, args[1:])} = {args[0]};")
-            elif opcode in ("accumulate", "accrue"):
+            elif opcode in SUMS:
                 self.accumulate(self.place(imm, args[2:]), args[0], args[1])
             elif opcode == "given":
                 self.local(at, f"{self.name(imm)} != NULL")
@@ -237,8 +237,7 @@ class _Writer:
         if func.pure:
             return f"static {real} {self.module.name}_apply_{func.name}(const {real} x)\n{{\n"
         named = dict.fromkeys([op[2][0] for at, op in enumerate(func.ops)
-                               if op[0] in ("load", "store", "accumulate", "accrue")
-                               and self.live[at]])
+                               if OPS[op[0]].imm == "place" and self.live[at]])
         named.update(dict.fromkeys([op[2] for at, op in enumerate(func.ops)
                                     if op[0] == "given" and self.live[at]]))
         for op in func.ops:
@@ -255,7 +254,7 @@ class _Writer:
         memory = any(name in named for name in offsets)
         for b in func.buffers:
             name = self.name(b)
-            kind = f"const {real}" if b.kind == "in" else real
+            kind = {"in": f"const {real}", "indices": "const uint32_t"}.get(b.kind, real)
             if b.kind == "value":
                 parameters.append(f"{real} {name}")
                 if b.name not in named:
@@ -335,8 +334,7 @@ class _Writer:
 def _live(func: Func) -> list[bool]:
     """What a store or a loop needs; the compiler would warn of locals that nothing reads."""
     live = [False] * len(func.ops)
-    effects = ("store", "accumulate", "accrue", "call", "call_at", "for", "yield", "carry",
-               "return")
+    effects = EFFECTS | {"for", "yield", "carry", "return"}
     for at in range(len(func.ops) - 1, -1, -1):
         opcode, reads, _ = func.ops[at]
         if live[at] or opcode in effects:

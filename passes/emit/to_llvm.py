@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncc.ir.ssa import Func, Module, Table, layout, types
+from ncc.ir.ssa import READ_ONLY, Func, Module, Table, layout, types
 from ncc.machine.x86 import assembly, fits
 from ncc.passes.emit.anchors import Window, windows
-from ncc.scalar.opcodes import OPCODES
+from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS
 from ncc.scalar.sum_order import CHAIN, ROUND
 
 # {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
@@ -59,10 +59,10 @@ ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
-EFFECTS = {"store", "call", "call_at", "for", "yield", "accrue"}
-SUMS = ("accumulate", "accrue")
+BARRIERS = (EFFECTS - {"accumulate"}) | {"for", "yield"}  # between accumulates
 INTRINSICS = ("fma", "abs", "sqrt")
 ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
+Stride = int | str  # a constant, or the operand that has it
 
 
 class Variant(NamedTuple):
@@ -245,7 +245,9 @@ class _Writer:
         self.tables = {t.name: t for t in module.tables}
         self.cells = {t.name: f"i{8 * cell(t).itemsize}" for t in module.tables}
         self.private = {b.name for b in func.buffers if b.kind == "private"}
-        self.plain = {b.name for b in func.buffers if b.kind not in ("private", "value")}
+        self.indices = {b.name for b in func.buffers if b.kind == "indices"}
+        self.plain = {b.name for b in func.buffers
+                      if b.kind not in ("private", "value", "indices")}
         self.types = types(func, {t.name: t.type for t in module.tables})
         self.lines: list[str] = []
         self.holes: dict[tuple[int, int], int] = {}  # lines of phis that want their next value
@@ -259,11 +261,11 @@ class _Writer:
         self.flags = "reassoc contract nsz arcp " if module.numerics == "fast" else ""
         self.varying, self.splatted, self.entering = self.analyse()
         # Lane-dependent indices: the sample's, times a stride, plus something the same in every
-        # lane: (stride, the operand or None).
-        self.affine: dict[int, tuple[int, str | None]] = {}
-        self.firsts: dict[int, str] = {}
+        # lane: (stride, the operand or None). A stride may be an operand, too.
+        self.affine: dict[int, tuple[Stride, str | None]] = {}
+        self.firsts: dict[Stride, str] = {}
         self.most = ""  # in all lanes, how far the last sample is from the round's first
-        self.offsets: dict[int, list[str]] = {}
+        self.offsets: dict[Stride, list[str]] = {}
         self.gathers = vector_bits >= 512
         self.done = 0  # the ops below this one are written
         self.uses: list[int] = []
@@ -273,7 +275,7 @@ class _Writer:
         self.waiting: tuple[int, list[tuple[int, str]]] | None = None
         self.stack: list[str] = []  # arrays of the function's frame
         # By stride, an array for the offsets of the lanes, and the line for them to be kept there.
-        self.held: dict[int, tuple[str, int]] = {}
+        self.held: dict[Stride, tuple[str, int]] = {}
         self.parts_end = "", ""  # of a loop over parts: the next one, and whether there is one
         self.block = "entry"  # the block that is written
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
@@ -416,7 +418,7 @@ class _Writer:
                 self.lines.append(f"  %{b.name} = getelementptr inbounds {self.real}, ptr %memory, "
                                   f"i64 {offsets[b.name]}")
             else:
-                readonly = "readonly " if b.kind == "in" else ""
+                readonly = "readonly " if b.kind in READ_ONLY else ""
                 arguments.append(f"ptr noalias {readonly}%{b.name}")
         self.body()
         ops = func.ops
@@ -764,12 +766,7 @@ class _Writer:
         """The address of element (index + offset) * scale."""
         table = self.tables.get(name)
         base = f"@{self.module.name}.{name}" if table is not None else f"%{name}"
-        if table is not None and table.type == "i":
-            element = self.cells[name]
-        elif table is not None and table.type == "w":
-            element = f"i{self.bits}"
-        else:
-            element = self.real
+        element = self.element(name)
         if index is None:
             if offset == 0:  # a gep by 0 makes LLVM half as slow again over a whole function
                 return base
@@ -780,6 +777,15 @@ class _Writer:
         if scale != 1:
             index = self.add(f"mul nsw {self.index} {index}, {scale}")
         return self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} {index}")
+
+    def element(self, name: str) -> str:
+        """The type of the elements of a table or a buffer in memory."""
+        table = self.tables.get(name)
+        if name in self.indices:
+            return "i32"
+        if table is None or table.type == "f":
+            return self.real
+        return self.cells[name] if table.type == "i" else f"i{self.bits}"
 
     def pointer(self, at: int) -> tuple[str, int]:
         """The pointer from which the load or store at `at` is addressed, and how far from it."""
@@ -822,6 +828,17 @@ class _Writer:
                 a = base if p == 0 else self.add(
                     f"getelementptr inbounds {self.real}, ptr {base}, i64 {p * self.native}")
                 self.vectors[at][p] = self.add(f"load {v}, ptr {a}, align {align}")
+        elif varying and name in self.indices:
+            if self.contiguous(reads[0]):
+                self.vectors[at] = [self.add(f"load <{self.native} x i32>, ptr {a}, align 4")
+                                    for a in self.vector_addresses(name, offset, reads[0])]
+            else:
+                self.vectors[at] = [self.inserted("i32", [
+                    self.add(f"load i32, ptr {a}, align 4") for a in self.lane_addresses(
+                        name, offset, reads[0], p)]) for p in range(self.parts())]
+        elif varying and reads[0] not in self.affine:
+            base = self.address(name, offset, None)
+            self.vectors[at] = [self.gathered(base, part) for part in self.vector(reads[0])]
         elif varying and self.contiguous(reads[0]):
             v = self.type("f", True)
             self.vectors[at] = [self.add(f"load {v}, ptr {a}, align {size}")
@@ -845,14 +862,35 @@ class _Writer:
         else:
             table = self.tables.get(name)
             a = self.address(name, offset, self.scalar[reads[0]] if reads else None)
-            if table is not None and table.type == "i":
-                stored = self.cells[name]
+            if name in self.indices or table is not None and table.type == "i":
+                stored = self.element(name)
                 loaded = self.add(f"load {stored}, ptr {a}, align {int(stored[1:]) // 8}")
                 self.scalar[at] = (loaded if self.index == stored
                                    else self.add(f"zext {stored} {loaded} to {self.index}"))
             else:
                 t = self.real if table is None or table.type == "f" else f"i{self.bits}"
                 self.scalar[at] = self.add(f"load {t}, ptr {a}, align {size}")
+
+    def inserted(self, element: str, lanes: list[str]) -> str:
+        """A vector of scalars; of a single lane, the scalar."""
+        value = "poison"
+        for lane, one in enumerate(lanes):
+            value = one if self.native == 1 else self.add(
+                f"insertelement <{self.native} x {element}> {value}, {element} {one}, i64 {lane}")
+        return value
+
+    def gathered(self, base: str, indices: str) -> str:
+        """The reals at a vector of indices of 32 bits, each from `base`."""
+        n = self.native
+        if self.gathers and n > 1:
+            return self.gather(self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                                        f"<{n} x i32> {indices}"), "f")
+        lanes = [indices] if n == 1 else [
+            self.add(f"extractelement <{n} x i32> {indices}, i64 {lane}") for lane in range(n)]
+        lanes = [self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {lane}")
+                 for lane in lanes]
+        return self.inserted(self.real, [
+            self.add(f"load {self.real}, ptr {a}, align {self.bits // 8}") for a in lanes])
 
     def gather(self, addresses: str, letter: str) -> str:
         """A load of a real or a word for each lane."""
@@ -1080,7 +1118,7 @@ class _Writer:
         _, reads, (name, offset) = self.func.ops[at]
         count = 1
         for opcode, others, imm in self.func.ops[at + 1 :]:
-            if count == self.native or opcode in EFFECTS or (
+            if count == self.native or opcode in BARRIERS or (
                     opcode == "load" and imm[0] == name):
                 break
             if opcode == "accumulate":
@@ -1162,7 +1200,7 @@ class _Writer:
         index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
         if self.native < 2 or index < 0 or name in self.private or not self.varying[index]:
             return False
-        if self.contiguous(index) or (name in self.tables and self.tables[name].type != "f"):
+        if index not in self.affine or self.contiguous(index) or self.element(name) != self.real:
             return False
         following = self.func.ops[at : at + self.native]
         return len(following) == self.native and all(
@@ -1248,6 +1286,7 @@ class _Writer:
         base = self.address(name, offset, uniform)
         i = self.index
         if self.whole:
+            assert isinstance(stride, int)
             first = self.add(f"mul nsw {i} {self.add(f'add nsw {i} {self.step}, {part}')}, "
                              f"{stride}")
             base = self.add(f"getelementptr inbounds {self.real}, ptr {base}, {i} {first}")
@@ -1478,12 +1517,16 @@ class _Writer:
                  for p in range(self.parts())]
         self.firsts = {}
         self.held = {}
-        for stride in sorted(self.strides(at)):
+        for stride in sorted(self.strides(at), key=str):
             self.firsts[stride] = self.step if stride == 1 else self.add(
                 f"mul nsw {self.index} {self.step}, {stride}")
+            far = f"splat (i32 {stride})"
+            if isinstance(stride, str):
+                far = spread(stride if self.index == "i32" else self.add(
+                    f"trunc {self.index} {stride} to i32"))
             self.offsets[stride] = lanes if stride == 1 else [
-                self.add(f"mul nsw {v} {lane}, splat (i32 {stride})") for lane in lanes]
-            self.held[stride] = f"%places{at}_{stride}", len(self.lines)
+                self.add(f"mul nsw {v} {lane}, {far}") for lane in lanes]
+            self.held[stride] = f"%places{at}_{len(self.held)}", len(self.lines)
             self.lines.append("")
 
     def mask_samples(self, real: str) -> None:
@@ -1554,25 +1597,29 @@ class _Writer:
             place //= 2
         return number - number % inside + turned
 
-    def strides(self, start: int) -> set[int]:
+    def strides(self, start: int) -> set[Stride]:
         """The strides of all indices that are made of a lanes loop's own."""
-        found = {start: 1}
+        found: dict[int, Stride] = {start: 1}
         for at in range(start + 1, len(self.func.ops)):
             opcode, reads, _ = self.func.ops[at]
             if opcode in ("iadd", "imul") and self.varying[at]:
                 mine = [found[r] for r in reads if r in found]
                 if mine:
-                    found[at] = mine[0] * (self.scalar_of(reads) if opcode == "imul" else 1)
+                    found[at] = self.stride(mine[0], reads) if opcode == "imul" else mine[0]
         return set(found.values())
 
-    def scalar_of(self, reads: tuple[int, ...]) -> int:
-        """The constant of a product with the sample: it may stand above or inside the loop."""
+    def stride(self, stride: Stride, reads: tuple[int, ...]) -> Stride:
+        """That of a product with what has a stride: with a constant, above or inside the loop, or
+        of the sample itself with any index that is made above it."""
         for r in reads:
-            if self.func.ops[r][0] == "index":
-                return int(self.func.ops[r][2])
-        raise ValueError("a sample's index is multiplied by a constant only")
+            if self.func.ops[r][0] == "index" and isinstance(stride, int):
+                return stride * int(self.func.ops[r][2])
+        above = [self.scalar[r] for r in reads if not self.varying[r] and r in self.scalar]
+        if stride != 1 or not above:
+            raise ValueError("a sample's index is multiplied by a constant only")
+        return above[0]
 
-    def lane_index(self, opcode: str, reads: tuple[int, ...]) -> tuple[int, str | None]:
+    def lane_index(self, opcode: str, reads: tuple[int, ...]) -> tuple[Stride, str | None]:
         a, b = reads
         if not self.varying[a]:
             a, b = b, a
@@ -1583,7 +1630,7 @@ class _Writer:
         if opcode == "imul":
             if uniform is not None:
                 uniform = self.add(f"mul nsw {self.index} {uniform}, {other}")
-            return stride * self.scalar_of(reads), uniform
+            return self.stride(stride, reads), uniform
         if uniform is not None:
             other = self.add(f"add nsw {self.index} {uniform}, {other}")
         return stride, other
@@ -1598,34 +1645,36 @@ class _Writer:
         first = self.step if uniform is None else self.add(
             f"add nsw {self.index} {uniform}, {self.step}")
         base = self.address(name, offset, first)
-        return [base, *[self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+        return [base, *[self.add(f"getelementptr inbounds {self.element(name)}, ptr {base}, "
                                  f"{self.index} {part * self.native}")
                         for part in range(1, self.parts())]]
 
     def lane_addresses(self, name: str, offset: int, index: int, part: int) -> list[str]:
         stride, uniform = self.affine[index]
+        element = self.element(name)
         base = self.address(name, offset, uniform)
         if self.whole:
             first = self.add(f"mul nsw {self.index} {self.step}, {stride}")
-            base = self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+            base = self.add(f"getelementptr inbounds {element}, ptr {base}, "
                             f"{self.index} {first}")
-            return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {self.index} "
+            assert isinstance(stride, int)
+            return [self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} "
                              f"{stride * lane}")
                     for lane in range(part * self.native, (part + 1) * self.native)]
-        base = self.first_lane(base, stride)
+        base = self.first_lane(base, stride, element)
         if self.lanes == 1:
             return [base]
         lanes = [self.add(f"extractelement <{self.native} x i32> {self.offsets[stride][part]}, "
                           f"i64 {lane}") for lane in range(self.native)]
-        return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {lane}")
+        return [self.add(f"getelementptr inbounds {element}, ptr {base}, i32 {lane}")
                 for lane in lanes]
 
     def numbered(self, part: int) -> str:
         own = [f"i32 {self.samples[part * self.native + k]}" for k in range(self.native)]
         return f"<{', '.join(own)}>"
 
-    def first_lane(self, base: str, stride: int) -> str:
-        return self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+    def first_lane(self, base: str, stride: Stride, element: str = "") -> str:
+        return self.add(f"getelementptr inbounds {element or self.real}, ptr {base}, "
                         f"{self.index} {self.firsts[stride]}")
 
     def all_addresses(self, name: str, offset: int, index: int, part: int) -> str:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.ir.graph import ABSENT, NONE, Graph, Ints, Longs
+from ncc.ir import csr
+from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.scalar.activations import ACTIVATIONS
 
 Words = NDArray[np.uint64]
@@ -57,17 +58,8 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     first = _numbered(graph, fast)
     gone = first != np.arange(graph.n_neurons)
     if gone.any():
-        lengths = np.diff(graph.starts)
-        kept = np.repeat(~gone, lengths)
-        graph = graph.with_(
-            starts=np.concatenate([[0], np.cumsum(np.where(gone, 0, lengths))]).astype(np.int64),
-            sources=first[graph.sources[kept]],
-            weights=graph.weights[kept],
-            biases=np.where(gone, NONE, graph.biases).astype(np.int32),
-            activations=np.where(gone, ABSENT, graph.activations).astype(np.int32),
-            aggregations=np.where(gone, 0, graph.aggregations).astype(np.int8),
-            outputs=first[graph.outputs],
-        )
+        graph = graph.without(gone)
+        graph = graph.with_(sources=first[graph.sources], outputs=first[graph.outputs])
     return _joined(graph) if fast else graph
 
 
@@ -78,9 +70,7 @@ def _numbered(graph: Graph, fast: bool) -> Ints:
     first = np.arange(graph.n_neurons, dtype=np.int32)
     rows = np.flatnonzero(graph.activations >= 0)
     rows = rows[np.argsort(graph.levels[rows], kind="stable")]
-    cuts = np.flatnonzero(np.diff(graph.levels[rows])) + 1
-    bounds = [0, *cuts.tolist(), len(rows)]
-    for begin, end in pairwise(bounds):
+    for begin, end in pairwise(csr.borders(graph.levels[rows]).tolist()):
         if end - begin >= NARROW:
             _number(graph, keys, rows[begin:end], first)
         elif end - begin > 1:
@@ -93,7 +83,7 @@ def _joined(graph: Graph) -> Graph:
 
     A sum of weights that would overflow f32 stays apart.
     """
-    target = np.repeat(np.arange(graph.n_neurons, dtype=np.int64), np.diff(graph.starts))
+    target = csr.owners(graph.starts)
     mine = np.flatnonzero((graph.weights < 0) & (graph.aggregations[target] == 0))
     pairs = target[mine] << 32 | graph.sources[mine]
     by = np.argsort(pairs, kind="stable")
@@ -113,8 +103,7 @@ def _joined(graph: Graph) -> Graph:
     kept[drop] = False
     lengths = np.bincount(target[kept], minlength=graph.n_neurons)
     return graph.with_(
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        sources=graph.sources[kept], weights=weights[kept],
+        starts=csr.starts(lengths), sources=graph.sources[kept], weights=weights[kept],
         constants=np.concatenate([graph.constants, constants]))
 
 
@@ -170,7 +159,7 @@ def _number_few(graph: Graph, keys: _Keys, rows: list[int], first: Ints) -> None
 def _number(graph: Graph, keys: _Keys, rows: Longs, first: Ints) -> None:
     """Set `first` of each of `rows`, one level, whose sources have theirs already."""
     lengths = keys.neurons[3, rows].astype(np.int64)
-    edges = _spread(graph.starts[rows], lengths)
+    edges = csr.ranges(graph.starts[rows], lengths)
     sources, weights = first[graph.sources[edges]], keys.weights[edges]
     if keys.unordered[rows].any():
         sources, weights = _sorted(sources, weights, lengths, keys.unordered[rows])
@@ -186,7 +175,7 @@ def _number(graph: Graph, keys: _Keys, rows: Longs, first: Ints) -> None:
         equal = (keys.neurons[:, rows[later]] == keys.neurons[:, rows[heads]]).all(axis=0)
         later, heads, others = later[equal], heads[equal], later[~equal]
         sizes = lengths[later]
-        mine, theirs = _spread(begins[later], sizes), _spread(begins[heads], sizes)
+        mine, theirs = csr.ranges(begins[later], sizes), csr.ranges(begins[heads], sizes)
         differ = (sources[mine] != sources[theirs]) | (
             weights[mine] != weights[theirs])
         unequal = np.zeros(len(later), np.bool_)
@@ -212,17 +201,9 @@ def _sorted(sources: Ints, weights: Ints, lengths: Longs, unordered: NDArray[np.
     return (edges >> 32).astype(np.int32), edges.astype(np.int32)  # the low half
 
 
-def _spread(starts: Longs, lengths: Longs) -> Longs:
-    """starts[0], starts[0]+1, ... (lengths[0] of them), starts[1], ..."""
-    ends = np.cumsum(lengths)
-    edges: Longs = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
-    edges += np.repeat(starts - ends + lengths, lengths)
-    return edges
-
-
 def _hashes(keys: _Keys, rows: Longs, lengths: Longs, sources: Ints, weights: Ints) -> Words:
     """A word for each row, of its key and its in-list with every edge's place in it."""
-    place = _spread(np.zeros(len(rows), np.int64), lengths).view(np.uint64)
+    place = csr.within(lengths).view(np.uint64)
     edge = _mixed(sources.astype(np.uint64) << np.uint64(32) | weights.view(np.uint32))
     edge = _mixed(edge + place * np.uint64(0x9E3779B97F4A7C15))
     total = np.concatenate([[np.uint64(0)], np.cumsum(edge, dtype=np.uint64)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ncc.errors import NccError, Source
+from ncc.ir import csr
 from ncc.ir.graph import Graph, Ints, Longs
 from ncc.ir.syntax import Syntax, digits
 
@@ -67,12 +68,11 @@ def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None =
 
 def _readers(graph: Graph) -> tuple[Longs, Ints]:
     """The out-lists as CSR: the readers of neuron i are readers[firsts[i] : firsts[i + 1]]."""
-    firsts = np.zeros(graph.n_neurons + 1, np.int64)
-    np.cumsum(np.bincount(graph.sources, minlength=graph.n_neurons), out=firsts[1:])
+    firsts = csr.starts(np.bincount(graph.sources, minlength=graph.n_neurons))
     # Sorting (source, target) pairs packed in a word is several times faster than an argsort.
     pairs = graph.sources.astype(np.int64)
     pairs <<= 32
-    readers = np.repeat(np.arange(graph.n_neurons, dtype=np.int32), np.diff(graph.starts))
+    readers: Ints = csr.owners(graph.starts, np.int32)
     pairs |= readers
     pairs.sort()
     np.copyto(readers, pairs, casting="unsafe")  # the low half
@@ -83,11 +83,8 @@ def _wide(frontier: Ints, firsts: Longs, readers: Ints, waits: Ints) -> Ints:
     """The neurons that wait for none but `frontier`; `waits` counts down."""
     begins = firsts[frontier]
     lengths = firsts[frontier + 1] - begins
-    total = int(lengths.sum())
-    ends = np.cumsum(lengths)
-    edges = np.arange(total) + np.repeat(begins - ends + lengths, lengths)
-    met = readers[edges]
-    if total * 8 > len(waits):
+    met = readers[csr.ranges(begins, lengths)]
+    if len(met) * 8 > len(waits):
         waits -= np.bincount(met, minlength=len(waits)).astype(np.int32)
         ready = np.zeros(len(waits), np.bool_)
         ready[met] = True

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.ir.graph import ABSENT, NONE, Graph, Longs
+from ncc.ir import csr
+from ncc.ir.graph import NONE, Graph
 
 
 def prune(graph: Graph, *, numerics: str = "fused") -> Graph:
@@ -29,22 +30,7 @@ def prune(graph: Graph, *, numerics: str = "fused") -> Graph:
         graph = _without_zeros(graph)
     seen = _seen(graph)
     gone = ~seen & (graph.activations >= 0)
-    if not gone.any():
-        return graph
-    lengths = np.where(gone, 0, np.diff(graph.starts))
-    kept = np.repeat(~gone, np.diff(graph.starts))
-    return graph.with_(
-        starts=_starts(lengths),
-        sources=graph.sources[kept],
-        weights=graph.weights[kept],
-        biases=np.where(gone, NONE, graph.biases).astype(np.int32),
-        activations=np.where(gone, ABSENT, graph.activations).astype(np.int32),
-        aggregations=np.where(gone, 0, graph.aggregations).astype(np.int8),
-    )
-
-
-def _starts(lengths: NDArray[np.int64]) -> Longs:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return graph.without(gone) if gone.any() else graph
 
 
 def _seen(graph: Graph) -> NDArray[np.bool_]:
@@ -63,27 +49,19 @@ def _seen(graph: Graph) -> NDArray[np.bool_]:
     for level in range(len(cuts) - 2, 0, -1):
         rows = by[cuts[level] : cuts[level + 1]]
         rows = rows[seen[rows]]
-        seen[graph.sources[_spread(graph.starts[rows], lengths[rows])]] = True
+        seen[graph.sources[csr.ranges(graph.starts[rows], lengths[rows])]] = True
     return seen
-
-
-def _spread(starts: Longs, lengths: Longs) -> Longs:
-    """The edges of in-lists, one after another: starts[0], starts[0]+1, ..., starts[1], ..."""
-    ends = np.cumsum(lengths)
-    edges: Longs = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
-    edges += np.repeat(starts - ends + lengths, lengths)
-    return edges
 
 
 def _without_zeros(graph: Graph) -> Graph:
     """Without the edges of weight 0 into sums; the first stays where it is all a neuron has."""
     lengths = np.diff(graph.starts)
-    target = np.repeat(np.arange(graph.n_neurons), lengths)
+    target = csr.owners(graph.starts)
     zeros = np.flatnonzero(graph.constants == 0)
     drop = np.isin(graph.weights, -1 - zeros) & (graph.aggregations[target] == 0)
     left = np.bincount(target[~drop], minlength=graph.n_neurons)
     bare = (left == 0) & (graph.biases == NONE) & (lengths > 0)
     drop[graph.starts[:-1][bare]] = False
     left = left + bare
-    return graph.with_(starts=_starts(left), sources=graph.sources[~drop],
+    return graph.with_(starts=csr.starts(left), sources=graph.sources[~drop],
                        weights=graph.weights[~drop])

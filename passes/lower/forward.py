@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE, Ints
 from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, Buffer, Func
@@ -15,9 +16,8 @@ from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.forward_loops import Loops
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step
-from ncc.scalar.expressions import abreast
+from ncc.scalar.expressions import abreast, expression
 
 FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
 NEAR = 1 << 20  # bytes of values of a round of samples
@@ -191,8 +191,7 @@ class _Forward(Loops):
         """The rows of a run, `count` or fewer of one level at a time."""
         assert self.plan.graph.levels is not None
         levels = self.plan.graph.levels[self.plan.rows[run.first : run.last]]
-        bounds = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
-        for low, high in pairwise(bounds):
+        for low, high in pairwise(csr.borders(levels).tolist()):
             for first in range(low, high, count):
                 yield run.first + first, run.first + min(first + count, high)
 

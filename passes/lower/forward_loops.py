@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 
 CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 PART = 1024  # rows that are looked at together
@@ -206,8 +206,7 @@ class Loops:
         found = np.empty(lengths.sum(), np.int32)
         for part in range(0, len(rows), PART):
             n, end = lengths[part : part + PART], ends[part : part + PART]
-            at = np.arange(end[0] - n[0], end[-1])
-            at += np.repeat(plan.starts[rows[part : part + PART]] - end + n, n)
+            at = csr.ranges(plan.starts[rows[part : part + PART]], n)
             found[end[0] - n[0] : end[-1]] = schedule.slots[plan.graph.sources[plan.edges[at]]]
         return found
 
@@ -220,10 +219,9 @@ class Loops:
         if not len(wide):
             return fresh
         count = lengths[wide]
-        k = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         sources = plan.graph.sources[plan.edges]
-        here = sources[np.repeat(plan.starts[leader[wide]], count) + k]
-        before = sources[np.repeat(plan.starts[leader[wide - 1]], count) + k]
+        here = sources[csr.ranges(plan.starts[leader[wide]], count)]
+        before = sources[csr.ranges(plan.starts[leader[wide - 1]], count)]
         differs = np.zeros(len(leader), bool)
         differs[np.repeat(wide, count)[here != before]] = True
         fresh[wide] = differs[wide]

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
-from ncc.scalar.activations import expression
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 from ncc.scalar.mathlib import SEQUENCES
 
 FEW = 32  # rows: all are in sight at once

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
@@ -107,8 +108,7 @@ class _Step:
             mine = np.flatnonzero((strides == stride) & (counts > 0))
             begins = plan.weights[mine]
             sizes = counts[mine] * n * n
-            within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            left[np.repeat(begins, sizes) + within] = False
+            left[csr.ranges(begins, sizes)] = False
             q = b.loop(b.index(0), b.index(len(mine)))[0]
             taken = b.load(sweep.table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
             to = b.load(sweep.table(f"square_places_{stride}", "i", begins), 0, q)

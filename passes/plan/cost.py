@@ -14,8 +14,7 @@ import numpy as np
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import SQUARE, Builder
-from ncc.scalar.activations import expression
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 from ncc.scalar.mathlib import SEQUENCES
 from ncc.scalar.opcodes import OPCODES
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
 from ncc.passes.plan.cost import Prediction, predict, size
-from ncc.scalar.sum_order import leaders, parts
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
 STRAIGHT = 14_336  # edges, rows and outputs
@@ -111,7 +110,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
 
 def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict[str, Plan]:
     """The looped forms that are worth a thought, each with its plan."""
-    first = leaders(graph.starts, graph.sources, graph.activations, graph.aggregations, alive)
+    first = csr.representatives(graph.starts, graph.sources, alive, graph.activations,
+                                graph.aggregations)
     shares = bool((first != np.arange(len(alive))).any())
     plans = {}
     if "shared" not in asked:
@@ -164,25 +164,25 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     order = np.lexsort(keys)
     rows, size, side, block = alive[order], size[order], side[order], block[order]
     lengths = fan_in[rows]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = csr.starts(lengths)
     edges = np.arange(starts[-1], dtype=np.int32)
-    for part in parts(lengths):
+    for part in csr.parts(lengths):
         shift = graph.starts[:-1][rows[part]] - starts[part]
         edges[starts[part.start] : starts[part.stop]] += np.repeat(
             shift.astype(np.int32), lengths[part])
 
     act, agg, level = graph.activations[rows], graph.aggregations[rows], graph.levels[rows]
-    begins = np.array([a for a, _ in _stretches(len(rows), (block,))], np.int64)
-    blocks = np.append(begins, len(rows))
+    blocks = csr.borders(block)
+    begins = blocks[:-1]
     alike = (act[begins], agg[begins], level[begins], lengths[begins], size[begins],
              side[begins])
     segments = tuple(
         Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
-        for a, b in _stretches(len(begins), alike))
+        for a, b in pairwise(csr.borders(*alike).tolist()))
     has_bias = graph.biases[rows] != NONE
     biased = set(agg[has_bias].tolist())
     runs = tuple(Run(a, b, int(act[a]), int(agg[a]), int(agg[a]) in biased)
-                 for a, b in _stretches(len(rows), (act, agg)))
+                 for a, b in pairwise(csr.borders(act, agg).tolist()))
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
                 np.zeros(0, np.int64), np.zeros(0, np.int64), np.append(graph.constants, -0.0),
@@ -210,16 +210,6 @@ def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs,
     return size, side, first * (n // widest + 1) + at
 
 
-def _stretches(n: int, keys: tuple[NDArray[Any], ...]) -> list[tuple[int, int]]:
-    """The longest stretches of 0..n in which no key changes."""
-    change = np.zeros(max(0, n - 1), bool)
-    for key in keys:
-        change |= key[1:] != key[:-1]
-    cuts = np.flatnonzero(change) + 1
-    bounds = [0, *cuts.tolist(), n] if n else []
-    return list(zip(bounds, bounds[1:], strict=False))
-
-
 def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     g, rows = plan.graph, plan.rows
@@ -243,7 +233,7 @@ def _packed(plan: Plan) -> Plan:
             at = int(until[-1])
     packed = np.full(at, padding, np.int32)
     plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
-    for part in parts(np.diff(plan.starts)):
+    for part in csr.parts(np.diff(plan.starts)):
         edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
         packed[plan.places_of(part)] = g.weights[edges]
     own, places = g.biases[rows], plan.bias_places

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from ncc.ir.ssa import Func, Module, Op
-from ncc.scalar.opcodes import OPCODES
+from ncc.ir.ssa import READ_ONLY, Func, Module, Op
+from ncc.scalar.opcodes import COMMUTES, OPS
 
-COMMUTES = frozenset(name for name, row in OPCODES.items() if row.commutes)
-PURE = frozenset(OPCODES)
+# Whose value is the same wherever else in the function they read the same.
+PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "frame"))
 
 
 def cse(module: Module) -> Module:
@@ -33,7 +33,7 @@ def cse(module: Module) -> Module:
 
 
 def _cse(func: Func, tables: set[str]) -> Func:
-    constant = tables | {b.name for b in func.buffers if b.kind in ("in", "value")}
+    constant = tables | {b.name for b in func.buffers if b.kind in READ_ONLY}
     out: list[Op] = []
     new: list[int] = []
     made: dict[Any, int] = {}
@@ -42,20 +42,14 @@ def _cse(func: Func, tables: set[str]) -> Func:
         if reads:
             reads = tuple([new[r] for r in reads])
         key: Any
-        if opcode in PURE:
-            if opcode in COMMUTES:
-                if reads[0] > reads[1]:
-                    reads = (reads[1], reads[0])
-            elif opcode == "fma" and reads[0] > reads[1]:
-                reads = (reads[1], reads[0], reads[2])
-            key = (opcode, reads)
+        if opcode == "const":
+            key = struct.pack("<d", imm)
+        elif opcode in PURE and (opcode != "apply" or len(reads) == 1):  # no `result` follows
+            if opcode in COMMUTES and reads[0] > reads[1]:
+                reads = (reads[1], reads[0], *reads[2:])
+            key = (opcode, reads, imm)
         elif opcode == "load":
             key = (reads, imm) if imm[0] in constant else None
-        elif opcode == "const":
-            key = struct.pack("<d", imm)
-        elif opcode in ("word", "index", "lookup", "count", "given") or (
-                opcode == "apply" and len(reads) == 1):  # whose value no `result` follows
-            key = (opcode, reads, imm)
         else:
             key = None
             if opcode == "for":

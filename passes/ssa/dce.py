@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncc.ir.ssa import Func, Module, Op
+from ncc.scalar.opcodes import EFFECTS
 
 
 def dce(module: Module) -> Module:
@@ -35,7 +36,7 @@ def _dce(func: Func) -> Func:
         if opcode == "for":
             stack.append(at)
             effect[at] = False
-        elif opcode in ("store", "accumulate", "accrue", "call", "call_at"):
+        elif opcode in EFFECTS:
             for start in stack:
                 effect[start] = True
         elif opcode == "yield":
@@ -58,7 +59,7 @@ def _dce(func: Func) -> Func:
                 live[k] = True
                 k += 1
             results = False
-        elif opcode in ("store", "accumulate", "accrue", "call", "call_at", "return"):
+        elif opcode in EFFECTS or opcode == "return":
             live[at] = True
         elif opcode == "result":
             results = results or live[at]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa import OPEN, Func, Module, Op
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.opcodes import OPCODES
 
@@ -61,7 +61,7 @@ def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
             table = tables.get(imm[0])
             size = sizes[imm[0]] if table is None else len(table.values)
             # Outside its buffer only code that is never reached can read.
-            if not 0 <= at < size or not (reads or table):
+            if at < 0 or at >= size != OPEN or not (reads or table):
                 return None
             if table is None:
                 return ("load", (), (imm[0], at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncc.ir.ssa import Func, Module, Op, types
+from ncc.ir.ssa import READ_ONLY, Func, Module, Op, types
 from ncc.machine.x86 import fits
 
 WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
@@ -81,7 +81,7 @@ def _without_work(func: Func) -> Func:
 
 def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
     ops = func.ops
-    written = {b.name for b in func.buffers if b.kind not in ("in", "value")}
+    written = {b.name for b in func.buffers if b.kind not in READ_ONLY}
     fresh = [op[0] in ("const", "word", "index") or (op[0] == "load" and op[2][0] not in written)
              for op in ops]
     piece = _pieces(ops, fresh, typed, limit)

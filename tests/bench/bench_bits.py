@@ -170,6 +170,7 @@ def blocks(rng: random.Random, neurons: int) -> str:
         return (f"@k{rng.randrange(5)}" if drawn < 0.1 else ":=" + rng.choice(
             ["0.5", "1", "-1", "0", "0.3"]) if drawn < 0.2 else "")
 
+    neurons = max(neurons, len(seen) + 1)
     while text.n < neurons:
         width = rng.choice((1, 2, 3, 8, 16, 17, 20, 33))
         kind = rng.choice(("shared", "dense", "own"))

@@ -28,7 +28,7 @@ from ncc.bench.peer import Contender, Peer, Unable
 from ncc.bench.peers import PEERS
 from ncc.cli import main
 from ncc.machine import limits
-from ncc.scalar.formulas import ACTIVATIONS
+from ncc.scalar.activations import ACTIVATIONS
 from ncc.scalar.numpy_eval import Numpy
 
 NET = """N 07

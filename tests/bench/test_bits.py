@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ncc
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.scalar import sum_order as sums
 
@@ -91,8 +92,8 @@ def test_the_nets_have_everything(made):
         seen["dead"] += not np.isin(np.arange(graph.n_neurons), np.concatenate(
             [graph.sources, graph.outputs])).all()
         alive = np.flatnonzero(real).astype(np.int32)
-        first = sums.leaders(graph.starts, graph.sources, graph.activations, graph.aggregations,
-                             alive)
+        first = csr.representatives(graph.starts, graph.sources, alive, graph.activations,
+                                    graph.aggregations)
         seen["shared"] += Counter(first.tolist()).most_common(1)[0][1] >= 16 if len(first) else 0
     assert {a for a, _ in kinds} >= set(range(32))
     assert {a for _, a in kinds} == set(range(len(AGGREGATIONS))) and len(kinds) > 150

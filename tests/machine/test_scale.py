@@ -14,9 +14,9 @@ import ncc
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
 from ncc.driver.settings import options
+from ncc.ir.csr import representatives
 from ncc.machine import cache
 from ncc.machine.llvm import Loaded, host
-from ncc.scalar.sum_order import leaders
 
 COMPILES = """import os, sys
 import ncc
@@ -105,5 +105,5 @@ def test_leaders_across_parts() -> None:
     graph = ncc.parse("\n".join([f"N {len(lines):x}", *lines, ""])).graph
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     firsts = np.array([int(np.flatnonzero(which == w)[0]) for w in which])
-    assert leaders(graph.starts, graph.sources, graph.activations, graph.aggregations,
-                   alive).tolist() == firsts.tolist()
+    assert representatives(graph.starts, graph.sources, alive, graph.activations,
+                           graph.aggregations).tolist() == firsts.tolist()

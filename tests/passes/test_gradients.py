@@ -24,9 +24,9 @@ import ncc
 from ncc.driver.observe import Watcher
 from ncc.errors import Source
 from ncc.ir.ssa import DTYPES, Module
-from ncc.scalar.activations import ACTIVATIONS, expression
+from ncc.scalar.activations import ACTIVATIONS
 from ncc.scalar.derivative import PARTIALS, slope
-from ncc.scalar.expressions import parse
+from ncc.scalar.expressions import expression, parse
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.opcodes import OPCODES
 

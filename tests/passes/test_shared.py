@@ -15,10 +15,10 @@ from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps, walk
 from ncc.driver.settings import options
 from ncc.errors import NccError
+from ncc.ir.csr import representatives
 from ncc.machine.llvm import host, target
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place
-from ncc.scalar.sum_order import leaders
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
 
@@ -132,7 +132,7 @@ def test_what_shares_is_found_by_order_activation_and_aggregation():
                   "8 tanh 0,1,2", "9 tanh 0,1", "a tanh 0,1,2,3"], 4)
     alive = np.arange(4, 11, dtype=np.int32)
     g = net.graph
-    found = leaders(g.starts, g.sources, g.activations, g.aggregations, alive)
+    found = representatives(g.starts, g.sources, alive, g.activations, g.aggregations)
     assert found.tolist() == [0, 1, 2, 3, 0, 5, 6]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import io
 import os
 import pickle
 import signal
@@ -555,6 +556,37 @@ def test_pickles(how):
     assert empty.params is None
     net = pickle.loads(pickle.dumps(ncc.parse(FULL)))
     assert str(net.graph) == str(ncc.parse(FULL).graph)
+
+
+class Names(pickle.Unpickler):
+    """The modules of ncc's that a pickle names."""
+
+    def __init__(self, data):
+        super().__init__(io.BytesIO(data))
+        self.found = set()
+
+    def find_class(self, module, name):
+        self.found |= {module} if module.split(".")[0] == "ncc" else set()
+        return super().find_class(module, name)
+
+
+def test_a_pickle_names_the_doors_of_the_house_and_no_room():
+    """Files may be moved from room to room: what was pickled before can still be read."""
+    net = ncc.parse(FULL)
+    trained, history = ncc.fit(net, X, X[:, :1], epochs=2, validation=0.25)
+    for value in (net, trained, history, ncc.compile(net, skip_dead=True), history.state):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            names = Names(pickle.dumps(value, protocol))
+            assert type(names.load()) is type(value) and names.found == {"ncc"}
+
+
+@pytest.mark.parametrize("door", ["torch", "sklearn"])
+def test_a_pickle_of_an_extra_names_its_door(door):
+    pytest.importorskip(door)
+    made = (ncc.torch.module(ncc.parse(FULL)) if door == "torch" else
+            ncc.NetRegressor(epochs=1, random_state=0).fit(X, X[:, 0]))
+    names = Names(pickle.dumps(made))
+    assert type(names.load()) is type(made) and names.found == {"ncc", f"ncc.{door}"}
 
 
 def test_a_pickle_opens_in_another_process(fn, y, tmp_path):

@@ -11,8 +11,8 @@ import pytest
 from gradients import torch_activations
 
 from ncc.errors import NccError, Source
-from ncc.scalar.activations import ACTIVATIONS, FREE, code_of, expression, name_of
-from ncc.scalar.expressions import DEEPEST, LONGEST, Expr, emit, parse
+from ncc.scalar.activations import ACTIVATIONS, FREE, code_of, name_of
+from ncc.scalar.expressions import DEEPEST, LONGEST, Expr, emit, expression, parse
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.opcodes import OPCODES
 

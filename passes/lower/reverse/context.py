@@ -25,9 +25,8 @@ from ncc.passes.lower.reverse.layout import (
     tiles_together,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import step
-from ncc.scalar.expressions import Expr
+from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.sum_order import BLOCK
 
 

@@ -9,10 +9,9 @@ import numpy as np
 from ncc.ir.graph import AGGREGATIONS
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import finish, start, step
 from ncc.scalar.derivative import reads_argument
-from ncc.scalar.expressions import emit
+from ncc.scalar.expressions import emit, expression
 
 
 def stage_values(f: Looped, stage: int | None) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 
@@ -42,8 +43,7 @@ def edges_of(plan: Plan) -> Edges:
     number = np.zeros(g.n_neurons, np.int64)
     number[g.inputs] = np.arange(n_in)
     number[plan.rows] = n_in + np.arange(n_rows)
-    return Edges(number, number[g.sources[plan.edges]],
-                 np.repeat(np.arange(n_rows), np.diff(plan.starts)))
+    return Edges(number, number[g.sources[plan.edges]], csr.owners(plan.starts))
 
 
 # -- row classes
@@ -91,7 +91,8 @@ class RowClasses:
 
     def per_row(self, n_rows: int) -> Longs:
         """The class of each row."""
-        return np.repeat(np.arange(len(self)), np.diff(np.append(self.firsts, n_rows)))
+        owners: Longs = csr.owners(np.append(self.firsts, n_rows))
+        return owners
 
     def arrays(self, n_rows: int) -> Arrays:
         return {"segment_rows": np.append(self.firsts, [n_rows] * 2),
@@ -303,8 +304,7 @@ def tile_arrays(plan: Plan, classes: RowClasses, elements: Elements) -> tuple[Ar
     leader = plan.blocks[:-1]
     lengths = np.diff(plan.starts)[leader]
     owner = np.repeat(np.arange(len(leader)), lengths)
-    at = np.repeat(plan.starts[leader] - np.cumsum(lengths) + lengths, lengths)
-    read = elements.read[at + np.arange(len(at))]
+    read = elements.read[csr.ranges(plan.starts[leader], lengths)]
     inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
     pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
     return {"block_starts": plan.starts[leader], "block_weights": plan.weights,

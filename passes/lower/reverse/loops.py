@@ -20,9 +20,8 @@ from ncc.passes.lower.reverse.gather import (
 from ncc.passes.lower.reverse.layout import Signature
 from ncc.passes.lower.reverse.scatter import choice_backward, edges_backward, factors_backward
 from ncc.passes.lower.reverse.tiles import tiles_backward
-from ncc.scalar.activations import expression
 from ncc.scalar.derivative import reads_argument, slope, tame, times
-from ncc.scalar.expressions import Expr
+from ncc.scalar.expressions import Expr, expression
 
 
 class Loops(Looped):

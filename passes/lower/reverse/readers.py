@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.passes.lower.reverse.layout import (
@@ -90,13 +91,13 @@ def readers_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
     lists = np.concatenate([order, np.arange(n_rows, len(counts))])
     begins, counts = begins[lists], counts[lists]
     whole = counts // unroll * unroll if unroll else np.zeros_like(counts)
-    rank = np.arange(len(gathered)) - np.repeat(np.cumsum(counts) - counts, counts)
-    by = np.repeat(begins, counts) + rank
+    rank = csr.within(counts)
+    by = csr.ranges(begins, counts)
     gathered = gathered[by[np.argsort(rank >= np.repeat(whole, counts), kind="stable")]]
     n_whole = int(whole.sum())
     return Readers(order, (outside - n_rows) % (n_in + n_rows), stages, np.cumsum(whole) - whole,
                    whole // max(1, unroll),
-                   n_whole + np.concatenate([[0], np.cumsum(counts - whole)]), gathered, n_whole)
+                   n_whole + csr.starts(counts - whole), gathered, n_whole)
 
 
 def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> Arrays:
@@ -106,7 +107,7 @@ def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> Ar
     by_value = np.argsort(outputs, kind="stable")
     counts = np.bincount(outputs, minlength=n_in + n_rows)
     at = elements.adjoint if stages > 1 else np.concatenate([np.arange(n_in), elements.own])
-    return {"seed_starts": np.concatenate([[0], np.cumsum(counts)]), "output_places": at[outputs],
+    return {"seed_starts": csr.starts(counts), "output_places": at[outputs],
             "seed_places": at[outputs][by_value], "seed_ranks": np.argsort(by_value)}
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE
 from ncc.passes.lower.reverse.frame import Backward
-from ncc.scalar.activations import expression
 from ncc.scalar.aggregations import pull, step, total
 from ncc.scalar.derivative import slope, tame, times
-from ncc.scalar.expressions import Expr, emit
+from ncc.scalar.expressions import Expr, emit, expression
 
 
 class _Edge(NamedTuple):
@@ -51,9 +51,8 @@ class Unrolled(Backward):
         if not self.lanes:
             return
         ends = np.diff(plan.starts)
-        row = np.repeat(np.arange(len(plan.rows)), ends)
-        ordered = np.arange(len(row)) - np.repeat(plan.starts[:-1], ends) < np.repeat(
-            plan.prefixes(self.dtype), ends)
+        row = csr.owners(plan.starts)
+        ordered = csr.within(ends) < np.repeat(plan.prefixes(self.dtype), ends)
         params = np.concatenate([g.weights[plan.edges], g.biases[plan.rows]]).astype(np.int64)
         order = np.concatenate([plan.edges + plan.rows[row],
                                 g.starts[plan.rows + 1] + plan.rows])

@@ -1,0 +1,1 @@
+"""Nets as data: the blocks of memory that engines evaluate."""

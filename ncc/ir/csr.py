@@ -1,0 +1,110 @@
+"""Compressed sparse rows: lists of lists as arrays, and what is done with them, once.
+
+List k is `elements[starts[k] : starts[k + 1]]`, where `starts` is int64 (n + 1), ascends, and
+begins with 0. So stand the in-lists of a graph (`starts`, `sources`) and the rows of a plan; its
+`blocks` are lists of rows. All of it is O(elements) but where it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise, starmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+PART = 1 << 18  # elements that are looked at together: their arrays stay in the cache
+
+
+def starts(lengths: NDArray[Any]) -> Longs:
+    """The starts (n + 1) of lists of these lengths (n): [2, 0, 3] => [0, 2, 2, 5]."""
+    made = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=made[1:])
+    return made
+
+
+def owners(starts: NDArray[Any], dtype: Any = np.int64) -> NDArray[Any]:
+    """The list that each element stands in: [0, 2, 2, 5] => [0, 0, 2, 2, 2]."""
+    return np.repeat(np.arange(len(starts) - 1, dtype=dtype), np.diff(starts))
+
+
+def ranges(begins: NDArray[Any] | int, lengths: NDArray[Any]) -> Longs:
+    """The numbers from each of `begins` (n) on, as many as `lengths` (n) says, one range after
+    another: [7, 3], [2, 3] => [7, 8, 3, 4, 5]. So the elements of chosen lists are found."""
+    ends = np.cumsum(lengths)
+    made: Longs = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
+    made += np.repeat(begins - ends + lengths, lengths)
+    return made
+
+
+def within(lengths: NDArray[Any]) -> Longs:
+    """The position of each element within its list: [2, 0, 3] => [0, 1, 0, 1, 2]."""
+    return ranges(0, lengths)
+
+
+def borders(*keys: NDArray[Any]) -> Longs:
+    """Where a new range of equal elements begins, and the end: between two borders no key (n)
+    changes. [5, 5, 2, 2, 2] => [0, 2, 5]; without elements [0]."""
+    n = len(keys[0])
+    change = np.zeros(max(0, n - 1), np.bool_)
+    for key in keys:
+        change |= key[1:] != key[:-1]
+    return np.concatenate([np.zeros(min(n, 1), np.int64), np.flatnonzero(change) + 1, [n]])
+
+
+def grouped(keys: NDArray[Any], count: int) -> tuple[Longs, Longs]:
+    """The elements by key, keys being 0 .. count-1: the elements of key k, in their order, are
+    by[starts[k] : starts[k + 1]]. `starts` (count + 1) and `by` (n), which takes a sort unless
+    the keys ascend. [2, 0, 2] of 3 => [0, 1, 1, 3], [1, 0, 2]."""
+    first = starts(np.bincount(keys, minlength=count))
+    if bool((keys[1:] >= keys[:-1]).all()):
+        return first, np.arange(len(keys))
+    return first, np.argsort(keys, kind="stable")
+
+
+def parts(lengths: NDArray[Any]) -> Iterator[slice]:
+    """Slices of the lists, of about PART elements each, so that what is computed of each element
+    stays small."""
+    ends = np.cumsum(lengths)
+    cuts = np.searchsorted(ends, np.arange(PART, ends[-1] if len(ends) else 0, PART))
+    bounds = np.unique([0, *cuts.tolist(), len(lengths)]).tolist()
+    return starmap(slice, pairwise(bounds))
+
+
+def representatives(starts: Longs, elements: Ints, chosen: NDArray[Any], *keys: NDArray[Any]
+                    ) -> Longs:
+    """For each of the `chosen` lists, the position in `chosen` of the first one with the same
+    elements and the same `keys` (n, each): its own, where there is none before.
+
+    Lists are told apart by a 64-bit polynomial hash, and equal ones compared."""
+    lengths = np.diff(starts)[chosen]
+    begins = starts[:-1][chosen]
+    powers = np.cumprod(np.full(int(lengths.max(initial=0)) + 1, 0x9E3779B97F4A7C15, np.uint64))
+    hashes = np.empty(len(chosen), np.uint64)
+    for part in parts(lengths):
+        read = elements[ranges(begins[part], lengths[part])]
+        mixed = (read.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= powers[within(lengths[part])]
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed)])
+        ends = np.cumsum(lengths[part])
+        hashes[part] = sums[ends] - sums[ends - lengths[part]]
+    told = (hashes, lengths, *[key[chosen] for key in keys])
+    order = np.lexsort((np.arange(len(chosen)), *told))
+    new = np.ones(len(chosen), np.bool_)
+    new[1:] = False
+    for key in told:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    first = np.empty(len(chosen), np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(chosen)), 0))]
+    later = np.flatnonzero(first != np.arange(len(chosen)))
+    for part in parts(lengths[later]):
+        mine, n = later[part], lengths[later[part]]
+        same = elements[ranges(begins[mine], n)] == elements[ranges(begins[first[mine]], n)]
+        apart = mine[np.repeat(np.arange(len(mine)), n)[~same]]
+        first[apart] = apart
+    return first

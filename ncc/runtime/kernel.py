@@ -1,0 +1,116 @@
+"""Engines of this machine: compiled once for a set of kinds, kept on disk, loaded once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.driver.compiler import Build
+from ncc.driver.settings import options
+from ncc.images.kinds import Kinds
+from ncc.machine import cache
+from ncc.machine.llvm import host
+from ncc.machine.native import Library, aligned
+from ncc.passes.lower.data.engine import engine
+from ncc.passes.lower.data.forward import NETS
+
+Array = NDArray[Any]
+OPT = 2
+
+
+class Kernel:
+    """An engine in memory: `kinds`, `dtype`, `numerics` say which, `library` has its functions, and
+    `lanes` are those of `forward_batch`. Any thread may call it at any time."""
+
+    def __init__(self, kinds: Kinds, dtype: str, numerics: str, chosen: dict[str, Any],
+                 library: Library) -> None:
+        self.kinds = kinds
+        self.dtype = dtype
+        self.numerics = numerics
+        self.lanes: int = max(1, chosen["lanes_data"])
+        self.library = library
+        self.real = library.real
+
+    def forward(self, head: NDArray[np.uint32], block: NDArray[np.uint8], values: int, x: Array,
+                y: Array) -> None:
+        """y (nets, samples, outputs) of x (samples, inputs), row-major; y (nets, outputs) of x
+        (inputs,). `head` names the images in `block` as `forward` of the engine wants it, and
+        `values` is how many values the largest of them has."""
+        lanes = 1 if x.ndim == 1 else self.lanes
+        work = self.work(values * lanes)
+        at = block.ctypes.data
+        common = (head.ctypes.data, at, at, x.ctypes.data, y.ctypes.data, work.ctypes.data)
+        if x.ndim == 1:
+            self.library.calls["forward"](*common)
+        else:
+            self.library.calls["forward_batch"](len(x), *common)
+
+    def step(self, block: NDArray[np.uint8], x: Array, y: Array, work: Array) -> None:
+        """y (nets, outputs) of x (nets, inputs), row-major, of a chunk of nets as blocks; `work` is
+        for their values."""
+        at = block.ctypes.data
+        self.library.calls["step"](at, at, x.ctypes.data, y.ctypes.data, work.ctypes.data)
+
+    def threads(self, wanted: int) -> int:
+        """How many threads a caller gets that wants so many; 0 is one a core."""
+        return wanted or os.cpu_count() or 1
+
+    def work(self, elements: int) -> Array:
+        """Memory for a call, aligned, which this thread uses again."""
+        held: Array | None = getattr(_local, self.dtype, None)
+        if held is None or len(held) < elements:
+            held = aligned(elements, self.real)
+            setattr(_local, self.dtype, held)
+        return held
+
+
+_local = threading.local()
+_kernels: dict[tuple[Kinds, str, str], Kernel] = {}
+_lock = threading.Lock()
+
+
+def kernel(kinds: Kinds, dtype: str, numerics: str | None = None, cached: bool = True) -> Kernel:
+    """The engine of these kinds for this machine: in memory already, or from the cache on disk
+    unless not `cached`, or compiled. NccError E400 where that takes too much."""
+    target = host()
+    chosen = options(target, dtype=dtype, numerics=numerics, name="engine")
+    key = kinds, chosen["dtype"], chosen["numerics"]
+    with _lock:
+        found = _kernels.get(key)
+        if found is None:
+            found = _kernels[key] = _larger(*key) or _made(kinds, chosen, cached)
+        return found
+
+
+def _larger(kinds: Kinds, dtype: str, numerics: str) -> Kernel | None:
+    """An engine in memory of these kinds and not many others, each of which costs a little at every
+    level of a net."""
+    most = 2 * len(kinds.kinds) + 4
+    fits = [k for k in _kernels.values() if (k.dtype, k.numerics) == (dtype, numerics)
+            and len(k.kinds.kinds) <= most and set(kinds.kinds) <= set(k.kinds.kinds)]
+    return min(fits, key=lambda k: len(k.kinds.kinds), default=None)
+
+
+def _made(kinds: Kinds, chosen: dict[str, Any], cached: bool) -> Kernel:
+    dtype, numerics = chosen["dtype"], chosen["numerics"]
+    name = cache.key("engine", kinds.kinds, host(), chosen, OPT) if cached else None
+    entry = None if name is None else cache.lookup(name)
+    if entry is None:
+        module = engine(kinds, name="engine", dtype=dtype, numerics=numerics,
+                        lanes_data=chosen["lanes_data"])
+        entry = Build(module, host(), chosen, OPT).made
+        if name is not None:
+            cache.store(name, entry)
+    return Kernel(kinds, dtype, numerics, chosen, Library(entry, dtype))
+
+
+def head(places: Any, inputs: int, outputs: int) -> NDArray[np.uint32]:
+    """What an engine's functions take as `nets`, of images that begin at these bytes."""
+    words = np.empty(NETS + len(places), np.uint32)
+    words[:NETS] = len(places), inputs, outputs
+    words[NETS:] = np.asarray(places, np.int64) // 4
+    return words

@@ -1,0 +1,360 @@
+"""Many small nets evaluated together: by one engine, to which they are data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.errors import NccError
+from ncc.images.blocks import CHUNK, Blocks, blocks
+from ncc.images.image import images
+from ncc.images.kinds import Kinds, kinds_of
+from ncc.images.union import Union, union
+from ncc.ir.graph import Graph, Longs, Reals
+from ncc.machine.native import aligned
+from ncc.nets.net import Net, fixed, load, parse
+from ncc.passes.graph.prune import prune
+from ncc.runtime.kernel import Kernel, head, kernel
+
+Array = NDArray[Any]
+# Of a chunk of which fewer nets are wanted, each is evaluated by itself, which takes so many times
+# as long as one of all (measured: 500 and 200 ns for nets of 280 edges).
+ALONE = 0.4
+
+
+class Population:
+    """Nets with the same number of inputs and outputs, evaluated together: `pop(x)` on the same
+    samples, `pop.step(obs)` on a sample of its own each. The values are those of `ncc.compile`, to
+    the bit. `len(pop)` nets; `pop[k]` is one of them.
+
+    What it is made of is compiled once for all populations of the same kinds of neurons
+    (activation and aggregation), dtype and numerics, and kept in the cache.
+    """
+
+    def __init__(self, many: Union, *, dtype: Any = "f32", numerics: str | None = None,
+                 threads: int = 1, recurrent: bool = False, kinds: Kinds | None = None,
+                 cache: bool = True) -> None:
+        """`many` has values for all its parameters, and levels unless `recurrent`. `kinds` are
+        those of the engine, where it is to serve more nets than these; NccError E147 where a net
+        has others. NccError E302 where a parameter has no value."""
+        if threads < 0:
+            raise ValueError(f"threads is {threads}, not 0 or more")
+        missing = np.flatnonzero(np.isnan(many.graph.values))
+        if len(missing):
+            k = int(np.searchsorted(many.slots, missing[0], "right")) - 1
+            raise NccError("E302", f"net {k} of the population has parameters without values")
+        self.threads = threads
+        self.recurrent = recurrent
+        self._union = many
+        self._live = many if recurrent else Union(prune(many.graph), many.first, many.slots)
+        self._kernel = kernel(kinds or kinds_of([self._live.graph]), dtype, numerics, cache)
+        self._images: tuple[NDArray[np.uint8], Longs] | None = None
+        self._chunks: list[_Chunk] | None = None
+        self._last: Array | None = None  # of the last step
+
+    # -- what it is
+
+    @property
+    def dtype(self) -> str:
+        return self._kernel.dtype
+
+    @property
+    def numerics(self) -> str:
+        return self._kernel.numerics
+
+    @property
+    def n_inputs(self) -> int:
+        return self._union.n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        return self._union.n_outputs
+
+    def __len__(self) -> int:
+        return len(self._union)
+
+    def __iter__(self) -> Iterator[Net]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, k: int) -> Net:
+        """Net k, with its parameters as they are now; for `ncc.compile`, say. IndexError where
+        there is none, TypeError where the nets are recurrent: those have cycles."""
+        if self.recurrent:
+            raise TypeError("a recurrent net has cycles, and is no net for the compiler")
+        if not -len(self) <= k < len(self):
+            raise IndexError(f"net {k} of {len(self)}")
+        return Net(self._union.net(k % len(self)))
+
+    def __repr__(self) -> str:
+        g = self._union.graph
+        words = [f"{len(self)} nets", f"{self.n_inputs} inputs -> {self.n_outputs} outputs",
+                 f"{g.n_neurons} neurons", f"{g.n_edges} edges", f"{self.dtype} {self.numerics}"]
+        words += ["recurrent"] * self.recurrent
+        words += [f"{self.threads or 'all'} threads"] if self.threads != 1 else []
+        return f"Population({', '.join(words)})"
+
+    # -- parameters
+
+    @property
+    def params(self) -> list[Reals]:
+        """The canonical parameter vector of each net (float64), which cannot be written to;
+        settable as a whole, by a sequence of such vectors."""
+        values, slots = fixed(self._union.graph.values), self._union.slots
+        return [values[slots[k] : slots[k + 1]] for k in range(len(self))]
+
+    @params.setter
+    def params(self, vectors: Sequence[Any]) -> None:
+        slots = self._union.slots
+        if len(vectors) != len(self):
+            raise ValueError(f"{len(vectors)} vectors of parameters, the population has "
+                             f"{len(self)} nets")
+        given = [np.asarray(v, np.float64) for v in vectors]
+        for k, vector in enumerate(given):
+            if vector.shape != (slots[k + 1] - slots[k],):
+                raise ValueError(f"the parameters of net {k} have shape {vector.shape}, it wants "
+                                 f"({slots[k + 1] - slots[k]},)")
+        values = np.concatenate(given)
+        if not np.isfinite(values).all():
+            raise ValueError("params holds a value that is not finite")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(values.astype(self._kernel.real)).all():
+                raise ValueError(f"params holds a value that overflows {self.dtype}")
+        self._union = _valued(self._union, values)
+        self._live = _valued(self._live, values)
+        self._images = None
+        for chunk in self._chunks or ():
+            chunk.fill(self._live.part(chunk.first, chunk.last), self._kernel)
+
+    # -- the same samples for all
+
+    def __call__(self, x: Any) -> Array:
+        """y (nets, n, n_outputs) of x (n, n_inputs), or (nets, n_outputs) of x (n_inputs,), in the
+        population's dtype. ValueError where the shape is wrong, TypeError where the nets are
+        recurrent."""
+        if self.recurrent:
+            raise TypeError("a recurrent population goes step by step: pop.step(obs)")
+        x = np.ascontiguousarray(x, self._kernel.real)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.n_inputs:
+            raise ValueError(f"x has shape {x.shape}, the nets want ({self.n_inputs},) or "
+                             f"(n, {self.n_inputs})")
+        y = np.empty((len(self), *x.shape[:-1], self.n_outputs), self._kernel.real)
+        block, places = self._image()
+        values = int(np.diff(self._union.first).max())
+
+        def part(_: int, first: int, last: int) -> None:
+            names = head(places[first:last], self.n_inputs, self.n_outputs)
+            self._kernel.forward(names, block, values, x, y[first:last])
+
+        self._kernel.library.at_once(part, self._parts(np.diff(np.append(places, len(block)))))
+        return y
+
+    def _image(self) -> tuple[NDArray[np.uint8], Longs]:
+        if self._images is None:
+            made, places = images(self._live, self._kernel.kinds, self.dtype,
+                                  self._live.graph.values)
+            self._images = _aligned(made), places
+        return self._images
+
+    def _parts(self, work: Array) -> list[tuple[int, int]]:
+        """First and last of each thread's, of things that take so much work each."""
+        count = max(1, min(self._kernel.threads(self.threads), len(work)))
+        done = np.concatenate([[0], np.cumsum(work)])
+        cuts = np.searchsorted(done, done[-1] * np.arange(1, count) / count).tolist()
+        return [(a, b) for a, b in zip([0, *cuts], [*cuts, len(work)], strict=True) if a < b]
+
+    # -- a sample of its own for each
+
+    def step(self, obs: Any, active: Any = None) -> Array:
+        """y (nets, n_outputs) of obs (nets, n_inputs): a sample of its own for each net; or
+        (nets, k, n_outputs) of (nets, k, n_inputs), one sample after another. With `active`
+        (nets,) of truth values, the others take no time and keep the y of the last step (0 before
+        the first), and their state. ValueError where a shape is wrong."""
+        obs = np.asarray(obs, self._kernel.real)
+        if obs.ndim not in (2, 3) or obs.shape[0] != len(self) or obs.shape[-1] != self.n_inputs:
+            raise ValueError(f"obs has shape {obs.shape}, the nets want ({len(self)}, "
+                             f"{self.n_inputs}) or ({len(self)}, k, {self.n_inputs})")
+        mask = None
+        if active is not None:
+            mask = np.asarray(active, bool)
+            if mask.shape != (len(self),):
+                raise ValueError(f"active has shape {mask.shape}, the population has {len(self)} "
+                                 "nets")
+        if obs.ndim == 3:
+            return np.stack([self.step(obs[:, k], mask) for k in range(obs.shape[1])], 1
+                            ) if obs.shape[1] else np.empty((len(self), 0, self.n_outputs),
+                                                            self._kernel.real)
+        obs = np.ascontiguousarray(obs)
+        y = np.zeros((len(self), self.n_outputs), self._kernel.real)
+        if mask is not None and self._last is not None:
+            y[:] = self._last
+        chunks = self._all_chunks()
+
+        def part(_: int, first: int, last: int) -> None:
+            for chunk in chunks[first:last]:
+                self._step(chunk, obs, y, mask)
+
+        self._kernel.library.at_once(part, self._parts(np.array([c.size for c in chunks])))
+        self._last = y
+        return y.copy()
+
+    def _step(self, chunk: _Chunk, obs: Array, y: Array, mask: Array | None) -> None:
+        low, high = chunk.first, chunk.last
+        wanted = high - low if mask is None else int(np.count_nonzero(mask[low:high]))
+        if wanted == high - low:
+            chunk.step(self._kernel, obs[low:high], y[low:high])
+        elif wanted and (self.recurrent or wanted > ALONE * (high - low)):
+            assert mask is not None
+            chosen = mask[low:high]
+            made = np.empty_like(y[low:high])
+            with chunk.kept(~chosen):
+                chunk.step(self._kernel, obs[low:high], made)
+            y[low:high][chosen] = made[chosen]
+        elif wanted:
+            assert mask is not None
+            block, places = self._image()
+            values = int(np.diff(self._union.first).max())
+            for k in (low + np.flatnonzero(mask[low:high])).tolist():
+                names = head(places[k : k + 1], self.n_inputs, self.n_outputs)
+                self._kernel.forward(names, block, values, obs[k], y[k : k + 1])
+
+    def _all_chunks(self) -> list[_Chunk]:
+        if self._chunks is None:
+            self._chunks = [
+                _Chunk(self._live.part(first, min(first + CHUNK, len(self))), first, self._kernel,
+                       self.recurrent) for first in range(0, len(self), CHUNK)]
+        return self._chunks
+
+    # -- state
+
+    @property
+    def state(self) -> Array:
+        """The values of the last step, a copy, of a recurrent population; settable, to go on from
+        there. How they are ordered is the population's own affair. TypeError of others."""
+        self._recurs()
+        return np.concatenate([c.state for c in self._all_chunks()])
+
+    @state.setter
+    def state(self, values: Any) -> None:
+        self._recurs()
+        given = np.asarray(values, self._kernel.real)
+        chunks = self._all_chunks()
+        total = sum(len(c.state) for c in chunks)
+        if given.shape != (total,):
+            raise ValueError(f"state has shape {given.shape}, the population wants ({total},)")
+        for c in chunks:
+            c.state[:], given = given[: len(c.state)], given[len(c.state) :]
+
+    def reset(self) -> None:
+        """All values of the step before are 0 again, as at first. TypeError where the nets are not
+        recurrent."""
+        self._recurs()
+        for c in self._all_chunks():
+            c.state[:] = 0
+
+    def _recurs(self) -> None:
+        if not self.recurrent:
+            raise TypeError("only recurrent nets have a state")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the engine, which the reader has, or makes."""
+        made = {**self.__dict__}
+        k = made.pop("_kernel")
+        return {**made, "_of": (k.kinds, k.dtype, k.numerics)}
+
+    def __setstate__(self, made: dict[str, Any]) -> None:
+        of = made.pop("_of")
+        self.__dict__.update(made, _kernel=kernel(*of))
+        if self._images is not None:
+            self._images = _aligned(self._images[0]), self._images[1]
+        for chunk in self._chunks or ():
+            chunk.place()
+
+
+class _Chunk:
+    """Some nets of a population, `first` .. `last`, in blocks."""
+
+    def __init__(self, many: Union, first: int, engine: Kernel, recurrent: bool) -> None:
+        self.first, self.last = first, first + len(many)
+        self.recurrent = recurrent
+        self.fill(many, engine)
+        self.own = aligned(self.blocks.values, engine.real) if recurrent else None
+        if self.own is not None:
+            self.state[:] = 0
+
+    def fill(self, many: Union, engine: Kernel) -> None:
+        self.blocks = blocks(many, engine.kinds, engine.dtype, many.graph.values, self.recurrent)
+        self.place()
+
+    def place(self) -> None:
+        """Memory at an address that vectors want."""
+        self.blocks = self.blocks._replace(block=_aligned(self.blocks.block))
+
+    @property
+    def size(self) -> int:
+        return len(self.blocks.block)
+
+    @property
+    def state(self) -> Array:
+        assert self.own is not None
+        held: Blocks = self.blocks
+        return self.own[held.before : held.before + held.state]
+
+    def step(self, engine: Kernel, obs: Array, y: Array) -> None:
+        work = engine.work(self.blocks.values) if self.own is None else self.own
+        engine.step(self.blocks.block, obs, y, work)
+
+    def kept(self, chosen: Array) -> _Kept:
+        return _Kept(self, chosen)
+
+
+class _Kept:
+    """Around a step: the state of the chosen nets is afterwards as it was."""
+
+    def __init__(self, chunk: _Chunk, chosen: Array) -> None:
+        self.chunk, self.chosen = chunk, chosen
+        self.old: Array | None = None
+
+    def __enter__(self) -> None:
+        if self.chunk.own is not None:
+            self.old = self.chunk.state.copy()
+
+    def __exit__(self, *_: object) -> None:
+        if self.old is not None:
+            mine = np.append(self.chosen, False)[self.chunk.blocks.nets]
+            self.chunk.state[mine] = self.old[mine]
+
+
+def _aligned(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    made = aligned(len(block), np.uint8)
+    made[:] = block
+    return made
+
+
+def _valued(many: Union, values: Reals) -> Union:
+    return Union(many.graph.with_(values=values), many.first, many.slots)
+
+
+def population(nets: Sequence[Net | str | Path], *, dtype: Any = "f32",
+               numerics: str | None = None, threads: int = 1, cache: bool = True) -> Population:
+    """A population of nets: `Net`s, files, or texts of the format nal.
+
+    dtype    "f32" or "f64" (or numpy's name or type of either): what is computed in
+    numerics "strict" or "fused"; the default is that of `ncc.compile`
+    threads  over the nets; 0 is one a core
+    cache    whether the engine may come from the cache on disk, and be kept there
+
+    NccError E650 where a net has another number of inputs or outputs than the first one, or where
+    there is none; E302 where a parameter has no value; what `ncc.load` and `ncc.parse` raise.
+    """
+    return Population(union([_graph(net) for net in nets]), dtype=dtype, numerics=numerics,
+                      threads=threads, cache=cache)
+
+
+def _graph(net: Net | str | Path) -> Graph:
+    if isinstance(net, Net):
+        return net.graph
+    return (parse(net) if isinstance(net, str) and "\n" in net else load(net)).graph

@@ -1,0 +1,1 @@
+"""Engines: functions in which the net is data, an argument like x."""

@@ -1,0 +1,38 @@
+"""The value of a row, from what is known when the engine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ncc.errors import Source
+from ncc.images.kinds import Kinds
+from ncc.ir.ssa_build import Builder
+from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.expressions import emit, parse
+
+
+class Rows:
+    """What the functions of one engine share: its kinds, and how a row of a kind is computed."""
+
+    def __init__(self, kinds: Kinds, dtype: str, fused: bool) -> None:
+        self.kinds = kinds
+        self.dtype = dtype
+        self.fused = fused
+        self.programs = [parse(Source("<activation>", kind.activation), kind.activation)
+                         for kind in kinds.kinds]
+
+    def value(self, b: Builder, number: int, first: int, last: int, bias: int,
+              count: Callable[[], int], edge: Callable[[int], tuple[int, int]]) -> int:
+        """The value of a row of this kind, with the edges first .. last; `edge` makes source and
+        weight of one, `count` how many there are, a real, where their mean is wanted. A row
+        without a bias has -0, which leaves all as it is."""
+        agg = self.kinds.kinds[number].aggregation
+        begin, acc = first, bias
+        if agg != "sum":
+            begin, acc = b.op("iadd", first, b.index(1)), start(b, agg, *edge(first))
+        e, held = b.loop(begin, last, [acc])
+        (acc,) = b.close(step(b, agg, held, *edge(e)))
+        if agg == "mean":  # finish() divides by a number known here
+            acc = b.op("div", acc, count())
+        acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, None if agg == "sum" else bias)
+        return emit(self.programs[number], b, acc)

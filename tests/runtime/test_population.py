@@ -1,0 +1,207 @@
+"""Populations: the bits of `ncc.compile`, for all nets at once."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from nets import some_net, to_nal
+from objects import same
+
+import ncc
+from ncc.errors import NccError
+
+REALS = {"f32": np.float32, "f64": np.float64}
+XOR = """\
+N 05
+00
+01
+02 sigmoid 00:5,01:-5 +-2
+03 sigmoid 00:-5,01:5 +-2
+04 sigmoid 02:5,03:5 +-2
+"""
+
+
+def alike(count, seed=0, **options):
+    """So many random nets with as many inputs and outputs as one another."""
+    found = []
+    while len(found) < count:
+        net = ncc.parse(to_nal(some_net(seed, max_neurons=20, **options)))
+        seed += 1
+        if (len(net.inputs), len(net.outputs)) == (3, 2):
+            found.append(net)
+    return found
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return alike(70)
+
+
+@pytest.mark.parametrize("numerics", ["strict", "fused"])
+@pytest.mark.parametrize("dtype", REALS)
+def test_the_bits_are_those_of_compile(nets, dtype, numerics):
+    few = nets[:12]
+    pop = ncc.population(few, dtype=dtype, numerics=numerics)
+    x = np.random.default_rng(1).normal(size=(83, 3)).astype(REALS[dtype])
+    obs = np.random.default_rng(2).normal(size=(12, 3)).astype(REALS[dtype])
+    y, one, own = pop(x), pop(x[5]), pop.step(obs)
+    assert y.shape == (12, 83, 2) and one.shape == own.shape == (12, 2)
+    for k, net in enumerate(few):
+        fn = ncc.compile(net, dtype=dtype, numerics=numerics)
+        same(y[k], fn(x))
+        same(one[k], fn(x[5]))
+        same(own[k], fn(obs[k]))
+
+
+def test_step_has_the_bits_of_the_interpreter(nets):
+    for seed in range(3):
+        obs = np.random.default_rng(seed).normal(size=(len(nets), 4, 3)).astype(np.float32)
+        pop = ncc.population(nets)
+        y = pop.step(obs)
+        wanted = np.stack([net.graph.run(o, numerics=pop.numerics)
+                           for net, o in zip(nets, obs, strict=True)])
+        same(y, wanted)
+
+
+def test_infinities_and_nan_stay_in_their_own_row(nets):
+    obs = np.random.default_rng(0).normal(size=(len(nets), 3)).astype(np.float32)
+    obs[3], obs[20], obs[41] = np.inf, np.nan, -np.inf
+    pop = ncc.population(nets)
+    same(pop.step(obs), np.stack([net.graph.run(o, numerics=pop.numerics)
+                                  for net, o in zip(nets, obs, strict=True)]))
+
+
+def test_nets_that_are_not_active_keep_their_y(nets):
+    pop = ncc.population(nets)
+    rng = np.random.default_rng(0)
+    for share in (1.0, 0.9, 0.2, 0.0):
+        obs = rng.normal(size=(len(nets), 3)).astype(np.float32)
+        active = rng.random(len(nets)) < share
+        before = pop.step(rng.normal(size=(len(nets), 3)))
+        y = pop.step(obs, active=active)
+        same(y[~active], before[~active])
+        same(y[active], ncc.population(nets).step(obs)[active])
+    assert (ncc.population(nets).step(obs, active=np.zeros(len(nets))) == 0).all()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 0])
+def test_threads_change_no_bit(nets, threads):
+    x = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
+    obs = np.random.default_rng(2).normal(size=(len(nets) * 9, 3)).astype(np.float32)
+    one, some = [ncc.population(nets * 9, threads=t) for t in (1, threads)]
+    same(some(x), one(x))
+    same(some.step(obs), one.step(obs))
+
+
+def test_many_callers_at_once(nets):
+    pop = ncc.population(nets)
+    xs = [np.random.default_rng(k).normal(size=(50, 3)).astype(np.float32) for k in range(4)]
+    wanted = [pop(x) for x in xs]
+    found = [None] * 4
+
+    def call(k):
+        for _ in range(20):
+            found[k] = pop(xs[k])
+
+    callers = [threading.Thread(target=call, args=(k,)) for k in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for a, b in zip(found, wanted, strict=True):
+        same(a, b)
+
+
+def test_its_nets_are_those_that_it_was_made_of(nets):
+    pop = ncc.population(nets)
+    assert len(pop) == len(nets)
+    for net, again in zip(nets, pop, strict=True):
+        again.graph.verify()
+        same(again.params, net.params)
+        assert again.n_edges == net.n_edges
+        x = np.ones((2, 3), np.float32)
+        same(again.graph.run(x), net.graph.run(x))
+    same(pop[-1].params, nets[-1].params)
+    with pytest.raises(IndexError):
+        pop[len(nets)]
+
+
+def test_parameters_are_views_and_set_as_a_whole(nets):
+    pop = ncc.population(nets)
+    x = np.ones((4, 3), np.float32)
+    obs = np.ones((len(nets), 3), np.float32)
+    pop(x), pop.step(obs)
+    with pytest.raises(ValueError, match="read-only"):
+        pop.params[0][:] = 1
+    new = [p * 0.5 for p in pop.params]
+    pop.params = new
+    for k in (0, 7, 40):
+        same(pop.params[k], new[k])
+        fn = ncc.compile(nets[k], new[k], numerics=pop.numerics)
+        same(pop(x)[k], fn(x))
+        same(pop.step(obs)[k], fn(obs[k]))
+    with pytest.raises(ValueError, match="vectors of parameters"):
+        pop.params = new[1:]
+    with pytest.raises(ValueError, match="parameters of net 3 have shape"):
+        pop.params = [*new[:3], np.zeros(99), *new[4:]]
+    with pytest.raises(ValueError, match="not finite"):
+        pop.params = [new[0] + np.nan, *new[1:]]
+
+
+def test_a_pickle_evaluates_as_it_did(nets):
+    pop = ncc.population(nets)
+    x, obs = np.ones((4, 3), np.float32), np.ones((len(nets), 3), np.float32)
+    y, own = pop(x), pop.step(obs)
+    again = pickle.loads(pickle.dumps(pop))
+    same(again(x), y)
+    same(again.step(obs), own)
+    same(again[5].params, pop[5].params)
+
+
+def test_texts_files_and_nets_may_be_mixed(tmp_path):
+    (tmp_path / "xor.nal").write_text(XOR)
+    pop = ncc.population([XOR, tmp_path / "xor.nal", str(tmp_path / "xor.nal"), ncc.parse(XOR)])
+    y = pop([[0, 0], [0, 1], [1, 0], [1, 1]])
+    assert (y == y[0]).all() and ((y[0, :, 0] > 0.5) == [False, True, True, False]).all()
+    assert repr(pop).startswith("Population(4 nets, 2 inputs -> 1 outputs, 20 neurons, 24 edges, ")
+
+
+def test_what_makes_no_population_is_refused():
+    two = "N 03\n00\n01\n02 tanh 00:1,01:1\n"
+    with pytest.raises(NccError, match="E650.*a net at least"):
+        ncc.population([])
+    with pytest.raises(NccError, match="E650.*net 1 has 1 inputs and 1 outputs, net 0 has 2 and 1"):
+        ncc.population([two, "N 02\n00\n01 tanh 00:1\n"])
+    with pytest.raises(NccError, match="E302.*net 1 "):
+        ncc.population([two, "N 03\n00\n01\n02 tanh 00:1,01\n"])
+    pop = ncc.population([two])
+    with pytest.raises(ValueError, match="x has shape"):
+        pop(np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="obs has shape"):
+        pop.step(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="active has shape"):
+        pop.step(np.zeros((1, 2)), active=[True, True])
+    for call in (pop.reset, lambda: pop.state):
+        with pytest.raises(TypeError, match="recurrent"):
+            call()
+
+
+def test_functions_of_files_are_told_apart_by_their_text():
+    a = "N 02\nfn 20 x+1\nfn 21 x+2\n00\n01 21 00:1\n"
+    b = "N 02\nfn 20 x+2\nfn 21 x+1\n00\n01 21 00:1\n"
+    pop = ncc.population([a, b])
+    assert pop([0.0]).ravel().tolist() == [2, 1]
+    assert [net.graph.run([0.0])[0] for net in pop] == [2, 1]
+
+
+def test_odd_nets_are_nets_too():
+    """Outputs that are inputs, constants, and neurons that nobody reads."""
+    nets = ["N 02\nout 00\n00\n01 tanh 00:1\n", "N 03\nout 02\n00\n01 tanh 00:1\n02 0 +=3\n",
+            "N 02\nout 01\n00\n01 0 00:1 +1\n"]
+    pop = ncc.population(nets)
+    assert pop([[2.0], [5.0]])[:, :, 0].tolist() == [[2, 5], [3, 3], [3, 6]]
+    assert pop.step([[2.0], [5.0], [7.0]]).ravel().tolist() == [2, 3, 8]
+    assert pop(np.zeros((0, 1))).shape == (3, 0, 1)
