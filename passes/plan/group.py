@@ -11,6 +11,7 @@ from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.machine.model import CHAINS
 from ncc.passes.plan.cost import Prediction, predict, size
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
@@ -27,7 +28,7 @@ WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
 # beyond a few.
 KINDS, PER_KIND = 2, 1_250
-SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
+SIDE = CHAINS  # blocks of one in-list side by side
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 

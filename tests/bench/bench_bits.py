@@ -858,7 +858,7 @@ def examined(cases: Iterable[Case], names: Sequence[str], full: bool = False,
     report = Report()
     places = [PLACES[name] for name in names if not PLACES[name].absent]
     pending: dict[str, list[Pending]] = {name: [] for name in names}
-    library.WORK = 0  # as many threads as are asked for
+    library.PRODUCTS_A_THREAD = 0  # as many threads as are asked for
     for case in cases:
         for way in ways(case.seed, places, full):
             tried(case, way, report, pending[way.place.name])

@@ -200,7 +200,7 @@ def test_weights_from_afar_serve_longer_rounds(monkeypatch):
            "lanes_rows": 8}
     lanes = []
     for far in (1 << 30, 100):
-        monkeypatch.setattr("ncc.passes.lower.forward.FAR", far)
+        monkeypatch.setattr("ncc.passes.lower.forward.FAR_WEIGHTS", far)
         module = Build(net.graph, host(), options(host(), **how), along=ALONG).module
         ops = module.func("forward_batch").ops
         lanes.append(max(op[2] for op in ops if op[0] == "for"))

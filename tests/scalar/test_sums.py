@@ -140,7 +140,7 @@ def test_calls_for_whole_chunks_are_one_call():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_bit(monkeypatch, threads):
-    monkeypatch.setattr(library, "WORK", 1)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 1)
     graph = drawn(MIXED)
     fn = compiled(graph, "f32", "shared", WIDTHS[-1])
     held, g = fn.library, fn.build.plan.graph
@@ -157,7 +157,7 @@ def test_threads_change_no_bit(monkeypatch, threads):
                                   pytest.param("ce", marks=pytest.mark.slow), "bce"])
 def test_training_has_the_same_bits_everywhere(monkeypatch, loss):
     """Losses and parameters: for any number of threads, in any form, in vectors of any width."""
-    monkeypatch.setattr(library, "WORK", 1)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 1)
     graph = drawn(random_layers([18, 20, 16, 5], 16, seed=1, activation="tanh"))
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (260, 18))
