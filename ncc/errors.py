@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 class Fault(NamedTuple):
     """What an error code stands for: the exit status (1 the input is wrong, 2 the command line, 3 a
-    verification failed, 4 a limit was reached, 5 an outside tool failed, 70 a fault of ncc's own),
+    verification failed, 4 a limit was reached, 5 an outside tool failed, 70 a bug in ncc),
     and what is wrong."""
 
     status: int
@@ -25,8 +25,8 @@ ERRORS: dict[str, Fault] = {
     "E103": Fault(1, "the file is not UTF-8 text"),
     "E104": Fault(1, "the net does not start with `N`"),
     "E105": Fault(1, "a second `N`"),
-    "E106": Fault(1, "no hexadecimal index"),
-    "E107": Fault(1, "no number"),
+    "E106": Fault(1, "not a hexadecimal index"),
+    "E107": Fault(1, "not a number"),
     "E108": Fault(1, "a number that is not finite, or overflows"),
     "E109": Fault(1, "a malformed tie, or a tie that is a constant"),
     "E110": Fault(1, "an index or a code out of range"),
@@ -36,7 +36,7 @@ ERRORS: dict[str, Fault] = {
     "E114": Fault(1, "a neuron that reads itself"),
     "E115": Fault(1, "a neuron that reads another twice"),
     "E116": Fault(1, "a cycle; the message shows its path"),
-    "E117": Fault(1, "an edge list that declares far more neurons than it can speak of"),
+    "E117": Fault(1, "an edge list that declares far more neurons than it describes"),
     "E118": Fault(1, "unknown activation"),
     "E119": Fault(1, "unknown aggregation"),
     "E120": Fault(1, "an in-list or a bias without an activation"),
@@ -80,25 +80,25 @@ ERRORS: dict[str, Fault] = {
     "E311": Fault(1, "a word of a `.graph` text that is no index or number"),
     "E312": Fault(1, "a `.graph` text that breaks a rule of its level"),
     "E315": Fault(1, "a malformed value in an `.ssa` text"),
-    "E316": Fault(1, "an ssa text that leaves its buffers when run"),
+    "E316": Fault(1, "an ssa text that reads or writes outside its buffers"),
     "E320": Fault(3, "a pass that changed a result (`--check`)"),
     "E400": Fault(4, "too little memory, or time, to compile; the message says for what, "
                      "and which option helps"),
-    "E401": Fault(1, "what the format to write cannot say; `--lossy` leaves it out"),
+    "E401": Fault(1, "something that the output format cannot express; `--lossy` leaves it out"),
     "E402": Fault(4, "a text that would be too large"),
     "E500": Fault(5, "no C compiler"),
     "E501": Fault(5, "a C compiler that failed"),
-    "E600": Fault(2, "a command or an option that there is not, or one without what it wants"),
+    "E600": Fault(2, "an unknown command or option, or one without its argument"),
     "E601": Fault(2, "`--passes`, `--print-before`, `--print-after`: an unknown pass or "
-                     "option, an order that cannot be"),
+                     "option, an order that does not fit"),
     "E602": Fault(2, "an unknown form"),
     "E603": Fault(2, "an unknown dtype or numerics, or one that the target cannot do"),
-    "E604": Fault(2, "an unknown kind, one that this input does not give, or an ending that "
-                     "names none"),
-    "E605": Fault(2, "an environment variable that has no value it can have"),
-    "E606": Fault(2, "a `--name` that is no C identifier"),
+    "E604": Fault(2, "an unknown kind, one that cannot be made of this input, or an unknown "
+                     "file extension"),
+    "E605": Fault(2, "an environment variable with an invalid value"),
+    "E606": Fault(2, "a `--name` that is not a C identifier"),
     "E607": Fault(1, "parameters without values, where values are needed"),
-    "E608": Fault(2, "an output that cannot go where `-o` says"),
+    "E608": Fault(2, "an output file that cannot be written where `-o` says"),
     "E609": Fault(2, "an option that does not go with the input"),
     "E610": Fault(2, "an unknown target"),
     "E611": Fault(2, "an unknown CPU"),
@@ -110,16 +110,16 @@ ERRORS: dict[str, Fault] = {
     "E631": Fault(1, "training: samples or targets of the wrong shape, or not of real numbers"),
     "E632": Fault(1, "training: a target that is no class, or outside 0..1 under `bce`"),
     "E633": Fault(1, "training: a value that is not finite"),
-    "E634": Fault(2, "training: a learning rate, batch, number of epochs, ... that cannot be"),
+    "E634": Fault(2, "training: a learning rate, batch size, number of epochs, ... out of range"),
     "E635": Fault(1, "training: no samples"),
-    "E636": Fault(1, "training: a loss that is no number from the first epoch on"),
+    "E636": Fault(1, "training: a loss that is not a number from the first epoch on"),
     "E637": Fault(5, "an optional library that is missing"),
-    "E638": Fault(1, "training: a state that is none, or that of another training"),
+    "E638": Fault(1, "training: a file that is no saved state, or the state of another training"),
     "E640": Fault(2, "`ncc bench`: an unknown peer, or a number out of range"),
     "E641": Fault(3, "`ncc bench`: another library's results differ"),
     "E650": Fault(2, "nets that make no population"),
-    "E700": Fault(70, "a fault of ncc's own: LLVM refuses a module, or fails on it"),
-    "E701": Fault(70, "a fault of ncc's own"),
+    "E700": Fault(70, "a bug in ncc: LLVM rejects a module, or fails on it"),
+    "E701": Fault(70, "a bug in ncc"),
 }
 
 

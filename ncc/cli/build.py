@@ -29,27 +29,29 @@ SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("build", allow_abbrev=False, help="compile a net",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
-    parser.add_argument("--emit", default="obj", metavar="KIND,..", help=" ".join(KINDS))
+    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file; - is standard input")
+    parser.add_argument("--emit", default="obj", metavar="KIND,..",
+                        help="what to write, default obj: " + " ".join(KINDS))
     parser.add_argument("-o", dest="out", metavar="PATH",
-                        help="a file, or a folder for several kinds")
-    parser.add_argument("--name", metavar="PREFIX", help="of symbols and macros")
+                        help="output file, or a folder for several kinds")
+    parser.add_argument("--name", metavar="PREFIX",
+                        help="prefix of C names; default: the name of the file")
     parser.add_argument("--embed-weights", action="store_true",
-                        help="weights as constants of the code")
+                        help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
-                        help="the gradient's functions too: of obj, shared, header and c they are, "
-                        "of the other kinds not, unless asked for")
+                        help="emit the gradient functions; default: in obj, shared, header and c "
+                        "only")
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
-                        help="of values that backward functions may keep; beyond, they are "
-                        "computed again by blocks of the net")
+                        help="memory budget for stored activations; beyond it the backward pass "
+                        "recomputes them (gradient checkpointing); default 0: no limit")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
-                        help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
+                        help="emit a training step: ce,adam or huber:delta=2,sgd:momentum=0.9")
     parser.add_argument("--target", metavar="TRIPLE|NAME",
-                        help="the machine to build for, or native")
+                        help="machine to compile for; native is this one")
     parser.add_argument("--cpu",
-                        help="of the target; native is this one")
+                        help="CPU of the target; native is this one")
     parser.add_argument("--features", default="",
-                        help="+name,-name,.. on top of the CPU")
+                        help="CPU features to add and remove: +name,-name,..")
     parser.set_defaults(call=build)
 
 
@@ -57,7 +59,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     """Write the kinds; what an object takes is the last line of all that is said."""
     kinds = _kinds(args)
     if args.name is not None and c_identifier(args.name) != args.name:
-        raise NccError("E606", f"--name {args.name} is no C identifier")
+        raise NccError("E606", f"--name {args.name} is not a C identifier")
     request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
@@ -86,14 +88,15 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
 
 
 def _kinds(args: argparse.Namespace) -> list[str]:
-    """The kinds of --emit, each once. NccError E604 for one that is none, or not of this format."""
+    """The kinds of --emit, each once. NccError E604 for an unknown one, or one that this format
+    does not have."""
     kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
     format = format_of(args)
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit", help=near(kind, KINDS))
+            raise NccError("E604", f"unknown kind {kind!r}", help=near(kind, KINDS))
         if format == "ssa" and kind not in SSA_KINDS:
-            raise NccError("E604", f"an ssa text gives no {kind}",
+            raise NccError("E604", f"cannot emit {kind} from an ssa text",
                            help=" ".join(SSA_KINDS))
     if format == "graph" and "ast" in kinds:
         raise NccError("E604", "a .graph file has no ast")
@@ -155,11 +158,11 @@ def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
     elif os.path.isdir(args.out) or args.out.endswith("/"):
         path = Path(args.out) / name
     elif several:
-        raise NccError("E608", f"several kinds, and -o {args.out} is no folder")
+        raise NccError("E608", f"several kinds, but -o {args.out} is not a folder")
     else:
         path = None if args.out == "-" else Path(args.out)
     if path is None and not KINDS[kind].text and sys.stdout is not None and sys.stdout.isatty():
-        raise NccError("E608", f"{kind} is no text for a terminal", help=f"-o {name}")
+        raise NccError("E608", f"{kind} is binary, not for a terminal", help=f"-o {name}")
     return path
 
 
@@ -178,6 +181,6 @@ def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, byt
         return {}
     beside = path.with_suffix(".h")
     if beside == path:
-        raise NccError("E608", f"-o {path}: that is where the header goes")
+        raise NccError("E608", f"-o {path}: the header has this name, too")
     with watcher.working("header"):
         return {beside: build.header().encode()}

@@ -14,8 +14,8 @@ from ncc.ir import ssa_text
 
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("check", parents=[reading_options()], allow_abbrev=False,
-                                 help="read and verify a net")
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file, or -")
+                                 help="read and verify a net, print its counts")
+    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file; - is standard input")
     parser.set_defaults(call=check)
 
 

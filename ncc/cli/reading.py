@@ -30,8 +30,8 @@ def source_of(path: str) -> Source:
 def format_of(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in FORMATS:
-        raise NccError("E102", f"{args.net}: the ending names no format",
-                       note="--format says it whatever the ending is",
+        raise NccError("E102", f"{args.net}: unknown file extension",
+                       note="--format gives the format, whatever the extension",
                        help=near(found, FORMATS))
     return str(found)
 

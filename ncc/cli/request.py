@@ -62,7 +62,7 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(n for n in text.replace(" ", "").split(",") if n)
     for name in names:
         if name not in known and name != "all":
-            raise NccError("E601", f"no pass {name}",
+            raise NccError("E601", f"unknown pass {name}",
                            help=near(name, ["all", *[s.name for s in steps()]]))
     return names
 
@@ -81,7 +81,7 @@ def found_by_tuning(request: Request, graph: Graph, watcher: Watcher) -> dict[st
     if not request.tune:
         return {}
     if request.part.chosen:
-        raise NccError("E609", "--tune times the whole road: not with --passes")
+        raise NccError("E609", "--tune needs the whole pipeline: not with --passes")
     with watcher.working("tune"):
         return tuned(graph, request.target, request.options, request.settings.opt,
                      request.part.behind, request.settings.cache)

@@ -1,4 +1,4 @@
-"""A graph, or an ssa text, at the end of the road: the last ssa module, object and header."""
+"""A graph, or an ssa text, at the end of the pipeline: the last ssa module, object and header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.pipeline import AFTER_ORDER, ROAD, Step, Watch, beyond, steps, walk
+from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Step, Watch, beyond, steps, walk
 from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.graph import Graph, Reals
@@ -239,7 +239,7 @@ class Build:
         """Of all that the passes see. They see no values of parameters but those that `options`
         has (to embed them), so a net that was trained further finds the code it had."""
         along = self._along()
-        if any(step.call not in ROAD for step in along):
+        if any(step.call not in PIPELINE for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
         options = {k: v for k, v in self.options.items() if k != "limit"}

@@ -148,7 +148,7 @@ def kind_of(path: Path) -> str:
     of them."""
     kind = SAVED.get(path.suffix[1:])
     if kind is None:
-        raise NccError("E604", f"{path}: the ending names nothing that a net can be saved as",
+        raise NccError("E604", f"{path}: unknown file extension",
                        help=" ".join(f".{e}" for e in SAVED))
     return kind
 

@@ -37,8 +37,8 @@ class Part:
         """NccError E601 (status 2) where the kind is made of a level behind the end."""
         level = NAMES.index(KINDS[kind].level)
         if level > self.end:
-            raise NccError("E601", f"--passes leads to {NAMES[self.end]}, and {kind} is made of "
-                           f"{NAMES[level]}", help=_whole())
+            raise NccError("E601", f"--passes ends at the {NAMES[self.end]} level, but {kind} "
+                           f"is made of {NAMES[level]}", help=_whole())
 
     def expands(self, module: Module, native_sqrt: bool, what: str) -> None:
         """NccError E601 (status 2) where chosen passes left mathematical ops in the module, and
@@ -47,8 +47,8 @@ class Part:
         for func in module.funcs if self.chosen else ():
             for opcode, _, _ in func.ops:
                 if opcode in OPCODES and OPCODES[opcode].math and opcode not in native:
-                    raise NccError("E601", f"--passes: {what} has no {opcode}: expand comes first",
-                                   help=_whole())
+                    raise NccError("E601", f"--passes: {what} has no {opcode}: expand must "
+                                   "run first", help=_whole())
 
 
 def part(passes: str | None, begin: Any) -> Part:
@@ -67,12 +67,12 @@ def part(passes: str | None, begin: Any) -> Part:
         if begins < start:
             continue  # done before the text that is entered was printed
         if begins != at:
-            raise NccError("E601", f"--passes: {step.name} starts from {NAMES[begins]}, but the "
-                           f"road is at {NAMES[at]} there", help=_whole())
+            raise NccError("E601", f"--passes: {step.name} takes the {NAMES[begins]} level, not "
+                           f"{NAMES[at]}", help=_whole())
         if step.name == "lower" and not any(s.name == "place" for s in joined):
-            raise NccError("E601", "--passes: lower wants place before it", help=_whole())
+            raise NccError("E601", "--passes: lower needs place before it", help=_whole())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
-            raise NccError("E601", f"--passes: an option of {step.name} is not for texts: "
+            raise NccError("E601", f"--passes: {step.name} takes no such option here: "
                            + ", ".join(step.options))
         at = ends
         joined.append(step)
@@ -80,4 +80,4 @@ def part(passes: str | None, begin: Any) -> Part:
 
 
 def _whole() -> str:
-    return "the road is " + ",".join(s.name for s in steps())
+    return "the pipeline is " + ",".join(s.name for s in steps())

@@ -122,7 +122,7 @@ def explain(source: Source, format: str, error: NccError) -> NccError:
     if SKIPPED.match(source.text, 0) and _first_line(source) == number:
         found = _explain_count(line)
     elif line.word() in ("N", "n"):
-        found = line.fault("E105", "`N` stands twice", length=1)
+        found = line.fault("E105", "a second `N` line", length=1)
     elif line.word() in ("fn", "out"):
         found = _explain_fn(line) if line.word() == "fn" else _explain_out(line)
     else:

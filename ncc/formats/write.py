@@ -200,9 +200,9 @@ def _plain(graph: Graph, target: str, lossy: bool) -> None:
     target_of = csr.owners(graph.starts)
     edges = np.sort(target_of * graph.n_neurons + graph.sources)
     if (edges[1:] == edges[:-1]).any():
-        raise _loss(target, "a source that stands twice in an in-list")
+        raise _loss(target, "duplicate sources in an in-list")
     if len(np.unique(graph.outputs)) != len(graph.outputs):
-        raise _loss(target, "an output that stands twice")
+        raise _loss(target, "duplicate outputs")
 
 
 def _order(graph: Graph, target: str, lossy: bool) -> None:
@@ -214,7 +214,7 @@ def _order(graph: Graph, target: str, lossy: bool) -> None:
     if unnamed:
         raise _loss(target, f"parameter {unnamed[0]:x}, which is shared and has no name")
     if not lossy and not np.array_equal(used, np.arange(graph.n_params)):
-        raise _loss(target, "parameters out of canonical order, or that nobody reads")
+        raise _loss(target, "parameters out of canonical order, or unused ones")
 
 
 def _appearance(graph: Graph) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -224,4 +224,4 @@ def _appearance(graph: Graph) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
 
 
 def _loss(target: str, what: str, help: str = "--lossy leaves out what it can") -> NccError:
-    return NccError("E401", f".{target} cannot say: {what}", help=help)
+    return NccError("E401", f".{target} cannot express: {what}", help=help)

@@ -151,11 +151,11 @@ class Library:
             other.result()
 
 
-def shares(n: int, threads: int, library: Library, sweeps: int = 3) -> list[tuple[int, int]]:
+def shares(n: int, threads: int, library: Library, reads: int = 3) -> list[tuple[int, int]]:
     """n samples as first and last of each thread's: 64 at least, and as many as make
-    PRODUCTS_A_THREAD, where all weights are read `sweeps` times: 1 forward, 3 for gradients.
+    PRODUCTS_A_THREAD, where all weights are read `reads` times: 1 forward, 3 for gradients.
     Between threads no vectors are cut. 0 threads is one a core."""
-    least = max(64, PRODUCTS_A_THREAD // (sweeps * max(1, library.n_packed or 0)))
+    least = max(64, PRODUCTS_A_THREAD // (reads * max(1, library.n_packed or 0)))
     count = max(1, min(threads or os.cpu_count() or 1, n // least))
     cuts = [n * k // count // 32 * 32 for k in range(count)] + [n]
     return list(zip(cuts, cuts[1:], strict=False))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ncc.driver import kinds as emit
 from ncc.driver.compiler import Build, write
-from ncc.driver.pipeline import AFTER_ORDER, ROAD, Watch
+from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
 from ncc.driver.settings import options
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import dtype_name
@@ -322,7 +322,7 @@ def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
     found = ["name", "limit"]
-    for call in ROAD:
+    for call in PIPELINE:
         parameters = inspect.signature(call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return found

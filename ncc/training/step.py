@@ -99,7 +99,7 @@ class Trainer:
     def loss(self, x: Any, target: Any) -> float:
         """The mean loss of samples x (n, n_inputs) and targets (n, n_targets), which for `ce` are
         classes, (n,) too. Nothing changes."""
-        return self._swept(*self._checked(x, target), None)
+        return self._mean_loss(*self._checked(x, target), None)
 
     def step(self, x: Any, target: Any, lr: float) -> float:
         """One update on a minibatch, of learning rate `lr`: the mean loss before it."""
@@ -110,7 +110,7 @@ class Trainer:
     def accumulate(self, x: Any, target: Any) -> float:
         """Add the gradient of a minibatch to what `update` goes by: its mean loss."""
         fresh, self._fresh = self._fresh, False
-        return self._swept(*self._checked(x, target), self._gradient, fresh)
+        return self._mean_loss(*self._checked(x, target), self._gradient, fresh)
 
     def update(self, samples: int, lr: float) -> None:
         """One update by the mean gradient of the `samples` that were accumulated since the last."""
@@ -133,7 +133,7 @@ class Trainer:
         """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""
         x, target = self._checked(x, target)
         gradient = np.zeros_like(self._gradient)
-        mean = self._swept(x, target, gradient)
+        mean = self._mean_loss(x, target, gradient)
         whole = np.zeros(self.graph.n_params, self._real)
         whole[~self._frozen] = gradient / (max(1, len(x)) * self._divisor)
         return mean, whole
@@ -150,7 +150,8 @@ class Trainer:
             raise ValueError(f"target has shape {target.shape}, not ({len(x)}, {self.n_targets})")
         return x, target
 
-    def _swept(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True) -> float:
+    def _mean_loss(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True
+                   ) -> float:
         """The mean loss; the gradients are added to `gradient`, where it is wanted, which is 0 if
         it is `fresh`."""
         loss = np.zeros(1, self._real)

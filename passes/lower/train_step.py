@@ -11,7 +11,7 @@ from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.backward import sweep
+from ncc.passes.lower.backward import backward_pass
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
@@ -39,8 +39,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
         if wanted.name == "update":
             funcs.append(step.update(Builder(dtype, numerics != "strict")))
             continue
-        form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                     wanted.recompute, registers)
+        form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
+                             wanted.recompute, registers)
         ends = step.gradient() if wanted.name == "gradient_batch" else step.step()
         funcs.append(form.function(wanted.name, wide if wanted.batch else 0, ends))
     return funcs
@@ -80,28 +80,28 @@ class _Step:
                                Buffer("dparams", "inout", self.n_params), self.state,
                                Buffer("lr", "value", 1), Buffer("scale", "value", 1)), b.ops)
 
-    # -- around the sweep
+    # -- around the backward pass
 
-    def begin(self, sweep: Backward) -> None:
-        b = sweep.b
-        sweep.memory("dparams", self.n_params, shared=True)
-        sweep.zero("dparams", self.n_params)
+    def begin(self, backward: Backward) -> None:
+        b = backward.b
+        backward.memory("dparams", self.n_params, shared=True)
+        backward.zero("dparams", self.n_params)
         b.store(b.const(0.0), "state", 0)
 
-    def finish(self, sweep: Backward) -> None:
-        b = sweep.b
+    def finish(self, backward: Backward) -> None:
+        b = backward.b
         scale = b.const(1.0 / self.divisor)
-        if sweep.lanes:
+        if backward.lanes:
             count = b.op("max", b.op("real", b.emit("count")), b.const(1.0))
             scale = b.op("div", scale, count)
         b.store(b.op("mul", b.load("state", 0), scale), "state", 0)
         self.updated(b, scale)
-        self.packed_anew(sweep)
+        self.packed_anew(backward)
 
-    def packed_anew(self, sweep: Backward) -> None:
+    def packed_anew(self, backward: Backward) -> None:
         """`packed`, from params: where a block's rows have their weights side by side and equally
         far apart, as in dense layers, squares of rows and sources, the others one by one."""
-        b, plan, n = sweep.b, self.plan, sweep.native if sweep.lanes else 1
+        b, plan, n = backward.b, self.plan, backward.native if backward.lanes else 1
         left = plan.packed >= 0
         strides, firsts, counts = self.squares(n)
         for stride in np.unique(strides[counts > 0]).tolist()[:STRIDES]:
@@ -110,9 +110,9 @@ class _Step:
             sizes = counts[mine] * n * n
             left[csr.ranges(begins, sizes)] = False
             q = b.loop(b.index(0), b.index(len(mine)))[0]
-            taken = b.load(sweep.table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
-            to = b.load(sweep.table(f"square_places_{stride}", "i", begins), 0, q)
-            many = b.load(sweep.table(f"square_counts_{stride}", "i", counts[mine]), 0, q)
+            taken = b.load(backward.table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
+            to = b.load(backward.table(f"square_places_{stride}", "i", begins), 0, q)
+            many = b.load(backward.table(f"square_counts_{stride}", "i", counts[mine]), 0, q)
             j = b.loop(b.index(0), many)[0]
             row = b.loop(b.index(0), b.index(n), lanes=n)[0]
             at = b.op("iadd", b.op("imul", row, b.index(stride)),
@@ -126,8 +126,8 @@ class _Step:
         moved = np.flatnonzero(left)
         k = b.loop(b.index(0), b.index(len(moved)))[0]
         at = (k if len(moved) == len(plan.packed)
-              else b.load(sweep.table("moved", "i", moved), 0, k))
-        slot = b.load(sweep.table("slots", "i", plan.packed[moved]), 0, k)
+              else b.load(backward.table("moved", "i", moved), 0, k))
+        slot = b.load(backward.table("slots", "i", plan.packed[moved]), 0, k)
         b.store(b.load("params", 0, slot), "packed", 0, at)
         b.close()
 
@@ -178,22 +178,22 @@ class _Step:
 
     # -- seeds
 
-    def targets(self, sweep: Backward, k: int) -> int:
+    def targets(self, backward: Backward, k: int) -> int:
         """The target number k, an index or a number of the sample's row."""
-        row = sweep.times_sample(self.n_targets)
-        return sweep.b.load("target", 0, sweep.offset(row, k))
+        row = backward.times_sample(self.n_targets)
+        return backward.b.load("target", 0, backward.offset(row, k))
 
-    def seed(self, sweep: Unrolled, ys: list[int]) -> list[int]:
-        b, loss = sweep.b, self.loss
+    def seed(self, backward: Unrolled, ys: list[int]) -> list[int]:
+        b, loss = backward.b, self.loss
         if loss.name != "ce":
-            pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
+            pairs = [losses.element(b, loss, y, self.targets(backward, b.index(k)))
                      for k, y in enumerate(ys)]
             total = b.const(0.0)
             for value, _ in pairs:
                 total = b.op("add", total, value)
-            sweep.add_loss(total)
+            backward.add_loss(total)
             return [d for _, d in pairs]
-        label = self.targets(sweep, b.index(0))
+        label = self.targets(backward, b.index(0))
         top = chosen = ys[0]
         numbers = [b.const(float(k)) for k in range(len(ys))]
         for y, number in zip(ys[1:], numbers[1:], strict=True):
@@ -203,28 +203,28 @@ class _Step:
         total = b.const(0.0)
         for term in terms:
             total = b.op("add", total, term)
-        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
-        return [losses.ce_slope(b, term, total, number, label)
+        backward.add_loss(losses.ce_loss(b, total, top, chosen))
+        return [losses.ce_derivative(b, term, total, number, label)
                 for term, number in zip(terms, numbers, strict=True)]
 
-    def loops(self, sweep: Loops) -> None:
-        b, loss = sweep.b, self.loss
-        zero, end = b.index(0), b.index(sweep.n_outputs)
+    def loops(self, backward: Loops) -> None:
+        b, loss = backward.b, self.loss
+        zero, end = b.index(0), b.index(backward.n_outputs)
 
         def output(k: int) -> int:
             """The value of output number k."""
-            return b.load("values", 0, sweep.cell("output_places", 0, k))
+            return b.load("values", 0, backward.cell("output_places", 0, k))
 
         if loss.name != "ce":
-            sweep.seed("target")
+            backward.seed("target")
             k, sum = b.loop(zero, end, [b.const(0.0)])
-            seed = sweep.cell("seed_ranks", 0, k)
+            seed = backward.cell("seed_ranks", 0, k)
             value, d = losses.element(b, loss, output(k), b.load("seeds", 0, seed))
             b.store(d, "seeds", 0, seed)
             (sum,) = b.close(b.op("add", sum, value))
-            sweep.add_loss(sum)
+            backward.add_loss(sum)
             return
-        label = self.targets(sweep, zero)
+        label = self.targets(backward, zero)
         first = output(zero)
         k, top, chosen = b.loop(zero, end, [first, first])
         y = output(k)
@@ -232,11 +232,12 @@ class _Step:
                               losses.ce_gather(b, chosen, y, b.op("real", k), label))
         k, total = b.loop(zero, end, [b.const(0.0)])
         term = losses.ce_term(b, output(k), top)
-        b.store(term, "seeds", 0, sweep.cell("seed_ranks", 0, k))
+        b.store(term, "seeds", 0, backward.cell("seed_ranks", 0, k))
         (total,) = b.close(b.op("add", total, term))
-        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
+        backward.add_loss(losses.ce_loss(b, total, top, chosen))
         k = b.loop(zero, end)[0]
-        seed = sweep.cell("seed_ranks", 0, k)
-        slope: Any = losses.ce_slope(b, b.load("seeds", 0, seed), total, b.op("real", k), label)
-        b.store(slope, "seeds", 0, seed)
+        seed = backward.cell("seed_ranks", 0, k)
+        derivative: Any = losses.ce_derivative(b, b.load("seeds", 0, seed), total,
+                                               b.op("real", k), label)
+        b.store(derivative, "seeds", 0, seed)
         b.close()

@@ -20,7 +20,7 @@ STRAIGHT_BY_LLVM = 160  # where ncc does not write the assembly itself
 STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
 # ... and above these, longer than edges allow for.
 FEW, PER_EDGE = 500, 2
-# The sweep back is twice as long, and keeps more at hand.
+# The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken

@@ -364,7 +364,7 @@ class Case:
         terms = [losses.ce_term(e, value, top) for value in columns]
         for term in terms:
             total = e.op("add", total, term)
-        slopes = [losses.ce_slope(e, term, total, k, label)
+        slopes = [losses.ce_derivative(e, term, total, k, label)
                   for term, k in zip(terms, numbers, strict=True)]
         return losses.ce_loss(e, total, top, chosen), np.stack(slopes, 1)
 
