@@ -19,6 +19,7 @@ from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.tiered import tiered
 from ncc.training.checkpoint import Epoch as Epoch
 from ncc.training.checkpoint import State as State
 from ncc.training.loop import History, fit
@@ -45,7 +46,7 @@ __all__ = ["Compiled", "History", "Net", "NccError", "Population", "compile", "f
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,
             threads: int = 1, cache: bool = True, skip_dead: bool = False, tune: bool = False,
-            **options: Any) -> Compiled:
+            tier: str = "auto", **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
     standard error says how far it is, where that is a terminal, and goes at the end.
 
@@ -57,17 +58,28 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: 
     skip_dead  whether the samples of a batch are looked at on their way and leave it when nothing
              but zeros goes on: same bits, worth it where many samples die
     tune     whether the forms are timed on this machine first, and the fastest taken
+    tier     "auto": a net whose compile takes more than some 30 ms is at first evaluated by an
+             engine of ncc's, which takes any net as data and is compiled once for its kinds of
+             neurons; the net's own code is made in the background when it was evaluated for a
+             while. All bits are the same. "now": it is compiled here. Options of passes, `opt`,
+             `tune` and `skip_dead` are of that code, and ask for it now
     options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`;
              with `limit` False, no compile is given up
 
     NccError E400 where the code would take, or took, more memory or time than there is: what may be
     large is made in a child process, and this one goes on.
     """
+    if tier not in ("auto", "now"):
+        raise ValueError(f"tier is {tier!r}, not 'auto' or 'now'")
     numerics = options.pop("numerics", None)
     kind = SkipDead if skip_dead else Compiled
     with Progress(sys.stderr) as progress:
         with progress.working("read"):
             graph = (net if isinstance(net, Net) else load(net)).graph
+        if tier == "auto" and not (options or skip_dead or tune) and opt == 2:
+            early = tiered(graph, params, dtype, threads, numerics, cache)
+            if early is not None:
+                return early
         with progress.working("emit obj"):
             return kind(graph, params, dtype=dtype, opt=opt, threads=threads,
                         numerics=numerics, passes=options, cache=cache, watch=progress, tune=tune)

@@ -79,6 +79,7 @@ ERRORS: dict[str, Fault] = {
     "E310": Fault(1, "a malformed line in a `.graph` text"),
     "E311": Fault(1, "a word of a `.graph` text that is no index or number"),
     "E312": Fault(1, "a `.graph` text that breaks a rule of its level"),
+    "E313": Fault(1, "a malformed line or value in a `.plan` text"),
     "E315": Fault(1, "a malformed value in an `.ssa` text"),
     "E316": Fault(1, "an ssa text that reads or writes outside its buffers"),
     "E320": Fault(3, "a pass that changed a result (`--check`)"),

@@ -18,6 +18,7 @@ import inspect
 import sys
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from ncc.driver.settings import options
 from ncc.formats import weights
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.machine.cache import Carried
 from ncc.machine.header import graph_hash
 from ncc.machine.llvm import host
 from ncc.machine.native import KEPT, Library, backward, forward, n_kept, placed, to_keep
+from ncc.machine.threads import WORKER
 from ncc.nets.net import Net, load
 from ncc.progress import Progress
 from ncc.runtime.compiled import Array, Compiled
@@ -78,12 +81,16 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt
     return Module(code, start)
 
 
+# Of a net's functions with and without the backward ones, in pickles.
+TITLES = {False: "forward", True: "both"}
+
+
 class _Code:
     """A net's machine code, which never changes: copies of a module share it. `key` is its name in
     what torch records."""
 
-    def __init__(self, graph: Graph, dtype: Any, opt: int, threads: int, numerics: str | None
-                 ) -> None:
+    def __init__(self, graph: Graph, dtype: Any, opt: int, threads: int, numerics: str | None,
+                 brought: Mapping[str, Carried | None] | None = None) -> None:
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
         self.graph = graph
@@ -93,6 +100,7 @@ class _Code:
         self.numerics = numerics
         self._lock = threading.Lock()
         self._made: dict[bool, Library] = {}
+        self._brought = dict(brought or {})
         self.key = f"{graph_hash(graph)} {self.dtype} {numerics or 'default'} O{opt} x{threads}"
 
     def library(self, gradient: bool) -> Library:
@@ -102,15 +110,21 @@ class _Code:
                 chosen = options(host(), dtype=self.dtype, numerics=self.numerics,
                                  gradient=gradient, kept=KEPT)
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
-                    made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER).made
+                    made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
+                                 brought=self._brought.get(TITLES[gradient])).made
                 self._made[gradient] = Library(made, self.dtype)
+                self._brought.pop(TITLES[gradient], None)
             return self._made[gradient]
 
     def __deepcopy__(self, _: Any) -> _Code:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_shared, (self.graph, self.dtype, self.opt, self.threads, self.numerics))
+        made = {TITLES[g]: library.carried() for g, library in list(self._made.items())}
+        if self.threads != 1:
+            made["worker"] = WORKER.carried()
+        return (_shared, (self.graph, self.dtype, self.opt, self.threads, self.numerics,
+                          {**self._brought, **made}))
 
 
 # The codes of this process, by key, as long as a module has them; and those that are in a recording
@@ -119,9 +133,13 @@ _CODES: weakref.WeakValueDictionary[str, _Code] = weakref.WeakValueDictionary()
 _RECORDED: dict[str, _Code] = {}
 
 
-def _shared(graph: Graph, dtype: str, opt: int, threads: int, numerics: str | None) -> _Code:
-    """The code of a net: that which a module has already, if one has."""
-    made = _Code(graph, dtype, opt, threads, numerics)
+def _shared(graph: Graph, dtype: str, opt: int, threads: int, numerics: str | None,
+            brought: Mapping[str, Carried | None] | None = None) -> _Code:
+    """The code of a net: that which a module has already, if one has; `brought` by a pickle, if
+    none has."""
+    code = dict(brought or {})
+    WORKER.bring(code.pop("worker", None))
+    made = _Code(graph, dtype, opt, threads, numerics, code)
     return _CODES.setdefault(made.key, made)
 
 
@@ -153,7 +171,11 @@ class Module(torch.nn.Module):
         code = self.code
         _check(x, self.params, len(code.graph.inputs), code.graph.n_params, code.dtype)
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.params.requires_grad)
-        return _Call.apply(x, self.params, code.key, wanted)[0]
+        if torch.compiler.is_compiling() or _transformed():
+            return _Call.apply(x, self.params, code.key, wanted)[0]
+        if wanted:
+            return _Eager.apply(x, self.params, code.key)
+        return torch.ops.ncc.forward(x, self.params, code.key, False)[0]
 
     def compiled(self) -> Compiled:
         """The net as `ncc.compile` gives it, of the parameters as they are now: for numpy, and to
@@ -199,6 +221,11 @@ def _check(x: Any, params: Any, n_inputs: int, n_params: int, dtype: str) -> Non
         raise ValueError(f"params has shape {tuple(params.shape)}, the net wants ({n_params},)")
 
 
+_MAPS = hasattr(torch.library, "register_vmap")  # whether vmap maps operators: from torch 2.5 on
+# Whether torch.func's transforms are at work: as torch itself asks; where it cannot say, they may.
+_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
 class _Call(torch.autograd.Function):
     """y of x (..., n_inputs) and params (n_params,), the parameters packed, and what is kept for
     the way back. torch.vmap maps the operators within."""
@@ -225,9 +252,26 @@ class _Call(torch.autograd.Function):
             return None, None, None, None
         x, packed, kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        dx, dparams = _Pullback.apply(x, packed, kept, dy, ctx.key, ctx.n_params, wanted[0],
-                                      wanted[1])
+        # Who records what is done here may want a second derivative.
+        pullback = (_Pullback.apply if torch.is_grad_enabled() or not _MAPS
+                    else torch.ops.ncc.backward)
+        dx, dparams = pullback(x, packed, kept, dy, ctx.key, ctx.n_params, wanted[0], wanted[1])
         return dx if wanted[0] else None, dparams if wanted[1] else None, None, None
+
+
+class _Eager(torch.autograd.Function):
+    """_Call where nobody transforms or records it: what torch needs for that takes it as long, for
+    each call, as a small net's forward pass."""
+
+    backward = staticmethod(_Call.backward)
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, params: Any, key: str) -> Any:
+        y, packed, kept = torch.ops.ncc.forward(x, params, key, True)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, packed, kept)
+        ctx.key, ctx.n_params = key, params.shape[0]
+        return y
 
 
 class _Pullback(torch.autograd.Function):
@@ -349,7 +393,7 @@ torch.library.impl("ncc::backward", "CPU", _backward)
 _fake = getattr(torch.library, "register_fake", None) or torch.library.impl_abstract  # before 2.4
 _fake("ncc::forward", _forward_shapes)
 _fake("ncc::backward", _backward_shapes)
-if hasattr(torch.library, "register_vmap"):
+if _MAPS:
     torch.library.register_vmap("ncc::forward", _forward_each)
     torch.library.register_vmap("ncc::backward", _backward_each)
 else:  # torch before 2.5: torch.compile leaves the net as it is, between two graphs

@@ -1,4 +1,4 @@
-"""`ncc build`: a net or an ssa text as any kind of output."""
+"""`ncc build`: a net, a plan or an ssa text as any kind of output."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
 from ncc.cli.reading import format_of
-from ncc.cli.request import asked, configure, enter_ssa, explain, found_by_tuning, read
+from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read
 from ncc.cli.terminal import put
 from ncc.driver.compiler import Build, plain, write
 from ncc.driver.kinds import KINDS, contents, ending, with_gradient
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
-from ncc.ir.graph import Graph
+from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
@@ -29,7 +29,8 @@ SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("build", allow_abbrev=False, help="compile a net",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file; - is standard input")
+    parser.add_argument("net",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
     parser.add_argument("--emit", default="obj", metavar="KIND,..",
                         help="what to write, default obj: " + " ".join(KINDS))
     parser.add_argument("-o", dest="out", metavar="PATH",
@@ -63,7 +64,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
-    if args.explain and isinstance(made.start, Graph):
+    if args.explain and not isinstance(made.start, Module):
         explain(made)
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
@@ -98,8 +99,8 @@ def _kinds(args: argparse.Namespace) -> list[str]:
         if format == "ssa" and kind not in SSA_KINDS:
             raise NccError("E604", f"cannot emit {kind} from an ssa text",
                            help=" ".join(SSA_KINDS))
-    if format == "graph" and "ast" in kinds:
-        raise NccError("E604", "a .graph file has no ast")
+    if format in ("graph", "plan") and "ast" in kinds:
+        raise NccError("E604", f"a .{format} file has no ast")
     return list(dict.fromkeys(kinds))
 
 
@@ -109,9 +110,14 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
     aim = target(args.target, args.cpu, args.features)
     if format_of(args) == "ssa":
         request = asked(args, aim, args.name)
-        return request, enter_ssa(request, args, watcher), None
+        return request, enter(request, args, watcher), None
     name = args.name or c_identifier(_stem(args))
     request = asked(args, aim, name, **_training(args, kinds))
+    if format_of(args) == "plan":
+        entered = enter(request, args, watcher)
+        if args.backward and entered.plan.backward is None:
+            raise NccError("E609", f"--backward: {args.net} has no backward forms")
+        return request, entered, None
     configure(watcher, args, request.options)
     graph, syntax = read(request, watcher)
     with watcher.working("weights"):
@@ -177,7 +183,7 @@ def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None,
 
 def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
     """The header of an object, which goes beside a file and nowhere else."""
-    if path is None or not plain(path) or not isinstance(build.start, Graph):
+    if path is None or not plain(path) or isinstance(build.start, Module):
         return {}
     beside = path.with_suffix(".h")
     if beside == path:

@@ -9,13 +9,14 @@ from ncc.cli.reading import format_of, read_net, source_of
 from ncc.cli.terminal import show
 from ncc.driver.net_module import carried, n_params
 from ncc.driver.observe import Watcher
-from ncc.ir import ssa_text
+from ncc.ir import plan_text, ssa_text
 
 
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("check", parents=[reading_options()], allow_abbrev=False,
                                  help="read and verify a net, print its counts")
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file; - is standard input")
+    parser.add_argument("net",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
     parser.set_defaults(call=check)
 
 
@@ -25,7 +26,10 @@ def check(args: argparse.Namespace, watcher: Watcher) -> None:
         show(f"functions {len(module.funcs)}\nops {sum(len(f.ops) for f in module.funcs)}\n"
              f"parameters {n_params(module)}\n")
         return
-    graph = read_net(args, watcher)
+    if format_of(args) == "plan":
+        graph = plan_text.read(source_of(args.net)).graph
+    else:
+        graph = read_net(args, watcher)
     graph.verify()
     depth = int(graph.levels.max()) if graph.levels is not None and graph.n_neurons else 0
     show(f"neurons {graph.n_neurons}\nedges {graph.n_edges}\nparameters {graph.n_params}\n"

@@ -11,11 +11,14 @@ from ncc.driver.levels import LEVELS, format_of, rank
 from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import Step, arrives
 from ncc.ir.graph import Graph
+from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 
-SHARED = ("effort", "numerics", "dtype", "form", "batch_form", "backward_form", "check", "no_limit")
-OF_BUILD = ("name", "embed_weights", "recompute", "train", "target", "cpu", "features")
-OF_NETS = ("activation", "outputs")  # which a graph and an ssa text have in them
+SHARED = ("effort", "numerics", "dtype", "check", "no_limit")
+# Which a plan has in it.
+FORMS, EMBEDDING = ("form", "batch_form", "backward_form"), ("embed_weights",)
+OF_BUILD = ("name", "recompute", "train", "target", "cpu", "features")
+OF_NETS = ("activation", "outputs")  # which the texts of levels have in them
 
 
 def keep(watcher: Watcher, args: argparse.Namespace, usual: argparse.Namespace) -> None:
@@ -42,7 +45,7 @@ def keep(watcher: Watcher, args: argparse.Namespace, usual: argparse.Namespace) 
 
 
 def _spelled(step: Step) -> str:
-    """A step as --passes takes it: `split{limit=500}`."""
+    """A step as --passes takes it: `split{piece=500}`."""
     options = ",".join(f"{key}={value}" for key, value in step.options.items())
     return step.name + (f"{{{options}}}" if options else "")
 
@@ -51,7 +54,9 @@ def _flags(watcher: Watcher, args: argparse.Namespace, usual: argparse.Namespace
     """The options of this command that bear upon its passes, for a build of what is kept."""
     building = args.command == "build"
     keys = [*SHARED, *(OF_BUILD if building else ())]
-    if not isinstance(watcher.kept, (Graph, Module)):
+    if not isinstance(watcher.kept, Plan):
+        keys += [*FORMS, *(EMBEDDING if building else ())]
+    if not isinstance(watcher.kept, (Graph, Plan, Module)):
         keys += OF_NETS
     words: list[str] = []
     for key in keys:

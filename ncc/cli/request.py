@@ -87,11 +87,11 @@ def found_by_tuning(request: Request, graph: Graph, watcher: Watcher) -> dict[st
                      request.part.behind, request.settings.cache)
 
 
-def enter_ssa(request: Request, args: argparse.Namespace, watcher: Watcher) -> Build:
-    """The ssa text at the start of its part of the pipeline."""
+def enter(request: Request, args: argparse.Namespace, watcher: Watcher) -> Build:
+    """A plan or an ssa text at the start of its part of the pipeline."""
     with watcher.working("read"):
         source = source_of(request.text.path)
-    build = request.ssa(source, watcher)
+    build = (request.plan if request.text.format == "plan" else request.ssa)(source, watcher)
     configure(watcher, args, build.options)
     return build
 
@@ -101,11 +101,16 @@ def compiling(request: Request, args: argparse.Namespace, graph: Graph, watcher:
     """The build of a net that is to run here, and the options of its forms for `Compiled`."""
     found = found_by_tuning(request, graph, watcher)
     build = request.build(graph, watcher, found)
+    ready(build, request, args)
+    return build, {"form": args.form, "batch_form": args.batch_form} | found
+
+
+def ready(build: Build, request: Request, args: argparse.Namespace) -> None:
+    """Before a build becomes code that runs here: what is to be explained, what must be so."""
     if args.explain:
         explain(build)
     if request.part.chosen:
         request.part.expands(build.module, build.options["native_sqrt"], "llvm")
-    return build, {"form": args.form, "batch_form": args.batch_form} | found
 
 
 def explain(build: Build) -> None:

@@ -1,4 +1,4 @@
-"""`ncc run`: the outputs of a net, or of an ssa text, for a file of samples."""
+"""`ncc run`: the outputs of a net, a plan or an ssa text, for a file of samples."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
 from ncc.cli.reading import format_of, load_samples
-from ncc.cli.request import asked, compiling, configure, enter_ssa, read
+from ncc.cli.request import asked, compiling, configure, enter, read, ready
 from ncc.cli.terminal import show
-from ncc.driver.compiler import write
+from ncc.driver.compiler import Build, write
 from ncc.driver.net_module import interpret, n_params, runnable
 from ncc.driver.observe import Watcher
 from ncc.driver.request import missing, valued
@@ -27,7 +27,8 @@ from ncc.runtime.skip_dead import SkipDead
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("run", allow_abbrev=False, help="evaluate a net on samples",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph or .ssa file; - is standard input")
+    parser.add_argument("net",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
     parser.add_argument("--input", required=True, metavar="X.csv|X.npy",
                         help="samples, one a row; - is standard input")
     parser.add_argument("--header", action=argparse.BooleanOptionalAction,
@@ -48,7 +49,8 @@ def run(args: argparse.Namespace, watcher: Watcher) -> None:
         raise NccError("E609", f"--threads {args.threads} is negative")
     if args.net == "-" and args.input == "-":
         raise NccError("E609", "the net and the samples cannot both be standard input")
-    y = _run_ssa(args, watcher) if format_of(args) == "ssa" else _run_net(args, watcher)
+    how = {"plan": _run_plan, "ssa": _run_ssa}.get(format_of(args), _run_net)
+    y = how(args, watcher)
     with watcher.working("write"):
         if args.out in (None, "-"):
             show(data.csv(y))
@@ -69,24 +71,49 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     with watcher.working("samples"):
         x = load_samples(args, args.input, len(graph.inputs))
     build, forms = compiling(request, args, graph, watcher)
-    kind = SkipDead if args.skip_dead else Compiled
+    return _outputs(SkipDead if args.skip_dead else Compiled, build, x, args, watcher, forms)
+
+
+def _outputs(kind: type[Compiled], build: Build, x: Any, args: argparse.Namespace,
+             watcher: Watcher, forms: dict[str, Any]) -> Any:
+    """y of the build's own machine code."""
     with watcher.emitting("obj"):
-        fn = kind(graph, dtype=args.dtype, opt=request.settings.opt, threads=args.threads,
-                  numerics=args.numerics, build=build, cache=request.settings.cache, passes=forms)
+        fn = kind(build.graph, dtype=args.dtype, opt=build.opt, threads=args.threads,
+                  numerics=args.numerics, build=build, cache=build.cached, passes=forms)
     # What overflows the dtype is an infinity, as data may be.
     with watcher.working("run"), np.errstate(over="ignore"):
         return fn(x.astype(DTYPES[args.dtype]))
+
+
+def _run_plan(args: argparse.Namespace, watcher: Watcher) -> Any:
+    """y by code in the forms of the plan."""
+    if args.skip_dead:
+        raise NccError("E609", "--skip-dead is for nets: it cuts them before they have a plan")
+    request = asked(args, host())
+    build = enter(request, args, watcher)
+    request.part.reaches("obj")
+    if not (build.plan.wants("forward") and build.plan.wants("forward_batch")):
+        raise _not_a_net(args.net)
+    missing(build.values, build.graph.n_params)
+    with watcher.working("samples"):
+        x = load_samples(args, args.input, len(build.graph.inputs))
+    ready(build, request, args)
+    return _outputs(Compiled, build, x, args, watcher, {})
+
+
+def _not_a_net(path: str) -> NccError:
+    return NccError("E604", f"{path} does not have the functions of a net", status=1,
+                    help="pack, forward and forward_batch, as `ncc build --emit` prints")
 
 
 def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
     """y by the ssa level's interpreter, which has the bits that the machine code has."""
     if args.skip_dead:
         raise NccError("E609", "--skip-dead is for nets: an ssa text has no neurons")
-    build = enter_ssa(asked(args, host(), None), args, watcher)
+    build = enter(asked(args, host(), None), args, watcher)
     module = build.module
     if not runnable(module):
-        raise NccError("E604", f"{args.net} does not have the functions of a net", status=1,
-                       help="pack, forward and forward_batch, as `ncc build --emit ssa` prints")
+        raise _not_a_net(args.net)
     sizes = {b.name: b.size for b in module.func("forward").buffers}
     missing(build.values, n_params(module))
     with watcher.working("samples"):

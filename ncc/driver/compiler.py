@@ -1,4 +1,4 @@
-"""A graph, or an ssa text, at the end of the pipeline: the last ssa module, object and header."""
+"""A graph, a plan or an ssa module at the end of the pipeline: last module, object and header."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
@@ -23,7 +23,7 @@ from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Module
 from ncc.machine import cache, limits
-from ncc.machine.cache import Entry
+from ncc.machine.cache import Carried, Entry
 from ncc.machine.codegen import Codegen
 from ncc.machine.footprint import Footprint, exported, footprint, stacks
 from ncc.machine.header import graph_hash, header
@@ -53,18 +53,19 @@ def in_range(graph: Graph, dtype: str) -> None:
 
 @dataclass(frozen=True)
 class Build:
-    """What one graph becomes on one target with the passes' `options`; each stage made once. Or an
-    ssa module, which has no graph, so no plan and no header; its parameters, `params`, are beside
-    it then.
+    """What one graph becomes on one target with the passes' `options`; each stage made once. Or a
+    plan, whose graph it is then; or an ssa module, which has no graph, so no plan and no header;
+    its parameters, `params`, are beside it then.
 
     With `cached`, the object and the header come from the cache where it has them, and then no pass
-    runs; what is made is kept there.
+    runs; what is made is kept there. The object may also be `brought` by a pickle, and is taken
+    if it is what would be made here.
 
     NccError E400 (status 4) where a stage would take more memory or time than there is, or did.
     With the option `limit` False, it takes as long as it takes.
     """
 
-    start: Graph | Module
+    start: Graph | Plan | Module
     target: Target
     options: Mapping[str, Any]
     opt: int = 2
@@ -73,6 +74,7 @@ class Build:
     embedded: bool = field(default=False)
     cached: bool = False
     params: Reals | None = None
+    brought: Carried | None = None
 
     @classmethod
     def of(cls, graph: Graph, target: Target, settings: Settings, watch: Watch | None = None,
@@ -87,17 +89,17 @@ class Build:
         """NccError E604 where there is none."""
         if isinstance(self.start, Module):
             raise NccError("E604", "an ssa text is no net: it has functions, not neurons")
-        return self.start
+        return self.start.graph if isinstance(self.start, Plan) else self.start
 
     @property
     def values(self) -> Reals | None:
         """The canonical parameters, NaN where one has no value."""
-        return self.start.values if isinstance(self.start, Graph) else self.params
+        return self.params if isinstance(self.start, Module) else self.graph.values
 
     @cached_property
     def plan(self) -> Plan:
         in_range(self.graph, self.options["dtype"])
-        plan: Plan = self._walk(self.graph, Plan, self._along())
+        plan: Plan = self._walk(self.start, Plan, self._along())
         return plan
 
     @cached_property
@@ -207,9 +209,8 @@ class Build:
     def header(self, compiled: bool = True) -> str:
         """The header; of the object, unless it is not what is `compiled`, so that its functions'
         stacks are another compiler's."""
-        train = ",".join([self.options.get(k, "") for k in ("loss", "optimizer")]).strip(",")
-
         def make() -> Entry:
+            train = next((f"{f.loss},{f.optimizer}" for f in self.plan.functions if f.loss), "")
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
                           target=self.target.name, target_note=self.target.triple,
@@ -224,14 +225,18 @@ class Build:
         return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
 
     def _kept(self, kind: str, make: Callable[[], Entry]) -> Entry:
-        """What `make` makes, from the cache where it may be and is there."""
-        name = self._key(kind) if self.cached else None
-        found = None if name is None else cache.lookup(name)
+        """What `make` makes, where a pickle has not brought it, nor the cache has it."""
+        name = self._key(kind)
+        found = cache.brought(self.brought, name)
+        if found is None and self.brought is not None:
+            self.graph.verify()  # what damaged the code may have damaged the net
+        if found is None and self.cached and name is not None:
+            found = cache.lookup(name)
         if found is not None:
             in_range(self.graph, self.options["dtype"])  # as `plan` asks of what it is made from
             return found
-        found = make()
-        if name is not None:
+        found = replace(make(), name=name)
+        if self.cached and name is not None:
             cache.store(name, found)
         return found
 
@@ -239,7 +244,7 @@ class Build:
         """Of all that the passes see. They see no values of parameters but those that `options`
         has (to embed them), so a net that was trained further finds the code it had."""
         along = self._along()
-        if any(step.call not in PIPELINE for step in along):
+        if isinstance(self.start, Module) or any(step.call not in PIPELINE for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
         options = {k: v for k, v in self.options.items() if k != "limit"}

@@ -15,6 +15,7 @@ from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
 from ncc.ir.graph import Graph
+from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
 from ncc.machine.targets import Target
 from ncc.passes.emit.to_c import to_c
@@ -57,7 +58,7 @@ def _ssa(build: Build, name: str) -> str:
 def _c(build: Build, name: str) -> str:
     """Of an ssa text it is a file without the header, which is a net's."""
     return to_c(build.module,
-                build.header(compiled=False) if isinstance(build.start, Graph) else "")
+                "" if isinstance(build.start, Module) else build.header(compiled=False))
 
 
 def shared(build: Build, name: str) -> bytes:

@@ -10,7 +10,7 @@ from ncc.driver import evaluate
 from ncc.driver.evaluate import Evaluator
 from ncc.errors import Source
 from ncc.formats.read import net
-from ncc.ir import graph_text, ssa_text
+from ncc.ir import graph_text, plan_text, ssa_text
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
@@ -36,10 +36,11 @@ FORMATS = {f.name: f for f in (
     Format("nam", Matrix, "%", partial(net, format="nam")),
     Format("nel", EdgeList, "%", partial(net, format="nel")),
     Format("graph", Graph, "//", graph_text.read),
+    Format("plan", Plan, "//", plan_text.read),
     Format("ssa", Module, "//", ssa_text.read),
 )}
-# Those that hold a net, with neurons.
-NETS = tuple(name for name, format in FORMATS.items() if format.type is not Module)
+# Those that hold a net and nothing of its code.
+NETS = tuple(name for name, format in FORMATS.items() if format.type not in (Plan, Module))
 
 
 def format_of(level: Any) -> Format | None:

@@ -9,6 +9,7 @@ from ncc.driver.kinds import KINDS
 from ncc.driver.levels import NAMES, rank
 from ncc.driver.pipeline import Step, arrives, departs, steps
 from ncc.errors import NccError
+from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 from ncc.scalar.opcodes import OPCODES
 
@@ -69,7 +70,7 @@ def part(passes: str | None, begin: Any) -> Part:
         if begins != at:
             raise NccError("E601", f"--passes: {step.name} takes the {NAMES[begins]} level, not "
                            f"{NAMES[at]}", help=_whole())
-        if step.name == "lower" and not any(s.name == "place" for s in joined):
+        if step.name == "lower" and begin is not Plan and "place" not in [s.name for s in joined]:
             raise NccError("E601", "--passes: lower needs place before it", help=_whole())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: {step.name} takes no such option here: "

@@ -85,7 +85,7 @@ class Watch(Protocol):
 
 
 def steps(text: str | None = None) -> tuple[Step, ...]:
-    """The pipeline, or the passes of `text`: `fold,cse,split{limit=500,whole=0}`."""
+    """The pipeline, or the passes of `text`: `fold,cse,split{piece=500,whole=0}`."""
     if text is None:
         return tuple(Step(call, {}) for call in PIPELINE)
     named = {call.__name__: call for call in PIPELINE}

@@ -1,4 +1,4 @@
-"""What is asked of a net or an ssa text: filled once, by a command, and handed down."""
+"""What is asked of a net, a plan or an ssa text: filled once, by a command, and handed down."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ncc.driver.pipeline import Step, steps, walk
 from ncc.driver.settings import Settings, options
 from ncc.errors import NccError, Source
 from ncc.formats import weights
-from ncc.ir import ssa_text
+from ncc.ir import plan_text, ssa_text
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import Target
@@ -26,8 +26,8 @@ from ncc.machine.targets import Target
 
 @dataclass(frozen=True)
 class Text:
-    """A text called `path` in messages, in a format, `ssa` or a net's; what it leaves open is said
-    by `activation` and `outputs`."""
+    """A text called `path` in messages, in a format: `plan`, `ssa` or a net's; what it leaves open
+    is said by `activation` and `outputs`."""
 
     path: str
     format: str
@@ -45,8 +45,8 @@ class Text:
         """The ordered graph, and its syntax, if the format has one; `reading` may hold resolve and
         order with options of their own.
 
-        NccError E604 (status 2) for an ssa text, E609 (status 2) for what a graph has in its text,
-        and those of the formats and of resolve and order.
+        NccError E604 (status 2) for a plan or an ssa text, E609 (status 2) for what a graph has in
+        its text, and those of the formats and of resolve and order.
         """
         syntax: Syntax | None = None
         level: Any
@@ -54,6 +54,9 @@ class Text:
         common: dict[str, Any] = {"source": source}
         if self.format == "ssa":
             raise NccError("E604", "an ssa text is no net: it has functions, not neurons")
+        if self.format == "plan":
+            raise NccError("E604", "a plan text is for build, check and run: its forms are chosen",
+                           help="ncc build --emit graph prints its net")
         if self.format == "graph":
             self.leaves_nothing_open()
             with watcher.working("parse"):
@@ -115,6 +118,30 @@ class Request:
             common |= {"params": graph.values, "embedded": True}
         return Build(graph, self.target, common, self.settings.opt, watcher, self.part.behind,
                      self.embed, cached=self.settings.cache)
+
+    def plan(self, source: Source, watcher: Watcher) -> Build:
+        """The pipeline from the plan text on. NccError E609 (status 2) for what is said of nets,
+        E601 (status 2) for chosen passes that lower a plan without slots."""
+        self.text.leaves_nothing_open()
+        with watcher.working("parse"):
+            plan = plan_text.read(source)
+        for key in ("form", "batch_form", "backward_form"):
+            if self.settings.passes.get(key, "auto") != "auto":
+                raise NccError("E609", f"--{key.replace('_', '-')}: {self.text.path} has its forms")
+        if self.tune:
+            raise NccError("E609", "--tune is for nets: a plan text has its forms")
+        if self.embed:
+            raise NccError("E609", "--embed-weights is for nets: a plan text has what is packed")
+        if self.settings.passes.get("loss") and plan.backward is None:
+            raise NccError("E609", f"--train: {self.text.path} has no backward forms")
+        names = [step.name for step in self.part.steps]
+        if plan.single.slots is None and "lower" in names and "place" not in names:
+            raise NccError("E601", "--passes: lower needs place before it")
+        plan = plan.with_(graph=valued(plan.graph, self.weights, self.init, self.seed))
+        common = self.options | {"vjp": self.settings.passes.get("gradient", False)}
+        embedded = plan.wants("forward") and not plan.wants("pack")
+        return Build(plan, self.target, common, self.settings.opt, watcher, self.part.steps,
+                     embedded)
 
     def ssa(self, source: Source, watcher: Watcher) -> Build:
         """The pipeline from the ssa text on. NccError E609 (status 2) for what is said of nets."""

@@ -25,10 +25,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.images.image import placed, reals
+from ncc.images.image import Placed, placed, reals
 from ncc.images.kinds import Kinds
 from ncc.images.union import Union
-from ncc.ir.graph import Longs, Reals
+from ncc.ir.csr import ranges, starts, within
+from ncc.ir.graph import Ints, Longs, Reals
 from ncc.ir.ssa import DTYPES
 
 WIDTH: Final = {"f32": 16, "f64": 8}  # rows: a vector of 64 bytes, on every target
@@ -62,84 +63,103 @@ HEAD: Final = 16  # words
 class Blocks(NamedTuple):
     """The blocks of a chunk of nets: `block` is the memory, `values` how many values there are;
     `state` of them, from number `before` on, are of the step before, and `nets` is the net of each
-    (-1 of what fills up a block)."""
+    (-1 of what fills up a block). The biases and weights are the elements `reals` of the block,
+    and have the parameter codes `codes` of the union."""
 
     block: NDArray[np.uint8]
     values: int
     state: int
     before: int
     nets: Longs
+    reals: Longs
+    codes: Ints
+    constants: Reals
+    dtype: str
+
+    def fill(self, params: Reals) -> None:
+        """Put in the values that the union's parameters have."""
+        with np.errstate(over="ignore"):
+            self.block.view(DTYPES[self.dtype])[self.reals] = reals(
+                self.codes, self.constants, params)
 
 
-def blocks(many: Union, kinds: Kinds, dtype: str, params: Reals, recurrent: bool = False
-           ) -> Blocks:
-    """The blocks of a union of nets, with the parameters of the union. Where they are `recurrent`,
-    each edge from a row reads the value of the step before; levels are of no meaning then.
-    NccError E147 where a row is of none of the kinds."""
-    g, held, width = many.graph, placed(many, kinds, flat=recurrent), WIDTH[dtype]
-    real, n_kinds, n_rows = np.dtype(DTYPES[dtype]), len(kinds.kinds), len(held.rows)
-    # Rows by level, kind and fan-in; then each group is filled up to whole blocks.
+class _Cut(NamedTuple):
+    """Rows of a union in blocks: `row` is the lane of each, counted through all blocks, `bounds`
+    the blocks of each level and kind, `first` the first turn of each block, `aggregations` what
+    each block computes."""
+
+    row: Longs
+    bounds: Longs
+    first: Longs
+    aggregations: NDArray[np.str_]
+
+
+def _cut(held: Placed, kinds: Kinds, width: int) -> _Cut:
+    """Rows by level, kind and fan-in, each level's of a kind filled up to whole blocks."""
+    n_kinds, n_rows = len(kinds.kinds), len(held.rows)
     group = held.levels * n_kinds + held.kinds
     sort = np.lexsort((held.lengths, group))
-    group, lengths = group[sort], held.lengths[sort]
     groups = (int(held.levels.max(initial=-1)) + 1) * n_kinds
     sizes = np.bincount(group, minlength=groups)
     cells = -(-sizes // width)
-    bounds = np.concatenate([[0], np.cumsum(cells)])
-    place = np.arange(n_rows) + np.repeat(bounds[:-1] * width - (np.cumsum(sizes) - sizes), sizes)
-    n_blocks = int(bounds[-1])
-    lanes = np.zeros(n_blocks * width, np.int64)  # the fan-in of each lane's row
-    lanes[place] = lengths
-    turns = lanes.reshape(n_blocks, width).max(axis=1, initial=0)
-    first = np.concatenate([[0], np.cumsum(turns)])
+    bounds = starts(cells)
+    place = ranges(bounds[:-1] * width, sizes)
+    lanes = np.zeros(int(bounds[-1]) * width, np.int64)  # the fan-in of each lane's row
+    lanes[place] = held.lengths[sort]
+    row = np.empty(n_rows, np.int64)
+    row[sort] = place
+    kind = np.repeat(np.arange(groups) % max(1, n_kinds), cells)
+    return _Cut(row, bounds, starts(lanes.reshape(-1, width).max(axis=1, initial=0)),
+                np.array([k.aggregation for k in kinds.kinds] or [""])[kind])
+
+
+def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Blocks:
+    """The blocks of a union of nets, without values for their parameters. Where they are
+    `recurrent`, each edge from a row reads the value of the step before; levels are of no meaning
+    then. NccError E147 where a row is of none of the kinds."""
+    g, held, width = many.graph, placed(many, kinds, flat=recurrent), WIDTH[dtype]
+    row, bounds, first, aggregations = cut = _cut(held, kinds, width)
+    real, n_blocks = np.dtype(DTYPES[dtype]), len(cut.first) - 1
     # The number of each neuron's value.
     n_in = len(g.inputs)
     state = n_blocks * width if recurrent else 0
     top = FIXED + n_in + state
     values = np.zeros(g.n_neurons, np.int64)
     values[g.inputs] = FIXED + np.arange(n_in)
-    row = np.empty(n_rows, np.int64)
-    row[sort] = place
     values[held.rows] = top + row
     read = values.copy()
     if recurrent:
         read[held.rows] = FIXED + n_in + row
-    # Where edge k of the union's order goes: its row's lane, turn by turn.
-    own = np.repeat(row, held.lengths)
-    ends = np.cumsum(held.lengths)
-    turn = np.arange(len(held.edges)) - np.repeat(ends - held.lengths, held.lengths)
-    at = (first[own // width] + turn) * width + own % width
-    kind = np.repeat(np.arange(groups) % max(1, n_kinds), cells)  # of each block
-    aggregations = np.array([k.aggregation for k in kinds.kinds] or [""])[kind]
-    product = np.repeat(np.repeat(aggregations == "mul", turns), width)
+    # Where each edge of the image's order goes: its row's lane, turn by turn.
+    at = (np.repeat(first[row // width], held.lengths) + within(held.lengths)) * width + np.repeat(
+        row % width, held.lengths)
+    # The last edge again, where a row has fewer than its block has turns, and 0 * -0 and 1 * 1 do
+    # not leave its aggregate as it is.
+    left = np.diff(first)[row // width] - held.lengths
+    left[np.isin(aggregations, ("sum", "mean", "mul"))[row // width]] = 0
+    again = np.repeat(np.cumsum(held.lengths) - 1, left)
+    at = np.concatenate([at, at[again] + (within(left) + 1) * width])
+    edges = np.concatenate([held.edges, held.edges[again]])
+    product = np.repeat(np.repeat(aggregations == "mul", np.diff(first)), width)
     sources = np.where(product, ONE, ZERO)
-    weights = np.where(product, 1.0, -0.0)
-    sources[at] = read[g.sources[held.edges]]
-    weights[at] = reals(g.weights[held.edges], g.constants, params)
-    # The last edge again.
-    chosen = ~np.isin(aggregations, ("sum", "mean", "mul"))[row // width]
-    mine, left = row[chosen], (turns[row // width] - held.lengths)[chosen]
-    again = np.arange(int(left.sum())) - np.repeat(np.cumsum(left) - left, left)
-    last = np.repeat((first[mine // width] + held.lengths[chosen] - 1) * width + mine % width, left)
-    sources[last + (again + 1) * width] = sources[last]
-    weights[last + (again + 1) * width] = weights[last]
-    biases = np.zeros(n_blocks * width)
-    biases[row] = reals(g.biases[held.rows], g.constants, params)
+    sources[at] = read[g.sources[edges]]
     counts = np.ones(n_blocks * width)
     counts[row] = held.lengths
-    words: list[Longs] = [bounds, first, sources, values[g.outputs]]
-    starts = HEAD + np.concatenate([[0], np.cumsum([len(w) for w in words])])
-    begin = -(-4 * int(starts[-1]) // real.itemsize)
-    parts = [biases, counts, weights]
-    begins = begin + np.concatenate([[0], np.cumsum([len(p) for p in parts])])
-    block = np.zeros(-(-int(begins[-1]) * real.itemsize // 64) * 64, np.uint8)
+    words = [bounds, first, sources, values[g.outputs]]
+    places = HEAD + starts(np.array([len(w) for w in words]))
+    parts = [np.zeros(n_blocks * width), counts, np.where(product, 1.0, -0.0)]
+    begins = -(-4 * int(places[-1]) // real.itemsize) + starts(np.array([len(p) for p in parts]))
+    block = np.zeros(int(begins[-1]) * real.itemsize, np.uint8)
     block.view(np.uint32)[: len(Head._fields)] = Head(
-        inputs=n_in, outputs=len(g.outputs), state=state, levels=groups // max(1, n_kinds),
-        bounds=int(starts[0]), edges=int(starts[1]), sources=int(starts[2]), outs=int(starts[3]),
-        rows=top, biases=int(begins[0]), counts=int(begins[1]), weights=int(begins[2]))
-    block.view(np.uint32)[HEAD : starts[-1]] = np.concatenate(words)
-    with np.errstate(over="ignore"):
-        block.view(real)[begin : begins[-1]] = np.concatenate(parts)
+        inputs=n_in, outputs=len(g.outputs), state=state,
+        levels=(len(bounds) - 1) // max(1, len(kinds.kinds)), bounds=int(places[0]),
+        edges=int(places[1]), sources=int(places[2]), outs=int(places[3]), rows=top,
+        biases=int(begins[0]), counts=int(begins[1]), weights=int(begins[2]))
+    block.view(np.uint32)[HEAD : places[-1]] = np.concatenate(words)
+    block.view(real)[begins[0] : begins[-1]] = np.concatenate(parts)
     nets = np.full(state, -1, np.int64)
-    nets[row[: len(row) * recurrent]] = held.nets[: len(row) * recurrent]
-    return Blocks(block, top + n_blocks * width, state, FIXED + n_in, nets)
+    if recurrent:
+        nets[row] = held.nets
+    return Blocks(block, top + n_blocks * width, state, FIXED + n_in, nets,
+                  np.concatenate([begins[0] + row, begins[2] + at]),
+                  np.concatenate([g.biases[held.rows], g.weights[edges]]), g.constants, dtype)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ncc.images.kinds import Kinds
 from ncc.images.union import Union, union
+from ncc.ir.csr import ranges, within
 from ncc.ir.graph import NONE, Graph, Ints, Longs, Reals
 from ncc.ir.ssa import DTYPES
 
@@ -96,18 +97,11 @@ def placed(many: Union, kinds: Kinds, flat: bool = False) -> Placed:
     sort = np.argsort((nets * span + level) * len(kinds.kinds) + kind, kind="stable")
     rows = rows[sort]
     lengths = np.diff(g.starts)[rows]
-    ends = np.cumsum(lengths)
-    edges = np.arange(int(lengths.sum())) + np.repeat(g.starts[rows] - ends + lengths, lengths)
+    edges = ranges(g.starts[rows], lengths)
     values = np.full(g.n_neurons, -1, np.int64)
     values[g.inputs] = np.tile(np.arange(many.n_inputs), len(many))
-    values[rows] = many.n_inputs + _within(nets, len(many))
+    values[rows] = many.n_inputs + within(np.bincount(nets, minlength=len(many)))
     return Placed(rows, nets, level[sort], kind[sort], lengths, edges, values)
-
-
-def _within(groups: Longs, count: int) -> Longs:
-    """The number of each element in its group; the groups, of `count`, stand one after another."""
-    sizes = np.bincount(groups, minlength=count)
-    return np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def reals(codes: Ints, constants: Reals, params: Reals) -> Reals:
@@ -120,8 +114,9 @@ def reals(codes: Ints, constants: Reals, params: Reals) -> Reals:
 def image(graph: Graph, kinds: Kinds, dtype: str, params: Reals) -> NDArray[np.uint8]:
     """The image of a graph with levels, and params (n_params,) for its parameters. NccError E147
     where a row is of none of the kinds."""
-    block, _ = images(union([graph]), kinds, dtype, params)
-    return sealed(block)
+    made = images(union([graph]), kinds, dtype)
+    made.fill(params)
+    return sealed(made.block)
 
 
 def sealed(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -132,11 +127,28 @@ def sealed(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return block
 
 
-def images(many: Union, kinds: Kinds, dtype: str, params: Reals
-           ) -> tuple[NDArray[np.uint8], Longs]:
-    """The images of nets that have levels, one behind the other and without checksums, and the
-    byte at which each begins. `params` are those of the union. NccError E147 where a row is of none
-    of the kinds."""
+class Images(NamedTuple):
+    """Images one behind the other in `block`, which begin at the bytes `places`. The biases and
+    weights of all of them are the elements `reals` of the block, and have the parameter codes
+    `codes` of the union."""
+
+    block: NDArray[np.uint8]
+    places: Longs
+    reals: Longs
+    codes: Ints
+    constants: Reals
+    dtype: str
+
+    def fill(self, params: Reals) -> None:
+        """Put in the values that the union's parameters have."""
+        with np.errstate(over="ignore"):
+            self.block.view(DTYPES[self.dtype])[self.reals] = reals(
+                self.codes, self.constants, params)
+
+
+def images(many: Union, kinds: Kinds, dtype: str) -> Images:
+    """The images of nets that have levels, without checksums and without values for their
+    parameters. NccError E147 where a row is of none of the kinds."""
     g, held, count = many.graph, placed(many, kinds), len(many)
     n_kinds, n_in, n_out = len(kinds.kinds), many.n_inputs, many.n_outputs
     real = np.dtype(DTYPES[dtype])
@@ -153,7 +165,7 @@ def images(many: Union, kinds: Kinds, dtype: str, params: Reals
     sizes = -(-(weights + edges) * real.itemsize // ALIGN) * ALIGN
     places = np.cumsum(sizes) - sizes
     block = np.zeros(int(sizes.sum()), np.uint8)
-    words, all_reals = block.view(np.uint32), block.view(real)
+    words = block.view(np.uint32)
     base = places // 4
     head = Head(magic=MAGIC, version=VERSION, dtype=CODES[dtype], size=sizes, checksum=0,
                 kinds=kinds.digest, n_kinds=n_kinds, inputs=n_in, outputs=n_out, rows=rows,
@@ -174,12 +186,11 @@ def images(many: Union, kinds: Kinds, dtype: str, params: Reals
     _put(words, base + sources, edges, held.values[g.sources[held.edges]])
     _put(words, base + outs, np.full(count, n_out), held.values[g.outputs])
     base = places // real.itemsize
-    for part, sizes, codes in ((biases, rows, g.biases[held.rows]),
-                               (weights, edges, g.weights[held.edges])):
-        _put(all_reals, base + part, sizes, reals(codes, g.constants, params))
-    return block, places
+    return Images(block, places, np.concatenate([ranges(base + biases, rows),
+                                                 ranges(base + weights, edges)]),
+                  np.concatenate([g.biases[held.rows], g.weights[held.edges]]), g.constants, dtype)
 
 
-def _put(to: NDArray[Any], places: Longs, counts: Longs, values: NDArray[Any]) -> None:
+def _put(words: Words, places: Longs, counts: Longs, values: NDArray[Any]) -> None:
     """Write the values of all nets, `counts` of each from its place on."""
-    to[np.repeat(places - np.cumsum(counts) + counts, counts) + np.arange(len(values))] = values
+    words[ranges(places, counts)] = values

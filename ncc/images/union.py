@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
+from ncc.ir.csr import starts, within
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
 from ncc.scalar.activations import FREE
 
@@ -88,10 +91,10 @@ def union(graphs: Sequence[Graph]) -> Union:
                                    f"has {shapes[0][0]} and {shapes[0][1]}")
     texts: dict[str, int] = {}
     recoded = [_recoded(g, texts) for g in graphs]
-    first = _sums([g.n_neurons for g in graphs])
-    slots = _sums([g.n_params for g in graphs])
-    constants = _sums([len(g.constants) for g in graphs])
-    edges = _sums([g.n_edges for g in graphs])
+    first = starts(np.array([g.n_neurons for g in graphs]))
+    slots = starts(np.array([g.n_params for g in graphs]))
+    constants = starts(np.array([len(g.constants) for g in graphs]))
+    edges = starts(np.array([g.n_edges for g in graphs]))
 
     def codes(given: Sequence[Ints]) -> Ints:
         """Parameter codes, moved to the union's slots and constants."""
@@ -122,10 +125,6 @@ def union(graphs: Sequence[Graph]) -> Union:
     return Union(graph, first, slots)
 
 
-def _sums(counts: Sequence[int]) -> Longs:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
 def _moved(parts: Sequence[Ints], first: Longs) -> Ints:
     by = np.repeat(first[:-1], [len(p) for p in parts])
     return (np.concatenate(parts) + by).astype(np.int32)
@@ -140,3 +139,137 @@ def _recoded(graph: Graph, texts: dict[str, int]) -> Ints:
             codes = codes.copy() if codes is graph.activations else codes
             codes[graph.activations == code] = new
     return codes
+
+
+# ---- of arrays
+
+
+def from_edges(n_inputs: int, n_outputs: int, neurons: ArrayLike, net: ArrayLike,
+               source: ArrayLike, target: ArrayLike, activation: ArrayLike,
+               weight: ArrayLike | None, bias: ArrayLike | None,
+               aggregation: ArrayLike | None) -> Union:
+    """See `Population.from_edges`."""
+    first = starts(np.asarray(neurons, np.int64))
+    count, total = len(first) - 1, int(first[-1])
+    if count == 0:
+        raise NccError("E650", "a population has a net at least")
+    if (np.diff(first) < n_inputs + n_outputs).any() or n_inputs < 0 or n_outputs < 1:
+        k = int(np.argmax(np.diff(first) < n_inputs + n_outputs))
+        raise NccError("E650", f"net {k} has {int(np.diff(first)[k])} neurons, and is to have "
+                               f"{n_inputs} inputs and {n_outputs} outputs")
+    nets = np.asarray(net, np.int64)
+    ends = [np.asarray(given, np.int64) for given in (source, target)]
+    for name, numbers, least in (("source", ends[0], 0), ("target", ends[1], n_inputs)):
+        if numbers.shape != nets.shape:
+            raise ValueError(f"{name} has shape {numbers.shape}, net has {nets.shape}")
+        bad = np.flatnonzero((nets < 0) | (nets >= count) | (numbers < least) | (
+            numbers >= np.diff(first)[np.clip(nets, 0, count - 1)]))
+        if len(bad):
+            raise NccError("E650", f"edge {bad[0]}: {name} {numbers[bad[0]]} of net "
+                                   f"{nets[bad[0]]} is none")
+    targets = first[nets] + ends[1]
+    by = np.argsort(targets, kind="stable")
+    lengths = np.bincount(targets, minlength=total)
+    places = within(np.diff(first))
+    rows = places >= n_inputs
+
+    def of_neurons(given: ArrayLike | None, usual: float) -> NDArray[Any]:
+        values = np.full(total, usual) if given is None else np.asarray(given)
+        if values.shape != (total,):
+            raise ValueError(f"of {total} neurons there are values of shape {values.shape}")
+        return values
+
+    biases = of_neurons(bias, np.nan)
+    biased = ~np.isnan(biases) & rows
+    bare = np.flatnonzero(rows & ~biased & (lengths == 0))
+    if len(bare):
+        k = int(np.searchsorted(first, bare[0], "right")) - 1
+        raise NccError("E650", f"neuron {bare[0] - first[k]} of net {k} has neither edges nor bias")
+    csr = starts(lengths)
+    if weight is None:  # one for all edges of a net; its biases behind it
+        slots = starts(1 + np.add.reduceat(biased.astype(np.int64), first[:-1]))
+        weights = slots[nets[by]]
+        own = np.cumsum(biased) - biased
+        before = own - np.repeat(own[first[:-1]], np.diff(first))
+        codes = np.repeat(slots[:-1], np.diff(first)) + 1 + before
+        values = np.full(int(slots[-1]), np.nan)
+    else:
+        given = np.asarray(weight, np.float64)
+        if given.shape != nets.shape:
+            raise ValueError(f"weight has shape {given.shape}, net has {nets.shape}")
+        plain, codes = _plain(csr, biased)
+        weights = plain.astype(np.int64)
+        slots = (csr + starts(biased))[first]
+        values = np.empty(int(slots[-1]))
+        values[weights] = given[by]
+    values[codes[biased]] = biases[biased]
+    activations = np.where(rows, of_neurons(activation, 0), INPUT).astype(np.int32)
+    graph = Graph(
+        starts=csr, sources=(first[nets] + ends[0])[by].astype(np.int32),
+        weights=weights.astype(np.int32), biases=np.where(biased, codes, NONE).astype(np.int32),
+        activations=activations,
+        aggregations=np.where(rows, of_neurons(aggregation, 0), 0).astype(np.int8),
+        inputs=np.flatnonzero(~rows).astype(np.int32),
+        outputs=(np.repeat(first[1:], n_outputs) - n_outputs + np.tile(
+            np.arange(n_outputs), count)).astype(np.int32),
+        values=values, constants=np.zeros(0))
+    return Union(graph, first, slots)
+
+
+# ---- as few bytes as its numbers need
+
+
+def packed(many: Union) -> dict[str, Any]:
+    """What `unpacked` makes the union of again: neurons and slots are counted from their net's
+    first, integers take as few bytes as the largest of them."""
+    g = many.graph
+    edges = np.diff(g.starts[many.first])
+    neurons = np.diff(many.first)
+    plain = all(map(np.array_equal, (g.weights, g.biases), _plain(g.starts, g.biases != NONE)))
+    held = {
+        "lengths": np.diff(g.starts), "neurons": neurons, "slots": np.diff(many.slots),
+        "activations": g.activations, "aggregations": g.aggregations, "levels": g.levels,
+        "sources": g.sources - np.repeat(many.first[:-1], edges),
+        "inputs": g.inputs - np.repeat(many.first[:-1], many.n_inputs),
+        "outputs": g.outputs - np.repeat(many.first[:-1], many.n_outputs),
+        # Where each edge and bias has a slot of its own, in order, a bit says which there are.
+        "biases": np.packbits(g.biases != NONE) if plain else g.biases,
+        "weights": None if plain else g.weights}
+    return {**{name: a if a is None or not a.size else a.astype(np.result_type(
+        np.min_scalar_type(a.min()), np.min_scalar_type(a.max()))) for name, a in held.items()},
+        "values": g.values, "constants": g.constants, "names": g.names, "functions": g.functions}
+
+
+def unpacked(held: dict[str, Any]) -> Union:
+    """The union that `packed` was made of."""
+    first, slots = starts(held["neurons"]), starts(held["slots"])
+    begins = starts(held["lengths"])
+    count = len(first) - 1
+
+    def moved(name: str, sizes: Any) -> Ints:
+        numbers: Longs = held[name] + np.repeat(first[:-1], sizes)
+        return numbers.astype(np.int32)
+
+    if held["weights"] is None:
+        biased = np.unpackbits(held["biases"], count=int(first[-1])).astype(bool)
+        weights, biases = _plain(begins, biased)
+    else:
+        weights, biases = [held[name].astype(np.int32) for name in ("weights", "biases")]
+    levels = held["levels"]
+    graph = Graph(
+        starts=begins, sources=moved("sources", np.diff(begins[first])), weights=weights,
+        biases=biases, activations=held["activations"].astype(np.int32),
+        aggregations=held["aggregations"].astype(np.int8),
+        inputs=moved("inputs", len(held["inputs"]) // count),
+        outputs=moved("outputs", len(held["outputs"]) // count), values=held["values"],
+        constants=held["constants"], names=held["names"], functions=held["functions"],
+        levels=None if levels is None else levels.astype(np.int32))
+    return Union(graph, first, slots)
+
+
+def _plain(begins: Longs, biased: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """The codes of weights and biases where each has a slot of its own, in canonical order."""
+    before: Longs = np.cumsum(biased) - biased
+    weights = np.arange(begins[-1]) + np.repeat(before, np.diff(begins))
+    biases = np.where(biased, begins[1:] + before, NONE)
+    return weights.astype(np.int32), biases.astype(np.int32)

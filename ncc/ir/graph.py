@@ -19,7 +19,8 @@ from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, Arrays, Ints, 
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
-__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "Graph", "Ints", "Longs", "Reals", "faults"]
+__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "Graph", "Ints", "Longs", "Reals", "code",
+           "faults", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,18 +106,15 @@ def _lines(graph: Graph) -> Iterator[str]:
     digits = max(2, len(f"{max(graph.n_neurons - 1, 0):x}"))
     names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
 
-    def code(number: int) -> str:
-        return f"p{number:x}" if number >= 0 else f"c{-1 - number:x}"
-
     yield f"graph {graph.n_neurons:02x}"
     if graph.labelled:
         yield "labelled"
-    yield from _wrapped("inputs", [names[j] for j in graph.inputs.tolist()])
-    yield from _wrapped("outputs", [names[j] for j in graph.outputs.tolist()])
+    yield from wrapped("inputs", [names[j] for j in graph.inputs.tolist()])
+    yield from wrapped("outputs", [names[j] for j in graph.outputs.tolist()])
     for number, text in graph.functions.items():
         yield f"fn {number:02x} {text}"
-    yield from _wrapped("values", ["-" if v != v else repr(v) for v in graph.values.tolist()])
-    yield from _wrapped("constants", [repr(v) for v in graph.constants.tolist()])
+    yield from wrapped("values", ["-" if v != v else repr(v) for v in graph.values.tolist()])
+    yield from wrapped("constants", [repr(v) for v in graph.constants.tolist()])
     for slot in sorted(graph.names):
         yield f"name p{slot:x} {graph.names[slot]}"
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
@@ -136,7 +134,12 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield " ".join(words)
 
 
-def _wrapped(head: str, words: list[str]) -> Iterator[str]:
+def code(number: int) -> str:
+    """A parameter code as texts spell it: p0, c0."""
+    return f"p{number:x}" if number >= 0 else f"c{-1 - number:x}"
+
+
+def wrapped(head: str, words: list[str]) -> Iterator[str]:
     """`words` behind `head`, sixteen a line, the further lines indented."""
     for k in range(0, max(len(words), 1), 16):
         yield " ".join((head if k == 0 else "   ", *words[k : k + 16]))

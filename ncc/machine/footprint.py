@@ -72,7 +72,7 @@ def stacks(text: str, frames: Mapping[str, int], target: Target) -> dict[str, in
     if target.triple.startswith("wasm"):
         return None
     starts = [(m.start(), m[1]) for m in _DEFINED.finditer(text)]
-    ends = [at for at, _ in starts[1:]] + [len(text)]
+    ends = [*[at for at, _ in starts], len(text)][1:]
     calls = {name: [(c[1], c[2].count(",") + 1) for c in _CALL.finditer(text, at, end)]
              for (at, name), end in zip(starts, ends, strict=True)}
     frames = dict(frames)

@@ -42,6 +42,10 @@ LLVM = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_vers
 # thought of a value in each round over the loops behind it. With 617 blocks that were 130 MB, with
 # 1,469 1.3 GB and 4.4 s of 7, and the code was a tenth smaller.
 NUMBERED = 512
+# Basic blocks of a function up to which its loops are unrolled and all is simplified twice, unless
+# they are long, as those of register tiles are. More of them are the loops of many kinds of rows,
+# over short lists: they ran no faster after it, and it took a third of the compile.
+FEW, LONG = 200, 32  # blocks; lines of one, on average
 
 
 @cache
@@ -199,15 +203,21 @@ def for_gnu(assembly: str) -> str:
     return head + text
 
 
-def _loop_passes(numbering: bool) -> Any:
-    """What functions with loops get; value numbering among it where that is wanted."""
+def _loop_passes(function: Any) -> Any:
+    """What a function with loops gets, by its size."""
     passes = llvm.create_new_function_pass_manager()
+    blocks = sum(1 for _ in islice(function.blocks, NUMBERED + 1))
+    if blocks > FEW and str(function).count("\n") < LONG * blocks:
+        passes.add_loop_simplify_pass()
+        passes.add_loop_rotate_pass()
+        passes.add_instruction_combine_pass()
+        return passes
     passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
     passes.add_loop_simplify_pass()
     passes.add_loop_rotate_pass()
     passes.add_loop_unroll_pass()
-    if numbering:
+    if blocks <= NUMBERED:
         passes.add_new_gvn_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
@@ -255,11 +265,9 @@ class Machine:
         options.slp_vectorization = False
         options.loop_vectorization = False
         builder = llvm.create_pass_builder(self.llvm, options)
-        numbering, plain = _loop_passes(True), _loop_passes(False)
         for function in module.functions:
             if any(b'"loops"' in attribute for attribute in function.attributes):
-                few = sum(1 for _ in islice(function.blocks, NUMBERED + 1)) <= NUMBERED
-                (numbering if few else plain).run(function, builder)
+                _loop_passes(function).run(function, builder)
 
     def assembly(self, text: str) -> str:
         module = self.module(text)
@@ -346,16 +354,3 @@ class Loaded:
             self._engine = llvm.create_lljit_compiler()
             self._library = builder.link(self._engine, "net")
         self.addresses = {s: int(self._library[s]) for s in symbols}
-
-
-@cache
-def calls() -> Loaded:
-    """`call(a)` calls the function a[0] with the pointers a[1], ..., a[4]: ctypes takes as long to
-    make four arguments as all else of a small net's call. One that takes fewer does not look at
-    the others, in the C conventions of every machine that ncc runs on."""
-    lines = ["define void @call(ptr %a) {", "  %f = load ptr, ptr %a"]
-    for k in range(1, 5):
-        lines += [f"  %at{k} = getelementptr ptr, ptr %a, i64 {k}",
-                  f"  %p{k} = load ptr, ptr %at{k}"]
-    lines += ["  tail call void %f(ptr %p1, ptr %p2, ptr %p3, ptr %p4)", "  ret void", "}", ""]
-    return Loaded(Machine(host()).object("\n".join(lines)), ["call"])

@@ -8,13 +8,15 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir.ssa import DTYPES, Module, layout
-from ncc.machine.cache import Entry
+from ncc.machine import cache
+from ncc.machine.cache import Carried, Entry
 from ncc.machine.llvm import Loaded
 from ncc.machine.model import PRODUCTS_A_THREAD
 from ncc.machine.threads import Worker, hire, release
@@ -64,6 +66,7 @@ class Library:
         self._tables = {symbol: placed(table) for symbol, table in entry.tables.items()}
         outside = {symbol: table.ctypes.data for symbol, table in self._tables.items()}
         self._loaded = Loaded(entry.code, entry.facts["exports"], outside)
+        self._entry = replace(entry, tables=self._tables)  # for pickles
         self.calls: dict[str, Any] = {}
         self.addresses: dict[str, int] = {}
         for symbol in entry.facts["exports"]:
@@ -74,6 +77,10 @@ class Library:
         self._local = threading.local()
         self._rooms: dict[tuple[int, str], Array] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}  # by process: a fork has no threads
+
+    def carried(self) -> Carried | None:
+        """What a pickle is to carry, so that who opens it need not compile the functions."""
+        return cache.carried(self._entry)
 
     @property
     def n_packed(self) -> int | None:

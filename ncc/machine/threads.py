@@ -20,13 +20,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from functools import cache
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 
-from ncc.machine.llvm import Loaded, Machine, host
+from ncc.machine.helpers import Helper
+from ncc.machine.llvm import host
 
 ARGUMENTS = 8  # at most
 # How often who waits looks, for 50 to 200 microseconds, before it leaves the core to others. Behind
@@ -111,24 +110,20 @@ DECLARE
 """
 
 
-@cache
-def _functions() -> tuple[Any, Any, Any, Loaded]:
-    """`serve`, `post` (with the GIL, as it takes no time) and `ended`, and what holds them."""
+def _text() -> str:
     word = f"i{8 * _WORD.itemsize}"
     pause = _PAUSES.get(host().triple.split("-")[0])
     numbers = range(ARGUMENTS)
     loads = "\n  ".join(f"%at{k} = getelementptr WORD, ptr %box, i32 {4 + k}\n"
                         f"  %a{k} = load WORD, ptr %at{k}" for k in numbers)
-    text = (_TEXT.replace("PAUSE", f"call void @{pause}" if pause else "")
+    return (_TEXT.replace("PAUSE", f"call void @{pause}" if pause else "")
             .replace("DECLARE", f"declare void @{pause}".replace("i32 1", "i32") if pause else "")
             .replace("LOADS", loads)
             .replace("ARGUMENTS", ", ".join(f"WORD %a{k}" for k in numbers))
             .replace("WORD", word).replace("SIZE", str(_WORD.itemsize)))
-    made = Loaded(Machine(host()).object(text), ["serve", "post", "ended"])
-    box, looks = ctypes.c_void_p, ctypes.c_size_t
-    return (ctypes.CFUNCTYPE(None, box, looks)(made.addresses["serve"]),
-            ctypes.PYFUNCTYPE(ctypes.c_int, box)(made.addresses["post"]),
-            ctypes.CFUNCTYPE(ctypes.c_int, box, looks)(made.addresses["ended"]), made)
+
+
+WORKER = Helper(["serve", "post", "ended"], _text)
 
 
 class Worker:
@@ -136,7 +131,12 @@ class Worker:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._serve, self._post, self._ended, _ = _functions()
+        self._code = WORKER.loaded()  # kept: it owns the functions
+        at, box, looks = self._code.addresses, ctypes.c_void_p, ctypes.c_size_t
+        self._serve = ctypes.CFUNCTYPE(None, box, looks)(at["serve"])
+        # With the GIL, as it takes no time.
+        self._post = ctypes.PYFUNCTYPE(ctypes.c_int, box)(at["post"])
+        self._ended = ctypes.CFUNCTYPE(ctypes.c_int, box, looks)(at["ended"])
         self._box = np.zeros(4 + ARGUMENTS, _WORD)
         self._at = self._box.ctypes.data
         self._wake: SimpleQueue[None] = SimpleQueue()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,13 @@ from ncc.driver.compiler import Build, write
 from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
 from ncc.driver.settings import options
 from ncc.ir.graph import Graph
-from ncc.ir.ssa import dtype_name
+from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
-from ncc.machine.llvm import calls, host
+from ncc.machine.helpers import CALL
+from ncc.machine.llvm import host
 from ncc.machine.native import KEPT, Library, aligned, backward, forward, shares, to_keep
+from ncc.machine.threads import WORKER
 from ncc.nets.net import fixed
 from ncc.progress import Progress
 from ncc.runtime.tune import tuned
@@ -49,13 +52,26 @@ class Compiled:
     def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
-                 cache: bool = True, watch: Watch | None = None, tune: bool = False) -> None:
+                 cache: bool = True, watch: Watch | None = None, tune: bool = False,
+                 brought: Mapping[str, Carried | None] | None = None) -> None:
         """`build` is the graph's, where the caller has one already; `passes` made it. `cache` says
         whether the object may come from the cache on disk, and be kept there; `tune`, whether the
-        forms are timed first.
+        forms are timed first; `brought` is the code that `_carried` put into a pickle.
 
         TypeError for an option that no pass has.
         """
+        self._begin(graph, dtype, opt, threads, numerics, passes, cache, brought)
+        self._make(watch, build, tune)
+        self._params: Array | None = None
+        if params is not None:
+            self.params = params
+        elif not np.isnan(graph.values).any():
+            self._set(graph.values)
+
+    def _begin(self, graph: Graph, dtype: Any, opt: int, threads: int, numerics: str | None,
+               passes: Mapping[str, Any] | None, cache: bool,
+               brought: Mapping[str, Carried | None] | None) -> None:
+        """What is asked for, checked."""
         asked = dict(passes or {})
         unknown = [name for name in asked if name not in _known_options()]
         if unknown:
@@ -65,27 +81,34 @@ class Compiled:
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
         self.graph = graph
-        self.dtype = dtype = dtype_name(dtype)
+        self.dtype = dtype_name(dtype)
+        self._real = np.dtype(DTYPES[self.dtype])
+        self._n_inputs = len(graph.inputs)
+        self._n_outputs = len(graph.outputs)
+        self._shape = (self._n_inputs,)
         self.opt = opt
         self.threads = threads
         self._asked = asked
         self._numerics = numerics
         self._cache = cache
+        self._brought = dict(brought or {})
+        CALL.bring(self._brought.pop("call", None))
+        WORKER.bring(self._brought.pop("worker", None))
+
+    def _make(self, watch: Watch | None = None, build: Build | None = None, tune: bool = False
+              ) -> None:
+        """The code. (The build's levels, which take more memory than the parameters, go here.)"""
         if build is None:
             target = host()
-            chosen = options(target, dtype=dtype, numerics=numerics, **{"outside": True, **asked})
+            chosen = options(target, dtype=self.dtype, numerics=self._numerics,
+                             **{"outside": True, **self._asked})
             if tune:
-                asked |= tuned(graph, target, chosen, opt, AFTER_ORDER, cache)
-                chosen |= asked
-            build = Build(graph, target, chosen, opt, watch, AFTER_ORDER, cached=cache)
+                self._asked |= tuned(self.graph, target, chosen, self.opt, AFTER_ORDER, self._cache)
+                chosen |= self._asked
+            build = Build(self.graph, target, chosen, self.opt, watch, AFTER_ORDER,
+                          cached=self._cache, brought=self._brought.pop("forward", None))
         self.numerics: str = build.options["numerics"]
         self._link(build)
-        del build  # its levels, which take more memory than the parameters that come now
-        self._params: Array | None = None
-        if params is not None:
-            self.params = params
-        elif not np.isnan(graph.values).any():
-            self._set(graph.values)
 
     def __repr__(self) -> str:
         g, forms = self.graph, self._forms
@@ -103,10 +126,6 @@ class Compiled:
         self._single = library.calls["forward"]
         self._batch = library.calls["forward_batch"]
         self._packs = library.n_packed is not None
-        self._real = library.real
-        self._n_inputs = len(self.graph.inputs)
-        self._n_outputs = len(self.graph.outputs)
-        self._shape = (self._n_inputs,)
         self._arguments: tuple[Any, ...] = ()
         self._reverse: Library | None = None
         self._packed_for: tuple[Array, Array, Array | None] | None = None
@@ -126,17 +145,7 @@ class Compiled:
         self._set(values)
 
     def _set(self, values: Any) -> None:
-        array = _reals(values, np.dtype(np.float64), "params")
-        if values is not self.graph.values:  # nobody writes to those
-            array = array.copy()
-        if array.shape != (self.graph.n_params,):
-            raise ValueError(f"params has shape {array.shape}, the net wants "
-                             f"({self.graph.n_params},)")
-        if not np.isfinite(array).all():
-            raise ValueError("params holds a value that is not finite")
-        given = _reals(array, self._real, "params")
-        if not np.isfinite(given).all():
-            raise ValueError(f"params holds a value that overflows {self.dtype}")
+        array, given = self._checked(values)
         if self._packs:
             packed = self._library.pack(given)
             # One assignment: a call in another thread sees the old vector or the new one, whole.
@@ -144,15 +153,33 @@ class Compiled:
             self._desks = []
         self._params = array
 
+    def _checked(self, values: Any) -> tuple[Array, Array]:
+        """A canonical vector that nobody else writes to, and the same in the net's dtype."""
+        array = reals(values, np.dtype(np.float64), "params")
+        if values is not self.graph.values:  # nobody writes to those
+            array = array.copy()
+        if array.shape != (self.graph.n_params,):
+            raise ValueError(f"params has shape {array.shape}, the net wants "
+                             f"({self.graph.n_params},)")
+        if not np.isfinite(array).all():
+            raise ValueError("params holds a value that is not finite")
+        given = reals(array, self._real, "params")
+        if not np.isfinite(given).all():
+            raise ValueError(f"params holds a value that overflows {self.dtype}")
+        return array, given
+
     def _weights(self, held: tuple[Any, ...]) -> tuple[Any, ...]:
         """The argument `packed` of `held`, which the caller keeps alive while it is used."""
         if not self._packs:
             return ()
         if not held:
-            raise ValueError(
-                f"the net has {self.graph.n_params} parameters and "
-                f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
+            self._missing()
         return held[:1]
+
+    def _missing(self) -> NoReturn:
+        raise ValueError(
+            f"the net has {self.graph.n_params} parameters and "
+            f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
 
     def _desk(self) -> _Desk:
         """Places for x, y and work, and what `forward` is called with there."""
@@ -165,7 +192,7 @@ class Compiled:
                      work.ctypes.data)
         call[: len(addresses)] = addresses
         # Without argument types, ctypes passes a c_void_p on as it is.
-        caller = calls()  # kept: threads that make it at once make one each
+        caller = CALL.loaded()  # kept: threads that make it at once make one each
         function = ctypes.CFUNCTYPE(None)(caller.addresses["call"])
         return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held, caller)
 
@@ -187,7 +214,7 @@ class Compiled:
 
     def _general(self, x: Any) -> Array:
         if not (type(x) is np.ndarray and x.dtype is self._real and x.flags.c_contiguous):
-            x = _reals(x, self._real, "x")
+            x = reals(x, self._real, "x")
         if x.shape == self._shape:
             held = self._arguments
             y = np.empty(self._n_outputs, self._real)
@@ -226,7 +253,7 @@ class Compiled:
         does. The backward functions are compiled at the first call. ValueError as of `fn(x)`, and
         where dy's shape is wrong.
         """
-        x = np.array(_reals(x, self._real, "x"))
+        x = np.array(reals(x, self._real, "x"))
         self._fits(x)
         params = self._params  # once: another thread may set others meanwhile
         if params is None:
@@ -241,7 +268,7 @@ class Compiled:
             y = forward(library, x, packed, self.threads, kept)
 
         def pullback(dy: Any) -> tuple[Array, Array]:
-            dy = _reals(dy, self._real, "dy")
+            dy = reals(dy, self._real, "dy")
             if dy.shape != y.shape:
                 raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
             dx = np.empty_like(x)
@@ -259,7 +286,7 @@ class Compiled:
         made = self._packed_for
         old = made is None or made[0] is not params
         if made is None or old or (both and self._packs and made[2] is None):
-            given = _reals(params, self._real, "params")
+            given = reals(params, self._real, "params")
             packed = library.pack(given) if made is None or old else made[1]
             own = self._library.pack(given) if both and self._packs else None
             # One assignment, as in `_set`.
@@ -277,8 +304,9 @@ class Compiled:
                                     "forwards": False, "kept": KEPT})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
-                                 cached=self._cache).made
+                                 cached=self._cache, brought=self._brought.get("backward")).made
                 self._reverse = Library(made, self.dtype)
+                self._brought.pop("backward", None)
             return self._reverse
 
     def save(self, path: str | Path) -> None:
@@ -300,9 +328,20 @@ class Compiled:
     def _values(self) -> Array:
         return self.graph.values if self._params is None else self._params
 
+    def _carried(self) -> dict[str, Carried | None]:
+        """The code that a pickle carries: all that is compiled, and what a pickle brought that was
+        not wanted yet."""
+        found = {**self._brought, "forward": self._library.carried(), "call": CALL.carried()}
+        if self._reverse is not None:
+            found["backward"] = self._reverse.carried()
+        if self.threads != 1:
+            found["worker"] = WORKER.carried()
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         made = partial(type(self), dtype=self.dtype, opt=self.opt, threads=self.threads,
-                       numerics=self._numerics, passes=self._asked, cache=self._cache)
+                       numerics=self._numerics, passes=self._asked, cache=self._cache,
+                       brought=self._carried())
         return (made, (self.graph, self._params))
 
 
@@ -310,7 +349,7 @@ class Compiled:
 _Desk = tuple[Array, Array, Callable[..., None], ctypes.c_void_p, Any]
 
 
-def _reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
+def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
     """`values` as a row-major array of reals, itself where it is one."""
     array = np.asarray(values)
     if array.dtype.kind == "c":

@@ -86,6 +86,21 @@ def kernel(kinds: Kinds, dtype: str, numerics: str | None = None, cached: bool =
         return found
 
 
+def at_hand(kinds: Kinds, dtype: Any, numerics: str | None = None, cached: bool = True) -> bool:
+    """Whether `kernel` finds one, and has not to compile."""
+    chosen = options(host(), dtype=dtype, numerics=numerics, name="engine")
+    key = kinds, chosen["dtype"], chosen["numerics"]
+    with _lock:
+        if key in _kernels or _larger(*key):
+            return True
+    name = _name(kinds, chosen) if cached else None
+    return name is not None and cache.lookup(name) is not None
+
+
+def _name(kinds: Kinds, chosen: dict[str, Any]) -> str | None:
+    return cache.key("engine", kinds.kinds, host(), chosen, OPT)
+
+
 def _larger(kinds: Kinds, dtype: str, numerics: str) -> Kernel | None:
     """An engine in memory of these kinds and not many others, each of which costs a little at every
     level of a net."""
@@ -97,7 +112,7 @@ def _larger(kinds: Kinds, dtype: str, numerics: str) -> Kernel | None:
 
 def _made(kinds: Kinds, chosen: dict[str, Any], cached: bool) -> Kernel:
     dtype, numerics = chosen["dtype"], chosen["numerics"]
-    name = cache.key("engine", kinds.kinds, host(), chosen, OPT) if cached else None
+    name = _name(kinds, chosen) if cached else None
     entry = None if name is None else cache.lookup(name)
     if entry is None:
         module = engine(kinds, name="engine", dtype=dtype, numerics=numerics,

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.images.blocks import CHUNK, Blocks, blocks
-from ncc.images.image import images
+from ncc.images.image import Images, images
 from ncc.images.kinds import Kinds, kinds_of
-from ncc.images.union import Union, union
-from ncc.ir.graph import Graph, Longs, Reals
+from ncc.images.union import Union, from_edges, packed, union, unpacked
+from ncc.ir.graph import Graph, Reals
 from ncc.machine.native import aligned
 from ncc.nets.net import Net, fixed, load, parse
+from ncc.passes.graph.order import order
 from ncc.passes.graph.prune import prune
 from ncc.runtime.kernel import Kernel, head, kernel
 
@@ -38,23 +39,56 @@ class Population:
     def __init__(self, many: Union, *, dtype: Any = "f32", numerics: str | None = None,
                  threads: int = 1, recurrent: bool = False, kinds: Kinds | None = None,
                  cache: bool = True) -> None:
-        """`many` has values for all its parameters, and levels unless `recurrent`. `kinds` are
-        those of the engine, where it is to serve more nets than these; NccError E147 where a net
-        has others. NccError E302 where a parameter has no value."""
+        """`many` has levels unless `recurrent`. `kinds` are those of the engine, where it is to
+        serve more nets than these; NccError E147 where a net has others."""
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
-        missing = np.flatnonzero(np.isnan(many.graph.values))
-        if len(missing):
-            k = int(np.searchsorted(many.slots, missing[0], "right")) - 1
-            raise NccError("E302", f"net {k} of the population has parameters without values")
         self.threads = threads
         self.recurrent = recurrent
         self._union = many
         self._live = many if recurrent else Union(prune(many.graph), many.first, many.slots)
         self._kernel = kernel(kinds or kinds_of([self._live.graph]), dtype, numerics, cache)
-        self._images: tuple[NDArray[np.uint8], Longs] | None = None
+        self._valued = not np.isnan(many.graph.values).any()
+        self._images: Images | None = None
         self._chunks: list[_Chunk] | None = None
         self._last: Array | None = None  # of the last step
+
+    @classmethod
+    def from_edges(cls, n_inputs: int, n_outputs: int, neurons: ArrayLike, net: ArrayLike,
+                   source: ArrayLike, target: ArrayLike, activation: ArrayLike,
+                   weight: ArrayLike | None = None, bias: ArrayLike | None = None,
+                   aggregation: ArrayLike | None = None, **options: Any) -> Population:
+        """Nets that are arrays, in one go and without a loop over them.
+
+        neurons      (P,) how many each net has: its inputs first, its outputs last
+        net          (E,) the net of each edge; `source` and `target` (E,) are neurons, counted from
+                     0 in each net. In-lists have edges in the order in which they stand here
+        activation   (sum of neurons,) a code for each neuron of each net, net by net; those of
+                     inputs are of no meaning
+        weight       (E,); without it, all edges of a net share one parameter, which has no value
+                     yet and comes before its biases
+        bias         (sum of neurons,), NaN where there is none
+        aggregation  (sum of neurons,) numbers of sum, mul, mean, max, min, maxabs; else sums
+        options      those of the class
+
+        NccError E650 where the numbers make no nets, E116 for a cycle; ValueError for a wrong
+        shape.
+        """
+        many = from_edges(n_inputs, n_outputs, neurons, net, source, target, activation, weight,
+                          bias, aggregation)
+        if options.get("recurrent"):
+            return cls(many, **options)
+        try:
+            ordered = order(many.graph)
+        except NccError:
+            for k in range(len(many)):
+                try:
+                    order(many.net(k))
+                except NccError as error:
+                    raise NccError(error.code, f"net {k}: {error.message}",
+                                   help=error.help) from None
+            raise
+        return cls(Union(ordered, many.first, many.slots), **options)
 
     # -- what it is
 
@@ -125,24 +159,27 @@ class Population:
                 raise ValueError(f"params holds a value that overflows {self.dtype}")
         self._union = _valued(self._union, values)
         self._live = _valued(self._live, values)
-        self._images = None
+        self._valued = True
+        if self._images is not None:
+            self._images.fill(values)
         for chunk in self._chunks or ():
-            chunk.fill(self._live.part(chunk.first, chunk.last), self._kernel)
+            chunk.blocks.fill(values[slots[chunk.first] : slots[chunk.last]])
 
     # -- the same samples for all
 
     def __call__(self, x: Any) -> Array:
         """y (nets, n, n_outputs) of x (n, n_inputs), or (nets, n_outputs) of x (n_inputs,), in the
-        population's dtype. ValueError where the shape is wrong, TypeError where the nets are
-        recurrent."""
+        population's dtype. ValueError where the shape is wrong or a parameter has no value,
+        TypeError where the nets are recurrent."""
         if self.recurrent:
             raise TypeError("a recurrent population goes step by step: pop.step(obs)")
         x = np.ascontiguousarray(x, self._kernel.real)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_inputs:
             raise ValueError(f"x has shape {x.shape}, the nets want ({self.n_inputs},) or "
                              f"(n, {self.n_inputs})")
+        self._has_values()
         y = np.empty((len(self), *x.shape[:-1], self.n_outputs), self._kernel.real)
-        block, places = self._image()
+        block, places = self._image()[:2]
         values = int(np.diff(self._union.first).max())
 
         def part(_: int, first: int, last: int) -> None:
@@ -152,11 +189,11 @@ class Population:
         self._kernel.library.at_once(part, self._parts(np.diff(np.append(places, len(block)))))
         return y
 
-    def _image(self) -> tuple[NDArray[np.uint8], Longs]:
+    def _image(self) -> Images:
         if self._images is None:
-            made, places = images(self._live, self._kernel.kinds, self.dtype,
-                                  self._live.graph.values)
-            self._images = _aligned(made), places
+            made = images(self._live, self._kernel.kinds, self.dtype)
+            made.fill(self._live.graph.values)
+            self._images = made
         return self._images
 
     def _parts(self, work: Array) -> list[tuple[int, int]]:
@@ -172,7 +209,8 @@ class Population:
         """y (nets, n_outputs) of obs (nets, n_inputs): a sample of its own for each net; or
         (nets, k, n_outputs) of (nets, k, n_inputs), one sample after another. With `active`
         (nets,) of truth values, the others take no time and keep the y of the last step (0 before
-        the first), and their state. ValueError where a shape is wrong."""
+        the first), and their state. ValueError where a shape is wrong or a parameter has no value.
+        """
         obs = np.asarray(obs, self._kernel.real)
         if obs.ndim not in (2, 3) or obs.shape[0] != len(self) or obs.shape[-1] != self.n_inputs:
             raise ValueError(f"obs has shape {obs.shape}, the nets want ({len(self)}, "
@@ -183,6 +221,7 @@ class Population:
             if mask.shape != (len(self),):
                 raise ValueError(f"active has shape {mask.shape}, the population has {len(self)} "
                                  "nets")
+        self._has_values()
         if obs.ndim == 3:
             return np.stack([self.step(obs[:, k], mask) for k in range(obs.shape[1])], 1
                             ) if obs.shape[1] else np.empty((len(self), 0, self.n_outputs),
@@ -215,7 +254,7 @@ class Population:
             y[low:high][chosen] = made[chosen]
         elif wanted:
             assert mask is not None
-            block, places = self._image()
+            block, places = self._image()[:2]
             values = int(np.diff(self._union.first).max())
             for k in (low + np.flatnonzero(mask[low:high])).tolist():
                 names = head(places[k : k + 1], self.n_inputs, self.n_outputs)
@@ -227,6 +266,12 @@ class Population:
                 _Chunk(self._live.part(first, min(first + CHUNK, len(self))), first, self._kernel,
                        self.recurrent) for first in range(0, len(self), CHUNK)]
         return self._chunks
+
+    def _has_values(self) -> None:
+        if not self._valued:
+            missing = np.flatnonzero(np.isnan(self._union.graph.values))
+            k = int(np.searchsorted(self._union.slots, missing[0], "right")) - 1
+            raise ValueError(f"net {k} has parameters without values: set pop.params")
 
     # -- state
 
@@ -260,18 +305,20 @@ class Population:
             raise TypeError("only recurrent nets have a state")
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the engine, which the reader has, or makes."""
-        made = {**self.__dict__}
-        k = made.pop("_kernel")
-        return {**made, "_of": (k.kinds, k.dtype, k.numerics)}
+        """The nets in few bytes, and the state; images are made where they are wanted, in less time
+        than it takes to read them, and engines are in the reader's cache, or made, too."""
+        k = self._kernel
+        return {"nets": packed(self._union), "of": (k.kinds, k.dtype, k.numerics),
+                "threads": self.threads, "recurrent": self.recurrent, "last": self._last,
+                "state": self.state if self.recurrent else None}
 
-    def __setstate__(self, made: dict[str, Any]) -> None:
-        of = made.pop("_of")
-        self.__dict__.update(made, _kernel=kernel(*of))
-        if self._images is not None:
-            self._images = _aligned(self._images[0]), self._images[1]
-        for chunk in self._chunks or ():
-            chunk.place()
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        kinds, dtype, numerics = held["of"]
+        self.__init__(unpacked(held["nets"]), dtype=dtype, numerics=numerics,  # type: ignore[misc]
+                      threads=held["threads"], recurrent=held["recurrent"], kinds=kinds)
+        self._last = held["last"]
+        if self.recurrent:
+            self.state = held["state"]
 
 
 class _Chunk:
@@ -279,19 +326,11 @@ class _Chunk:
 
     def __init__(self, many: Union, first: int, engine: Kernel, recurrent: bool) -> None:
         self.first, self.last = first, first + len(many)
-        self.recurrent = recurrent
-        self.fill(many, engine)
+        self.blocks = blocks(many, engine.kinds, engine.dtype, recurrent)
+        self.blocks.fill(many.graph.values)
         self.own = aligned(self.blocks.values, engine.real) if recurrent else None
         if self.own is not None:
             self.state[:] = 0
-
-    def fill(self, many: Union, engine: Kernel) -> None:
-        self.blocks = blocks(many, engine.kinds, engine.dtype, many.graph.values, self.recurrent)
-        self.place()
-
-    def place(self) -> None:
-        """Memory at an address that vectors want."""
-        self.blocks = self.blocks._replace(block=_aligned(self.blocks.block))
 
     @property
     def size(self) -> int:
@@ -328,12 +367,6 @@ class _Kept:
             self.chunk.state[mine] = self.old[mine]
 
 
-def _aligned(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    made = aligned(len(block), np.uint8)
-    made[:] = block
-    return made
-
-
 def _valued(many: Union, values: Reals) -> Union:
     return Union(many.graph.with_(values=values), many.first, many.slots)
 
@@ -348,7 +381,7 @@ def population(nets: Sequence[Net | str | Path], *, dtype: Any = "f32",
     cache    whether the engine may come from the cache on disk, and be kept there
 
     NccError E650 where a net has another number of inputs or outputs than the first one, or where
-    there is none; E302 where a parameter has no value; what `ncc.load` and `ncc.parse` raise.
+    there is none; what `ncc.load` and `ncc.parse` raise.
     """
     return Population(union([_graph(net) for net in nets]), dtype=dtype, numerics=numerics,
                       threads=threads, cache=cache)

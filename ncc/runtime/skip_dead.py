@@ -21,6 +21,7 @@ from ncc.driver.pipeline import AFTER_ORDER, walk
 from ncc.driver.settings import options
 from ncc.ir import csr
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
+from ncc.machine.cache import Carried
 from ncc.machine.llvm import host
 from ncc.machine.model import EDGES_TO_CROSS, LEVEL2
 from ncc.machine.native import Array, Library, shares
@@ -146,12 +147,16 @@ class SkipDead(Compiled):
         # Neurons that are equal on both sides of a cut are found before it is made.
         whole = walk(graph, chosen, until=Graph, along=AFTER_ORDER)
         levels = cuts(whole)
-        for piece in pieces(whole, levels) if levels else []:
+        for k, piece in enumerate(pieces(whole, levels) if levels else []):
             made = Build(piece.graph, host(), chosen, self.opt, more.get("watch"), AFTER_ORDER,
-                         cached=self._cache).made
+                         cached=self._cache, brought=self._brought.pop(f"piece {k}", None)).made
             self._parts.append((Library(made, self.dtype), piece.slots))
         if self._params is not None:
             self._set(self._params)
+
+    def _carried(self) -> dict[str, Carried | None]:
+        pieces = {f"piece {k}": part.carried() for k, (part, _) in enumerate(self._parts)}
+        return super()._carried() | pieces
 
     def _set(self, values: Any) -> None:
         with self._setting:

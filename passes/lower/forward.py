@@ -15,11 +15,13 @@ from ncc.ir.ssa import DTYPES, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import FAR_WEIGHTS, NEAR_VALUES
 from ncc.passes.lower.forward_loops import Loops
+from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step
 from ncc.scalar.expressions import abreast, expression
 
+TILED = 1 << 15  # parameters that lie as far apart from where `pack` copies them tile by tile
 SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 
 
@@ -207,12 +209,14 @@ class _Forward(Loops):
             b.store(b.load("params", 0, k), "packed", 0, k)
             b.close()
             return Func("pack", buffers, b.ops)
+        left = copy_tiles(b, self.plan, self.native, self.table, TILED)
         # Where all move, the table is the plan's own array, which takes no memory again.
-        moved = np.zeros(0, np.int64) if everywhere else np.flatnonzero(codes >= 0)
-        taken = codes if everywhere else codes[moved]
+        all_left = bool(left.all())
+        moved = np.zeros(0, np.int64) if all_left else np.flatnonzero(left)
+        taken = codes if all_left else codes[moved]
         k = b.loop(b.index(0), b.index(len(taken)))[0]
         value = b.load("params", 0, b.load(self.table("pack_from", "i", taken), 0, k))
-        to = k if everywhere else b.load(self.table("pack_to", "i", moved), 0, k)
+        to = k if all_left else b.load(self.table("pack_to", "i", moved), 0, k)
         b.store(value, "packed", 0, to)
         b.close()
         if not everywhere:

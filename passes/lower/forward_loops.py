@@ -14,11 +14,12 @@ from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.aggregations import finish, start, step, total
 from ncc.scalar.expressions import emit, expression
 
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
+UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
 
 
 class _Kind(NamedTuple):
@@ -139,7 +140,8 @@ class Loops:
             k = b.loop(*self.bounds(b, name, t, np.searchsorted(turn[mine], turns),
                                     np.searchsorted(turn[mine], turns, "right")))[0]
             biased = any(run.biased for run in plan.runs if run.aggregation == agg)
-            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k))
+            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k),
+                        np.diff(plan.starts)[mine])
             b.close()
         acts, number = np.unique(g.activations[rows], return_inverse=True)
         keys = turn * len(acts) + number
@@ -166,7 +168,7 @@ class Loops:
             lo, hi = self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
                                  borders[kind.last])
             q = b.loop(lo, hi)[0]
-            self.ragged(b, run, q)
+            self.ragged(b, run, q, segments[kind.segments, 3])
             b.close()
             return
         s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
@@ -241,22 +243,30 @@ class Loops:
         first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
         return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
 
-    def ragged(self, b: Builder, run: Run, q: int) -> None:
-        """Block q, of one row, of any number of edges."""
-        first, last = b.load("starts", 0, q), b.load("starts", 1, q)
+    def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
+        """Block q, of one row, of one of these numbers of edges."""
+        first = b.load("starts", 0, q)
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
             shift = b.op("iadd", b.load(self.weights, 0, q),
                          b.op("imul", first, b.index(-1)))
 
-        def edges(j: int | None) -> list[tuple[int, int]]:
+        def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
-            return [(b.load("work", 0, b.load("sources", 0, at)),
-                     b.load("packed", 0, at if shift is None else b.op("iadd", at, shift)))]
+            by = at if shift is None else b.op("iadd", at, shift)
+            return [(b.load("work", 0, b.load("sources", offset, at)),
+                     b.load("packed", offset, by))]
 
         agg = AGGREGATIONS[run.aggregation]
         biases = [b.load("packed", 0, b.load("biases", 0, q))] if run.biased else None
+        if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
+            argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
+                             biases[0] if biases else None)
+            program = expression(run.activation, self.plan.graph.functions)
+            b.store(emit(program, b, argument), "work", 0, b.load("places", 0, q))
+            return
+        last = b.load("starts", 1, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
         count = None
         if agg == "mean":

@@ -18,9 +18,11 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
         functions pack, forward, forward_batch
         single: straight, 0 slots of work (asked for)
         batch: straight, 0 slots of work (asked for)
+        ...
         run activation 03 sum {
           02 <- 00 01
         }
+        ...
         =>
         func pack(params in 2, packed out 2) {
           ...

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ncc.ir import csr
-from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.backward import backward_pass
+from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
@@ -19,8 +18,6 @@ from ncc.passes.lower.tables import Tables
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer
-
-STRIDES = 8  # loops over squares, each for rows as far apart: a net of many such layers is rare
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
@@ -99,30 +96,9 @@ class _Step:
         self.packed_anew(backward)
 
     def packed_anew(self, backward: Backward) -> None:
-        """`packed`, from params: where a block's rows have their weights side by side and equally
-        far apart, as in dense layers, squares of rows and sources, the others one by one."""
-        b, plan, n = backward.b, self.plan, backward.native if backward.lanes else 1
-        left = plan.packed >= 0
-        strides, firsts, counts = self.squares(n)
-        for stride in np.unique(strides[counts > 0]).tolist()[:STRIDES]:
-            mine = np.flatnonzero((strides == stride) & (counts > 0))
-            begins = plan.weights[mine]
-            sizes = counts[mine] * n * n
-            left[csr.ranges(begins, sizes)] = False
-            q = b.loop(b.index(0), b.index(len(mine)))[0]
-            taken = b.load(backward.table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
-            to = b.load(backward.table(f"square_places_{stride}", "i", begins), 0, q)
-            many = b.load(backward.table(f"square_counts_{stride}", "i", counts[mine]), 0, q)
-            j = b.loop(b.index(0), many)[0]
-            row = b.loop(b.index(0), b.index(n), lanes=n)[0]
-            at = b.op("iadd", b.op("imul", row, b.index(stride)),
-                      b.op("iadd", taken, b.op("imul", j, b.index(n))))
-            values = [b.load("params", k, at) for k in range(n)]
-            at = b.op("iadd", row, b.op("iadd", to, b.op("imul", j, b.index(n * n))))
-            for k, value in enumerate(values):
-                b.store(value, "packed", k * n, at)
-            for _ in range(3):
-                b.close()
+        """`packed`, from params: tiles, and what lies otherwise one by one."""
+        b, plan = backward.b, self.plan
+        left = copy_tiles(b, plan, backward.native if backward.lanes else 1, backward.table)
         moved = np.flatnonzero(left)
         k = b.loop(b.index(0), b.index(len(moved)))[0]
         at = (k if len(moved) == len(plan.packed)
@@ -130,27 +106,6 @@ class _Step:
         slot = b.load(backward.table("slots", "i", plan.packed[moved]), 0, k)
         b.store(b.load("params", 0, slot), "packed", 0, at)
         b.close()
-
-    def squares(self, n: int) -> tuple[Longs, Longs, Longs]:
-        """For each block: how far its rows' weights lie apart in params, where the first one's
-        begin, and how many squares of n sources and n rows it has: 0 where it is not full, or its
-        weights do not lie so."""
-        plan = self.plan
-        strides, firsts, counts = np.zeros((3, len(plan.blocks) - 1), np.int64)
-        if n == 1:
-            return strides, firsts, counts
-        weights = plan.graph.weights[plan.edges]
-        full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n)
-                              & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
-        broken = plan.broken()
-        rows = plan.blocks[full, None] + np.arange(n)
-        begins = weights[plan.starts[rows]]
-        even = ((np.diff(begins, 2, axis=1) == 0).all(axis=1) & (begins[:, 1] > begins[:, 0])
-                & (broken[plan.starts[rows[:, -1] + 1]] == broken[plan.starts[rows[:, 0]]]))
-        chosen = full[even]
-        strides[chosen], firsts[chosen] = (begins[:, 1] - begins[:, 0])[even], begins[even, 0]
-        counts[chosen] = np.diff(plan.starts)[plan.blocks[chosen]] // n
-        return strides, firsts, counts
 
     def updated(self, b: Builder, scale: int) -> None:
         """params and state after the step, of dparams, which become 0."""

@@ -18,9 +18,11 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
         functions pack, forward, forward_batch
         single: straight, 0 slots of work (asked for)
         batch: straight, 0 slots of work (asked for)
+        ...
         run activation 03 sum {
           02 <- 00 01
         }
+        ...
         =>
         plan 3 neurons, 1 rows, 2 edges, 2 packed
         functions pack, forward, forward_batch, backward, backward_batch

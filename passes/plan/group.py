@@ -11,6 +11,7 @@ from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS
 from ncc.passes.plan.cost import Prediction, predict, size
 
@@ -41,17 +42,19 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         // form=shared batch_form=shared
         graph 07                              plan 7 neurons, 4 rows, 9 edges, 9 packed
         inputs 00 01 02                       functions pack, forward, forward_batch
-        outputs 06                            single: shared, 0 slots of work (asked for)
-        values - - - - - - - - -              batch: shared, 0 slots of work (asked for)
+        outputs 06                            single: shared, unplaced (asked for)
+        values - - - - - - - - -              batch: shared, unplaced (asked for)
         constants                             run activation 03 sum {
-        00 @0 input                             shared by 2 rows of 2
-        01 @0 input                             03 <- 00 01
-        02 @0 input                       =>    05 <- 00 01
-        03 @1 relu sum 00*p0 01*p1              04 <- 00 01 02
-        04 @1 relu sum 00*p2 01*p3 02*p4      }
-        05 @1 relu sum 00*p5 01*p6            run activation 02 sum {
-        06 @2 tanh sum 04*p7 05*p8              06 <- 04 05
+        00 @0 input                             segment of 2 edges a row, tiles of 2 rows
+        01 @0 input                             tile of 2 rows
+        02 @0 input                       =>    03 <- 00 01
+        03 @1 relu sum 00*p0 01*p1              05 <- 00 01
+        04 @1 relu sum 00*p2 01*p3 02*p4        04 <- 00 01 02
+        05 @1 relu sum 00*p5 01*p6            }
+        06 @2 tanh sum 04*p7 05*p8            run activation 02 sum {
+                                                06 <- 04 05
                                               }
+                                              ...
 
     A run is a longest stretch of rows with one activation and one aggregation, so a net of one
     kind of neuron is one run. Rows that read the same sources in the same order share blocks of a
@@ -97,12 +100,10 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
                         + ", ".join(others))
 
-    backward = backward_batch = None
-    if gradient:
-        limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
-        length += len(graph.inputs)
-        backward = _choose(backward_form, length, limits[0], looped)
-        backward_batch = _choose(backward_form, length, limits[1], looped)
+    limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
+    backward, backward_batch = (
+        _choose(backward_form, length + len(graph.inputs), limit, looped) if gradient else None
+        for limit in limits)
     functions = (() if embedded else ("pack",)) + (("forward", "forward_batch") if forwards else ())
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch,
@@ -159,10 +160,7 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     assert graph.levels is not None
     fan_in = np.diff(graph.starts)
     size, side, block = _blocks(first, native if native > 1 else SCALARS, native, share)
-    # Of no target's: it is the order of sums, too (ncc/scalar/sum_order.py).
-    keys = (alive, first, fan_in[alive], graph.aggregations[alive], graph.activations[alive],
-            graph.levels[alive])
-    order = np.lexsort(keys)
+    order = evaluation_order(graph, alive, first)
     rows, size, side, block = alive[order], size[order], side[order], block[order]
     lengths = fan_in[rows]
     starts = csr.starts(lengths)
@@ -186,8 +184,7 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
                  for a, b in pairwise(csr.borders(act, agg).tolist()))
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
-                np.zeros(0, np.int64), np.zeros(0, np.int64), np.append(graph.constants, -0.0),
-                none, none)
+                np.zeros(0, np.int64), np.zeros(0, np.int64), none, none)
 
 
 def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs, Longs, Longs]:
@@ -213,33 +210,11 @@ def _blocks(first: Longs, widest: int, native: int, share: bool) -> tuple[Longs,
 
 def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
-    g, rows = plan.graph, plan.rows
-    if all(s is None or s.form == "straight"
-           for s in (plan.single, plan.batch, plan.backward, plan.backward_batch)):
-        # In the order of their first use, so that neighbours in time are neighbours in memory.
-        codes = np.insert(g.weights[plan.edges], plan.starts[1:], g.biases[rows])
-        used, first = np.unique(codes, return_index=True)
-        used = used[np.argsort(first)]
-        return plan.with_(packed=used[used >= 0].astype(np.int32))
-    padding = -len(plan.constants)  # the code of -0.0
-    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
-    ends = np.cumsum(plan.sizes * lengths)
-    at = int(ends[-1]) if len(ends) else 0
-    biases = np.full(len(ends), -1, np.int64)
-    for run in plan.runs:
-        if run.biased:
-            lo, hi = np.searchsorted(plan.blocks, [run.first, run.last])
-            until = at + np.cumsum(plan.sizes[lo:hi])
-            biases[lo:hi] = until - plan.sizes[lo:hi]
-            at = int(until[-1])
-    packed = np.full(at, padding, np.int32)
-    plan = plan.with_(packed=packed, weights=ends - plan.sizes * lengths, biases=biases)
-    for part in csr.parts(np.diff(plan.starts)):
-        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
-        packed[plan.places_of(part)] = g.weights[edges]
-    own, places = g.biases[rows], plan.bias_places
-    packed[places[own != NONE]] = own[own != NONE]
-    return plan
+    if not plan.looped:
+        return plan.with_(packed=first_uses(plan))
+    weights, biases, length = packed_starts(plan)
+    plan = plan.with_(weights=weights, biases=biases)
+    return plan.with_(packed=packed_codes(plan, length))
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:

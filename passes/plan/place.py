@@ -19,23 +19,27 @@ def place(plan: Plan) -> Plan:
 
         plan 4 neurons, 3 rows, 3 edges, 3 packed
         functions pack, forward, forward_batch
-        single: straight, 0 slots of work (asked for)
-        batch: straight, 0 slots of work (asked for)
+        single: straight, unplaced (asked for)
+        batch: straight, unplaced (asked for)
+        ...
         run activation 02 sum {
           01 <- 00
           02 <- 01
           03 <- 02
         }
+        ...
         =>
         plan 4 neurons, 3 rows, 3 edges, 3 packed
         functions pack, forward, forward_batch
         single: straight, 1 slots of work (asked for)
         batch: straight, 1 slots of work (asked for)
+        ...
         run activation 02 sum {
           01 <- 00  single[0] batch[0]
           02 <- 01  single[0] batch[0]
           03 <- 02
         }
+        ...
 
     A linear scan over the rows: a slot is free again at the row that reads it last, which may
     itself take it, since a row stores after its loads (Poletto & Sarkar 1999, "Linear scan

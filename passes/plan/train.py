@@ -16,9 +16,11 @@ def train(plan: Plan, *, loss: str = "", optimizer: str = "", apart: bool = Fals
         functions pack, forward, forward_batch
         single: straight, 0 slots of work (asked for)
         batch: straight, 0 slots of work (asked for)
+        ...
         run activation 03 sum {
           02 <- 00 01
         }
+        ...
         =>
         plan 3 neurons, 1 rows, 2 edges, 2 packed
         functions pack, forward, forward_batch, train_step{loss=mse,optimizer=rmsprop...

@@ -6,15 +6,15 @@ from ncc.ir.ssa import READ_ONLY, Func, Module, Op, types
 from ncc.machine.x86 import fits
 
 WHOLE = 400  # ops: up to here the machine's registers and stack serve better than `work`
-LIMIT = 3000  # ops of one piece; an edge is three
+PIECE = 3000  # ops of one piece; an edge is three
 NEAR = 200  # ops: a value read this close to its making stays in a register
 
 
-def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
+def split(module: Module, *, piece: int = PIECE, whole: int = WHOLE,
           assembles: bool = False) -> Module:
     """Cut long straight functions into pieces that pass values through `work`.
 
-        // limit=3 whole=1
+        // piece=3 whole=1
         func forward(x in 1, y out 1, work work 1) {
           %0 = load x[0]
           %1 = tanh %0
@@ -63,7 +63,7 @@ def split(module: Module, *, limit: int = LIMIT, whole: int = WHOLE,
         elif assembles and fits(func):
             funcs.append(func)
         else:
-            funcs += _split(func, limit, types(func, tables))
+            funcs += _split(func, piece, types(func, tables))
     return module.with_(funcs=tuple(funcs))
 
 
@@ -79,16 +79,16 @@ def _without_work(func: Func) -> Func:
     return Func(func.name, buffers, out, func.counted, func.exported)
 
 
-def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
+def _split(func: Func, size: int, typed: list[str]) -> list[Func]:
     ops = func.ops
     written = {b.name for b in func.buffers if b.kind not in READ_ONLY}
     fresh = [op[0] in ("const", "word", "index") or (op[0] == "load" and op[2][0] not in written)
              for op in ops]
-    piece = _pieces(ops, fresh, typed, limit)
+    piece = _pieces(ops, fresh, typed, size)
 
     # Which values have to be given a slot of their own: read in a later piece while no slot
     # holds them. A slot holds what was last stored to it.
-    size = next(b.size for b in func.buffers if b.kind == "work")
+    slots = next(b.size for b in func.buffers if b.kind == "work")
     spilled: dict[int, int] = {}
     where: dict[int, int] = {}  # value -> the slot that was last given it
     holds: dict[int, int] = {}  # slot -> the value in it
@@ -98,7 +98,7 @@ def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
             if piece[r] != here and not fresh[r] and r not in spilled:
                 slot = where.get(r)
                 if slot is None or holds[slot] != r:
-                    spilled[r] = size + len(spilled)
+                    spilled[r] = slots + len(spilled)
         if opcode == "store" and imm[0] == "work":
             where[reads[0]] = imm[1]
             holds[imm[1]] = reads[0]
@@ -137,7 +137,7 @@ def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
             holds[imm[1]] = reads[0]
         elif at in spilled:
             out.append(("store", (new[at],), ("work", spilled[at])))
-    total = size + len(spilled)
+    total = slots + len(spilled)
     buffers = tuple(b._replace(size=total) if b.kind == "work" else b for b in func.buffers)
     if len(bodies) == 1:
         return [Func(func.name, buffers, bodies[0])]
@@ -147,7 +147,7 @@ def _split(func: Func, limit: int, typed: list[str]) -> list[Func]:
     return [*funcs, Func(func.name, buffers, calls)]
 
 
-def _pieces(ops: list[Op], fresh: list[bool], typed: list[str], limit: int) -> list[int]:
+def _pieces(ops: list[Op], fresh: list[bool], typed: list[str], size: int) -> list[int]:
     """The piece of each op: cut after a store, where a piece has reached three quarters."""
     until = 0  # the last reader of the words, indices and truth values so far
     last = list(range(len(ops)))
@@ -165,7 +165,7 @@ def _pieces(ops: list[Op], fresh: list[bool], typed: list[str], limit: int) -> l
             count += fresh[r]
         if typed[at] not in ("f", ""):
             until = max(until, last[at])
-        full = count >= limit or (op[0] == "store" and count >= limit * 3 // 4)
+        full = count >= size or (op[0] == "store" and count >= size * 3 // 4)
         if full and until <= at:
             piece, count = piece + 1, 0
     return out

@@ -1,13 +1,16 @@
 """What a hit in the cache of compiled objects costs: python tests/bench/bench_cache.py
 
 Each net is compiled once, and then again and again by `ncc.compile` in the same process; medians.
-`--quick` leaves out the large one.
+`--quick` leaves out the large one. And what a worker needs to open the pickle of a compiled net and
+to call it, in a new process without a cache, beyond the import of ncc; medians of 9 processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pickle
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,6 +53,39 @@ def hits(edges, target, rounds=15):
           flush=True)
 
 
+OPEN = """
+import sys, time
+import ncc, pickle
+import numpy as np
+data = open(sys.argv[1], "rb").read()
+x = np.zeros((1, int(sys.argv[2])), np.float32)
+began, used = time.perf_counter(), time.process_time()
+fn = pickle.loads(data)
+fn(x[0])
+fn(x)
+print(time.perf_counter() - began, time.process_time() - used)
+"""
+
+
+def workers(path, gradient, target, processes=9):
+    fn = ncc.compile(path)
+    if gradient:
+        fn.vjp([0] * len(fn.graph.inputs))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pickle")
+        file.write_bytes(pickle.dumps(fn))
+        times = []
+        for _ in range(processes):
+            out = subprocess.run(
+                [sys.executable, "-c", OPEN, file, f"{len(fn.graph.inputs)}"], check=True,
+                capture_output=True, text=True, env={**os.environ, "NCC_CACHE_SIZE": "0"}).stdout
+            times.append([float(word) * 1e3 for word in out.split()])
+        wall, cpu = (median(column) for column in zip(*times, strict=True))
+        print(f"| pickle to answer in a cold worker, {path.stem}{', with vjp' * gradient}, "
+              f"{file.stat().st_size:,} bytes | {wall:.1f} ms, {cpu:.1f} of the CPU | {target} |",
+              flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
@@ -59,6 +95,8 @@ def main():
         os.environ.pop("NCC_CACHE_SIZE", None)
         print("| what | measured | target |\n| --- | --- | --- |")
         hits(131_072, "<= 20 ms")
+        for gradient in (False, True):
+            workers(Path(__file__).parents[2] / "examples/digits.nal", gradient, "<= 30 ms")
         if not quick:
             hits(4_000_000, "")
 

@@ -361,13 +361,17 @@ def trainer(net, x, goal, optimizer="sgd"):
 
 def torch_step(net, x, goal, kind, optimizer="sgd"):
     """The same step in torch. By hand: "csr" over CSR tensors, "dense" with dense matrices (zeros
-    in them are trained), "masked" with masked gradients. "autograd": its modules, eager."""
+    in them are trained), "masked" with masked gradients. "autograd": its modules, eager; "module":
+    the net as such a module."""
     if importlib.util.find_spec("torch") is None:
         raise Missing("torch")
     torch = importlib.import_module("torch")
     torch.set_num_threads(1)
     if kind == "autograd":
-        return torch_autograd(torch, net, x, goal, optimizer)
+        return torch_autograd(torch, *torch_modules(torch, net), x, goal, optimizer)
+    if kind == "module":
+        module = importlib.import_module("ncc.torch").module(net)
+        return torch_autograd(torch, module, [module.params], x, goal, optimizer)
     found = bench.layered(net.graph, "f32").layers
     x, goal = [torch.from_numpy(np.ascontiguousarray(a.T)) for a in (x, goal)]
     weights, transposed, orders, masks = [], [], [], []
@@ -436,14 +440,19 @@ def torch_step(net, x, goal, kind, optimizer="sgd"):
     return step, params
 
 
-def torch_autograd(torch, net, x, goal, optimizer):
-    """Linear layers and relus, backward(), and torch's optimizer, of a dense net."""
+def torch_modules(torch, net):
+    """Linear layers and relus of a dense net, and their weights."""
     linear = []
     for layer in bench.layered(net.graph, "f32").layers:
         linear.append(torch.nn.Linear(layer.high - layer.low, layer.rows, bias=False))
         with torch.no_grad():
             linear[-1].weight.copy_(torch.from_numpy(layer.dense()))
     model = torch.nn.Sequential(*[part for one in linear for part in (one, torch.nn.ReLU())])
+    return model, [one.weight for one in linear]
+
+
+def torch_autograd(torch, model, weights, x, goal, optimizer):
+    """backward() of a model, and torch's optimizer."""
     x, goal = torch.from_numpy(x), torch.from_numpy(goal)
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     updates = kind(model.parameters(), LR, fused=True)
@@ -454,7 +463,7 @@ def torch_autograd(torch, net, x, goal, optimizer):
         torch.nn.functional.mse_loss(model(x), goal).backward()
         updates.step()
 
-    return step, lambda: torch.cat([one.weight.detach().flatten() for one in linear]).numpy()
+    return step, lambda: torch.cat([w.detach().flatten() for w in weights]).numpy()
 
 
 def minibatch(net):

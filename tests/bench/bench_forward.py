@@ -1,4 +1,4 @@
-"""The forward road's speed and size, each row with its target: python tests/bench/bench_forward.py
+"""The forward pass's speed and size, each row with its target: python tests/bench/bench_forward.py
 
 Every figure is of this run on this machine; ratios are to peers measured in the same minute,
 interleaved, medians. `--quick` leaves out the rows of more than a million edges.

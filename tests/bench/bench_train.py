@@ -3,8 +3,8 @@
 Forward, backward and Adam's update of a minibatch of 128, one thread. P is the FMA peak of one
 core, and a step counts 3 FMA an edge and sample. Peers: the same step written by hand over torch's
 CSR tensors (dW only where the net has edges), with dense matrices and masked gradients, and torch's
-own modules and backward(); all with its fused Adam. They take turns and are timed by CPU time; all
-have to make the same step first. Ratios are of medians.
+own modules and backward(), of which `ncc.torch.module` makes one; all with its fused Adam. They
+take turns and are timed by CPU time; all have to make the same step first. Ratios are of medians.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def train_sparse(seconds):
 
 
 def train_dense(seconds):
-    found = stepped(dense(784, 300, 100, 10), ("dense", "autograd"), seconds, "adam")
-    ours, by_hand, modules = found.times
+    found = stepped(dense(784, 300, 100, 10), ("dense", "autograd", "module"), seconds, "adam")
+    ours, by_hand, modules, module = found.times
     texts = [ms(a, b) for a, b in zip(found.times, found.least, strict=True)]
     yield Cell("step, dense 784-300-100-10", f"{100 * found.share:.0f} % P, {texts[0]}",
                100 * found.share, "", None)
@@ -49,6 +49,8 @@ def train_dense(seconds):
                modules / ours, ">= 0.5x, 1x, 1.5x", 0.5, 1.5)
     yield Cell("the same against torch by hand", f"{by_hand / ours:.2f}x ({texts[1]})",
                by_hand / ours, "", None)
+    yield Cell("the same step of the net in `ncc.torch.module` against torch, eager",
+               f"{modules / module:.2f}x ({texts[3]})", modules / module, "", None)
 
 
 def parts(seconds):

@@ -333,7 +333,7 @@ def test_targets(ncc_):
     ["build", "net.nal", "--seed", "one"], ["run", "net.nal"], ["convert", "net.nal"],
     ["run", "net.nal", "--input", "x.csv", "--threads", "-1"], ["convert", "net.nal", "out.txt"],
     ["build", "net.nal", "--passes", "zork"], ["build", "net.nal", "--passes", "split{x=1}"],
-    ["build", "net.nal", "--passes", "split{limit=x}"], ["build", "net.nal", "--passes", "split{"],
+    ["build", "net.nal", "--passes", "split{piece=x}"], ["build", "net.nal", "--passes", "split{"],
     ["build", "net.nal", "--passes", "fold"], ["build", "net.nal", "--passes", "group,lower"],
     ["build", "net.nal", "--passes", "group,place,lower,to_llvm"],
     ["build", "net.nal", "--passes", "group,place,lower,differentiate"],
@@ -401,12 +401,12 @@ def test_dumps_are_headed_and_enter_again(ncc_):
     dumps = re.split(r"^// ---- after .*\n", err, flags=re.M)[1:]
     entered = 0
     for step, text in zip(pipeline.steps(), dumps, strict=True):
-        ending = {"graph ": "graph", "module": "ssa"}.get(text[:6])
+        ending = {"graph": "graph", "plan": "plan", "module": "ssa"}.get(text.split()[0])
         if ending:
             Path(f"dump.{ending}").write_text(text)
             assert ncc_("run", f"dump.{ending}", "--input", "x.csv") == (0, y, ""), step.name
             entered += 1
-    assert entered == 11
+    assert entered == 15
 
 
 def test_print_after_of_a_pass_that_runs_twice(ncc_):
@@ -434,11 +434,12 @@ def test_statistics_times_and_explanations(ncc_):
     ("build net.nal --emit bc", ["llvm-parse", "llvm-optimise"]),
     ("build net.nal --check --verify-each", ["check", "verify", "llvm-codegen"]),
     ("build net.graph", ["read", "parse", "merge", "llvm-codegen"]),
+    ("build net.plan --emit obj", ["read", "parse", "lower", "llvm-codegen", "header"]),
     ("build net.ssa --emit obj", ["read", "parse", "fold", "llvm-codegen"]),
     ("run net.nal --input x.csv", ["samples", "resolve", "llvm-codegen", "run", "write"]),
 ])
 def test_times_sum_to_the_wall_clock(ncc_, words, stages):
-    for kind in ("graph", "ssa"):
+    for kind in ("graph", "plan", "ssa"):
         ncc_("build", "net.nal", "--emit", kind, "-o", f"net.{kind}")
     began = time.perf_counter()
     status, _, err = ncc_(*words.split(), "--time-passes")
@@ -480,14 +481,16 @@ def test_passes_with_options(ncc_):
 
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
-def test_graph_and_ssa_texts_enter(ncc_, form, dtype):
-    how = ["--dtype", dtype, "--form", form, "--batch-form", form]
-    y = ncc_("run", "net.nal", "--input", "x.csv", *how)[1]
-    for kind in ("graph", "ssa"):
+def test_texts_of_levels_enter(ncc_, form, dtype):
+    forms, how = ["--form", form, "--batch-form", form], ["--dtype", dtype]
+    y = ncc_("run", "net.nal", "--input", "x.csv", *how, *forms)[1]
+    for kind in ("graph", "plan", "ssa"):
         path = f"again.{kind}"
-        assert ncc_("build", "net.nal", "--emit", kind, "-o", path, "--cpu", "native", *how)[0] == 0
-        assert ncc_("run", path, "--input", "x.csv", *how) == (0, y, ""), kind
-        assert ncc_("run", path, "--input", "x.csv", "--check", "--verify-each", *how)[:2] == (0, y)
+        assert ncc_("build", "net.nal", "--emit", kind, "-o", path, "--cpu", "native", *how,
+                    *forms)[0] == 0
+        words = ["run", path, "--input", "x.csv", *how, *(forms if kind != "plan" else [])]
+        assert ncc_(*words) == (0, y, ""), kind
+        assert ncc_(*words, "--check", "--verify-each")[:2] == (0, y)
         assert ncc_("check", path)[0] == 0
     text = Path("again.ssa").read_text()
     assert ncc_("build", "again.ssa", "--emit", "ssa", "--passes", "")[1] == text
@@ -497,6 +500,67 @@ def test_graph_and_ssa_texts_enter(ncc_, form, dtype):
     for kind in ("ast", "graph", "plan", "header", "fwd", "matrix", "dot"):
         assert ncc_("build", "again.ssa", "--emit", kind)[0] == 2
     assert ncc_("build", "again.graph", "--emit", "ast")[0] == 2
+
+
+@pytest.mark.parametrize("form", ["straight", "table", "shared"])
+@pytest.mark.parametrize("how", ["--no-backward", "--backward", "--train mse,adam"])
+def test_a_plan_text_becomes_what_its_net_becomes(ncc_, form, how):
+    forms = ["--form", form, "--batch-form", form,
+             "--backward-form", form.replace("shared", "table")]
+    words = ["--dtype", "f64", "--numerics", "strict", *how.split()]
+    kinds = ["plan", "ssa", "llvm", "c", "obj", "header"]
+    for kind in kinds:
+        assert ncc_("build", "net.nal", "--emit", kind, "-o", f"net.{kind}", *words,
+                    *forms)[0] == 0
+    for kind in kinds:
+        assert ncc_("build", "net.plan", "--emit", kind, "-o", f"again.{kind}", *words)[0] == 0
+        if kind != "header":  # which has the hash of the net, not of what passes left of it
+            assert Path(f"again.{kind}").read_bytes() == Path(f"net.{kind}").read_bytes(), kind
+    hashes = re.compile(r'NET_HASH +"(\w+)"')
+    a, b = (Path(f"{name}.header").read_text() for name in ("net", "again"))
+    assert hashes.sub("", a) == hashes.sub("", b)
+
+
+def test_a_plan_text_says_what_is_asked_of_it(ncc_):
+    ncc_("build", "net.nal", "--emit", "plan", "--backward", "-o", "net.plan")
+    text = Path("net.plan").read_text()
+    for words in (["--form", "table"], ["--batch-form", "straight"], ["--backward-form", "table"],
+                  ["--embed-weights"], ["--outputs", "02"], ["--emit", "ast"], ["--tune"]):
+        assert ncc_("build", "net.plan", *words)[0] == 2, words
+    for command in (["run", "net.plan", "--input", "x.csv", "--skip-dead"],
+                    ["convert", "net.plan", "other.nal"], ["bench", "net.plan"],
+                    ["train", "net.plan", "--data", "x.csv", "--target", "x.csv", "-o", "w.txt"]):
+        assert ncc_(*command)[0] == 2, command
+    assert ncc_("build", "net.plan", "--emit", "plan", "--passes", "") == (0, text, "")
+    assert ncc_("build", "net.plan", "--emit", "plan") == (0, text, "")
+    assert ncc_("build", "net.plan", "--emit", "plan", "--no-backward") == (0, text, "")
+    assert "train_step" in ncc_("build", "net.plan", "--emit", "plan", "--train", "mse,sgd")[1]
+    assert ncc_("build", "net.plan", "--emit", "graph")[1] == text[text.index("graph "):]
+    assert "_backward(" in ncc_("build", "net.plan", "--emit", "header")[1]
+    ncc_("build", "net.nal", "--emit", "plan", "-o", "plain.plan")
+    for words in (["--backward"], ["--train", "mse,sgd"]):
+        status, _, err = ncc_("build", "plain.plan", *words)
+        assert status == 2 and "has no backward forms" in err
+    ncc_("build", "net.nal", "--emit", "plan", "--passes", "group", "-o", "bare.plan")
+    assert "single: straight, unplaced" in Path("bare.plan").read_text()
+    assert ncc_("build", "bare.plan", "--emit", "ssa", "--passes", "lower")[0] == 2
+    assert ncc_("build", "bare.plan", "--emit", "ssa", "--passes", "place,lower")[0] == 0
+    assert ncc_("build", "plain.plan", "--emit", "ssa", "--passes", "lower")[0] == 0
+    assert ncc_("run", "bare.plan", "--input", "x.csv")[:2] == ncc_(
+        "run", "net.nal", "--input", "x.csv")[:2]
+
+
+@pytest.mark.parametrize("functions", ["-", "pack", "pack, forward", "backward", "backward_batch",
+                                       "pack, forward, forward_batch"])
+def test_a_plan_of_some_functions(ncc_, functions):
+    ncc_("build", "net.nal", "--emit", "plan", "--backward", "-o", "net.plan")
+    text = re.sub("functions .*", f"functions {functions}", Path("net.plan").read_text())
+    Path("net.plan").write_text(text)
+    for kind in ("plan", "ssa", "llvm", "c", "header", "obj"):
+        status, _, err = ncc_("build", "net.plan", "--no-backward", "--emit", kind, "-o", "made")
+        assert status == 0, (kind, err)
+    status = ncc_("run", "net.plan", "--input", "x.csv")[0]
+    assert status == (0 if "forward_batch" in functions else 1)
 
 
 def test_an_ssa_text_keeps_its_values_out_of_the_object(ncc_):
@@ -540,7 +604,9 @@ def test_options_that_a_text_has_decided_are_refused(ncc_):
 def test_a_broken_text_is_exit_1_with_a_place(ncc_):
     ncc_("build", "net.nal", "--emit", "graph", "-o", "net.graph")
     ncc_("build", "net.nal", "--emit", "ssa", "-o", "net.ssa")
-    for path, good, bad in (("net.graph", "00*p0", "07*p0"), ("net.ssa", "store %", "store %9")):
+    ncc_("build", "net.nal", "--emit", "plan", "-o", "net.plan")
+    for path, good, bad in (("net.graph", "00*p0", "07*p0"), ("net.plan", "<- 00", "<- 07"),
+                            ("net.ssa", "store %", "store %9")):
         text = Path(path).read_text()
         assert good in text
         Path(path).write_text(text.replace(good, bad, 1))
@@ -726,10 +792,10 @@ def test_a_failed_check_keeps_a_reproducer_too(ncc_, monkeypatch):
 
 def test_options_of_a_guilty_pass_are_kept(ncc_, monkeypatch):
     guilty(monkeypatch, "split", fails)
-    passes = "group,place,lower,expand,split{limit=7},to_llvm"
+    passes = "group,place,lower,expand,split{piece=7},to_llvm"
     _, _, err = ncc_("build", "net.nal", "--passes", passes)
     command = re.search(r"^help: ncc (.*)$", err, re.M)[1]
-    assert "split{limit=7}" in shlex.split(command)
+    assert "split{piece=7}" in shlex.split(command)
     assert ncc_(*shlex.split(command))[0] == 70
 
 

@@ -362,7 +362,7 @@ def test_a_pass_changes_no_bit_is_proved_and_is_idempotent(module: Module, name:
 
 @given(modules(), st.integers(3, 30))
 def test_the_passes_together(module: Module, limit: int) -> None:
-    after = split(dce(cse(fold(module))), limit=limit, whole=0)
+    after = split(dce(cse(fold(module))), piece=limit, whole=0)
     after.verify()
     prove(module, after)
     same(module, after)
@@ -370,11 +370,11 @@ def test_the_passes_together(module: Module, limit: int) -> None:
 
 @given(modules(loops=False), st.integers(2, 30))
 def test_split_changes_no_bit_and_is_proved(module: Module, limit: int) -> None:
-    after = split(module, limit=limit, whole=0)
+    after = split(module, piece=limit, whole=0)
     after.verify()
     prove(module, after)
     same(module, after)
-    assert str(split(after, limit=limit, whole=0)) == str(after)
+    assert str(split(after, piece=limit, whole=0)) == str(after)
 
 
 @given(modules(), st.data())
@@ -522,7 +522,7 @@ def test_the_prover_catches_every_shifted_slot_of_split() -> None:
         %8 = add %7, %1
         store %8, y[0]""")
     module = parsed(text)
-    after = split(module, limit=4, whole=0)
+    after = split(module, piece=4, whole=0)
     prove(module, after)
     count = 0
     for k, piece in enumerate(after.funcs):
@@ -597,7 +597,7 @@ def test_deep_and_long_modules_are_proved_in_linear_time() -> None:
     b.store(value, "y", 0)
     buffers = (Buffer("x", "in", 4), Buffer("y", "out", 4), Buffer("work", "work", 4))
     module = Module("m", "f32", "fused", (Func("f", buffers, b.ops),))
-    after = split(dce(cse(fold(module))), limit=500)
+    after = split(dce(cse(fold(module))), piece=500)
     after.verify()
     assert len(after.funcs) > 100
     prove(module, after)

@@ -19,12 +19,13 @@ from nets import random_layers, some_net, to_nal
 
 import ncc
 from ncc.driver import compiler as build
+from ncc.driver.pipeline import PIPELINE, taken
 from ncc.driver.settings import options
 from ncc.errors import NccError
 from ncc.machine import codegen, limits
 from ncc.machine.codegen import Codegen
 from ncc.machine.limits import Need
-from ncc.machine.llvm import NUMBERED, Machine, host, target
+from ncc.machine.llvm import FEW, LONG, NUMBERED, Machine, host, target
 from ncc.machine.targets import TARGETS
 from ncc.runtime import tune
 
@@ -454,6 +455,17 @@ def test_a_limit_does_not_change_what_the_cache_finds():
     assert len(keys) == 1 and None not in keys
 
 
+def test_the_limit_is_no_option_of_a_pass(ncc_, tmp_path):
+    """`split` once took it for its own: an op to each piece."""
+    assert not any("limit" in taken(call) for call in PIPELINE)
+    (tmp_path / "net.nal").write_text(random_layers([20, 20, 20], 10, seed=1))
+    words = ["build", tmp_path / "net.nal", "--target", "aarch64", "--form", "straight",
+             "--batch-form", "straight", "--emit", "ssa"]
+    _, limited, _ = ncc_(*words)
+    assert limited == ncc_(*words, "--no-limit")[1] != ""
+    assert limited.count("\ninternal ") < 10
+
+
 def test_the_bound_is_the_guide_s():
     assert limits.bound(0, 0, False) == 0.15
     assert limits.bound(1_000_000, 10, False) == pytest.approx(60.17)
@@ -475,17 +487,20 @@ def test_estimates_grow_with_what_there_is_to_do():
     assert limits.estimate("", "x86_64", 2).seconds > 0
 
 
-@pytest.mark.parametrize("blocks, kept", [(2, 1), (NUMBERED, 1), (NUMBERED + 1, 2)])
-def test_values_are_numbered_in_functions_of_few_blocks_only(blocks, kept):
+@pytest.mark.parametrize("blocks, lines, kept", [
+    (2, 1, 1), (FEW, 1, 1), (FEW + 1, 1, 2), (FEW + 1, LONG, 1), (NUMBERED, LONG, 1),
+    (NUMBERED + 1, LONG, 2), (NUMBERED + 1, 1, 2)])
+def test_values_are_numbered_in_functions_of_few_blocks_or_long_ones(blocks, lines, kept):
     """The last block adds what the first one added: where values are numbered, once."""
-    lines = ["define float @f(float %x, float %y) #0 {", "b0:", "  %a = fadd float %x, %y"]
+    text = ["define float @f(float %x, float %y, ptr %p) #0 {", "b0:", "  %a = fadd float %x, %y"]
     for k in range(1, blocks):
-        lines += [f"  br label %b{k}", f"b{k}:"]
-    lines += ["  %b = fadd float %x, %y", "  %c = fmul float %a, %b", "  ret float %c", "}",
-              'attributes #0 = { "loops" }', ""]
-    made = str(Machine(TARGETS["x86-64-v3"]).module("\n".join(lines)))
+        text += ["  store volatile float %x, ptr %p"] * lines
+        text += [f"  br label %b{k}", f"b{k}:"]
+    text += ["  %b = fadd float %x, %y", "  %c = fmul float %a, %b", "  ret float %c", "}",
+             'attributes #0 = { "loops" }', ""]
+    made = str(Machine(TARGETS["x86-64-v3"]).module("\n".join(text)))
     assert made.count("fadd") == kept
-    assert str(Machine(TARGETS["x86-64-v3"], 0).module("\n".join(lines))).count("fadd") == 2
+    assert str(Machine(TARGETS["x86-64-v3"], 0).module("\n".join(text))).count("fadd") == 2
 
 
 # ---- what there is

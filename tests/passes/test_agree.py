@@ -113,7 +113,7 @@ def test_long_straight_code_is_split_and_agrees():
     net = ncc.parse(random_layers([60, 60, 60, 60, 60], 20, seed=3, weights=True))
     x = np.random.default_rng(0).standard_normal((5, 60)).astype(np.float32)
     watcher = Watcher(verify_each=True)
-    along = [s for s in steps("fold,cse,dce,expand,split{limit=500}")]
+    along = [s for s in steps("fold,cse,dce,expand,split{piece=500}")]
     plan = walk(net.graph, options(host(), form="straight"), until=Plan,
                 along=[s for s in steps() if s.call not in (resolve, order)])
     module = walk(plan, options(host()), until=Module, along=steps("lower"))

@@ -281,7 +281,7 @@ def test_every_name_of_the_file_has_the_nets_before_it(tmp_path):
 
 def test_split_code_has_static_pieces(tmp_path):
     net = random_layers([40, 40, 40], 20, seed=2)
-    build = built(net, form="straight", batch_form="table", limit=500, assembles=False)
+    build = built(net, form="straight", batch_form="table", piece=500, assembles=False)
     assert sum(not f.exported for f in build.module.funcs) > 3
     agree(tmp_path, build, rows(net))
     shown = cc("-D", "--defined-only", tmp_path / "net.so", compiler="nm")

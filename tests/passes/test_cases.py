@@ -2,7 +2,8 @@
 
 A file is `pass: NAME option=value ...`, the input, `---`, what is expected: a text of the level, or
 an error. `pytest --bless` writes what the passes give now, to be read in the diff. What comes out
-is verified, reads back, and computes the same; ssa passes that keep every bit are proved besides.
+is verified, reads back, and computes the same, gradients too where it has them; ssa passes that
+keep every bit are proved besides.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import pytest
 from modules import evaluate
 from texts import PASSES, READ, level, options
 
-from ncc.driver.observe import PROVED
+from ncc.driver.observe import PROVED, answers, gradients
 from ncc.driver.pipeline import arrives, departs
 from ncc.errors import NccError, Source
 from ncc.ir.equivalence import prove
 from ncc.ir.graph import Graph
+from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -47,6 +49,19 @@ def same_function(before: Graph, after: Graph, *, numerics: str = "fused",
     return bool((bits(y) == bits(again)).all())
 
 
+def same_answers(before: Any, after: Any, numerics: str) -> None:
+    """Two levels compute the same, to the bit; gradients too, where the second has them."""
+    values = (before if isinstance(before, Graph) else before.graph).values
+    both = [answers(level, values, "f32", numerics) for level in (before, after)]
+    if None not in both:
+        for a, b in zip(*both, strict=True):
+            np.testing.assert_array_equal(bits(a), bits(b))
+    both = [gradients(level, values, "f32", numerics) for level in (before, after)]
+    if None not in both:
+        for (what, a), (_, b) in zip(*both, strict=True):
+            np.testing.assert_array_equal(a, b, what)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_case(path: Path, request: pytest.FixtureRequest) -> None:
     given, _, _ = path.read_text().partition("---\n")
@@ -70,6 +85,8 @@ def test_case(path: Path, request: pytest.FixtureRequest) -> None:
     assert str(READ[arrives(PASSES[name])](Source("again", result))) == result
     if isinstance(before, Graph) and isinstance(after, Graph):
         assert same_function(before, after, **chosen)
+    if isinstance(before, Plan) or isinstance(after, Plan):
+        same_answers(before, after, chosen.get("numerics", "fused"))
     if isinstance(before, Module):
         if name in PROVED:
             prove(before, after)

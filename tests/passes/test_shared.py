@@ -115,8 +115,9 @@ def planned(net, **more):
 def test_the_plan_says_what_is_shared():
     text = str(planned(dense(3, 6, 2)))
     assert "single: shared" in text
-    assert text.count("shared by 6 rows of 8") == 1
-    assert text.count("shared by 2 rows of 2") == 1
+    for rows, room, fan_in in ((6, 8, 3), (2, 2, 6)):
+        assert text.count(f"  segment of {fan_in} edges a row, tiles of {room} rows\n"
+                          f"  tile of {rows} rows\n") == 1
 
 
 def test_blocks_stand_side_by_side():

@@ -22,13 +22,14 @@ N 05
 03 sigmoid 00:-5,01:5 +-2
 04 sigmoid 02:5,03:5 +-2
 """
+FEW = (0, 1, 2, 3, 0x15)  # activations: each kind of rows is code of its own to compile
 
 
 def alike(count, seed=0, **options):
     """So many random nets with as many inputs and outputs as one another."""
     found = []
     while len(found) < count:
-        net = ncc.parse(to_nal(some_net(seed, max_neurons=20, **options)))
+        net = ncc.parse(to_nal(some_net(seed, max_neurons=20, activations=FEW, **options)))
         seed += 1
         if (len(net.inputs), len(net.outputs)) == (3, 2):
             found.append(net)
@@ -175,8 +176,8 @@ def test_what_makes_no_population_is_refused():
         ncc.population([])
     with pytest.raises(NccError, match="E650.*net 1 has 1 inputs and 1 outputs, net 0 has 2 and 1"):
         ncc.population([two, "N 02\n00\n01 tanh 00:1\n"])
-    with pytest.raises(NccError, match="E302.*net 1 "):
-        ncc.population([two, "N 03\n00\n01\n02 tanh 00:1,01\n"])
+    with pytest.raises(ValueError, match="net 1 has parameters without values"):
+        ncc.population([two, "N 03\n00\n01\n02 tanh 00:1,01\n"])([0, 0])
     pop = ncc.population([two])
     with pytest.raises(ValueError, match="x has shape"):
         pop(np.zeros((3, 3)))
@@ -205,3 +206,85 @@ def test_odd_nets_are_nets_too():
     assert pop([[2.0], [5.0]])[:, :, 0].tolist() == [[2, 5], [3, 3], [3, 6]]
     assert pop.step([[2.0], [5.0], [7.0]]).ravel().tolist() == [2, 3, 8]
     assert pop(np.zeros((0, 1))).shape == (3, 0, 1)
+
+
+def test_a_pickle_holds_every_net_as_it_is(nets):
+    """Ties, constants and own functions, or a slot for each edge and bias: small either way."""
+    plain = ["N 04\n00\n01\n02 tanh 00:1,01:2 +3\n03 relu 02:4,00:5\n"] * 50
+    for given, most in ((nets, 700), (plain, 120)):
+        pop = ncc.population(given)
+        data = pickle.dumps(pop)
+        assert len(data) < most * len(given) + 2000
+        for a, b in zip(pickle.loads(data), pop, strict=True):
+            assert str(a.graph) == str(b.graph)
+
+
+def arrays(rng, count, shared):
+    """Random nets of 3 inputs and 2 outputs as arrays."""
+    neurons = rng.integers(6, 14, count)
+    net, source, target = [], [], []
+    for k, n in enumerate(neurons.tolist()):
+        for j in range(3, n):
+            for i in rng.permutation(min(j, n - 2))[: rng.integers(1, 5)].tolist():
+                net.append(k), source.append(i), target.append(j)
+    mixed = rng.permutation(len(net))
+    net, source, target = [np.array(a)[mixed] for a in (net, source, target)]
+    total = int(neurons.sum())
+    bias = np.where(rng.random(total) < 0.5, rng.normal(size=total), np.nan)
+    return {"neurons": neurons, "net": net, "source": source, "target": target,
+            "activation": rng.choice(FEW, total), "aggregation": rng.integers(0, 6, total),
+            "bias": bias, "weight": None if shared else rng.normal(size=len(net))}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_nets_of_arrays_are_those_of_texts(shared):
+    given = arrays(np.random.default_rng(3), 40, shared)
+    pop = ncc.Population.from_edges(3, 2, **given)
+    texts, at = [], 0
+    for k, n in enumerate(given["neurons"].tolist()):
+        lines = [f"N {n:x}", f"out {n - 2:x},{n - 1:x}", "0", "1", "2"]
+        for j in range(3, n):
+            edges = np.flatnonzero((given["net"] == k) & (given["target"] == j))
+            weights = ["@w"] * len(edges) if shared else [
+                f":{float(given['weight'][e])!r}" for e in edges]
+            sources = ",".join(f"{given['source'][e]:x}{w}"
+                               for e, w in zip(edges, weights, strict=True))
+            bias, agg = given["bias"][at + j], given["aggregation"][at + j]
+            word = ["sum", "mul", "mean", "max", "min", "maxabs"][agg]
+            lines.append(f"{j:x} {given['activation'][at + j]:x} {word} {sources}"
+                         + ("" if np.isnan(bias) else f" +{float(bias)!r}"))
+        texts.append("\n".join(lines) + "\n")
+        at += n
+    wanted = ncc.population(texts)
+    if shared:
+        for some in (pop, wanted):
+            some.params = [np.where(np.isnan(p), 0.75, p) for p in some.params]
+    x = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    same(pop(x), wanted(x))
+    for a, b in zip(pop, wanted, strict=True):
+        a.graph.verify()
+        assert sorted(a.params) == sorted(b.params)
+        assert shared or str(a.graph) == str(b.graph)
+
+
+def test_arrays_that_make_no_nets_are_refused():
+    good = {"neurons": [4, 4], "net": [0, 0, 1, 1], "source": [0, 2, 1, 2],
+            "target": [2, 3, 2, 3], "activation": np.zeros(8), "weight": np.ones(4)}
+    make = ncc.Population.from_edges
+    assert make(2, 1, **good)([1.0, 2.0]).ravel().tolist() == [1, 2]
+
+    def refused(match, n_inputs=2, n_outputs=1, kind=NccError, **changes):
+        with pytest.raises(kind, match=match):
+            make(n_inputs, n_outputs, **{**good, **changes})
+
+    refused("E650.*a net at least", neurons=[], net=[], source=[], target=[], activation=[],
+            weight=[])
+    refused("E650.*net 1 has 2 neurons", neurons=[6, 2])
+    refused("E650.*edge 3: source 9 of net 1", source=[0, 2, 1, 9])
+    refused("E650.*edge 0: target 1 of net 0", target=[1, 3, 2, 3])
+    refused("E650.*edge 2: .*net 7", net=[0, 0, 7, 1])
+    refused("E650.*neuron 3 of net 0 has neither", target=[2, 2, 2, 3])
+    refused("E116.*net 1: a cycle: 02 -> 03 -> 02", source=[0, 2, 3, 2])
+    refused("weight has shape", kind=ValueError, weight=[1])
+    refused("source has shape", kind=ValueError, source=[1])
+    refused("of 8 neurons there are values", kind=ValueError, activation=[1])

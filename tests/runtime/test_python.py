@@ -27,9 +27,9 @@ import ncc
 from ncc import cli
 from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES
-from ncc.machine import llvm as machine
 from ncc.machine import native as library
 from ncc.machine import threads as crew
+from ncc.machine.helpers import CALL
 from ncc.runtime import compiled as runtime
 from ncc.training.step import Trainer
 
@@ -387,8 +387,8 @@ def test_a_call_owns_the_code_that_it_goes_through():
     """Each of the threads that make a process's first call at once may have made its own."""
     fn = ncc.compile(ncc.parse(FULL))
     expected = fn(X[0]).tobytes()
-    made = weakref.ref(machine.calls())
-    machine.calls.cache_clear()
+    made = weakref.ref(CALL.loaded())
+    CALL.forget()
     gc.collect()
     assert made() is not None
     assert fn(X[0]).tobytes() == expected

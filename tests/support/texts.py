@@ -11,6 +11,8 @@ from ncc.errors import Source
 from ncc.formats.read import net
 from ncc.ir.graph import Graph
 from ncc.ir.graph_text import read as read_graph
+from ncc.ir.plan import Plan
+from ncc.ir.plan_text import read as read_plan
 from ncc.ir.ssa import Module
 from ncc.ir.ssa_text import read as read_ssa
 from ncc.ir.syntax import Syntax
@@ -18,7 +20,8 @@ from ncc.passes.emit.to_c import to_c
 
 PASSES: dict[str, Callable[..., Any]] = {call.__name__: call for call in (*PIPELINE, to_c)}
 READ: dict[Any, Callable[[Source], Any]] = {
-    Syntax: lambda source: net(source, "nal"), Graph: read_graph, Module: read_ssa,
+    Syntax: lambda source: net(source, "nal"), Graph: read_graph, Plan: read_plan,
+    Module: read_ssa,
 }
 
 

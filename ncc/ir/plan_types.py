@@ -1,0 +1,279 @@
+"""What a plan is made of: rows, runs, segments, schedules, the packed layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.ir import csr
+from ncc.ir.graph import AGGREGATIONS, NONE, Graph, Ints, Longs, Reals
+from ncc.scalar.derivative import reads_argument
+from ncc.scalar.expressions import expression
+from ncc.scalar.sum_order import BLOCK, in_order
+
+PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
+FORMS = ("straight", "table", "shared")
+# The functions that a plan may want: without gradients, with them, and of training.
+FORWARD = ("pack", "forward", "forward_batch")
+BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
+            "backward_batch_kept")
+TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
+FUNCTIONS = (*FORWARD, *BACKWARD, *TRAINING)
+
+
+def keeper(name: str) -> str:
+    """backward_kept -> forward_keep: the function that makes what this one reads."""
+    return name.replace("backward", "forward").removesuffix("_kept") + "_keep"
+
+
+def many_kinds(graph: Graph, rows: Ints) -> bool:
+    """Whether there are so many pairs of an activation and an aggregation among these neurons that
+    loops sum rows up by aggregation first and apply the activations then, so that their code grows
+    with the one and the other, not with the pairs."""
+    acts, aggs = graph.activations[rows], graph.aggregations[rows].astype(np.int64)
+    pairs = len(np.unique(acts * len(AGGREGATIONS) + aggs))
+    return pairs > PAIRS and pairs > len(np.unique(acts)) + len(np.unique(aggs))
+
+
+class Run(NamedTuple):
+    """Consecutive rows with one activation and one aggregation; `biased` where any row of the net
+    with this aggregation has a bias."""
+
+    first: int
+    last: int
+    activation: int
+    aggregation: int
+    biased: bool
+
+
+class Segment(NamedTuple):
+    """Consecutive blocks of one run and one level, alike: `rows` rows to a block, or fewer, and
+    `fan_in` edges to a row; each `side` blocks that follow one another read the same sources."""
+
+    first: int
+    last: int
+    rows: int
+    fan_in: int
+    side: int
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """How one function (single or batch) is computed: its form, and why; its slots in `work`."""
+
+    form: str
+    why: str
+    slots: Ints | None = None  # (N): a slot for each neuron that needs one, else -1
+    work: int = 0  # slots in all, for one sample
+
+
+class Wanted(NamedTuple):
+    """A function that `lower` is to write. Backward functions compute values again rather than to
+    keep more than `recompute` bytes of them (0: no limit); those of training have a loss and an
+    optimizer, as texts."""
+
+    name: str
+    recompute: int = 0
+    loss: str = ""
+    optimizer: str = ""
+
+    @property
+    def batch(self) -> bool:
+        return "_batch" in self.name
+
+    def __str__(self) -> str:
+        """`backward{recompute=64}`, as a pass and its options are spelt."""
+        options = [f"{key}={value}" for key, value in self._asdict().items()
+                   if key != "name" and value]
+        return self.name + (f"{{{','.join(options)}}}" if options else "")
+
+
+@dataclass(frozen=True, eq=False)
+class PlanArrays:
+    """A graph cut into runs of rows in evaluation order, the packed layout, and the functions.
+
+    rows    int32 (R)    neurons in evaluation order, inputs left out
+    starts  int64 (R+1)  the edges of row r are starts[r] .. starts[r+1] of `edges`
+    edges   int32        positions in the graph's edge arrays, in row order
+    blocks  int64 (B+1)  the rows of block b, which read the same sources in the same order, are
+                         blocks[b] .. blocks[b+1]
+    packed  int32        parameter codes (as in Graph) that `pack` writes, in order: straight, those
+                         that are used, by their first use; else the weights of each block, source
+                         by source, in each the rows' (-0.0 for the rows that a block lacks); then
+                         the biases of each run that has any, block by block in the same way
+    weights, biases  int64 (B)  where those of each block begin in `packed`, -1 for none; empty
+                         where all forms are straight
+    functions            those that `lower` is to write
+    """
+
+    graph: Graph
+    rows: Ints
+    starts: Longs
+    edges: Ints
+    runs: tuple[Run, ...]
+    blocks: Longs
+    segments: tuple[Segment, ...]
+    packed: Ints
+    weights: Longs
+    biases: Longs
+    single: Schedule
+    batch: Schedule
+    backward: Schedule | None = None  # None: no gradients are asked for
+    backward_batch: Schedule | None = None
+    functions: tuple[Wanted, ...] = ()
+
+    @cached_property
+    def constants(self) -> Reals:
+        """The graph's, and after them -0.0, the start of a sum without a bias."""
+        return np.append(self.graph.constants, -0.0)
+
+    @property
+    def looped(self) -> bool:
+        """Whether any function is loops, so that `packed` is laid out for those."""
+        return any(schedule.form != "straight" for schedule in self.schedules.values())
+
+    def schedule_of(self, wanted: Wanted) -> Schedule:
+        """How a function that needs gradients is computed."""
+        schedule = self.backward_batch if wanted.batch else self.backward
+        assert schedule is not None
+        return schedule
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """How each function that is asked for is computed, by its name."""
+        found = {"forward": self.single, "forward_batch": self.batch, "backward": self.backward,
+                 "backward_batch": self.backward_batch}
+        return {name: schedule for name, schedule in found.items() if schedule is not None}
+
+    @cached_property
+    def sizes(self) -> Longs:
+        """The rows for which each block has room."""
+        counts = [segment.last - segment.first for segment in self.segments]
+        return np.repeat([segment.rows for segment in self.segments], counts).astype(np.int64)
+
+    @cached_property
+    def phased(self) -> bool:
+        """Whether loops compute the rows of a level in another order: first the sums of each
+        aggregation, then the values of each activation."""
+        return bool((self.sizes == 1).all()) and many_kinds(self.graph, self.rows)
+
+    @cached_property
+    def block_of(self) -> Longs:
+        """The block of each row."""
+        return csr.owners(self.blocks)
+
+    @cached_property
+    def weight_places(self) -> Longs:
+        """The position in `packed` of each edge's weight."""
+        return self.places_of(slice(0, len(self.rows)))
+
+    def places_of(self, rows: slice) -> Longs:
+        """The positions in `packed` of the weights of some rows' edges."""
+        lengths = np.diff(self.starts)[rows]
+        b, r = self.block_of[rows], np.arange(rows.start, rows.stop)
+        first, size = self.weights[b] + r - self.blocks[b], self.sizes[b]
+        places: Longs = np.repeat(first, lengths) + csr.within(lengths) * np.repeat(size, lengths)
+        return places
+
+    @cached_property
+    def bias_places(self) -> Longs:
+        """The position in `packed` of each row's bias, -1 for none."""
+        b, r = self.block_of, np.arange(len(self.rows))
+        return np.where(self.biases[b] < 0, -1, self.biases[b] + r - self.blocks[b])
+
+    @cached_property
+    def arguments(self) -> Longs:
+        """The rows whose activation's derivative is made from its argument, not its value."""
+        return np.concatenate([np.zeros(0, np.int64), *[
+            np.arange(run.first, run.last) for run in self.runs
+            if reads_argument(expression(run.activation, self.graph.functions))]])
+
+    @property
+    def n_kept(self) -> int:
+        """Reals of a sample that backward functions need of its forward pass: the values of all
+        rows, and the arguments of some."""
+        return len(self.rows) + len(self.arguments)
+
+    @cached_property
+    def additive(self) -> NDArray[np.bool_]:
+        """Whether each row is a sum or a mean, all of whose edges get one delta."""
+        kinds = [AGGREGATIONS.index(name) for name in ("sum", "mean")]
+        chosen: NDArray[np.bool_] = np.isin(self.graph.aggregations[self.rows], kinds)
+        return chosen
+
+    def prefixes(self, dtype: str) -> Longs:
+        """Of how many edges of each row the gradient is summed up over the samples in order."""
+        g = self.graph
+        first = csr.representatives(g.starts, g.sources, self.rows, g.activations, g.aggregations)
+        return in_order(first, np.diff(self.starts), self.additive, BLOCK[dtype])
+
+    @cached_property
+    def canonical(self) -> Longs:
+        """For each place in `packed`, where its edge or bias stands among all of the graph: by
+        target neuron, in-list, and the bias last; -1 of what is padding."""
+        g = self.graph
+        found = np.full(len(self.packed), -1, np.int64)
+        neuron = np.repeat(self.rows, np.diff(self.starts))
+        found[self.weight_places] = self.edges + neuron
+        has = self.bias_places >= 0
+        found[self.bias_places[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
+        return found
+
+    def broken(self) -> Longs:
+        """For each number of edges, how many of the first so many have no slot, or in their in-list
+        another than the one behind that of the edge before: (E+1,)."""
+        weights = self.graph.weights[self.edges]
+        odd = np.diff(weights, prepend=0) != 1
+        odd[self.starts[:-1][np.diff(self.starts) > 0]] = False
+        counts: Longs = np.concatenate([[0], np.cumsum(odd | (weights < 0))])
+        return counts
+
+
+def evaluation_order(graph: Graph, neurons: Ints, first: Longs) -> Longs:
+    """The positions of `neurons` (int32, ascending) in the order of rows: by depth, activation,
+    aggregation, fan-in, in-list and index; `first` are their representatives (ncc/ir/csr.py). It is
+    no target's own, for it is the order of sums, too (ncc/scalar/sum_order.py)."""
+    assert graph.levels is not None
+    return np.lexsort((neurons, first, np.diff(graph.starts)[neurons], graph.aggregations[neurons],
+                       graph.activations[neurons], graph.levels[neurons]))
+
+
+def first_uses(plan: PlanArrays) -> Ints:
+    """`packed` of unrolled code: in the order of their first use, so that neighbours in time are
+    neighbours in memory."""
+    g = plan.graph
+    codes = np.insert(g.weights[plan.edges], plan.starts[1:], g.biases[plan.rows])
+    used, first = np.unique(codes, return_index=True)
+    used = used[np.argsort(first)]
+    return used[used >= 0].astype(np.int32)
+
+
+def packed_starts(plan: PlanArrays) -> tuple[Longs, Longs, int]:
+    """`weights` and `biases` of a plan of loops, and the length of `packed`."""
+    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
+    ends = np.cumsum(plan.sizes * lengths)
+    at = int(ends[-1]) if len(ends) else 0
+    biases = np.full(len(ends), -1, np.int64)
+    for run in plan.runs:
+        if run.biased:
+            lo, hi = np.searchsorted(plan.blocks, [run.first, run.last])
+            until = at + np.cumsum(plan.sizes[lo:hi])
+            biases[lo:hi] = until - plan.sizes[lo:hi]
+            at = int(until[-1])
+    return ends - plan.sizes * lengths, biases, at
+
+
+def packed_codes(plan: PlanArrays, length: int) -> Ints:
+    """`packed` of a plan of loops that has its `weights` and `biases`."""
+    g = plan.graph
+    packed = np.full(length, -len(plan.constants), np.int32)  # the code of -0.0
+    for part in csr.parts(np.diff(plan.starts)):
+        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
+        packed[plan.places_of(part)] = g.weights[edges]
+    own, places = g.biases[plan.rows], plan.bias_places
+    packed[places[own != NONE]] = own[own != NONE]
+    return packed

@@ -1,0 +1,169 @@
+"""A compiled net that answers before it is compiled: by an engine, to which nets are data."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ncc.errors import NccError
+from ncc.images.image import images
+from ncc.images.kinds import Kinds, kinds_of
+from ncc.images.union import union
+from ncc.ir.graph import Graph
+from ncc.passes.graph.prune import prune
+from ncc.runtime.compiled import Array, Compiled, reals
+from ncc.runtime.kernel import Kernel, at_hand, head, kernel
+
+# Seconds of CPU that a compile takes, roughly: measured over the nets of
+# tests/bench/bench_compile.py. An engine's code is that of its kinds alone.
+FIXED, AN_EDGE, A_KIND, EDGES = 0.02, 45e-6, 3e-3, 5000
+ENGINE, AN_ENGINES_KIND = 0.06, 0.015
+SOON = 0.03  # seconds of a compile that nobody minds
+SHARE = 0.25  # of a compile's seconds: a net that was evaluated for so long is worth a compile
+NEURONS = 100_000  # up to which the values of a round of samples are some megabytes
+ROUND = 64  # samples: what a thread has is cut between two rounds
+
+_spent: dict[Kinds, float] = {}  # seconds
+
+
+def tiered(graph: Graph, params: Any, dtype: Any, threads: int, numerics: str | None, cache: bool
+           ) -> Tiered | None:
+    """The net by an engine, until its own code is worth a compile; None where that is soon made, or
+    an engine for it takes longer. Raises as `Compiled` does."""
+    if graph.n_neurons > NEURONS or numerics == "fast":
+        return None
+    kinds = kinds_of([graph])
+    n = len(kinds.kinds)
+    seconds = FIXED + A_KIND * n + AN_EDGE * min(graph.n_edges, EDGES)
+    if seconds <= SOON:
+        return None
+    if not at_hand(kinds, dtype, numerics, cache):
+        # Who compiled nets of these kinds for as long as an engine takes will compile more of them.
+        _spent[kinds] = _spent.get(kinds, 0.0) + seconds
+        if _spent[kinds] < ENGINE + AN_ENGINES_KIND * n:
+            return None
+    return Tiered(graph, params, kinds, seconds, dtype=dtype, threads=threads, numerics=numerics,
+                  cache=cache)
+
+
+class Tiered(Compiled):
+    """Answers by an engine while it is new, with the bits that its own code gives. That is made in
+    the background when the net was evaluated for a while, or here when something else is asked of
+    it than `fn(x)` and parameters; from then on it is a `Compiled` and nothing more."""
+
+    __module__ = "ncc"
+
+    def __init__(self, graph: Graph, params: Any, kinds: Kinds, seconds: float, *, dtype: Any,
+                 threads: int, numerics: str | None, cache: bool) -> None:
+        self._begin(graph, dtype, 2, threads, numerics, None, cache, None)
+        self._engine: Kernel = kernel(kinds, self.dtype, numerics, cache)
+        self.numerics: str = self._engine.numerics
+        self._left = SHARE * seconds  # until it is worth a compile
+        self._linking = threading.RLock()
+        self._maker: threading.Thread | None = None
+        self._params: Array | None = None
+        live = union([prune(graph)])
+        self._image = images(live, self._engine.kinds, self.dtype)
+        self._head = head(self._image.places, live.n_inputs, live.n_outputs)
+        if params is not None or not np.isnan(graph.values).any():
+            self._set(graph.values if params is None else params)
+
+    def _set(self, values: Any) -> None:
+        with self._linking:
+            if type(self) is Compiled:  # meanwhile
+                self._set(values)
+                return
+            array, _ = self._checked(values)
+            # Another block: a call in another thread sees the old one or the new one, whole.
+            made = self._image._replace(block=self._image.block.copy())
+            made.fill(array)
+            self._image, self._params = made, array
+
+    def __call__(self, x: Any) -> Array:
+        params, image = self._params, self._image
+        if params is None:
+            self._missing()
+        began = perf_counter()
+        x = reals(x, self._real, "x")
+        self._fits(x)
+        y = np.empty((1, *x.shape[:-1], self._n_outputs), self._real)
+        rounds = -(-len(x) // ROUND) if x.ndim == 2 else 1
+        count = max(1, min(self._engine.threads(self.threads), rounds))
+        cuts = [min(len(x), rounds * k // count * ROUND) for k in range(count + 1)]
+        if count == 1:
+            self._engine.forward(self._head, image.block, self.graph.n_neurons, x, y)
+        else:
+            self._engine.library.at_once(lambda _, a, b: self._engine.forward(
+                self._head, image.block, self.graph.n_neurons, x[a:b], y[:, a:b]),
+                list(zip(cuts, cuts[1:], strict=False)))
+        self._left -= perf_counter() - began
+        if self._left < 0 and self._maker is None:
+            self._in_background()
+        made: Array = y[0]
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        """What only the net's own code has: made here, unless it is under way."""
+        if name.startswith("__") or "_linking" not in self.__dict__:
+            raise AttributeError(name)
+        self._now()
+        return getattr(self, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle carries the net's own code."""
+        self._now()
+        return Compiled.__reduce__(self)
+
+    # -- the net's own code
+
+    def _now(self) -> None:
+        maker = self._maker
+        if maker is not None and maker is not threading.current_thread():
+            maker.join()
+        if type(self) is not Compiled:
+            self._own()
+
+    def _in_background(self) -> None:
+        with self._linking:
+            if self._maker is None:
+                self._maker = threading.Thread(target=self._quietly, name="ncc compile")
+                self._maker.start()
+
+    def _quietly(self) -> None:
+        """What fails here fails again for who waits for it; the engine goes on for the others."""
+        try:
+            self._own(_WhileWanted())
+        except (NccError, _Over):
+            pass
+
+    def _own(self, watch: Any = None) -> None:
+        """Made beside the engine; then all at once."""
+        made = Compiled(self.graph, dtype=self.dtype, threads=self.threads,
+                        numerics=self._numerics, cache=self._cache, watch=watch)
+        with self._linking:
+            if type(self) is Compiled:
+                return
+            if self._params is not None:
+                made.params = self._params
+            for name in ("_linking", "_engine", "_image", "_head", "_left", "_maker"):
+                made.__dict__.setdefault(name, self.__dict__[name])
+            self.__dict__.update(made.__dict__)
+            self.__class__ = Compiled  # type: ignore[assignment]
+
+
+class _Over(Exception):
+    """The interpreter ends: nobody wants what is being made."""
+
+
+class _WhileWanted:
+    """Watches a build in the background: it ends with the main thread."""
+
+    def before(self, *_: Any) -> None:
+        if not threading.main_thread().is_alive():
+            raise _Over
+
+    def after(self, *_: Any) -> None:
+        pass
