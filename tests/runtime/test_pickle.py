@@ -88,7 +88,7 @@ def test_workers_at_once_compile_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_samples_that_leave_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skip_dead, "EDGES_A_VALUE", 0)
+    monkeypatch.setattr(skip_dead, "EDGES_TO_CROSS", 0)
     monkeypatch.setattr(skip_dead, "cuts", lambda graph: [1])
     fn = ncc.compile(ncc.parse(NET.replace("tanh", "relu")), skip_dead=True)
     assert len(fn._parts) == 2  # type: ignore[attr-defined]
