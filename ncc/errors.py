@@ -64,6 +64,7 @@ ERRORS: dict[str, Fault] = {
     "E144": Fault(2, "an unknown `--init` rule or seed"),
     "E146": Fault(1, "a weight, a constant or a number of a function that overflows the dtype"),
     "E147": Fault(1, "a row of a kind that an engine does not have"),
+    "E148": Fault(1, "an image of a net that is cut short, forged, or for another engine"),
     "E201": Fault(1, "an expression with an unknown function or variable"),
     "E202": Fault(1, "a function with the wrong number of arguments"),
     "E203": Fault(1, "a constant divisor 0"),
@@ -104,6 +105,7 @@ ERRORS: dict[str, Fault] = {
     "E610": Fault(2, "an unknown target"),
     "E611": Fault(2, "an unknown CPU"),
     "E612": Fault(2, "an unknown CPU feature"),
+    "E613": Fault(2, "`--kinds`: a row that is no aggregation and activation"),
     "E622": Fault(1, "a file that cannot be written"),
     "E623": Fault(1, "samples that are no numbers"),
     "E624": Fault(1, "samples of the wrong number of columns"),
@@ -116,11 +118,15 @@ ERRORS: dict[str, Fault] = {
     "E636": Fault(1, "training: a loss that is not a number from the first epoch on"),
     "E637": Fault(5, "an optional library that is missing"),
     "E638": Fault(1, "training: a file that is no saved state, or the state of another training"),
+    "E639": Fault(1, "rewiring: an edge that the net cannot have, or no room for one"),
     "E640": Fault(2, "`ncc bench`: an unknown peer, or a number out of range"),
     "E641": Fault(3, "`ncc bench`: another library's results differ"),
     "E650": Fault(2, "nets that make no population"),
     "E700": Fault(70, "a bug in ncc: LLVM rejects a module, or fails on it"),
     "E701": Fault(70, "a bug in ncc"),
+    "E801": Fault(1, "a genome, of `ncc.neat`, that is malformed; the message names the gene"),
+    "E811": Fault(1, "a genome with a function that ncc has no formula of"),
+    "E812": Fault(1, "a genome with a cycle, where it is to feed forward"),
 }
 
 

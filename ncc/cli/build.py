@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
-from ncc.cli.reading import format_of
-from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read
+from ncc.cli.reading import format_of, kinds_asked
+from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read, settings
 from ncc.cli.terminal import put
 from ncc.driver.compiler import Build, plain, write
+from ncc.driver.engine import Emitted
 from ncc.driver.kinds import KINDS, contents, ending, with_gradient
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
+from ncc.images.kinds import Kinds
 from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.header import c_identifier
@@ -24,19 +27,27 @@ from ncc.machine.llvm import target
 from ncc.scalar import losses, optimizers
 
 SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
+# What an engine, which is of no net, has to do with.
+ENGINE_OPTIONS = {"--emit", "-o", "--name", "--kinds", "--target", "--cpu", "--features", "--dtype",
+                  "--numerics", "-O", "--no-limit", "--no-cache", "--print-before",
+                  "--print-after", "--verify-each", "--time-passes", "--stats"}
 
 
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("build", allow_abbrev=False, help="compile a net",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net",
-                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
+    parser.add_argument("net", nargs="?",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input; "
+                        "none for --emit engine")
     parser.add_argument("--emit", default="obj", metavar="KIND,..",
-                        help="what to write, default obj: " + " ".join(KINDS))
+                        help=f"what to write, default obj: {' '.join(KINDS)}; or engine, alone")
     parser.add_argument("-o", dest="out", metavar="PATH",
                         help="output file, or a folder for several kinds")
     parser.add_argument("--name", metavar="PREFIX",
                         help="prefix of C names; default: the name of the file")
+    parser.add_argument("--kinds", metavar="LIST|FILE",
+                        help="kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
+                        "line, or net files; of an image, those of its engine (default: its own)")
     parser.add_argument("--embed-weights", action="store_true",
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
@@ -58,9 +69,15 @@ def arguments(commands: Commands) -> None:
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     """Write the kinds; what an object takes is the last line of all that is said."""
-    kinds = _kinds(args)
     if args.name is not None and c_identifier(args.name) != args.name:
         raise NccError("E606", f"--name {args.name} is not a C identifier")
+    if "engine" in _named(args):
+        return _engine(args, watcher)
+    if args.net is None:
+        raise NccError("E600", "the following arguments are required: net",
+                       help="ncc build --help")
+    kinds = _kinds(args)
+    rows = _rows(args, kinds, watcher)
     request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
@@ -68,13 +85,15 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         explain(made)
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
-        path = _path(kind, args, len(kinds) > 1)
+        path = _path(kind, args, len(kinds) > 1, _stem(args))
         with watcher.emitting(kind, KINDS[kind].level == "llvm"):
             if request.part.chosen and (kind == "c" or KINDS[kind].level == "llvm"):
                 request.part.expands(made.module, made.options["native_sqrt"],
                                      "c" if kind == "c" else "llvm")
-            data = _contents(kind, made, syntax, path, _stem(args))
-            files = _header(made, path, watcher) if kind == "obj" else {}
+            data = _contents(kind, made, syntax, path, _stem(args), rows)
+            files = {}
+            if kind == "obj" and not isinstance(made.start, Module):
+                files = _header(made.header, path, watcher)
         if path is not None:
             outputs |= {**files, path: data}
             continue
@@ -88,14 +107,57 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     return f"{args.net}: {made.footprint()}" if "obj" in kinds or "shared" in kinds else None
 
 
+def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
+    """Write an engine's object and header."""
+    if _named(args) != ["engine"] or args.net is not None:
+        raise NccError("E604", "an engine is emitted alone, and of no net", help=(
+            f"--emit engine --kinds {args.net}" if args.net else "--emit engine --kinds LIST"))
+    strange = sorted({word[:2] if word[1] != "-" else word for word in args.given}
+                     - ENGINE_OPTIONS)
+    if strange:
+        raise NccError("E609", f"{strange[0]}: an engine is of no net")
+    if args.kinds is None:
+        raise NccError("E609", "--emit engine needs --kinds", help="--kinds sum:tanh,sum:sigmoid")
+    aim = target(args.target, args.cpu, args.features)
+    asked = settings(args, name=args.name or "net", small={"s": True, "3": False}.get(args.effort))
+    chosen = asked.options(aim)
+    configure(watcher, args, chosen)
+    watched = (args.print_before, args.print_after, args.verify_each, args.time_passes, args.stats)
+    made = Emitted(kinds_asked(args.kinds, watcher), aim, chosen, asked.opt, watcher,
+                   cached=asked.cache and not any(watched))
+    path = _path("obj", args, False, "engine")
+    with watcher.emitting("engine"):
+        code = made.made.code
+        files = _header(made.header, path, watcher)
+    with watcher.working("write"):
+        if path is None:
+            put(code)
+        else:
+            write({path: code, **files})
+    return f"engine: {made.footprint()}"
+
+
+def _rows(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> Kinds | None:
+    """What --kinds says of an image; None where nothing."""
+    if args.kinds is None:
+        return None
+    if "image" not in kinds:
+        raise NccError("E609", "--kinds is for --emit image and --emit engine")
+    return kinds_asked(args.kinds, watcher)
+
+
+def _named(args: argparse.Namespace) -> list[str]:
+    return [k for k in args.emit.replace(" ", "").split(",") if k]
+
+
 def _kinds(args: argparse.Namespace) -> list[str]:
     """The kinds of --emit, each once. NccError E604 for an unknown one, or one that this format
     does not have."""
-    kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
+    kinds = _named(args)
     format = format_of(args)
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"unknown kind {kind!r}", help=near(kind, KINDS))
+            raise NccError("E604", f"unknown kind {kind!r}", help=near(kind, (*KINDS, "engine")))
         if format == "ssa" and kind not in SSA_KINDS:
             raise NccError("E604", f"cannot emit {kind} from an ssa text",
                            help=" ".join(SSA_KINDS))
@@ -155,9 +217,9 @@ def _stem(args: argparse.Namespace) -> str:
     return "net" if args.net == "-" else Path(args.net).stem
 
 
-def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
+def _path(kind: str, args: argparse.Namespace, several: bool, stem: str) -> Path | None:
     """Where a kind goes; None is standard output."""
-    name = f"{_stem(args)}.{ending(kind)}"
+    name = f"{stem}.{ending(kind)}"
     path: Path | None
     if args.out is None:
         path = Path(name) if several or not KINDS[kind].text else None
@@ -172,21 +234,21 @@ def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
     return path
 
 
-def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str
-              ) -> bytes:
-    """What a kind is as a file."""
+def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str,
+              rows: Kinds | None) -> bytes:
+    """What a kind is as a file; an image is for an engine of these `rows`."""
     if kind == "ast":
         return (str(syntax).removesuffix("\n") + "\n").encode()
     named = path.name if path is not None and plain(path) else f"{stem}.{ending(kind)}"
-    return contents(kind, build, named)
+    return contents(kind, build, named, rows)
 
 
-def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
+def _header(header: Callable[[], str], path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
     """The header of an object, which goes beside a file and nowhere else."""
-    if path is None or not plain(path) or isinstance(build.start, Module):
+    if path is None or not plain(path):
         return {}
     beside = path.with_suffix(".h")
     if beside == path:
         raise NccError("E608", f"-o {path}: the header has this name, too")
     with watcher.working("header"):
-        return {beside: build.header().encode()}
+        return {beside: header().encode()}

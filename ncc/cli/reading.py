@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ncc.cli.terminal import say
-from ncc.driver.levels import FORMATS
+from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Text
 from ncc.errors import NccError, Source, near
 from ncc.formats import samples as data
 from ncc.formats.read import decode
+from ncc.images.kinds import Kinds, kinds_of
+from ncc.images.kinds_text import joined, read, split
 from ncc.ir.graph import Graph
 from ncc.nets import net
 from ncc.passes.graph.resolve import unused_inputs
@@ -47,6 +49,22 @@ def read_net(args: argparse.Namespace, watcher: Watcher) -> Graph:
     graph, _ = text_of(args).graph(source, watcher)
     warn_of_unused(graph, source)
     return graph
+
+
+def kinds_asked(words: str, watcher: Watcher) -> Kinds:
+    """The kinds of rows that --kinds names: items of a list, each a kind, a file of kinds, or a net
+    file, whose rows' they are. NccError E613."""
+    found = []
+    for word in split(words):
+        ending = Path(word).suffix[1:]
+        if ending in NETS:
+            graph, _ = Text(word, ending).graph(source_of(word), watcher)
+            found.append(kinds_of([graph]))
+        else:
+            found.append(read(source_of(word) if Path(word).is_file() else Source("--kinds", word)))
+    if not any(kinds.kinds for kinds in found):
+        raise NccError("E613", "--kinds names no row", help="--kinds sum:tanh,max:relu")
+    return joined(found)
 
 
 def warn_of_unused(graph: Graph, source: Source) -> None:

@@ -12,10 +12,10 @@ from ncc.cli.arguments import Commands, common_options, pipeline_options, readin
 from ncc.cli.reading import format_of, load_samples
 from ncc.cli.request import asked, compiling, configure, enter, read, ready
 from ncc.cli.terminal import show
-from ncc.driver.compiler import Build, write
+from ncc.driver.compiler import Build, missing, write
 from ncc.driver.net_module import interpret, n_params, runnable
 from ncc.driver.observe import Watcher
-from ncc.driver.request import missing, valued
+from ncc.driver.request import valued
 from ncc.errors import NccError
 from ncc.formats import samples as data
 from ncc.ir.ssa import DTYPES

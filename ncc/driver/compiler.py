@@ -51,6 +51,14 @@ def in_range(graph: Graph, dtype: str) -> None:
             raise NccError("E146", f"{values[beyond[0]]!r} overflows {dtype}", help="--dtype f64")
 
 
+def missing(values: Reals | None, count: int, where: str = "") -> None:
+    """NccError E607 where one of `count` parameters has no value."""
+    without = count if values is None else int(np.isnan(values).sum())
+    if without:
+        raise NccError("E607", f"{where}{without} of {count} parameters have no value",
+                       help="--weights FILE or --init RULE")
+
+
 @dataclass(frozen=True)
 class Build:
     """What one graph becomes on one target with the passes' `options`; each stage made once. Or a
@@ -140,9 +148,41 @@ class Build:
             help = "-O0" * (self.opt > 0) or "fewer operations"
         else:
             about, help, seconds = self._extent()
-        return Codegen(self.target, self.opt, about, help,
-                       seconds if self.options.get("limit", True) else None,
+        limited = self.options.get("limit", True)
+        return Codegen(self.target, self.opt, about, help, seconds if limited else None,
+                       self._bound() if limited and self._asked() else None,
                        getattr(self.watch, "working", None))
+
+    def _asked(self) -> list[str]:
+        """The options that ask LLVM for straight code, those first that may take most, but for
+        forms that were found by timing them; what ncc assembles itself takes little."""
+        timed = self.options.get("timed", ())
+        if isinstance(self.start, Module):
+            return []
+        return [name for name in ("backward_form", "batch_form", "form")
+                if self.options.get(name) == "straight" and name not in timed
+                and (name != "form" or not self.options["assembles"])]
+
+    def _bound(self) -> float:
+        """CPU seconds that this compile takes with default forms, by the guide."""
+        pairs = {(r.activation, r.aggregation) for r in self.plan.runs}
+        return limits.bound(self.graph.n_edges, len(pairs), self.plan.backward is not None,
+                            bool(self.options.get("optimizer")))
+
+    def _foresee(self) -> None:
+        """NccError E400 where a form that was asked for would take far more than the bound, before
+        any pass runs for it; what is less far is told by the text."""
+        if not self._asked():
+            return
+        machine, chosen = self.machine(), self.options
+        need = limits.by_edges(self.plan, self.target.triple, self.opt, chosen["native"] > 1,
+                               chosen["assembles"])
+        if limits.breaks(need, machine.bound, limits.BY_EDGES):
+            raise machine.beyond(need)
+
+    def assembly(self) -> str:
+        self._foresee()
+        return self.machine().assembly(self.llvm)
 
     def _extent(self) -> tuple[str, str, float]:
         """How large the net is, what would make its code smaller, and the seconds it may take."""
@@ -151,7 +191,9 @@ class Build:
             ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
             ("backward-form", plan.backward_batch)) if s is not None}
         edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
-        smaller = [f"--{option} table" for option, form in forms.items() if form == "straight"]
+        smaller = [f"no --{option.replace('_', '-')} straight" for option in self._asked()]
+        smaller = [", ".join(smaller)] if smaller else [
+            f"--{option} table" for option, form in forms.items() if form == "straight"]
         smaller += ["-O0"] * (self.opt > 0)
         about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
         help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
@@ -168,6 +210,7 @@ class Build:
         that each takes (None with the option `outside`: this process has enough)."""
 
         def make() -> Entry:
+            self._foresee()
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
             text, machine = self.llvm, self.machine()
             facts: dict[str, Any] = {

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ncc.driver.compiler import Build
+from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
+from ncc.images.image import image
+from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
@@ -44,10 +46,15 @@ class Kind(NamedTuple):
     of_net: bool = False
 
 
-def _graph(build: Build, name: str) -> str:
+def _left(build: Build) -> Graph:
+    """The graph behind the graph's passes."""
     graph: Graph = walk(build.graph, build.options, build.watch, until=Graph, along=build.along,
                         params=build.values)
-    return str(graph)
+    return graph
+
+
+def _graph(build: Build, name: str) -> str:
+    return str(_left(build))
 
 
 def _ssa(build: Build, name: str) -> str:
@@ -59,6 +66,20 @@ def _c(build: Build, name: str) -> str:
     """Of an ssa text it is a file without the header, which is a net's."""
     return to_c(build.module,
                 "" if isinstance(build.start, Module) else build.header(compiled=False))
+
+
+def _image(build: Build, name: str) -> bytes:
+    return image_of(build, kinds_of([build.graph]))
+
+
+def image_of(build: Build, kinds: Kinds) -> bytes:
+    """The net as the graph's passes leave it, with the parameters' values, as an image for an
+    engine of these kinds. NccError E147 where a row is of none of the kinds, E607 where a parameter
+    has no value."""
+    missing(build.values, build.graph.n_params, "an image holds them: ")
+    in_range(build.graph, build.options["dtype"])
+    graph = _left(build)
+    return image(graph, kinds, build.options["dtype"], graph.values).tobytes()
 
 
 def shared(build: Build, name: str) -> bytes:
@@ -105,7 +126,7 @@ KINDS = {
     "plan": Kind("plan", lambda build, name: str(build.plan), of_net=True),
     "ssa": Kind("ssa", _ssa),
     "llvm": Kind("llvm", lambda build, name: build.llvm, "ll"),
-    "asm": Kind("llvm", lambda build, name: build.machine().assembly(build.llvm), "s"),
+    "asm": Kind("llvm", lambda build, name: build.assembly(), "s"),
     "header": Kind("ssa", lambda build, name: build.header(), "h", gradient=True, of_net=True),
     "c": Kind("ssa", _c, gradient=True),
     "fwd": Kind("graph", lambda build, name: fwd(build.graph), of_net=True),
@@ -114,6 +135,7 @@ KINDS = {
     "dot": Kind("graph", lambda build, name: dot(build.graph), of_net=True),
     "bc": Kind("llvm", lambda build, name: build.machine().bitcode(build.llvm), text=False),
     "obj": Kind("llvm", lambda build, name: build.object(), "o", text=False, gradient=True),
+    "image": Kind("graph", _image, text=False, of_net=True),
     "shared": Kind("llvm", shared, "so", text=False, gradient=True),
 }
 
@@ -127,9 +149,11 @@ def with_gradient(kind: str) -> bool:
     return kind in KINDS and KINDS[kind].gradient
 
 
-def contents(kind: str, build: Build, name: str) -> bytes:
+def contents(kind: str, build: Build, name: str, kinds: Kinds | None = None) -> bytes:
     """What stands in a file of this `name`, which is the SONAME of a shared object; a text has a
-    newline at its end."""
+    newline at its end, an image is for an engine of these `kinds` (None: those of the net)."""
+    if kind == "image" and kinds is not None:
+        return image_of(build, kinds)
     make = KINDS[kind].make
     assert make is not None
     made = make(build, name)

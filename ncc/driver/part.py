@@ -7,7 +7,7 @@ from typing import Any
 
 from ncc.driver.kinds import KINDS
 from ncc.driver.levels import NAMES, rank
-from ncc.driver.pipeline import Step, arrives, departs, steps
+from ncc.driver.pipeline import ORDERS, Step, arrives, departs, steps
 from ncc.errors import NccError
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
@@ -70,8 +70,11 @@ def part(passes: str | None, begin: Any) -> Part:
         if begins != at:
             raise NccError("E601", f"--passes: {step.name} takes the {NAMES[begins]} level, not "
                            f"{NAMES[at]}", help=_whole())
-        if step.name == "lower" and begin is not Plan and "place" not in [s.name for s in joined]:
-            raise NccError("E601", "--passes: lower needs place before it", help=_whole())
+        for need in ORDERS:
+            if need.needed and step.call is need.then and begin is not Plan and not any(
+                    s.call is need.first for s in joined):
+                raise NccError("E601", f"--passes: {step.name} needs {need.first.__name__} before "
+                               f"it: {need.why}", help=_whole())
         if any(key in ("params", "source", "syntax", "embedded") for key in step.options):
             raise NccError("E601", f"--passes: {step.name} takes no such option here: "
                            + ", ".join(step.options))

@@ -52,6 +52,34 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 
+class Order(NamedTuple):
+    """A pass that comes before another of its level or the next, and why; what levels leave open.
+    `needed`: `--passes` may not name the second without the first."""
+
+    first: Pass
+    then: Pass
+    why: str
+    needed: bool = False
+
+
+ORDERS: tuple[Order, ...] = (
+    Order(order, merge, "neurons are compared depth by depth"),
+    Order(order, prune, "what an output sees is found from the last depth to the first"),
+    Order(order, group, "rows go by depth"),
+    Order(embed, merge, "neurons whose parameters became equal constants are equal"),
+    Order(embed, prune, "an edge whose weight became the constant 0 goes under `fast`"),
+    Order(merge, prune, "edges that `fast` joins may sum up to weight 0"),
+    Order(place, lower, "values in memory have slots by then", needed=True),
+    Order(fold, cse, "ops that folding makes equal are made once"),
+    Order(fold, dce, "constants that were folded away are read by nothing"),
+    Order(cse, expand, "equal functions are one before they are sequences"),
+    Order(dce, expand, "a function that nothing reads becomes no sequence"),
+    Order(expand, split, "functions are cut by the length of their arithmetic"),
+    Order(expand, to_llvm, "LLVM has no tanh; `Part.expands` asks whether any is left"),
+    Order(split, to_llvm, "LLVM takes more than linear time for a long function"),
+)
+
+
 @cache
 def taken(call: Pass) -> tuple[str, ...]:
     """The names of a pass's options."""

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from ncc.driver.compiler import Build
+from ncc.driver.compiler import Build, missing
 from ncc.driver.levels import FORMATS, LEVELS
 from ncc.driver.net_module import carried, n_params
 from ncc.driver.observe import Watcher
@@ -19,7 +17,7 @@ from ncc.driver.settings import Settings, options
 from ncc.errors import NccError, Source
 from ncc.formats import weights
 from ncc.ir import plan_text, ssa_text
-from ncc.ir.graph import Graph, Reals
+from ncc.ir.graph import Graph
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import Target
 
@@ -175,13 +173,6 @@ def valued(graph: Graph, weights_file: str | None, init: str | None, seed: int) 
         graph = graph.with_(values=weights.init(graph, init, seed))
     return graph
 
-
-def missing(values: Reals | None, count: int, where: str = "") -> None:
-    """NccError E607 where one of `count` parameters has no value."""
-    without = count if values is None else int(np.isnan(values).sum())
-    if without:
-        raise NccError("E607", f"{where}{without} of {count} parameters have no value",
-                       help="--weights FILE or --init RULE")
 
 
 def _activation(text: str) -> int | str:

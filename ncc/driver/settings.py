@@ -42,7 +42,7 @@ class Derived:
 
     numerics      as asked for, or what the target has
     lanes         samples that a loop over a batch computes at once: some vectors of them
-    lanes_data    the same of an engine, whose loops each have one sum a sample; 0 without vectors
+    lanes_data    the same of an engine, whose loops each have one sum a sample
     far_lanes     the same where the weights are too many for the cache, 0 where no other
     alone_lanes   the same where most edges are of rows by themselves, 0 where no other
     native        elements of a vector, 1 where there are none
@@ -109,7 +109,7 @@ def derive(target: Target, dtype: str, numerics: str | None = None, small: bool 
         dtype=dtype,
         numerics=numerics or ("fused" if has_fma else "strict"),
         lanes=vectors * native if native > 1 else 1,
-        lanes_data=4 * native if native > 1 else 0,
+        lanes_data=4 * native if native > 1 else 1,
         far_lanes=more if wide else 0,
         alone_lanes=0 if wide else more,
         native=native,

@@ -168,24 +168,24 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     defines.append(f"#define {f'{m}_TARGET':<{width}} {string(target)}")
     if train:
         defines.append(f"#define {f'{m}_TRAIN':<{width}} {string(train)}  /* loss, optimizer */")
-    defines += ["", *_aligned(m)]
+    defines += ["", *aligned(m, f"{m}_WORK_BYTES")]
     about = _about(g, module, name, real, embedded, target, target_note, soft)
-    parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
+    parts = [block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     for func in funcs.values():
         about = _DOCS[func.name](m, real, func) if func.name in _DOCS else []
         if stacks and about:
             about += [f"It takes {stacks[func.name]} bytes of stack"
                       + (", and what the runtime takes." if soft else ".")]
-        parts += [_block(about) if about else "",
+        parts += [block(about) if about else "",
                   prototype(func, name, real), ""]
     parts += ["#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_NCC_H */", ""]
     return "\n".join(parts)
 
 
-def _aligned(m: str) -> list[str]:
+def aligned(m: str, size: str) -> list[str]:
     """A macro that aligns an array, in every compiler's words; some take them in front only."""
-    use = f"/* {m}_ALIGNED static unsigned char work[{m}_WORK_BYTES]; */"
+    use = f"/* {m}_ALIGNED static unsigned char work[{size}]; */"
     words = (("defined(__GNUC__)", f"__attribute__((aligned({m}_ALIGN)))"),
              ("defined(_MSC_VER)", f"__declspec(align({m}_ALIGN))"),
              ("defined(__cplusplus)", f"alignas({m}_ALIGN)"))
@@ -216,7 +216,8 @@ def _work(func: Func) -> int:
     return layout(func)[1]
 
 
-def _block(lines: Sequence[str]) -> str:
+def block(lines: Sequence[str]) -> str:
+    """A comment."""
     return "\n".join(["/*", *[f" * {line}".rstrip() for line in lines], " */"])
 
 
@@ -226,26 +227,13 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         f"{name}: a net of {g.n_neurons} neurons and {g.n_edges} edges, compiled by ncc.",
         "",
         f"For {comment(target)}" + (f" ({comment(target_note)})." if target_note else "."),
-        f"Values are {real}; numerics are {module.numerics}: "
-        + {"strict": "every operation is rounded by itself.",
-           "fused": "each edge is one fused multiply-add.",
-           "fast": "sums may be reassociated."}[module.numerics],
+        about_numerics(module, real),
         "",
         "The functions write to nothing but those of their arguments that are not const, keep no",
         "state and allocate nothing: many threads may run them at once, each with its own `work`.",
         "What `work` holds between calls does not matter. No array may overlap another.",
     ]
-    calls = soft_calls(module, target_note) if soft else ()
-    if calls:
-        lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's",
-                  "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than"]
-        lines += [f"    {c}" for c in calls]
-    elif "windows" in target_note:
-        probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
-        lines += ["", "The object calls nothing, except that functions whose frame is larger than",
-                  f"a page call {probe} of the compiler's runtime, as Windows wants them to."]
-    else:
-        lines += ["The object calls nothing."]
+    lines += about_calls(module, real, target_note, soft)
     if embedded:
         lines += ["", "The weights are constants of the object."]
     lines += ["", "Inputs, x[k]:   " + _listed(g, g.inputs),
@@ -257,6 +245,28 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
                   "then the neuron's bias; a tied one stands where it is named first."]
         lines += [f"    {line}" for line in _parameters(g)]
     return lines
+
+
+def about_numerics(module: Module, real: str) -> str:
+    """What the values are, and how sums round."""
+    return f"Values are {real}; numerics are {module.numerics}: " + {
+        "strict": "every operation is rounded by itself.",
+        "fused": "each edge is one fused multiply-add.",
+        "fast": "sums may be reassociated."}[module.numerics]
+
+
+def about_calls(module: Module, real: str, target_note: str, soft: bool) -> list[str]:
+    """What the object calls."""
+    calls = soft_calls(module, target_note) if soft else ()
+    if calls:
+        return ["", f"This target has no {real} arithmetic: the object calls the compiler's",
+                "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than",
+                *[f"    {c}" for c in calls]]
+    if "windows" in target_note:
+        probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
+        return ["", "The object calls nothing, except that functions whose frame is larger than",
+                f"a page call {probe} of the compiler's runtime, as Windows wants them to."]
+    return ["The object calls nothing."]
 
 
 def _name(g: Graph, j: int) -> str:

@@ -86,7 +86,7 @@ class Library:
     def n_packed(self) -> int | None:
         """Elements of `packed`; None where the weights are in the code."""
         held = self.functions.get("pack")
-        return None if held is None else held.buffers["packed"]
+        return None if held is None else held.buffers.get("packed")
 
     def pack(self, params: Array) -> Array:
         """`packed` of a canonical vector of the library's dtype, aligned."""
@@ -158,11 +158,13 @@ class Library:
             other.result()
 
 
-def shares(n: int, threads: int, library: Library, reads: int = 3) -> list[tuple[int, int]]:
+def shares(n: int, threads: int, library: Library, reads: int = 3, weights: int | None = None
+           ) -> list[tuple[int, int]]:
     """n samples as first and last of each thread's: 64 at least, and as many as make
-    PRODUCTS_A_THREAD, where all weights are read `reads` times: 1 forward, 3 for gradients.
-    Between threads no vectors are cut. 0 threads is one a core."""
-    least = max(64, PRODUCTS_A_THREAD // (reads * max(1, library.n_packed or 0)))
+    PRODUCTS_A_THREAD, where all weights (as many as are given, or packed) are read `reads` times: 1
+    forward, 3 for gradients. Between threads no vectors are cut. 0 threads is one a core."""
+    least = max(64, PRODUCTS_A_THREAD // (reads * max(1, library.n_packed or 0 if weights is None
+                                                      else weights)))
     count = max(1, min(threads or os.cpu_count() or 1, n // least))
     cuts = [n * k // count // 32 * 32 for k in range(count)] + [n]
     return list(zip(cuts, cuts[1:], strict=False))
@@ -250,12 +252,14 @@ Sums = tuple[Array, ...]
 
 
 def in_chunks(library: Library, n: int, threads: int, totals: Sums,
-              call: Callable[[int, int, int, Sums], None], apart: bool = False) -> None:
+              call: Callable[[int, int, int, Sums], None], apart: bool = False,
+              weights: int | None = None) -> None:
     """Add to `totals` what `call(thread, first, last, sums)` adds to sums for samples first .. last
     of n: in one call for all of them, or, in several threads or `apart`, chunk by chunk, each to
-    zeros of its own, which are added to `totals` in the order of the chunks."""
+    zeros of its own, which are added to `totals` in the order of the chunks. `weights` as in
+    `shares`."""
     chunks = -(-n // CHUNK)
-    count = min(len(shares(n, threads, library)), chunks)
+    count = min(len(shares(n, threads, library, weights=weights)), chunks)
     if count < 2 and not apart:
         call(0, 0, n, totals)
         return

@@ -312,9 +312,9 @@ class Compiled:
     def save(self, path: str | Path) -> None:
         """Write the net, with its parameters as they are now where the file has any, as what the
         ending says: what `ncc build --emit` gives, for this machine (an object with its header
-        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .fwd .bwd .matrix .dot), or its text
-        (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for another
-        ending, E622 where it cannot be written."""
+        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .image .fwd .bwd .matrix .dot), or its
+        text (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for
+        another ending, E622 where it cannot be written."""
         path = Path(path)
         kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,

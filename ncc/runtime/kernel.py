@@ -31,7 +31,7 @@ class Kernel:
         self.kinds = kinds
         self.dtype = dtype
         self.numerics = numerics
-        self.lanes: int = max(1, chosen["lanes_data"])
+        self.lanes: int = chosen["lanes_data"]
         self.library = library
         self.real = library.real
 

@@ -27,8 +27,8 @@ from ncc.scalar import losses, optimizers
 from ncc.training.checkpoint import Epoch, State, digest, fresh
 from ncc.training.checkpoint import load as load_state
 from ncc.training.freeze import chosen
-from ncc.training.step import Trainer
-from ncc.training.weighted_step import WeightedTrainer
+from ncc.training.step import Step
+from ncc.training.weighted_step import WeightedStep
 
 Array = NDArray[Any]
 _SHOW_EVERY = 0.1  # seconds between two reports within an epoch
@@ -154,7 +154,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         old.check(facts, same_samples)
         classes = classes or old.classes
     params = _parameters(graph, params, old, epochs, init, seed, real)
-    kind = Trainer if sample_weight is None else WeightedTrainer
+    kind = Step if sample_weight is None else WeightedStep
     trainer = kind(graph, loss, optimizer, params=params, threads=threads, frozen=still,
                    settings=settings)
     random = np.random.default_rng([seed, 1])
@@ -172,13 +172,13 @@ def _data(x: Any, y: Any, sample_weight: Any, validation: float | tuple[Any, Any
     """Inputs and targets, those held out, and the names of the classes; where samples have weights,
     these are the last column of the targets."""
     y, classes = _named(y, task, graph, names[1])
-    inputs, goals = _samples(x, y, task, graph, n_targets, real, names)
+    inputs, goals = samples_of(x, y, task, graph, n_targets, real, names)
     if sample_weight is not None:
         goals = np.hstack([goals, _weights(sample_weight, len(goals), real)])
     held: tuple[Array, Array] | None = None
     if isinstance(validation, tuple):
         theirs, _ = _named(validation[1], task, graph, "validation y", classes)
-        held = _samples(validation[0], theirs, task, graph, n_targets, real,
+        held = samples_of(validation[0], theirs, task, graph, n_targets, real,
                         ("validation x", "validation y"))
         if sample_weight is not None:
             held = held[0], np.hstack([held[1], np.ones((len(held[1]), 1), real)])
@@ -206,7 +206,7 @@ def _parameters(graph: Graph, params: Any, old: State | None, epochs: int, init:
 
 @dataclass
 class _Run:
-    trainer: Trainer
+    trainer: Step
     start: State
     random: np.random.Generator
     batch: int
@@ -320,8 +320,8 @@ def _check(lr: float, batch: int, epochs: int, seed: int, patience: int | None, 
             raise NccError("E634", f"{name} is {value}, not a whole number from {least} on")
 
 
-def _samples(x: Any, y: Any, task: losses.Loss, graph: Graph, n_targets: int, real: Any,
-             names: tuple[str, str]) -> tuple[Array, Array]:
+def samples_of(x: Any, y: Any, task: losses.Loss, graph: Graph, n_targets: int, real: Any,
+               names: tuple[str, str]) -> tuple[Array, Array]:
     """Both as (samples, columns) in the dtype, checked."""
     inputs = _table(x, len(graph.inputs), names[0], real)
     goals = _table(y, n_targets, names[1], real,

@@ -16,13 +16,13 @@ from ncc.progress import Progress
 from ncc.scalar import losses
 from ncc.scalar.numpy_eval import Numpy
 from ncc.training.freeze import freeze
-from ncc.training.step import Trainer
+from ncc.training.step import Step
 
 Array = NDArray[Any]
 
 
-class WeightedTrainer(Trainer):
-    """A `Trainer` of targets (n, n_targets + 1), whose last column is the weight of the sample:
+class WeightedStep(Step):
+    """A `Step` of targets (n, n_targets + 1), whose last column is the weight of the sample:
     the loss of a minibatch is sum(weight * loss) / n.
 
     The loss and its derivatives are computed by numpy, between the forward and the backward

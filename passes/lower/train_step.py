@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower import update
 from ncc.passes.lower.backward import backward_pass
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
@@ -110,25 +109,15 @@ class _Step:
     def updated(self, b: Builder, scale: int) -> None:
         """params and state after the step, of dparams, which become 0."""
         optimizer, n = self.optimizer, self.n_params
-        lr = b.load("lr", 0)
-        held = [b.load("state", 1 + k) for k in range(optimizer.scalars)]
-        held_after, shared = optimizers.begin(b, optimizer, held, lr)
-        for k, value in enumerate(held_after):
-            b.store(value, "state", 1 + k)
+        shared = update.begin(b, optimizer)
         first = 1 + optimizer.scalars
         whole = n // self.lanes * self.lanes if self.lanes > 1 else 0
         for lo, hi, wide in ((0, whole, self.lanes), (whole, n, 0)):
             if lo == hi:
                 continue
             k = b.loop(b.index(lo), b.index(hi), lanes=wide)[0]
-            g = b.op("mul", b.load("dparams", 0, k), scale)
-            slots = [b.load("state", first + s * n, k) for s in range(optimizer.slots)]
-            w, slots_after = optimizers.element(b, optimizer, b.load("params", 0, k), g, slots,
-                                                shared)
-            b.store(w, "params", 0, k)
-            for s, value in enumerate(slots_after):
-                b.store(value, "state", first + s * n, k)
-            b.store(b.const(0.0), "dparams", 0, k)
+            update.element(b, optimizer, k, scale, shared, [
+                (first + s * n, k) for s in range(optimizer.slots)])
             b.close()
 
     # -- seeds
@@ -170,29 +159,13 @@ class _Step:
             """The value of output number k."""
             return b.load("values", 0, backward.cell("output_places", 0, k))
 
+        def place(k: int) -> tuple[str, int]:
+            """Where the adjoint of output number k is to be."""
+            return "seeds", backward.cell("seed_ranks", 0, k)
+
         if loss.name != "ce":
             backward.seed("target")
-            k, sum = b.loop(zero, end, [b.const(0.0)])
-            seed = backward.cell("seed_ranks", 0, k)
-            value, d = losses.element(b, loss, output(k), b.load("seeds", 0, seed))
-            b.store(d, "seeds", 0, seed)
-            (sum,) = b.close(b.op("add", sum, value))
-            backward.add_loss(sum)
+            backward.add_loss(update.slopes(b, loss, zero, end, output, place))
             return
         label = self.targets(backward, zero)
-        first = output(zero)
-        k, top, chosen = b.loop(zero, end, [first, first])
-        y = output(k)
-        top, chosen = b.close(losses.ce_top(b, top, y),
-                              losses.ce_gather(b, chosen, y, b.op("real", k), label))
-        k, total = b.loop(zero, end, [b.const(0.0)])
-        term = losses.ce_term(b, output(k), top)
-        b.store(term, "seeds", 0, backward.cell("seed_ranks", 0, k))
-        (total,) = b.close(b.op("add", total, term))
-        backward.add_loss(losses.ce_loss(b, total, top, chosen))
-        k = b.loop(zero, end)[0]
-        seed = backward.cell("seed_ranks", 0, k)
-        derivative: Any = losses.ce_derivative(b, b.load("seeds", 0, seed), total,
-                                               b.op("real", k), label)
-        b.store(derivative, "seeds", 0, seed)
-        b.close()
+        update.slopes_of_class(b, zero, end, label, output, place, backward.add_loss)

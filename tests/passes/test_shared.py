@@ -14,11 +14,13 @@ from ncc.driver.compiler import Build
 from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps, walk
 from ncc.driver.settings import options
-from ncc.errors import NccError
+from ncc.errors import NccError, Source
 from ncc.ir.csr import representatives
+from ncc.ir.plan_text import read
 from ncc.machine.llvm import host, target
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place
+from ncc.runtime.compiled import Compiled
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
 
@@ -103,6 +105,21 @@ def test_embedded_weights_are_padded_too():
     for batch in (False, True):
         same(interpret(build.module, x, net.graph.values, batch=batch),
              net.graph.run(x, net.graph.values))
+
+
+@pytest.mark.parametrize("native", [1, 3, 32])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.each_choice
+def test_a_plan_text_of_another_machine_computes_the_same(name, native):
+    """Tiles of whatever height: no vector of this machine, nor a power of two, has to fit them."""
+    graph = NETS[name]().graph
+    plan = read(Source("p", str(place(group(graph, form="shared", batch_form="shared",
+                                            native=native)))))
+    build = Build(plan, host(), options(host()))
+    fn, x = Compiled(graph, build=build, cache=False), x_for(NETS[name](), 33)
+    expected = graph.run(x)
+    same(fn(x), expected)
+    same(fn(x[0]), expected[0])
 
 
 # ---- the plan

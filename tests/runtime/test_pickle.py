@@ -238,7 +238,8 @@ def test_damaged_code_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
             assert bits(open_pickle.answers(again, X)) == expected
             taken += not found
             assert found in ([], [name])
-    assert taken <= 4  # zlib passes over what stands behind the end
+    # zlib passes over what stands behind the end, and over bits that mean nothing.
+    assert taken <= 10
 
 
 def test_a_damaged_entry_is_none() -> None:
