@@ -55,7 +55,7 @@ from ncc.scalar import losses, optimizers  # noqa: E402
 from ncc.scalar import sum_order as sums  # noqa: E402
 from ncc.scalar.numpy_eval import Numpy  # noqa: E402
 from ncc.training.freeze import freeze  # noqa: E402
-from ncc.training.step import Trainer  # noqa: E402
+from ncc.training.step import Step  # noqa: E402
 
 ROWS = 300  # samples of a net
 TOGETHER = 25  # nets of a process of the emulator
@@ -506,7 +506,7 @@ def trained(case: Case) -> Iterator[Compared]:
         wanted = case.steps(graph, case.params[~frozen], numerics, False)
     form = {} if seed % 3 == 0 else FORMS[("straight", "table")[seed % 2]]
     for threads in (1, 2):
-        trainer = Trainer(case.graph, case.loss, case.optimizer, threads=threads, frozen=frozen,
+        trainer = Step(case.graph, case.loss, case.optimizer, threads=threads, frozen=frozen,
                           params=case.params.astype(np.float64), settings=Settings(
                               case.dtype, numerics, seed % 2, cache=False, passes=form))
         found = []

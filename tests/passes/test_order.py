@@ -147,7 +147,7 @@ def test_a_part_of_the_pipeline_has_what_is_needed():
     for o in needed:
         names = [s.name for s in steps() if s.call is not o.first]
         chosen = ",".join(names[: names.index(o.then.__name__) + 1])
-        with pytest.raises(NccError, match=f"{o.then.__name__} wants {o.first.__name__}") as caught:
+        with pytest.raises(NccError, match=f"{o.then.__name__} needs {o.first.__name__}") as caught:
             part(chosen, Graph)
         assert o.why in str(caught.value)
         assert part(",".join(s.name for s in steps()), Graph).chosen
