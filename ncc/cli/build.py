@@ -11,13 +11,12 @@ from typing import Any
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
 from ncc.cli.reading import format_of, kinds_asked
-from ncc.cli.request import asked, configure, effort, enter, explain, found_by_tuning, read
+from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read, settings
 from ncc.cli.terminal import put
-from ncc.driver.compiler import Build, options, plain, write
+from ncc.driver.compiler import Build, plain, write
 from ncc.driver.engine import Emitted
-from ncc.driver.kinds import KINDS, LINKED, TEXTS, contents, ending, text
+from ncc.driver.kinds import KINDS, contents, ending, with_gradient
 from ncc.driver.observe import Watcher
-from ncc.driver.part import is_last
 from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
 from ncc.images.kinds import Kinds
@@ -27,7 +26,7 @@ from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
 from ncc.scalar import losses, optimizers
 
-SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
+SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
 # What an engine, which is of no net, has to do with.
 ENGINE_OPTIONS = {"--emit", "-o", "--name", "--kinds", "--target", "--cpu", "--features", "--dtype",
                   "--numerics", "-O", "--no-limit", "--no-cache", "--print-before",
@@ -37,41 +36,43 @@ ENGINE_OPTIONS = {"--emit", "-o", "--name", "--kinds", "--target", "--cpu", "--f
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("build", allow_abbrev=False, help="compile a net",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", nargs="?", help="a .nal, .nam, .nel, .graph, .plan or .ssa file, "
-                        "or -; none for --emit engine")
+    parser.add_argument("net", nargs="?",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input; "
+                        "none for --emit engine")
     parser.add_argument("--emit", default="obj", metavar="KIND,..",
-                        help=f"{' '.join(KINDS)}; or engine, alone")
+                        help=f"what to write, default obj: {' '.join(KINDS)}; or engine, alone")
     parser.add_argument("-o", dest="out", metavar="PATH",
-                        help="a file, or a folder for several kinds")
-    parser.add_argument("--name", metavar="PREFIX", help="of symbols and macros")
+                        help="output file, or a folder for several kinds")
+    parser.add_argument("--name", metavar="PREFIX",
+                        help="prefix of C names; default: the name of the file")
     parser.add_argument("--kinds", metavar="LIST|FILE",
-                        help="the kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
-                        "line, net files; of an image, those of its engine (default: its own)")
+                        help="kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
+                        "line, or net files; of an image, those of its engine (default: its own)")
     parser.add_argument("--embed-weights", action="store_true",
-                        help="weights as constants of the code")
+                        help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
-                        help="the gradient's functions too: of obj, shared, header and c they are, "
-                        "of the other kinds not, unless asked for")
+                        help="emit the gradient functions; default: in obj, shared, header and c "
+                        "only")
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
-                        help="of values that backward functions may keep; beyond, they are "
-                        "computed again by blocks of the net")
+                        help="memory budget for stored activations; beyond it the backward pass "
+                        "recomputes them (gradient checkpointing); default 0: no limit")
     parser.add_argument("--each", action="store_true",
-                        help="functions of a batch whose samples have parameters of their own, too")
+                        help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
-                        help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
+                        help="emit a training step: ce,adam or huber:delta=2,sgd:momentum=0.9")
     parser.add_argument("--target", metavar="TRIPLE|NAME",
-                        help="the machine to build for, or native")
+                        help="machine to compile for; native is this one")
     parser.add_argument("--cpu",
-                        help="of the target; native is this one")
+                        help="CPU of the target; native is this one")
     parser.add_argument("--features", default="",
-                        help="+name,-name,.. on top of the CPU")
+                        help="CPU features to add and remove: +name,-name,..")
     parser.set_defaults(call=build)
 
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     """Write the kinds; what an object takes is the last line of all that is said."""
     if args.name is not None and c_identifier(args.name) != args.name:
-        raise NccError("E606", f"--name {args.name} is no C identifier")
+        raise NccError("E606", f"--name {args.name} is not a C identifier")
     if "engine" in _named(args):
         return _engine(args, watcher)
     if args.net is None:
@@ -87,8 +88,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
         path = _path(kind, args, len(kinds) > 1, _stem(args))
-        with watcher.emitting(kind, is_last(kind)):
-            if request.part.chosen and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+        with watcher.emitting(kind, KINDS[kind].level == "llvm"):
+            if request.part.chosen and (kind == "c" or KINDS[kind].level == "llvm"):
                 request.part.expands(made.module, made.options["native_sqrt"],
                                      "c" if kind == "c" else "llvm")
             data = _contents(kind, made, syntax, path, _stem(args), rows)
@@ -118,14 +119,14 @@ def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
     if strange:
         raise NccError("E609", f"{strange[0]}: an engine is of no net")
     if args.kinds is None:
-        raise NccError("E609", "--emit engine wants --kinds", help="--kinds sum:tanh,sum:sigmoid")
+        raise NccError("E609", "--emit engine needs --kinds", help="--kinds sum:tanh,sum:sigmoid")
     aim = target(args.target, args.cpu, args.features)
-    chosen = options(aim, dtype=args.dtype, numerics=args.numerics, name=args.name or "net",
-                     small={"s": True, "3": False}.get(args.effort), limit=not args.no_limit)
+    asked = settings(args, name=args.name or "net", small={"s": True, "3": False}.get(args.effort))
+    chosen = asked.options(aim)
     configure(watcher, args, chosen)
     watched = (args.print_before, args.print_after, args.verify_each, args.time_passes, args.stats)
-    made = Emitted(kinds_asked(args.kinds, watcher), aim, chosen, effort(args), watcher,
-                   cached=not (args.no_cache or any(watched)))
+    made = Emitted(kinds_asked(args.kinds, watcher), aim, chosen, asked.opt, watcher,
+                   cached=asked.cache and not any(watched))
     path = _path("obj", args, False, "engine")
     with watcher.emitting("engine"):
         code = made.made.code
@@ -152,15 +153,15 @@ def _named(args: argparse.Namespace) -> list[str]:
 
 
 def _kinds(args: argparse.Namespace) -> list[str]:
-    """The kinds of --emit, each once. NccError E604 for one that is none, or not of this format."""
+    """The kinds of --emit, each once. NccError E604 for an unknown one, or one that this format
+    does not have."""
     kinds = _named(args)
     format = format_of(args)
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit",
-                           help=near(kind, (*KINDS, "engine")))
+            raise NccError("E604", f"unknown kind {kind!r}", help=near(kind, (*KINDS, "engine")))
         if format == "ssa" and kind not in SSA_KINDS:
-            raise NccError("E604", f"an ssa text gives no {kind}",
+            raise NccError("E604", f"cannot emit {kind} from an ssa text",
                            help=" ".join(SSA_KINDS))
     if format in ("graph", "plan") and "ast" in kinds:
         raise NccError("E604", f"a .{format} file has no ast")
@@ -196,7 +197,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
         raise NccError("E609", f"--embed-weights: what --{word} moves would be constants")
     backward = args.backward
     if backward is None:
-        linked = any(kind in LINKED for kind in kinds)
+        linked = any(map(with_gradient, kinds))
         backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
@@ -223,27 +224,25 @@ def _path(kind: str, args: argparse.Namespace, several: bool, stem: str) -> Path
     name = f"{stem}.{ending(kind)}"
     path: Path | None
     if args.out is None:
-        path = Path(name) if several or kind not in TEXTS else None
+        path = Path(name) if several or not KINDS[kind].text else None
     elif os.path.isdir(args.out) or args.out.endswith("/"):
         path = Path(args.out) / name
     elif several:
-        raise NccError("E608", f"several kinds, and -o {args.out} is no folder")
+        raise NccError("E608", f"several kinds, but -o {args.out} is not a folder")
     else:
         path = None if args.out == "-" else Path(args.out)
-    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
-        raise NccError("E608", f"{kind} is no text for a terminal", help=f"-o {name}")
+    if path is None and not KINDS[kind].text and sys.stdout is not None and sys.stdout.isatty():
+        raise NccError("E608", f"{kind} is binary, not for a terminal", help=f"-o {name}")
     return path
 
 
 def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str,
               rows: Kinds | None) -> bytes:
     """What a kind is as a file; an image is for an engine of these `rows`."""
-    if kind in ("obj", "shared", "bc", "image"):
-        return contents(kind, build, path.name if path is not None and plain(path)
-                        else f"{stem}.so", rows)
     if kind == "ast":
         return (str(syntax).removesuffix("\n") + "\n").encode()
-    return text(kind, build).encode()
+    named = path.name if path is not None and plain(path) else f"{stem}.{ending(kind)}"
+    return contents(kind, build, named, rows)
 
 
 def _header(header: Callable[[], str], path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
@@ -252,6 +251,6 @@ def _header(header: Callable[[], str], path: Path | None, watcher: Watcher) -> d
         return {}
     beside = path.with_suffix(".h")
     if beside == path:
-        raise NccError("E608", f"-o {path}: that is where the header goes")
+        raise NccError("E608", f"-o {path}: the header has this name, too")
     with watcher.working("header"):
         return {beside: header().encode()}

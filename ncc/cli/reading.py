@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncc.cli.terminal import say
+from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Text
 from ncc.errors import NccError, Source, near
@@ -18,8 +19,6 @@ from ncc.images.kinds_text import joined, read, split
 from ncc.ir.graph import Graph
 from ncc.nets import net
 from ncc.passes.graph.resolve import unused_inputs
-
-FORMATS = (*net.FORMATS, "plan", "ssa")
 
 
 def source_of(path: str) -> Source:
@@ -33,8 +32,8 @@ def source_of(path: str) -> Source:
 def format_of(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in FORMATS:
-        raise NccError("E102", f"{args.net}: the ending names no format",
-                       note="--format says it whatever the ending is",
+        raise NccError("E102", f"{args.net}: unknown file extension",
+                       note="--format gives the format, whatever the extension",
                        help=near(found, FORMATS))
     return str(found)
 
@@ -58,7 +57,7 @@ def kinds_asked(words: str, watcher: Watcher) -> Kinds:
     found = []
     for word in split(words):
         ending = Path(word).suffix[1:]
-        if ending in net.FORMATS:
+        if ending in NETS:
             graph, _ = Text(word, ending).graph(source_of(word), watcher)
             found.append(kinds_of([graph]))
         else:

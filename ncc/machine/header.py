@@ -130,7 +130,7 @@ def prototype(func: Func, name: str, real: str) -> str:
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
            target_note: str, hash: str, align: int, graph: Graph | None = None, soft: bool = False,
            train: str = "", stacks: Mapping[str, int] | None = None) -> str:
-    """The header of the object that `module`, the last one of the road, becomes.
+    """The header of the object that `module`, the last one of the pipeline, becomes.
 
     `name` prefixes every symbol and `macro(name)` every macro; `align` is what `packed` and `work`
     are aligned to, in bytes; `target_note` is the triple, and

@@ -18,14 +18,12 @@ from ncc.ir.ssa import DTYPES, Module, layout
 from ncc.machine import cache
 from ncc.machine.cache import Carried, Entry
 from ncc.machine.llvm import Loaded
+from ncc.machine.model import PRODUCTS_A_THREAD
 from ncc.machine.threads import Worker, hire, release
 from ncc.scalar.sum_order import CHUNK
 
 Array = NDArray[Any]
 ALIGN = 64
-# Products of a weight and a sample, for each of the threads: with fewer, a second thread makes a
-# batch less than 1.8 times as fast.
-WORK = 16_000_000
 # Bytes that a forward pass keeps for the way back at most; and samples, whole chunks, of which it
 # is run again at a time where it kept nothing.
 KEPT = 1 << 28
@@ -161,13 +159,13 @@ class Library:
             other.result()
 
 
-def shares(n: int, threads: int, library: Library, sweeps: int = 3, weights: int | None = None
+def shares(n: int, threads: int, library: Library, reads: int = 3, weights: int | None = None
            ) -> list[tuple[int, int]]:
-    """n samples as first and last of each thread's: 64 at least, and as many as are worth WORK,
-    where all weights (as many as are given, or packed) are gone through `sweeps` times: 1 forward,
-    3 for gradients. Between threads no vectors are cut. 0 threads is one a core."""
-    least = max(64, WORK // (sweeps * max(1, library.n_packed or 0 if weights is None
-                                          else weights)))
+    """n samples as first and last of each thread's: 64 at least, and as many as make
+    PRODUCTS_A_THREAD, where all weights (as many as are given, or packed) are read `reads` times: 1
+    forward, 3 for gradients. Between threads no vectors are cut. 0 threads is one a core."""
+    least = max(64, PRODUCTS_A_THREAD // (reads * max(1, library.n_packed or 0 if weights is None
+                                                      else weights)))
     count = max(1, min(threads or os.cpu_count() or 1, n // least))
     cuts = [n * k // count // 32 * 32 for k in range(count)] + [n]
     return list(zip(cuts, cuts[1:], strict=False))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
+from ncc.driver.settings import options
 from ncc.images.image import Words, image
 from ncc.images.image_back import AT, back
 from ncc.images.kinds import Kinds

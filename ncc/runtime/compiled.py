@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.driver import kinds as emit
-from ncc.driver.compiler import Build, options, write
-from ncc.driver.pipeline import AFTER_ORDER, ROAD, Watch
+from ncc.driver.compiler import Build, write
+from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
+from ncc.driver.settings import options
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES, dtype_name
 from ncc.machine.cache import Carried
@@ -393,7 +394,7 @@ class Compiled:
         path = Path(path)
         kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{"gradient": self._packs and kind in emit.LINKED, **self._asked,
+                         **{"gradient": self._packs and emit.with_gradient(kind), **self._asked,
                             "scalar": kind == "c", "name": c_identifier(path.stem)})
         graph = self.graph.with_(values=self._values())
         build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
@@ -435,7 +436,7 @@ def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
     found = ["name", "limit"]
-    for call in ROAD:
+    for call in PIPELINE:
         parameters = inspect.signature(call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return found

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
+from ncc.driver.settings import options
 from ncc.images.kinds import Kinds
 from ncc.machine import cache
 from ncc.machine.llvm import host

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
-from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.compiler import Build
+from ncc.driver.settings import USUAL, Settings
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import dtype_name
 from ncc.machine.llvm import host
@@ -29,25 +28,22 @@ class Step:
     params            the canonical vector (n_params,) to start from; the graph's values without
     threads           over the samples of a minibatch, whole chunks of ncc/scalar/sum_order.py each;
                       0 is one a core. No result depends on them.
+    settings          of the code: dtype, numerics, opt, ...
     frozen            the parameters that stay as they are (n_params,), if any
 
     NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
-                 dtype: Any = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
-                 passes: Mapping[str, Any] | None = None, cache: bool = True,
-                 frozen: Mask | None = None) -> None:
-        dtype = dtype_name(dtype)
+                 threads: int = 1, frozen: Mask | None = None,
+                 settings: Settings = USUAL) -> None:
         of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
         values = self._begin(graph, of_loss, params, threads, frozen)
-        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True, vjp=False,
-                         loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
-                         **(passes or {}))
         with Progress(sys.stderr) as progress, progress.working("emit obj"):
-            made = Build(freeze(graph, self._frozen, values), host(), chosen, opt, progress,
-                         AFTER_ORDER, cached=cache).made
-        self._library = library = Library(made, dtype)
+            made = Build.of(freeze(graph, self._frozen, values), host(), settings, progress,
+                            gradient=True, vjp=False, loss=str(of_loss),
+                            optimizer=str(of_optimizer), apart=True).made
+        self._library = library = Library(made, dtype_name(settings.dtype))
         self._hold(library.real, library.functions["update"].buffers["state"])
         self._packed = aligned(library.n_packed or 0, self._real)
         self.params = values
@@ -125,7 +121,7 @@ class Step:
     def loss(self, x: Any, target: Any) -> float:
         """The mean loss of samples x (n, n_inputs) and targets (n, n_targets), which for `ce` are
         classes, (n,) too. Nothing changes."""
-        return self._swept(*self._checked(x, target), None)
+        return self._mean_loss(*self._checked(x, target), None)
 
     def step(self, x: Any, target: Any, lr: float) -> float:
         """One update on a minibatch, of learning rate `lr`: the mean loss before it."""
@@ -136,7 +132,7 @@ class Step:
     def accumulate(self, x: Any, target: Any) -> float:
         """Add the gradient of a minibatch to what `update` goes by: its mean loss."""
         fresh, self._fresh = self._fresh, False
-        return self._swept(*self._checked(x, target), self._gradient, fresh)
+        return self._mean_loss(*self._checked(x, target), self._gradient, fresh)
 
     def update(self, samples: int, lr: float) -> None:
         """One update by the mean gradient of the `samples` that were accumulated since the last."""
@@ -164,7 +160,7 @@ class Step:
         """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""
         x, target = self._checked(x, target)
         gradient = np.zeros_like(self._gradient)
-        mean = self._swept(x, target, gradient)
+        mean = self._mean_loss(x, target, gradient)
         whole = np.zeros(self.graph.n_params, self._real)
         whole[~self._frozen] = gradient / (max(1, len(x)) * self._divisor)
         return mean, whole
@@ -181,7 +177,8 @@ class Step:
             raise ValueError(f"target has shape {target.shape}, not ({len(x)}, {self.n_targets})")
         return x, target
 
-    def _swept(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True) -> float:
+    def _mean_loss(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True
+                   ) -> float:
         """The mean loss; the gradients are added to `gradient`, where it is wanted, which is 0 if
         it is `fresh`."""
         loss = np.zeros(1, self._real)

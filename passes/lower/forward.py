@@ -13,6 +13,7 @@ from ncc.ir.graph import AGGREGATIONS, NONE, Ints
 from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, Buffer, Func
 from ncc.ir.ssa_build import Builder
+from ncc.machine.model import FAR_WEIGHTS, NEAR_VALUES
 from ncc.passes.lower.forward_loops import Loops
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
@@ -20,8 +21,6 @@ from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step
 from ncc.scalar.expressions import abreast, expression
 
-FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
-NEAR = 1 << 20  # bytes of values of a round of samples
 TILED = 1 << 15  # parameters that lie as far apart from where `pack` copies them tile by tile
 SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 
@@ -68,8 +67,9 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
 def _far(plan: Plan, size: int, lanes: int) -> bool:
     """Whether weights and sources come from beyond the level-2 cache for each round of samples, so
     that longer rounds read them less often; their values must fit."""
-    return (plan.batch.form != "straight" and len(plan.packed) * size + 2 * _alone(plan) > FAR
-            and plan.batch.work * lanes * size <= NEAR)
+    return (plan.batch.form != "straight"
+            and len(plan.packed) * size + 2 * _alone(plan) > FAR_WEIGHTS
+            and plan.batch.work * lanes * size <= NEAR_VALUES)
 
 
 def _alone(plan: Plan) -> int:

@@ -12,11 +12,11 @@ from ncc.ir.graph import AGGREGATIONS, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
+from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step, total
 from ncc.scalar.expressions import emit, expression
 
-CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are

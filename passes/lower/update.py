@@ -38,7 +38,7 @@ def slopes_of_class(b: Builder, zero: int, end: int, label: int, output: Output,
     add_loss(losses.ce_loss(b, total, top, chosen))
     k = b.loop(zero, end)[0]
     name, seed = place(k)
-    slope = losses.ce_slope(b, b.load(name, 0, seed), total, b.op("real", k), label)
+    slope = losses.ce_derivative(b, b.load(name, 0, seed), total, b.op("real", k), label)
     b.store(slope, name, 0, seed)
     b.close()
 

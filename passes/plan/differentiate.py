@@ -6,9 +6,8 @@ import numpy as np
 
 from ncc.ir.plan import Plan, Wanted
 from ncc.ir.ssa import DTYPES
+from ncc.machine.model import EDGES_TO_KEEP
 from ncc.scalar.sum_order import CHUNK
-
-EDGES = 24  # to a real kept, from where writing and reading it take less time than making it again
 
 
 def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int = 0,
@@ -51,7 +50,7 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
             continue
         size = plan.n_kept * samples * np.dtype(DTYPES[dtype]).itemsize
         if (schedule.form != "straight" and not recompute and 0 < size <= kept
-                and EDGES * plan.n_kept <= len(plan.edges)):
+                and EDGES_TO_KEEP * plan.n_kept <= len(plan.edges)):
             names += [f"forward{suffix}_keep", f"backward{suffix}_kept"]
         else:
             names.append(f"backward{suffix}")

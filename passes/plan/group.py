@@ -12,6 +12,7 @@ from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
+from ncc.machine.model import CHAINS
 from ncc.passes.plan.cost import Prediction, predict, size
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
@@ -20,7 +21,7 @@ STRAIGHT_BY_LLVM = 160  # where ncc does not write the assembly itself
 STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
 # ... and above these, longer than edges allow for.
 FEW, PER_EDGE = 500, 2
-# The sweep back is twice as long, and keeps more at hand.
+# The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
@@ -28,7 +29,7 @@ WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
 # beyond a few.
 KINDS, PER_KIND = 2, 1_250
-SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
+SIDE = CHAINS  # blocks of one in-list side by side
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 

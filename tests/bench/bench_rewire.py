@@ -19,6 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ncc  # noqa: E402
+from ncc.driver.settings import Settings  # noqa: E402
 from ncc.images.kinds import kinds_of  # noqa: E402
 from ncc.ir.graph import INPUT, NONE, Graph  # noqa: E402
 from ncc.machine.codegen import Codegen  # noqa: E402
@@ -89,7 +90,7 @@ def steps(net, batch, rounds):
     x, y = samples(net, batch)
     x, target = x.astype(np.float32), y[:, None].astype(np.float32)
     began = time.perf_counter()
-    one = Step(net.graph, "ce", OPTIMIZER, cache=False)
+    one = Step(net.graph, "ce", OPTIMIZER, settings=Settings(cache=False))
     compiled = time.perf_counter() - began
     two = ImageStep(net.graph, "ce", OPTIMIZER)
     times = []

@@ -18,7 +18,7 @@ import bench_fast as fast  # noqa: E402
 from bench_fast import LR, Cell, Step, bench, dense, minibatch, sparse, stepped  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc.driver.compiler import options  # noqa: E402
+from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.llvm import host  # noqa: E402
 from ncc.passes.lower.reverse.frame import lanes  # noqa: E402
 

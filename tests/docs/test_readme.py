@@ -30,7 +30,7 @@ from texts import matches
 
 import ncc
 from ncc.driver.kinds import KINDS
-from ncc.driver.pipeline import ROAD
+from ncc.driver.pipeline import PIPELINE
 from ncc.machine.llvm import host
 from ncc.machine.targets import TARGETS
 
@@ -161,7 +161,7 @@ def test_every_kind_option_target_and_pass_is_in_a_guide() -> None:
         assert f"`{kind}`" in command, kind
     for name in TARGETS:
         assert f"`{name}`" in command, name
-    for step in ROAD:
+    for step in PIPELINE:
         assert f"| `{step.__name__}` |" in passes, step
     commands = "build check run train convert bench cache"
     options = bash(f"for command in {commands}; do ncc $command --help; done", TOP)

@@ -19,7 +19,8 @@ from nets import random_layers, some_net, to_nal
 
 import ncc
 from ncc.driver import compiler as build
-from ncc.driver.pipeline import ROAD, taken
+from ncc.driver.pipeline import PIPELINE, taken
+from ncc.driver.settings import options
 from ncc.errors import NccError
 from ncc.machine import codegen, limits
 from ncc.machine.codegen import Codegen
@@ -93,7 +94,7 @@ def children():
     pytest.param("assembly", marks=pytest.mark.slow), "bitcode"))
 def test_a_child_makes_the_same(always_a_child, kind):
     for aim, opt in ((target("x86-64-v3"), 2), (target("cortex-m0"), 0), (host(), 3)):
-        text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, aim, build.options(aim)).llvm
+        text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, aim, options(aim)).llvm
         made = getattr(Codegen(aim, opt), kind)(text)
         assert made == getattr(Machine(aim, opt), kind)(text)
 
@@ -188,7 +189,7 @@ def test_threads_compile_at_once(always_a_child):
     made = {}
 
     def compiled(k):
-        made[k] = build.Build(nets[k].graph, host(), build.options(host())).object()
+        made[k] = build.Build(nets[k].graph, host(), options(host())).object()
 
     threads = [threading.Thread(target=compiled, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -196,12 +197,12 @@ def test_threads_compile_at_once(always_a_child):
     for thread in threads:
         thread.join()
     for k, net in enumerate(nets):
-        text = build.Build(net.graph, host(), build.options(host())).llvm
+        text = build.Build(net.graph, host(), options(host())).llvm
         assert made[k] == Machine(host()).object(text)
 
 
 def test_a_program_without_an_interpreter_goes_by_the_estimate(always_a_child, monkeypatch):
-    text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, host(), build.options(host())).llvm
+    text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, host(), options(host())).llvm
     wanted = Machine(host()).object(text)
 
     def none(*_, **__):
@@ -447,7 +448,7 @@ def test_tuning_passes_over_what_would_take_too_much(monkeypatch):
     monkeypatch.setattr(tune, "ROUNDS", 1)
     monkeypatch.setattr(tune, "SECONDS", 1e-6)
     graph = ncc.parse(XOR).graph
-    found = tune.tuned(graph, host(), build.options(host()), cached=False)
+    found = tune.tuned(graph, host(), options(host()), cached=False)
     assert found["form"] != "straight" and found["batch_form"] != "straight"
 
 
@@ -494,14 +495,14 @@ def test_a_limit_does_not_change_what_the_cache_finds():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCC_CACHE_SIZE", "1M")
         for limit in (True, False):
-            made = build.Build(graph, aim, build.options(aim, limit=limit))
+            made = build.Build(graph, aim, options(aim, limit=limit))
             keys.add(made._key("object"))
     assert len(keys) == 1 and None not in keys
 
 
 def test_the_limit_is_no_option_of_a_pass(ncc_, tmp_path):
     """`split` once took it for its own: an op to each piece."""
-    assert not any("limit" in taken(call) for call in ROAD)
+    assert not any("limit" in taken(call) for call in PIPELINE)
     (tmp_path / "net.nal").write_text(random_layers([20, 20, 20], 10, seed=1))
     words = ["build", tmp_path / "net.nal", "--target", "aarch64", "--form", "straight",
              "--batch-form", "straight", "--emit", "ssa"]

@@ -28,6 +28,7 @@ from objects import (
 
 import ncc
 from ncc.cli import main
+from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.scalar import losses
@@ -374,8 +375,8 @@ def test_steps_of_training_are_pythons_and_stay_in_their_buffers(tmp_path, monke
     parts = [[slice(s, s + 1) for s in range(STEPS)]] + [[slice(0, n)] * STEPS for n in BATCHES]
     for n, steps, (params, packed, state, again) in zip((1, *BATCHES), parts, trained, strict=True):
         same(packed, again)
-        trainer = Step(case.graph, *train.split(","), params=case.params, dtype=dtype,
-                          passes={"backward_form": form}, threads=1)
+        trainer = Step(case.graph, *train.split(","), params=case.params, threads=1,
+                          settings=Settings(dtype, passes={"backward_form": form}))
         for at in steps:
             before = trainer.params
             mean = trainer.step(case.x[at], case.target[at], RATE)

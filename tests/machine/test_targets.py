@@ -14,6 +14,7 @@ from simulators import HERE, RUNS, SYSTEM, bits, simulated, tools
 
 import ncc
 from ncc.cli import main
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.ssa import DTYPES
 from ncc.machine import llvm as machine
@@ -452,7 +453,7 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     wanted = graph.gradient(x, dy, None, dtype, "strict")
     same(dx.reshape(x.shape), wanted[0])
     same(dparams, wanted[1])
-    trainer = Step(graph, "ce", "sgd:momentum=0.9", dtype=dtype, numerics="strict")
+    trainer = Step(graph, "ce", "sgd:momentum=0.9", settings=Settings(dtype, "strict"))
     for samples in (rows, rows, rows, 1):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
     same(params, trainer.params.astype(real))

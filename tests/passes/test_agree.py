@@ -12,9 +12,11 @@ from objects import same
 from reference import agrees, run
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher, interpret
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
+from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import AFTER_ORDER, steps, walk
+from ncc.driver.settings import options
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module

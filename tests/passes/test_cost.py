@@ -13,8 +13,9 @@ from shared_nets import dense, mixed, patches, radix
 
 import ncc
 from ncc.bench.peak import calibrate
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import steps
+from ncc.driver.settings import options
 from ncc.ir.plan import FORMS
 from ncc.machine.llvm import Loaded, host
 from ncc.passes.plan.cost import predict

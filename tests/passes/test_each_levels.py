@@ -13,9 +13,10 @@ from nets import some_net, to_nal
 from objects import AGGREGATES, same
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.errors import NccError, Source
 from ncc.ir import plan_text
 from ncc.ir.plan import Wanted

@@ -12,7 +12,7 @@ from modules import evaluate, some_module
 
 import ncc
 from ncc.driver.part import part
-from ncc.driver.pipeline import ORDERS, ROAD, arrives, departs, steps
+from ncc.driver.pipeline import ORDERS, PIPELINE, arrives, departs, steps
 from ncc.errors import NccError, Source
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
@@ -137,7 +137,7 @@ def test_every_reason_is_shown():
 
 def test_the_pipeline_keeps_the_order():
     for o in ORDERS:
-        assert ROAD.index(o.first) < ROAD.index(o.then)
+        assert PIPELINE.index(o.first) < PIPELINE.index(o.then)
         assert arrives(o.first) is departs(o.then)  # levels alone do not say it
 
 
@@ -147,7 +147,7 @@ def test_a_part_of_the_pipeline_has_what_is_needed():
     for o in needed:
         names = [s.name for s in steps() if s.call is not o.first]
         chosen = ",".join(names[: names.index(o.then.__name__) + 1])
-        with pytest.raises(NccError, match=f"{o.then.__name__} wants {o.first.__name__}") as caught:
+        with pytest.raises(NccError, match=f"{o.then.__name__} needs {o.first.__name__}") as caught:
             part(chosen, Graph)
         assert o.why in str(caught.value)
         assert part(",".join(s.name for s in steps()), Graph).chosen
@@ -156,7 +156,7 @@ def test_a_part_of_the_pipeline_has_what_is_needed():
 def test_neighbours_without_a_reason_may_change_places():
     """What is left of pairs of neighbours of one level: the same comes out either way."""
     bound = {(o.first, o.then) for o in ORDERS}
-    free = {(a, b) for a, b in pairwise(ROAD) if (a, b) not in bound
+    free = {(a, b) for a, b in pairwise(PIPELINE) if (a, b) not in bound
             and departs(a) is arrives(a) is departs(b) is arrives(b)}
     assert free == {(order, embed), (place, differentiate), (differentiate, train), (cse, dce)}
     net = graph(TWINS.format(1, -1)).with_(levels=None)

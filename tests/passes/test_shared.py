@@ -10,9 +10,10 @@ from objects import same
 from shared_nets import dense, mixed, net_of, patches, radix
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import interpret
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps, walk
+from ncc.driver.settings import options
 from ncc.errors import NccError, Source
 from ncc.ir.csr import representatives
 from ncc.ir.plan_text import read
@@ -217,7 +218,7 @@ def test_weights_from_afar_serve_longer_rounds(monkeypatch):
            "lanes_rows": 8}
     lanes = []
     for far in (1 << 30, 100):
-        monkeypatch.setattr("ncc.passes.lower.forward.FAR", far)
+        monkeypatch.setattr("ncc.passes.lower.forward.FAR_WEIGHTS", far)
         module = Build(net.graph, host(), options(host(), **how), along=ALONG).module
         ops = module.func("forward_batch").ops
         lanes.append(max(op[2] for op in ops if op[0] == "for"))

@@ -8,8 +8,8 @@ import numpy as np
 from nets import some_net, to_nal
 
 import ncc
-from ncc.driver.compiler import options
 from ncc.driver.engine import Emitted
+from ncc.driver.settings import options
 from ncc.images.image import AT, HEAD, Head, image, sealed
 from ncc.images.kinds import kinds_of
 from ncc.ir.graph import AGGREGATIONS

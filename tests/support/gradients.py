@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from reference import ACTIVATION_NAMES, inputs, outputs, slots, topological
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.machine.native import Library

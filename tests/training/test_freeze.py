@@ -10,8 +10,9 @@ from nets import random_layers
 
 import ncc
 from ncc.cli import main
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import Settings, options
 from ncc.machine.llvm import host
 from ncc.scalar.numpy_eval import Numpy
 from ncc.training.freeze import chosen, freeze
@@ -150,7 +151,8 @@ def test_loops_go_back_no_further_than_to_the_first_parameter(monkeypatch, form)
 def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimizer):
     mask = chosen(net.graph, "02,05")
     x, y = samples(net)
-    how = {"params": net.params, "passes": {"backward_form": form}, "cache": False}
+    settings = Settings(passes={"backward_form": form}, cache=False)
+    how = {"params": net.params, "settings": settings}
     still = Step(net.graph, "mse", optimizer, frozen=mask, **how)
     free = Step(net.graph, "mse", optimizer, **how)
     for step in range(20):
@@ -170,7 +172,8 @@ def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimiz
 
 def test_a_frozen_parameter_cannot_be_set(net):
     mask = chosen(net.graph, "@k0")
-    made = Step(net.graph, "mse", "sgd", params=net.params, frozen=mask, cache=False)
+    made = Step(net.graph, "mse", "sgd", params=net.params, frozen=mask,
+                   settings=Settings(cache=False))
     made.params = np.where(mask, net.params, 0.0)
     assert made.params.tolist() == np.where(mask, net.params, 0.0).tolist()
     with pytest.raises(ValueError, match="a frozen parameter has another value"):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import ncc
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.formats import samples as data
 from ncc.formats import weights
@@ -114,7 +115,8 @@ def test_it_trains_as_torch_does(spelt, optimizer):
     y = labels if spelt == "ce" else np.eye(2)[labels]
     start = weights.init(graph, "xavier", 2)
     got, history = training.train(graph, x, y, loss=spelt, optimizer=optimizer, lr=0.01, batch=8,
-                                  epochs=20, seed=6, params=start, dtype="f64")
+                                  epochs=20, seed=6, params=start,
+                                  settings=Settings("f64"))
 
     def layer(first, sources, neurons):
         """A torch layer of neurons whose slots follow one another from `first`."""
@@ -281,12 +283,11 @@ def test_parameters_that_are_no_numbers_are_not_kept(scripted, monkeypatch):
 
 
 def test_what_the_step_is_made_with(scripted):
-    training.train(ncc.parse(XOR).graph, X, Y, dtype="f32", opt=1, threads=3, numerics="strict",
-                   epochs=1, optimizer="rmsprop")
+    training.train(ncc.parse(XOR).graph, X, Y, threads=3, epochs=1, optimizer="rmsprop",
+                   settings=Settings("f32", "strict", 1))
     given = scripted.last.options
     assert np.isfinite(given.pop("params")).all()
-    assert given == {"dtype": "f32", "opt": 1, "threads": 3, "numerics": "strict", "cache": True,
-                     "frozen": None, "passes": {"limit": True}}
+    assert given == {"threads": 3, "frozen": None, "settings": Settings("f32", "strict", 1)}
     assert scripted.last.seen[0][2] == 0.01  # the learning rate that goes with rmsprop
 
 

@@ -8,6 +8,7 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.formats.write import write_nal
 from ncc.ir.graph import AGGREGATIONS
@@ -164,7 +165,7 @@ def test_what_is_trained_is_what_the_compiled_net_computes(grow):
     trainer = ncc.Trainer(net, "ce", "adam", 16, lr=0.01, seed=1)
     trainer.epoch(x, y)
     trainer.rewire(0.4, grow=grow)
-    single = Step(trainer.net.graph, "ce", "adam", opt=1)
+    single = Step(trainer.net.graph, "ce", "adam", settings=Settings(opt=1))
     single.state = trainer.state
     target = y[:, None].astype(np.float32)
     assert single.loss(x, target) == trainer.loss(x, y)
