@@ -29,7 +29,7 @@ from ncc.machine import llvm as machine
 from ncc.machine import native as library
 from ncc.machine import threads as crew
 from ncc.runtime import compiled as runtime
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 NET = """N 06
 00
@@ -143,7 +143,7 @@ def test_dtypes_by_any_name(name, given):
     assert pickle.loads(pickle.dumps(fn)).dtype == name
     fitted, _ = ncc.fit(net, X[:4], X[:4, :1], dtype=given, epochs=1)
     assert fitted.dtype == name
-    assert Step(net.graph, "mse", "sgd", dtype=given).params.shape == (net.n_params,)
+    assert TrainStep(net.graph, "mse", "sgd", dtype=given).params.shape == (net.n_params,)
 
 
 @pytest.mark.parametrize("given", ["f16", "float", None, int, np.float16, ">f4", object, 32, [],
