@@ -14,16 +14,16 @@ from ncc.ir.ssa import dtype_name
 from ncc.runtime.back import Images, training_kernel
 from ncc.scalar import losses, optimizers
 from ncc.training.freeze import Mask, freeze
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 Array = NDArray[Any]
 
 
-class ImageStep(Step):
-    """A `Step` whose net is data: `change` gives it another one, of the same kinds of neurons,
+class ImageStep(TrainStep):
+    """A `TrainStep` whose net is data: `change` gives it another one, of the same kinds of neurons,
     without any compiling. To the bit it does what the compiled step does.
 
-    Arguments are those of `Step`; the graph has levels.
+    Arguments are those of `TrainStep`; the graph has levels.
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,

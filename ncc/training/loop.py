@@ -27,7 +27,7 @@ from ncc.scalar import losses, optimizers
 from ncc.training.checkpoint import Epoch, State, digest, fresh
 from ncc.training.checkpoint import load as load_state
 from ncc.training.freeze import chosen
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 from ncc.training.weighted_step import WeightedStep
 
 Array = NDArray[Any]
@@ -154,7 +154,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         old.check(facts, same_samples)
         classes = classes or old.classes
     params = _parameters(graph, params, old, epochs, init, seed, real)
-    kind = Step if sample_weight is None else WeightedStep
+    kind = TrainStep if sample_weight is None else WeightedStep
     trainer = kind(graph, loss, optimizer, params=params, threads=threads, frozen=still,
                    settings=settings)
     random = np.random.default_rng([seed, 1])
@@ -206,7 +206,7 @@ def _parameters(graph: Graph, params: Any, old: State | None, epochs: int, init:
 
 @dataclass
 class _Run:
-    trainer: Step
+    trainer: TrainStep
     start: State
     random: np.random.Generator
     batch: int

@@ -21,7 +21,7 @@ from ncc.training.freeze import Mask, freeze
 Array = NDArray[Any]
 
 
-class Step:
+class TrainStep:
     """The loss, the gradients and the optimizer of a net as machine code, on minibatches.
 
     loss, optimizer   their texts: "mse", "huber:delta=0.5"; "adam", "sgd:momentum=0.9"

@@ -16,13 +16,13 @@ from ncc.progress import Progress
 from ncc.scalar import losses
 from ncc.scalar.numpy_eval import Numpy
 from ncc.training.freeze import freeze
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 Array = NDArray[Any]
 
 
-class WeightedStep(Step):
-    """A `Step` of targets (n, n_targets + 1), whose last column is the weight of the sample:
+class WeightedStep(TrainStep):
+    """A `TrainStep` of targets (n, n_targets + 1), whose last column is the weight of the sample:
     the loss of a minibatch is sum(weight * loss) / n.
 
     The loss and its derivatives are computed by numpy, between the forward and the backward

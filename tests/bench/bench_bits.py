@@ -506,7 +506,7 @@ def trained(case: Case) -> Iterator[Compared]:
         wanted = case.steps(graph, case.params[~frozen], numerics, False)
     form = {} if seed % 3 == 0 else FORMS[("straight", "table")[seed % 2]]
     for threads in (1, 2):
-        trainer = Step(case.graph, case.loss, case.optimizer, threads=threads, frozen=frozen,
+        trainer = TrainStep(case.graph, case.loss, case.optimizer, threads=threads, frozen=frozen,
                           params=case.params.astype(np.float64), settings=Settings(
                               case.dtype, numerics, seed % 2, cache=False, passes=form))
         found = []

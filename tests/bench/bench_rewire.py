@@ -27,7 +27,7 @@ from ncc.passes.graph.order import order  # noqa: E402
 from ncc.runtime.back import training_kernel  # noqa: E402
 from ncc.scalar.activations import code_of  # noqa: E402
 from ncc.training.image_step import ImageStep  # noqa: E402
-from ncc.training.step import Step  # noqa: E402
+from ncc.training.step import TrainStep  # noqa: E402
 
 EPSILON = 20
 OPTIMIZER = "sgd:momentum=0.9"
@@ -90,7 +90,7 @@ def steps(net, batch, rounds):
     x, y = samples(net, batch)
     x, target = x.astype(np.float32), y[:, None].astype(np.float32)
     began = time.perf_counter()
-    one = Step(net.graph, "ce", OPTIMIZER, settings=Settings(cache=False))
+    one = TrainStep(net.graph, "ce", OPTIMIZER, settings=Settings(cache=False))
     compiled = time.perf_counter() - began
     two = ImageStep(net.graph, "ce", OPTIMIZER)
     times = []

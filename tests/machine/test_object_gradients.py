@@ -32,7 +32,7 @@ from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.scalar import losses
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 BATCHES = (0, 1, 7, 33, 64, 100)
 ROWS, SINGLES = max(BATCHES), 9
@@ -375,7 +375,7 @@ def test_steps_of_training_are_pythons_and_stay_in_their_buffers(tmp_path, monke
     parts = [[slice(s, s + 1) for s in range(STEPS)]] + [[slice(0, n)] * STEPS for n in BATCHES]
     for n, steps, (params, packed, state, again) in zip((1, *BATCHES), parts, trained, strict=True):
         same(packed, again)
-        trainer = Step(case.graph, *train.split(","), params=case.params, threads=1,
+        trainer = TrainStep(case.graph, *train.split(","), params=case.params, threads=1,
                           settings=Settings(dtype, passes={"backward_form": form}))
         for at in steps:
             before = trainer.params
@@ -561,6 +561,6 @@ def test_the_sizes_in_the_header(tmp_path):
         sizes = {k: int(v) for k, v in re.findall(r"#define NET_(\w+) +(\d+)", header)}
         assert sizes["TARGETS"] == targets == losses.targets(
             losses.parse(train.split(",")[0]), sizes["OUTPUTS"])
-        trainer = Step(ncc.parse(SMALL).graph, *train.split(","))
+        trainer = TrainStep(ncc.parse(SMALL).graph, *train.split(","))
         assert sizes["STATE"] == 1 + len(trainer.state)
         assert state is None or sizes["STATE"] == state

@@ -21,7 +21,7 @@ from ncc.machine import llvm as machine
 from ncc.machine import targets
 from ncc.machine.llvm import Machine, target
 from ncc.machine.targets import ALIASES, TARGETS
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 FRIENDLY = [*TARGETS]
 SMALL = random_layers([7, 12, 12, 4], 6, seed=3, activation="tanh", weights=True)
@@ -453,7 +453,7 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     wanted = graph.gradient(x, dy, None, dtype, "strict")
     same(dx.reshape(x.shape), wanted[0])
     same(dparams, wanted[1])
-    trainer = Step(graph, "ce", "sgd:momentum=0.9", settings=Settings(dtype, "strict"))
+    trainer = TrainStep(graph, "ce", "sgd:momentum=0.9", settings=Settings(dtype, "strict"))
     for samples in (rows, rows, rows, 1):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
     same(params, trainer.params.astype(real))

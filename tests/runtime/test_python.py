@@ -31,7 +31,7 @@ from ncc.machine import native as library
 from ncc.machine import threads as crew
 from ncc.machine.helpers import CALL
 from ncc.runtime import compiled as runtime
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 NET = """N 06
 00
@@ -145,7 +145,7 @@ def test_dtypes_by_any_name(name, given):
     assert pickle.loads(pickle.dumps(fn)).dtype == name
     fitted, _ = ncc.fit(net, X[:4], X[:4, :1], dtype=given, epochs=1)
     assert fitted.dtype == name
-    trainer = Step(net.graph, "mse", "sgd", settings=Settings(given))
+    trainer = TrainStep(net.graph, "mse", "sgd", settings=Settings(given))
     assert trainer.params.shape == (net.n_params,)
 
 

@@ -18,7 +18,7 @@ from ncc.machine.llvm import host
 from ncc.machine.native import backward
 from ncc.scalar import sum_order as sums
 from ncc.scalar.numpy_eval import Numpy
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 FORMS = ("straight", "table", "shared")
 WIDTHS = [bits for bits in (0, 128, 256, 512) if bits <= host().vector_bits]
@@ -166,7 +166,7 @@ def test_training_has_the_same_bits_everywhere(monkeypatch, loss):
     for threads, form, bits in ((1, "shared", WIDTHS[-1]), (2, "shared", WIDTHS[-1]),
                                 (1, "table", 256), (1, "straight", 128), (1, "table", 0)):
         native = max(1, bits // 32)
-        trainer = Step(graph, loss, "adam", threads=threads, settings=Settings(opt=1, passes={
+        trainer = TrainStep(graph, loss, "adam", threads=threads, settings=Settings(opt=1, passes={
             "backward_form": form, "vector_bits": bits, "native": native, "far_lanes": 0,
             "alone_lanes": 0, "lanes": native}))
         means = [trainer.step(x, target, 0.01), trainer.step(x[:70], target[:70], 0.01),
@@ -179,7 +179,7 @@ def test_the_gradient_of_parts_is_that_of_whole_chunks():
     graph = drawn(random_layers([6, 9, 3], 5, seed=1))
     rng = np.random.default_rng(0)
     x, target = rng.uniform(-1, 1, (300, 6)), rng.random((300, len(graph.outputs)))
-    whole, parts = [Step(graph, "mse", "sgd", settings=Settings(opt=0)) for _ in range(2)]
+    whole, parts = [TrainStep(graph, "mse", "sgd", settings=Settings(opt=0)) for _ in range(2)]
     whole.step(x, target, 0.1)
     for first in (0, 128, 256):
         parts.accumulate(x[first : first + 128], target[first : first + 128])

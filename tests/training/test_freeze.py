@@ -16,7 +16,7 @@ from ncc.driver.settings import Settings, options
 from ncc.machine.llvm import host
 from ncc.scalar.numpy_eval import Numpy
 from ncc.training.freeze import chosen, freeze
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 # Two layers of two, ties across both, a constant weight and a constant bias.
 NET = """N 07
@@ -153,8 +153,8 @@ def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimiz
     x, y = samples(net)
     settings = Settings(passes={"backward_form": form}, cache=False)
     how = {"params": net.params, "settings": settings}
-    still = Step(net.graph, "mse", optimizer, frozen=mask, **how)
-    free = Step(net.graph, "mse", optimizer, **how)
+    still = TrainStep(net.graph, "mse", optimizer, frozen=mask, **how)
+    free = TrainStep(net.graph, "mse", optimizer, **how)
     for step in range(20):
         part = slice(step % 2 * 20, step % 2 * 20 + 17)
         a, b = still.step(x[part], y[part], 0.05), free.step(x[part], y[part], 0.05)
@@ -172,7 +172,7 @@ def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimiz
 
 def test_a_frozen_parameter_cannot_be_set(net):
     mask = chosen(net.graph, "@k0")
-    made = Step(net.graph, "mse", "sgd", params=net.params, frozen=mask,
+    made = TrainStep(net.graph, "mse", "sgd", params=net.params, frozen=mask,
                    settings=Settings(cache=False))
     made.params = np.where(mask, net.params, 0.0)
     assert made.params.tolist() == np.where(mask, net.params, 0.0).tolist()

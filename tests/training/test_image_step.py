@@ -18,7 +18,7 @@ from ncc.machine.native import Library
 from ncc.passes.lower.data.training import training
 from ncc.runtime.back import BackKernel, of_target
 from ncc.training.image_step import ImageStep
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 CASES = [("mse", "sgd"), ("huber:delta=0.5", "adam"), ("ce", "sgd:momentum=0.9"),
          ("bce", "rmsprop:centered=1:momentum=0.5"), ("mae", "adamw:amsgrad=1"),
@@ -52,7 +52,8 @@ def test_steps_over_images_have_the_bits_of_compiled_ones(case, dtype, numerics)
         pytest.skip("no FMA")
     graph = net_of(case, loss)
     frozen = np.random.default_rng(case).random(graph.n_params) < 0.2
-    one = Step(graph, loss, optimizer, frozen=frozen, settings=Settings(dtype, numerics, opt=1))
+    one = TrainStep(graph, loss, optimizer, frozen=frozen,
+                    settings=Settings(dtype, numerics, opt=1))
     two = ImageStep(graph, loss, optimizer, frozen=frozen, dtype=dtype, numerics=numerics)
     for k, n in enumerate((5, 150, 129)):
         x, target = samples(graph, loss, n, two._real, k)
@@ -77,7 +78,7 @@ def test_a_step_in_one_function_has_the_same_bits(case, dtype):
     module.verify()
     library = Library(Build(module, host(), chosen, 1).made, dtype)
     kernel = BackKernel(kinds, dtype, chosen, library)
-    wanted = Step(graph, loss, optimizer, settings=Settings(dtype, opt=1))
+    wanted = TrainStep(graph, loss, optimizer, settings=Settings(dtype, opt=1))
     real = kernel.real
     made = []
     for _ in range(2):
@@ -129,7 +130,7 @@ def test_another_net_of_the_same_kinds_goes_on_where_the_first_stood():
     for old, new in zip(state[1:].reshape(2, -1), step.state[1:].reshape(2, -1), strict=True):
         same(new, np.where(kept >= 0, old[kept], np.float32(0)))
     assert step.state[0] == state[0] == 1
-    fresh = Step(second, "ce", "adam", settings=Settings(opt=1))
+    fresh = TrainStep(second, "ce", "adam", settings=Settings(opt=1))
     fresh.state = step.state
     for one in (step, fresh):
         one.step(x, target, 0.01)

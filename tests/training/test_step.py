@@ -19,7 +19,7 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.machine.native import Library
 from ncc.scalar import losses, optimizers
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 QUICK = Settings(opt=0)
 LOSSES = ("mse", "mae", "huber:delta=0.5", "bce", "ce")
@@ -53,7 +53,7 @@ def beside_torch(seed, loss, optimizer, n, dtype, rel, steps, again):
     of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
     net, graph, x, target = problem(seed, loss, n, dtype)
     real = DTYPES[dtype]
-    trainer = Step(graph, loss, optimizer, settings=Settings(
+    trainer = TrainStep(graph, loss, optimizer, settings=Settings(
         dtype, opt=0, passes={"backward_form": FORMS[seed % 2]}))
     theirs = torch.tensor(graph.values.astype(real), requires_grad=True)
     judge = torch_optimizer(torch, of_optimizer, theirs, 0.01)
@@ -105,7 +105,7 @@ BOTH = [("mse", "table"), ("mae", "straight"), ("huber:delta=0.5", "table"), ("b
     (*both, optimizer) for both, optimizer in zip(
         BOTH, (*OPTIMIZERS, "sgd:dampening=0.5:momentum=0.5", "sgd"), strict=True)])
 def test_the_whole_step_is_its_halves(loss, optimizer, form):
-    """From the same start: parameters, packed and state are those of the Step, whose memory
+    """From the same start: parameters, packed and state are those of the TrainStep, whose memory
     may hold anything; state[0] is the mean loss."""
     dtype = "f64" if form == "table" else "f32"
     real, rel = DTYPES[dtype], 1e-12 if dtype == "f64" else 1e-5
@@ -113,7 +113,7 @@ def test_the_whole_step_is_its_halves(loss, optimizer, form):
     _, graph, x, target = problem(3, loss, n, dtype)
     x, target = x.astype(real), target.astype(real)
     library = whole(graph, loss, optimizer, dtype, form)
-    trainer = Step(graph, loss, optimizer, settings=Settings(
+    trainer = TrainStep(graph, loss, optimizer, settings=Settings(
         dtype, opt=0, passes={"backward_form": form}))
     fresh = trainer.state
     for name, rows in (("train_step", [slice(k, k + 1) for k in range(5)]),
@@ -136,7 +136,7 @@ def test_the_whole_step_is_its_halves(loss, optimizer, form):
 
 def test_a_state_taken_over_goes_on():
     _, graph, x, target = problem(1, "mse", 9)
-    one, two = (Step(graph, "mse", "adam", settings=QUICK) for _ in range(2))
+    one, two = (TrainStep(graph, "mse", "adam", settings=QUICK) for _ in range(2))
     for _ in range(5):
         one.step(x, target, 0.1)
     two.params, two.state = one.params, one.state
@@ -150,20 +150,20 @@ def test_threads_have_a_fixed_order(threads):
     _, graph, x, target = problem(2, "ce", 200)
     runs = []
     for _ in range(2):
-        trainer = Step(graph, "ce", "sgd", settings=QUICK, threads=threads)
+        trainer = TrainStep(graph, "ce", "sgd", settings=QUICK, threads=threads)
         means = [trainer.step(x, target, 0.1) for _ in range(5)]
         runs.append((means, trainer.params.tobytes()))
     assert runs[0] == runs[1]
-    alone = Step(graph, "ce", "sgd", settings=QUICK)
+    alone = TrainStep(graph, "ce", "sgd", settings=QUICK)
     mean, gradient = alone.gradient(x, target)
-    found = Step(graph, "ce", "sgd", settings=QUICK, threads=threads).gradient(x, target)
+    found = TrainStep(graph, "ce", "sgd", settings=QUICK, threads=threads).gradient(x, target)
     assert found[0] == pytest.approx(mean, rel=1e-5)
     close((found[1],), (gradient,), 1e-5)
 
 
 def test_the_loss_changes_nothing_and_an_empty_batch_is_no_step():
     _, graph, x, target = problem(4, "huber:delta=0.5", 9)
-    trainer = Step(graph, "huber:delta=0.5", "sgd:momentum=0.9", settings=QUICK)
+    trainer = TrainStep(graph, "huber:delta=0.5", "sgd:momentum=0.9", settings=QUICK)
     before = trainer.params.tobytes()
     assert trainer.loss(x, target) == trainer.loss(x, target) == trainer.gradient(x, target)[0]
     assert trainer.params.tobytes() == before and not trainer.state.any()
@@ -173,7 +173,7 @@ def test_the_loss_changes_nothing_and_an_empty_batch_is_no_step():
 
 def test_what_does_not_fit_is_refused():
     _, graph, x, target = problem(4, "mse", 9)
-    trainer = Step(graph, "mse", "sgd", settings=QUICK)
+    trainer = TrainStep(graph, "mse", "sgd", settings=QUICK)
     wide = np.zeros((9, target.shape[1] + 1))
     for bad in ((x[:, 1:], target), (x[0], target[0]), (x, target[:8]), (x, wide)):
         with pytest.raises(ValueError, match="shape"):
@@ -238,7 +238,7 @@ def test_dense_layers_step_in_tiles_as_scalars_do(dtype, how):
     graph = graph.with_(values=np.nan_to_num(graph.values, nan=0.1))
     x = rng.uniform(-1, 1, (n, widths[0])).astype(real)
     target = rng.standard_normal((n, widths[-1])).astype(real)
-    scalar = Step(graph, "mse", "sgd", settings=Settings(
+    scalar = TrainStep(graph, "mse", "sgd", settings=Settings(
         dtype, opt=0, passes={"backward_form": "straight"}))
     mean = scalar.step(x, target, 0.1)
     chosen = options(host(), dtype=dtype, gradient=True, loss="mse", optimizer="sgd",

@@ -23,7 +23,7 @@ from ncc.formats import weights
 from ncc.training import loop as training
 from ncc.training.bar import Meter, bar, line
 from ncc.training.loop import Epoch, History, Status
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 XOR = """N 05
 00
@@ -172,7 +172,7 @@ def test_values_of_the_net_stay_where_it_has_them():
 
 
 class Scripted:
-    """Stands where the Step does: the loss of call k is script[k]; params count the steps."""
+    """Stands where the TrainStep does: the loss of call k is script[k]; params count the steps."""
 
     def __init__(self, *_, **options):
         self.options = options
@@ -199,7 +199,7 @@ class Scripted:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    monkeypatch.setattr(training, "Step", Scripted)
+    monkeypatch.setattr(training, "TrainStep", Scripted)
     monkeypatch.setattr(Scripted, "train", ())
     monkeypatch.setattr(Scripted, "held", ())
     return Scripted
@@ -525,7 +525,7 @@ def test_an_interrupted_training_goes_on_to_the_bit(monkeypatch):
     x, labels = blobs(50)
     how = dict(loss="ce", lr=0.05, batch=8, seed=5, epochs=6)
     fn, whole = ncc.fit("logits.nal", x, labels, **how)
-    step, seen = Step.step, []
+    step, seen = TrainStep.step, []
 
     def interrupted(self, *given):
         seen.append(1)
@@ -536,7 +536,7 @@ def test_an_interrupted_training_goes_on_to_the_bit(monkeypatch):
     for stop in (1, 3, 7, 17, 28):  # noqa: B007
         seen.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(Step, "step", interrupted)
+            patch.setattr(TrainStep, "step", interrupted)
             _, half = ncc.fit("logits.nal", x, labels, **how)
         assert half.stopped == "interrupted" and len(half.epochs) == len(half.state.epochs)
         again, history = ncc.fit("logits.nal", x, labels, **how, state=half.state)
@@ -864,7 +864,8 @@ def test_a_step_may_be_accumulated_in_parts():
     net = ncc.load(Path(__file__).parents[2] / "examples/digits.nal")
     rng = np.random.default_rng(0)
     x, y = rng.random((90, 64)), rng.random((90, 10))
-    whole, parts, pieces = [Step(net.graph, "mse", "adam", params=net.params) for _ in range(3)]
+    whole, parts, pieces = [TrainStep(net.graph, "mse", "adam", params=net.params)
+                            for _ in range(3)]
     for _ in range(3):
         mean = whole.step(x, y, 0.01)
         assert parts.accumulate(x, y) == mean

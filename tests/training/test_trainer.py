@@ -14,7 +14,7 @@ from ncc.formats.write import write_nal
 from ncc.ir.graph import AGGREGATIONS
 from ncc.machine.codegen import Codegen
 from ncc.training.rewire import targets_of
-from ncc.training.step import Step
+from ncc.training.step import TrainStep
 
 # Ties, constants, a product, and edges that skip a level.
 NET = """N 09
@@ -165,7 +165,7 @@ def test_what_is_trained_is_what_the_compiled_net_computes(grow):
     trainer = ncc.Trainer(net, "ce", "adam", 16, lr=0.01, seed=1)
     trainer.epoch(x, y)
     trainer.rewire(0.4, grow=grow)
-    single = Step(trainer.net.graph, "ce", "adam", settings=Settings(opt=1))
+    single = TrainStep(trainer.net.graph, "ce", "adam", settings=Settings(opt=1))
     single.state = trainer.state
     target = y[:, None].astype(np.float32)
     assert single.loss(x, target) == trainer.loss(x, y)
