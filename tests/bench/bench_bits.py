@@ -55,7 +55,7 @@ from ncc.scalar import losses, optimizers  # noqa: E402
 from ncc.scalar import sum_order as sums  # noqa: E402
 from ncc.scalar.numpy_eval import Numpy  # noqa: E402
 from ncc.training.freeze import freeze  # noqa: E402
-from ncc.training.step import Step  # noqa: E402
+from ncc.training.step import TrainStep  # noqa: E402
 
 ROWS = 300  # samples of a net
 TOGETHER = 25  # nets of a process of the emulator
