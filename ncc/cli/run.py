@@ -22,6 +22,11 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.tiered import for_rows
+
+# Options that say nothing of the net's own code: with these alone, an engine takes few samples.
+PLAIN = {"--input", "-o", "--header", "--no-header", "--threads", "--dtype", "--numerics",
+         "--weights", "--init", "--seed", "--activation", "--outputs", "--format"}
 
 
 def arguments(commands: Commands) -> None:
@@ -70,6 +75,12 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     missing(graph.values, graph.n_params)
     with watcher.working("samples"):
         x = load_samples(args, args.input, len(graph.inputs))
+    if args.given <= PLAIN:
+        early = for_rows(graph, len(x), dtype=args.dtype, threads=args.threads,
+                         numerics=args.numerics)
+        if early is not None:
+            with watcher.working("run"), np.errstate(over="ignore"):
+                return early(x.astype(DTYPES[args.dtype]))
     build, forms = compiling(request, args, graph, watcher)
     return _outputs(SkipDead if args.skip_dead else Compiled, build, x, args, watcher, forms)
 
