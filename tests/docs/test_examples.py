@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import neat
 import numpy as np
@@ -23,6 +24,8 @@ import rewire_digits  # noqa: E402
 import rnn  # noqa: E402
 import sparse_digits  # noqa: E402
 import swingup  # noqa: E402
+import wann  # noqa: E402
+from digits import samples  # noqa: E402
 from lesson import Lesson  # noqa: E402
 
 
@@ -275,3 +278,74 @@ def test_every_cart_is_driven_by_its_own_parameters():
     for k, params in enumerate(vectors):
         fn.params = params
         assert np.array_equal(swingup.episode(fn, carts[:, k : k + 1])[:, 0], together[:, k])
+
+
+# ---- weight-agnostic search
+
+
+def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    pytest.importorskip("sklearn")
+    x, held, labels, held_labels = samples()
+    return x.astype(np.float32), held.astype(np.float32), labels, held_labels
+
+
+def reference(net: wann.Genome, x: np.ndarray, weight: float) -> np.ndarray:
+    """(pictures, 10) scores by the compiler, of the net as a text."""
+    order = np.concatenate([np.arange(wann.INPUTS), wann.FIXED + np.argsort(
+        net.place[wann.FIXED:]), np.arange(wann.INPUTS, wann.FIXED)])
+    names = np.argsort(order)
+    lines = [f"N {len(order):x}", *(f"{k:02x} *" for k in range(wann.INPUTS))]
+    for j in order[wann.INPUTS:].tolist():
+        sources = net.edges[net.edges % wann.MANY == j] // wann.MANY
+        listed = ",".join(f"{names[i]:02x}:={weight!r}" for i in sources)
+        lines.append(f"{names[j]:02x} {net.activation[j]:02x} {listed}")
+    y = ncc.compile(ncc.parse("\n".join(lines) + "\n"), dtype="f64")(x.astype(float))
+    return wann.SIZE * y / y.std()
+
+
+def test_a_few_generations_of_the_search() -> None:
+    x, held, labels, held_labels = pictures()
+    rng = np.random.default_rng(0)
+    before = wann.costs([wann.seed_net(rng)], x, labels)[0]
+    net = wann.search(x, labels, 12, seed=0)
+    again = wann.search(x, labels, 12, seed=0)
+    assert all(np.array_equal(a, b) for a, b in zip(net, again, strict=True))
+    assert wann.costs([net], x, labels)[0] < before - 1
+    source, target = np.divmod(net.edges, wann.MANY)
+    assert len(np.unique(net.edges)) == len(net.edges) > 30
+    assert (net.place[source] < net.place[target]).all()
+    assert set(range(wann.INPUTS, len(net.place))) == set(target.tolist())
+    pop = wann.population([net, net])
+    for weight in wann.WEIGHTS:
+        got = wann.scores(pop, held, weight)
+        assert np.allclose(got[1], reference(net, held, weight), atol=1e-3)
+    each, ensemble = wann.report(net, held, held_labels, "held out")
+    assert np.mean(each) > 0.15 and ensemble > np.mean(each)
+    fn = wann.trained(net, x, labels, 1.0, epochs=3)
+    assert (fn(held).argmax(1) == held_labels).mean() > max(each)
+
+    picture = ElementTree.fromstring(wann.drawn(net))
+    tags = [child.tag.rpartition("}")[2] for child in picture]
+    assert tags.count("path") == len(net.edges)
+    assert tags.count("circle") == len(net.place)
+    assert tags.count("text") == wann.OUTPUTS
+    for child in picture:
+        if child.tag.endswith("circle"):
+            assert 5 < float(child.get("cx")) < 915 and 5 < float(child.get("cy")) < 395
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_change_leaves_a_net(seed: int) -> None:
+    """Whatever is done together: no cycle, no edge twice, nobody without edges."""
+    rng = np.random.default_rng(seed)
+    net = wann.seed_net(rng)
+    for _ in range(10):
+        changes = [wann.drawn_change(net, rng) for _ in range(20)]
+        for change in changes:
+            net = change(net)
+        wann.population([net])  # refuses cycles and neurons without edges
+        assert len(np.unique(net.edges)) == len(net.edges)
+        net = wann.tidy(net)
+        read = set((net.edges // wann.MANY).tolist())
+        assert read >= set(range(wann.FIXED, len(net.place)))
+        assert len(wann.population([net])[0].outputs) == wann.OUTPUTS

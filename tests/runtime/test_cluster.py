@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,12 +39,24 @@ def test_the_example(client: Any, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["cluster.py", "--scheduler", client.scheduler.address,
                                       "--nets", "4", "--chunk", "2"])
     cluster.main()
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == "4 nets in chunks of 2: the same bits as here"
+    *same, last = capsys.readouterr().out.splitlines()
+    assert same == [f"4 nets in {of} of 2: the same bits as here" for of in ("chunks",
+                                                                             "populations")]
     guide = (EXAMPLES / "README.md").read_text()
-    assert first.replace("4", "12", 1).replace("2:", "3:") in guide
-    best, worst = (int(word) for word in second.split() if word.isdigit())
-    assert second.startswith("right of 360:") and 200 < worst <= best < 360
+    for line in same:
+        assert line.replace("4", "12", 1).replace("2:", "3:") in guide
+    best, worst = (int(word) for word in last.split() if word.isdigit())
+    assert last.startswith("right of 360:") and 200 < worst <= best < 360
+
+
+def test_populations_travel_in_few_bytes_and_answer_the_same_bits(client: Any) -> None:
+    nets = list(cluster.mutants(7))
+    pops = cluster.populations(nets, 3)
+    assert [len(pop) for pop in pops] == [3, 3, 1]
+    there = np.concatenate(cluster.in_chunks(client, cluster.outputs, pops, X, 1))
+    assert [y.tobytes() for y in there] == [ncc.compile(net)(X).tobytes() for net in nets]
+    assert len({y.tobytes() for y in there}) == 7
+    assert len(pickle.dumps(pops[0])) < 16 * sum(net.n_edges for net in nets[:3])
 
 
 @pytest.mark.slow
