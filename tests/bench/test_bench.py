@@ -431,12 +431,16 @@ def test_a_population_beside_neat_python(capsys, monkeypatch):
     pytest.importorskip("neat")
     made = script("bench_population")
     monkeypatch.setattr(made, "beside", lambda *row: made.Cell(row[0], "", 0.0, "", None))
+    monkeypatch.setattr(made.engine_rows, "Cell", lambda what, shown, value, target, *_, **__: (
+        made.Cell(what, shown, value, target, 0 if target == "0" else None, below=True)))
     monkeypatch.setattr(sys, "argv", ["bench_population.py", "--sizes", "3,30", "--rounds", "1",
-                                      "--genomes", "4", "--seed", "1"])
+                                      "--genomes", "4", "--seed", "1", "--bits", "3", "--seeds",
+                                      "1"])
     made.main()
     lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
-    assert len(lines) == 2 + 2 * 3 + 2 + 2
+    assert len(lines) == 2 + 3 + 2 + 3 + 3 + 1 + 1 + 4 + 2 + 2 + 2
     assert [line.split(" | ")[3] for line in lines[-2:]] == ["yes |"] * 2
+    assert sum("another bit" in line and "| 0 | 0 | yes |" in line for line in lines) == 2
 
 
 def test_parameters_as_lanes_beside_a_call_a_vector(capsys, monkeypatch):
@@ -550,7 +554,7 @@ def test_a_compile_that_comes_to_nothing(compiling):
     long = compiling.Row("chain", lambda: compiling.nets.chain(3_000), "build")
     assert compiling.measured(long, 0.001, 6).held == "no: timeout"
     short = compiling.measured(long, 1_000, 0.1)
-    assert short.state != "done" and short.held.startswith("no: ")
+    assert short.state != "done" and short.held.startswith(("no: ", "yes: refused"))
     wrong = compiling.Row("cycle", lambda: "N 03\n00\n01 00 00,02\n02 00 01\n", "build")
     assert compiling.measured(wrong, 1_000, 6).state.startswith("refused E")
 
