@@ -31,6 +31,7 @@ import ncc
 WEIGHTS = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
 # By code: identity, sigmoid, tanh, relu, abs, gauss, sin, cos, step, clip.
 ACTIVATIONS = (0x00, 0x01, 0x02, 0x03, 0x0F, 0x17, 0x15, 0x16, 0x18, 0x1D)
+SIGMOID, STEP = 0x01, 0x18
 INPUTS, OUTPUTS = 64, 10
 FIXED = INPUTS + OUTPUTS
 MANY = 1 << 16  # more than there are neurons
@@ -180,24 +181,29 @@ def search(x: Singles, labels: Ints, generations: int, seed: int) -> Genome:
     return net
 
 
-def report(net: Genome, x: Singles, labels: Ints, title: str) -> tuple[list[float], float]:
-    """The accuracy with each weight, and that of all of them together; printed."""
+def report(net: Genome, x: Singles, labels: Ints, title: str, share: Reals | None = None
+           ) -> tuple[Reals, float]:
+    """The accuracy with each weight, and that of all together, by their mean chances, of which each
+    weight's have a share; printed."""
     pop = population([net])
     each = np.stack([scores(pop, x, weight)[0] for weight in WEIGHTS])
-    right = [float((y.argmax(1) == labels).mean()) for y in each]
+    right = (each.argmax(2) == labels).mean(1)
     chances = np.exp(each - each.max(2, keepdims=True))
     chances /= chances.sum(2, keepdims=True)
-    ensemble = float((chances.sum(0).argmax(1) == labels).mean())
+    together = np.average(chances, axis=0, weights=share)
+    ensemble = float((together.argmax(1) == labels).mean())
     shown = ", ".join(f"{w:g}: {r:.1%}" for w, r in zip(WEIGHTS, right, strict=True))
-    print(f"{title}: mean {np.mean(right):.1%} ({shown}), ensemble {ensemble:.1%}")
+    print(f"{title}: mean {right.mean():.1%} ({shown}), ensemble {ensemble:.1%}", flush=True)
     return right, ensemble
 
 
-def trained(net: Genome, x: Singles, labels: Ints, weight: float, epochs: int = 100
-            ) -> ncc.Compiled:
-    """The net with weights of its own, which begin with that one."""
-    fn, _ = ncc.fit(population([net], weight)[0], x, labels, loss="ce", lr=0.01, epochs=epochs)
-    return fn
+def trained(net: Genome, x: Singles, labels: Ints, epochs: int = 100) -> ncc.Compiled:
+    """The net with weights of its own. A step has no slope, and an output that is bounded no large
+    logit: sigmoids and identities stand in for them."""
+    activation = np.where(net.activation == STEP, SIGMOID, net.activation)
+    activation[INPUTS:FIXED] = 0
+    start = population([net._replace(activation=activation)], 0.5)[0]
+    return ncc.fit(start, x, labels, loss="ce", lr=0.01, batch=128, epochs=epochs)[0]
 
 
 def drawn(net: Genome) -> str:
@@ -226,7 +232,7 @@ def drawn(net: Genome) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--generations", type=int, default=800)
     parser.add_argument("--out", type=Path, default=Path("."), help="for wann.nal and wann.svg")
     asked = parser.parse_args()
@@ -234,13 +240,14 @@ def main() -> None:
     x, held = x.astype(np.float32), held.astype(np.float32)
     net = search(x, labels, asked.generations, asked.seed)
     each, _ = report(net, x, labels, "searched on")
-    right, ensemble = report(net, held, held_labels, "held out")
-    fn = trained(net, x, labels, WEIGHTS[int(np.argmax(each))])
+    # Each weight counts as its odds are to be right.
+    right, ensemble = report(net, held, held_labels, "held out", each / (1.001 - each))
+    fn = trained(net, x, labels)
     best = float((fn(held).argmax(1) == held_labels).mean())
     print(f"trained: {len(net.edges)} edges, held out {best:.1%}")
     fn.save(asked.out / "wann.nal")
     (asked.out / "wann.svg").write_text(drawn(net))
-    if np.mean(right) < 0.65 or ensemble < max(right) or best < 0.9:
+    if right.mean() < 0.65 or ensemble <= right.max() or best < 0.9:
         sys.exit(1)
 
 
