@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import ncc
 
 WEIGHTS = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
-# By code: identity, sigmoid, tanh, relu, abs, gauss, sin, cos, step, clip.
+NAMES = ("identity", "sigmoid", "tanh", "relu", "abs", "gauss", "sin", "cos", "step", "clip")
 ACTIVATIONS = (0x00, 0x01, 0x02, 0x03, 0x0F, 0x17, 0x15, 0x16, 0x18, 0x1D)
 SIGMOID, STEP = 0x01, 0x18
 INPUTS, OUTPUTS = 64, 10
@@ -208,25 +208,28 @@ def trained(net: Genome, x: Singles, labels: Ints, epochs: int = 100) -> ncc.Com
 
 def drawn(net: Genome) -> str:
     """An SVG picture: pixels on the left, digits on the right, each hidden neuron at its place,
-    in the colour of its activation."""
+    in the colour of its activation, as the row below has them."""
+    def dot(x: float, y: float, fill: str, text: object = "") -> str:
+        label = f'<text x="{x + 12:.0f}" y="{y + 4:.0f}">{text}</text>' if text != "" else ""
+        return f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{fill}"/>{label}'
+
+    colours = [f"hsl({36 * k}, 70%, 50%)" for k in range(len(ACTIVATIONS))]
     at = np.empty((len(net.place), 2))
     at[:INPUTS] = np.stack([np.arange(INPUTS) % 8 * 16 + 20, np.arange(INPUTS) // 8 * 16 + 130], 1)
     at[INPUTS:FIXED] = np.stack([np.full(OUTPUTS, 880), np.arange(OUTPUTS) * 38 + 30], 1)
     hidden = np.argsort(np.argsort(net.place[FIXED:]))
     at[FIXED:] = np.stack([180 + 660 * (hidden + 0.5) / max(1, len(hidden)),
                            20 + hidden * 137 % 360], 1)
-    lines = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 400" font-size="12">',
-             '<rect width="920" height="400" fill="white"/>']
+    lines = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 430" font-size="12">',
+             '<rect width="920" height="430" fill="white"/>']
     for edge in net.edges.tolist():
         (x, y), (u, v) = at[edge // MANY], at[edge % MANY]
         lines.append(f'<path d="M{x:.0f} {y:.0f}L{u:.0f} {v:.0f}" stroke="black" '
                      'stroke-opacity="0.15"/>')
-    for j, (x, y) in enumerate(at):
-        hue = 36 * ACTIVATIONS.index(net.activation[j])
-        fill = "gray" if j < INPUTS else f"hsl({hue}, 70%, 50%)"
-        lines.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{fill}"/>')
-        if INPUTS <= j < FIXED:
-            lines.append(f'<text x="{x + 12:.0f}" y="{y + 4:.0f}">{j - INPUTS}</text>')
+    for j, (x, y) in enumerate(at.tolist()):
+        colour = "gray" if j < INPUTS else colours[ACTIVATIONS.index(net.activation[j])]
+        lines.append(dot(x, y, colour, j - INPUTS if INPUTS <= j < FIXED else ""))
+    lines += [dot(180 + 68 * k, 412, colours[k], name) for k, name in enumerate(NAMES)]
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

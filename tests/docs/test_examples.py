@@ -191,11 +191,11 @@ def test_a_few_generations_of_the_search() -> None:
     picture = ElementTree.fromstring(wann.drawn(net))
     tags = [child.tag.rpartition("}")[2] for child in picture]
     assert tags.count("path") == len(net.edges)
-    assert tags.count("circle") == len(net.place)
-    assert tags.count("text") == wann.OUTPUTS
+    assert tags.count("circle") == len(net.place) + len(wann.NAMES)
+    assert tags.count("text") == wann.OUTPUTS + len(wann.NAMES)
     for child in picture:
         if child.tag.endswith("circle"):
-            assert 5 < float(child.get("cx")) < 915 and 5 < float(child.get("cy")) < 395
+            assert 5 < float(child.get("cx")) < 915 and 5 < float(child.get("cy")) < 425
 
 
 @pytest.mark.parametrize("seed", range(5))
