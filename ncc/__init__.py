@@ -23,8 +23,10 @@ from ncc.runtime.tiered import tiered
 from ncc.training.checkpoint import Epoch as Epoch
 from ncc.training.checkpoint import State as State
 from ncc.training.loop import History, fit
+from ncc.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from ncc import neat as neat
     from ncc import torch as torch
     from ncc.sklearn import NetClassifier as NetClassifier
     from ncc.sklearn import NetRegressor as NetRegressor
@@ -32,16 +34,16 @@ else:
 
     def __getattr__(name: str) -> Any:
         """What wants a library of an extra, imported when it is asked for first."""
-        if name == "torch":
-            return import_module("ncc.torch")
+        if name in ("neat", "torch"):
+            return import_module(f"ncc.{name}")
         if name in ("NetClassifier", "NetRegressor"):
             return getattr(import_module("ncc.sklearn"), name)
         raise AttributeError(f"module 'ncc' has no attribute {name!r}")
 
 
 __version__ = "0.2.0"
-__all__ = ["Compiled", "History", "Net", "NccError", "Population", "compile", "fit", "load",
-           "parse", "population"]
+__all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
+           "load", "parse", "population"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,

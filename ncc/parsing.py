@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from math import inf
 from typing import Final
 
 from lark import Lark, Token, Tree
@@ -12,14 +13,23 @@ from lark.lexer import TerminalDef
 
 from ncc.errors import NccError, Source, Span
 
-__all__ = ["NUMBER", "Token", "Tree", "read", "text_of"]
+__all__ = ["NUMBER", "Token", "Tree", "read", "real", "text_of"]
 
 NUMBER: Final = re.compile(
     r"[+-]?(?:0[xX](?:[0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?"
     r"|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 )
-
 FAT = {"nal": "NEURONS", "nam": "ROWS", "nel": "EDGES"}  # the terminals of thousands of lines
+
+
+def real(text: str) -> float:
+    """What NUMBER matches, as strtod reads it; infinite where it overflows."""
+    if "x" not in text and "X" not in text:
+        return float(text)
+    try:
+        return float.fromhex(text)
+    except OverflowError:
+        return -inf if text.startswith("-") else inf
 
 
 @cache

@@ -17,7 +17,7 @@ class Progress:
     which is wiped when a step ends: whatever else is printed then stands alone.
 
     On a terminal only: without one (or where `err` is None) nothing is ever written. It may watch
-    a road.
+    a pipeline.
     """
 
     def __init__(self, err: TextIO | None = None) -> None:

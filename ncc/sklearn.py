@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES, dtype_name
 from ncc.nets.net import Net, load, parse
 from ncc.nets.random_layers import layers
@@ -172,8 +173,8 @@ class _Estimator(BaseEstimator):
             _, self.history_ = train(
                 net.graph, x, y, loss=loss, optimizer=self.optimizer, lr=self.lr, batch=self.batch,
                 epochs=1 + (0 if before is None else len(before.epochs)), seed=seed,
-                init=self.init, threads=self.threads, dtype=self.dtype, progress=meter,
-                sample_weight=weights, state=before, same_samples=False)
+                init=self.init, threads=self.threads, settings=Settings(self.dtype),
+                progress=meter, sample_weight=weights, state=before, same_samples=False)
         finally:
             meter.close()
         state = self.history_.state

@@ -112,7 +112,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     if isinstance(error, ImportError):
         _end(5, f"error[E637]: a library that ncc wants cannot be imported: {words[-1]}\n"
              "help: pip install ncc-compiler")
-    _end(70, f"error[E701]: a fault of ncc's own: {kind.__name__}: {words[-1]}")
+    _end(70, f"error[E701]: a bug in ncc: {kind.__name__}: {words[-1]}")
 
 
 def _limits() -> dict[str, int]:

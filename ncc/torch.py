@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.formats import weights
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES, dtype_name

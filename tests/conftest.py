@@ -42,7 +42,7 @@ def no_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def threads_for_small_nets() -> Iterator[None]:
     """As many threads as are asked for, however little there is to do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ncc.machine.native.WORK", 0)
+        patch.setattr("ncc.machine.native.PRODUCTS_A_THREAD", 0)
         yield
 
 

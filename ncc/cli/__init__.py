@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _own_fault(error: Exception, watcher: Watcher, args: argparse.Namespace) -> int:
-    say(f"error[E701]: a fault of ncc's own: {type(error).__name__}: {error}")
+    say(f"error[E701]: a bug in ncc: {type(error).__name__}: {error}")
     place = traceback.extract_tb(error.__traceback__)[-1]
     say(f"note: in {Path(place.filename).name}:{place.lineno}")
     keep(watcher, args, parser().parse_args(["build", "net"]))

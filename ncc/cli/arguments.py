@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
 
+from ncc.driver.levels import FORMATS
 from ncc.errors import NccError, near
 from ncc.ir.plan import FORMS
 from ncc.ir.ssa import dtype_name
-from ncc.nets import net
 
 
 class Parser(argparse.ArgumentParser):
@@ -72,10 +72,12 @@ def reading_options() -> Parser:
     """How a net file is read."""
     group = Parser(add_help=False, allow_abbrev=False)
     group.add_argument("--activation", default="0", metavar="F",
-                       help="of neurons that the file gives none (hex code or name)")
-    group.add_argument("--outputs", metavar="LIST", help="hex indices, comma-separated")
-    group.add_argument("--format", choices=(*net.FORMATS, "plan", "ssa"),
-                       help="instead of the ending")
+                       help="activation of neurons to which the file gives none: a name or a hex "
+                       "code")
+    group.add_argument("--outputs", metavar="LIST",
+                       help="output neurons, as comma-separated hex indices")
+    group.add_argument("--format", choices=tuple(FORMATS),
+                       help="format of the net file, whatever its extension")
     return group
 
 
@@ -83,20 +85,24 @@ def common_options() -> Parser:
     """Parameters and arithmetic of every command that computes."""
     group = Parser(add_help=False, allow_abbrev=False)
     group.add_argument("-O", dest="effort", choices=("0", "1", "2", "3", "s"),
-                       help="effort of LLVM, or s: the fewest bytes, which is the default for "
-                       "small devices; never changes a result")
+                       help="optimization level of LLVM, default 2; s: smallest code, the default "
+                       "for small devices; never changes a result")
     group.add_argument("--numerics", choices=("strict", "fused", "fast"),
-                       help="how a sum rounds; fused where the target can, else strict")
-    group.add_argument("--weights", metavar="FILE", help=".npy, .npz (params) or text, one a line")
-    group.add_argument("--init", metavar="RULE", help="he, xavier, uniform or shared:VALUE")
+                       help="rounding of sums; default fused where the target has an FMA, "
+                       "else strict")
+    group.add_argument("--weights", metavar="FILE",
+                       help="parameters: .npy, .npz (entry params) or text, one number a line")
+    group.add_argument("--init", metavar="RULE",
+                       help="initialize parameters that have no value: he, xavier, uniform, or "
+                       "shared:VALUE for one value")
     group.add_argument("--seed", type=int, default=0,
-                       help="of --init; of train, of all that is drawn")
+                       help="random seed, default 0: of --init, and of the shuffles of train")
     group.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
-                       help="what the code computes in; numpy's names do, too")
+                       help="floating-point type of the code, default f32; also float32, float64")
     group.add_argument("--no-limit", action="store_true",
-                       help="go on where the code would take too much time or memory")
+                       help="compile even if it takes too much time or memory")
     group.add_argument("--no-cache", action="store_true",
-                       help="neither take objects from the cache nor keep them there")
+                       help="do not use the cache of compiled objects")
     return group
 
 
@@ -104,26 +110,32 @@ def pipeline_options() -> Parser:
     """Forms, passes, and what is shown of them."""
     group = Parser(add_help=False, allow_abbrev=False)
     group.add_argument("--form", choices=("auto", *FORMS), default="auto",
-                       help="of the function of one sample")
+                       help="code form of the single-sample function: straight is unrolled, "
+                       "table a loop over index arrays (CSR), shared register tiles of neurons "
+                       "with one in-list; default: chosen by a cost model")
     group.add_argument("--batch-form", choices=("auto", *FORMS), default="auto",
-                       help="of the batch function")
+                       help="code form of the batch function")
     group.add_argument("--backward-form", choices=("auto", "straight", "table"), default="auto",
-                       help="of the gradient's functions")
+                       help="code form of the gradient functions")
     group.add_argument("--tune", action="store_true",
-                       help="time the forms on this machine, and take the fastest")
-    group.add_argument("--passes", metavar="LIST", help="instead of the whole road")
+                       help="time the code forms on this machine and take the fastest")
+    group.add_argument("--passes", metavar="LIST",
+                       help="run only these passes, comma-separated, options in braces: "
+                       "fold,split{whole=0}")
     group.add_argument("--print-before", default="", metavar="PASS,..|all",
-                       help="the level before a pass, to standard error")
+                       help="print the IR before these passes to standard error")
     group.add_argument("--print-after", default="", metavar="PASS,..|all",
-                       help="the level after a pass, to standard error")
+                       help="print the IR after these passes to standard error")
     group.add_argument("--verify-each", action="store_true",
-                       help="verify every level, prove fold, cse, dce and split")
+                       help="verify the IR after each pass, and prove that fold, cse, dce and "
+                       "split change no result")
     group.add_argument("--check", action="store_true",
-                       help="compare the interpreters before and after each pass")
+                       help="run the interpreters before and after each pass and compare the "
+                       "results, bit for bit")
     group.add_argument("--time-passes", action="store_true",
-                       help="a table of seconds")
+                       help="print the time of each pass and stage")
     group.add_argument("--stats", action="store_true",
-                       help="what each pass made of how much")
+                       help="print the size of the IR before and after each pass")
     group.add_argument("--explain", action="store_true",
-                       help="the form of each function, and why")
+                       help="print the code form of each function, and why it was chosen")
     return group

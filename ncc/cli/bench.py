@@ -26,14 +26,16 @@ def arguments(commands: Commands) -> None:
     parser = commands.add_parser("bench", allow_abbrev=False,
                                  help="time a net beside other libraries",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel or .graph file, or -")
-    parser.add_argument("--batch", type=int, default=256, help="samples of a batch")
+    parser.add_argument("net", help="a .nal, .nam, .nel or .graph file; - is standard input")
+    parser.add_argument("--batch", type=int, default=256, help="samples of a batch, default 256")
     parser.add_argument("--threads", type=int, default=1,
-                        help="of ncc over a batch, and of each library; 0 is one a core")
-    parser.add_argument("--seconds", type=float, default=5.0, help="to measure for")
-    parser.add_argument("--json", action="store_true", help="a document instead of a table")
+                        help="threads of ncc and of each library, default 1; 0: one per core")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time to measure for, default 5")
+    parser.add_argument("--json", action="store_true",
+                        help="print a JSON document instead of a table")
     parser.add_argument("--peers", metavar="LIST",
-                        help="of " + " ".join(PEERS) + ", or none; all by default")
+                        help="libraries to compare with, default all that are installed: "
+                        + " ".join(PEERS) + ", or none")
     parser.set_defaults(call=bench)
 
 
@@ -61,7 +63,7 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
     request.part.reaches("obj")
     build, forms = compiling(request, args, graph, watcher)
     with watcher.emitting("obj"):
-        fn = Compiled(graph, dtype=args.dtype, opt=request.opt, threads=args.threads,
+        fn = Compiled(graph, dtype=args.dtype, opt=request.settings.opt, threads=args.threads,
                       numerics=args.numerics, build=build, passes=forms)
     left = walk(graph, request.options, None, until=Graph, along=build.along)
     report = measure.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,

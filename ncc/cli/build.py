@@ -5,60 +5,81 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
-from ncc.cli.reading import format_of
-from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read
+from ncc.cli.reading import format_of, kinds_asked
+from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read, settings
 from ncc.cli.terminal import put
 from ncc.driver.compiler import Build, plain, write
-from ncc.driver.kinds import KINDS, LINKED, TEXTS, contents, ending, text
+from ncc.driver.engine import Emitted
+from ncc.driver.kinds import KINDS, contents, ending, with_gradient
 from ncc.driver.observe import Watcher
-from ncc.driver.part import is_last
 from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
+from ncc.images.kinds import Kinds
 from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
 from ncc.scalar import losses, optimizers
 
-SSA_KINDS = ("ssa", "llvm", "asm", "bc", "obj", "shared", "c")
+SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
+# What an engine, which is of no net, has to do with.
+ENGINE_OPTIONS = {"--emit", "-o", "--name", "--kinds", "--target", "--cpu", "--features", "--dtype",
+                  "--numerics", "-O", "--no-limit", "--no-cache", "--print-before",
+                  "--print-after", "--verify-each", "--time-passes", "--stats"}
 
 
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("build", allow_abbrev=False, help="compile a net",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph, .plan or .ssa file, or -")
-    parser.add_argument("--emit", default="obj", metavar="KIND,..", help=" ".join(KINDS))
+    parser.add_argument("net", nargs="?",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input; "
+                        "none for --emit engine")
+    parser.add_argument("--emit", default="obj", metavar="KIND,..",
+                        help=f"what to write, default obj: {' '.join(KINDS)}; or engine, alone")
     parser.add_argument("-o", dest="out", metavar="PATH",
-                        help="a file, or a folder for several kinds")
-    parser.add_argument("--name", metavar="PREFIX", help="of symbols and macros")
+                        help="output file, or a folder for several kinds")
+    parser.add_argument("--name", metavar="PREFIX",
+                        help="prefix of C names; default: the name of the file")
+    parser.add_argument("--kinds", metavar="LIST|FILE",
+                        help="kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
+                        "line, or net files; of an image, those of its engine (default: its own)")
     parser.add_argument("--embed-weights", action="store_true",
-                        help="weights as constants of the code")
+                        help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
-                        help="the gradient's functions too: of obj, shared, header and c they are, "
-                        "of the other kinds not, unless asked for")
+                        help="emit the gradient functions; default: in obj, shared, header and c "
+                        "only")
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
-                        help="of values that backward functions may keep; beyond, they are "
-                        "computed again by blocks of the net")
+                        help="memory budget for stored activations; beyond it the backward pass "
+                        "recomputes them (gradient checkpointing); default 0: no limit")
+    parser.add_argument("--each", action="store_true",
+                        help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
-                        help="a step of training too: ce,adam or huber:delta=2,sgd:momentum=0.9")
+                        help="emit a training step: ce,adam or huber:delta=2,sgd:momentum=0.9")
     parser.add_argument("--target", metavar="TRIPLE|NAME",
-                        help="the machine to build for, or native")
+                        help="machine to compile for; native is this one")
     parser.add_argument("--cpu",
-                        help="of the target; native is this one")
+                        help="CPU of the target; native is this one")
     parser.add_argument("--features", default="",
-                        help="+name,-name,.. on top of the CPU")
+                        help="CPU features to add and remove: +name,-name,..")
     parser.set_defaults(call=build)
 
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     """Write the kinds; what an object takes is the last line of all that is said."""
-    kinds = _kinds(args)
     if args.name is not None and c_identifier(args.name) != args.name:
-        raise NccError("E606", f"--name {args.name} is no C identifier")
+        raise NccError("E606", f"--name {args.name} is not a C identifier")
+    if "engine" in _named(args):
+        return _engine(args, watcher)
+    if args.net is None:
+        raise NccError("E600", "the following arguments are required: net",
+                       help="ncc build --help")
+    kinds = _kinds(args)
+    rows = _rows(args, kinds, watcher)
     request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
@@ -66,13 +87,15 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         explain(made)
     outputs: dict[Path, bytes] = {}
     for kind in kinds:
-        path = _path(kind, args, len(kinds) > 1)
-        with watcher.emitting(kind, is_last(kind)):
-            if request.part.chosen and kind in ("llvm", "asm", "bc", "obj", "shared", "c"):
+        path = _path(kind, args, len(kinds) > 1, _stem(args))
+        with watcher.emitting(kind, KINDS[kind].level == "llvm"):
+            if request.part.chosen and (kind == "c" or KINDS[kind].level == "llvm"):
                 request.part.expands(made.module, made.options["native_sqrt"],
                                      "c" if kind == "c" else "llvm")
-            data = _contents(kind, made, syntax, path, _stem(args))
-            files = _header(made, path, watcher) if kind == "obj" else {}
+            data = _contents(kind, made, syntax, path, _stem(args), rows)
+            files = {}
+            if kind == "obj" and not isinstance(made.start, Module):
+                files = _header(made.header, path, watcher)
         if path is not None:
             outputs |= {**files, path: data}
             continue
@@ -86,15 +109,59 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     return f"{args.net}: {made.footprint()}" if "obj" in kinds or "shared" in kinds else None
 
 
+def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
+    """Write an engine's object and header."""
+    if _named(args) != ["engine"] or args.net is not None:
+        raise NccError("E604", "an engine is emitted alone, and of no net", help=(
+            f"--emit engine --kinds {args.net}" if args.net else "--emit engine --kinds LIST"))
+    strange = sorted({word[:2] if word[1] != "-" else word for word in args.given}
+                     - ENGINE_OPTIONS)
+    if strange:
+        raise NccError("E609", f"{strange[0]}: an engine is of no net")
+    if args.kinds is None:
+        raise NccError("E609", "--emit engine needs --kinds", help="--kinds sum:tanh,sum:sigmoid")
+    aim = target(args.target, args.cpu, args.features)
+    asked = settings(args, name=args.name or "net", small={"s": True, "3": False}.get(args.effort))
+    chosen = asked.options(aim)
+    configure(watcher, args, chosen)
+    watched = (args.print_before, args.print_after, args.verify_each, args.time_passes, args.stats)
+    made = Emitted(kinds_asked(args.kinds, watcher), aim, chosen, asked.opt, watcher,
+                   cached=asked.cache and not any(watched))
+    path = _path("obj", args, False, "engine")
+    with watcher.emitting("engine"):
+        code = made.made.code
+        files = _header(made.header, path, watcher)
+    with watcher.working("write"):
+        if path is None:
+            put(code)
+        else:
+            write({path: code, **files})
+    return f"engine: {made.footprint()}"
+
+
+def _rows(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> Kinds | None:
+    """What --kinds says of an image; None where nothing."""
+    if args.kinds is None:
+        return None
+    if "image" not in kinds:
+        raise NccError("E609", "--kinds is for --emit image and --emit engine")
+    return kinds_asked(args.kinds, watcher)
+
+
+def _named(args: argparse.Namespace) -> list[str]:
+    return [k for k in args.emit.replace(" ", "").split(",") if k]
+
+
 def _kinds(args: argparse.Namespace) -> list[str]:
-    """The kinds of --emit, each once. NccError E604 for one that is none, or not of this format."""
-    kinds = [k for k in args.emit.replace(" ", "").split(",") if k]
+    """The kinds of --emit, each once. NccError E604 for an unknown one, or one that this format
+    does not have."""
+    kinds = _named(args)
     format = format_of(args)
     for kind in kinds or [""]:
         if kind not in KINDS:
-            raise NccError("E604", f"no kind {kind!r} to emit", help=near(kind, KINDS))
+            raise NccError("E604", f"unknown kind {kind!r}", help=near(kind, (*KINDS, "engine")))
         if format == "ssa" and kind not in SSA_KINDS:
-            raise NccError("E604", f"an ssa text gives no {kind}",
+            raise NccError("E604", f"cannot emit {kind} from an ssa text",
                            help=" ".join(SSA_KINDS))
     if format in ("graph", "plan") and "ast" in kinds:
         raise NccError("E604", f"a .{format} file has no ast")
@@ -124,17 +191,17 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
 
 
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
-    """What the passes have to know of --backward and --train."""
-    if args.embed_weights and (args.backward or args.train):
-        raise NccError("E609", f"--embed-weights: what --{'train' if args.train else 'backward'} "
-                       "moves would be constants")
+    """What the passes have to know of --backward, --each and --train."""
+    if args.embed_weights and (args.backward or args.train or args.each):
+        word = "train" if args.train else "backward" if args.backward else "each"
+        raise NccError("E609", f"--embed-weights: what --{word} moves would be constants")
     backward = args.backward
     if backward is None:
-        linked = any(kind in LINKED for kind in kinds)
+        linked = any(map(with_gradient, kinds))
         backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
-                             "scalar": "c" in kinds}
+                             "each": args.each, "scalar": "c" in kinds}
     if args.train:
         if not backward:
             raise NccError("E609", "--train without --backward has no gradients")
@@ -152,40 +219,38 @@ def _stem(args: argparse.Namespace) -> str:
     return "net" if args.net == "-" else Path(args.net).stem
 
 
-def _path(kind: str, args: argparse.Namespace, several: bool) -> Path | None:
+def _path(kind: str, args: argparse.Namespace, several: bool, stem: str) -> Path | None:
     """Where a kind goes; None is standard output."""
-    name = f"{_stem(args)}.{ending(kind)}"
+    name = f"{stem}.{ending(kind)}"
     path: Path | None
     if args.out is None:
-        path = Path(name) if several or kind not in TEXTS else None
+        path = Path(name) if several or not KINDS[kind].text else None
     elif os.path.isdir(args.out) or args.out.endswith("/"):
         path = Path(args.out) / name
     elif several:
-        raise NccError("E608", f"several kinds, and -o {args.out} is no folder")
+        raise NccError("E608", f"several kinds, but -o {args.out} is not a folder")
     else:
         path = None if args.out == "-" else Path(args.out)
-    if path is None and kind not in TEXTS and sys.stdout is not None and sys.stdout.isatty():
-        raise NccError("E608", f"{kind} is no text for a terminal", help=f"-o {name}")
+    if path is None and not KINDS[kind].text and sys.stdout is not None and sys.stdout.isatty():
+        raise NccError("E608", f"{kind} is binary, not for a terminal", help=f"-o {name}")
     return path
 
 
-def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str
-              ) -> bytes:
-    """What a kind is as a file."""
-    if kind in ("obj", "shared", "bc"):
-        return contents(kind, build, path.name if path is not None and plain(path)
-                        else f"{stem}.so")
+def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None, stem: str,
+              rows: Kinds | None) -> bytes:
+    """What a kind is as a file; an image is for an engine of these `rows`."""
     if kind == "ast":
         return (str(syntax).removesuffix("\n") + "\n").encode()
-    return text(kind, build).encode()
+    named = path.name if path is not None and plain(path) else f"{stem}.{ending(kind)}"
+    return contents(kind, build, named, rows)
 
 
-def _header(build: Build, path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
+def _header(header: Callable[[], str], path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
     """The header of an object, which goes beside a file and nowhere else."""
-    if path is None or not plain(path) or isinstance(build.start, Module):
+    if path is None or not plain(path):
         return {}
     beside = path.with_suffix(".h")
     if beside == path:
-        raise NccError("E608", f"-o {path}: that is where the header goes")
+        raise NccError("E608", f"-o {path}: the header has this name, too")
     with watcher.working("header"):
-        return {beside: build.header().encode()}
+        return {beside: header().encode()}

@@ -12,8 +12,8 @@ from ncc.machine import cache as objects
 
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("cache", allow_abbrev=False,
-                                 help="the cache of compiled objects: folder, entries, bytes")
-    parser.add_argument("--clear", action="store_true", help="remove its entries")
+                                 help="show or empty the cache of compiled objects")
+    parser.add_argument("--clear", action="store_true", help="remove all entries")
     parser.set_defaults(call=cache)
 
 

@@ -7,14 +7,16 @@ import argparse
 from ncc.cli.arguments import Commands, reading_options
 from ncc.cli.reading import format_of, read_net, source_of
 from ncc.cli.terminal import show
-from ncc.driver.observe import Watcher, carried, n_params
+from ncc.driver.net_module import carried, n_params
+from ncc.driver.observe import Watcher
 from ncc.ir import plan_text, ssa_text
 
 
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("check", parents=[reading_options()], allow_abbrev=False,
-                                 help="read and verify a net")
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph, .plan or .ssa file, or -")
+                                 help="read and verify a net, print its counts")
+    parser.add_argument("net",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
     parser.set_defaults(call=check)
 
 

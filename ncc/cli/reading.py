@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ncc.cli.terminal import say
+from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Text
 from ncc.errors import NccError, Source, near
 from ncc.formats import samples as data
 from ncc.formats.read import decode
+from ncc.images.kinds import Kinds, kinds_of
+from ncc.images.kinds_text import joined, read, split
 from ncc.ir.graph import Graph
 from ncc.nets import net
 from ncc.passes.graph.resolve import unused_inputs
-
-FORMATS = (*net.FORMATS, "plan", "ssa")
 
 
 def source_of(path: str) -> Source:
@@ -31,8 +32,8 @@ def source_of(path: str) -> Source:
 def format_of(args: argparse.Namespace) -> str:
     found = args.format or Path(args.net).suffix[1:]
     if found not in FORMATS:
-        raise NccError("E102", f"{args.net}: the ending names no format",
-                       note="--format says it whatever the ending is",
+        raise NccError("E102", f"{args.net}: unknown file extension",
+                       note="--format gives the format, whatever the extension",
                        help=near(found, FORMATS))
     return str(found)
 
@@ -48,6 +49,22 @@ def read_net(args: argparse.Namespace, watcher: Watcher) -> Graph:
     graph, _ = text_of(args).graph(source, watcher)
     warn_of_unused(graph, source)
     return graph
+
+
+def kinds_asked(words: str, watcher: Watcher) -> Kinds:
+    """The kinds of rows that --kinds names: items of a list, each a kind, a file of kinds, or a net
+    file, whose rows' they are. NccError E613."""
+    found = []
+    for word in split(words):
+        ending = Path(word).suffix[1:]
+        if ending in NETS:
+            graph, _ = Text(word, ending).graph(source_of(word), watcher)
+            found.append(kinds_of([graph]))
+        else:
+            found.append(read(source_of(word) if Path(word).is_file() else Source("--kinds", word)))
+    if not any(kinds.kinds for kinds in found):
+        raise NccError("E613", "--kinds names no row", help="--kinds sum:tanh,max:relu")
+    return joined(found)
 
 
 def warn_of_unused(graph: Graph, source: Source) -> None:

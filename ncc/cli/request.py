@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ncc.cli.reading import source_of, text_of, warn_of_unused
@@ -13,6 +14,7 @@ from ncc.driver.observe import Watcher
 from ncc.driver.part import part
 from ncc.driver.pipeline import steps
 from ncc.driver.request import Request
+from ncc.driver.settings import Settings
 from ncc.errors import NccError, near
 from ncc.ir.graph import AGGREGATIONS, Graph
 from ncc.ir.syntax import Syntax
@@ -22,23 +24,24 @@ from ncc.runtime.tune import tuned
 
 def asked(args: argparse.Namespace, aim: Target, name: str | None = "net",
           **more: Any) -> Request:
-    """`more` are settings that not every command has."""
+    """`more` are options of passes that not every command has."""
     text = text_of(args)
     watched = (args.print_before, args.print_after, args.verify_each, args.check, args.time_passes,
                args.stats)
-    settings = {"dtype": args.dtype, "numerics": args.numerics, "name": name, "form": args.form,
-                "batch_form": args.batch_form, "backward_form": args.backward_form,
-                "small": {"s": True, "3": False}.get(args.effort), "limit": not args.no_limit,
-                **more}
-    return Request(text, aim, settings, effort(args), part(args.passes, text.level), args.weights,
-                   args.init, args.seed, args.tune, getattr(args, "embed_weights", False),
-                   # Whoever watches the passes, or chose them, wants them to run.
-                   cached=not (args.no_cache or any(watched) or args.passes is not None))
+    asked = settings(args, name=name, form=args.form, batch_form=args.batch_form,
+                     backward_form=args.backward_form,
+                     small={"s": True, "3": False}.get(args.effort), **more)
+    if any(watched) or args.passes is not None:  # who watches or chose passes wants them to run
+        asked = replace(asked, cache=False)
+    return Request(text, aim, asked, part(args.passes, text.level), args.weights, args.init,
+                   args.seed, args.tune, getattr(args, "embed_weights", False))
 
 
-def effort(args: argparse.Namespace) -> int:
-    """The -O of LLVM."""
-    return int(args.effort) if args.effort in ("0", "1", "2", "3") else 2
+def settings(args: argparse.Namespace, **passes: Any) -> Settings:
+    """What the command line says of the code, with more options of `passes`."""
+    opt = int(args.effort) if args.effort in ("0", "1", "2", "3") else 2
+    return Settings(args.dtype, args.numerics, opt, not args.no_cache,
+                    {"limit": not args.no_limit, **passes})
 
 
 def configure(watcher: Watcher, args: argparse.Namespace, options: Mapping[str, Any]) -> None:
@@ -59,7 +62,7 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(n for n in text.replace(" ", "").split(",") if n)
     for name in names:
         if name not in known and name != "all":
-            raise NccError("E601", f"no pass {name}",
+            raise NccError("E601", f"unknown pass {name}",
                            help=near(name, ["all", *[s.name for s in steps()]]))
     return names
 
@@ -78,10 +81,10 @@ def found_by_tuning(request: Request, graph: Graph, watcher: Watcher) -> dict[st
     if not request.tune:
         return {}
     if request.part.chosen:
-        raise NccError("E609", "--tune times the whole road: not with --passes")
+        raise NccError("E609", "--tune needs the whole pipeline: not with --passes")
     with watcher.working("tune"):
-        return tuned(graph, request.target, request.options, request.opt, request.part.behind,
-                     request.cached)
+        return tuned(graph, request.target, request.options, request.settings.opt,
+                     request.part.behind, request.settings.cache)
 
 
 def enter(request: Request, args: argparse.Namespace, watcher: Watcher) -> Build:

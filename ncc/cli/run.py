@@ -12,31 +12,40 @@ from ncc.cli.arguments import Commands, common_options, pipeline_options, readin
 from ncc.cli.reading import format_of, load_samples
 from ncc.cli.request import asked, compiling, configure, enter, read, ready
 from ncc.cli.terminal import show
-from ncc.driver.compiler import Build, write
-from ncc.driver.observe import Watcher, interpret, n_params, runnable
-from ncc.driver.request import missing, valued
+from ncc.driver.compiler import Build, missing, write
+from ncc.driver.net_module import interpret, n_params, runnable
+from ncc.driver.observe import Watcher
+from ncc.driver.request import valued
 from ncc.errors import NccError
 from ncc.formats import samples as data
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.tiered import for_rows
+
+# Options that say nothing of the net's own code: with these alone, an engine takes few samples.
+PLAIN = {"--input", "-o", "--header", "--no-header", "--threads", "--dtype", "--numerics",
+         "--weights", "--init", "--seed", "--activation", "--outputs", "--format"}
 
 
 def arguments(commands: Commands) -> None:
-    parser = commands.add_parser("run", allow_abbrev=False, help="evaluate a batch",
+    parser = commands.add_parser("run", allow_abbrev=False, help="evaluate a net on samples",
                                  parents=[reading_options(), common_options(), pipeline_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel, .graph, .plan or .ssa file, or -")
-    parser.add_argument("--input", required=True, metavar="X.csv|X.npy")
+    parser.add_argument("net",
+                        help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
+    parser.add_argument("--input", required=True, metavar="X.csv|X.npy",
+                        help="samples, one a row; - is standard input")
     parser.add_argument("--header", action=argparse.BooleanOptionalAction,
-                        help="whether the first row of a CSV names columns; if it has no number, "
-                        "unless said")
+                        help="the first row of a CSV names the columns, or does not; default: it "
+                        "does if it holds no number")
     parser.add_argument("-o", dest="out", metavar="Y",
-                        help=".npy, else CSV; standard output by default")
+                        help="outputs, as .npy or else CSV; default: standard output")
     parser.add_argument("--threads", type=int, default=1,
-                        help="over the samples; 0 is one a core")
+                        help="threads over the samples, default 1; 0: one per core")
     parser.add_argument("--skip-dead", action="store_true",
-                        help="samples of which nothing but zeros goes on leave the batch")
+                        help="drop samples from the batch once all their live activations are "
+                        "zero; same results")
     parser.set_defaults(call=run)
 
 
@@ -51,7 +60,7 @@ def run(args: argparse.Namespace, watcher: Watcher) -> None:
         if args.out in (None, "-"):
             show(data.csv(y))
         elif args.out.endswith("/"):
-            raise NccError("E622", f"cannot write {args.out}: it names a folder")
+            raise NccError("E622", f"cannot write {args.out}: it is a folder")
         else:
             write({Path(args.out): data.encode(y, Path(args.out).suffix)})
 
@@ -66,6 +75,12 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     missing(graph.values, graph.n_params)
     with watcher.working("samples"):
         x = load_samples(args, args.input, len(graph.inputs))
+    if args.given <= PLAIN:
+        early = for_rows(graph, len(x), dtype=args.dtype, threads=args.threads,
+                         numerics=args.numerics)
+        if early is not None:
+            with watcher.working("run"), np.errstate(over="ignore"):
+                return early(x.astype(DTYPES[args.dtype]))
     build, forms = compiling(request, args, graph, watcher)
     return _outputs(SkipDead if args.skip_dead else Compiled, build, x, args, watcher, forms)
 
@@ -98,7 +113,7 @@ def _run_plan(args: argparse.Namespace, watcher: Watcher) -> Any:
 
 
 def _not_a_net(path: str) -> NccError:
-    return NccError("E604", f"{path} has not the functions of a net", status=1,
+    return NccError("E604", f"{path} does not have the functions of a net", status=1,
                     help="pack, forward and forward_batch, as `ncc build --emit` prints")
 
 
@@ -118,4 +133,4 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
         with watcher.working("run"), np.errstate(all="ignore"):
             return interpret(module, x, build.values, batch=True)
     except IndexError as error:
-        raise NccError("E316", f"{args.net} leaves its buffers: {error}") from None
+        raise NccError("E316", f"{args.net} reads or writes outside its buffers: {error}") from None

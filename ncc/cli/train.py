@@ -14,7 +14,7 @@ import numpy as np
 
 from ncc.cli.arguments import Commands, common_options, reading_options
 from ncc.cli.reading import load_samples, read_net
-from ncc.cli.request import effort
+from ncc.cli.request import settings
 from ncc.cli.terminal import say, show
 from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher
@@ -35,42 +35,49 @@ from ncc.training.loop import History
 def arguments(commands: Commands) -> None:
     parser = commands.add_parser("train", allow_abbrev=False, help="fit the parameters to samples",
                                  parents=[reading_options(), common_options()])
-    parser.add_argument("net", help="a .nal, .nam, .nel or .graph file, or -")
+    parser.add_argument("net", help="a .nal, .nam, .nel or .graph file; - is standard input")
     parser.add_argument("--data", required=True, metavar="X",
-                        help=".npy, .npz (x, or its only entry), else CSV: a sample a row")
+                        help="inputs, one sample a row: .npy, .npz (entry x, or its only one), "
+                        "else CSV")
     parser.add_argument("--target", required=True, metavar="Y",
-                        help="likewise (y): its outputs; for ce the number of its class")
+                        help="targets, likewise (entry y): the outputs of each sample; for ce its "
+                        "class, a number or a name")
     parser.add_argument("--header", action=argparse.BooleanOptionalAction,
-                        help="whether the first row of each CSV names columns; if it has no "
-                        "number, unless said")
+                        help="the first row of each CSV names the columns, or does not; default: "
+                        "it does if it holds no number")
     parser.add_argument("-o", dest="out", required=True, metavar="WEIGHTS|NET",
-                        help=".npy, .npz or text, as --weights reads it; or .nal, .nel or .graph: "
-                        "the net with its values")
-    parser.add_argument("--loss", default="mse", help=" ".join(LOSSES) + ", huber:delta=D")
+                        help="the trained parameters as .npy, .npz or text, or the net with them "
+                        "as .nal, .nel or .graph")
+    parser.add_argument("--loss", default="mse",
+                        help="loss function, default mse: " + " ".join(LOSSES) + ", huber:delta=D")
     parser.add_argument("--optimizer", default="adam",
-                        help=" ".join(OPTIMIZERS) + ", sgd:momentum=0.9:nesterov=1")
+                        help="optimizer, default adam: " + " ".join(OPTIMIZERS)
+                        + ", sgd:momentum=0.9:nesterov=1")
     parser.add_argument("--lr", type=float, metavar="RATE",
-                        help="learning rate; " + ", ".join(
+                        help="learning rate, default " + ", ".join(
                         f"{rate:g} for {name}" for name, rate in LEARNING_RATE.items()))
-    parser.add_argument("--batch", type=int, default=32, help="samples of a step")
-    parser.add_argument("--epochs", type=int, default=100, help="times through the samples")
+    parser.add_argument("--batch", type=int, default=32, help="minibatch size, default 32")
+    parser.add_argument("--epochs", type=int, default=100,
+                        help="passes over the samples, default 100")
     parser.add_argument("--validation", type=float, default=0.0, metavar="SHARE",
-                        help="of the samples to hold out")
+                        help="fraction of the samples to hold out, default 0")
     parser.add_argument("--patience", type=int, metavar="EPOCHS",
-                        help="stop after so many without a lower validation loss")
+                        help="early stopping: stop after so many epochs without a lower "
+                        "validation loss")
     parser.add_argument("--freeze", metavar="LIST",
-                        help="parameters that stay as they are: ties (@k0), and all that leads "
-                        "into neurons (0c, 40-7f)")
+                        help="parameters not to train: ties (@k0), and all weights and biases of "
+                        "neurons (0c, 40-7f)")
     parser.add_argument("--save-state", metavar="FILE",
-                        help="where training stands at its end, for --resume")
+                        help="write the state of training at its end, for --resume")
     parser.add_argument("--resume", metavar="FILE",
-                        help="go on where another training stood, up to --epochs in all")
+                        help="continue from a saved state, up to --epochs in all")
     parser.add_argument("--threads", type=int, default=1,
-                        help="over the samples of a step; 0 is one a core")
-    parser.add_argument("--curve", metavar="CSV", help="the losses by epoch")
+                        help="threads over the samples of a minibatch, default 1; 0: one per core")
+    parser.add_argument("--curve", metavar="CSV",
+                        help="write the learning curve: the losses of each epoch")
     parser.add_argument("--plot", metavar="PICTURE",
-                        help="of them: .png, .svg or .pdf (wants matplotlib)")
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+                        help="draw the learning curve: .png, .svg or .pdf (needs matplotlib)")
+    parser.add_argument("--quiet", action="store_true", help="print only warnings and errors")
     parser.set_defaults(call=train)
 
 
@@ -83,7 +90,7 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
     if args.plot is not None:
         picture = _extra("ncc.training.curve", "plot", "matplotlib")
         if Path(args.plot).suffix[1:] not in picture.ENDINGS:
-            raise NccError("E608", f"--plot {args.plot}: the ending names no kind of picture",
+            raise NccError("E608", f"--plot {args.plot}: unknown picture format",
                            help=" ".join(f".{e}" for e in picture.ENDINGS))
     _places(args)
     state = _resumed(args)
@@ -110,10 +117,9 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
         params, history = loop.train(
             graph, x, y, loss=args.loss, optimizer=args.optimizer, lr=args.lr, batch=args.batch,
             epochs=args.epochs, seed=args.seed, validation=args.validation,
-            patience=args.patience, init=args.init, threads=args.threads, dtype=args.dtype,
-            opt=effort(args), numerics=args.numerics, progress=meter,
-            names=(args.data, args.target), cache=not args.no_cache, frozen=args.freeze,
-            state=state, limit=not args.no_limit)
+            patience=args.patience, init=args.init, threads=args.threads, progress=meter,
+            names=(args.data, args.target), frozen=args.freeze, state=state,
+            settings=settings(args))
     finally:
         meter.close()
     learnt = params.astype(DTYPES[args.dtype])
@@ -149,7 +155,7 @@ def _resumed(args: argparse.Namespace) -> State | None:
     if args.resume is None:
         return None
     if args.weights or args.init:
-        raise NccError("E609", "--resume has its weights: not with --weights or --init")
+        raise NccError("E609", "--resume restores the weights: not with --weights or --init")
     state = load_state(args.resume)
     for name in ("loss", "optimizer", "batch", "dtype", "numerics", "seed", "validation"):
         if f"--{name}" not in args.given and state.facts[name] != "a pair":
@@ -199,5 +205,5 @@ def _extra(module: str, extra: str, wants: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise NccError("E637", f"--{extra} wants {wants}: {error}",
+        raise NccError("E637", f"--{extra} needs {wants}: {error}",
                        help=f"pip install 'ncc-compiler[{extra}]'") from None

@@ -1,4 +1,4 @@
-"""A graph, a plan or an ssa module at the end of the road: the last module, object and header."""
+"""A graph, a plan or an ssa module at the end of the pipeline: last module, object and header."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.pipeline import ROAD, Step, Watch, beyond, steps, walk
+from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Step, Watch, beyond, steps, walk
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import DTYPES, Module, dtype_name
+from ncc.ir.ssa import DTYPES, Module
 from ncc.machine import cache, limits
 from ncc.machine.cache import Carried, Entry
 from ncc.machine.codegen import Codegen
@@ -33,57 +34,6 @@ from ncc.scalar.expressions import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
 HASH = "hash of the graph"  # stands for it in headers that are kept
-
-
-def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
-            name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
-    """The passes' options for a target; `numerics` None is fused where the target can, else
-    strict; `small` asks for the fewest bytes, None where the target is one of few bytes.
-
-    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
-    """
-    dtype = dtype_name(dtype)
-    if numerics not in (None, "strict", "fused", "fast"):
-        raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast")
-    has_fma = dtype in target.fma
-    if numerics == "fast" and not has_fma:
-        numerics = "strict"
-    if numerics == "fused" and not has_fma:
-        raise NccError("E603", f"{target.name} has no {dtype} fused multiply-add",
-                       help="--numerics strict")
-    width = 32 if dtype == "f32" else 64
-    native = max(1, target.vector_bits // width)
-    registers = target.registers
-    wide = target.vector_bits > 256
-    small = target.small if small is None else small
-    vectors = 1 if small else 2 if wide or registers <= 16 else 4
-    longer = 4 * native if native > 1 and vectors == 2 and "lanes" not in more else 0
-    return {
-        "dtype": dtype,
-        "numerics": numerics or ("fused" if has_fma else "strict"),
-        "name": name,
-        # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
-        "lanes": vectors * native if native > 1 else 1,
-        # Of an engine, whose loops each have one sum a sample.
-        "lanes_data": 4 * native if native > 1 else 0,
-        "far_lanes": longer if wide else 0,
-        "alone_lanes": 0 if wide else longer,
-        "native": native,
-        "registers": registers,
-        # As many sums as half the registers hold: the other half is for sources and weights.
-        "lanes_rows": registers // 2 // vectors if native > 1 else 4,
-        # Without an FPU each sum under way would take registers from the calls.
-        "block": 1 if small or dtype in target.soft else 8,
-        "small": small,
-        "native_sqrt": dtype in target.sqrt,
-        "triple": target.triple,
-        "vector_bits": target.vector_bits,
-        "index_bits": target.index_bits,
-        "reach": target.reach,
-        "assembles": target.assembles,
-        "attributes": target.attributes + " optsize minsize" * small,
-        **more,
-    }
 
 
 def in_range(graph: Graph, dtype: str) -> None:
@@ -99,6 +49,14 @@ def in_range(graph: Graph, dtype: str) -> None:
         beyond = np.flatnonzero(np.abs(values) > largest)
         if len(beyond):
             raise NccError("E146", f"{values[beyond[0]]!r} overflows {dtype}", help="--dtype f64")
+
+
+def missing(values: Reals | None, count: int, where: str = "") -> None:
+    """NccError E607 where one of `count` parameters has no value."""
+    without = count if values is None else int(np.isnan(values).sum())
+    if without:
+        raise NccError("E607", f"{where}{without} of {count} parameters have no value",
+                       help="--weights FILE or --init RULE")
 
 
 @dataclass(frozen=True)
@@ -125,6 +83,14 @@ class Build:
     cached: bool = False
     params: Reals | None = None
     brought: Carried | None = None
+
+    @classmethod
+    def of(cls, graph: Graph, target: Target, settings: Settings, watch: Watch | None = None,
+           **more: Any) -> Build:
+        """The build of an ordered graph by all passes; `more` are options of theirs that go before
+        those of the settings."""
+        return cls(graph, target, settings.options(target, **more), settings.opt, watch,
+                   AFTER_ORDER, cached=settings.cache)
 
     @property
     def graph(self) -> Graph:
@@ -182,9 +148,41 @@ class Build:
             help = "-O0" * (self.opt > 0) or "fewer operations"
         else:
             about, help, seconds = self._extent()
-        return Codegen(self.target, self.opt, about, help,
-                       seconds if self.options.get("limit", True) else None,
+        limited = self.options.get("limit", True)
+        return Codegen(self.target, self.opt, about, help, seconds if limited else None,
+                       self._bound() if limited and self._asked() else None,
                        getattr(self.watch, "working", None))
+
+    def _asked(self) -> list[str]:
+        """The options that ask LLVM for straight code, those first that may take most, but for
+        forms that were found by timing them; what ncc assembles itself takes little."""
+        timed = self.options.get("timed", ())
+        if isinstance(self.start, Module):
+            return []
+        return [name for name in ("backward_form", "batch_form", "form")
+                if self.options.get(name) == "straight" and name not in timed
+                and (name != "form" or not self.options["assembles"])]
+
+    def _bound(self) -> float:
+        """CPU seconds that this compile takes with default forms, by the guide."""
+        pairs = {(r.activation, r.aggregation) for r in self.plan.runs}
+        return limits.bound(self.graph.n_edges, len(pairs), self.plan.backward is not None,
+                            bool(self.options.get("optimizer")))
+
+    def _foresee(self) -> None:
+        """NccError E400 where a form that was asked for would take far more than the bound, before
+        any pass runs for it; what is less far is told by the text."""
+        if not self._asked():
+            return
+        machine, chosen = self.machine(), self.options
+        need = limits.by_edges(self.plan, self.target.triple, self.opt, chosen["native"] > 1,
+                               chosen["assembles"])
+        if limits.breaks(need, machine.bound, limits.BY_EDGES):
+            raise machine.beyond(need)
+
+    def assembly(self) -> str:
+        self._foresee()
+        return self.machine().assembly(self.llvm)
 
     def _extent(self) -> tuple[str, str, float]:
         """How large the net is, what would make its code smaller, and the seconds it may take."""
@@ -193,7 +191,9 @@ class Build:
             ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
             ("backward-form", plan.backward_batch)) if s is not None}
         edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
-        smaller = [f"--{option} table" for option, form in forms.items() if form == "straight"]
+        smaller = [f"no --{option.replace('_', '-')} straight" for option in self._asked()]
+        smaller = [", ".join(smaller)] if smaller else [
+            f"--{option} table" for option, form in forms.items() if form == "straight"]
         smaller += ["-O0"] * (self.opt > 0)
         about = f"{edges:,} edges, " + ", ".join([f"{o} {form}" for o, form in forms.items()])
         help = f"{' or '.join(smaller) or 'several nets'}; --no-limit (limit=False) goes on"
@@ -210,6 +210,7 @@ class Build:
         that each takes (None with the option `outside`: this process has enough)."""
 
         def make() -> Entry:
+            self._foresee()
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
             text, machine = self.llvm, self.machine()
             facts: dict[str, Any] = {
@@ -286,7 +287,7 @@ class Build:
         """Of all that the passes see. They see no values of parameters but those that `options`
         has (to embed them), so a net that was trained further finds the code it had."""
         along = self._along()
-        if isinstance(self.start, Module) or any(step.call not in ROAD for step in along):
+        if isinstance(self.start, Module) or any(step.call not in PIPELINE for step in along):
             return None
         net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
         options = {k: v for k, v in self.options.items() if k != "limit"}

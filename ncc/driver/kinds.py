@@ -1,17 +1,21 @@
-"""What a build can be written as: the kinds, the endings of their files, what stands in them."""
+"""What a build can be written as: the kinds, each with its row, and the files of a saved net."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from ncc.driver.compiler import Build
-from ncc.driver.observe import carrying
+from ncc.driver.compiler import Build, in_range, missing
+from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import walk
 from ncc.errors import NccError
 from ncc.formats import write as texts
+from ncc.images.image import image
+from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
@@ -21,72 +25,61 @@ from ncc.report.dot import dot
 from ncc.report.formulas import bwd, fwd
 from ncc.report.matrix import matrix
 
-TEXTS = ("ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "bwd", "matrix",
-         "dot")
-KINDS = (*TEXTS, "bc", "obj", "shared")
-ENDINGS = {"llvm": "ll", "asm": "s", "obj": "o", "header": "h", "shared": "so"}
-LINKED = ("obj", "shared", "header", "c")  # kinds that hold the gradient unless told otherwise
-FORMATS = {"nal": texts.write_nal, "nel": texts.write_nel, "nam": texts.write_nam}
-_OF_GRAPHS = {"fwd": fwd, "bwd": bwd, "matrix": matrix, "dot": dot}
+
+class Kind(NamedTuple):
+    """A kind of output.
+
+    level     the last level that it is made of, as ncc/driver/levels.py names it
+    make      (build, file name) -> what stands in the file: str or bytes; None where it is made of
+              no build: the ast is the syntax that was read
+    ending    of its files, where that is not its name
+    text      whether it may go to a terminal
+    gradient  whether it has the gradient functions unless told otherwise
+    of_net    whether it takes the neurons of a net, which an ssa text does not have
+    """
+
+    level: str
+    make: Callable[[Build, str], str | bytes] | None
+    ending: str = ""
+    text: bool = True
+    gradient: bool = False
+    of_net: bool = False
 
 
-def ending(kind: str) -> str:
-    return ENDINGS.get(kind, kind)
+def _left(build: Build) -> Graph:
+    """The graph behind the graph's passes."""
+    graph: Graph = walk(build.graph, build.options, build.watch, until=Graph, along=build.along,
+                        params=build.values)
+    return graph
 
 
-# What a file's ending asks of a net that is compiled: the kinds but the ast, and the net's formats.
-SAVED = {ending(kind): kind for kind in (*KINDS, *FORMATS) if kind != "ast"}
+def _graph(build: Build, name: str) -> str:
+    return str(_left(build))
 
 
-def kind_of(path: Path) -> str:
-    """What a file is to hold, by its ending; NccError E604 with the list of them."""
-    kind = SAVED.get(path.suffix[1:])
-    if kind is None:
-        raise NccError("E604", f"{path}: the ending names nothing that a net can be saved as",
-                       help=" ".join(f".{e}" for e in SAVED))
-    return kind
+def _ssa(build: Build, name: str) -> str:
+    """The text carries the parameters."""
+    return str(carrying(build.module, build.values))
 
 
-def files(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
-    """A kind of a graph's build (or a net in one of FORMATS) as the file `path`, an object with its
-    header beside it."""
-    if kind in FORMATS:
-        return {path: FORMATS[kind](build.graph).encode()}
-    if kind in TEXTS:
-        return {path: text(kind, build).encode()}
-    made = {path: contents(kind, build, path.name)}
-    if kind == "obj":
-        made[path.with_suffix(".h")] = build.header().encode()
-    return made
+def _c(build: Build, name: str) -> str:
+    """Of an ssa text it is a file without the header, which is a net's."""
+    return to_c(build.module,
+                "" if isinstance(build.start, Module) else build.header(compiled=False))
 
 
-def contents(kind: str, build: Build, name: str) -> bytes:
-    """obj, shared (of this `name`, its SONAME) or bc."""
-    if kind == "obj":
-        return build.object()
-    return shared(build, name) if kind == "shared" else build.machine().bitcode(build.llvm)
+def _image(build: Build, name: str) -> bytes:
+    return image_of(build, kinds_of([build.graph]))
 
 
-def text(kind: str, build: Build) -> str:
-    """Any of TEXTS but the ast, with a newline at its end; an ssa text carries the parameters. The
-    C file of an ssa text has no header in it."""
-    if kind == "graph":
-        made = str(walk(build.graph, build.options, build.watch, until=Graph, along=build.along,
-                        params=build.values))
-    elif kind == "ssa":
-        made = str(carrying(build.module, build.values))
-    elif kind == "asm":
-        made = build.machine().assembly(build.llvm)
-    elif kind == "header":
-        made = build.header()
-    elif kind == "c":
-        made = to_c(build.module, "" if isinstance(build.start, Module)
-                    else build.header(compiled=False))
-    elif kind in _OF_GRAPHS:
-        made = _OF_GRAPHS[kind](build.graph)
-    else:
-        made = str(build.plan if kind == "plan" else build.llvm)
-    return made if not made or made.endswith("\n") else made + "\n"
+def image_of(build: Build, kinds: Kinds) -> bytes:
+    """The net as the graph's passes leave it, with the parameters' values, as an image for an
+    engine of these kinds. NccError E147 where a row is of none of the kinds, E607 where a parameter
+    has no value."""
+    missing(build.values, build.graph.n_params, "an image holds them: ")
+    in_range(build.graph, build.options["dtype"])
+    graph = _left(build)
+    return image(graph, kinds, build.options["dtype"], graph.values).tobytes()
 
 
 def shared(build: Build, name: str) -> bytes:
@@ -125,3 +118,72 @@ def compiler(aim: Target) -> list[str]:
         if found is not None:
             return [found, *more]
     raise NccError("E500", f"no C compiler ({names[0]}) to link a shared library with")
+
+
+KINDS = {
+    "ast": Kind("syntax", None, of_net=True),
+    "graph": Kind("graph", _graph, of_net=True),
+    "plan": Kind("plan", lambda build, name: str(build.plan), of_net=True),
+    "ssa": Kind("ssa", _ssa),
+    "llvm": Kind("llvm", lambda build, name: build.llvm, "ll"),
+    "asm": Kind("llvm", lambda build, name: build.assembly(), "s"),
+    "header": Kind("ssa", lambda build, name: build.header(), "h", gradient=True, of_net=True),
+    "c": Kind("ssa", _c, gradient=True),
+    "fwd": Kind("graph", lambda build, name: fwd(build.graph), of_net=True),
+    "bwd": Kind("graph", lambda build, name: bwd(build.graph), of_net=True),
+    "matrix": Kind("graph", lambda build, name: matrix(build.graph), of_net=True),
+    "dot": Kind("graph", lambda build, name: dot(build.graph), of_net=True),
+    "bc": Kind("llvm", lambda build, name: build.machine().bitcode(build.llvm), text=False),
+    "obj": Kind("llvm", lambda build, name: build.object(), "o", text=False, gradient=True),
+    "image": Kind("graph", _image, text=False, of_net=True),
+    "shared": Kind("llvm", shared, "so", text=False, gradient=True),
+}
+
+
+def ending(kind: str) -> str:
+    return KINDS[kind].ending or kind
+
+
+def with_gradient(kind: str) -> bool:
+    """Whether it has the gradient functions unless told otherwise; a net's own format has none."""
+    return kind in KINDS and KINDS[kind].gradient
+
+
+def contents(kind: str, build: Build, name: str, kinds: Kinds | None = None) -> bytes:
+    """What stands in a file of this `name`, which is the SONAME of a shared object; a text has a
+    newline at its end, an image is for an engine of these `kinds` (None: those of the net)."""
+    if kind == "image" and kinds is not None:
+        return image_of(build, kinds)
+    make = KINDS[kind].make
+    assert make is not None
+    made = make(build, name)
+    if isinstance(made, bytes):
+        return made
+    return (made if not made or made.endswith("\n") else made + "\n").encode()
+
+
+# What a file's ending asks of a net that is compiled: the kinds that are made of a build, and the
+# net's own formats.
+SAVED = {ending(name): name for name, kind in KINDS.items() if kind.make is not None}
+SAVED |= {name: name for name in texts.WRITERS}
+
+
+def kind_of(path: Path) -> str:
+    """What a file is to hold, by its ending: a kind or a net's format; NccError E604 with the list
+    of them."""
+    kind = SAVED.get(path.suffix[1:])
+    if kind is None:
+        raise NccError("E604", f"{path}: unknown file extension",
+                       help=" ".join(f".{e}" for e in SAVED))
+    return kind
+
+
+def files(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
+    """A kind of a graph's build, or a net in its own format, as the file `path`; an object with its
+    header beside it."""
+    if kind not in KINDS:
+        return {path: texts.net_file(build.graph, kind).encode()}
+    made = {path: contents(kind, build, path.name)}
+    if kind == "obj":
+        made[path.with_suffix(".h")] = build.header().encode()
+    return made

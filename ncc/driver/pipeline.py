@@ -1,4 +1,4 @@
-"""The road from a net file to LLVM text: one tuple that anyone can read, and the walk along it."""
+"""The pipeline from a net file to LLVM text: one tuple that anyone can read, and how it is run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from ncc.errors import NccError, near
-from ncc.ir.graph import Graph, Reals
-from ncc.ir.plan import Plan
-from ncc.ir.ssa import Module
-from ncc.ir.syntax import Syntax
+from ncc.ir.graph import Reals
 from ncc.passes.emit.to_llvm import to_llvm
 from ncc.passes.graph.embed import embed
 from ncc.passes.graph.merge import merge
@@ -35,7 +32,7 @@ from ncc.passes.ssa.split import split
 
 Pass = Callable[..., Any]
 
-ROAD: tuple[Pass, ...] = (
+PIPELINE: tuple[Pass, ...] = (
     resolve,  # syntax -> graph   names, counts, codes checked; the file format is forgotten
     order,  # graph  -> graph   levels; a cycle is reported here, with its path
     embed,  # graph  -> graph   parameters become constants, where asked for
@@ -54,7 +51,33 @@ ROAD: tuple[Pass, ...] = (
     to_llvm,  # ssa    -> llvm    one module, as text
 )
 
-LEVELS: dict[str, Any] = {"ast": Syntax, "graph": Graph, "plan": Plan, "ssa": Module, "llvm": str}
+
+class Order(NamedTuple):
+    """A pass that comes before another of its level or the next, and why; what levels leave open.
+    `needed`: `--passes` may not name the second without the first."""
+
+    first: Pass
+    then: Pass
+    why: str
+    needed: bool = False
+
+
+ORDERS: tuple[Order, ...] = (
+    Order(order, merge, "neurons are compared depth by depth"),
+    Order(order, prune, "what an output sees is found from the last depth to the first"),
+    Order(order, group, "rows go by depth"),
+    Order(embed, merge, "neurons whose parameters became equal constants are equal"),
+    Order(embed, prune, "an edge whose weight became the constant 0 goes under `fast`"),
+    Order(merge, prune, "edges that `fast` joins may sum up to weight 0"),
+    Order(place, lower, "values in memory have slots by then", needed=True),
+    Order(fold, cse, "ops that folding makes equal are made once"),
+    Order(fold, dce, "constants that were folded away are read by nothing"),
+    Order(cse, expand, "equal functions are one before they are sequences"),
+    Order(dce, expand, "a function that nothing reads becomes no sequence"),
+    Order(expand, split, "functions are cut by the length of their arithmetic"),
+    Order(expand, to_llvm, "LLVM has no tanh; `Part.expands` asks whether any is left"),
+    Order(split, to_llvm, "LLVM takes more than linear time for a long function"),
+)
 
 
 @cache
@@ -65,7 +88,7 @@ def taken(call: Pass) -> tuple[str, ...]:
 
 
 class Step(NamedTuple):
-    """A pass of the road with the options that were written for it alone."""
+    """A pass of the pipeline with the options that were written for it alone."""
 
     call: Pass
     options: Mapping[str, Any]
@@ -90,15 +113,15 @@ class Watch(Protocol):
 
 
 def steps(text: str | None = None) -> tuple[Step, ...]:
-    """The road, or the passes of `text`: `fold,cse,split{piece=500,whole=0}`."""
+    """The pipeline, or the passes of `text`: `fold,cse,split{piece=500,whole=0}`."""
     if text is None:
-        return tuple(Step(call, {}) for call in ROAD)
-    named = {call.__name__: call for call in ROAD}
+        return tuple(Step(call, {}) for call in PIPELINE)
+    named = {call.__name__: call for call in PIPELINE}
     out = []
     for part in _parts(text):
         name, brace, rest = part.partition("{")
         if name not in named:
-            raise NccError("E601", f"no pass {name}",
+            raise NccError("E601", f"unknown pass {name}",
                            help=near(name, named))
         options = {}
         known = inspect.signature(named[name]).parameters
@@ -133,7 +156,7 @@ def _value(name: str, key: str, value: str, default: Any) -> Any:
         return type(default)(value) if default is not None else value
     except (ValueError, KeyError):
         raise NccError(
-            "E601", f"pass {name}: {key}={value} is no {type(default).__name__}") from None
+            "E601", f"pass {name}: {key}={value} is not of type {type(default).__name__}") from None
 
 
 @cache
@@ -161,10 +184,10 @@ def beyond(along: Sequence[Step], level: type) -> tuple[Step, ...]:
 def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
          until: type = str, along: Sequence[Step] | None = None,
          params: Reals | None = None) -> Any:
-    """Take `level` along the road to the last step that arrives at `until`, from the first step
+    """Take `level` along the pipeline to the last step that arrives at `until`, from the first step
     that starts from it."""
-    road = steps() if along is None else along
-    for step in road[: len(road) - len(beyond(road, until))]:
+    passes = steps() if along is None else along
+    for step in passes[: len(passes) - len(beyond(passes, until))]:
         if not isinstance(level, departs(step.call)):
             continue
         if watch is not None:

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher, carried, n_params
+from ncc.driver.compiler import Build, missing
+from ncc.driver.levels import FORMATS, LEVELS
+from ncc.driver.net_module import carried, n_params
+from ncc.driver.observe import Watcher
 from ncc.driver.part import READING, Part
 from ncc.driver.pipeline import Step, steps, walk
+from ncc.driver.settings import Settings, options
 from ncc.errors import NccError, Source
 from ncc.formats import weights
-from ncc.formats.read import net as parse_net
-from ncc.ir import graph_text, plan_text, ssa_text
-from ncc.ir.graph import Graph, Reals
-from ncc.ir.plan import Plan
-from ncc.ir.ssa import Module
+from ncc.ir import plan_text, ssa_text
+from ncc.ir.graph import Graph
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import Target
 
@@ -37,7 +35,8 @@ class Text:
     @property
     def level(self) -> Any:
         """The level that it is read into."""
-        return {"graph": Graph, "plan": Plan, "ssa": Module}.get(self.format, Syntax)
+        read_into = FORMATS[self.format].type
+        return next(level.type for level in LEVELS if issubclass(read_into, level.type))
 
     def graph(self, source: Source, watcher: Watcher, reading: Sequence[Step] = ()
               ) -> tuple[Graph, Syntax | None]:
@@ -59,14 +58,14 @@ class Text:
         if self.format == "graph":
             self.leaves_nothing_open()
             with watcher.working("parse"):
-                level = graph_text.read(source)
+                level = FORMATS[self.format].read(source)
             if level.levels is not None:
                 chosen = []
             elif not chosen:
                 chosen = [s for s in steps() if s.name == "order"]
         else:
             with watcher.working("parse"):
-                level = syntax = parse_net(source, self.format)
+                level = syntax = FORMATS[self.format].read(source)
             common |= {"activation": _activation(self.activation), "outputs": self.outputs,
                        "syntax": syntax}
             names = [s.name for s in chosen]
@@ -87,27 +86,24 @@ class Text:
 class Request:
     """A text and what is to be made of it.
 
-    `settings` are the keywords of `options`, the target apart, `part` the steps from the text on,
-    `weights` a file of parameters, `init` the rule for those without a value. With `embed` the
-    parameters become constants. `cached` says whether objects may come from the cache.
+    `part` are the steps from the text on, `weights` is a file of parameters, `init` the rule for
+    those without a value. With `embed` the parameters become constants.
     """
 
     text: Text
     target: Target
-    settings: Mapping[str, Any]
-    opt: int
+    settings: Settings
     part: Part
     weights: str | None = None
     init: str | None = None
     seed: int = 0
     tune: bool = False
     embed: bool = False
-    cached: bool = False
 
     @cached_property
     def options(self) -> dict[str, Any]:
         """The passes' options of a net; NccError E603 where the target has no such numerics."""
-        return options(self.target, **self.settings)
+        return self.settings.options(self.target)
 
     def build(self, graph: Graph, watcher: Watcher, tuned: Mapping[str, Any]) -> Build:
         """The pipeline from a graph on, with options that were `tuned`.
@@ -118,8 +114,8 @@ class Request:
         if self.embed:
             missing(graph.values, graph.n_params, "--embed-weights: ")
             common |= {"params": graph.values, "embedded": True}
-        return Build(graph, self.target, common, self.opt, watcher, self.part.behind, self.embed,
-                     cached=self.cached)
+        return Build(graph, self.target, common, self.settings.opt, watcher, self.part.behind,
+                     self.embed, cached=self.settings.cache)
 
     def plan(self, source: Source, watcher: Watcher) -> Build:
         """The pipeline from the plan text on. NccError E609 (status 2) for what is said of nets,
@@ -128,32 +124,35 @@ class Request:
         with watcher.working("parse"):
             plan = plan_text.read(source)
         for key in ("form", "batch_form", "backward_form"):
-            if self.settings.get(key, "auto") != "auto":
+            if self.settings.passes.get(key, "auto") != "auto":
                 raise NccError("E609", f"--{key.replace('_', '-')}: {self.text.path} has its forms")
         if self.tune:
             raise NccError("E609", "--tune is for nets: a plan text has its forms")
         if self.embed:
             raise NccError("E609", "--embed-weights is for nets: a plan text has what is packed")
-        if self.settings.get("loss") and plan.backward is None:
+        if self.settings.passes.get("loss") and plan.backward is None:
             raise NccError("E609", f"--train: {self.text.path} has no backward forms")
         names = [step.name for step in self.part.steps]
         if plan.single.slots is None and "lower" in names and "place" not in names:
-            raise NccError("E601", "--passes: lower wants place before it")
+            raise NccError("E601", "--passes: lower needs place before it")
         plan = plan.with_(graph=valued(plan.graph, self.weights, self.init, self.seed))
-        common = self.options | {"vjp": self.settings.get("gradient", False)}
+        common = self.options | {"vjp": self.settings.passes.get("gradient", False)}
         embedded = plan.wants("forward") and not plan.wants("pack")
-        return Build(plan, self.target, common, self.opt, watcher, self.part.steps, embedded)
+        return Build(plan, self.target, common, self.settings.opt, watcher, self.part.steps,
+                     embedded)
 
     def ssa(self, source: Source, watcher: Watcher) -> Build:
         """The pipeline from the ssa text on. NccError E609 (status 2) for what is said of nets."""
         self.text.leaves_nothing_open()
         with watcher.working("parse"):
             module, values = carried(ssa_text.read(source))
-        for key, has in (("dtype", module.dtype), ("numerics", module.numerics)):
-            if self.settings[key] not in (None, "f32", has):
-                raise NccError("E609", f"--{key} {self.settings[key]}: {self.text.path} is {has}")
-        if self.settings["name"] is not None:
-            module = module.with_(name=self.settings["name"])
+        settings = self.settings
+        for key, asked, has in (("dtype", settings.dtype, module.dtype),
+                                ("numerics", settings.numerics, module.numerics)):
+            if asked not in (None, "f32", has):
+                raise NccError("E609", f"--{key} {asked}: {self.text.path} is {has}")
+        if settings.passes["name"] is not None:
+            module = module.with_(name=settings.passes["name"])
         if self.weights:
             values = weights.load(self.weights, n_params(module))
         if self.init:
@@ -161,8 +160,8 @@ class Request:
         if self.tune:
             raise NccError("E609", "--tune is for nets: an ssa text has its forms")
         common = options(self.target, dtype=module.dtype, numerics=module.numerics,
-                         name=module.name, limit=self.settings["limit"])
-        return Build(module, self.target, common, self.opt, watcher, self.part.steps,
+                         name=module.name, limit=settings.passes["limit"])
+        return Build(module, self.target, common, settings.opt, watcher, self.part.steps,
                      params=values)
 
 
@@ -174,13 +173,6 @@ def valued(graph: Graph, weights_file: str | None, init: str | None, seed: int) 
         graph = graph.with_(values=weights.init(graph, init, seed))
     return graph
 
-
-def missing(values: Reals | None, count: int, where: str = "") -> None:
-    """NccError E607 where one of `count` parameters has no value."""
-    without = count if values is None else int(np.isnan(values).sum())
-    if without:
-        raise NccError("E607", f"{where}{without} of {count} parameters have no value",
-                       help="--weights FILE or --init RULE")
 
 
 def _activation(text: str) -> int | str:

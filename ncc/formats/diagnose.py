@@ -73,6 +73,14 @@ class _Line:
         self.take(len(word))
         return None
 
+    def aggregation(self, word: str) -> NccError | None:
+        """Take the name of an aggregation, or say that there is none of this name."""
+        if word not in AGGREGATIONS:
+            return self.fault("E119", f"unknown aggregation {_short(word)}", length=len(word),
+                              help=near(word, AGGREGATIONS))
+        self.take(len(word))
+        return None
+
     def parameter(self, text: str, skip: int, *, edge: bool) -> NccError | None:
         """Is `text`, at `skip` from here, a weight or bias? (`:` may come before in an in-list.)"""
         if edge and text[:1] == ":":
@@ -122,7 +130,7 @@ def explain(source: Source, format: str, error: NccError) -> NccError:
     if SKIPPED.match(source.text, 0) and _first_line(source) == number:
         found = _explain_count(line)
     elif line.word() in ("N", "n"):
-        found = line.fault("E105", "`N` stands twice", length=1)
+        found = line.fault("E105", "a second `N` line", length=1)
     elif line.word() in ("fn", "out"):
         found = _explain_fn(line) if line.word() == "fn" else _explain_out(line)
     else:
@@ -203,10 +211,9 @@ def _explain_neuron(line: _Line) -> NccError | None:
                           help="the activation comes first: 04 03 00,01")
     word = line.word()
     if _NAME.fullmatch(word) and not _HEX.fullmatch(word):
-        if word not in AGGREGATIONS:
-            return line.fault("E119", f"unknown aggregation {_short(word)}", length=len(word),
-                              help=near(word, AGGREGATIONS))
-        line.take(len(word))
+        found = line.aggregation(word)
+        if found:
+            return found
     if line.rest and line.rest[0] not in "+-":
         found = _explain_items(line, weights=True)
         if found:
@@ -274,10 +281,9 @@ def _explain_said(line: _Line, what: str) -> NccError | None:
     if not word:
         return line.fault("E001", f"{what} says nothing of the neuron", help=example)
     if what == "agg":
-        if word not in AGGREGATIONS:
-            return line.fault("E119", f"unknown aggregation {_short(word)}", length=len(word),
-                              help=near(word, AGGREGATIONS))
-        line.take(len(word))
+        found = line.aggregation(word)
+        if found:
+            return found
     elif word[:1] not in ("+", "-"):
         return line.fault("E107", "a bias starts with `+`", length=len(word),
                           help=f"write +{word[:40]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from math import inf, nan
+from math import nan
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ncc.errors import Span
 from ncc.ir.graph import Ints
 from ncc.ir.syntax import OUT_OF_RANGE, Parameters
-from ncc.parsing import Token
+from ncc.parsing import Token, real
 
 Octets = NDArray[np.uint8]
 
@@ -28,16 +28,6 @@ _NIBBLE.setflags(write=False)
 def hex_index(text: str) -> int:
     """A hex index of any length; those that no net can hold are all one."""
     return min(int(text, 16), OUT_OF_RANGE)
-
-
-def real(text: str) -> float:
-    """A number as strtod reads it; infinite where it overflows."""
-    if "x" in text or "X" in text:
-        try:
-            return float.fromhex(text)
-        except OverflowError:
-            return inf
-    return float(text)
 
 
 def octets_of(text: str) -> Octets:

@@ -31,7 +31,7 @@ def out_of(source: Source, tokens: list[Token]) -> Out | None:
     """The `out` line, if there is one; E128 where there are two."""
     if len(tokens) > 1:
         _, span = words_of(tokens[1])[0]
-        raise NccError("E128", "`out` stands twice", source, span,
+        raise NccError("E128", "a second `out` line", source, span,
                        note=f"the first is on line {tokens[0].line}")
     if not tokens:
         return None

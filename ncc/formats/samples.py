@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
-from ncc.parsing import NUMBER
+from ncc.parsing import NUMBER, real
 
 Array = NDArray[Any]
 # A number of a net file, or what only data may hold.
@@ -226,10 +226,7 @@ def _number(text: str) -> float:
     text = text.strip(" \t")
     if not _FIELD.fullmatch(text):
         raise ValueError(text)
-    try:
-        return float.fromhex(text) if "x" in text.lower() else float(text)
-    except OverflowError:
-        return -math.inf if text.startswith("-") else math.inf
+    return real(text)
 
 
 def csv(y: Array) -> str:

@@ -17,7 +17,7 @@ from ncc.errors import NccError, Source, Span
 from ncc.formats.read import decode
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Reals
-from ncc.parsing import NUMBER
+from ncc.parsing import NUMBER, real
 
 RULES = ("he", "xavier", "uniform", "shared")
 
@@ -79,10 +79,7 @@ def _text(source: Source) -> Reals:
             if text.lstrip("+-").lower() in ("nan", "inf", "infinity"):
                 raise NccError("E142", f"{text} is not a finite number", source, span)
             raise NccError("E143", "not a number", source, span, help="one value a line")
-        try:
-            value = float.fromhex(text) if "x" in text.lower() else float(text)
-        except OverflowError:
-            value = math.inf
+        value = real(text)
         if math.isinf(value):
             raise NccError("E142", "the number overflows", source, span)
         values.append(value)
@@ -135,10 +132,7 @@ def init(graph: Graph, rule: str, seed: int) -> Reals:
 def _shared(text: str) -> float:
     if not NUMBER.fullmatch(text):
         raise NccError("E144", f"shared:{text}: not a number", help="shared:0.5")
-    try:
-        value = float.fromhex(text) if "x" in text.lower() else float(text)
-    except OverflowError:
-        value = math.inf
+    value = real(text)
     if math.isinf(value):
         raise NccError("E142", f"shared:{text} overflows", status=2)
     return value

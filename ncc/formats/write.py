@@ -68,14 +68,9 @@ def bias_text(graph: Graph, j: int, said: set[int] | None = None) -> str:
     return "+" + weight_text(graph, int(graph.biases[j]), said)
 
 
-NETS = ("nal", "nel", "nam", "graph")
-
-
 def net_file(graph: Graph, ending: str, *, lossy: bool = False) -> str:
     """`graph` as the net file of an ending in NETS, E401 where that cannot say it."""
-    if ending == "graph":
-        return str(graph)
-    return {"nal": write_nal, "nel": write_nel, "nam": write_nam}[ending](graph, lossy=lossy)
+    return str(graph) if ending == "graph" else WRITERS[ending](graph, lossy=lossy)
 
 
 def holds_values(graph: Graph, ending: str) -> None:
@@ -153,6 +148,10 @@ def write_nam(graph: Graph, *, lossy: bool = False) -> str:
     return "".join(row.tobytes().decode() + "\n" for row in cells)
 
 
+WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}
+NETS = (*WRITERS, "graph")
+
+
 def _head(graph: Graph, outputs: bool) -> list[str]:
     names = names_of(graph)
     lines = [f"N {graph.n_neurons:02x}"]
@@ -201,9 +200,9 @@ def _plain(graph: Graph, target: str, lossy: bool) -> None:
     target_of = csr.owners(graph.starts)
     edges = np.sort(target_of * graph.n_neurons + graph.sources)
     if (edges[1:] == edges[:-1]).any():
-        raise _loss(target, "a source that stands twice in an in-list")
+        raise _loss(target, "duplicate sources in an in-list")
     if len(np.unique(graph.outputs)) != len(graph.outputs):
-        raise _loss(target, "an output that stands twice")
+        raise _loss(target, "duplicate outputs")
 
 
 def _order(graph: Graph, target: str, lossy: bool) -> None:
@@ -215,7 +214,7 @@ def _order(graph: Graph, target: str, lossy: bool) -> None:
     if unnamed:
         raise _loss(target, f"parameter {unnamed[0]:x}, which is shared and has no name")
     if not lossy and not np.array_equal(used, np.arange(graph.n_params)):
-        raise _loss(target, "parameters out of canonical order, or that nobody reads")
+        raise _loss(target, "parameters out of canonical order, or unused ones")
 
 
 def _appearance(graph: Graph) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -225,4 +224,4 @@ def _appearance(graph: Graph) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
 
 
 def _loss(target: str, what: str, help: str = "--lossy leaves out what it can") -> NccError:
-    return NccError("E401", f".{target} cannot say: {what}", help=help)
+    return NccError("E401", f".{target} cannot express: {what}", help=help)

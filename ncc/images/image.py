@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ncc.images.kinds import Kinds
 from ncc.images.union import Union, union
 from ncc.ir.csr import ranges, within
+from ncc.ir.csr import starts as csr_starts
 from ncc.ir.graph import NONE, Graph, Ints, Longs, Reals
 from ncc.ir.ssa import DTYPES
 
@@ -65,6 +66,28 @@ class Head(NamedTuple):
 AT: Final = {name: k for k, name in enumerate(Head._fields)}
 
 
+class Parts(NamedTuple):
+    """Where the parts of an image begin: in words, biases and weights in reals, and `end`, in
+    reals, where they end. Of many images, arrays."""
+
+    bounds: Any
+    starts: Any
+    sources: Any
+    outs: Any
+    biases: Any
+    weights: Any
+    end: Any
+
+
+def parts(kinds: Kinds, levels: Any, rows: Any, edges: Any, outputs: int, dtype: str) -> Parts:
+    """The parts of an image, of its counts; or of many images, of arrays of them."""
+    starts = HEAD + levels * len(kinds.kinds) + 1
+    sources = starts + rows + 1
+    outs = sources + edges
+    biases = -(-4 * (outs + outputs) // np.dtype(DTYPES[dtype]).itemsize)
+    return Parts(HEAD, starts, sources, outs, biases, biases + rows, biases + rows + edges)
+
+
 class Placed(NamedTuple):
     """How images have a union of nets: `rows` are its neurons, net by net in the image's order,
     `lengths` their fan-in, `levels` from 0 in each net, `kinds` the numbers of their kinds; `edges`
@@ -78,6 +101,11 @@ class Placed(NamedTuple):
     lengths: Longs
     edges: Longs
     values: Longs
+
+    @property
+    def starts(self) -> Longs:
+        """The first edge of each row, and the end."""
+        return csr_starts(self.lengths)
 
 
 def placed(many: Union, kinds: Kinds, flat: bool = False) -> Placed:
@@ -156,13 +184,10 @@ def images(many: Union, kinds: Kinds, dtype: str) -> Images:
     edges = np.bincount(held.nets, held.lengths, minlength=count).astype(np.int64)
     levels = np.zeros(count, np.int64)
     np.maximum.at(levels, held.nets, held.levels + 1)
-    bounds = HEAD + np.zeros(count, np.int64)
-    starts = bounds + levels * n_kinds + 1
-    sources = starts + rows + 1
-    outs = sources + edges
-    biases = -(-4 * (outs + n_out) // real.itemsize)
-    weights = biases + rows
-    sizes = -(-(weights + edges) * real.itemsize // ALIGN) * ALIGN
+    at = parts(kinds, levels, rows, edges, n_out, dtype)
+    _, starts, sources, outs, biases, weights, end = at
+    bounds = np.full(count, at.bounds)
+    sizes = -(-end * real.itemsize // ALIGN) * ALIGN
     places = np.cumsum(sizes) - sizes
     block = np.zeros(int(sizes.sum()), np.uint8)
     words = block.view(np.uint32)

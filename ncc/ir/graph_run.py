@@ -58,23 +58,8 @@ class Reverse:
     def groups(self) -> Iterator[tuple[Longs, Longs]]:
         """Rows that are computed alike, in order, of those that an output sees, and of how many of
         each's edges the products are summed up in order."""
-        g, fan_in = self.graph, np.diff(self.graph.starts)
-        live = np.zeros(g.n_neurons, np.bool_)
-        live[g.outputs] = True
-        target = csr.owners(g.starts)
-        by = np.argsort(-self.levels[target], kind="stable")
-        for at in np.split(by, np.flatnonzero(np.diff(self.levels[target[by]])) + 1):
-            live[g.sources[at[live[target[at]]]]] = True
-        alive = np.flatnonzero(live & (g.activations >= 0)).astype(np.int32)
-        first = csr.representatives(g.starts, g.sources, alive, g.activations, g.aggregations)
-        keys = np.stack([alive, first, fan_in[alive], g.aggregations[alive],
-                         g.activations[alive], self.levels[alive]])
-        keys = keys[:, np.lexsort(keys)]
-        rows = keys[0]
-        additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
-                                                  AGGREGATIONS.index("mean")])
-        prefixes = sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[self.e.dtype])
-        for begin, end in pairwise(csr.borders(*keys[2:]).tolist()):
+        rows, prefixes, keys = documented(self.graph, self.levels, self.e.dtype)
+        for begin, end in pairwise(csr.borders(*keys).tolist()):
             yield rows[begin:end], prefixes[begin:end]
 
     def back(self, rows: Longs, prefixes: Longs) -> None:
@@ -129,6 +114,33 @@ class Reverse:
             self.adjoints[i] = aggregate.step(self.e, "sum", self.adjoints[i],
                                               apart[0 if alike else k, r], weights[k, r])
             self.touched[i] = True
+
+
+def documented(graph: Arrays, levels: Ints, dtype: str) -> tuple[Longs, Longs, Longs]:
+    """The rows that an output sees, in the order of ncc/scalar/sum_order.py; of how many of each's
+    edges the products are summed up in order; and (4, rows) fan-in, aggregation, activation, level,
+    which rows that are computed alike share."""
+    g, fan_in = graph, np.diff(graph.starts)
+    alive = np.flatnonzero(seen(g, levels) & (g.activations >= 0)).astype(np.int32)
+    first = csr.representatives(g.starts, g.sources, alive, g.activations, g.aggregations)
+    keys = np.stack([alive, first, fan_in[alive], g.aggregations[alive], g.activations[alive],
+                     levels[alive]])
+    keys = keys[:, np.lexsort(keys)]
+    rows = keys[0]
+    additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
+                                              AGGREGATIONS.index("mean")])
+    return rows, sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[dtype]), keys[2:]
+
+
+def seen(graph: Arrays, levels: Ints) -> NDArray[np.bool_]:
+    """Whether an output sees each neuron: (N,)."""
+    live = np.zeros(graph.n_neurons, np.bool_)
+    live[graph.outputs] = True
+    target = csr.owners(graph.starts)
+    by = np.argsort(levels[target], kind="stable")[::-1]  # often sorted, which is fast to see
+    for at in np.split(by, np.flatnonzero(np.diff(levels[target[by]])) + 1):
+        live[graph.sources[at[live[target[at]]]]] = True
+    return live
 
 
 def arguments(graph: Arrays, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str

@@ -123,13 +123,14 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield (f"plan {g.n_neurons:x} neurons, {len(plan.rows)} rows, {len(plan.edges)} edges, "
            f"{len(plan.packed)} packed")
     yield "functions " + (", ".join(map(str, plan.functions)) or "-")
-    for name, s in (("single", plan.single), ("batch", plan.batch), ("backward", plan.backward),
-                    ("backward_batch", plan.backward_batch)):
+    for name, s in (("single", plan.single), ("batch", plan.batch), ("each", plan.each),
+                    ("backward", plan.backward), ("backward_batch", plan.backward_batch)):
         if s is not None:
             memory = "unplaced" if s.slots is None else f"{s.work} slots of work"
             yield f"{name}: {s.form}, {memory} ({s.why})"
-    slots = [(name, s.slots.tolist()) for name, s in (("single", plan.single),
-                                                     ("batch", plan.batch)) if s.slots is not None]
+    slots = [(name, s.slots.tolist()) for name, s in (
+        ("single", plan.single), ("batch", plan.batch), ("each", plan.each))
+        if s is not None and s.slots is not None]
 
     def placed(neuron: int) -> str:
         held = [f"{name}[{slot[neuron]}]" for name, slot in slots if slot[neuron] >= 0]

@@ -16,8 +16,8 @@ from ncc.parsing import Token, Tree
 from ncc.parsing import read as tree_of
 from ncc.scalar import losses, optimizers
 
-SCHEDULES: Final = ("single", "batch", "backward", "backward_batch")
-_SLOT: Final = r"(?:[ \t]++(?:single|batch)\[[0-9]{1,9}\])"
+SCHEDULES: Final = ("single", "batch", "each", "backward", "backward_batch")
+_SLOT: Final = r"(?:[ \t]++(?:single|batch|each)\[[0-9]{1,9}\])"
 _INPUT: Final = re.compile(rf"(?P<neuron>[0-9a-fA-F]{{1,8}})(?P<slots>{_SLOT}*+)")
 _ROW: Final = re.compile(
     r"(?P<neuron>[0-9a-fA-F]{1,8})[ \t]++<-[ \t]++"
@@ -84,7 +84,7 @@ class _Reader:
         self.source = source
         # Where each part stands, as `faults` name them: the field or the number, and its line.
         self.lines: dict[tuple[str, int], int] = {}
-        self.slots: dict[str, dict[int, int]] = {"single": {}, "batch": {}}
+        self.slots: dict[str, dict[int, int]] = {"single": {}, "batch": {}, "each": {}}
         self.depths = np.zeros(0, np.int32)  # of the graph's neurons
         self.made = _Rows([], [], [], [0], [])
 
@@ -124,6 +124,7 @@ class _Reader:
             weights=_begins(tokens["WEIGHTS"]), biases=_begins(tokens["BIASES"]),
             single=schedules["single"], batch=schedules["batch"],
             backward=schedules.get("backward"), backward_batch=schedules.get("backward_batch"),
+            each=schedules.get("each"),
             functions=self.functions(tokens["FUNCTIONS"]))
         self.counts(tokens["PLAN"], plan)
         for message, part, k in faults(plan):

@@ -17,12 +17,13 @@ from ncc.scalar.sum_order import BLOCK, in_order
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
-# The functions that a plan may want: without gradients, with them, and of training.
+# The functions that a plan may want: forward, with each sample's parameters, backward, training.
 FORWARD = ("pack", "forward", "forward_batch")
+EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")
 TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
-FUNCTIONS = (*FORWARD, *BACKWARD, *TRAINING)
+FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING)
 
 
 def keeper(name: str) -> str:
@@ -83,7 +84,7 @@ class Wanted(NamedTuple):
 
     @property
     def batch(self) -> bool:
-        return "_batch" in self.name
+        return "_batch" in self.name or self.name in EACH
 
     def __str__(self) -> str:
         """`backward{recompute=64}`, as a pass and its options are spelt."""
@@ -124,6 +125,7 @@ class PlanArrays:
     batch: Schedule
     backward: Schedule | None = None  # None: no gradients are asked for
     backward_batch: Schedule | None = None
+    each: Schedule | None = None  # None: parameters are the same for all samples
     functions: tuple[Wanted, ...] = ()
 
     @cached_property
@@ -146,7 +148,7 @@ class PlanArrays:
     def schedules(self) -> dict[str, Schedule]:
         """How each function that is asked for is computed, by its name."""
         found = {"forward": self.single, "forward_batch": self.batch, "backward": self.backward,
-                 "backward_batch": self.backward_batch}
+                 "backward_batch": self.backward_batch, "each": self.each}
         return {name: schedule for name, schedule in found.items() if schedule is not None}
 
     @cached_property

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Longs
 from ncc.ir.plan_types import (
+    EACH,
     FORMS,
     FORWARD,
     FUNCTIONS,
@@ -167,7 +168,7 @@ def _packed(plan: PlanArrays) -> Iterator[Fault]:
 def _schedules(plan: PlanArrays) -> Iterator[Fault]:
     g, forms = plan.graph, {plan.single.form, plan.batch.form}
     named = {"single": plan.single, "batch": plan.batch, "backward": plan.backward,
-             "backward_batch": plan.backward_batch}
+             "backward_batch": plan.backward_batch, "each": plan.each}
     for name, schedule in named.items():
         if schedule is not None and schedule.form not in FORMS:
             yield f"no form {schedule.form}", name, 0
@@ -181,12 +182,17 @@ def _schedules(plan: PlanArrays) -> Iterator[Fault]:
         schedule = named[name]
         if schedule is not None and (schedule.slots is not None or schedule.work):
             yield "backward functions have no slots of work in a plan", name, 0
-    if (plan.single.slots is None) != (plan.batch.slots is None):
-        yield "one function is placed, and the other is not", "batch", 0
+    for name in ("batch", "each"):
+        schedule = named[name]
+        if schedule is not None and (plan.single.slots is None) != (schedule.slots is None):
+            yield "one function is placed, and the other is not", name, 0
     position = np.full(g.n_neurons, g.n_neurons, np.int64)
     position[g.inputs] = -1
     position[plan.rows] = np.arange(len(plan.rows))
-    for name, schedule in (("single", plan.single), ("batch", plan.batch)):
+    for name in ("single", "batch", "each"):
+        schedule = named[name]
+        if schedule is None:
+            continue
         if schedule.slots is not None:
             yield from ((message, name, 0) for message in _places(plan, schedule, position))
         elif schedule.work:
@@ -274,11 +280,12 @@ def _functions(plan: PlanArrays) -> Iterator[Fault]:
     for wanted in plan.functions:
         name, schedule = wanted.name, plan.backward_batch if wanted.batch else plan.backward
         need(name in FUNCTIONS, f"no function {name}")
-        need(name in FORWARD or name == "update" or schedule is not None, f"{name} has no schedule")
+        need((name in (*FORWARD, "each", "update") or schedule is not None)
+             and (name not in EACH or plan.each is not None), f"{name} has no schedule")
         need(bool(wanted.loss and wanted.optimizer) == (name in TRAINING)
              and bool(wanted.loss) == bool(wanted.optimizer),
              f"a loss and an optimizer are for training, not for {name}")
-        need(wanted.recompute >= 0 and (not wanted.recompute or name not in FORWARD),
+        need(wanted.recompute >= 0 and (not wanted.recompute or name not in (*FORWARD, *EACH)),
              f"{name} computes nothing again")
         if name in FUNCTIONS and name.endswith("_kept"):
             need(keeper(name) in names[: names.index(name)], f"{name} has nothing that was kept")

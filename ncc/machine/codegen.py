@@ -45,8 +45,10 @@ class Codegen:
 
     about     the net and the forms of its functions, for messages
     help      which options would make less of it
-    working   entered around each stage, for whoever times them
     seconds   of CPU, after which it is given up; None: neither time nor memory is limited
+    bound     of CPU seconds, which code in the forms that were asked for may not be predicted to
+              break by far; None where none were
+    working   entered around each stage, for whoever times them
     """
 
     target: Target
@@ -54,6 +56,7 @@ class Codegen:
     about: str = ""
     help: str = ""
     seconds: float | None = None
+    bound: float | None = None
     working: Callable[[str], AbstractContextManager[None]] | None = None
 
     def object(self, text: str) -> bytes:
@@ -72,9 +75,12 @@ class Codegen:
     def _made(self, kind: str, text: str) -> bytes:
         """NccError E400 (status 4) where memory or time would not do, or did not; E700 where LLVM
         refuses the text or dies of something else."""
-        if len(text) <= SMALL and limits.own() >= AMPLE:
+        if len(text) <= SMALL and limits.own() >= AMPLE and self.bound is None:
             return _here(self.target, self.opt, kind, text, self.working)
         need = limits.estimate(text, self.target.triple.split("-")[0], self.opt)
+        whole = need._replace(seconds=need.seconds + limits.passes(text))
+        if limits.breaks(whole, self.bound, limits.ASKED):
+            raise self.beyond(whole)
         left = limits.left()
         if need.memory * SPREAD <= left and need.memory <= LARGE and need.seconds <= LONG:
             return _here(self.target, self.opt, kind, text, self.working)
@@ -100,6 +106,12 @@ class Codegen:
         return refused(f"the code of this net{self.named()} would take about "
                        f"{megabytes(need.memory)}{has} and {need.seconds:,.0f} s{allowed}",
                        self.help)
+
+    def beyond(self, need: Need) -> NccError:
+        """Of a form that was asked for, whose compile would take more than the bound."""
+        return refused(f"the code of this net{self.named()} would take about {need.seconds:,.1f} s "
+                       f"and {megabytes(need.memory)} to compile, beyond the bound of "
+                       f"{self.bound or 0:,.2f} s", self.help)
 
     def named(self) -> str:
         """The net, for the end of a phrase."""

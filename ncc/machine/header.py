@@ -13,7 +13,8 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Buffer, Func, Module, layout
+from ncc.ir.ssa import Buffer, Func, Module
+from ncc.machine.header_docs import DOCS, work_size
 from ncc.scalar.activations import FREE
 from ncc.scalar.expressions import expression
 from ncc.scalar.opcodes import CONTROL, OPCODES
@@ -129,7 +130,7 @@ def prototype(func: Func, name: str, real: str) -> str:
 def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool, target: str,
            target_note: str, hash: str, align: int, graph: Graph | None = None, soft: bool = False,
            train: str = "", stacks: Mapping[str, int] | None = None) -> str:
-    """The header of the object that `module`, the last one of the road, becomes.
+    """The header of the object that `module`, the last one of the pipeline, becomes.
 
     `name` prefixes every symbol and `macro(name)` every macro; `align` is what `packed` and `work`
     are aligned to, in bytes; `target_note` is the triple, and
@@ -144,8 +145,8 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     funcs = {f.name: f for f in module.funcs if f.exported}
     pack = funcs.get("pack")
     packed = next((b.size for b in pack.buffers if b.name == "packed"), 0) if pack else 0
-    work = _work(funcs["forward"]) * size if "forward" in funcs else 0
-    batch = _work(funcs["forward_batch"]) * size if "forward_batch" in funcs else 0
+    work = work_size(funcs["forward"]) * size if "forward" in funcs else 0
+    batch = work_size(funcs["forward_batch"]) * size if "forward_batch" in funcs else 0
     numbers = {
         "INPUTS": (len(g.inputs), f"{real}s of a sample x"),
         "OUTPUTS": (len(g.outputs), f"{real}s of a result y"),
@@ -168,24 +169,24 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     defines.append(f"#define {f'{m}_TARGET':<{width}} {string(target)}")
     if train:
         defines.append(f"#define {f'{m}_TRAIN':<{width}} {string(train)}  /* loss, optimizer */")
-    defines += ["", *_aligned(m)]
+    defines += ["", *aligned(m, f"{m}_WORK_BYTES")]
     about = _about(g, module, name, real, embedded, target, target_note, soft)
-    parts = [_block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
+    parts = [block(about), f"#ifndef {m}_NCC_H", f"#define {m}_NCC_H", "", "#include <stddef.h>",
              "", *defines, "", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     for func in funcs.values():
-        about = _DOCS[func.name](m, real, func) if func.name in _DOCS else []
+        about = DOCS[func.name](m, real, func) if func.name in DOCS else []
         if stacks and about:
             about += [f"It takes {stacks[func.name]} bytes of stack"
                       + (", and what the runtime takes." if soft else ".")]
-        parts += [_block(about) if about else "",
+        parts += [block(about) if about else "",
                   prototype(func, name, real), ""]
     parts += ["#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_NCC_H */", ""]
     return "\n".join(parts)
 
 
-def _aligned(m: str) -> list[str]:
+def aligned(m: str, size: str) -> list[str]:
     """A macro that aligns an array, in every compiler's words; some take them in front only."""
-    use = f"/* {m}_ALIGNED static unsigned char work[{m}_WORK_BYTES]; */"
+    use = f"/* {m}_ALIGNED static unsigned char work[{size}]; */"
     words = (("defined(__GNUC__)", f"__attribute__((aligned({m}_ALIGN)))"),
              ("defined(_MSC_VER)", f"__declspec(align({m}_ALIGN))"),
              ("defined(__cplusplus)", f"alignas({m}_ALIGN)"))
@@ -196,13 +197,13 @@ def _aligned(m: str) -> list[str]:
 
 
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
-    """The macros of gradients and training, where the module has their functions."""
+    """The macros of `each`, gradients and training, where the module has their functions."""
     found = {}
-    for title in ("backward", "backward_batch", "train_step", "train_step_batch"):
+    for title in [*DOCS][3:]:  # behind pack and the forward functions
         if title in funcs:
             word = title.replace("_step", "").upper()
             found[f"{word}_WORK_BYTES"] = (
-                _work(funcs[title]) * size, f"of `work` for {name}_{title}"
+                work_size(funcs[title]) * size, f"of `work` for {name}_{title}"
                 + (", whatever n is" if funcs[title].counted else ""))
     if "train_step" in funcs:
         buffers = {b.name: b.size for b in funcs["train_step"].buffers}
@@ -211,12 +212,8 @@ def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tu
     return found
 
 
-def _work(func: Func) -> int:
-    """Elements of `work`: of every lane at once, where each sample has its own."""
-    return layout(func)[1]
-
-
-def _block(lines: Sequence[str]) -> str:
+def block(lines: Sequence[str]) -> str:
+    """A comment."""
     return "\n".join(["/*", *[f" * {line}".rstrip() for line in lines], " */"])
 
 
@@ -226,26 +223,13 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         f"{name}: a net of {g.n_neurons} neurons and {g.n_edges} edges, compiled by ncc.",
         "",
         f"For {comment(target)}" + (f" ({comment(target_note)})." if target_note else "."),
-        f"Values are {real}; numerics are {module.numerics}: "
-        + {"strict": "every operation is rounded by itself.",
-           "fused": "each edge is one fused multiply-add.",
-           "fast": "sums may be reassociated."}[module.numerics],
+        about_numerics(module, real),
         "",
         "The functions write to nothing but those of their arguments that are not const, keep no",
         "state and allocate nothing: many threads may run them at once, each with its own `work`.",
         "What `work` holds between calls does not matter. No array may overlap another.",
     ]
-    calls = soft_calls(module, target_note) if soft else ()
-    if calls:
-        lines += ["", f"This target has no {real} arithmetic: the object calls the compiler's",
-                  "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than"]
-        lines += [f"    {c}" for c in calls]
-    elif "windows" in target_note:
-        probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
-        lines += ["", "The object calls nothing, except that functions whose frame is larger than",
-                  f"a page call {probe} of the compiler's runtime, as Windows wants them to."]
-    else:
-        lines += ["The object calls nothing."]
+    lines += about_calls(module, real, target_note, soft)
     if embedded:
         lines += ["", "The weights are constants of the object."]
     lines += ["", "Inputs, x[k]:   " + _listed(g, g.inputs),
@@ -257,6 +241,28 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
                   "then the neuron's bias; a tied one stands where it is named first."]
         lines += [f"    {line}" for line in _parameters(g)]
     return lines
+
+
+def about_numerics(module: Module, real: str) -> str:
+    """What the values are, and how sums round."""
+    return f"Values are {real}; numerics are {module.numerics}: " + {
+        "strict": "every operation is rounded by itself.",
+        "fused": "each edge is one fused multiply-add.",
+        "fast": "sums may be reassociated."}[module.numerics]
+
+
+def about_calls(module: Module, real: str, target_note: str, soft: bool) -> list[str]:
+    """What the object calls."""
+    calls = soft_calls(module, target_note) if soft else ()
+    if calls:
+        return ["", f"This target has no {real} arithmetic: the object calls the compiler's",
+                "runtime (libgcc or compiler-rt), which has to be linked, but no more of it than",
+                *[f"    {c}" for c in calls]]
+    if "windows" in target_note:
+        probe = "__chkstk" if "msvc" in target_note else "___chkstk_ms"
+        return ["", "The object calls nothing, except that functions whose frame is larger than",
+                f"a page call {probe} of the compiler's runtime, as Windows wants them to."]
+    return ["The object calls nothing."]
 
 
 def _name(g: Graph, j: int) -> str:
@@ -330,68 +336,6 @@ def _slots(codes: list[int]) -> str:
     if fixed:
         words.append("constant" if fixed == len(codes) == 1 else f"{fixed} constant")
     return ", ".join(words)
-
-
-def _doc_pack(m: str, real: str, func: Func) -> list[str]:
-    return [
-        f"Write params[{m}_PARAMS], in canonical order, to packed[{m}_PACKED], the order that the",
-        f"compiled code wants. `packed` is the caller's, aligned to {m}_ALIGN. To be called again",
-        "whenever the parameters change.",
-    ]
-
-
-def _doc_forward(m: str, real: str, func: Func) -> list[str]:
-    lines = [f"y[{m}_OUTPUTS] of one sample x[{m}_INPUTS], which may have any alignment."]
-    return lines + _doc_memory(m, "WORK_BYTES", func)
-
-
-def _doc_batch(m: str, real: str, func: Func) -> list[str]:
-    lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], row-major, of any alignment. Each",
-             "row of y has the bits that the function of one sample gives."]
-    return lines + _doc_memory(m, "BATCH_WORK_BYTES", func)
-
-
-def _doc_memory(m: str, work: str, func: Func) -> list[str]:
-    lines = []
-    if any(b.name == "packed" for b in func.buffers):
-        lines += [f"packed[{m}_PACKED] is what the pack function wrote, aligned to {m}_ALIGN."]
-    if _work(func):
-        return [*lines, f"`work` is {m}_{work} bytes of the caller's, aligned to {m}_ALIGN."]
-    return [*lines, "`work` is not used and may be NULL."]
-
-
-def _doc_backward(m: str, real: str, func: Func) -> list[str]:
-    rows = f"n][{m}_" if func.counted else f"{m}_"
-    many = "of n samples" if func.counted else "of one sample"
-    lines = [
-        f"The gradients of sum(y * dy) {many}: dx[{rows}INPUTS] is overwritten,",
-        f"dparams[{m}_PARAMS], in canonical order, is added to"
-        + (" (the sum over the samples)." if func.counted else "."),
-        f"Either may be NULL. x[{rows}INPUTS] and dy[{rows}OUTPUTS] are as in forward.",
-    ]
-    return lines + _doc_memory(m, f"{func.name.upper()}_WORK_BYTES", func)
-
-
-def _doc_step(m: str, real: str, func: Func) -> list[str]:
-    rows = f"n][{m}_" if func.counted else f"{m}_"
-    many = "n samples" if func.counted else "one sample"
-    lines = [
-        f"One step of training on {many}: x[{rows}INPUTS], target[{rows}TARGETS],",
-        f"params[{m}_PARAMS] and packed[{m}_PACKED], which the pack function made of them, are",
-        f"updated with learning rate lr. state[{m}_STATE] is the caller's, all 0 before the first",
-        "step; state[0] is then the mean loss of this step, as it was before the update."
-        + (" With" if func.counted else ""),
-        *(["n 0 the loss is 0, and the optimizer takes its step all the same."]
-          if func.counted else []),
-    ]
-    word = func.name.replace("_step", "").upper()
-    return lines + [f"`work` is {m}_{word}_WORK_BYTES bytes of the caller's, aligned to "
-                    f"{m}_ALIGN."]
-
-
-_DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch,
-         "backward": _doc_backward, "backward_batch": _doc_backward,
-         "train_step": _doc_step, "train_step_batch": _doc_step}
 
 
 # ---- machines without an FPU

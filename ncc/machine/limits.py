@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ncc.errors import NccError
 from ncc.ir.plan import Plan
+from ncc.scalar.expressions import expression
+from ncc.scalar.opcodes import OPCODES
 
 try:
     import resource
@@ -26,21 +29,31 @@ SPREAD = 4.0
 # Characters of a text of which nothing needs to be known.
 SMALL = 200_000
 # The bound on CPU seconds of a compile: for any net, for an edge, for each different pair of an
-# activation and an aggregation; all of that so many times with gradients.
-ANY, AN_EDGE, A_PAIR, GRADIENTS = 0.15, 60e-6, 2e-3, 2.5
+# activation and an aggregation; all of that so many times with gradients, and with training.
+ANY, AN_EDGE, A_PAIR, GRADIENTS, TRAINING = 0.15, 60e-6, 2e-3, 2.5, 2.0
 # A compile may take so many times the bound, and in any case so many CPU seconds.
 TIMES, LEAST = 20.0, 60.0
+# Forms that were asked for may be predicted to take so many times the bound, which is how far off
+# a prediction may be; before there is a text, of the edges alone, so many times; and in any case so
+# many CPU seconds, for which nobody waits.
+ASKED, BY_EDGES, UNNOTICED = 1.5, 3.0, 0.5
 
 # Bytes: of LLVM itself, a line of the module, a character, and a line of the longest function,
 # which is under way alone.
 BASE_BYTES = 12e6
 LINE_BYTES, CHARACTER_BYTES, FUNCTION_BYTES = 250.0, 2.0, 800.0
-# CPU seconds: of LLVM, of a character, of a line, of a line times the lines of its basic block, of
-# a line of a function with loops times its blocks. -O0 has its own.
+# CPU seconds: of LLVM, of a character, of a line, of a line times the lines of its region, which is
+# a basic block or what lies between calls in it, of a line of a function with calls times their
+# number, of a line of a function with loops times its blocks. -O0 has its own.
 BASE_SECONDS, CHARACTER_SECONDS = 0.02, 4e-8
-LINE_SECONDS, QUICK_LINE_SECONDS = 30e-6, 8e-6
-BLOCK_SECONDS, QUICK_BLOCK_SECONDS = {"x86_64": 4e-9, "": 20e-9}, 0.4e-9
-LOOPS_SECONDS = 3e-8
+LINE_SECONDS, QUICK_LINE_SECONDS = {"x86_64": 30e-6, "aarch64": 30e-6, "": 20e-6}, 8e-6
+REGION_SECONDS, QUICK_BLOCK_SECONDS = {"aarch64": 2e-8, "riscv32": 2e-8, "": 2.3e-9}, 0.4e-9
+CALL_SECONDS, LOOPS_SECONDS = 2.1e-8, 5e-8
+# ... of the passes before it, for a line.
+PASSES_SECONDS = 5e-6
+# Lines of an edge in the straight functions of one sample and of a batch: forward, and backward.
+EDGE_LINES = {"single": 5, "batch": 7, "backward": 8, "backward_batch": 20}
+PIECE_LINES = 3_000  # of a region in the pieces that `split` cuts of the forward ones
 # At least, of straight code: an operation of each sample's function, in the passes and in LLVM.
 OP_SECONDS, OP_BYTES = 6e-6, 250.0
 
@@ -52,14 +65,20 @@ class Need(NamedTuple):
     seconds: float
 
 
-def bound(edges: int, pairs: int, gradient: bool) -> float:
+def bound(edges: int, pairs: int, gradient: bool, training: bool = False) -> float:
     """CPU seconds within which a compile of default choices stays, by the guide."""
-    return (ANY + AN_EDGE * edges + A_PAIR * pairs) * (GRADIENTS if gradient else 1.0)
+    factor = (GRADIENTS if gradient else 1.0) * (TRAINING if training else 1.0)
+    return (ANY + AN_EDGE * edges + A_PAIR * pairs) * factor
 
 
 def longest(edges: int, pairs: int, gradient: bool) -> float:
     """CPU seconds after which a compile is given up."""
     return max(LEAST, TIMES * bound(edges, pairs, gradient))
+
+
+def breaks(need: Need, bound: float | None, times: float) -> bool:
+    """Whether that is `times` the bound or more; None is no bound."""
+    return bound is not None and need.seconds > max(UNNOTICED, times * bound)
 
 
 def estimate(text: str, arch: str, opt: int) -> Need:
@@ -68,28 +87,50 @@ def estimate(text: str, arch: str, opt: int) -> Need:
     if text.startswith("define "):
         text = "\n" + text
     lines = text.count("\n")
-    largest = squares = loops = 0
+    largest = blocks = regions = calls = loops = 0
     end = 0
     while (start := text.find("\ndefine ", end)) >= 0:
         end = text.find("\n}", start)
-        blocks = 0
+        size, of_block, of_region, n_blocks, n_calls = 0, 0, 0, 0, 0
         at = head = text.find("\n", start + 1, end)
-        while (label := text.find(":\n", at, end)) >= 0:
-            squares += text.count("\n", at, label) ** 2
-            blocks += 1
-            at = label + 1
-        squares += text.count("\n", at, end) ** 2
-        size = text.count("\n", start, end)
+        for mark in _MARK.finditer(text, at, end):
+            now = text.count("\n", at, mark.start())
+            at = mark.start()
+            size, of_block, of_region = size + now, of_block + now, of_region + now
+            regions, of_region = regions + of_region**2, 0
+            if mark[0] == ":\n":
+                blocks, of_block = blocks + of_block**2, 0
+                n_blocks += 1
+            else:
+                n_calls += 1
+        rest = text.count("\n", at, end)
+        regions, blocks = regions + (of_region + rest) ** 2, blocks + (of_block + rest) ** 2
+        size += rest
         largest = max(largest, size)
+        calls += n_calls * size
         if " #2 " in text[start:head]:
-            loops += blocks * size
+            loops += n_blocks * size
     memory = (BASE_BYTES + LINE_BYTES * lines + CHARACTER_BYTES * len(text)
               + FUNCTION_BYTES * largest)
     seconds = BASE_SECONDS + CHARACTER_SECONDS * len(text)
     if opt == 0:
-        return Need(memory, seconds + QUICK_LINE_SECONDS * lines + QUICK_BLOCK_SECONDS * squares)
-    block = BLOCK_SECONDS.get(arch, BLOCK_SECONDS[""])
-    return Need(memory, seconds + LINE_SECONDS * lines + block * squares + LOOPS_SECONDS * loops)
+        return Need(memory, seconds + QUICK_LINE_SECONDS * lines + QUICK_BLOCK_SECONDS * blocks)
+    line, region = _rates(arch)
+    return Need(memory, seconds + line * lines + region * regions
+                + CALL_SECONDS * calls + LOOPS_SECONDS * loops)
+
+
+_MARK = re.compile(r":\n| call fastcc ")
+
+
+def _rates(arch: str) -> tuple[float, float]:
+    """Seconds of a line, and of a line times the lines of its region."""
+    return (LINE_SECONDS.get(arch, LINE_SECONDS[""]), REGION_SECONDS.get(arch, REGION_SECONDS[""]))
+
+
+def passes(text: str) -> float:
+    """CPU seconds that the passes before it took for an LLVM text, about."""
+    return PASSES_SECONDS * text.count("\n")
 
 
 def straight(plan: Plan) -> Need:
@@ -99,6 +140,28 @@ def straight(plan: Plan) -> Need:
     ops = sum([(3 if k < 2 else 6) * len(plan.edges) for k, s in enumerate(schedules)
                if s is not None and s.form == "straight"])
     return Need(OP_BYTES * ops, OP_SECONDS * ops)
+
+
+def by_edges(plan: Plan, triple: str, opt: int, vectors: bool, assembles: bool) -> Need:
+    """About what the plan's straight functions take in the passes and in LLVM, known before both:
+    of `single` only the passes where ncc `assembles` it, of `batch` nothing without `vectors`."""
+    schedules = {"single": plan.single, "batch": plan.batch, "backward": plan.backward,
+                 "backward_batch": plan.backward_batch}
+    calls = sum([run.last - run.first for run in plan.runs
+                 if any(node.op in OPCODES and OPCODES[node.op].math for node in expression(
+                     run.activation, plan.graph.functions).nodes)])
+    total, lines, squares = 0, 0, 0.0
+    for name, schedule in schedules.items():
+        if schedule is None or schedule.form != "straight" or (name == "batch" and not vectors):
+            continue
+        mine = EDGE_LINES[name if vectors else name.removesuffix("_batch")] * len(plan.edges)
+        total += mine
+        if name != "single" or not assembles:
+            lines += mine
+            squares += mine * min(mine / (1 + calls), PIECE_LINES if name in "single batch"
+                                  else math.inf)
+    line, square = (QUICK_LINE_SECONDS, 0.0) if opt == 0 else _rates(triple.split("-")[0])
+    return Need(LINE_BYTES * lines, PASSES_SECONDS * total + line * lines + square * squares)
 
 
 # ---- what there is

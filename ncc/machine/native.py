@@ -18,14 +18,12 @@ from ncc.ir.ssa import DTYPES, Module, layout
 from ncc.machine import cache
 from ncc.machine.cache import Carried, Entry
 from ncc.machine.llvm import Loaded
+from ncc.machine.model import PRODUCTS_A_THREAD
 from ncc.machine.threads import Worker, hire, release
 from ncc.scalar.sum_order import CHUNK
 
 Array = NDArray[Any]
 ALIGN = 64
-# Products of a weight and a sample, for each of the threads: with fewer, a second thread makes a
-# batch less than 1.8 times as fast.
-WORK = 16_000_000
 # Bytes that a forward pass keeps for the way back at most; and samples, whole chunks, of which it
 # is run again at a time where it kept nothing.
 KEPT = 1 << 28
@@ -72,7 +70,8 @@ class Library:
         self.calls: dict[str, Any] = {}
         self.addresses: dict[str, int] = {}
         for symbol in entry.facts["exports"]:
-            name = next(n for n in self.functions if symbol.endswith(f"_{n}"))
+            # The longest that fits: each_backward, not backward.
+            name = max([n for n in self.functions if symbol.endswith(f"_{n}")], key=len)
             arguments = [types[letter] for letter in self.functions[name].signature]
             self.addresses[name] = self._loaded.addresses[symbol]
             self.calls[name] = ctypes.CFUNCTYPE(None, *arguments)(self.addresses[name])
@@ -88,7 +87,7 @@ class Library:
     def n_packed(self) -> int | None:
         """Elements of `packed`; None where the weights are in the code."""
         held = self.functions.get("pack")
-        return None if held is None else held.buffers["packed"]
+        return None if held is None else held.buffers.get("packed")
 
     def pack(self, params: Array) -> Array:
         """`packed` of a canonical vector of the library's dtype, aligned."""
@@ -160,11 +159,13 @@ class Library:
             other.result()
 
 
-def shares(n: int, threads: int, library: Library, sweeps: int = 3) -> list[tuple[int, int]]:
-    """n samples as first and last of each thread's: 64 at least, and as many as are worth WORK,
-    where all weights are gone through `sweeps` times: 1 forward, 3 for gradients. Between threads
-    no vectors are cut. 0 threads is one a core."""
-    least = max(64, WORK // (sweeps * max(1, library.n_packed or 0)))
+def shares(n: int, threads: int, library: Library, reads: int = 3, weights: int | None = None
+           ) -> list[tuple[int, int]]:
+    """n samples as first and last of each thread's: 64 at least, and as many as make
+    PRODUCTS_A_THREAD, where all weights (as many as are given, or packed) are read `reads` times: 1
+    forward, 3 for gradients. Between threads no vectors are cut. 0 threads is one a core."""
+    least = max(64, PRODUCTS_A_THREAD // (reads * max(1, library.n_packed or 0 if weights is None
+                                                      else weights)))
     count = max(1, min(threads or os.cpu_count() or 1, n // least))
     cuts = [n * k // count // 32 * 32 for k in range(count)] + [n]
     return list(zip(cuts, cuts[1:], strict=False))
@@ -252,12 +253,14 @@ Sums = tuple[Array, ...]
 
 
 def in_chunks(library: Library, n: int, threads: int, totals: Sums,
-              call: Callable[[int, int, int, Sums], None], apart: bool = False) -> None:
+              call: Callable[[int, int, int, Sums], None], apart: bool = False,
+              weights: int | None = None) -> None:
     """Add to `totals` what `call(thread, first, last, sums)` adds to sums for samples first .. last
     of n: in one call for all of them, or, in several threads or `apart`, chunk by chunk, each to
-    zeros of its own, which are added to `totals` in the order of the chunks."""
+    zeros of its own, which are added to `totals` in the order of the chunks. `weights` as in
+    `shares`."""
     chunks = -(-n // CHUNK)
-    count = min(len(shares(n, threads, library)), chunks)
+    count = min(len(shares(n, threads, library, weights=weights)), chunks)
     if count < 2 and not apart:
         call(0, 0, n, totals)
         return

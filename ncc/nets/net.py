@@ -1,4 +1,4 @@
-"""A net as Python sees it: read, ordered, ready for the road."""
+"""A net as Python sees it: read, ordered, ready for the pipeline."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ncc.driver.levels import FORMATS, NETS
 from ncc.errors import NccError, Source
 from ncc.formats.read import decode
-from ncc.formats.read import net as parse_net
-from ncc.ir import graph_text as graphtext
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
-
-FORMATS = ("nal", "nam", "nel", "graph")
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,24 +67,20 @@ def fixed(values: Reals) -> Reals:
 def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: int | str = 0,
           outputs: str | None = None) -> Net:
     """The net that `text` says, in `format` nal, nam, nel or graph; NccError where it is wrong."""
-    if format not in FORMATS:
-        raise NccError("E102", f"no format {format}", help="one of " + ", ".join(FORMATS))
+    if format not in NETS:
+        raise NccError("E102", f"no format {format}", help="one of " + ", ".join(NETS))
     source = Source(name, text)
     if format == "graph":
         if activation != 0 or outputs is not None:
             raise NccError("E609", "activation and outputs are for nets: a graph has them")
-        read_back = graph(source)
+        read_back = FORMATS[format].read(source)
         return Net(read_back if read_back.levels is not None else order(read_back))
-    resolved = resolve(parse_net(source, format), activation=activation, outputs=outputs)
+    read_net = FORMATS[format].read
+    resolved = resolve(read_net(source), activation=activation, outputs=outputs)
     try:
         return Net(order(resolved))
     except NccError:  # a cycle, whose place wants the syntax: else that would cost its memory here
-        return Net(order(resolved, source=source, syntax=parse_net(source, format)))
-
-
-def graph(source: Source) -> Graph:
-    """The graph of a `.graph` text, with levels only where the text has them."""
-    return graphtext.read(source)
+        return Net(order(resolved, source=source, syntax=read_net(source)))
 
 
 def load(path: str | Path, format: str | None = None, **options: Any) -> Net:

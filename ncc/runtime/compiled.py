@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.driver import kinds as emit
-from ncc.driver.compiler import Build, options, write
-from ncc.driver.pipeline import AFTER_ORDER, ROAD, Watch
+from ncc.driver.compiler import Build, write
+from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
+from ncc.driver.settings import options
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES, dtype_name
 from ncc.machine.cache import Carried
@@ -27,6 +28,7 @@ from ncc.machine.native import KEPT, Library, aligned, backward, forward, shares
 from ncc.machine.threads import WORKER
 from ncc.nets.net import fixed
 from ncc.progress import Progress
+from ncc.runtime.each import evaluate, pull
 from ncc.runtime.tune import tuned
 
 Array = NDArray[Any]
@@ -126,7 +128,7 @@ class Compiled:
         self._batch = library.calls["forward_batch"]
         self._packs = library.n_packed is not None
         self._arguments: tuple[Any, ...] = ()
-        self._reverse: Library | None = None
+        self._later: dict[str, Library] = {}  # what is compiled when it is first asked for
         self._packed_for: tuple[Array, Array, Array | None] | None = None
         self._lock = threading.Lock()
         # The shape that the fast path takes; where x is copied by no call, one that no array has.
@@ -211,6 +213,12 @@ class Compiled:
             return y
         return self._general(x)
 
+    def _real_rows(self, values: Any, what: str) -> Array:
+        """`values` as a row-major array of the net's dtype: itself, without a look, where it is."""
+        if type(values) is _ndarray and values.dtype is self._real and values.flags.c_contiguous:
+            return values
+        return reals(values, self._real, what)
+
     def _general(self, x: Any) -> Array:
         if not (type(x) is np.ndarray and x.dtype is self._real and x.flags.c_contiguous):
             x = reals(x, self._real, "x")
@@ -242,6 +250,68 @@ class Compiled:
         work = self._library.scratch("forward_batch")
         self._batch(len(x), x.ctypes.data, *packed, y.ctypes.data, work)
         return y
+
+    def each(self, x: Any, params: Any, *, shared: bool = False) -> Array:
+        """y[k] = net(x[k], params[k]): a batch whose samples have parameters of their own, with
+        the bits that `fn.params = params[k]; fn(x[k])` gives. `fn.params` stays as it is.
+
+            x (n, n_inputs)   params (n, n_params)  ->  (n, n_outputs)
+            x (n_inputs,)     params (n, n_params)  ->  (n, n_outputs)     one sample for all
+            x (n, n_inputs)   params (n_params,)    ->  (n, n_outputs)     one vector for all
+            x (m, n_inputs)   params (n, n_params)  ->  (n, m, n_outputs)  `shared`: every sample
+                                                                           with every vector
+
+        Parameters are canonical vectors, of the net's dtype or converted to it, and may hold
+        infinities and NaN. The code is compiled at the first call. ValueError where the shapes do
+        not fit.
+        """
+        x, params = self._rows_of(x, params, shared)
+        return evaluate(self._each, self._library if self._packs else None, x, params, shared,
+                        self.threads)
+
+    def _each(self) -> Library:
+        return self._on_demand("each", each=True)
+
+    def each_vjp(self, x: Any, params: Any
+                 ) -> tuple[Array, Callable[[Any], tuple[Array, Array]]]:
+        """y = fn.each(x, params), and the pullback: dy, of y's shape, to dx (n, n_inputs) and
+        dparams (n, n_params), the gradients of sum(y[k] * dy[k]) for each k by itself, without the
+        axis n where neither x nor params has it. They have the bits that `fn.vjp(x[k])` gives with
+        params[k]. With one vector for all samples, params (n_params,), they are the gradients of
+        each sample.
+
+        The pullback may be called at any time and again; it uses x and params as they were here.
+        The code is compiled at the first call. ValueError as of `fn.each`, and where dy's shape is
+        wrong.
+        """
+        x, params = [np.array(rows) for rows in self._rows_of(x, params, False)]
+        y = self.each(x, params)
+
+        def pullback(dy: Any) -> tuple[Array, Array]:
+            dy = reals(dy, self._real, "dy")
+            if dy.shape != y.shape:
+                raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
+            return pull(self._each_backward, self._backward, x, params, dy, self.threads)
+
+        return y, pullback
+
+    def _each_backward(self) -> Library:
+        return self._on_demand("each_backward", each=True, gradient=True, vjp=False)
+
+    def _rows_of(self, x: Any, params: Any, shared: bool) -> tuple[Array, Array]:
+        """x and params of `each` as arrays of the net's dtype, whose shapes fit."""
+        x, params = self._real_rows(x, "x"), self._real_rows(params, "params")
+        self._fits(x)
+        if params.ndim not in (1, 2) or params.shape[-1] != self.graph.n_params:
+            raise ValueError(f"params has shape {params.shape}, the net wants "
+                             f"({self.graph.n_params},) or (n, {self.graph.n_params})")
+        if shared and (x.ndim, params.ndim) != (2, 2):
+            raise ValueError(f"x has shape {x.shape} and params {params.shape}: shared samples are "
+                             f"(m, {self._n_inputs}), with params (n, {self.graph.n_params})")
+        if not shared and x.ndim == params.ndim == 2 and len(x) != len(params):
+            raise ValueError(f"x has shape {x.shape} and params {params.shape}: a row of each for "
+                             "each y; shared=True takes all rows of x with all of params")
+        return x, params
 
     def vjp(self, x: Any) -> tuple[Array, Callable[[Any], tuple[Array, Array]]]:
         """y = fn(x), and the pullback: dy, of y's shape, to dx, of x's, and dparams (n_params,),
@@ -293,31 +363,38 @@ class Compiled:
         return made[1:]
 
     def _backward(self) -> Library:
-        """The backward functions, compiled when they are first asked for."""
+        """The backward functions."""
+        return self._on_demand("backward", gradient=True, kept=KEPT)
+
+    def _on_demand(self, name: str, **wanted: Any) -> Library:
+        """Functions beside the forward ones, compiled when they are first asked for: `wanted` are
+        options of the passes."""
+        library = self._later.get(name)
+        if library is not None:
+            return library
         with self._lock:
-            if self._reverse is None:
+            if name not in self._later:
                 # Weights that stand in the forward code are parameters here: they have gradients.
                 asked = {k: v for k, v in self._asked.items() if k not in ("params", "embedded")}
                 chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                                 **{"outside": True, **asked, "gradient": True,
-                                    "forwards": False, "kept": KEPT})
+                                 **{"outside": True, **asked, "forwards": False, **wanted})
                 with Progress(sys.stderr) as progress, progress.working("emit obj"):
                     made = Build(self.graph, host(), chosen, self.opt, progress, AFTER_ORDER,
-                                 cached=self._cache, brought=self._brought.get("backward")).made
-                self._reverse = Library(made, self.dtype)
-                self._brought.pop("backward", None)
-            return self._reverse
+                                 cached=self._cache, brought=self._brought.get(name)).made
+                self._later[name] = Library(made, self.dtype)
+                self._brought.pop(name, None)
+            return self._later[name]
 
     def save(self, path: str | Path) -> None:
         """Write the net, with its parameters as they are now where the file has any, as what the
         ending says: what `ncc build --emit` gives, for this machine (an object with its header
-        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .fwd .bwd .matrix .dot), or its text
-        (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for another
-        ending, E622 where it cannot be written."""
+        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .image .fwd .bwd .matrix .dot), or its
+        text (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for
+        another ending, E622 where it cannot be written."""
         path = Path(path)
         kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{"gradient": self._packs and kind in emit.LINKED, **self._asked,
+                         **{"gradient": self._packs and emit.with_gradient(kind), **self._asked,
                             "scalar": kind == "c", "name": c_identifier(path.stem)})
         graph = self.graph.with_(values=self._values())
         build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
@@ -331,8 +408,7 @@ class Compiled:
         """The code that a pickle carries: all that is compiled, and what a pickle brought that was
         not wanted yet."""
         found = {**self._brought, "forward": self._library.carried(), "call": CALL.carried()}
-        if self._reverse is not None:
-            found["backward"] = self._reverse.carried()
+        found |= {name: library.carried() for name, library in self._later.items()}
         if self.threads != 1:
             found["worker"] = WORKER.carried()
         return found
@@ -360,7 +436,7 @@ def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
     found = ["name", "limit"]
-    for call in ROAD:
+    for call in PIPELINE:
         parameters = inspect.signature(call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return found

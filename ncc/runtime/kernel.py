@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
+from ncc.driver.settings import options
 from ncc.images.kinds import Kinds
 from ncc.machine import cache
 from ncc.machine.llvm import host
@@ -30,7 +31,7 @@ class Kernel:
         self.kinds = kinds
         self.dtype = dtype
         self.numerics = numerics
-        self.lanes: int = max(1, chosen["lanes_data"])
+        self.lanes: int = chosen["lanes_data"]
         self.library = library
         self.real = library.real
 

@@ -16,21 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER, walk
+from ncc.driver.settings import options
 from ncc.ir import csr
 from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
 from ncc.machine.cache import Carried
 from ncc.machine.llvm import host
+from ncc.machine.model import EDGES_TO_CROSS, LEVEL2
 from ncc.machine.native import Array, Library, shares
 from ncc.runtime.compiled import Compiled
 
-# A value that crosses a cut is stored, looked at, copied and read again, which takes as long as a
-# dozen edges or two.
-EDGES_A_VALUE = 16
 # Samples die early or not at all, so each cut has this much more work before it than the last one.
 GROWTH = 2
-BLOCK_BYTES = 2**20  # of values at a cut: they are looked at while the cache has them
+BLOCK_BYTES = LEVEL2 // 2  # of values at a cut: they are looked at while the cache has them
 CHUNK_BYTES = 2**24  # of values at a cut: what goes from piece to piece
 
 
@@ -49,7 +48,7 @@ def cuts(graph: Graph) -> list[int]:
     found: list[int] = []
     done = 0.0
     for level in range(1, depth):
-        enough = max(done * (GROWTH - 1), EDGES_A_VALUE * float(widths[level]))
+        enough = max(done * (GROWTH - 1), EDGES_TO_CROSS * float(widths[level]))
         if work[level] - done >= enough and work[-1] - work[level] >= enough:
             found.append(level)
             done = float(work[level])

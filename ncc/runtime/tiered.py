@@ -21,6 +21,7 @@ from ncc.runtime.kernel import Kernel, at_hand, head, kernel
 # tests/bench/bench_compile.py. An engine's code is that of its kinds alone.
 FIXED, AN_EDGE, A_KIND, EDGES = 0.02, 45e-6, 3e-3, 5000
 ENGINE, AN_ENGINES_KIND = 0.06, 0.015
+AN_EDGES_SAMPLE = 2e-10  # seconds an engine takes for an edge of a sample
 SOON = 0.03  # seconds of a compile that nobody minds
 SHARE = 0.25  # of a compile's seconds: a net that was evaluated for so long is worth a compile
 NEURONS = 100_000  # up to which the values of a round of samples are some megabytes
@@ -35,18 +36,38 @@ def tiered(graph: Graph, params: Any, dtype: Any, threads: int, numerics: str | 
     an engine for it takes longer. Raises as `Compiled` does."""
     if graph.n_neurons > NEURONS or numerics == "fast":
         return None
-    kinds = kinds_of([graph])
-    n = len(kinds.kinds)
-    seconds = FIXED + A_KIND * n + AN_EDGE * min(graph.n_edges, EDGES)
+    kinds, seconds, engine = _estimates(graph)
     if seconds <= SOON:
         return None
     if not at_hand(kinds, dtype, numerics, cache):
         # Who compiled nets of these kinds for as long as an engine takes will compile more of them.
         _spent[kinds] = _spent.get(kinds, 0.0) + seconds
-        if _spent[kinds] < ENGINE + AN_ENGINES_KIND * n:
+        if _spent[kinds] < engine:
             return None
     return Tiered(graph, params, kinds, seconds, dtype=dtype, threads=threads, numerics=numerics,
                   cache=cache)
+
+
+def for_rows(graph: Graph, rows: int, *, dtype: Any, threads: int, numerics: str | None
+             ) -> Tiered | None:
+    """The net by an engine, where that is the sooner done with so many samples; else None. Raises
+    as `Compiled` does."""
+    if graph.levels is None or graph.n_neurons > NEURONS or numerics == "fast":
+        return None
+    kinds, seconds, engine = _estimates(graph)
+    if rows * graph.n_edges * AN_EDGES_SAMPLE > seconds or not (
+            seconds > engine or seconds > SOON and at_hand(kinds, dtype, numerics)):
+        return None
+    return Tiered(graph, None, kinds, seconds, dtype=dtype, threads=threads, numerics=numerics,
+                  cache=True)
+
+
+def _estimates(graph: Graph) -> tuple[Kinds, float, float]:
+    """The kinds of a net, and the seconds that a compile of it takes, and one of its engine."""
+    kinds = kinds_of([graph])
+    n = len(kinds.kinds)
+    return (kinds, FIXED + A_KIND * n + AN_EDGE * min(graph.n_edges, EDGES),
+            ENGINE + AN_ENGINES_KIND * n)
 
 
 class Tiered(Compiled):

@@ -65,6 +65,7 @@ def _fastest(graph: Graph, target: Target, chosen: Mapping[str, Any], opt: int,
     calls = []
     for form, width in list(candidates):
         build = Build(graph, target, {**chosen, "form": form, "batch_form": form,
+                                      "timed": ("form", "batch_form"),
                                       "gradient": False, "optimizer": None, **width},
                       opt, along=along)
         try:

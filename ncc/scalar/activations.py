@@ -1,9 +1,9 @@
 """The table of activations: contract code, name, and formula as an expression in x.
 
 Each formula is finite wherever its function is, has the function's limits at the infinities, gives
-NaN for NaN (but `step`), and has torch's slope at a kink. The slope of `max(a, b)` and `min(a, b)`
+NaN for NaN (but `step`), and has torch's derivative at a kink. That of `max(a, b)` and `min(a, b)`
 where both are equal is that of a, and that of relu, abs and step at 0 is 0; hence `relu(x)` here
-and `max(x, 0)` there, and `min(x,0) - relu(x)` for -|x| where the slope at 0 matters.
+and `max(x, 0)` there, and `min(x,0) - relu(x)` for -|x| where the derivative at 0 matters.
 
 leaky_relu, elu and selu keep -0, as torch's do: `max(a, x)` with a(x) >= x below 0 and 0 above is
 one of the two, sign and all, and `max(-0, x)` adds no sign; where relu(x) would make +0 of the sum.

@@ -1,13 +1,13 @@
-"""Reverse-mode differentiation of expressions, on any emitter: slopes are derived, never written.
+"""Reverse-mode differentiation of expressions, on any emitter: derived, never written by hand.
 
 An expression is replayed backwards (Linnainmaa 1970; Griewank and Walther, "Evaluating
 Derivatives", 2nd ed. 2008, chapter 3): each node's adjoint is the sum, over the nodes that read
 it, of their adjoint times a partial derivative, which stands in the one table below. Only those
 values of the expression itself are computed that some partial derivative reads.
 
-At kinks a slope is that of one of the two sides: `max(a, b)` and `min(a, b)` of equals move with
-a, and relu, abs and step are flat at 0, as torch has it. An adjoint that is 0 stays 0 whatever it
-is multiplied with (0 * inf is no slope): a saturated exp(-x^4) is flat, not NaN.
+At kinks the derivative is that of one of the two sides: `max(a, b)` and `min(a, b)` of equals move
+with a, and relu, abs and step are flat at 0, as torch has it. An adjoint that is 0 stays 0 whatever
+it is multiplied with (0 * inf is no derivative): a saturated exp(-x^4) is flat, not NaN.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any, Generic
 from ncc.scalar.emitter import Emitter, V
 from ncc.scalar.expressions import Expr
 
-# Ops whose slope is finite and small wherever their argument is finite.
+# Ops whose derivative is finite and small wherever their argument is finite.
 _TAME = ("x", "const", "neg", "abs", "max", "min", "select", "une", "relu", "step", "tanh",
          "sigmoid", "softplus", "erf", "sin", "cos", "atan", "add", "sub")
 
 
 def tame(expr: Expr) -> bool:
-    """Whether the slope of `expr` is finite at every finite x, because nothing in it grows."""
+    """Whether the derivative of `expr` is finite at every finite x, because nothing in it grows."""
     return all(node.op in _TAME for node in expr.nodes)
 
 
@@ -193,7 +193,7 @@ def _over(s: _Site[V], divisor: V) -> V:
     return s.scaled(s.op("div", s.const(1.0), divisor))
 
 
-# What each argument of an op gets of the op's adjoint d; None where it has no slope.
+# What each argument of an op gets of the op's adjoint d; None where it has no derivative.
 PARTIALS: Mapping[str, Rule] = {
     "add": lambda s: (s.d, s.d),
     "sub": lambda s: (s.d, s.op("neg", s.d)),

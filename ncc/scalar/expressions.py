@@ -14,7 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ncc.errors import NccError, Source, Span
-from ncc.parsing import Token, Tree, read
+from ncc.parsing import Token, Tree, read, real
 from ncc.scalar.activations import ACTIVATIONS, FREE
 from ncc.scalar.emitter import Emitter, V
 from ncc.scalar.opcodes import OPCODES
@@ -245,10 +245,7 @@ def _reduce(build: _Builder, tree: Tree[Token], values: list[int]) -> None:
 
 
 def _number(build: _Builder, token: Token) -> float:
-    try:
-        value = float.fromhex(token) if token[:2] in ("0x", "0X") else float(token)
-    except OverflowError:
-        value = math.inf
+    value = real(token)
     if not math.isfinite(value):
         raise build.fail("E204", f"{token[:40]} overflows", token)
     return value

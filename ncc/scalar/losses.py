@@ -1,8 +1,8 @@
-"""Losses and their slopes, for every emitter: what training makes small.
+"""Losses and their derivatives, for every emitter: what training makes small.
 
-With y an output, t its target, d = y - t (torch's definitions and torch's slopes at the kinks):
+With y an output, t its target, d = y - t (torch's definitions, and its derivatives at kinks):
 
-    mse     d^2                                       slope 2 d
+    mse     d^2                                       derivative 2 d
     mae     |d|                                       -1, 0, 1
     huber   d^2/2 where |d| <= delta,                 d clipped to -delta .. delta
             delta (|d| - delta/2) beyond
@@ -13,7 +13,7 @@ With y an output, t its target, d = y - t (torch's definitions and torch's slope
 
 The first four go output by output: `element`. For `ce` the caller loops over the outputs three
 times, with the pieces `ce_top`, `ce_gather` (folds over k), `ce_term` (summed), `ce_loss` and
-`ce_slope`. A class is a real that holds a whole number, 0 .. n_outputs-1.
+`ce_derivative`. A class is a real that holds a whole number, 0 .. n_outputs-1.
 
 The loss of a batch is torch's mean: over samples and outputs, and over samples for `ce`.
 """
@@ -75,7 +75,7 @@ def scale(loss: Loss, n_outputs: int) -> int:
 
 
 def element(e: Emitter[V], loss: Loss, y: V, t: V) -> tuple[V, V]:
-    """The loss of one output and its slope in y, neither divided by anything.
+    """The loss of one output and its derivative in y, neither divided by anything.
 
     Finite arguments give no NaN; d^2 may overflow. ValueError for `ce`, which has no elements.
     """
@@ -92,7 +92,7 @@ def element(e: Emitter[V], loss: Loss, y: V, t: V) -> tuple[V, V]:
         below = e.op("select", e.op("lt", d, zero), e.const(-1.0), d)
         return e.op("abs", d), e.op("select", e.op("gt", d, zero), e.const(1.0), below)
     if loss.name == "huber":
-        # With s the slope, s (d - s/2) is d^2/2 inside and delta (|d| - delta/2) outside.
+        # With s the derivative, s (d - s/2) is d^2/2 inside and delta (|d| - delta/2) outside.
         delta = loss.option("delta")
         slope = e.op("max", e.op("min", d, e.const(delta)), e.const(-delta))
         return e.op("mul", slope, e.op("sub", d, e.op("mul", e.const(0.5), slope))), slope
@@ -122,7 +122,7 @@ def ce_loss(e: Emitter[V], total: V, top: V, chosen: V) -> V:
     return e.op("sub", e.op("log", total), e.op("sub", chosen, top))
 
 
-def ce_slope(e: Emitter[V], term: V, total: V, k: V, t: V) -> V:
-    """The slope in output k, of its term and the sum of all."""
+def ce_derivative(e: Emitter[V], term: V, total: V, k: V, t: V) -> V:
+    """The derivative in output k, of its term and the sum of all."""
     hit = e.op("select", e.op("eq", k, t), e.const(1.0), e.const(0.0))
     return e.op("sub", e.op("div", term, total), hit)

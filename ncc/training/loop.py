@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import options
+from ncc.driver.settings import USUAL, Settings
 from ncc.errors import NccError
 from ncc.formats import weights
 from ncc.ir.graph import Graph, Reals
@@ -27,8 +27,8 @@ from ncc.scalar import losses, optimizers
 from ncc.training.checkpoint import Epoch, State, digest, fresh
 from ncc.training.checkpoint import load as load_state
 from ncc.training.freeze import chosen
-from ncc.training.step import Trainer
-from ncc.training.weighted_step import WeightedTrainer
+from ncc.training.step import TrainStep
+from ncc.training.weighted_step import WeightedStep
 
 Array = NDArray[Any]
 _SHOW_EVERY = 0.1  # seconds between two reports within an epoch
@@ -83,23 +83,20 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int =
     own handler; elsewhere KeyboardInterrupt passes through, or nothing happens.)
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
-    params, history = train(graph, x, y, dtype=dtype, opt=opt, threads=threads,
-                            numerics=numerics, cache=cache, limit=limit, **how)
+    settings = Settings(dtype, numerics, opt, cache, {"limit": limit})
+    params, history = train(graph, x, y, threads=threads, settings=settings, **how)
     made = Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
-                    cache=cache, passes={"limit": limit})
+                    cache=cache, passes=settings.passes)
     return made, history
 
 
 def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "adam",
           lr: float | None = None, batch: int = 32, epochs: int = 100, seed: int = 0,
           validation: float | tuple[Any, Any] = 0.0, patience: int | None = None,
-          init: str | None = None, params: Any = None, threads: int = 1, dtype: Any = "f32",
-          opt: int = 2, numerics: str | None = None,
-          progress: Callable[[Status], None] | None = None,
-          names: tuple[str, str] = ("x", "y"), cache: bool = True,
-          frozen: Any = None, limit: bool = True, sample_weight: Any = None,
-          state: State | str | Path | None = None, same_samples: bool = True
-          ) -> tuple[Reals, History]:
+          init: str | None = None, params: Any = None, threads: int = 1,
+          progress: Callable[[Status], None] | None = None, names: tuple[str, str] = ("x", "y"),
+          frozen: Any = None, sample_weight: Any = None, state: State | str | Path | None = None,
+          same_samples: bool = True, settings: Settings = USUAL) -> tuple[Reals, History]:
     """The best parameters (canonical, float64), and the history.
 
     x            (samples, n_inputs)
@@ -117,12 +114,11 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     names        of x and y, in messages
     frozen       the parameters that stay as they are: a text or a mask, `freeze.chosen`
     sample_weight (samples,) of numbers from 0 on: how much each counts, beside the mean of them
-    cache        whether the compiled step may come from the cache on disk, and be kept there
-    limit        whether a compile that takes too much is given up: NccError E400
     state        where another training stood (`History.state`, or its file), to go on from there
                  up to `epochs` in all: to the bit as if it had never stopped. Net, loss, optimizer,
                  batch, dtype, seed, samples, ... have to be the same, but the samples only where
                  `same_samples`; `lr`, `epochs` and `patience` may be others
+    settings     of the compiled step: dtype, numerics, opt, ...
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
     is the same for the same arguments, whatever `threads` is.
@@ -142,12 +138,12 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     still = None if frozen is None else chosen(graph, frozen)
     if not graph.n_params or (still is not None and still.all()):
         raise NccError("E634", "the net has no parameters to train", status=1)
-    dtype = dtype_name(dtype)
+    dtype = dtype_name(settings.dtype)
     real = np.dtype(DTYPES[dtype])
     inputs, goals, held, classes = _data(x, y, sample_weight, validation, seed, task, graph,
                                          n_targets, real, names)
     old = load_state(state) if isinstance(state, (str, Path)) else state
-    rounding = options(host(), dtype=dtype, numerics=numerics)["numerics"]
+    rounding = settings.options(host())["numerics"]
     share = "a pair" if isinstance(validation, tuple) else float(validation)
     facts = {"net": graph_hash(graph.with_(values=np.zeros(graph.n_params))), "loss": str(task),
              "optimizer": str(judge), "batch": int(batch), "dtype": dtype, "numerics": rounding,
@@ -158,10 +154,9 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
         old.check(facts, same_samples)
         classes = classes or old.classes
     params = _parameters(graph, params, old, epochs, init, seed, real)
-    kind = Trainer if sample_weight is None else WeightedTrainer
-    trainer = kind(graph, loss, optimizer, params=params, dtype=dtype, opt=opt,
-                   threads=threads, numerics=numerics, cache=cache, frozen=still,
-                   passes={"limit": limit})
+    kind = TrainStep if sample_weight is None else WeightedStep
+    trainer = kind(graph, loss, optimizer, params=params, threads=threads, frozen=still,
+                   settings=settings)
     random = np.random.default_rng([seed, 1])
     start = fresh(trainer.params, trainer.state, facts, rate, random, classes)
     if old is not None:
@@ -177,13 +172,13 @@ def _data(x: Any, y: Any, sample_weight: Any, validation: float | tuple[Any, Any
     """Inputs and targets, those held out, and the names of the classes; where samples have weights,
     these are the last column of the targets."""
     y, classes = _named(y, task, graph, names[1])
-    inputs, goals = _samples(x, y, task, graph, n_targets, real, names)
+    inputs, goals = samples_of(x, y, task, graph, n_targets, real, names)
     if sample_weight is not None:
         goals = np.hstack([goals, _weights(sample_weight, len(goals), real)])
     held: tuple[Array, Array] | None = None
     if isinstance(validation, tuple):
         theirs, _ = _named(validation[1], task, graph, "validation y", classes)
-        held = _samples(validation[0], theirs, task, graph, n_targets, real,
+        held = samples_of(validation[0], theirs, task, graph, n_targets, real,
                         ("validation x", "validation y"))
         if sample_weight is not None:
             held = held[0], np.hstack([held[1], np.ones((len(held[1]), 1), real)])
@@ -211,7 +206,7 @@ def _parameters(graph: Graph, params: Any, old: State | None, epochs: int, init:
 
 @dataclass
 class _Run:
-    trainer: Trainer
+    trainer: TrainStep
     start: State
     random: np.random.Generator
     batch: int
@@ -325,8 +320,8 @@ def _check(lr: float, batch: int, epochs: int, seed: int, patience: int | None, 
             raise NccError("E634", f"{name} is {value}, not a whole number from {least} on")
 
 
-def _samples(x: Any, y: Any, task: losses.Loss, graph: Graph, n_targets: int, real: Any,
-             names: tuple[str, str]) -> tuple[Array, Array]:
+def samples_of(x: Any, y: Any, task: losses.Loss, graph: Graph, n_targets: int, real: Any,
+               names: tuple[str, str]) -> tuple[Array, Array]:
     """Both as (samples, columns) in the dtype, checked."""
     inputs = _table(x, len(graph.inputs), names[0], real)
     goals = _table(y, n_targets, names[1], real,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build, options
-from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.compiler import Build
+from ncc.driver.settings import USUAL, Settings
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import dtype_name
 from ncc.machine.llvm import host
-from ncc.machine.native import Library, Sums, in_chunks
+from ncc.machine.native import Library, Sums, aligned, in_chunks
 from ncc.progress import Progress
 from ncc.scalar import losses, optimizers
 from ncc.training.freeze import Mask, freeze
@@ -22,44 +21,59 @@ from ncc.training.freeze import Mask, freeze
 Array = NDArray[Any]
 
 
-class Trainer:
+class TrainStep:
     """The loss, the gradients and the optimizer of a net as machine code, on minibatches.
 
     loss, optimizer   their texts: "mse", "huber:delta=0.5"; "adam", "sgd:momentum=0.9"
     params            the canonical vector (n_params,) to start from; the graph's values without
     threads           over the samples of a minibatch, whole chunks of ncc/scalar/sum_order.py each;
                       0 is one a core. No result depends on them.
+    settings          of the code: dtype, numerics, opt, ...
     frozen            the parameters that stay as they are (n_params,), if any
 
     NccError E630 (status 2) for a text that is wrong; ValueError where a parameter has no value.
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
-                 dtype: Any = "f32", opt: int = 2, threads: int = 1, numerics: str | None = None,
-                 passes: Mapping[str, Any] | None = None, cache: bool = True,
-                 frozen: Mask | None = None) -> None:
+                 threads: int = 1, frozen: Mask | None = None,
+                 settings: Settings = USUAL) -> None:
+        of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
+        values = self._begin(graph, of_loss, params, threads, frozen)
+        with Progress(sys.stderr) as progress, progress.working("emit obj"):
+            made = Build.of(freeze(graph, self._frozen, values), host(), settings, progress,
+                            gradient=True, vjp=False, loss=str(of_loss),
+                            optimizer=str(of_optimizer), apart=True).made
+        self._library = library = Library(made, dtype_name(settings.dtype))
+        self._hold(library.real, library.functions["update"].buffers["state"])
+        self._packed = aligned(library.n_packed or 0, self._real)
+        self.params = values
+
+    def _begin(self, graph: Graph, loss: losses.Loss, params: Any, threads: int,
+               frozen: Mask | None) -> Array:
+        """What does not depend on the code: the parameters to start from."""
         self.graph = graph
-        dtype = dtype_name(dtype)
         self._frozen = np.zeros(graph.n_params, np.bool_) if frozen is None else frozen
         values = self._whole(graph.values if params is None else params)
         self._held = values[self._frozen]
         self.threads = threads
-        of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
-        self.n_targets = losses.targets(of_loss, len(graph.outputs))
-        self._divisor = losses.scale(of_loss, len(graph.outputs))
-        chosen = options(host(), dtype=dtype, numerics=numerics, gradient=True, vjp=False,
-                         loss=str(of_loss), optimizer=str(of_optimizer), apart=True,
-                         **(passes or {}))
-        with Progress(sys.stderr) as progress, progress.working("emit obj"):
-            made = Build(freeze(graph, self._frozen, values), host(), chosen, opt, progress,
-                         AFTER_ORDER, cached=cache).made
-        self._library = library = Library(made, dtype)
-        self._real = library.real
-        self._state = np.zeros(library.functions["update"].buffers["state"], self._real)
-        self._gradient = np.zeros(graph.n_params - len(self._held), self._real)
-        self._work: dict[int, Array] = {}  # by thread
+        self.n_targets = losses.targets(loss, len(graph.outputs))
+        self._divisor = losses.scale(loss, len(graph.outputs))
+        self._work: dict[int, Any] = {}  # by thread
+        return values
+
+    def _hold(self, real: Any, state: int) -> None:
+        """Memory for so many reals of the optimizer's, and the gradient."""
+        self._real = real
+        self._state = np.zeros(state, real)
+        self._gradient = np.zeros(self.graph.n_params - len(self._held), real)
+        self._params = np.empty_like(self._gradient)
         self._fresh = True  # whether the gradient is 0
-        self.params = values
+
+    @property
+    def real(self) -> np.dtype[Any]:
+        """What it computes in."""
+        made: np.dtype[Any] = self._real
+        return made
 
     @property
     def params(self) -> Array:
@@ -75,8 +89,12 @@ class Trainer:
         if (array[self._frozen] != self._held).any():
             raise ValueError("a frozen parameter has another value")
         with np.errstate(over="ignore"):
-            self._params = array[~self._frozen].astype(self._real)
-        self._packed = self._library.pack(self._params)
+            self._params[:] = array[~self._frozen]
+        self._pack()
+
+    def _pack(self) -> None:
+        """The parameters, as `gradient_batch` reads them."""
+        self._library.calls["pack"](self._params.ctypes.data, self._packed.ctypes.data)
 
     def _whole(self, values: Any) -> Array:
         array = np.array(values, np.float64)
@@ -103,7 +121,7 @@ class Trainer:
     def loss(self, x: Any, target: Any) -> float:
         """The mean loss of samples x (n, n_inputs) and targets (n, n_targets), which for `ce` are
         classes, (n,) too. Nothing changes."""
-        return self._swept(*self._checked(x, target), None)
+        return self._mean_loss(*self._checked(x, target), None)
 
     def step(self, x: Any, target: Any, lr: float) -> float:
         """One update on a minibatch, of learning rate `lr`: the mean loss before it."""
@@ -114,17 +132,22 @@ class Trainer:
     def accumulate(self, x: Any, target: Any) -> float:
         """Add the gradient of a minibatch to what `update` goes by: its mean loss."""
         fresh, self._fresh = self._fresh, False
-        return self._swept(*self._checked(x, target), self._gradient, fresh)
+        return self._mean_loss(*self._checked(x, target), self._gradient, fresh)
 
     def update(self, samples: int, lr: float) -> None:
         """One update by the mean gradient of the `samples` that were accumulated since the last."""
-        calls, real = self._library.calls, self._real.type
+        real = self._real.type
         # Rounded as train_step_batch rounds it.
         scale = real(1.0 / self._divisor) / real(max(1, samples))
-        calls["update"](self._params.ctypes.data, self._gradient.ctypes.data,
-                        self._state.ctypes.data, lr, float(scale))
+        self._library.calls["update"](*self._leading(), self._params.ctypes.data,
+                                      self._gradient.ctypes.data, self._state.ctypes.data, lr,
+                                      float(scale))
         self._fresh = True
-        calls["pack"](self._params.ctypes.data, self._packed.ctypes.data)
+        self._pack()
+
+    def _leading(self) -> tuple[int, ...]:
+        """What `update` takes before the parameters."""
+        return ()
 
     @property
     def memory(self) -> dict[str, int]:
@@ -137,7 +160,7 @@ class Trainer:
         """The mean loss of a minibatch and its gradient (n_params,), of frozen ones 0."""
         x, target = self._checked(x, target)
         gradient = np.zeros_like(self._gradient)
-        mean = self._swept(x, target, gradient)
+        mean = self._mean_loss(x, target, gradient)
         whole = np.zeros(self.graph.n_params, self._real)
         whole[~self._frozen] = gradient / (max(1, len(x)) * self._divisor)
         return mean, whole
@@ -154,19 +177,31 @@ class Trainer:
             raise ValueError(f"target has shape {target.shape}, not ({len(x)}, {self.n_targets})")
         return x, target
 
-    def _swept(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True) -> float:
+    def _mean_loss(self, x: Array, target: Array, gradient: Array | None, fresh: bool = True
+                   ) -> float:
         """The mean loss; the gradients are added to `gradient`, where it is wanted, which is 0 if
         it is `fresh`."""
         loss = np.zeros(1, self._real)
 
         def part(thread: int, first: int, last: int, sums: Sums) -> None:
-            if thread not in self._work:
-                self._work[thread] = self._library.work("gradient_batch")
-            self._library.calls["gradient_batch"](
-                last - first, x[first:].ctypes.data, target[first:].ctypes.data,
-                self._packed.ctypes.data, None if gradient is None else sums[1].ctypes.data,
-                sums[0].ctypes.data, self._work[thread].ctypes.data)
+            self._summed(thread, x[first:last], target[first:last], sums[0],
+                         None if gradient is None else sums[1])
 
         totals = (loss,) if gradient is None else (loss, gradient)
-        in_chunks(self._library, len(x), self.threads, totals, part, apart=not fresh)
+        in_chunks(self._library, len(x), self.threads, totals, part, not fresh, self._weights())
         return float(loss[0]) / (max(1, len(x)) * self._divisor)
+
+    def _weights(self) -> int | None:
+        """How many weights a sample costs, where the library does not know."""
+        return None
+
+    def _summed(self, thread: int, x: Array, target: Array, loss: Array, gradient: Array | None
+                ) -> None:
+        """Add the loss of samples, and its gradient where it is wanted, in the memory of a
+        thread."""
+        if thread not in self._work:
+            self._work[thread] = self._library.work("gradient_batch")
+        self._library.calls["gradient_batch"](
+            len(x), x.ctypes.data, target.ctypes.data, self._packed.ctypes.data,
+            None if gradient is None else gradient.ctypes.data, loss.ctypes.data,
+            self._work[thread].ctypes.data)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncc.ir.ssa import READ_ONLY, Func, Module, Table, layout, types
+from ncc.machine.model import PAGE
 from ncc.machine.x86 import assembly, fits
 from ncc.passes.emit.anchors import Window, windows
 from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS
@@ -56,7 +57,6 @@ INSTRUCTIONS = {
     "real": "uitofp {i} {0} to {t}",
 }
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
-AHEAD = 4096  # bytes: a page, which is where the prefetchers of most machines stop
 LARGE = 1 << 16  # bytes of a table that is worth a symbol of its own
 FAST = {"add", "sub", "mul", "div", "fma", "neg"}
 BARRIERS = (EFFECTS - {"accumulate"}) | {"for", "yield"}  # between accumulates
@@ -811,7 +811,7 @@ class _Writer:
 
     def prefetch(self, name: str, index: str) -> None:
         one = self.address(name, 0, index)
-        ahead = self.add(f"getelementptr i8, ptr {one}, i64 {AHEAD}")  # past the end, at the end
+        ahead = self.add(f"getelementptr i8, ptr {one}, i64 {PAGE}")  # past the end, at the end
         self.lines.append(f"  call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
         self.used.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
 
@@ -1200,7 +1200,10 @@ class _Writer:
         index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
         if self.native < 2 or index < 0 or name in self.private or not self.varying[index]:
             return False
-        if index not in self.affine or self.contiguous(index) or self.element(name) != self.real:
+        # Of a later op the index may not be written yet; in whole rounds it is, or is from memory.
+        if self.whole and index not in self.affine:
+            return False
+        if self.contiguous(index) or self.element(name) != self.real:
             return False
         following = self.func.ops[at : at + self.native]
         return len(following) == self.native and all(

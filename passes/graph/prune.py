@@ -43,6 +43,10 @@ def _seen(graph: Graph) -> NDArray[np.bool_]:
     seen[graph.outputs] = True
     if graph.levels is None or not graph.n_neurons:
         raise ValueError("prune wants a graph with levels")
+    read = seen.copy()
+    read[graph.sources] = True
+    if read[graph.activations >= 0].all():  # then who is read leads on to an output
+        return read
     lengths = np.diff(graph.starts)
     by = np.argsort(graph.levels, kind="stable")
     cuts = np.searchsorted(graph.levels[by], np.arange(graph.levels.max() + 2))

@@ -1,9 +1,9 @@
-"""The sweep back: a plan's gradients as ssa ops, in the straight and in the table form.
+"""The backward pass: a plan's gradients as ssa ops, in the straight and in the table form.
 
-A sweep forward keeps each neuron's value and its activation's argument in `work`; the sweep back
-gathers, for each neuron, its readers' deltas times their weights (no scatter, but where an
-aggregation chooses among its edges), and multiplies by the slope of its activation, which
-ncc/scalar/derivative.py derives. O(W+N), as the sweep forward (Griewank and Walther 2008, chapter
+The forward pass keeps each neuron's value and its activation's argument in `work`; the backward
+pass gathers, for each neuron, its readers' adjoints times their weights (no scatter, but where an
+aggregation chooses among its edges), and multiplies by the derivative of its activation, which
+ncc/scalar/derivative.py derives. O(W+N), as the forward pass (Griewank and Walther 2008, chapter
 4).
 """
 
@@ -40,13 +40,19 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
          Buffer("dparams", "inout", g.n_params)))
     funcs: list[Func] = []
     for wanted in plan.functions:
-        if not wanted.name.startswith("backward"):
+        if not wanted.name.startswith("backward") and wanted.name != "each_backward":
             continue
         if not funcs:
             tables.begin()
         wide = lanes(native, dtype) if wanted.batch else 0
-        form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                     wanted.recompute, registers)
+        form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
+                             wanted.recompute, registers)
+        if wanted.name == "each_backward":
+            own = {"packed": Buffer("params", "in", g.n_params),
+                   "dparams": Buffer("dparams", "out", g.n_params)}
+            rows = tuple([own.get(buffer.name, buffer) for buffer in ends.buffers])
+            funcs.append(form.each(wanted.name, native, replace(ends, buffers=rows)))
+            continue
         if not wanted.name.endswith("_kept"):
             funcs.append(form.function(wanted.name, wide, ends))
             continue
@@ -58,8 +64,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
     return funcs
 
 
-def sweep(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: Tables,
-          native: int, recompute: int = 0, registers: int = 16) -> Backward:
+def backward_pass(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: Tables,
+                  native: int, recompute: int = 0, registers: int = 16) -> Backward:
     """The form that the schedule names; tables are added to `tables`. Where the table form would
     keep more than `recompute` bytes of values, it computes them again by blocks of the net."""
     form = Unrolled if schedule.form == "straight" else Loops

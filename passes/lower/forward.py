@@ -13,6 +13,7 @@ from ncc.ir.graph import AGGREGATIONS, NONE, Ints
 from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, Buffer, Func
 from ncc.ir.ssa_build import Builder
+from ncc.machine.model import FAR_WEIGHTS, NEAR_VALUES
 from ncc.passes.lower.forward_loops import Loops
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
@@ -20,8 +21,6 @@ from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step
 from ncc.scalar.expressions import abreast, expression
 
-FAR = 3 << 19  # bytes of weights and sources: three quarters of a level-2 cache of 2 MB
-NEAR = 1 << 20  # bytes of values of a round of samples
 TILED = 1 << 15  # parameters that lie as far apart from where `pack` copies them tile by tile
 SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bits, in f32
 
@@ -50,7 +49,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     elif alone_lanes and plan.batch.form != "straight" and 2 * _alone(plan) > len(plan.edges):
         longer = alone_lanes
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
-    lowering = _Forward(plan, tables, dtype, numerics, native, lanes_rows)
+    lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows)
     made: dict[str, Func] = {}
     if plan.wants("forward"):
         made["forward"] = lowering.function("forward", plan.single, 0, block)
@@ -68,8 +67,9 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
 def _far(plan: Plan, size: int, lanes: int) -> bool:
     """Whether weights and sources come from beyond the level-2 cache for each round of samples, so
     that longer rounds read them less often; their values must fit."""
-    return (plan.batch.form != "straight" and len(plan.packed) * size + 2 * _alone(plan) > FAR
-            and plan.batch.work * lanes * size <= NEAR)
+    return (plan.batch.form != "straight"
+            and len(plan.packed) * size + 2 * _alone(plan) > FAR_WEIGHTS
+            and plan.batch.work * lanes * size <= NEAR_VALUES)
 
 
 def _alone(plan: Plan) -> int:
@@ -78,7 +78,7 @@ def _alone(plan: Plan) -> int:
     return int(np.diff(plan.starts)[plan.sizes[plan.block_of] == 1].sum())
 
 
-class _Forward(Loops):
+class Forward(Loops):
     def __init__(self, plan: Plan, tables: Tables, dtype: str, numerics: str, native: int,
                  lanes_rows: int) -> None:
         super().__init__(plan, tables, dtype, native, lanes_rows)
@@ -103,6 +103,19 @@ class _Forward(Loops):
         sample = None
         if lanes:
             sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
+        size = self.compute(b, schedule, sample, lanes, block)
+        if lanes:
+            b.close()
+        buffers = [Buffer("x", "in", len(g.inputs))]
+        if self.packs:
+            buffers.append(Buffer("packed", "in", len(self.plan.packed)))
+        buffers.append(Buffer("y", "out", len(g.outputs)))
+        buffers.append(Buffer("work", "private" if lanes else "work", size))
+        return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
+
+    def compute(self, b: Builder, schedule: Schedule, sample: int | None, lanes: int, block: int
+                ) -> int:
+        """Write a sample's y from its x; how many elements of `work` that takes."""
         # Straight lanes keep their values in registers.
         size = 0 if lanes and schedule.form == "straight" else schedule.work
         if schedule.form == "straight" and not lanes and self.native > 1 and pays(
@@ -119,14 +132,7 @@ class _Forward(Loops):
             self.straight(b, sample, schedule.slots.tolist(), groups)
         else:
             self.rows(b, schedule, sample, block)
-        if lanes:
-            b.close()
-        buffers = [Buffer("x", "in", len(g.inputs))]
-        if self.packs:
-            buffers.append(Buffer("packed", "in", len(self.plan.packed)))
-        buffers.append(Buffer("y", "out", len(g.outputs)))
-        buffers.append(Buffer("work", "private" if lanes else "work", size))
-        return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
+        return size
 
     def one_by_one(self, func: Func) -> Func:
         """A batch on a target without vectors: the function of one sample, sample by sample."""
@@ -137,6 +143,10 @@ class _Forward(Loops):
         b.emit("call_at", at, (func.name, tuple([buffer.name for buffer in moved])))
         b.close()
         return Func("forward_batch", func.buffers, b.ops, counted=True)
+
+    def parameter_of(self, b: Builder, code: int) -> int:
+        """The canonical parameter of this number."""
+        return b.load("packed", self.position[code])
 
     def straight(self, b: Builder, sample: int | None, slots: list[int],
                  groups: list[list[int]]) -> None:
@@ -158,7 +168,7 @@ class _Forward(Loops):
 
         def parameter(code: int) -> int:
             if code not in codes:
-                codes[code] = (b.load("packed", self.position[code]) if code >= 0
+                codes[code] = (self.parameter_of(b, code) if code >= 0
                                else b.const(float(plan.constants[-1 - code])))
             return codes[code]
 

@@ -12,11 +12,11 @@ from ncc.ir.graph import AGGREGATIONS, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
+from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step, total
 from ncc.scalar.expressions import emit, expression
 
-CHAINS = 4  # vectors of rows under way at once hide the latency of an FMA
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
@@ -49,6 +49,10 @@ class Loops:
         if name not in self.tables.own:
             self.tables.add(name, type, values)
         return name
+
+    def parameter(self, b: Builder, offset: int, index: int) -> int:
+        """The weight or the bias that is element offset + index of `packed`."""
+        return b.load("packed", offset, index)
 
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         plan, g = self.plan, self.plan.graph
@@ -256,10 +260,10 @@ class Loops:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
             return [(b.load("work", 0, b.load("sources", offset, at)),
-                     b.load("packed", offset, by))]
+                     self.parameter(b, offset, by))]
 
         agg = AGGREGATIONS[run.aggregation]
-        biases = [b.load("packed", 0, b.load("biases", 0, q))] if run.biased else None
+        biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
         if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
             argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
                              biases[0] if biases else None)
@@ -286,11 +290,11 @@ class Loops:
             at = {name: held[i] if j is None else b.op("iadd", held[i], j)
                   for name, held in begins.items()}
             return (b.load("work", 0, b.load("sources", 0, at["starts"])),
-                    b.load("packed", 0, at[self.weights]))
+                    self.parameter(b, 0, at[self.weights]))
 
         biases = None
         if run.biased:
-            biases = [b.load("packed", 0, b.load("biases", i, q)) for i in range(count)]
+            biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
                            lambda j: [edge(i, j) for i in range(count)], biases, count)
         for i, value in enumerate(values):
@@ -310,10 +314,10 @@ class Loops:
             at = [read if j is None else b.op("iadd", read, j) for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
             sources = [b.load("work", 0, b.load("sources", 0, a)) for a in at]
-            return [(sources[i // side], b.load("packed", 0, b.op("iadd", w, by)))
+            return [(sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
-        biases = [b.load("packed", 0, b.op("iadd", at, row)) for at in shifts] or None
+        biases = [self.parameter(b, 0, b.op("iadd", at, row)) for at in shifts] or None
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
                            count)
         for place, value in zip(places, values, strict=True):
@@ -334,12 +338,12 @@ class Loops:
             if j is not None:
                 at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
             n = b.load("work", 0, b.load("sources", 0, at))
-            return [(n, b.load("packed", i, w)) for i in range(count)]
+            return [(n, self.parameter(b, i, w)) for i in range(count)]
 
         biases = None
         if run.biased:
             at = b.op("iadd", b.load("biases", 0, q), row)
-            biases = [b.load("packed", i, at) for i in range(count)]
+            biases = [self.parameter(b, i, at) for i in range(count)]
         place = b.op("iadd", b.load("places", 0, q), row)
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
                            count)

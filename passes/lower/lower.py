@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
-from ncc.passes.lower import backward, forward, train_step
+from ncc.passes.lower import backward, each, forward, train_step
 from ncc.passes.lower.tables import Tables
 
 
@@ -43,7 +43,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
           ...
         }
 
-    First those that go forward (passes/lower/forward.py), then the gradients
+    First those that go forward (passes/lower/forward.py), with parameters for each sample, too
+    (passes/lower/each.py), then the gradients
     (passes/lower/backward.py), then a step of training (passes/lower/train_step.py), whatever the
     order of their names. `scalar` is for C, which has no sums over the lanes of a vector: then
     gradients and training go sample by sample.
@@ -52,6 +53,8 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     funcs = forward.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
                               far_lanes=far_lanes, alone_lanes=alone_lanes, native=native,
                               block=block, lanes_block=lanes_block, lanes_rows=lanes_rows)
+    funcs += each.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
+                            native=native, lanes_block=lanes_block, lanes_rows=lanes_rows)
     for written in (backward, train_step):
         funcs += written.functions(plan, tables, dtype=dtype, numerics=numerics,
                                    native=1 if scalar else native, registers=registers)

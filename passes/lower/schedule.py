@@ -16,17 +16,14 @@ from typing import NamedTuple
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
+from ncc.machine.model import CALL_CYCLES, LATENCY, RATE, WINDOW
 from ncc.scalar.expressions import emit, expression
 from ncc.scalar.mathlib import SEQUENCES
 
 FEW = 32  # rows: all are in sight at once
-LATENCY = {"fma": 4, "add": 3, "sub": 3, "mul": 3, "div": 11, "sqrt": 15}  # cycles; of others 1
 FREE = ("const", "word", "index")
 SUM = LATENCY["fma"]  # an edge
 CALL = 8  # ops: of more, a sequence is called
-AROUND = 6  # cycles that a call adds: a value into a vector, and out of it
-RATE = 2  # ops a cycle
-AHEAD = 80  # cycles that the machine's window is ahead of what waits in it
 
 
 class Row(NamedTuple):
@@ -53,7 +50,7 @@ def _row(b: Builder, value: int) -> Row:
             ends.append(0)
         elif opcode in SEQUENCES:
             row = _sequence(opcode, b.dtype, b.fused)
-            ends.append(begin + row.latency + AROUND * (row.ops > CALL))
+            ends.append(begin + row.latency + CALL_CYCLES * (row.ops > CALL))
             ops += row.ops
         else:
             ends.append(begin + LATENCY.get(opcode, 1))
@@ -115,12 +112,12 @@ def in_time(plan: Plan, dtype: str, fused: bool, side: int) -> list[list[int]]:
     groups: list[list[int]] = []
     now = 0.0  # when the next op could start, where none waits
     while coming or any(able.values()):
-        while coming and coming[0][0] <= now + AHEAD:
+        while coming and coming[0][0] <= now + WINDOW:
             r = heappop(coming)[1]
             heappush(able[kinds[r]], (-heights[r], r))
         best = min([rows[0] for rows in able.values() if rows], default=None)
         if best is None:
-            now = coming[0][0] - AHEAD
+            now = coming[0][0] - WINDOW
             continue
         kind = kinds[best[1]]
         rows = able[kind]

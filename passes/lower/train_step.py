@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.backward import sweep
+from ncc.passes.lower import update
+from ncc.passes.lower.backward import backward_pass
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
@@ -36,8 +35,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
         if wanted.name == "update":
             funcs.append(step.update(Builder(dtype, numerics != "strict")))
             continue
-        form = sweep(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                     wanted.recompute, registers)
+        form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
+                             wanted.recompute, registers)
         ends = step.gradient() if wanted.name == "gradient_batch" else step.step()
         funcs.append(form.function(wanted.name, wide if wanted.batch else 0, ends))
     return funcs
@@ -77,78 +76,68 @@ class _Step:
                                Buffer("dparams", "inout", self.n_params), self.state,
                                Buffer("lr", "value", 1), Buffer("scale", "value", 1)), b.ops)
 
-    # -- around the sweep
+    # -- around the backward pass
 
-    def begin(self, sweep: Backward) -> None:
-        b = sweep.b
-        sweep.memory("dparams", self.n_params, shared=True)
-        sweep.zero("dparams", self.n_params)
+    def begin(self, backward: Backward) -> None:
+        b = backward.b
+        backward.memory("dparams", self.n_params, shared=True)
+        backward.zero("dparams", self.n_params)
         b.store(b.const(0.0), "state", 0)
 
-    def finish(self, sweep: Backward) -> None:
-        b = sweep.b
+    def finish(self, backward: Backward) -> None:
+        b = backward.b
         scale = b.const(1.0 / self.divisor)
-        if sweep.lanes:
+        if backward.lanes:
             count = b.op("max", b.op("real", b.emit("count")), b.const(1.0))
             scale = b.op("div", scale, count)
         b.store(b.op("mul", b.load("state", 0), scale), "state", 0)
         self.updated(b, scale)
-        self.packed_anew(sweep)
+        self.packed_anew(backward)
 
-    def packed_anew(self, sweep: Backward) -> None:
+    def packed_anew(self, backward: Backward) -> None:
         """`packed`, from params: tiles, and what lies otherwise one by one."""
-        b, plan = sweep.b, self.plan
-        left = copy_tiles(b, plan, sweep.native if sweep.lanes else 1, sweep.table)
+        b, plan = backward.b, self.plan
+        left = copy_tiles(b, plan, backward.native if backward.lanes else 1, backward.table)
         moved = np.flatnonzero(left)
         k = b.loop(b.index(0), b.index(len(moved)))[0]
         at = (k if len(moved) == len(plan.packed)
-              else b.load(sweep.table("moved", "i", moved), 0, k))
-        slot = b.load(sweep.table("slots", "i", plan.packed[moved]), 0, k)
+              else b.load(backward.table("moved", "i", moved), 0, k))
+        slot = b.load(backward.table("slots", "i", plan.packed[moved]), 0, k)
         b.store(b.load("params", 0, slot), "packed", 0, at)
         b.close()
 
     def updated(self, b: Builder, scale: int) -> None:
         """params and state after the step, of dparams, which become 0."""
         optimizer, n = self.optimizer, self.n_params
-        lr = b.load("lr", 0)
-        held = [b.load("state", 1 + k) for k in range(optimizer.scalars)]
-        held_after, shared = optimizers.begin(b, optimizer, held, lr)
-        for k, value in enumerate(held_after):
-            b.store(value, "state", 1 + k)
+        shared = update.begin(b, optimizer)
         first = 1 + optimizer.scalars
         whole = n // self.lanes * self.lanes if self.lanes > 1 else 0
         for lo, hi, wide in ((0, whole, self.lanes), (whole, n, 0)):
             if lo == hi:
                 continue
             k = b.loop(b.index(lo), b.index(hi), lanes=wide)[0]
-            g = b.op("mul", b.load("dparams", 0, k), scale)
-            slots = [b.load("state", first + s * n, k) for s in range(optimizer.slots)]
-            w, slots_after = optimizers.element(b, optimizer, b.load("params", 0, k), g, slots,
-                                                shared)
-            b.store(w, "params", 0, k)
-            for s, value in enumerate(slots_after):
-                b.store(value, "state", first + s * n, k)
-            b.store(b.const(0.0), "dparams", 0, k)
+            update.element(b, optimizer, k, scale, shared, [
+                (first + s * n, k) for s in range(optimizer.slots)])
             b.close()
 
     # -- seeds
 
-    def targets(self, sweep: Backward, k: int) -> int:
+    def targets(self, backward: Backward, k: int) -> int:
         """The target number k, an index or a number of the sample's row."""
-        row = sweep.times_sample(self.n_targets)
-        return sweep.b.load("target", 0, sweep.offset(row, k))
+        row = backward.times_sample(self.n_targets)
+        return backward.b.load("target", 0, backward.offset(row, k))
 
-    def seed(self, sweep: Unrolled, ys: list[int]) -> list[int]:
-        b, loss = sweep.b, self.loss
+    def seed(self, backward: Unrolled, ys: list[int]) -> list[int]:
+        b, loss = backward.b, self.loss
         if loss.name != "ce":
-            pairs = [losses.element(b, loss, y, self.targets(sweep, b.index(k)))
+            pairs = [losses.element(b, loss, y, self.targets(backward, b.index(k)))
                      for k, y in enumerate(ys)]
             total = b.const(0.0)
             for value, _ in pairs:
                 total = b.op("add", total, value)
-            sweep.add_loss(total)
+            backward.add_loss(total)
             return [d for _, d in pairs]
-        label = self.targets(sweep, b.index(0))
+        label = self.targets(backward, b.index(0))
         top = chosen = ys[0]
         numbers = [b.const(float(k)) for k in range(len(ys))]
         for y, number in zip(ys[1:], numbers[1:], strict=True):
@@ -158,40 +147,25 @@ class _Step:
         total = b.const(0.0)
         for term in terms:
             total = b.op("add", total, term)
-        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
-        return [losses.ce_slope(b, term, total, number, label)
+        backward.add_loss(losses.ce_loss(b, total, top, chosen))
+        return [losses.ce_derivative(b, term, total, number, label)
                 for term, number in zip(terms, numbers, strict=True)]
 
-    def loops(self, sweep: Loops) -> None:
-        b, loss = sweep.b, self.loss
-        zero, end = b.index(0), b.index(sweep.n_outputs)
+    def loops(self, backward: Loops) -> None:
+        b, loss = backward.b, self.loss
+        zero, end = b.index(0), b.index(backward.n_outputs)
 
         def output(k: int) -> int:
             """The value of output number k."""
-            return b.load("values", 0, sweep.cell("output_places", 0, k))
+            return b.load("values", 0, backward.cell("output_places", 0, k))
+
+        def place(k: int) -> tuple[str, int]:
+            """Where the adjoint of output number k is to be."""
+            return "seeds", backward.cell("seed_ranks", 0, k)
 
         if loss.name != "ce":
-            sweep.seed("target")
-            k, sum = b.loop(zero, end, [b.const(0.0)])
-            seed = sweep.cell("seed_ranks", 0, k)
-            value, d = losses.element(b, loss, output(k), b.load("seeds", 0, seed))
-            b.store(d, "seeds", 0, seed)
-            (sum,) = b.close(b.op("add", sum, value))
-            sweep.add_loss(sum)
+            backward.seed("target")
+            backward.add_loss(update.slopes(b, loss, zero, end, output, place))
             return
-        label = self.targets(sweep, zero)
-        first = output(zero)
-        k, top, chosen = b.loop(zero, end, [first, first])
-        y = output(k)
-        top, chosen = b.close(losses.ce_top(b, top, y),
-                              losses.ce_gather(b, chosen, y, b.op("real", k), label))
-        k, total = b.loop(zero, end, [b.const(0.0)])
-        term = losses.ce_term(b, output(k), top)
-        b.store(term, "seeds", 0, sweep.cell("seed_ranks", 0, k))
-        (total,) = b.close(b.op("add", total, term))
-        sweep.add_loss(losses.ce_loss(b, total, top, chosen))
-        k = b.loop(zero, end)[0]
-        seed = sweep.cell("seed_ranks", 0, k)
-        slope: Any = losses.ce_slope(b, b.load("seeds", 0, seed), total, b.op("real", k), label)
-        b.store(slope, "seeds", 0, seed)
-        b.close()
+        label = self.targets(backward, zero)
+        update.slopes_of_class(b, zero, end, label, output, place, backward.add_loss)

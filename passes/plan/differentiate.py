@@ -6,9 +6,8 @@ import numpy as np
 
 from ncc.ir.plan import Plan, Wanted
 from ncc.ir.ssa import DTYPES
+from ncc.machine.model import EDGES_TO_KEEP
 from ncc.scalar.sum_order import CHUNK
-
-EDGES = 24  # to a real kept, from where writing and reading it take less time than making it again
 
 
 def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int = 0,
@@ -30,8 +29,9 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
         ...
 
     Where a function would keep more than `recompute` bytes of values in `work` (0: no limit), they
-    are computed again by blocks of the net. Without `vjp` nothing is asked for, for those who train
-    and want no gradient of their own.
+    are computed again by blocks of the net. Without `vjp` they are not asked for, for those who
+    train and want no gradient of their own. Beside `each` stands each_backward: the gradients of
+    each sample, not summed.
 
     A caller that wants y first and the gradients then says how many bytes of a chunk of samples may
     be `kept` between. In the place of `backward` stand then `forward_keep`, which makes y and
@@ -39,6 +39,8 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
     backward_batch_kept in that of `backward_batch`: in the form `table` of one block, where sums
     are so long that to keep one takes less than to make it again.
     """
+    if plan.each is not None and plan.backward_batch is not None:
+        plan = plan.wanting(Wanted("each_backward"))
     if not vjp:
         return plan
     names: list[str] = []
@@ -48,7 +50,7 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
             continue
         size = plan.n_kept * samples * np.dtype(DTYPES[dtype]).itemsize
         if (schedule.form != "straight" and not recompute and 0 < size <= kept
-                and EDGES * plan.n_kept <= len(plan.edges)):
+                and EDGES_TO_KEEP * plan.n_kept <= len(plan.edges)):
             names += [f"forward{suffix}_keep", f"backward{suffix}_kept"]
         else:
             names.append(f"backward{suffix}")

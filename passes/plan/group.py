@@ -12,6 +12,7 @@ from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
+from ncc.machine.model import CHAINS
 from ncc.passes.plan.cost import Prediction, predict, size
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
@@ -20,7 +21,7 @@ STRAIGHT_BY_LLVM = 160  # where ncc does not write the assembly itself
 STRAIGHT_BATCH = 24  # a loop with its values in the cache is as fast
 # ... and above these, longer than edges allow for.
 FEW, PER_EDGE = 500, 2
-# The sweep back is twice as long, and keeps more at hand.
+# The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
@@ -28,14 +29,14 @@ WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
 # beyond a few.
 KINDS, PER_KIND = 2, 1_250
-SIDE = 4  # blocks of one in-list side by side: as many sums hide an FMA's latency
+SIDE = CHAINS  # blocks of one in-list side by side
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
           assembles: bool = False, small: bool = False, timed: Sequence[str] = (),
-          embedded: bool = False, forwards: bool = True) -> Plan:
+          embedded: bool = False, forwards: bool = True, each: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -66,7 +67,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     not asked for but found by ncc/runtime/tune.py.
 
     The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch; without
-    `forwards` only `pack`, for those who have the others and want gradients beside them.
+    `forwards` only `pack`, for those who have the others and want gradients beside them; and
+    `each`, a batch whose samples have parameters of their own, where it is asked for.
     """
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
@@ -100,12 +102,14 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                         + ", ".join(others))
 
     limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
-    backward, backward_batch = (
-        _choose(backward_form, length + len(graph.inputs), limit, looped) if gradient else None
-        for limit in limits)
+    length += len(graph.inputs)
+    backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
+                                for limit in limits)
     functions = (() if embedded else ("pack",)) + (("forward", "forward_batch") if forwards else ())
+    functions += ("each",) * each
+    of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
-                                       backward_batch=backward_batch,
+                                       backward_batch=backward_batch, each=of_each,
                                        functions=tuple([Wanted(name) for name in functions])))
 
 

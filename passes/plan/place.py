@@ -54,7 +54,8 @@ def place(plan: Plan) -> Plan:
         batch = Schedule(single.form, plan.batch.why, single.slots, single.work)
     else:
         batch = _scan(plan, plan.batch)
-    return plan.with_(single=single, batch=batch)
+    each = None if plan.each is None else _scan(plan, plan.each)
+    return plan.with_(single=single, batch=batch, each=each)
 
 
 def _scan(plan: Plan, schedule: Schedule) -> Schedule:

@@ -43,8 +43,12 @@ TABLES = (
     Table("compile", "bench_compile.py", "--short --mixtures 20 --seed 1",
           "--short --only ^(XOR|mixture) --mixtures 1 --patience 3"),
     Table("neat", "bench_neat.py", "", "--sizes 50 --seeds 1 --seconds 0.1"),
+    Table("population", "bench_population.py", "",
+          "--sizes 20 --rounds 1 --genomes 5"),
+    Table("each", "bench_each.py", "", "--quick --seconds 0.1"),
     Table("fast", "bench_fast.py", "", "--rows python-call,one-tagger --seconds 0.05"),
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
+    Table("rewire", "bench_rewire.py", "", "--quick"),
     Table("cache", "bench_cache.py", "", "--quick"),
     Table("ulps", "bench_ulps.py", "", "--stride 9973 --samples 1000", "passes/README.md"),
 )

@@ -40,8 +40,9 @@ from compile_nets import AGGREGATIONS, FUNCTIONS, NAMES, Text, scaled  # noqa: E
 from nets import some_net, to_nal  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc.driver.compiler import Build, options  # noqa: E402
+from ncc.driver.compiler import Build  # noqa: E402
 from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
+from ncc.driver.settings import Settings, options  # noqa: E402
 from ncc.ir.graph import Graph  # noqa: E402
 from ncc.ir.ssa import DTYPES  # noqa: E402
 from ncc.machine import native as library  # noqa: E402
@@ -54,7 +55,7 @@ from ncc.scalar import losses, optimizers  # noqa: E402
 from ncc.scalar import sum_order as sums  # noqa: E402
 from ncc.scalar.numpy_eval import Numpy  # noqa: E402
 from ncc.training.freeze import freeze  # noqa: E402
-from ncc.training.step import Trainer  # noqa: E402
+from ncc.training.step import TrainStep  # noqa: E402
 
 ROWS = 300  # samples of a net
 TOGETHER = 25  # nets of a process of the emulator
@@ -363,7 +364,7 @@ class Case:
         terms = [losses.ce_term(e, value, top) for value in columns]
         for term in terms:
             total = e.op("add", total, term)
-        slopes = [losses.ce_slope(e, term, total, k, label)
+        slopes = [losses.ce_derivative(e, term, total, k, label)
                   for term, k in zip(terms, numbers, strict=True)]
         return losses.ce_loss(e, total, top, chosen), np.stack(slopes, 1)
 
@@ -505,9 +506,9 @@ def trained(case: Case) -> Iterator[Compared]:
         wanted = case.steps(graph, case.params[~frozen], numerics, False)
     form = {} if seed % 3 == 0 else FORMS[("straight", "table")[seed % 2]]
     for threads in (1, 2):
-        trainer = Trainer(case.graph, case.loss, case.optimizer, dtype=case.dtype, opt=seed % 2,
-                          params=case.params.astype(np.float64), threads=threads, frozen=frozen,
-                          numerics=numerics, passes=form, cache=False)
+        trainer = TrainStep(case.graph, case.loss, case.optimizer, threads=threads, frozen=frozen,
+                          params=case.params.astype(np.float64), settings=Settings(
+                              case.dtype, numerics, seed % 2, cache=False, passes=form))
         found = []
         for call in STEPS:
             if call.kind == STEP_BATCH:
@@ -857,7 +858,7 @@ def examined(cases: Iterable[Case], names: Sequence[str], full: bool = False,
     report = Report()
     places = [PLACES[name] for name in names if not PLACES[name].absent]
     pending: dict[str, list[Pending]] = {name: [] for name in names}
-    library.WORK = 0  # as many threads as are asked for
+    library.PRODUCTS_A_THREAD = 0  # as many threads as are asked for
     for case in cases:
         for way in ways(case.seed, places, full):
             tried(case, way, report, pending[way.place.name])

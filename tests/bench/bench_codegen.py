@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import numpy as np
 from nets import random_layers
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.machine.limits import SPREAD, Need, estimate
 from ncc.machine.llvm import Machine, target
 from ncc.nets.net import parse

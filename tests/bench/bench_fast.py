@@ -37,7 +37,7 @@ from ncc.formats.weights import init  # noqa: E402
 from ncc.ir.graph import NONE, Graph  # noqa: E402
 from ncc.nets.net import Net  # noqa: E402
 from ncc.scalar.activations import name_of  # noqa: E402
-from ncc.training.step import Trainer  # noqa: E402
+from ncc.training.step import TrainStep  # noqa: E402
 
 SPARSE = ("scipy-csr", "torch-csr", "torch-dense")
 
@@ -355,7 +355,7 @@ LR = 1e-6  # of the steps that are timed: the net stays what it was
 
 def trainer(net, x, goal, optimizer="sgd"):
     """`step(lr)`, compiled, of mean squared error; and the parameters now."""
-    made = Trainer(net.graph, "mse", optimizer, params=net.params)
+    made = TrainStep(net.graph, "mse", optimizer, params=net.params)
     return lambda lr=LR: made.step(x, goal, lr), lambda: made.params
 
 
@@ -520,7 +520,7 @@ def train_sparse(seconds):
 def train_adam(seconds):
     net = sparse(1024, 4)
     x, goal = minibatch(net)
-    made = Trainer(net.graph, "mse", "adam", params=net.params)
+    made = TrainStep(net.graph, "mse", "adam", params=net.params)
     timed, _ = bench.interleaved([lambda: made.step(x, goal, LR), lambda: made.update(128, LR)],
                                  seconds)
     whole, update = [median(t) for t in timed]

@@ -1,4 +1,4 @@
-"""The forward road's speed and size, each row with its target: python tests/bench/bench_forward.py
+"""The forward pass's speed and size, each row with its target: python tests/bench/bench_forward.py
 
 Every figure is of this run on this machine; ratios are to peers measured in the same minute,
 interleaved, medians. `--quick` leaves out the rows of more than a million edges.
@@ -24,7 +24,8 @@ from nets import random_layers  # noqa: E402
 import ncc  # noqa: E402
 from ncc.bench import measure as bench  # noqa: E402
 from ncc.bench.peak import calibrate  # noqa: E402
-from ncc.driver.compiler import Build, options  # noqa: E402
+from ncc.driver.compiler import Build  # noqa: E402
+from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.targets import TARGETS  # noqa: E402
 
 

@@ -15,10 +15,10 @@ from statistics import median
 
 sys.path[:0] = [str(Path(__file__).parent)]
 import bench_fast as fast  # noqa: E402
-from bench_fast import LR, Cell, Trainer, bench, dense, minibatch, sparse, stepped  # noqa: E402
+from bench_fast import LR, Cell, TrainStep, bench, dense, minibatch, sparse, stepped  # noqa: E402
 
 import ncc  # noqa: E402
-from ncc.driver.compiler import options  # noqa: E402
+from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.llvm import host  # noqa: E402
 from ncc.passes.lower.reverse.frame import lanes  # noqa: E402
 
@@ -57,7 +57,7 @@ def parts(seconds):
     """What a step consists of, each part called by itself."""
     net = sparse(1024, 4)
     x, goal = minibatch(net)
-    made = Trainer(net.graph, "mse", "adam", params=net.params)
+    made = TrainStep(net.graph, "mse", "adam", params=net.params)
     fn = ncc.compile(net)
     timed, _ = bench.interleaved(
         [lambda: made.step(x, goal, LR), lambda: made.update(128, LR), lambda: fn(x)], seconds)
@@ -77,7 +77,7 @@ def widths(seconds):
     calls = []
     for net in nets:
         x, goal = minibatch(net)
-        made = Trainer(net.graph, "mse", "adam", params=net.params)
+        made = TrainStep(net.graph, "mse", "adam", params=net.params)
         for call in (made.loss, made.accumulate):
             calls.append(lambda call=call, x=x, goal=goal: call(x, goal))
     timed, _ = bench.interleaved(calls, seconds)
@@ -94,7 +94,7 @@ def memory(seconds):
     tile = lanes(options(host())["native"], "f32")
     for name, net in (("random 1,024 x 4", sparse(1024, 4)),
                       ("dense 784-300-100-10", dense(784, 300, 100, 10))):
-        made = Trainer(net.graph, "mse", "adam", params=net.params)
+        made = TrainStep(net.graph, "mse", "adam", params=net.params)
         made.step(*minibatch(net), LR)
         held = made.memory
         total, allowed = sum(held.values()), 4 * (net.n_neurons * tile + 4 * net.n_params)

@@ -358,6 +358,15 @@ def test_rows_of_a_moment(fast, capsys, monkeypatch):
     assert "16-64-32-32-5" in lines[3] or "wants gcc" in lines[3]
 
 
+def test_rewiring_is_measured_in_rows_and_calls_no_llvm(capsys, monkeypatch):
+    made = script("bench_rewire")
+    monkeypatch.setattr(sys, "argv", ["bench_rewire.py", "--quick"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 2 + 8 and "| calls of LLVM in all of that | 0 | 0 |" in lines
+    assert made.erdos_renyi([784, 1000, 1000, 1000, 10], 0).n_edges > 126_000
+
+
 @pytest.mark.skipif(PEERS["torch-csr"].absent() is not None, reason="no torch")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_training_steps_by_hand_are_nccs(fast, optimizer):
@@ -416,6 +425,34 @@ def test_one_sample_of_a_genome_beside_gcc(capsys, monkeypatch):
     assert lines[2].startswith("| 12 neurons") and len(lines) == 4
     # Its last cell is a verdict on times, which a test leaves open.
     assert lines[3].startswith("| 12 neurons, median |") or "wants gcc" in lines[2]
+
+
+def test_a_population_beside_neat_python(capsys, monkeypatch):
+    pytest.importorskip("neat")
+    made = script("bench_population")
+    monkeypatch.setattr(made, "beside", lambda *row: made.Cell(row[0], "", 0.0, "", None))
+    monkeypatch.setattr(sys, "argv", ["bench_population.py", "--sizes", "3,30", "--rounds", "1",
+                                      "--genomes", "4", "--seed", "1"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 2 + 2 * 3 + 2 + 2
+    assert [line.split(" | ")[3] for line in lines[-2:]] == ["yes |"] * 2
+
+
+def test_parameters_as_lanes_beside_a_call_a_vector(capsys, monkeypatch):
+    made = script("bench_each")
+    monkeypatch.setattr(made, "SPEEDUP", 0.0)
+    monkeypatch.setattr(made, "LOOP", 3)
+    monkeypatch.setattr(sys, "argv", ["bench_each.py", "--quick", "--seconds", "0.01"])
+    made.main()
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("| ")]
+    assert len(lines) == 5 and lines[2].startswith("| 107 activations, 287 edges, 70 vectors |")
+    net = made.net_of(made.GENOME)
+    assert net.n_edges == 287 and int((net.graph.activations >= 0).sum()) == 107
+    wrong = made.Measured(made.GENOME, 5, "f32")
+    monkeypatch.setattr(wrong, "loop", lambda: np.zeros((5, len(net.outputs)), np.float32))
+    with pytest.raises(AssertionError, match="other bits"):
+        wrong.check()
 
 
 # ---- the bound on compiling
@@ -503,6 +540,9 @@ def test_a_compile_in_a_process_of_its_own(compiling, way):
     late = found._replace(cpu=3 * found.bound, peak=0)
     assert late.held == "no: time 3.0x" and late._replace(cpu=0).held == "yes"
     assert late._replace(cpu=0, peak=2 * late.room).held == "no: memory 2.0x"
+    refused = late._replace(state="refused E400")
+    assert refused.held == "no: refused E400" and refused._replace(cpu=0).held == "yes: refused"
+    assert refused._replace(cpu=0).holds and not refused.holds
 
 
 def test_a_compile_that_comes_to_nothing(compiling):

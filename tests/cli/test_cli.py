@@ -18,10 +18,14 @@ import pytest
 
 import ncc
 from ncc.driver import compiler as build
-from ncc.driver import pipeline as road
+from ncc.driver import pipeline
+from ncc.driver.compare import answers
 from ncc.driver.kinds import KINDS
-from ncc.driver.observe import answers, carried
+from ncc.driver.net_module import carried
+from ncc.driver.settings import options
 from ncc.errors import NccError, Source
+from ncc.ir.graph import Graph
+from ncc.ir.ssa import Module
 from ncc.ir.ssa_text import read as read_ssa
 from ncc.machine.llvm import Machine
 from ncc.passes.ssa import fold as fold_file
@@ -43,7 +47,7 @@ TWINS = """N 05
 04 03 02:1,03:-2
 """
 CSV = "1,2\n0.5,-1\n\n 3 , 4\n"
-PASSES = [step.name for step in road.steps()]
+PASSES = [step.name for step in pipeline.steps()]
 TEXTS = ["ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "dot"]
 ENDINGS = {"llvm": "ll", "asm": "s", "header": "h", "obj": "o", "shared": "so"}
 
@@ -384,19 +388,19 @@ def test_version_and_help(ncc_):
     assert "--print-after" in ncc_("build", "--help")[1]
 
 
-# ---- what the command line can see of the road
+# ---- what the command line can see of the pipeline
 
 
 def test_dumps_are_headed_and_enter_again(ncc_):
     status, out, err = ncc_("build", "net.nal", "--emit", "fwd,obj", "--print-after", "all")
     heads = re.findall(r"^// ---- (.*)$", err, re.M)
-    assert heads == [f"after {step.name}" for step in road.steps()]
+    assert heads == [f"after {step.name}" for step in pipeline.steps()]
     _, _, before = ncc_("build", "net.nal", "--print-before", "merge, fold")
     assert re.findall(r"^// ---- (.*)$", before, re.M) == ["before merge", "before fold"]
     y = ncc_("run", "net.nal", "--input", "x.csv")[1]
     dumps = re.split(r"^// ---- after .*\n", err, flags=re.M)[1:]
     entered = 0
-    for step, text in zip(road.steps(), dumps, strict=True):
+    for step, text in zip(pipeline.steps(), dumps, strict=True):
         ending = {"graph": "graph", "plan": "plan", "module": "ssa"}.get(text.split()[0])
         if ending:
             Path(f"dump.{ending}").write_text(text)
@@ -414,7 +418,7 @@ def test_print_after_of_a_pass_that_runs_twice(ncc_):
 def test_statistics_times_and_explanations(ncc_):
     _, _, err = ncc_("build", "twins.nal", "--stats")
     rows = dict(line.split(maxsplit=1) for line in err.splitlines()[1:-1])
-    assert list(rows) == [step.name for step in road.steps()]
+    assert list(rows) == [step.name for step in pipeline.steps()]
     assert rows["merge"] == "5 neurons, 6 edges -> 4 neurons, 4 edges (gone: 03)"
     assert re.fullmatch(r"\d+ ops, 5 functions -> \d+ ops, 5 functions", rows["cse"])
     _, _, err = ncc_("build", "twins.nal", "--stats", "--no-backward")
@@ -472,7 +476,7 @@ def test_passes_with_options(ncc_):
                 "group,place,lower,expand,to_llvm")[1] == y
 
 
-# ---- texts of levels enter the road
+# ---- texts of levels enter the pipeline
 
 
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
@@ -630,14 +634,15 @@ func forward_batch(count, x in 2, y out 1, work private 0) {
 
 
 def guilty(monkeypatch, name, behave):
-    """Put `behave(real, level, **options)` in the place of a pass on the road."""
-    real = {call.__name__: call for call in road.ROAD}[name]
+    """Put `behave(real, level, **options)` in the place of a pass on the pipeline."""
+    real = {call.__name__: call for call in pipeline.PIPELINE}[name]
 
     @functools.wraps(real)
     def call(level, **options):
         return behave(real, level, **options)
 
-    monkeypatch.setattr(road, "ROAD", tuple(call if c is real else c for c in road.ROAD))
+    monkeypatch.setattr(pipeline, "PIPELINE",
+                        tuple(call if c is real else c for c in pipeline.PIPELINE))
 
 
 def fails(real, level, **options):
@@ -647,7 +652,7 @@ def fails(real, level, **options):
 def shifts(real, level, **options):
     """The pass, and then one constant, weight or input of its result is another."""
     new = real(level, **options)
-    if isinstance(new, road.Module):
+    if isinstance(new, Module):
         funcs = []
         for func in new.funcs:
             at = max((k for k, op in enumerate(func.ops) if op[0] == "store" and
@@ -660,9 +665,9 @@ def shifts(real, level, **options):
                                       op[2][0] == "x"), *ops[at][1][1:]), ops[at][2])
             funcs.append(func.with_ops(ops))
         return new.with_(funcs=tuple(funcs))
-    graph = new if isinstance(new, road.Graph) else new.graph
+    graph = new if isinstance(new, Graph) else new.graph
     graph = graph.with_(weights=graph.weights[::-1].copy())
-    return graph if isinstance(new, road.Graph) else new.with_(graph=graph)
+    return graph if isinstance(new, Graph) else new.with_(graph=graph)
 
 
 def test_check_compares_gradients(ncc_, monkeypatch):
@@ -689,7 +694,7 @@ def test_check_compares_gradients(ncc_, monkeypatch):
         assert ncc_("build", "net.nal", "--check", "--no-backward")[0] == 0
 
 
-@pytest.mark.parametrize("name", [c.__name__ for c in road.ROAD[2:-1]])
+@pytest.mark.parametrize("name", [c.__name__ for c in pipeline.PIPELINE[2:-1]])
 def test_check_names_the_pass_that_changes_a_result(ncc_, monkeypatch, name):
     guilty(monkeypatch, name, shifts)
     for extra in ([], ["--dtype", "f64"], ["--numerics", "strict"], ["--numerics", "fast"]):
@@ -726,9 +731,9 @@ def test_every_level_answers_in_the_dtype_and_numerics_asked(dtype, numerics):
     assert one.dtype == batch.dtype == np.dtype("f4" if dtype == "f32" else "f8")
     other = answers(graph, graph.values, dtype, {"strict": "fused", "fused": "strict"}[numerics])
     assert not np.array_equal(batch, other[1])  # or the test could not tell them apart
-    common = build.options(ncc.machine.llvm.host(), dtype=dtype, numerics=numerics)
+    common = options(ncc.machine.llvm.host(), dtype=dtype, numerics=numerics)
     module = build.Build(graph, ncc.machine.llvm.host(), common, along=[
-        s for s in road.steps() if s.name not in ("resolve", "order")]).module
+        s for s in pipeline.steps() if s.name not in ("resolve", "order")]).module
     got = answers(module, graph.values, "f32", "fast")
     assert np.array_equal(got[0], one) and np.array_equal(got[1], batch)
 
@@ -736,7 +741,7 @@ def test_every_level_answers_in_the_dtype_and_numerics_asked(dtype, numerics):
 # ---- faults of ncc's own
 
 
-@pytest.mark.parametrize("name", [c.__name__ for c in road.ROAD])
+@pytest.mark.parametrize("name", [c.__name__ for c in pipeline.PIPELINE])
 def test_a_fault_keeps_a_reproducer_that_replays_it(ncc_, monkeypatch, name):
     flags = ["--dtype", "f64", "--numerics", "strict", "--form", "table"]
     with monkeypatch.context() as patch:

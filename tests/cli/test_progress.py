@@ -23,7 +23,8 @@ SCRIPT = """
 import sys, time
 import numpy, ncc, ncc.cli, ncc.progress
 from ncc.driver.pipeline import Step
-from ncc.training.step import Trainer
+from ncc.driver.settings import Settings
+from ncc.training.step import TrainStep
 seconds, after, what, *words = sys.argv[1:]
 ncc.progress.AFTER = float(after)
 real = Step.__call__
@@ -45,7 +46,7 @@ Step.__call__ = slowly
 if what == "vjp":
     fn.vjp(numpy.ones(3))
 elif what == "train":
-    Trainer(net.graph, "mse", "sgd", params=numpy.ones(3), cache=False)
+    TrainStep(net.graph, "mse", "sgd", params=numpy.ones(3), settings=Settings(cache=False))
 else:
     ncc.compile("net.nal", cache=False)
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import neat
 import numpy as np
 import pytest
 from scipy.signal import correlate2d
@@ -17,8 +19,11 @@ from ncc.cli import main
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 import conv  # noqa: E402
+import evolve  # noqa: E402
+import rewire_digits  # noqa: E402
 import rnn  # noqa: E402
 import sparse_digits  # noqa: E402
+import swingup  # noqa: E402
 import wann  # noqa: E402
 from digits import samples  # noqa: E402
 from lesson import Lesson  # noqa: E402
@@ -49,6 +54,16 @@ def test_the_sparse_net_is_sparse_and_everybody_reads_somebody() -> None:
             assert firsts[k - 1] <= sources[0] and sources[-1] < firsts[k]
     assert net.outputs == list(range(firsts[-2], firsts[-1]))
     assert in_lists(ncc.parse(sparse_digits.nal(seed=1))) != lists
+
+
+def test_edges_that_change_are_better_than_those_that_stay() -> None:
+    """The lesson in short: one seed, a third of the epochs."""
+    net = ncc.parse(rewire_digits.nal(2))
+    widths = rewire_digits.WIDTHS
+    dense = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    assert 0.0199 * dense < net.n_edges < 0.0201 * dense
+    found = dict(rewire_digits.accuracies(2, 10))
+    assert found["static"] < min(found["SET"], found["RigL"])
 
 
 def test_the_recurrent_net_is_the_recurrence() -> None:
@@ -141,6 +156,128 @@ def test_who_learnt_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         lesson.main()
     assert stop.value.code == 1
     assert "density 5.00%" in capsys.readouterr().out
+
+
+def energy(state: np.ndarray) -> np.ndarray:
+    """Of cart and pole, a uniform rod whose angle counts to the left: kinetic and potential."""
+    _, v, angle, spin = np.moveaxis(state, -1, 0)
+    m, half = evolve.POLE, evolve.LENGTH / 2
+    return ((evolve.CART + m) * v**2 / 2 - m * half * v * spin * np.cos(angle)
+            + m * half**2 * spin**2 * 2 / 3 + m * evolve.GRAVITY * half * np.cos(angle))
+
+
+def test_the_cart_keeps_its_energy_unless_it_is_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evolve, "FRICTION", 0.0)
+    monkeypatch.setattr(evolve, "DT", 1e-4)
+    state = np.random.default_rng(0).normal(size=(20, 4))
+    begin, pushed = energy(state), state
+    for _ in range(1000):
+        state = evolve.moved(state, np.zeros(20))
+        pushed = evolve.moved(pushed, np.sign(pushed[:, 1]))
+    assert np.abs(energy(state) - begin).max() < 1e-2
+    assert (energy(pushed) > begin).mean() > 0.8
+    hangs = np.array([0.3, 0.0, np.pi, 0.0])
+    assert np.allclose(evolve.moved(hangs, np.zeros(())), hangs, atol=1e-12)
+
+
+def test_the_carts_fitness_is_that_of_neat_pythons_own_nets() -> None:
+    config = evolve.configuration("swing_up", pop_size=8)
+    genomes = list(neat.Population(config, seed=3).population.items())
+    found = evolve.swing_up(ncc.neat.population(genomes, config), steps=60)
+    for (_, genome), value in zip(genomes, found, strict=True):
+        net = neat.nn.FeedForwardNetwork.create(genome, config)
+        total = 0.0
+        for state in evolve.STARTS:
+            for _ in range(60):
+                y, = net.activate(evolve.seen(state).tolist())
+                state = evolve.moved(state, np.array(evolve.FORCE * np.clip(y, -1, 1)))
+                x, _, angle, spin = state
+                if abs(x) > evolve.TRACK:
+                    break
+                up, near = np.cos(angle), np.cos(x / evolve.TRACK * np.pi / 2)
+                total += near * (0.8 * max(up, 0) ** 2 / (1 + (spin / 1.5) ** 2) + 0.1 * (1 + up))
+        assert abs(total / (60 * len(evolve.STARTS)) - value) < 1e-9
+
+
+@pytest.mark.parametrize("task", list(evolve.TASKS))
+def test_evolution_runs_and_says_what_its_time_went_into(
+        task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evolve, "STEPS", 20)
+    monkeypatch.setitem(evolve.TASKS, "swing_up", (
+        lambda pop: evolve.swing_up(pop, 20), evolve.TASKS["swing_up"][1]))
+    config = evolve.configuration(task, pop_size=60, enough=1e9)
+    winner, times = evolve.evolve(task, config, 1, 3)
+    fitness = evolve.TASKS[task][0](ncc.neat.population([(0, winner)], config))
+    assert fitness.tolist() == [winner.fitness]
+    shares = [int(share) for share in re.findall(r"(\d+)%", times)]
+    assert times.startswith("3 generations of 60, ") and len(shares) == 4
+    assert abs(sum(shares) - 100) <= 2
+    if task == "swing_up":
+        assert 0 <= evolve.stands(ncc.neat.population([(0, winner)], config), 5) <= 5
+
+
+# ---- the swing-up
+
+
+def energy_of_swing(x, angle, speed, spin):
+    """Of a uniform pole on a cart, whose angle grows against the cart's direction."""
+    cart, pole, length = swingup.CART, swingup.POLE, swingup.LENGTH
+    middle = speed - length / 2 * spin * np.cos(angle), -length / 2 * spin * np.sin(angle)
+    return (cart * speed**2 + pole * (middle[0] ** 2 + middle[1] ** 2)
+            + pole * length**2 / 12 * spin**2) / 2 + (
+                pole * swingup.GRAVITY * length / 2 * np.cos(angle))
+
+
+def test_the_cart_and_its_pole_keep_their_energy(monkeypatch):
+    monkeypatch.setattr(swingup, "DT", 1e-5)
+    state = np.array([[0.0], [2.0], [0.3], [-1.0]])
+    x, angle, speed, spin = state
+    before = energy_of_swing(*state)
+    for _ in range(20_000):
+        speed, spin = swingup.accelerated(np.zeros(1), np.cos(angle), np.sin(angle), speed, spin)
+        x, angle = x + swingup.DT * speed, angle + swingup.DT * spin
+    assert abs(angle - 2).item() > 0.2
+    assert np.allclose(energy_of_swing(x, angle, speed, spin), before, rtol=1e-3)
+
+
+def test_rewards_are_for_upright_poles_on_the_track():
+    still = np.zeros(3)
+
+    def rewards(x, angle):
+        return swingup.episode(lambda senses: np.zeros((len(senses), 1)),
+                               np.array([x, angle, still, still]))[0]
+
+    up = rewards(np.array([0.0, 1.2, 2.41]), still)
+    assert np.allclose(up, [1, np.cos(np.pi / 4), 0], atol=1e-3)
+    assert np.allclose(rewards(still, np.full(3, np.pi)), 0, atol=1e-3)
+    # Who leaves the track gets nothing any more.
+    away = swingup.episode(lambda senses: np.ones((len(senses), 1)), np.zeros((4, 1)))
+    assert away[0] > 0.9 and (away[-400:] == 0).all()
+
+
+def test_cma_finds_the_bottom_of_a_long_valley():
+    scale = 10.0 ** np.linspace(0, 2, 8)
+    for _, (vectors, tell) in zip(range(300), swingup.cma(8, 12, np.random.default_rng(0)),
+                                  strict=False):
+        mean = tell((((vectors - 1) * scale) ** 2).sum(axis=1))
+    assert np.abs(mean - 1).max() < 1e-6
+
+
+def test_a_short_evolution_gets_better(capsys):
+    found = swingup.evolve(generations=15, seed=0)  # who never pushes gets less than 0.01
+    assert len(found) == 2 and found[-1] > 0.2
+    assert "generation 15: reward" in capsys.readouterr().out
+
+
+def test_every_cart_is_driven_by_its_own_parameters():
+    net = ncc.parse(swingup.nal())
+    fn, rng = ncc.compile(net), np.random.default_rng(0)
+    vectors = rng.standard_normal((3, net.n_params)).astype(np.float32)
+    carts = swingup.starts(3, rng)
+    together = swingup.episode(lambda senses: fn.each(senses, vectors), carts)
+    for k, params in enumerate(vectors):
+        fn.params = params
+        assert np.array_equal(swingup.episode(fn, carts[:, k : k + 1])[:, 0], together[:, k])
 
 
 # ---- weight-agnostic search

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ncc
-from ncc.driver.pipeline import ROAD, arrives, departs
+from ncc.driver.pipeline import PIPELINE, arrives, departs
 
 ROOT = Path(__file__).parents[2]
 # Files and rooms from the ground up: a file imports from above its own line in this list, and
@@ -38,6 +38,7 @@ FLOORS = [
     "nets",
     "runtime",
     "training",
+    "neat",
     "torch",
     "sklearn",
     "ncc",
@@ -120,7 +121,7 @@ def test_no_pass_imports_another():
     """What two of them share is a file beside them, which is no pass."""
     passes = {name(path) for path in FILES if re.search(
         rf"^def {path.stem}\(", path.read_text(), re.M) and name(path).startswith("ncc.passes.")}
-    assert {f"{call.__module__}" for call in ROAD} < passes
+    assert {f"{call.__module__}" for call in PIPELINE} < passes
     for path in FILES:
         if name(path).startswith("ncc.passes."):
             assert not passes & set(imports(path)), path
@@ -132,7 +133,7 @@ def test_rooms_are_small_and_no_room_hides_a_public_name():
     rooms = {path.parent for path in FILES}
     for room in rooms - {ROOT / "ncc"}:
         # The hearts: a level has up to six files; what one neuron computes is many small tables.
-        most = {"ir": 21, "scalar": 16}.get(room.name, 13)
+        most = {"ir": 21, "scalar": 16, "driver": 16}.get(room.name, 13)
         assert len([p for p in FILES if p.parent == room]) <= most, room
     assert not {room.name for room in rooms} & {*ncc.__all__, "train", "inspect"}
     assert callable(ncc.parse) and callable(ncc.load) and callable(ncc.compile)
@@ -197,11 +198,11 @@ def test_no_import_hides_in_a_function(path):
             assert not inner, f"{path.name}:{node.lineno}"
 
 
-def test_the_steps_of_the_road_join():
-    for a, b in pairwise(ROAD):
+def test_the_passes_of_the_pipeline_join():
+    for a, b in pairwise(PIPELINE):
         assert arrives(a) == departs(b), f"{a.__name__} -> {b.__name__}"
 
 
 def test_a_pass_stands_in_the_file_of_its_name():
-    for call in ROAD:
+    for call in PIPELINE:
         assert re.fullmatch(rf"ncc\.passes\.({'|'.join(PASSES)})\.{call.__name__}", call.__module__)

@@ -5,7 +5,7 @@ In every README.md of the tree, by the fence's first word:
 - `console`: `$ command` lines, `> ` lines that go on with them, then what they print, standard
   error included. A line `...` stands for any lines, `...` within one for any characters.
 - `sh`: run as it stands, but for installing and for the tests, which are under way.
-- `python`: doctests, one session a file. Those that import torch run where it is installed.
+- `python`: doctests, one session a file. Those that import torch or neat run where it is installed.
 - Any other with a file name behind it (`nal tiny.nal`) is that file.
 
 The blocks of a guide run in order, in a folder of their own that holds a copy of examples/.
@@ -30,7 +30,7 @@ from texts import matches
 
 import ncc
 from ncc.driver.kinds import KINDS
-from ncc.driver.pipeline import ROAD
+from ncc.driver.pipeline import PIPELINE
 from ncc.machine.llvm import host
 from ncc.machine.targets import TARGETS
 
@@ -135,7 +135,8 @@ def test_blocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                 assert "[exit" not in got, f"{at}: {command}\n{got}"
                 ran += 1
         elif block.kind == "python":
-            if "import torch" in block.text and find_spec("torch") is None:
+            if any(f"import {name}\n" in block.text and find_spec(name) is None
+                   for name in ("torch", "neat")):
                 continue
             test = doctest.DocTestParser().get_doctest(block.text, session, at, name, block.line)
             runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
@@ -160,7 +161,7 @@ def test_every_kind_option_target_and_pass_is_in_a_guide() -> None:
         assert f"`{kind}`" in command, kind
     for name in TARGETS:
         assert f"`{name}`" in command, name
-    for step in ROAD:
+    for step in PIPELINE:
         assert f"| `{step.__name__}` |" in passes, step
     commands = "build check run train convert bench cache"
     options = bash(f"for command in {commands}; do ncc $command --help; done", TOP)

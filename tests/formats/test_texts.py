@@ -140,7 +140,7 @@ def test_what_a_matrix_cannot_say(line: str, what: str) -> None:
     graph = graph_of(f"N 03\n00\n01\n{line}\n")
     with pytest.raises(NccError) as caught:
         texts.write_nam(graph)
-    assert caught.value.message == f".nam cannot say: {what}"
+    assert caught.value.message == f".nam cannot express: {what}"
     assert texts.write_nam(graph, lossy=True) == "001\n001\n000\n"
 
 
@@ -159,8 +159,9 @@ def test_what_no_net_file_can_say(format: str) -> None:
     for graph, what in (
             (merge(equal), "removed"),
             (merge(equal).with_(activations=equal.activations, biases=np.where(
-                np.arange(5) == 2, 0, NONE).astype(np.int32), values=np.ones(1)), "twice in an"),
-            (equal.with_(outputs=np.array([3, 3], np.int32)), "output that stands twice")):
+                np.arange(5) == 2, 0, NONE).astype(np.int32), values=np.ones(1)),
+             "duplicate sources"),
+            (equal.with_(outputs=np.array([3, 3], np.int32)), "duplicate outputs")):
         graph.verify()
         with pytest.raises(NccError, match=what):
             write(graph, lossy=True)

@@ -10,7 +10,7 @@ import pytest
 
 import ncc
 from ncc.errors import NccError
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 NET = "N 05\n00\n01\n02 exp 00:3,01:2 +1\n03 identity 00:1,01:-1\n04 cube 02:2,03:-5\n"
 HUGE = np.array([[1e39, -1e39], [1e300, 1e300], [np.inf, -np.inf], [np.nan, 0.0], [1e30, 1e30]])
@@ -55,7 +55,7 @@ def test_training_that_diverges(threads, weight):
         ncc.fit(ncc.parse(NET), x, y, lr=1e10, epochs=5, batch=200, threads=threads,
                 sample_weight=weight)
     assert caught.value.code == "E636"
-    trainer = Trainer(ncc.parse(NET).graph, "mse", "sgd", threads=threads)
+    trainer = TrainStep(ncc.parse(NET).graph, "mse", "sgd", threads=threads)
     trainer.accumulate(MANY, np.zeros((300, 1)))
 
 

@@ -17,6 +17,7 @@ import ncc
 from ncc.cli import main
 from ncc.driver import compiler as build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.machine import cache
 from ncc.machine.cache import Entry
 from ncc.machine.llvm import Machine, host
@@ -112,7 +113,7 @@ def test_no_pass_looks_at_the_values_of_parameters(how):
     graph = ncc.parse(NET).graph
     objects = []
     for values in (graph.values, np.zeros(7), np.ones(7), np.full(7, np.nan), np.arange(7.0)):
-        made = build.Build(graph.with_(values=values), host(), build.options(host(), **how),
+        made = build.Build(graph.with_(values=values), host(), options(host(), **how),
                            along=AFTER_ORDER)
         objects.append((made.object(), made.made.facts, made.header().replace(
             build.graph_hash(made.graph), "")))
@@ -157,7 +158,7 @@ def test_two_constants_are_two_nets(passes):
 def test_the_machine_and_the_compiler_count(monkeypatch, passes):
     graph = ncc.parse(NET).graph
     target = host()
-    chosen = build.options(target)
+    chosen = options(target)
 
     def compiles():
         passes.clear()
@@ -218,7 +219,7 @@ def test_a_pass_that_is_not_nccs_own_is_not_cached(monkeypatch, passes, folder):
 
     graph = ncc.parse(NET).graph
     along = [build.Step(other, {}), *AFTER_ORDER]
-    build.Build(graph, host(), build.options(host()), along=along, cached=True).object()
+    build.Build(graph, host(), options(host()), along=along, cached=True).object()
     assert not folder.exists()
 
 

@@ -19,7 +19,8 @@ from nets import random_layers, some_net, to_nal
 
 import ncc
 from ncc.driver import compiler as build
-from ncc.driver.pipeline import ROAD, taken
+from ncc.driver.pipeline import PIPELINE, taken
+from ncc.driver.settings import options
 from ncc.errors import NccError
 from ncc.machine import codegen, limits
 from ncc.machine.codegen import Codegen
@@ -93,7 +94,7 @@ def children():
     pytest.param("assembly", marks=pytest.mark.slow), "bitcode"))
 def test_a_child_makes_the_same(always_a_child, kind):
     for aim, opt in ((target("x86-64-v3"), 2), (target("cortex-m0"), 0), (host(), 3)):
-        text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, aim, build.options(aim)).llvm
+        text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, aim, options(aim)).llvm
         made = getattr(Codegen(aim, opt), kind)(text)
         assert made == getattr(Machine(aim, opt), kind)(text)
 
@@ -188,7 +189,7 @@ def test_threads_compile_at_once(always_a_child):
     made = {}
 
     def compiled(k):
-        made[k] = build.Build(nets[k].graph, host(), build.options(host())).object()
+        made[k] = build.Build(nets[k].graph, host(), options(host())).object()
 
     threads = [threading.Thread(target=compiled, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -196,12 +197,12 @@ def test_threads_compile_at_once(always_a_child):
     for thread in threads:
         thread.join()
     for k, net in enumerate(nets):
-        text = build.Build(net.graph, host(), build.options(host())).llvm
+        text = build.Build(net.graph, host(), options(host())).llvm
         assert made[k] == Machine(host()).object(text)
 
 
 def test_a_program_without_an_interpreter_goes_by_the_estimate(always_a_child, monkeypatch):
-    text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, host(), build.options(host())).llvm
+    text = ncc.driver.compiler.Build(ncc.parse(XOR).graph, host(), options(host())).llvm
     wanted = Machine(host()).object(text)
 
     def none(*_, **__):
@@ -378,7 +379,7 @@ def test_what_would_take_too_long_is_refused(monkeypatch, ncc_, tmp_path):
         ncc.compile(net, form="straight")
     error = caught.value
     assert (error.code, error.status) == ("E400", 4)
-    assert "--form table" in error.help and "--no-limit (limit=False) goes on" in error.help
+    assert "--form " in error.help and "--no-limit (limit=False) goes on" in error.help
     assert ncc.compile(net, form="straight", limit=False)([1, 1]).shape == (1,)
     (tmp_path / "x.nal").write_text(XOR)
     words = ["build", tmp_path / "x.nal", "-o", tmp_path / "x.o"]
@@ -394,6 +395,51 @@ def test_what_would_take_too_long_is_refused(monkeypatch, ncc_, tmp_path):
         ncc.compile(net)
 
 
+def test_straight_code_far_beyond_the_bound_is_refused_before_any_pass(monkeypatch, ncc_, tmp_path):
+    monkeypatch.setattr("ncc.driver.compiler.beyond", None)  # the passes after the plan
+    (tmp_path / "net.nal").write_text(random_layers([60] * 6, 8, seed=1))
+    for words in (["--backward-form", "straight"],
+                  ["--backward-form", "straight", "--emit", "asm", "--backward"],
+                  ["--target", "aarch64", "--backward-form", "straight"]):
+        status, _, err = ncc_("build", tmp_path / "net.nal", "-o", tmp_path / "x", *words)
+        asked = next(f"{w} straight" for w in words if w.endswith("-form"))
+        assert status == 4, err
+        assert err.startswith("error[E400]: the code of this net (2,400 edges, ")
+        assert "beyond the bound of" in err and f"no {asked}" in err and "--no-limit" in err
+        assert not (tmp_path / "x").exists()
+
+
+def test_straight_code_beyond_the_bound_is_refused_by_its_text(monkeypatch):
+    monkeypatch.setattr(limits, "ASKED", 1e-3)
+    monkeypatch.setattr(limits, "UNNOTICED", 0.0)
+    asked = {"batch_form": "straight", "form": "straight"}
+    with pytest.raises(NccError, match="would take about .* s and .* MB to compile, beyond the bo"
+                       ) as caught:
+        ncc.compile(XOR_NET, cache=False, **asked)
+    assert (caught.value.code, caught.value.status) == ("E400", 4)
+    assert "no --batch-form straight" in caught.value.help
+    assert ncc.compile(XOR_NET, cache=False, limit=False, **asked)([1, 1]).shape == (1,)
+
+
+def test_no_default_form_is_refused_near_the_bound(monkeypatch):
+    """Nor one that was found by timing, nor a table."""
+    for name in ("ASKED", "BY_EDGES", "UNNOTICED"):
+        monkeypatch.setattr(limits, name, 1e-9)
+    monkeypatch.setattr(tune, "ROUNDS", 1)
+    monkeypatch.setattr(tune, "SECONDS", 1e-6)
+    for asked in ({}, {"form": "table", "batch_form": "table"}, {"tune": True}):
+        assert ncc.compile(XOR_NET, cache=False, **asked).vjp([1, 1])[0].shape == (1,)
+
+
+@pytest.mark.parametrize("name", ["x86-64-v3", "aarch64", "cortex-m4f", "rv32imac", "wasm32"])
+def test_small_straight_code_is_not_refused(name, ncc_, tmp_path):
+    net = ROOT / "examples" / "rnn_2x3_h4.nam"
+    for forms in (["--form"], ["--batch-form"], ["--backward-form"],
+                  ["--form", "--batch-form", "--backward-form"]):
+        words = [word for form in forms for word in (form, "straight")]
+        assert ncc_("build", net, "--target", name, "-o", tmp_path / "x.o", *words)[0] == 0
+
+
 def test_tuning_passes_over_what_would_take_too_much(monkeypatch):
     """Straight code, here; the other forms are still timed."""
     monkeypatch.setattr(limits, "straight", lambda plan: Need(
@@ -402,7 +448,7 @@ def test_tuning_passes_over_what_would_take_too_much(monkeypatch):
     monkeypatch.setattr(tune, "ROUNDS", 1)
     monkeypatch.setattr(tune, "SECONDS", 1e-6)
     graph = ncc.parse(XOR).graph
-    found = tune.tuned(graph, host(), build.options(host()), cached=False)
+    found = tune.tuned(graph, host(), options(host()), cached=False)
     assert found["form"] != "straight" and found["batch_form"] != "straight"
 
 
@@ -449,14 +495,14 @@ def test_a_limit_does_not_change_what_the_cache_finds():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCC_CACHE_SIZE", "1M")
         for limit in (True, False):
-            made = build.Build(graph, aim, build.options(aim, limit=limit))
+            made = build.Build(graph, aim, options(aim, limit=limit))
             keys.add(made._key("object"))
     assert len(keys) == 1 and None not in keys
 
 
 def test_the_limit_is_no_option_of_a_pass(ncc_, tmp_path):
     """`split` once took it for its own: an op to each piece."""
-    assert not any("limit" in taken(call) for call in ROAD)
+    assert not any("limit" in taken(call) for call in PIPELINE)
     (tmp_path / "net.nal").write_text(random_layers([20, 20, 20], 10, seed=1))
     words = ["build", tmp_path / "net.nal", "--target", "aarch64", "--form", "straight",
              "--batch-form", "straight", "--emit", "ssa"]
@@ -465,10 +511,16 @@ def test_the_limit_is_no_option_of_a_pass(ncc_, tmp_path):
     assert limited.count("\ninternal ") < 10
 
 
+def test_what_takes_no_time_is_not_refused():
+    assert limits.breaks(Need(0, 2.0), 1.0, 1.5) and not limits.breaks(Need(0, 1.4), 1.0, 1.5)
+    assert not limits.breaks(Need(0, 0.4), 0.1, 1.5) and not limits.breaks(Need(0, 9.0), None, 1.5)
+
+
 def test_the_bound_is_the_guide_s():
     assert limits.bound(0, 0, False) == 0.15
     assert limits.bound(1_000_000, 10, False) == pytest.approx(60.17)
     assert limits.bound(1_000_000, 10, True) == pytest.approx(2.5 * 60.17)
+    assert limits.bound(1_000_000, 10, True, True) == pytest.approx(5 * 60.17)
     assert limits.longest(1000, 1, True) == 60
     assert limits.longest(1_000_000, 10, False) == pytest.approx(20 * 60.17)
 
@@ -481,6 +533,10 @@ def test_estimates_grow_with_what_there_is_to_do():
         both = limits.estimate(one + one, arch, opt)
         assert small.memory < both.memory < large.memory
         assert small.seconds < both.seconds < large.seconds
+    calls = one.replace("  br label", "  call fastcc void @g()\n  br label")
+    apart = calls.replace("  %v250 =", "  call fastcc void @g()\n  %v250 =")
+    assert limits.estimate(apart, "aarch64", 2).seconds < limits.estimate(
+        calls, "aarch64", 2).seconds
     loops = one.replace("(float %v0) {", "(float %v0) #2 {\nentry:")
     assert limits.estimate(loops, "x86_64", 2).seconds > limits.estimate(one, "x86_64", 2).seconds
     assert limits.estimate("", "x86_64", 2).seconds > 0

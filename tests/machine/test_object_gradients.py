@@ -28,10 +28,11 @@ from objects import (
 
 import ncc
 from ncc.cli import main
+from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.scalar import losses
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 BATCHES = (0, 1, 7, 33, 64, 100)
 ROWS, SINGLES = max(BATCHES), 9
@@ -239,7 +240,7 @@ def as_python(case, single, batch, form):
     -O0, which takes a fifth of the time and changes no bit: the object's level is the case's."""
     numerics = "fused" if case.fused else "strict"
     fn = ncc.Compiled(case.graph, case.params, dtype=case.dtype, numerics=numerics, opt=0,
-                      passes={"backward_form": form})
+                      passes={"backward_form": form, "limit": False})
     for k in range(0, SINGLES, 4):
         dx, dparams = fn.vjp(case.x[k])[1](case.dy[k])
         for some in range(4):
@@ -374,8 +375,8 @@ def test_steps_of_training_are_pythons_and_stay_in_their_buffers(tmp_path, monke
     parts = [[slice(s, s + 1) for s in range(STEPS)]] + [[slice(0, n)] * STEPS for n in BATCHES]
     for n, steps, (params, packed, state, again) in zip((1, *BATCHES), parts, trained, strict=True):
         same(packed, again)
-        trainer = Trainer(case.graph, *train.split(","), params=case.params, dtype=dtype,
-                          passes={"backward_form": form}, threads=1)
+        trainer = TrainStep(case.graph, *train.split(","), params=case.params, threads=1,
+                          settings=Settings(dtype, passes={"backward_form": form}))
         for at in steps:
             before = trainer.params
             mean = trainer.step(case.x[at], case.target[at], RATE)
@@ -560,6 +561,6 @@ def test_the_sizes_in_the_header(tmp_path):
         sizes = {k: int(v) for k, v in re.findall(r"#define NET_(\w+) +(\d+)", header)}
         assert sizes["TARGETS"] == targets == losses.targets(
             losses.parse(train.split(",")[0]), sizes["OUTPUTS"])
-        trainer = Trainer(ncc.parse(SMALL).graph, *train.split(","))
+        trainer = TrainStep(ncc.parse(SMALL).graph, *train.split(","))
         assert sizes["STATE"] == 1 + len(trainer.state)
         assert state is None or sizes["STATE"] == state

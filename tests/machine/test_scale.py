@@ -11,8 +11,9 @@ import pytest
 from nets import random_layers
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.ir.csr import representatives
 from ncc.machine import cache
 from ncc.machine.llvm import Loaded, host

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from nets import random_layers, some_net, to_nal
 from objects import AGGREGATES, EVERY, FUNCTIONS, TRAINING, build, elf, same, symbols
+from simulators import HERE, RUNS, SYSTEM, bits, simulated, tools
 
 import ncc
 from ncc.cli import main
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.ssa import DTYPES
 from ncc.machine import llvm as machine
 from ncc.machine import targets
 from ncc.machine.llvm import Machine, target
 from ncc.machine.targets import ALIASES, TARGETS
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 FRIENDLY = [*TARGETS]
 SMALL = random_layers([7, 12, 12, 4], 6, seed=3, activation="tanh", weights=True)
@@ -289,56 +291,8 @@ def test_gnus_assembler_takes_the_assembly(tmp_path, name, dtype, net, more):
 
 # ---- what is run
 
-# A program without a C library: the samples are in it, the results go to a system call.
-HEAD = r"""
-#include "net.h"
-#include "data.h"
-
-static long call(long number, long a, long b, long c)
-{
-#if defined(__i386__)
-    long r;
-    __asm__ volatile("int $0x80" : "=a"(r) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
-#elif defined(__x86_64__)
-    long r;
-    __asm__ volatile("syscall" : "=a"(r) : "a"(number), "D"(a), "S"(b), "d"(c)
-                     : "rcx", "r11", "memory");
-#elif defined(__aarch64__)
-    register long n __asm__("x8") = number, r __asm__("x0") = a, p __asm__("x1") = b;
-    register long s __asm__("x2") = c;
-    __asm__ volatile("svc 0" : "+r"(r) : "r"(n), "r"(p), "r"(s) : "memory");
-#elif defined(__arm__)
-    register long n __asm__("r7") = number, r __asm__("r0") = a, p __asm__("r1") = b;
-    register long s __asm__("r2") = c;
-    __asm__ volatile("svc 0" : "+r"(r) : "r"(n), "r"(p), "r"(s) : "memory");
-#else
-    register long n __asm__("a7") = number, r __asm__("a0") = a, p __asm__("a1") = b;
-    register long s __asm__("a2") = c;
-    __asm__ volatile("ecall" : "+r"(r) : "r"(n), "r"(p), "r"(s) : "memory");
-#endif
-    return r;
-}
-
-#if defined(__arm__) || defined(__i386__)
-enum { WRITE = 4, EXIT = 1 };
-#elif defined(__x86_64__)
-enum { WRITE = 1, EXIT = 60 };
-#else
-enum { WRITE = 64, EXIT = 93 };
-#endif
-
-static void put(const void *p, long size)
-{
-    long done = 0;
-    while (done < size)
-        done += call(WRITE, 1, (long)((const char *)p + done), size - done);
-}
-
+HEAD = '#include "net.h"\n#include "data.h"\n' + SYSTEM + r"""
 static REAL packed[NET_PACKED + 1] __attribute__((aligned(NET_ALIGN)));
-#if defined(__i386__) || defined(__x86_64__)
-__attribute__((force_align_arg_pointer))
-#endif
-void _start(void);
 """
 DRIVER = HEAD + r"""
 static unsigned char work[NET_WORK_BYTES + 1] __attribute__((aligned(NET_ALIGN)));
@@ -398,42 +352,25 @@ void _start(void)
 }
 """
 
-ARM = ("arm-none-eabi-gcc", "qemu-arm")
-# Target: compiler, simulator, the compiler's flags, the simulator's. RISC-V without relaxing, as
-# nobody sets its global pointer here; Cortex-M code on an A core, which runs the same instructions,
-# as qemu-arm's own M cores (7.2) fail before the first of them.
-RUNS = {
-    "aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64", [], []),
-    "rv64gc": ("riscv64-linux-gnu-gcc", "qemu-riscv64", ["-Wl,--no-relax"], []),
-    "rv32imac": ("riscv64-unknown-elf-gcc", "qemu-riscv32", 
-                 ["-march=rv32imac", "-mabi=ilp32", "-Wl,--no-relax"], []),
-    "rv32imc": ("riscv64-unknown-elf-gcc", "qemu-riscv32",
-                ["-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax"], []),
-    "i686": ("gcc", "qemu-i386", ["-m32", "-msse2", "-fno-pie", "-no-pie", "-fcf-protection=none",
-                                  "-maccumulate-outgoing-args"], []),
-    "armv7-a": (*ARM, ["-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16", "-marm"], []),
-    "cortex-m0": (*ARM, ["-mcpu=cortex-m0"], ["-cpu", "max"]),
-    "cortex-m3": (*ARM, ["-mcpu=cortex-m3"], ["-cpu", "max"]),
-    "cortex-m4": (*ARM, ["-mcpu=cortex-m4", "-mfloat-abi=soft"], ["-cpu", "max"]),
-    "cortex-m7": (*ARM, ["-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-d16"],
-                  ["-cpu", "max"]),
-    "cortex-m4f": (*ARM, ["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"],
-                   ["-cpu", "max"]),
-    "cortex-m33": (*ARM, ["-mcpu=cortex-m33", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"],
-                   ["-cpu", "max"]),
+# y, dx and dparams of samples with parameters of their own.
+EACH = HEAD + r"""
+static unsigned char work[NET_EACH_WORK_BYTES + NET_EACH_BACKWARD_WORK_BYTES + 1]
+    __attribute__((aligned(NET_ALIGN)));
+static REAL y[N * NET_OUTPUTS], dx[N * NET_INPUTS], dparams[N * NET_PARAMS];
+
+void _start(void)
+{
+    const REAL *x = (const REAL *)x_bits, *own = (const REAL *)own_bits;
+    (void)packed;
+    net_each(N, x, own, y, work);
+    net_each_backward(N, x, own, (const REAL *)dy_bits, dx, dparams, work);
+    put(y, (long)sizeof y);
+    put(dx, (long)sizeof dx);
+    put(dparams, (long)sizeof dparams);
+    call(EXIT, 0, 0, 0);
+    for (;;) {}
 }
-
-
-# This machine needs no simulator.
-HERE = {name: ("gcc", "env", ["-fno-pie", "-no-pie", "-maccumulate-outgoing-args"], [])
-        for name in ("x86-64", "x86-64-v3", "x86-64-v4")}
-
-
-def bits(name, array):
-    """A C array of the bits of a numpy array."""
-    word = "unsigned int" if array.itemsize == 4 else "unsigned long long"
-    raw = array.reshape(-1).view(f"<u{array.itemsize}").tolist() or [0]
-    return f"static const {word} {name}[] = {{{','.join([f'0x{v:x}u' for v in raw])}}};\n"
+"""
 
 
 def samples(net, real, rows=37):
@@ -448,10 +385,7 @@ def samples(net, real, rows=37):
 def simulate(tmp_path, name, net, arrays, dtype, *options, driver=DRIVER):
     """What a driver of a target's object writes in the simulator. `arrays` are in it, by name, and
     the net's parameters."""
-    compiler, simulator, flags, more = {**RUNS, **HERE}[name]
-    for tool in (compiler, simulator):
-        if shutil.which(tool) is None:
-            pytest.skip(f"needs {tool}")
+    tools(name)
     build(tmp_path, net, "--target", name, "--dtype", dtype, *options)
     real = DTYPES[dtype]
     word = "float" if dtype == "f32" else "double"
@@ -460,16 +394,7 @@ def simulate(tmp_path, name, net, arrays, dtype, *options, driver=DRIVER):
         f"typedef {word} REAL;\nenum {{ N = {len(arrays['x'])} }};\n"
         + "".join([bits(f"{key}_bits", array) for key, array in held.items()]))
     (tmp_path / "driver.c").write_text(driver)
-    program = tmp_path / "program"
-    done = subprocess.run(
-        [compiler, "-O1", "-fno-strict-aliasing", "-ffreestanding", "-nostdlib", "-static", *flags,
-         str(tmp_path / "driver.c"), str(tmp_path / "net.o"), *["-lgcc"] * (name != "i686"),
-         "-o", str(program)],
-        capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    done = subprocess.run([simulator, *more, str(program)], capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return np.frombuffer(done.stdout, real)
+    return np.frombuffer(simulated(tmp_path, name, "driver.c", "net.o"), real)
 
 
 # Every form on one target of each kind of machine; on the others one, since LLVM is the same.
@@ -528,11 +453,31 @@ def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):
     wanted = graph.gradient(x, dy, None, dtype, "strict")
     same(dx.reshape(x.shape), wanted[0])
     same(dparams, wanted[1])
-    trainer = Trainer(graph, "ce", "sgd:momentum=0.9", dtype=dtype, numerics="strict")
+    trainer = TrainStep(graph, "ce", "sgd:momentum=0.9", settings=Settings(dtype, "strict"))
     for samples in (rows, rows, rows, 1):
         mean = trainer.step(x[:samples], classes[:samples], 0.05)
     same(params, trainer.params.astype(real))
     same(state, np.concatenate([[mean], trainer.state]).astype(real))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name, form", RUN_FORMS)
+@pytest.mark.each_choice
+def test_targets_give_each_sample_its_own_parameters(tmp_path, name, dtype, form):
+    real, rng, rows = DTYPES[dtype], np.random.default_rng(3), 21
+    graph = ncc.parse(NETS["some"]).graph
+    x, own, dy = [rng.standard_normal((rows, width)).astype(real)
+                  for width in (len(graph.inputs), graph.n_params, len(graph.outputs))]
+    written = simulate(tmp_path, name, NETS["some"], {"x": x, "own": own, "dy": dy}, dtype,
+                       "--each", "--numerics", "strict", "--batch-form", form, "--backward-form",
+                       "straight" if form == "straight" else "table", driver=EACH)
+    y, dx, dparams = np.split(written, np.cumsum([dy.size, x.size]))
+    with np.errstate(all="ignore"):
+        wanted = [(graph.run(row, params, dtype, "strict"),
+                   *graph.gradient(row, d, params, dtype, "strict"))
+                  for row, params, d in zip(x, own, dy, strict=True)]
+    for found, want in zip((y, dx, dparams), zip(*wanted, strict=True), strict=True):
+        same(found, np.concatenate(want))
 
 
 # The bytes below the caller's frame that each function of the object writes to, found in a stack

@@ -12,9 +12,12 @@ from objects import same
 from reference import agrees, run
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher, interpret
-from ncc.driver.pipeline import steps, walk
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
+from ncc.driver.observe import Watcher
+from ncc.driver.pipeline import AFTER_ORDER, steps, walk
+from ncc.driver.settings import options
+from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
@@ -144,3 +147,23 @@ def test_slots_last_as_long_as_loops_by_aggregation_and_activation_want(seed):
         y = graph.run(x, numerics=chosen["numerics"])
         same(interpret(made.module, x, graph.values), y)
         same(interpret(made.module, x, graph.values, batch=True), y)
+
+
+@pytest.mark.parametrize("fan_in", [1, 2, 3, 4])
+@pytest.mark.parametrize("agg", AGGREGATIONS)
+def test_rows_with_as_many_edges_as_each_other_need_no_loop_over_them(agg, fan_in):
+    """Up to three: with a bias, and without one in the same kind of rows."""
+    sources = range(fan_in)
+    lines = ["N 07", *[f"{i:02x}" for i in range(4)]]
+    for j, bias in ((4, " +0.5"), (5, "")):
+        edges = ",".join([f"{(i + j) % 4:02x}:{i - 1.5}" for i in sources])
+        lines.append(f"{j:02x} tanh {agg} {edges}{bias}")
+    net = ncc.parse("\n".join([*lines, "06 relu 04:1,05:-1"]))
+    chosen = options(host(), form="table", batch_form="table")
+    forward = Build(net.graph, host(), chosen, along=AFTER_ORDER).module.func("forward")
+    carries = [op for op in forward.ops if op[0] == "carry"]
+    assert len(carries) == (fan_in > 3)
+    x = np.random.default_rng(0).standard_normal((37, 4)).astype(np.float32)
+    fn = ncc.compile(net, form="table", batch_form="table", cache=False)
+    same(fn(x), net.graph.run(x))
+    same(np.stack([fn(row) for row in x]), net.graph.run(x))

@@ -14,9 +14,10 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import interpret
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps
+from ncc.driver.settings import options
 from ncc.ir.ssa import Buffer, Func, Module, Table, layout
 from ncc.ir.ssa_build import Builder
 from ncc.machine import header as cheader

@@ -16,7 +16,8 @@ import pytest
 from modules import evaluate
 from texts import PASSES, READ, level, options
 
-from ncc.driver.observe import PROVED, answers, gradients
+from ncc.driver.compare import answers, gradients
+from ncc.driver.observe import PROVED
 from ncc.driver.pipeline import arrives, departs
 from ncc.errors import NccError, Source
 from ncc.ir.equivalence import prove

@@ -13,8 +13,9 @@ from shared_nets import dense, mixed, patches, radix
 
 import ncc
 from ncc.bench.peak import calibrate
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import steps
+from ncc.driver.settings import options
 from ncc.ir.plan import FORMS
 from ncc.machine.llvm import Loaded, host
 from ncc.passes.plan.cost import predict
@@ -33,7 +34,8 @@ NETS = {
 
 def seconds(net, form):
     """Of forward, and of forward_batch for each of 256 samples: the least of some rounds."""
-    build = Build(net.graph, host(), options(host(), form=form, batch_form=form), along=ALONG)
+    chosen = options(host(), form=form, batch_form=form, limit=False)
+    build = Build(net.graph, host(), chosen, along=ALONG)
     loaded = Loaded(build.object(), ["net_forward", "net_forward_batch"])
     pointer = ctypes.c_void_p
     rng = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.machine.native import Library

@@ -10,14 +10,17 @@ from objects import same
 from shared_nets import dense, mixed, net_of, patches, radix
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import interpret
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
 from ncc.driver.pipeline import steps, walk
-from ncc.errors import NccError
+from ncc.driver.settings import options
+from ncc.errors import NccError, Source
 from ncc.ir.csr import representatives
+from ncc.ir.plan_text import read
 from ncc.machine.llvm import host, target
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place
+from ncc.runtime.compiled import Compiled
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
 
@@ -102,6 +105,21 @@ def test_embedded_weights_are_padded_too():
     for batch in (False, True):
         same(interpret(build.module, x, net.graph.values, batch=batch),
              net.graph.run(x, net.graph.values))
+
+
+@pytest.mark.parametrize("native", [1, 3, 32])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.each_choice
+def test_a_plan_text_of_another_machine_computes_the_same(name, native):
+    """Tiles of whatever height: no vector of this machine, nor a power of two, has to fit them."""
+    graph = NETS[name]().graph
+    plan = read(Source("p", str(place(group(graph, form="shared", batch_form="shared",
+                                            native=native)))))
+    build = Build(plan, host(), options(host()))
+    fn, x = Compiled(graph, build=build, cache=False), x_for(NETS[name](), 33)
+    expected = graph.run(x)
+    same(fn(x), expected)
+    same(fn(x[0]), expected[0])
 
 
 # ---- the plan
@@ -200,7 +218,7 @@ def test_weights_from_afar_serve_longer_rounds(monkeypatch):
            "lanes_rows": 8}
     lanes = []
     for far in (1 << 30, 100):
-        monkeypatch.setattr("ncc.passes.lower.forward.FAR", far)
+        monkeypatch.setattr("ncc.passes.lower.forward.FAR_WEIGHTS", far)
         module = Build(net.graph, host(), options(host(), **how), along=ALONG).module
         ops = module.func("forward_batch").ops
         lanes.append(max(op[2] for op in ops if op[0] == "for"))

@@ -8,10 +8,11 @@ import pytest
 import ncc
 from ncc.errors import NccError
 from ncc.ir.plan import FUNCTIONS, Plan, Wanted
+from ncc.machine.model import EDGES_TO_KEEP
 from ncc.passes.graph.embed import embed
 from ncc.passes.lower.lower import lower
 from ncc.passes.lower.tables import Tables
-from ncc.passes.plan.differentiate import EDGES, differentiate
+from ncc.passes.plan.differentiate import differentiate
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place
 from ncc.passes.plan.train import train
@@ -60,7 +61,7 @@ def test_what_is_kept_is_asked_for_in_two_functions():
                      for j in range(64, 80))
     graph = ncc.parse("N 50\n" + "".join(f"{i:02x}\n" for i in range(64)) + wide + "\n").graph
     plan = place(group(graph, gradient=True, backward_form="table"))
-    assert plan.n_kept * EDGES <= len(plan.edges)
+    assert plan.n_kept * EDGES_TO_KEEP <= len(plan.edges)
     kept = differentiate(plan, kept=4 * plan.n_kept)  # of one sample, and no chunk of them
     assert names(kept)[3:] == ["forward_keep", "backward_kept", "backward_batch"]
     kept.verify()

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from nets import random_layers
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
+from ncc.driver.settings import options
 from ncc.machine.llvm import target
 from ncc.passes.emit.anchors import KEPT, WORTH, windows
 from ncc.runtime.compiled import Compiled

@@ -6,9 +6,11 @@ import numpy as np
 from nets import random_layers
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher, interpret
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
+from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import steps
+from ncc.driver.settings import options
 from ncc.machine.llvm import host
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve

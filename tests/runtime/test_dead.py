@@ -30,7 +30,7 @@ def bits(a: Any) -> bytes:
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cut after every level, however little it saves."""
-    monkeypatch.setattr(dead, "EDGES_A_VALUE", 0)
+    monkeypatch.setattr(dead, "EDGES_TO_CROSS", 0)
     monkeypatch.setattr(dead, "GROWTH", 1)
 
 

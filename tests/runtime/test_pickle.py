@@ -71,7 +71,7 @@ def in_workers(thing: Any, folder: Path, count: int = 1, x: Any = X) -> list[lis
     ids=["", "f64", "table", "embedded"])
 def test_a_worker_compiles_nothing(how: dict[str, Any], tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncc.machine.native.WORK", 0)
+    monkeypatch.setattr("ncc.machine.native.PRODUCTS_A_THREAD", 0)
     fn = ncc.Compiled(ncc.parse(NET).graph, **how)
     expected = bits(open_pickle.answers(fn, X))
     assert in_workers(fn, tmp_path) == [expected]
@@ -88,7 +88,7 @@ def test_workers_at_once_compile_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_samples_that_leave_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skip_dead, "EDGES_A_VALUE", 0)
+    monkeypatch.setattr(skip_dead, "EDGES_TO_CROSS", 0)
     monkeypatch.setattr(skip_dead, "cuts", lambda graph: [1])
     fn = ncc.compile(ncc.parse(NET.replace("tanh", "relu")), skip_dead=True)
     assert len(fn._parts) == 2  # type: ignore[attr-defined]
@@ -238,7 +238,8 @@ def test_damaged_code_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
             assert bits(open_pickle.answers(again, X)) == expected
             taken += not found
             assert found in ([], [name])
-    assert taken <= 4  # zlib passes over what stands behind the end
+    # zlib passes over what stands behind the end, and over bits that mean nothing.
+    assert taken <= 10
 
 
 def test_a_damaged_entry_is_none() -> None:

@@ -288,3 +288,57 @@ def test_arrays_that_make_no_nets_are_refused():
     refused("weight has shape", kind=ValueError, weight=[1])
     refused("source has shape", kind=ValueError, source=[1])
     refused("of 8 neurons there are values", kind=ValueError, activation=[1])
+
+
+def recurrent_nets(rng, count):
+    """Any neuron reads any, itself too."""
+    neurons = rng.integers(6, 14, count)
+    net, source, target = [], [], []
+    for k, n in enumerate(neurons.tolist()):
+        for j in range(3, n):
+            for i in rng.permutation(n)[: rng.integers(1, 5)].tolist():
+                net.append(k), source.append(i), target.append(j)
+    total = int(neurons.sum())
+    return {"neurons": neurons, "net": np.array(net), "source": np.array(source),
+            "target": np.array(target), "activation": np.full(total, 2),
+            "bias": rng.normal(size=total), "weight": rng.normal(size=len(net))}
+
+
+def test_recurrent_nets_read_the_step_before():
+    given = recurrent_nets(np.random.default_rng(5), 300)
+    pop = ncc.Population.from_edges(3, 2, **given, dtype="f64", recurrent=True)
+    n, first = 300, np.cumsum([0, *given["neurons"]])
+    values = np.zeros(first[-1])
+    rng = np.random.default_rng(6)
+    ends = [first[given["net"]] + given[name] for name in ("source", "target")]
+
+    def by_hand(obs, active):
+        at = first[:-1, None] + np.arange(3)
+        seen = values.copy()
+        seen[at] = obs
+        sums = np.where(np.isnan(given["bias"]), 0, given["bias"])
+        np.add.at(sums, ends[1], seen[ends[0]] * given["weight"])
+        mine = np.repeat(active, given["neurons"])
+        values[mine] = np.tanh(sums)[mine]
+        return values[first[1:, None] - [2, 1]]
+
+    everyone = np.ones(n, bool)
+    for turn in range(12):
+        obs = rng.normal(size=(n, 3))
+        active = everyone if turn < 6 else rng.random(n) < 0.7
+        y = pop.step(obs, active=active)
+        np.testing.assert_allclose(y[active], by_hand(obs, active)[active], rtol=1e-9, atol=1e-12)
+    state = pop.state
+    following = pop.step(obs)
+    assert (pop.step(obs) != following).any()
+    pop.state = state
+    same(pop.step(obs), following)
+    again = pickle.loads(pickle.dumps(pop))
+    same(again.step(obs), pop.step(obs))
+    pop.reset()
+    values[:] = 0
+    np.testing.assert_allclose(pop.step(obs), by_hand(obs, everyone), rtol=1e-9, atol=1e-12)
+    for wrong, kind in ((lambda: pop(obs), TypeError), (lambda: pop[0], TypeError),
+                        (lambda: setattr(pop, "state", state[1:]), ValueError)):
+        with pytest.raises(kind):
+            wrong()

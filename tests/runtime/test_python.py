@@ -25,12 +25,13 @@ import pytest
 
 import ncc
 from ncc import cli
+from ncc.driver.settings import Settings
 from ncc.ir.ssa import DTYPES
 from ncc.machine import native as library
 from ncc.machine import threads as crew
 from ncc.machine.helpers import CALL
 from ncc.runtime import compiled as runtime
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 NET = """N 06
 00
@@ -144,7 +145,8 @@ def test_dtypes_by_any_name(name, given):
     assert pickle.loads(pickle.dumps(fn)).dtype == name
     fitted, _ = ncc.fit(net, X[:4], X[:4, :1], dtype=given, epochs=1)
     assert fitted.dtype == name
-    assert Trainer(net.graph, "mse", "sgd", dtype=given).params.shape == (net.n_params,)
+    trainer = TrainStep(net.graph, "mse", "sgd", settings=Settings(given))
+    assert trainer.params.shape == (net.n_params,)
 
 
 @pytest.mark.parametrize("given", ["f16", "float", None, int, np.float16, ">f4", object, 32, [],
@@ -469,7 +471,7 @@ net = ncc.parse("N 05\\n00\\n" + "".join(f"{j:02x} tanh 00:1\\n" for j in range(
 one, two = ncc.compile(net), ncc.compile(net, threads=2)
 x = np.linspace(-1, 1, 3_000_000, dtype=np.float32)[:, None]
 two._library.at_once(lambda k, first, last: None, [(0, 1), (1, 2)])
-ncc.machine.native.WORK = 0
+ncc.machine.native.PRODUCTS_A_THREAD = 0
 two(x[:256])
 same = lambda: np.array_equal(one(x), two(x))
 child = os.fork()
@@ -716,7 +718,7 @@ def test_repr_is_that_of_the_cached(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", [{}, {"threads": 2}, {"skip_dead": True}, {"dtype": "f64"}])
 def test_our_own_lines_do_not_warn(how, monkeypatch):
     """Whatever the values, and whatever numpy is told to do about them."""
-    monkeypatch.setattr(library, "WORK", 0)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 0)
     huge = np.array([[1e300, -1e300, 1e-320], [np.nan, np.inf, -np.inf], [5e-324, 0, 3e38]])
     calls = [lambda f: f(huge), lambda f: f(huge[0]), lambda f: f(huge.tolist()),
              lambda f: f(np.zeros((0, 3))), lambda f: f(np.zeros((0, 3), np.float32)),

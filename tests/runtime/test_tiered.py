@@ -14,6 +14,7 @@ from nets import some_net, to_nal
 from objects import same
 
 import ncc
+from ncc.cli import main, run
 from ncc.driver import compiler
 from ncc.errors import NccError
 from ncc.images.kinds import kinds_of
@@ -230,3 +231,21 @@ def test_a_script_ends_while_its_net_is_being_compiled(tmp_path):
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                               timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+def test_ncc_run_takes_an_engine_for_few_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = net_of(15)
+    (tmp_path / "net.graph").write_text(str(net.graph))
+    np.save("few.npy", rows(net, 3))
+    kernel(kinds_of([net.graph]), "f32")
+    own = []
+    monkeypatch.setattr(run, "Compiled",
+                        lambda *given, **more: own.append(1) or ncc.Compiled(*given, **more))
+    found = []
+    for most, options in ((1.0, []), (0.0, []), (1.0, ["-O1"])):
+        monkeypatch.setattr(tiered, "AN_EDGES_SAMPLE", 1e-9 / max(most, 1e-12))
+        assert main(["run", "net.graph", "--input", "few.npy", "-o", "y.npy", *options]) == 0
+        found.append((len(own), np.load("y.npy").tobytes()))
+    assert [count for count, _ in found] == [0, 1, 2]
+    assert len({y for _, y in found}) == 1

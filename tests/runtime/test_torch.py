@@ -50,7 +50,7 @@ def exact(request):
         return ncc.torch.module(ncc.parse(NET), dtype="f64")
     made = ncc.torch.module(ncc.parse(NET), dtype="f64", opt=1)  # another one's code
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("differentiate.EDGES", "group.STRAIGHT_BACKWARD",
+        for name in ("differentiate.EDGES_TO_KEEP", "group.STRAIGHT_BACKWARD",
                      "group.STRAIGHT_BACKWARD_BATCH"):
             patch.setattr(f"ncc.passes.plan.{name}", 0)
         assert {"backward_kept", "backward_batch_kept"} <= set(made.code.library(True).calls)
@@ -370,7 +370,7 @@ def test_what_is_no_number_goes_through(model):
 
 
 def test_our_own_lines_do_not_warn(monkeypatch):
-    monkeypatch.setattr(library, "WORK", 0)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 0)
     net = ncc.parse("N 03\n00\n01\n02 0 00:2,01:-1e-40 +0.5\n")
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")

@@ -12,7 +12,7 @@ from shared_nets import dense
 
 import ncc
 from ncc.cli import main
-from ncc.driver.compiler import options
+from ncc.driver.settings import options
 from ncc.errors import NccError
 from ncc.ir.plan import FORMS
 from ncc.machine.llvm import host

@@ -15,8 +15,9 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.errors import Source
 from ncc.ir.ssa_text import read
 from ncc.machine import native as library
@@ -163,7 +164,7 @@ def test_a_thread_gets_enough_to_do(monkeypatch):
     fn = ncc.compile(ncc.parse(TEXT), opt=0, threads=2)
     held = fn._library.n_packed
     assert len(library.shares(1_000, 2, fn._library)) == 2
-    monkeypatch.setattr(library, "WORK", 4_000_000)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 4_000_000)
     assert len(library.shares(1_000, 2, fn._library)) == 1
     assert library.shares(8_000_000 // held + 2, 2, fn._library)[0][0] == 0
     assert len(library.shares(8_000_000 // held + 2, 2, fn._library)) == 2
@@ -202,7 +203,7 @@ WIDE = drawn([12, 48, 48, 8])
 @pytest.fixture
 def always(monkeypatch):
     """Whatever nets keep, few edges or many."""
-    monkeypatch.setattr("ncc.passes.plan.differentiate.EDGES", 0)
+    monkeypatch.setattr("ncc.passes.plan.differentiate.EDGES_TO_KEEP", 0)
 
 
 def keeping(net, **more):
@@ -232,7 +233,7 @@ def test_what_is_kept_changes_no_bit(always, seed, dtype):
     dy = rng.standard_normal((700, len(fn.graph.outputs))).astype(fn._real)
     x[3:9] *= 1e4
     with np.errstate(all="ignore"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "WORK", 0)  # threads from few samples on
+        patch.setattr(library, "PRODUCTS_A_THREAD", 0)  # threads from few samples on
         for n in (0, 1, 31, 33, 128, 129, 700):
             y, pullback = fn.vjp(x[:n])
             same(y, fn.graph.run(x[:n], fn.params, dtype, fn.numerics))
@@ -350,7 +351,7 @@ def test_too_much_to_keep_is_made_again(always, monkeypatch, threads):
     monkeypatch.setattr(fn, "threads", threads)
     monkeypatch.setattr("ncc.runtime.compiled.KEPT", 4 * 104 * 299)
     monkeypatch.setattr(library, "AGAIN", 128)
-    monkeypatch.setattr(library, "WORK", 0)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 0)
     calls = counted(fn, monkeypatch)
     y, pullback = fn.vjp(X)
     assert y.tobytes() == fn(X).tobytes() and "forward_batch_keep" not in calls

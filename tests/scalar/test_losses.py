@@ -27,7 +27,7 @@ def softmax_pieces(e, y, t):
     total = terms[0]
     for term in terms[1:]:
         total = e.op("add", total, term)
-    slopes = [losses.ce_slope(e, term, total, k, t)
+    slopes = [losses.ce_derivative(e, term, total, k, t)
               for term, k in zip(terms, numbers, strict=True)]
     return losses.ce_loss(e, total, top, chosen), np.stack(slopes, 1)
 

@@ -12,12 +12,13 @@ from nets import random_layers, some_net, to_nal
 from objects import same
 
 import ncc
+from ncc.driver.settings import Settings
 from ncc.machine import native as library
 from ncc.machine.llvm import host
 from ncc.machine.native import backward
 from ncc.scalar import sum_order as sums
 from ncc.scalar.numpy_eval import Numpy
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 FORMS = ("straight", "table", "shared")
 WIDTHS = [bits for bits in (0, 128, 256, 512) if bits <= host().vector_bits]
@@ -139,7 +140,7 @@ def test_calls_for_whole_chunks_are_one_call():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_bit(monkeypatch, threads):
-    monkeypatch.setattr(library, "WORK", 1)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 1)
     graph = drawn(MIXED)
     fn = compiled(graph, "f32", "shared", WIDTHS[-1])
     held, g = fn.library, fn.build.plan.graph
@@ -156,7 +157,7 @@ def test_threads_change_no_bit(monkeypatch, threads):
                                   pytest.param("ce", marks=pytest.mark.slow), "bce"])
 def test_training_has_the_same_bits_everywhere(monkeypatch, loss):
     """Losses and parameters: for any number of threads, in any form, in vectors of any width."""
-    monkeypatch.setattr(library, "WORK", 1)
+    monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 1)
     graph = drawn(random_layers([18, 20, 16, 5], 16, seed=1, activation="tanh"))
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (260, 18))
@@ -165,9 +166,9 @@ def test_training_has_the_same_bits_everywhere(monkeypatch, loss):
     for threads, form, bits in ((1, "shared", WIDTHS[-1]), (2, "shared", WIDTHS[-1]),
                                 (1, "table", 256), (1, "straight", 128), (1, "table", 0)):
         native = max(1, bits // 32)
-        trainer = Trainer(graph, loss, "adam", threads=threads, opt=1, passes={
+        trainer = TrainStep(graph, loss, "adam", threads=threads, settings=Settings(opt=1, passes={
             "backward_form": form, "vector_bits": bits, "native": native, "far_lanes": 0,
-            "alone_lanes": 0, "lanes": native})
+            "alone_lanes": 0, "lanes": native}))
         means = [trainer.step(x, target, 0.01), trainer.step(x[:70], target[:70], 0.01),
                  trainer.loss(x, target)]
         seen.append((means, trainer.params.tolist()))
@@ -178,7 +179,7 @@ def test_the_gradient_of_parts_is_that_of_whole_chunks():
     graph = drawn(random_layers([6, 9, 3], 5, seed=1))
     rng = np.random.default_rng(0)
     x, target = rng.uniform(-1, 1, (300, 6)), rng.random((300, len(graph.outputs)))
-    whole, parts = [Trainer(graph, "mse", "sgd", opt=0) for _ in range(2)]
+    whole, parts = [TrainStep(graph, "mse", "sgd", settings=Settings(opt=0)) for _ in range(2)]
     whole.step(x, target, 0.1)
     for first in (0, 128, 256):
         parts.accumulate(x[first : first + 128], target[first : first + 128])

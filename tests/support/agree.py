@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from objects import same
 
-from ncc.driver.observe import Watcher, interpret
+from ncc.driver.net_module import interpret
+from ncc.driver.observe import Watcher
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from reference import ACTIVATION_NAMES, inputs, outputs, slots, topological
 
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import options
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.machine.native import Library
@@ -164,7 +165,8 @@ class Backward:
     """The backward functions of a graph: `module` the last ssa module, `machine` compiled."""
 
     def __init__(self, graph, dtype="f64", backward_form="straight", opt=0, watch=None, **more):
-        chosen = options(host(), dtype=dtype, gradient=True, backward_form=backward_form, **more)
+        chosen = options(host(), dtype=dtype, gradient=True, backward_form=backward_form,
+                         limit=False, **more)
         self.build = Build(graph, host(), chosen, opt, watch, AFTER_ORDER)
         self.graph, self.dtype, self.real = graph, dtype, DTYPES[dtype]
         self.module = self.build.module

@@ -36,10 +36,10 @@ WRITE, ALLOCATED = 1, 2
 
 
 def build(tmp_path, text, *options, stem="net"):
-    """The object's bytes and the header's text."""
+    """The object's bytes and the header's text, whatever a form that is asked for takes."""
     (tmp_path / f"{stem}.nal").write_text(text)
     out = tmp_path / f"{stem}.o"
-    status = main(["build", str(tmp_path / f"{stem}.nal"), "-o", str(out), *options])
+    status = main(["build", str(tmp_path / f"{stem}.nal"), "-o", str(out), "--no-limit", *options])
     assert status == 0
     return out.read_bytes(), out.with_suffix(".h").read_text()
 

@@ -51,6 +51,6 @@ def answers(thing: Any, x: Any) -> list[Any]:
 
 if __name__ == "__main__":
     compile_nothing()
-    native.WORK = 0  # threads, however little there is to do
+    native.PRODUCTS_A_THREAD = 0  # threads, however little there is to do
     thing, x = pickle.loads(Path(sys.argv[1]).read_bytes())
     Path(sys.argv[2]).write_bytes(pickle.dumps(answers(thing, x)))

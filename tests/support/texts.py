@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ncc.driver.pipeline import ROAD, departs
+from ncc.driver.pipeline import PIPELINE, departs
 from ncc.errors import Source
 from ncc.formats.read import net
 from ncc.ir.graph import Graph
@@ -18,7 +18,7 @@ from ncc.ir.ssa_text import read as read_ssa
 from ncc.ir.syntax import Syntax
 from ncc.passes.emit.to_c import to_c
 
-PASSES: dict[str, Callable[..., Any]] = {call.__name__: call for call in (*ROAD, to_c)}
+PASSES: dict[str, Callable[..., Any]] = {call.__name__: call for call in (*PIPELINE, to_c)}
 READ: dict[Any, Callable[[Source], Any]] = {
     Syntax: lambda source: net(source, "nal"), Graph: read_graph, Plan: read_plan,
     Module: read_ssa,

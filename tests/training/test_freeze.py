@@ -10,12 +10,13 @@ from nets import random_layers
 
 import ncc
 from ncc.cli import main
-from ncc.driver.compiler import Build, options
+from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
+from ncc.driver.settings import Settings, options
 from ncc.machine.llvm import host
 from ncc.scalar.numpy_eval import Numpy
 from ncc.training.freeze import chosen, freeze
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 # Two layers of two, ties across both, a constant weight and a constant bias.
 NET = """N 07
@@ -150,9 +151,10 @@ def test_loops_go_back_no_further_than_to_the_first_parameter(monkeypatch, form)
 def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimizer):
     mask = chosen(net.graph, "02,05")
     x, y = samples(net)
-    how = {"params": net.params, "passes": {"backward_form": form}, "cache": False}
-    still = Trainer(net.graph, "mse", optimizer, frozen=mask, **how)
-    free = Trainer(net.graph, "mse", optimizer, **how)
+    settings = Settings(passes={"backward_form": form}, cache=False)
+    how = {"params": net.params, "settings": settings}
+    still = TrainStep(net.graph, "mse", optimizer, frozen=mask, **how)
+    free = TrainStep(net.graph, "mse", optimizer, **how)
     for step in range(20):
         part = slice(step % 2 * 20, step % 2 * 20 + 17)
         a, b = still.step(x[part], y[part], 0.05), free.step(x[part], y[part], 0.05)
@@ -170,7 +172,8 @@ def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimiz
 
 def test_a_frozen_parameter_cannot_be_set(net):
     mask = chosen(net.graph, "@k0")
-    made = Trainer(net.graph, "mse", "sgd", params=net.params, frozen=mask, cache=False)
+    made = TrainStep(net.graph, "mse", "sgd", params=net.params, frozen=mask,
+                   settings=Settings(cache=False))
     made.params = np.where(mask, net.params, 0.0)
     assert made.params.tolist() == np.where(mask, net.params, 0.0).tolist()
     with pytest.raises(ValueError, match="a frozen parameter has another value"):

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 import ncc
+from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.formats import samples as data
 from ncc.formats import weights
 from ncc.training import loop as training
 from ncc.training.bar import Meter, bar, line
 from ncc.training.loop import Epoch, History, Status
-from ncc.training.step import Trainer
+from ncc.training.step import TrainStep
 
 XOR = """N 05
 00
@@ -114,7 +115,8 @@ def test_it_trains_as_torch_does(spelt, optimizer):
     y = labels if spelt == "ce" else np.eye(2)[labels]
     start = weights.init(graph, "xavier", 2)
     got, history = training.train(graph, x, y, loss=spelt, optimizer=optimizer, lr=0.01, batch=8,
-                                  epochs=20, seed=6, params=start, dtype="f64")
+                                  epochs=20, seed=6, params=start,
+                                  settings=Settings("f64"))
 
     def layer(first, sources, neurons):
         """A torch layer of neurons whose slots follow one another from `first`."""
@@ -170,7 +172,7 @@ def test_values_of_the_net_stay_where_it_has_them():
 
 
 class Scripted:
-    """Stands where the Trainer does: the loss of call k is script[k]; params count the steps."""
+    """Stands where the TrainStep does: the loss of call k is script[k]; params count the steps."""
 
     def __init__(self, *_, **options):
         self.options = options
@@ -197,7 +199,7 @@ class Scripted:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    monkeypatch.setattr(training, "Trainer", Scripted)
+    monkeypatch.setattr(training, "TrainStep", Scripted)
     monkeypatch.setattr(Scripted, "train", ())
     monkeypatch.setattr(Scripted, "held", ())
     return Scripted
@@ -281,12 +283,11 @@ def test_parameters_that_are_no_numbers_are_not_kept(scripted, monkeypatch):
 
 
 def test_what_the_step_is_made_with(scripted):
-    training.train(ncc.parse(XOR).graph, X, Y, dtype="f32", opt=1, threads=3, numerics="strict",
-                   epochs=1, optimizer="rmsprop")
+    training.train(ncc.parse(XOR).graph, X, Y, threads=3, epochs=1, optimizer="rmsprop",
+                   settings=Settings("f32", "strict", 1))
     given = scripted.last.options
     assert np.isfinite(given.pop("params")).all()
-    assert given == {"dtype": "f32", "opt": 1, "threads": 3, "numerics": "strict", "cache": True,
-                     "frozen": None, "passes": {"limit": True}}
+    assert given == {"threads": 3, "frozen": None, "settings": Settings("f32", "strict", 1)}
     assert scripted.last.seen[0][2] == 0.01  # the learning rate that goes with rmsprop
 
 
@@ -524,7 +525,7 @@ def test_an_interrupted_training_goes_on_to_the_bit(monkeypatch):
     x, labels = blobs(50)
     how = dict(loss="ce", lr=0.05, batch=8, seed=5, epochs=6)
     fn, whole = ncc.fit("logits.nal", x, labels, **how)
-    step, seen = Trainer.step, []
+    step, seen = TrainStep.step, []
 
     def interrupted(self, *given):
         seen.append(1)
@@ -535,7 +536,7 @@ def test_an_interrupted_training_goes_on_to_the_bit(monkeypatch):
     for stop in (1, 3, 7, 17, 28):  # noqa: B007
         seen.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "step", interrupted)
+            patch.setattr(TrainStep, "step", interrupted)
             _, half = ncc.fit("logits.nal", x, labels, **how)
         assert half.stopped == "interrupted" and len(half.epochs) == len(half.state.epochs)
         again, history = ncc.fit("logits.nal", x, labels, **how, state=half.state)
@@ -863,7 +864,8 @@ def test_a_step_may_be_accumulated_in_parts():
     net = ncc.load(Path(__file__).parents[2] / "examples/digits.nal")
     rng = np.random.default_rng(0)
     x, y = rng.random((90, 64)), rng.random((90, 10))
-    whole, parts, pieces = [Trainer(net.graph, "mse", "adam", params=net.params) for _ in range(3)]
+    whole, parts, pieces = [TrainStep(net.graph, "mse", "adam", params=net.params)
+                            for _ in range(3)]
     for _ in range(3):
         mean = whole.step(x, y, 0.01)
         assert parts.accumulate(x, y) == mean

@@ -1,259 +1,307 @@
-"""The compiled step of training against torch's, and its two halves against the whole."""
+"""`ncc.Trainer`: epochs to the bit as `fit` has them; edges that go and come; what moves along."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
-from gradients import FORMS, close, torch_loss, torch_optimizer, torch_run
-from nets import some_net, to_nal
-from reference import CODES
+from nets import random_layers, some_net, to_nal
+from objects import same
 
 import ncc
-from ncc.driver.compiler import Build, options
-from ncc.driver.observe import Watcher
-from ncc.driver.pipeline import AFTER_ORDER
-from ncc.ir.ssa import DTYPES
-from ncc.machine.llvm import host
-from ncc.machine.native import Library
-from ncc.scalar import losses, optimizers
-from ncc.training.step import Trainer
+from ncc.driver.settings import Settings
+from ncc.errors import NccError
+from ncc.formats.write import write_nal
+from ncc.ir.graph import AGGREGATIONS
+from ncc.machine.codegen import Codegen
+from ncc.training.rewire import targets_of
+from ncc.training.step import TrainStep
 
-LOSSES = ("mse", "mae", "huber:delta=0.5", "bce", "ce")
-OPTIMIZERS = ("sgd:momentum=0.9:nesterov=1:weight_decay=0.01", "adam", "adamw:amsgrad=1",
-              "rmsprop:momentum=0.5")
-SMOOTH = tuple(CODES[name] for name in ("identity", "tanh", "sigmoid", "silu", "sin"))
+# Ties, constants, a product, and edges that skip a level.
+NET = """N 09
+00
+01
+02
+03 tanh 00@k0:0.5,01:-0.25 +@b0:0.125
+04 tanh 00:1.5,01@k0,02:0.3 +=0.5
+05 tanh mul 00:0.7,02:0.9
+06 sigmoid 03@k0,04:=-1,00:0.1 +@b0
+07 sigmoid 03:0.75,04:-0.5,05:0.2 +0.25
+08 identity 06:1,07:2,01:0.05
+"""
 
 
-def problem(seed, loss, n, dtype="f32"):
-    """A net with two outputs or more, x, a target, and as torch's loss takes it."""
-    for more in range(100):
-        net = some_net(seed + 1000 * more, activations=SMOOTH, functions=False, max_neurons=8)
-        graph = ncc.parse(to_nal(net)).graph
-        if len(graph.outputs) > 1 and graph.n_params > 4:
-            break
+def sparse(seed=1):
+    return ncc.parse(random_layers((12, 30, 30, 4), 6, seed, activation="tanh"))
+
+
+def samples(net, loss="ce", n=70, seed=0):
     rng = np.random.default_rng(seed)
-    x = rng.uniform(-1, 1, (n, len(graph.inputs)))
+    x = rng.normal(size=(n, len(net.inputs)))
     if loss == "ce":
-        target = rng.integers(0, len(graph.outputs), n)
-    elif loss == "bce":
-        target = rng.random((n, len(graph.outputs)))
-    else:
-        target = rng.standard_normal((n, len(graph.outputs)))
-    return net, graph, x, target if loss == "ce" else target.astype(DTYPES[dtype])
+        return x, rng.integers(0, len(net.outputs), n)
+    return x, rng.uniform(size=(n, len(net.outputs)))
 
 
-def beside_torch(seed, loss, optimizer, n, dtype, rel, steps, again):
-    """`again` starts each step from torch's parameters, so that only one step's rounding counts."""
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    of_loss, of_optimizer = losses.parse(loss), optimizers.parse(optimizer)
-    net, graph, x, target = problem(seed, loss, n, dtype)
-    real = DTYPES[dtype]
-    trainer = Trainer(graph, loss, optimizer, dtype=dtype, opt=0,
-                      passes={"backward_form": FORMS[seed % 2]})
-    theirs = torch.tensor(graph.values.astype(real), requires_grad=True)
-    judge = torch_optimizer(torch, of_optimizer, theirs, 0.01)
-    rows, goal = torch.tensor(x.astype(real)), torch.tensor(target)
-    for step in range(steps):
-        if again:
-            trainer.params = theirs.detach().numpy()
-        judge.zero_grad()
-        wanted = torch_loss(torch, of_loss, torch_run(torch, net, rows, theirs), goal)
-        wanted.backward()
-        judge.step()
-        assert trainer.loss(x, target) == pytest.approx(wanted.item(), rel=rel, abs=rel), step
-        mean, gradient = trainer.gradient(x, target)
-        close((gradient,), (theirs.grad.numpy(),), rel, step)
-        assert trainer.step(x, target, 0.01) == mean
-        close((trainer.params,), (theirs.detach().numpy(),), rel, step)
+def edges(net):
+    """By (source, target): the code of the weight."""
+    graph = net.graph
+    pairs = zip(graph.sources.tolist(), targets_of(graph).tolist(), strict=True)
+    return dict(zip(pairs, graph.weights.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.each_choice
-def test_a_hundred_steps_are_torchs(loss, optimizer):
-    seed = 50 + LOSSES.index(loss) + 5 * OPTIMIZERS.index(optimizer)
-    beside_torch(seed, loss, optimizer, (1, 5, 16, 33)[seed % 4], "f32", 1e-5, 100, True)
+def held(trainer):
+    """By edge, and by neuron for biases, the parameter and the reals that the optimizer keeps, as
+    far as they are trained."""
+    graph, params = trainer.net.graph, trainer.params
+    trained = int((~trainer.frozen).sum())
+    number = np.cumsum(~trainer.frozen) - 1
+    state = trainer.state
+    slots = len(state) // trained
+    state = state[len(state) - slots * trained :].reshape(slots, trained)
+    codes = {**edges(trainer.net), **{j: c for j, c in enumerate(graph.biases.tolist()) if c >= 0}}
+    return {place: (float(params[code]), *([] if trainer.frozen[code]
+                                           else state[:, number[code]].tolist()))
+            for place, code in codes.items() if code >= 0}
 
 
-@pytest.mark.parametrize("loss, optimizer",
-                         list(zip(LOSSES, (*OPTIMIZERS, "adam"), strict=True)))
-def test_thirty_steps_run_as_torchs_do(loss, optimizer):
-    seed = 20 + LOSSES.index(loss)
-    beside_torch(seed, loss, optimizer, 16 + seed % 3, "f64", 1e-10, 30, False)
+@pytest.fixture
+def no_llvm(monkeypatch):
+    """Counts calls of LLVM."""
+    calls = []
+    made = Codegen._made
+
+    def counted(self, kind, text):
+        calls.append(kind)
+        return made(self, kind, text)
+
+    monkeypatch.setattr(Codegen, "_made", counted)
+    return calls
 
 
-# ---- the step as one function, and as two
+def test_epochs_are_those_of_fit_to_the_bit():
+    net = sparse()
+    x, y = samples(net)
+    how = {"lr": 0.01, "batch": 16, "seed": 3}
+    _, history = ncc.fit(net, x, y, loss="ce", optimizer="adam", epochs=4, **how)
+    trainer = ncc.Trainer(net, "ce", "adam", **how)
+    assert [trainer.epoch(x, y) for _ in range(4)] == [epoch.loss for epoch in history.epochs]
+    same(trainer.params, history.state.params)
+    same(trainer.state, history.state.optimizer)
+    assert trainer.loss(x, y) < history.epochs[0].loss
 
 
-def whole(graph, loss, optimizer, dtype, form):
-    """The library with train_step and train_step_batch."""
-    chosen = options(host(), dtype=dtype, gradient=True, loss=loss, optimizer=optimizer,
-                     backward_form=form)
-    return Library(Build(graph, host(), chosen, 0, along=AFTER_ORDER).made, dtype)
+@pytest.mark.parametrize("grow", ["random", "gradient"])
+@pytest.mark.parametrize("optimizer", ["sgd:momentum=0.9", "adam"])
+def test_edges_change_without_llvm_and_survivors_keep_all(no_llvm, grow, optimizer):
+    net = sparse()
+    x, y = samples(net)
+    trainer = ncc.Trainer(net, "ce", optimizer, 16, lr=0.05, seed=1)
+    trainer.epoch(x, y)
+    del no_llvm[:]
+    for _ in range(4):
+        before, was = held(trainer), trainer.net
+        done = trainer.rewire(0.3, grow=grow)
+        after = held(trainer)
+        assert len(done.dropped) == len(done.grown) == 2 * 54 + 7
+        gone, come = map(set, (map(tuple, done.dropped.tolist()), map(tuple, done.grown.tolist())))
+        assert len(gone) == len(come) == len(done.dropped)
+        assert set(edges(trainer.net)) == (set(edges(was)) - gone) | come
+        for place, value in after.items():
+            if place in come:
+                assert not any(value)
+            else:
+                assert value == before[place]
+        trainer.net.graph.verify()
+        trainer.epoch(x, y)
+    assert not no_llvm
 
 
-BOTH = [("mse", "table"), ("mae", "straight"), ("huber:delta=0.5", "table"), ("bce", "straight"),
-        ("ce", "table"), ("ce", "straight")]
+def test_a_quarter_of_each_layer_goes_the_smallest_weights_first():
+    net = sparse()
+    trainer = ncc.Trainer(net, "ce", "sgd", seed=2)
+    was = trainer.net.graph
+    targets = targets_of(was)
+    done = trainer.rewire(0.25)
+    gone = set(map(tuple, done.dropped.tolist()))
+    levels = was.levels
+    for level in (1, 2, 3):
+        mine = np.flatnonzero(levels[targets] == level)
+        sizes = np.abs(was.values[was.weights[mine]])
+        is_gone = np.array([(int(was.sources[e]), int(targets[e])) in gone for e in mine])
+        assert is_gone.sum() == len(mine) // 4
+        # But for the last edges of neurons, nothing that stayed is smaller than what went.
+        lone = [e for e in mine[~is_gone].tolist()
+                if np.abs(was.values[was.weights[e]]) < sizes[is_gone].max()]
+        for e in lone:
+            own = slice(was.starts[targets[e]], was.starts[targets[e] + 1])
+            assert np.abs(was.values[was.weights[own]]).max() == np.abs(
+                was.values[was.weights[e]])
+        grown = done.grown[levels[done.grown[:, 1]] == level]
+        assert len(grown) == is_gone.sum()
+        assert (levels[grown[:, 0]] == level - 1).all()
+    whole = ncc.Trainer(net, "ce", "sgd", seed=2).rewire(0.25, layers=False)
+    assert len(whole.dropped) == net.n_edges // 4
 
 
-@pytest.mark.parametrize("loss, form, optimizer", [
-    (*both, optimizer) for both, optimizer in zip(
-        BOTH, (*OPTIMIZERS, "sgd:dampening=0.5:momentum=0.5", "sgd"), strict=True)])
-def test_the_whole_step_is_its_halves(loss, optimizer, form):
-    """From the same start: parameters, packed and state are those of the Trainer, whose memory
-    may hold anything; state[0] is the mean loss."""
-    dtype = "f64" if form == "table" else "f32"
-    real, rel = DTYPES[dtype], 1e-12 if dtype == "f64" else 1e-5
-    n = 37
-    _, graph, x, target = problem(3, loss, n, dtype)
-    x, target = x.astype(real), target.astype(real)
-    library = whole(graph, loss, optimizer, dtype, form)
-    trainer = Trainer(graph, loss, optimizer, dtype=dtype, opt=0, passes={"backward_form": form})
-    fresh = trainer.state
-    for name, rows in (("train_step", [slice(k, k + 1) for k in range(5)]),
-                       ("train_step_batch", [slice(0, 37), slice(0, 1), slice(1, 9), slice(0, 0)])):
-        trainer.params, trainer.state = graph.values, fresh
-        params = graph.values.astype(real)
-        packed = library.pack(params)
-        state = np.zeros(library.functions[name].buffers["state"], real)
-        work = library.work(name)
-        for part in rows:
-            work[:] = np.nan
-            arrays = [a.ctypes.data for a in (x[part], target[part], params, packed, state)]
-            count = [part.stop - part.start] if name == "train_step_batch" else []
-            library.calls[name](*count, *arrays, 0.02, work.ctypes.data)
-            mean = trainer.step(x[part], target[part], 0.02)
-            assert state[0] == pytest.approx(mean, rel=rel)
-            close((params, state[1:]), (trainer.params, trainer.state), rel, (name, part))
-            assert packed.tobytes() == library.pack(params).tobytes()
+def test_the_same_seeds_give_the_same_nets():
+    net = sparse()
+    x, y = samples(net)
+
+    def run(seed, change):
+        trainer = ncc.Trainer(net, "ce", "adam", 16, seed=seed)
+        for _ in range(3):
+            trainer.epoch(x, y)
+            trainer.rewire(seed=change)
+        return write_nal(trainer.net.graph)
+
+    assert run(1, None) == run(1, None) != run(2, None)
+    assert run(1, 5) == run(1, 5) != run(1, 6)
 
 
-def test_a_state_taken_over_goes_on():
-    _, graph, x, target = problem(1, "mse", 9)
-    one, two = (Trainer(graph, "mse", "adam", opt=0) for _ in range(2))
-    for _ in range(5):
-        one.step(x, target, 0.1)
-    two.params, two.state = one.params, one.state
-    assert one.step(x, target, 0.1) == two.step(x, target, 0.1)
-    assert one.params.tobytes() == two.params.tobytes()
-    assert one.state.tobytes() == two.state.tobytes()
+@pytest.mark.parametrize("grow", ["random", "gradient"])
+def test_what_is_trained_is_what_the_compiled_net_computes(grow):
+    net = sparse()
+    x, y = samples(net)
+    trainer = ncc.Trainer(net, "ce", "adam", 16, lr=0.01, seed=1)
+    trainer.epoch(x, y)
+    trainer.rewire(0.4, grow=grow)
+    single = TrainStep(trainer.net.graph, "ce", "adam", settings=Settings(opt=1))
+    single.state = trainer.state
+    target = y[:, None].astype(np.float32)
+    assert single.loss(x, target) == trainer.loss(x, y)
+    order = np.random.default_rng([1, 1])
+    order.permutation(len(x))
+    order = order.permutation(len(x))
+    for first in range(0, len(x), 16):
+        single.step(x[order[first : first + 16]], target[order[first : first + 16]], 0.01)
+    trainer.epoch(x, y)
+    same(single.params, trainer.params)
+    same(single.state, trainer.state)
+    fn = trainer.compiled()
+    same(fn(x.astype(np.float32)), trainer.net.graph.run(x, dtype="f32", numerics=fn.numerics))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_have_a_fixed_order(threads):
-    _, graph, x, target = problem(2, "ce", 200)
-    runs = []
-    for _ in range(2):
-        trainer = Trainer(graph, "ce", "sgd", opt=0, threads=threads)
-        means = [trainer.step(x, target, 0.1) for _ in range(5)]
-        runs.append((means, trainer.params.tobytes()))
-    assert runs[0] == runs[1]
-    alone = Trainer(graph, "ce", "sgd", opt=0)
-    mean, gradient = alone.gradient(x, target)
-    found = trainer.__class__(graph, "ce", "sgd", opt=0, threads=threads).gradient(x, target)
-    assert found[0] == pytest.approx(mean, rel=1e-5)
-    close((found[1],), (gradient,), 1e-5)
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("grow", ["random", "gradient"])
+def test_irregular_nets_change_too_and_stay_nets(seed, grow):
+    """Any aggregations, ties, constants: what may not change stays, and the text says the net."""
+    net = ncc.parse(to_nal(some_net(seed, max_neurons=24)))
+    if not net.n_params:
+        return
+    x, y = samples(net, "mse", 20)
+    trainer = ncc.Trainer(net, "mse", "sgd:momentum=0.9", 8, lr=1e-3)
+    trainer.epoch(np.clip(x, -1, 1), y)
+    before, was = held(trainer), edges(trainer.net)
+    try:
+        done = trainer.rewire(0.5, grow=grow)
+    except NccError as error:  # a net that is full, or whose gradients are infinite
+        assert error.code in ("E639", "E633")
+        return
+    graph = trainer.net.graph
+    graph.verify()
+    assert len(done.grown) == len(done.dropped)
+    come = set(map(tuple, done.grown.tolist()))
+    for place, value in held(trainer).items():
+        assert place in come or np.array_equal(value, before[place], equal_nan=True)
+    for pair, code in was.items():
+        if code < 0 or AGGREGATIONS[graph.aggregations[pair[1]]] != "sum":
+            assert pair in edges(trainer.net)
+    again = ncc.parse(write_nal(graph))
+    for name in ("starts", "sources", "biases", "levels", "outputs", "values"):
+        one, two = getattr(again.graph, name), getattr(graph, name)
+        assert np.array_equal(one, two, equal_nan=True), name
+    assert (again.graph.weights[graph.weights >= 0] == graph.weights[graph.weights >= 0]).all()
 
 
-def test_the_loss_changes_nothing_and_an_empty_batch_is_no_step():
-    _, graph, x, target = problem(4, "huber:delta=0.5", 9)
-    trainer = Trainer(graph, "huber:delta=0.5", "sgd:momentum=0.9", opt=0)
-    before = trainer.params.tobytes()
-    assert trainer.loss(x, target) == trainer.loss(x, target) == trainer.gradient(x, target)[0]
-    assert trainer.params.tobytes() == before and not trainer.state.any()
-    assert trainer.step(x[:0], target[:0], 0.1) == 0.0
-    assert trainer.params.tobytes() == before
+def test_frozen_edges_and_ties_travel():
+    net = ncc.parse(NET)
+    x, y = samples(net, "mse", 30)
+    trainer = ncc.Trainer(net, "mse", "adam", 8, lr=0.01, frozen="@b0,07")
+    start = {place: value[0] for place, value in held(trainer).items()}
+    for _ in range(4):
+        trainer.epoch(x, y)
+        trainer.rewire(0.5)
+        found = edges(trainer.net)
+        assert {(3, 7), (4, 7), (5, 7), (0, 5), (2, 5), (4, 6)} <= set(found)
+        after = held(trainer)
+        for place in ((3, 7), (4, 7), (5, 7), 7, 3, 6):
+            assert after[place] == (start[place],)
+        codes = [code for pair, code in found.items()
+                 if pair in ((0, 3), (1, 4), (3, 6)) and trainer.net.graph.names.get(code) == "k0"]
+        assert len(set(codes)) <= 1
+    assert trainer.net.graph.names
 
 
-def test_what_does_not_fit_is_refused():
-    _, graph, x, target = problem(4, "mse", 9)
-    trainer = Trainer(graph, "mse", "sgd", opt=0)
-    wide = np.zeros((9, target.shape[1] + 1))
-    for bad in ((x[:, 1:], target), (x[0], target[0]), (x, target[:8]), (x, wide)):
-        with pytest.raises(ValueError, match="shape"):
-            trainer.step(*bad, 0.1)
-    for params in (np.zeros(3), np.full(graph.n_params, np.nan)):
-        with pytest.raises(ValueError):
-            trainer.params = params
-    with pytest.raises(ValueError, match="state"):
-        trainer.state = np.zeros(99)
+def test_functions_choose_what_goes_and_what_comes():
+    net = sparse()
+    trainer = ncc.Trainer(net, "ce", "sgd")
+    seen = {}
+
+    def by(edges):
+        seen["edges"] = edges
+        return -np.abs(edges.weights)  # the largest go
+
+    def grow(net, count, random):
+        have = set(edges(net))
+        free = [(s, t) for s in net.inputs for t in range(12, 42) if (s, t) not in have]
+        seen["count"] = count
+        return np.array(free[:count]).T
+
+    done = trainer.rewire(0.1, by=by, grow=grow)
+    assert len(seen["edges"].weights) == net.n_edges and seen["count"] == len(done.dropped)
+    values = dict(zip(zip(seen["edges"].sources.tolist(), seen["edges"].targets.tolist(),
+                          strict=True), seen["edges"].weights.tolist(), strict=True))
+    largest = max(values, key=lambda pair: abs(values[pair]))
+    assert list(largest) in done.dropped.tolist()
+    assert set(edges(trainer.net)) >= set(map(tuple, done.grown.tolist()))
 
 
-@pytest.mark.parametrize("loss, form", BOTH)
-def test_passes_leave_the_step_as_it_is(loss, form):
-    """Each is proved; and the interpreter's step is machine code's."""
-    optimizer = "adam"
-    _, graph, x, target = problem(5, loss, 11)
-    x, target = x.astype("f"), target.astype("f").reshape(11, -1)
-    for apart in (True, False):
-        chosen = options(host(), gradient=True, loss=loss, optimizer=optimizer, apart=apart,
-                         backward_form=form)
-        build = Build(graph, host(), chosen, 0, Watcher(verify_each=True), AFTER_ORDER)
-        build.module.verify()
-    library = Library(build.made, "f32")
-    params = graph.values.astype("f")
-    packed = library.pack(params)
-    state = np.zeros(library.functions["train_step_batch"].buffers["state"], "f")
-    held = {"x": x.reshape(-1), "target": target.reshape(-1), "params": params.copy(),
-            "packed": packed.copy(), "state": state.copy(), "lr": np.array([0.1], "f")}
-    build.module.run("train_step_batch", held, 11)
-    work = library.work("train_step_batch")
-    library.calls["train_step_batch"](
-        11, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1, work.ctypes.data)
-    for name, made in (("params", params), ("packed", packed), ("state", state)):
-        close((held[name],), (made,), 1e-5, name)
+def test_an_edge_that_cannot_be_is_refused_with_its_path():
+    net = ncc.parse("N 06\n00\n01\n02 tanh 00:1,01:2 +0\n03 tanh 02:1,01:0.1 +0\n"
+                    "04 tanh 03:1,02:.2,00:.1 +0\n05 00 mul 04:1\nout 04,05")
+    cases = [([4], [3], "the edge 04 -> 03 leads from level 3 to level 2", "03 -> 04"),
+             ([2], [2], "the edge 02 -> 02 leads from level 1 to level 1", "02"),
+             ([2], [3], "02 -> 03 is there already", ""), ([0], [1], "not to a higher one", ""),
+             ([3], [5], "leads into no sum", ""), ([7], [3], "a neuron that the net has not", ""),
+             ([0, 1], [3, 3], "2 sources and 2 targets|\\(2,\\) sources", "")]
+    for sources, targets, message, note in cases:
+        trainer = ncc.Trainer(net, "mse", "sgd")
+        before = trainer.params
+        with pytest.raises(NccError, match=message) as caught:
+            trainer.rewire(0.15, grow=lambda *_, s=sources, t=targets: (np.array(s), np.array(t)),
+                           layers=False)
+        assert caught.value.code == "E639" and note in (caught.value.note or "")
+        same(trainer.params, before)
+        assert edges(trainer.net) == edges(net)
 
 
-@pytest.mark.parametrize("dtype, how", [
-    pytest.param("f32", "biased", marks=pytest.mark.slow), ("f64", ""),
-    pytest.param("f64", "tied", marks=pytest.mark.slow),
-    pytest.param("f32", "frozen", marks=pytest.mark.slow)])
-def test_dense_layers_step_in_tiles_as_scalars_do(dtype, how):
-    """Blocks by two and alone, full and not, sources that are no whole squares, layers of several
-    strides and of uneven ones: the step is the interpreter's and that of scalar code, `packed` what
-    `pack` makes."""
-    real, rel, n = DTYPES[dtype], 1e-11 if dtype == "f64" else 1e-5, 37
-    rng = np.random.default_rng(3)
-    widths = (19, 53, 40, 24, 6)
-    lines = [f"N {sum(widths):x}", *[f"{i:x}" for i in range(widths[0])]]
-    first = 0
-    for layer, (before, width) in enumerate(pairwise(widths)):
-        for row in range(width):
-            edges = [f"{first + k:x}:{rng.standard_normal() / 5:.6f}" for k in range(before)]
-            if how == "tied" and layer == 1:
-                edges = [f"{first + k:x}@k{k}" + (":0.125" if row == 0 else "")
-                         for k in range(before)]
-            if how == "frozen" and layer == 1 and row % 16 == 0:
-                edges[2] = f"{first + 2:x}:=0.5"
-            bias = " +@b0" if how == "frozen" and row % 5 == 1 else " +" if how else ""
-            lines.append(f"{first + before + row:x} tanh {','.join(edges)}{bias}")
-        first += before
-    graph = ncc.parse("\n".join(lines) + "\n").graph
-    graph = graph.with_(values=np.nan_to_num(graph.values, nan=0.1))
-    x = rng.uniform(-1, 1, (n, widths[0])).astype(real)
-    target = rng.standard_normal((n, widths[-1])).astype(real)
-    scalar = Trainer(graph, "mse", "sgd", dtype=dtype, opt=0,
-                     passes={"backward_form": "straight"})
-    mean = scalar.step(x, target, 0.1)
-    chosen = options(host(), dtype=dtype, gradient=True, loss="mse", optimizer="sgd",
-                     form="shared", backward_form="table")
-    build = Build(graph, host(), chosen, 0, along=AFTER_ORDER)
-    library = Library(build.made, dtype)
-    params = graph.values.astype(real)
-    packed = library.pack(params)
-    state = np.zeros(library.functions["train_step_batch"].buffers["state"], real)
-    held = {"x": x.reshape(-1), "target": target.reshape(-1), "params": params.copy(),
-            "packed": packed.copy(), "state": state.copy(), "lr": np.array([0.1], real)}
-    build.module.run("train_step_batch", held, n)
-    work = library.work("train_step_batch")
-    work[:] = np.nan
-    library.calls["train_step_batch"](
-        n, *[a.ctypes.data for a in (x, target, params, packed, state)], 0.1, work.ctypes.data)
-    assert state[0] == pytest.approx(mean, rel=rel)
-    close((params,), (scalar.params,), rel)
-    for name, made in (("params", params), ("packed", packed), ("state", state)):
-        close((held[name],), (made,), rel, name)
-    assert packed.tobytes() == library.pack(params).tobytes()
+def test_neurons_that_no_output_sees_any_more_are_told():
+    net = ncc.parse("N 06\n00\n01\n02 tanh 00:1,01:2 +0\n03 tanh 00:1,01:3 +0\n"
+                    "04 tanh 00:1,01:3 +0\n05 identity 02:.1,03:5,04:6 +0")
+    trainer = ncc.Trainer(net, "mse", "sgd")
+    done = trainer.rewire(0.23, grow=lambda net, count, _: (
+        np.array([0, 1])[:count], np.array([5, 5])[:count]), layers=False,
+        by=lambda edges: np.where(edges.targets == 5, np.abs(edges.weights) - 100, 0))
+    assert sorted(done.dropped.tolist()) == [[2, 5], [3, 5]] and done.dead == [2, 3]
+    x, y = samples(net, "mse", 9)
+    before = held(trainer)
+    trainer.epoch(x, y)
+    after = held(trainer)
+    assert after[0, 2] == before[0, 2] and after[0, 4] != before[0, 4]
+
+
+def test_options_that_cannot_be():
+    net = sparse()
+    trainer = ncc.Trainer(net, "ce", "sgd")
+    for how, message in (({"drop": 1.0}, "drop is"), ({"by": "size"}, "by is"),
+                         ({"grow": "all"}, "grow is"), ({"grow": "gradient"}, "last minibatch"),
+                         ({"by": lambda edges: [1.0]}, "scores of shape")):
+        with pytest.raises(NccError, match=message):
+            trainer.rewire(**how)
+    with pytest.raises(NccError, match="E633"):
+        trainer.rewire(by=lambda edges: edges.weights * np.nan)
+    with pytest.raises(NccError, match="batch"):
+        ncc.Trainer(net, "ce", "sgd", 0)
+    full = ncc.parse("N 04\n00\n01\n02 tanh 00:1,01:2 +0\n03 identity 02:3,00:1,01:1 +0")
+    done = ncc.Trainer(full, "mse", "sgd").rewire(0.5)
+    assert sorted(done.dropped.tolist()) == sorted(done.grown.tolist())

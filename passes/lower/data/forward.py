@@ -6,6 +6,7 @@ from ncc.images.image import AT
 from ncc.ir.ssa import DTYPES, OPEN, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.rows import Rows
+from ncc.scalar.derivative import reads_argument
 
 # Before the places of the images in `nets`, in words each: how many there are, their inputs, their
 # outputs.
@@ -63,8 +64,9 @@ class Forward:
         at = head if words == 1 else b.op("idiv", head, b.index(words))
         return b.op("iadd", at, b.load("image", AT[name], head))
 
-    def rows(self, b: Builder, head: int, n_in: int) -> None:
-        """The rows of an image, level by level, and in a level kind by kind."""
+    def rows(self, b: Builder, head: int, n_in: int, sums: int | None = None) -> None:
+        """The rows of an image, level by level, and in a level kind by kind; the argument of row
+        r's activation to element sums + r of `work`, where its slope reads that."""
         many = len(self.kinds.kinds)
         bounds = self.word(b, head, "bounds")
         parts = (self.word(b, head, "starts"), self.word(b, head, "sources"),
@@ -73,12 +75,15 @@ class Forward:
         at = b.op("iadd", bounds, b.op("imul", level, b.index(many)))
         for k in range(many):
             row = b.loop(b.load("image", k, at), b.load("image", k + 1, at))[0]
-            b.store(self.row(b, k, row, parts), "work", 0, b.op("iadd", n_in, row))
+            total = self.argument(b, k, row, parts)
+            if sums is not None and reads_argument(self.of.programs[k]):
+                b.store(total, "work", 0, b.op("iadd", sums, row))
+            b.store(self.of.activated(b, k, total), "work", 0, b.op("iadd", n_in, row))
             b.close()
         b.close()
 
-    def row(self, b: Builder, number: int, row: int, parts: tuple[int, int, int, int]) -> int:
-        """The value of a row."""
+    def argument(self, b: Builder, number: int, row: int, parts: tuple[int, int, int, int]) -> int:
+        """The argument of a row's activation."""
         starts, sources, biases, weights = parts
         at = b.op("iadd", starts, row)
         first, last = b.load("image", 0, at), b.load("image", 1, at)
@@ -91,4 +96,4 @@ class Forward:
         def count() -> int:
             return b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
 
-        return self.of.value(b, number, first, last, bias, count, edge)
+        return self.of.argument(b, number, first, last, bias, count, edge)

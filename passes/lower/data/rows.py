@@ -21,11 +21,11 @@ class Rows:
         self.programs = [parse(Source("<activation>", kind.activation), kind.activation)
                          for kind in kinds.kinds]
 
-    def value(self, b: Builder, number: int, first: int, last: int, bias: int,
-              count: Callable[[], int], edge: Callable[[int], tuple[int, int]]) -> int:
-        """The value of a row of this kind, with the edges first .. last; `edge` makes source and
-        weight of one, `count` how many there are, a real, where their mean is wanted. A row
-        without a bias has -0, which leaves all as it is."""
+    def argument(self, b: Builder, number: int, first: int, last: int, bias: int,
+                 count: Callable[[], int], edge: Callable[[int], tuple[int, int]]) -> int:
+        """The argument of the activation of a row of this kind, with the edges first .. last;
+        `edge` makes source and weight of one, `count` how many there are, a real, where their mean
+        is wanted. A row without a bias has -0, which leaves all as it is."""
         agg = self.kinds.kinds[number].aggregation
         begin, acc = first, bias
         if agg != "sum":
@@ -34,5 +34,8 @@ class Rows:
         (acc,) = b.close(step(b, agg, held, *edge(e)))
         if agg == "mean":  # finish() divides by a number known here
             acc = b.op("div", acc, count())
-        acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, None if agg == "sum" else bias)
-        return emit(self.programs[number], b, acc)
+        return finish(b, "sum" if agg == "mean" else agg, acc, 0, None if agg == "sum" else bias)
+
+    def activated(self, b: Builder, number: int, argument: int) -> int:
+        """The value of a row of this kind."""
+        return emit(self.programs[number], b, argument)

@@ -57,7 +57,7 @@ def _block(b: Builder, rows: Rows, number: int, block: int, heads: dict[str, int
         source = b.load("blocks", 0, cell("sources", place))
         return b.load("work", 0, source), b.load("reals", 0, cell("weights", place))
 
-    value = rows.value(b, number, begin, end, b.load("reals", 0, cell("biases", first)),
+    total = rows.argument(b, number, begin, end, b.load("reals", 0, cell("biases", first)),
                        lambda: b.load("reals", 0, cell("counts", first)), edge)
-    b.store(value, "work", 0, cell("rows", first))
+    b.store(rows.activated(b, number, total), "work", 0, cell("rows", first))
     b.close()

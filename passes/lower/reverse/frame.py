@@ -64,6 +64,7 @@ class Backward:
         self.b = Builder(dtype, numerics != "strict")
         self.n_inputs, self.n_outputs = len(self.g.inputs), len(self.g.outputs)
         self.buffers: dict[str, Buffer] = {}
+        self.result = "dparams"  # what `after` adds to
         self.names: dict[str, str] = {}  # of tables: what each is called in the module
         self.sample: int | None = None
 
@@ -101,6 +102,86 @@ class Backward:
         if not self.buffers:
             self.memory("work", 0)
         return Func(name, (*ends.buffers, *self.buffers.values()), b.ops, counted=bool(lanes))
+
+    def each(self, name: str, lanes: int, ends: Ends) -> Func:
+        """The pass over one sample, of as many as `lanes` side by side, each with parameters of its
+        own, in rows of `params`, and rows of `dx` and `dparams`, which are overwritten. All memory
+        is each lane's own: `packed`, and what is added up to `dparams`, from 0."""
+        b, n_params = self.b, self.g.n_params
+        self.lanes = 0  # each lane by itself: no sums over them
+        self.ends = ends
+        self.named = [buffer.name for buffer in ends.buffers]
+        self.sums, self.result = "gradient", "lane_gradient"
+        self.before()
+        self.sample = b.loop(b.index(0), b.emit("count"), lanes=lanes)[0]
+        self.row_of_x = self.times_sample(self.n_inputs)
+        self.memory(self.result, n_params)
+        self.packed()
+        k = b.loop(b.index(0), b.index(n_params))[0]
+        b.store(b.const(0.0), self.result, 0, k)
+        b.close()
+        self.body()
+        self.after()
+        self.only_if(b.emit("given", (), "dparams"))
+        self.columns_out(self.result, 0, n_params, "dparams", n_params, 0)
+        b.close()
+        b.close()
+        memory = [buffer._replace(kind="private") for buffer in self.buffers.values()]
+        return Func(name, (*ends.buffers, *memory), b.ops, counted=True)
+
+    def packed(self) -> None:
+        """`packed` of the lanes' parameters, transposed to where each stands first; then where it
+        stands again, and the constants. One that stands nowhere goes to an element more."""
+        b, codes, n_params = self.b, self.plan.packed, self.g.n_params
+        self.memory("packed", len(codes) + 1)
+        owners, firsts = np.unique(codes, return_index=True)
+        to = np.full(n_params, len(codes))
+        to[owners[owners >= 0]] = firsts[owners >= 0]
+        self.table("pack_to", "i", to)
+        self.columns_in("params", n_params, 0, n_params, "packed", "pack_to")
+        again = np.setdiff1d(np.flatnonzero(codes >= 0), firsts)
+        fixed = np.flatnonzero(codes < 0)
+        if len(again):
+            k = b.loop(b.index(0), b.index(len(again)))[0]
+            self.table("again_from", "i", to[codes[again]])
+            self.table("again_to", "i", again)
+            b.store(b.load("packed", 0, self.cell("again_from", 0, k)), "packed", 0,
+                    self.cell("again_to", 0, k))
+            b.close()
+        if len(fixed):
+            k = b.loop(b.index(0), b.index(len(fixed)))[0]
+            self.table("fixed", "f", self.plan.constants[-1 - codes[fixed]])
+            self.table("fixed_to", "i", fixed)
+            b.store(self.cell("fixed", 0, k), "packed", 0, self.cell("fixed_to", 0, k))
+            b.close()
+
+    # -- rows of samples
+
+    def columns_in(self, source: str, width: int, first: int, count: int, to: str,
+                   elements: int | str) -> None:
+        """Columns first .. first+count-1 of a sample's row of `width`, to consecutive elements of
+        `to`, or those that an array says."""
+        b, row = self.b, self.times_sample(width)
+        for k, wide in b.columns(count, self.sample is not None):
+            at = self.offset(row, k)
+            for c, value in enumerate([b.load(source, first + c, at) for c in range(wide)]):
+                b.store(value, to, *self.element(elements, c, k))
+            b.close()
+
+    def columns_out(self, source: str, elements: int | str, count: int, to: str, width: int,
+                    first: int) -> None:
+        """The same in the other direction."""
+        b, row = self.b, self.times_sample(width)
+        for k, wide in b.columns(count, self.sample is not None):
+            values = [b.load(source, *self.element(elements, c, k)) for c in range(wide)]
+            at = self.offset(row, k)
+            for c, value in enumerate(values):
+                b.store(value, to, first + c, at)
+            b.close()
+
+    def element(self, elements: int | str, c: int, k: int) -> tuple[int, int]:
+        """Element number c + k: an offset and an index."""
+        return (elements + c, k) if isinstance(elements, int) else (0, self.cell(elements, c, k))
 
     def chunks(self) -> None:
         """The body for each sample, chunk by chunk, with the sums of each added where it ends."""
@@ -272,7 +353,8 @@ class Backward:
             to = b.op("iadd", k, b.index(int(params[0])))
         else:
             to = b.load(self.table("slots", "i", params), 0, k)
-        b.store(b.op("add", b.load("dparams", 0, to), b.load("gradient", 0, at)), "dparams", 0, to)
+        new = b.op("add", b.load(self.result, 0, to), b.load("gradient", 0, at))
+        b.store(new, self.result, 0, to)
         b.close()
         if len(tied):
             k = b.loop(b.index(0), b.index(len(tied)))[0]
@@ -282,7 +364,7 @@ class Backward:
             at = b.load(self.table("tied_cells", "i", self.moved), 0, i)
             (total,) = b.close(b.op("add", total, b.load("gradient", 0, at)))
             to = b.load(self.table("tied_slots", "i", self.params[tied]), 0, k)
-            b.store(b.op("add", b.load("dparams", 0, to), total), "dparams", 0, to)
+            b.store(b.op("add", b.load(self.result, 0, to), total), self.result, 0, to)
             b.close()
         b.close()
 

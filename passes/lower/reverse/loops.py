@@ -63,37 +63,11 @@ class Loops(Looped):
 
     # -- rows of samples
 
-    def columns_in(self, source: str, width: int, first: int, count: int, to: str,
-                   elements: int | str) -> None:
-        """Columns first .. first+count-1 of a sample's row of `width`, to consecutive elements of
-        `to`, or those that an array says."""
-        b, row = self.b, self.times_sample(width)
-        for k, wide in b.columns(count, self.batch):
-            at = self.offset(row, k)
-            for c, value in enumerate([b.load(source, first + c, at) for c in range(wide)]):
-                b.store(value, to, *self.element(elements, c, k))
-            b.close()
-
-    def columns_out(self, source: str, elements: int | str, count: int, to: str, width: int,
-                    first: int) -> None:
-        """The same in the other direction."""
-        b, row = self.b, self.times_sample(width)
-        for k, wide in b.columns(count, self.batch):
-            values = [b.load(source, *self.element(elements, c, k)) for c in range(wide)]
-            at = self.offset(row, k)
-            for c, value in enumerate(values):
-                b.store(value, to, first + c, at)
-            b.close()
-
-    def element(self, elements: int | str, c: int, k: int) -> tuple[int, int]:
-        """Element number c + k: an offset and an index."""
-        return (elements + c, k) if isinstance(elements, int) else (0, self.cell(elements, c, k))
-
     def seed(self, buffer: str) -> None:
         """`seeds`, in the order of values, from a row of the caller's with one for each output."""
         b = self.b
         row_of_y = self.times_sample(self.n_outputs)
-        for k, count in b.columns(self.n_outputs, self.batch):
+        for k, count in b.columns(self.n_outputs, self.sample is not None):
             at = self.offset(row_of_y, k)
             for c, value in enumerate([b.load(buffer, c, at) for c in range(count)]):
                 b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))

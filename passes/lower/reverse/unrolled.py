@@ -179,4 +179,4 @@ class Unrolled(Backward):
             part = p.delta if p.value is None else b.op("mul", p.delta, p.value)
             sums[p.param] = b.op("add", sums[p.param], part) if p.param in sums else part
         for param, value in sums.items():
-            b.store(b.op("add", b.load("dparams", param), value), "dparams", param)
+            b.store(b.op("add", b.load(self.result, param), value), self.result, param)
