@@ -117,7 +117,7 @@ def tidy(net: Genome) -> Genome:
 
 def population(nets: list[Genome], weight: float | None = None) -> ncc.Population:
     """Nets whose edges share a weight; or, where `weight` is given, have one of their own each that
-    begins with that, and biases that begin with 0."""
+    begins with that."""
     neurons = np.array([len(net.place) for net in nets])
     count = np.array([len(net.edges) for net in nets])
     ends = np.stack(np.divmod(np.concatenate([net.edges for net in nets]), MANY))
@@ -126,10 +126,9 @@ def population(nets: list[Genome], weight: float | None = None) -> ncc.Populatio
     ends = np.where(ends < INPUTS, ends, np.where(ends < FIXED, ends + hidden, ends - OUTPUTS))
     activation = np.concatenate([part for net in nets for part in (
         net.activation[:INPUTS], net.activation[FIXED:], net.activation[INPUTS:FIXED])])
-    own = weight is not None
     return ncc.Population.from_edges(
         INPUTS, OUTPUTS, neurons, np.repeat(np.arange(len(nets)), count), *ends, activation,
-        np.full(count.sum(), weight) if own else None, np.zeros(neurons.sum()) if own else None)
+        None if weight is None else np.full(count.sum(), weight))
 
 
 def scores(pop: ncc.Population, x: Singles, weight: float) -> Singles:

@@ -361,5 +361,6 @@ def test_the_search_reaches_what_it_must(tmp_path: Path, monkeypatch: pytest.Mon
     wann.main()
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    assert main(["build", "wann.nal", "--no-backward", "--target", "cortex-m4", "-o", "w.o"]) == 0
+    assert main(["build", "wann.nal", "--no-backward", "--embed-weights", "--target", "cortex-m4",
+                 "-o", "w.o"]) == 0
     assert 2000 < int(capsys.readouterr().err.split("flash ")[1].split()[0]) < 8000
