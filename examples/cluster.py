@@ -63,7 +63,8 @@ def in_chunks(client: Any, work: Callable[[Sequence[Any], Any], list[Any]], thin
     some 10 ms or more: what Dask does for a chunk takes about one.
     """
     chunks = [things[first : first + size] for first in range(0, len(things), size)]
-    everywhere = client.scatter(samples, broadcast=True)
+    # Without `hash` the key is new: else these could be samples of the call before, and deleted.
+    everywhere = client.scatter(samples, broadcast=True, hash=False)
     # Not `pure`, or Dask would hash all things to find out whether it has the result of a chunk.
     futures = client.map(work, chunks, [everywhere] * len(chunks), pure=False)
     return [result for chunk in client.gather(futures) for result in chunk]

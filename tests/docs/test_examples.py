@@ -294,7 +294,8 @@ def reference(net: wann.Genome, x: np.ndarray, weight: float) -> np.ndarray:
     order = np.concatenate([np.arange(wann.INPUTS), wann.FIXED + np.argsort(
         net.place[wann.FIXED:]), np.arange(wann.INPUTS, wann.FIXED)])
     names = np.argsort(order)
-    lines = [f"N {len(order):x}", *(f"{k:02x} *" for k in range(wann.INPUTS))]
+    outputs = ",".join(f"{names[j]:02x}" for j in range(wann.INPUTS, wann.FIXED))
+    lines = [f"N {len(order):x}", f"out {outputs}", *(f"{k:02x}" for k in range(wann.INPUTS))]
     for j in order[wann.INPUTS:].tolist():
         sources = net.edges[net.edges % wann.MANY == j] // wann.MANY
         listed = ",".join(f"{names[i]:02x}:={weight!r}" for i in sources)
@@ -320,18 +321,18 @@ def test_a_few_generations_of_the_search() -> None:
         got = wann.scores(pop, held, weight)
         assert np.allclose(got[1], reference(net, held, weight), atol=1e-3)
     each, ensemble = wann.report(net, held, held_labels, "held out")
-    assert np.mean(each) > 0.15 and ensemble > np.mean(each)
-    fn = wann.trained(net, x, labels, 1.0, epochs=3)
-    assert (fn(held).argmax(1) == held_labels).mean() > max(each)
+    assert each.mean() > 0.15 and ensemble > each.mean()
+    fn = wann.trained(net, x, labels, epochs=5)
+    assert (fn(held).argmax(1) == held_labels).mean() > each.max()
 
     picture = ElementTree.fromstring(wann.drawn(net))
     tags = [child.tag.rpartition("}")[2] for child in picture]
     assert tags.count("path") == len(net.edges)
-    assert tags.count("circle") == len(net.place)
-    assert tags.count("text") == wann.OUTPUTS
+    assert tags.count("circle") == len(net.place) + len(wann.NAMES)
+    assert tags.count("text") == wann.OUTPUTS + len(wann.NAMES)
     for child in picture:
         if child.tag.endswith("circle"):
-            assert 5 < float(child.get("cx")) < 915 and 5 < float(child.get("cy")) < 395
+            assert 5 < float(child.get("cx")) < 915 and 5 < float(child.get("cy")) < 425
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -349,3 +350,17 @@ def test_every_change_leaves_a_net(seed: int) -> None:
         read = set((net.edges // wann.MANY).tolist())
         assert read >= set(range(wann.FIXED, len(net.place)))
         assert len(wann.population([net])[0].outputs) == wann.OUTPUTS
+
+
+@pytest.mark.slow
+def test_the_search_reaches_what_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    """Held out: a mean of 65 %, better together, 90 % trained; and 8 kB."""
+    pictures()
+    monkeypatch.setattr(sys, "argv", ["wann.py", "--out", str(tmp_path)])
+    wann.main()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["build", "wann.nal", "--no-backward", "--embed-weights", "--target", "cortex-m4",
+                 "-o", "w.o"]) == 0
+    assert 2000 < int(capsys.readouterr().err.split("flash ")[1].split()[0]) < 8000

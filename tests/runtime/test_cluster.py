@@ -86,7 +86,7 @@ def test_processes_of_a_cluster_compile_nothing(client: Any) -> None:
     try:
         there = cluster.in_chunks(client, cluster.outputs, fns, X, 2)
         with pytest.raises(AssertionError, match="LLVM is called"):
-            client.submit(ncc.compile, next(cluster.mutants(1, seed=9))).result()
+            client.submit(ncc.compile, next(cluster.mutants(1, seed=9)), tier="now").result()
     finally:
         client.run(open_pickle.compile_nothing, False)
     assert [y.tobytes() for y in there] == [fn(X).tobytes() for fn in fns]
