@@ -46,6 +46,16 @@ def threads_for_small_nets() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forms_of_any_cost(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forms that tests ask for, to see that all give the same, are not refused for the time that
+    they take to compile, but where the refusal is what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        if Path(request.fspath).stem not in ("test_limits", "test_bench"):
+            patch.setattr("ncc.machine.limits.UNNOTICED", float("inf"))
+        yield
+
+
 @pytest.fixture
 def ncc_(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command: (status, standard output, standard error); never a traceback."""

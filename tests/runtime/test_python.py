@@ -664,7 +664,7 @@ def test_save_writes_a_net_that_is_read_back(ending, fn, y, tmp_path):
 
 
 def test_save_as_a_matrix_is_refused_where_it_cannot_say_it_all(fn, tmp_path):
-    with pytest.raises(ncc.NccError, match=r"\.nam cannot say"):
+    with pytest.raises(ncc.NccError, match=r"\.nam cannot express"):
         fn.save(tmp_path / "net.nam")
     plain = ncc.compile(ncc.parse("001\n001\n000\n", format="nam"), [1, 1])
     plain.graph = plain.graph.with_(values=np.full(2, np.nan))
