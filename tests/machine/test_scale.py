@@ -28,7 +28,7 @@ def most():
 ncc.compile(ncc.load(sys.argv[1]), cache=False)  # what ncc and LLVM take once
 before = most()
 net = ncc.load(sys.argv[2])
-fn = ncc.compile(net, cache=False)
+fn = ncc.compile(net, cache=False, tier="now")
 print((most() - before - os.path.getsize(sys.argv[2])) / net.n_edges)
 """
 
@@ -58,10 +58,10 @@ def test_tables_outside_the_object_give_the_same_bits(fan_in: int, tmp_path: Pat
     text = random_layers([512] * 6 if fan_in == 32 else [512] * 2, fan_in, 1)
     text = text.replace("\n0205 relu", "\n0205 tanh")  # another kind of row, and of block
     net = ncc.parse(text)
-    inside = ncc.compile(net, cache=False, outside=False)
+    inside = ncc.compile(net, cache=False, outside=False, tier="now")
     x = np.random.default_rng(0).standard_normal((37, 512)).astype(np.float32)
     for kept in (False, True, True):  # compiled; compiled and kept; from the cache
-        fn = ncc.compile(net, cache=kept)
+        fn = ncc.compile(net, cache=kept, tier="now")
         assert kept == bool(list(tmp_path.iterdir()))
         assert fn(x).tobytes() == inside(x).tobytes()
         assert fn(x[0]).tobytes() == inside(x[0]).tobytes()
@@ -77,7 +77,7 @@ def test_what_is_outside_and_what_is_saved(net: ncc.Net, tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match="net_forward"):  # what it reads is not found
         Loaded(made.code, exports)
     # An object for others has all it reads.
-    fn = ncc.compile(net, cache=False)
+    fn = ncc.compile(net, cache=False, tier="now")
     fn.save(tmp_path / "net.o")
     assert len((tmp_path / "net.o").read_bytes()) > sum(map(len, made.tables.values()))
     Loaded((tmp_path / "net.o").read_bytes(), exports)
