@@ -613,7 +613,7 @@ def test_the_command_goes_on(ncc_):
     assert Path("c.csv").read_text() == Path("whole.csv").read_text()
     for words, status, message in (
             (["--batch", "32"], 1, "the batch 4, not 32"), (["--seed=0"], 1, "the seed 1, not 0"),
-            (["--loss", "mae"], 1, "the loss mse"), (["--init", "he"], 2, "--resume has its"),
+            (["--loss", "mae"], 1, "the loss mse"), (["--init", "he"], 2, "--resume restores"),
             (["--weights", "w.npy"], 2, "--resume has"), (["--freeze", "02"], 1, "frozen"),
             (["--epochs", "5"], 1, "8 epochs behind it")):
         found, _, err = ncc_(*TRAIN, "--resume", "s", "--epochs", 9, *words, "-o", "x.npy")
