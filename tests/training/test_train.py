@@ -614,7 +614,7 @@ def test_the_command_goes_on(ncc_):
     for words, status, message in (
             (["--batch", "32"], 1, "the batch 4, not 32"), (["--seed=0"], 1, "the seed 1, not 0"),
             (["--loss", "mae"], 1, "the loss mse"), (["--init", "he"], 2, "--resume restores"),
-            (["--weights", "w.npy"], 2, "--resume has"), (["--freeze", "02"], 1, "frozen"),
+            (["--weights", "w.npy"], 2, "--resume restores"), (["--freeze", "02"], 1, "frozen"),
             (["--epochs", "5"], 1, "8 epochs behind it")):
         found, _, err = ncc_(*TRAIN, "--resume", "s", "--epochs", 9, *words, "-o", "x.npy")
         assert found == status and message in err, (words, err)
