@@ -427,6 +427,7 @@ def test_one_sample_of_a_genome_beside_gcc(capsys, monkeypatch):
     assert lines[3].startswith("| 12 neurons, median |") or "wants gcc" in lines[2]
 
 
+@pytest.mark.slow
 def test_a_population_beside_neat_python(capsys, monkeypatch):
     pytest.importorskip("neat")
     made = script("bench_population")

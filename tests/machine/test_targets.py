@@ -140,15 +140,15 @@ def test_listed_cpus_and_features_are_llvms_own(capfd, name):
 
 @pytest.mark.parametrize("name, cpu, features, fma, soft", [
     ("x86-64", "haswell", "", ("f32", "f64"), ()),
-    ("x86-64", None, "+fma", ("f32", "f64"), ()),
+    pytest.param("x86-64", None, "+fma", ("f32", "f64"), (), marks=pytest.mark.slow),
     ("x86-64-v3", None, "-avx", (), ()),  # which FMA needs
-    (None, "x86-64", "", (), ()),
+    pytest.param(None, "x86-64", "", (), (), marks=pytest.mark.slow),
     ("cortex-m4f", "cortex-m7", "", ("f32", "f64"), ()),
     ("rv32imac", None, "+f", ("f32",), ("f64",)),
     ("armv7-a", "cortex-a7", "", ("f32", "f64"), ()),
     ("armv7-a", None, "+vfp4d16", ("f32", "f64"), ()),
-    ("i686", "haswell", "", ("f32", "f64"), ()),
-    ("x86_64-pc-windows-gnu", "x86-64", "", (), ()),
+    pytest.param("i686", "haswell", "", ("f32", "f64"), (), marks=pytest.mark.slow),
+    pytest.param("x86_64-pc-windows-gnu", "x86-64", "", (), (), marks=pytest.mark.slow),
 ])
 def test_what_a_cpu_has_is_what_llvm_makes_of_it(tmp_path, name, cpu, features, fma, soft):
     aim = target(name, cpu, features)

@@ -55,7 +55,8 @@ def arguments(graph, kinds, x, dy, dtype, unroll):
 
 
 @pytest.mark.parametrize("dtype, numerics", EACH)
-@pytest.mark.parametrize("seed", range(7))
+@pytest.mark.parametrize("seed", [0, 1, *[
+    pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 7)]])
 def test_interpreters_of_the_way_back_give_the_bits_of_the_graph(seed, dtype, numerics):
     graph, x, dy = drawn(seed, dtype)
     dx, dparams = graph.gradient(x, dy, dtype=dtype, numerics=numerics)
@@ -87,7 +88,8 @@ def checked(kernel, graph, x, dy, numerics):
 
 
 @pytest.mark.parametrize("dtype, numerics", EACH)
-@pytest.mark.parametrize("seeds", [range(20, 24), range(31, 33)])
+@pytest.mark.parametrize("seeds", [pytest.param(range(20, 24), marks=pytest.mark.slow),
+                                   range(31, 33)])
 def test_the_kernel_gives_the_bits_of_the_graph_and_of_the_compiled_net(seeds, dtype, numerics):
     if numerics == "fused" and dtype not in host().fma:
         pytest.skip("no FMA")

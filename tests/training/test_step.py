@@ -211,9 +211,8 @@ def test_passes_leave_the_step_as_it_is(loss, form):
 
 
 @pytest.mark.parametrize("dtype, how", [
-    pytest.param("f32", "biased", marks=pytest.mark.slow), ("f64", ""),
-    pytest.param("f64", "tied", marks=pytest.mark.slow),
-    pytest.param("f32", "frozen", marks=pytest.mark.slow)])
+    ("f32", "biased"), ("f64", ""), ("f64", "tied"), ("f32", "frozen")])
+@pytest.mark.slow
 def test_dense_layers_step_in_tiles_as_scalars_do(dtype, how):
     """Blocks by two and alone, full and not, sources that are no whole squares, layers of several
     strides and of uneven ones: the step is the interpreter's and that of scalar code, `packed` what
