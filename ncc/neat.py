@@ -26,7 +26,7 @@ import numpy as np
 from ncc.images.blocks import blocks
 from ncc.images.image import images
 from ncc.images.kinds import Kinds
-from ncc.images.union import Union
+from ncc.images.union import Union, packed, unpacked
 from ncc.machine.native import aligned, placed
 from ncc.nets.genomes import kinds, union
 from ncc.runtime.kernel import head, kernel
@@ -112,8 +112,13 @@ class _Network:
         self._call = self._engine.library.calls[name]
         self._arguments = [array.ctypes.data for array in arrays]
 
+    @classmethod
+    def _opened(cls, made: dict[str, Any], of: Any, *nodes: list[int]) -> Self:
+        return cls(unpacked(made), Kinds.of_plain(of), *nodes)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._made, self._of, self.input_nodes, self.output_nodes)
+        return self._opened, (packed(self._made), self._of.plain, self.input_nodes,
+                              self.output_nodes)
 
 
 class FeedForwardNetwork(_Network):
@@ -122,7 +127,7 @@ class FeedForwardNetwork(_Network):
     def _link(self) -> None:
         made = self._made
         held = images(made, self._engine.kinds, DTYPE)
-        held.fill(made.graph.values)
+        held.parameters.put(held.block, made.graph.values)
         block, work = placed(held.block), aligned(made.graph.n_neurons, np.float64)
         self._enter("forward", head(held.places, made.n_inputs, made.n_outputs), block, block,
                     self._x, self._y, work)
@@ -137,7 +142,7 @@ class RecurrentNetwork(_Network):
     def _link(self) -> None:
         made = self._made
         held = blocks(made, self._engine.kinds, DTYPE, recurrent=True)
-        held.fill(made.graph.values)
+        held.parameters.put(held.block, made.graph.values)
         block, work = placed(held.block), aligned(held.values, np.float64)
         self._state = work[held.before : held.before + held.state]
         self.reset()

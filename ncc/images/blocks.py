@@ -25,11 +25,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.images.image import Placed, placed, reals
+from ncc.images.image import Parameters, Placed, placed
 from ncc.images.kinds import Kinds
 from ncc.images.union import Union
 from ncc.ir.csr import ranges, starts, within
-from ncc.ir.graph import Ints, Longs, Reals
+from ncc.ir.graph import Longs
 from ncc.ir.ssa import DTYPES
 
 WIDTH: Final = {"f32": 16, "f64": 8}  # rows: a vector of 64 bytes, on every target
@@ -63,24 +63,14 @@ HEAD: Final = 16  # words
 class Blocks(NamedTuple):
     """The blocks of a chunk of nets: `block` is the memory, `values` how many values there are;
     `state` of them, from number `before` on, are of the step before, and `nets` is the net of each
-    (-1 of what fills up a block). The biases and weights are the elements `reals` of the block,
-    and have the parameter codes `codes` of the union."""
+    (-1 of what fills up a block)."""
 
     block: NDArray[np.uint8]
     values: int
     state: int
     before: int
     nets: Longs
-    reals: Longs
-    codes: Ints
-    constants: Reals
-    dtype: str
-
-    def fill(self, params: Reals) -> None:
-        """Put in the values that the union's parameters have."""
-        with np.errstate(over="ignore"):
-            self.block.view(DTYPES[self.dtype])[self.reals] = reals(
-                self.codes, self.constants, params)
+    parameters: Parameters
 
 
 class _Cut(NamedTuple):
@@ -160,6 +150,6 @@ def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Bl
     nets = np.full(state, -1, np.int64)
     if recurrent:
         nets[row] = held.nets
-    return Blocks(block, top + n_blocks * width, state, FIXED + n_in, nets,
-                  np.concatenate([begins[0] + row, begins[2] + at]),
-                  np.concatenate([g.biases[held.rows], g.weights[edges]]), g.constants, dtype)
+    return Blocks(block, top + n_blocks * width, state, FIXED + n_in, nets, Parameters(
+        np.concatenate([begins[0] + row, begins[2] + at]),
+        np.concatenate([g.biases[held.rows], g.weights[edges]]), g.constants, dtype))

@@ -132,18 +132,11 @@ def placed(many: Union, kinds: Kinds, flat: bool = False) -> Placed:
     return Placed(rows, nets, level[sort], kind[sort], lengths, edges, values)
 
 
-def reals(codes: Ints, constants: Reals, params: Reals) -> Reals:
-    """The values that parameter codes have; -0 of NONE, which has none."""
-    # Behind the parameters the constants, from the last: code -1-c is the c-th from the end.
-    table = np.concatenate([params, [-0.0], constants[::-1]])
-    return table[np.where(codes == NONE, len(params), codes)]
-
-
 def image(graph: Graph, kinds: Kinds, dtype: str, params: Reals) -> NDArray[np.uint8]:
     """The image of a graph with levels, and params (n_params,) for its parameters. NccError E147
     where a row is of none of the kinds."""
     made = images(union([graph]), kinds, dtype)
-    made.fill(params)
+    made.parameters.put(made.block, params)
     return sealed(made.block)
 
 
@@ -155,23 +148,31 @@ def sealed(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return block
 
 
-class Images(NamedTuple):
-    """Images one behind the other in `block`, which begin at the bytes `places`. The biases and
-    weights of all of them are the elements `reals` of the block, and have the parameter codes
-    `codes` of the union."""
+class Parameters(NamedTuple):
+    """Where a block has biases and weights: its elements `at`, in reals, have the values of the
+    parameter codes `codes`."""
 
-    block: NDArray[np.uint8]
-    places: Longs
-    reals: Longs
+    at: Longs
     codes: Ints
     constants: Reals
     dtype: str
 
-    def fill(self, params: Reals) -> None:
-        """Put in the values that the union's parameters have."""
+    def put(self, block: NDArray[np.uint8], params: Reals) -> None:
+        """Write them, of params (n_params,); -0 of NONE, which has none."""
+        # Behind the parameters the constants, from the last: code -1-c is the c-th from the end.
+        table = np.concatenate([params, [-0.0], self.constants[::-1]])
+        chosen = np.where(self.codes == NONE, len(params), self.codes)
         with np.errstate(over="ignore"):
-            self.block.view(DTYPES[self.dtype])[self.reals] = reals(
-                self.codes, self.constants, params)
+            block.view(DTYPES[self.dtype])[self.at] = table[chosen]
+
+
+class Images(NamedTuple):
+    """Images one behind the other in `block`, which begin at the bytes `places`, and where their
+    biases and weights are."""
+
+    block: NDArray[np.uint8]
+    places: Longs
+    parameters: Parameters
 
 
 def images(many: Union, kinds: Kinds, dtype: str) -> Images:
@@ -211,9 +212,9 @@ def images(many: Union, kinds: Kinds, dtype: str) -> Images:
     _put(words, base + sources, edges, held.values[g.sources[held.edges]])
     _put(words, base + outs, np.full(count, n_out), held.values[g.outputs])
     base = places // real.itemsize
-    return Images(block, places, np.concatenate([ranges(base + biases, rows),
-                                                 ranges(base + weights, edges)]),
-                  np.concatenate([g.biases[held.rows], g.weights[held.edges]]), g.constants, dtype)
+    return Images(block, places, Parameters(
+        np.concatenate([ranges(base + biases, rows), ranges(base + weights, edges)]),
+        np.concatenate([g.biases[held.rows], g.weights[held.edges]]), g.constants, dtype))
 
 
 def _put(words: Words, places: Longs, counts: Longs, values: NDArray[Any]) -> None:

@@ -33,6 +33,15 @@ class Kinds:
         return "".join([f"{k.aggregation} {k.activation}\n" for k in self.kinds])
 
     @property
+    def plain(self) -> tuple[tuple[str, ...], ...]:
+        """The same without classes of ncc's, for pickles."""
+        return tuple(map(tuple, self.kinds))
+
+    @classmethod
+    def of_plain(cls, plain: Iterable[Iterable[str]]) -> Kinds:
+        return cls(tuple([Kind(*pair) for pair in plain]))
+
+    @property
     def digest(self) -> int:
         """32 bits that an image has in its head, and the engine that evaluates it."""
         return zlib.crc32(str(self).encode())

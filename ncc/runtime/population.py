@@ -37,6 +37,8 @@ class Population:
     (activation and aggregation), dtype and numerics, and kept in the cache.
     """
 
+    __module__ = "ncc"  # where users import it, and pickles find it
+
     def __init__(self, many: Union, *, dtype: Any = "f32", numerics: str | None = None,
                  threads: int = 1, recurrent: bool = False, kinds: Kinds | None = None,
                  cache: bool = True) -> None:
@@ -158,13 +160,13 @@ class Population:
         with np.errstate(over="ignore"):
             if not np.isfinite(values.astype(self._kernel.real)).all():
                 raise ValueError(f"params holds a value that overflows {self.dtype}")
-        self._union = _valued(self._union, values)
-        self._live = _valued(self._live, values)
+        self._union = _with_values(self._union, values)
+        self._live = _with_values(self._live, values)
         self._valued = True
         if self._images is not None:
-            self._images.fill(values)
+            self._images.parameters.put(self._images.block, values)
         for chunk in self._chunks or ():
-            chunk.blocks.fill(values[slots[chunk.first] : slots[chunk.last]])
+            chunk.fill(values[slots[chunk.first] : slots[chunk.last]])
 
     # -- the same samples for all
 
@@ -195,13 +197,15 @@ class Population:
     def _image(self) -> Images:
         if self._images is None:
             made = images(self._live, self._kernel.kinds, self.dtype)
-            made.fill(self._live.graph.values)
+            made.parameters.put(made.block, self._live.graph.values)
             self._images = made
         return self._images
 
-    def _parts(self, work: Array) -> list[tuple[int, int]]:
+    def _parts(self, work: Sequence[int] | Array) -> list[tuple[int, int]]:
         """First and last of each thread's, of things that take so much work each."""
-        count = max(1, min(self._kernel.threads(self.threads), len(work)))
+        count = min(self._kernel.threads(self.threads), len(work))
+        if count == 1:
+            return [(0, len(work))]
         done = np.concatenate([[0], np.cumsum(work)])
         cuts = np.searchsorted(done, done[-1] * np.arange(1, count) / count).tolist()
         return [(a, b) for a, b in zip([0, *cuts], [*cuts, len(work)], strict=True) if a < b]
@@ -234,17 +238,11 @@ class Population:
         if mask is not None and self._last is not None:
             y[:] = self._last
         chunks = self._all_chunks()
-        if mask is None and (self.threads == 1 or len(chunks) == 1):
-            for chunk in chunks:
-                chunk.step(self._kernel, obs[chunk.first : chunk.last], y[chunk.first : chunk.last])
-            self._last = y
-            return y.copy()
-
         def part(_: int, first: int, last: int) -> None:
             for chunk in chunks[first:last]:
                 self._step(chunk, obs, y, mask)
 
-        self._kernel.library.at_once(part, self._parts(np.array([c.size for c in chunks])))
+        self._kernel.library.at_once(part, self._parts([len(c.blocks.block) for c in chunks]))
         self._last = y
         return y.copy()
 
@@ -257,9 +255,12 @@ class Population:
             assert mask is not None
             chosen = mask[low:high]
             made = np.empty_like(y[low:high])
-            with chunk.kept(~chosen):
-                chunk.step(self._kernel, obs[low:high], made)
+            before = chunk.state.copy() if self.recurrent else None
+            chunk.step(self._kernel, obs[low:high], made)
             y[low:high][chosen] = made[chosen]
+            if before is not None:  # of the nets that are not active it stays
+                others = ~np.append(chosen, True)[chunk.blocks.nets]
+                chunk.state[others] = before[others]
         elif wanted:
             assert mask is not None
             block, places = self._image()[:2]
@@ -316,14 +317,15 @@ class Population:
         """The nets in few bytes, and the state; images are made where they are wanted, in less time
         than it takes to read them, and engines are in the reader's cache, or made, too."""
         k = self._kernel
-        return {"nets": packed(self._union), "of": (k.kinds, k.dtype, k.numerics),
+        return {"nets": packed(self._union), "of": (k.kinds.plain, k.dtype, k.numerics),
                 "threads": self.threads, "recurrent": self.recurrent, "last": self._last,
                 "state": self.state if self.recurrent else None}
 
     def __setstate__(self, held: dict[str, Any]) -> None:
         kinds, dtype, numerics = held["of"]
         self.__init__(unpacked(held["nets"]), dtype=dtype, numerics=numerics,  # type: ignore[misc]
-                      threads=held["threads"], recurrent=held["recurrent"], kinds=kinds)
+                      threads=held["threads"], recurrent=held["recurrent"],
+                      kinds=Kinds.of_plain(kinds))
         self._last = held["last"]
         if self.recurrent:
             self.state = held["state"]
@@ -335,14 +337,13 @@ class _Chunk:
     def __init__(self, many: Union, first: int, engine: Kernel, recurrent: bool) -> None:
         self.first, self.last = first, first + len(many)
         self.blocks = blocks(many, engine.kinds, engine.dtype, recurrent)
-        self.blocks.fill(many.graph.values)
+        self.fill(many.graph.values)
         self.own = aligned(self.blocks.values, engine.real) if recurrent else None
         if self.own is not None:
             self.state[:] = 0
 
-    @property
-    def size(self) -> int:
-        return len(self.blocks.block)
+    def fill(self, params: Reals) -> None:
+        self.blocks.parameters.put(self.blocks.block, params)
 
     @property
     def state(self) -> Array:
@@ -354,28 +355,8 @@ class _Chunk:
         work = engine.work(self.blocks.values) if self.own is None else self.own
         engine.step(self.blocks.block, obs, y, work)
 
-    def kept(self, chosen: Array) -> _Kept:
-        return _Kept(self, chosen)
 
-
-class _Kept:
-    """Around a step: the state of the chosen nets is afterwards as it was."""
-
-    def __init__(self, chunk: _Chunk, chosen: Array) -> None:
-        self.chunk, self.chosen = chunk, chosen
-        self.old: Array | None = None
-
-    def __enter__(self) -> None:
-        if self.chunk.own is not None:
-            self.old = self.chunk.state.copy()
-
-    def __exit__(self, *_: object) -> None:
-        if self.old is not None:
-            mine = np.append(self.chosen, False)[self.chunk.blocks.nets]
-            self.chunk.state[mine] = self.old[mine]
-
-
-def _valued(many: Union, values: Reals) -> Union:
+def _with_values(many: Union, values: Reals) -> Union:
     return Union(many.graph.with_(values=values), many.first, many.slots)
 
 

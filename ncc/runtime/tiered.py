@@ -99,9 +99,9 @@ class Tiered(Compiled):
                 return
             array, _ = self._checked(values)
             # Another block: a call in another thread sees the old one or the new one, whole.
-            made = self._image._replace(block=self._image.block.copy())
-            made.fill(array)
-            self._image, self._params = made, array
+            image = self._image._replace(block=self._image.block.copy())
+            image.parameters.put(image.block, array)
+            self._image, self._params = image, array
 
     def __call__(self, x: Any) -> Array:
         params, image = self._params, self._image

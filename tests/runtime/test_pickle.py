@@ -7,6 +7,7 @@ import gc
 import pickle
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,13 @@ def damaged(data: bytes) -> list[bytes]:
     return [*found, b"", data + b"\0", data[::-1]]
 
 
+def unpacked(data: bytes) -> bytes | None:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return None
+
+
 def test_damaged_code_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NCC_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("NCC_CACHE_SIZE")  # from which what is damaged comes quickly
@@ -228,7 +236,6 @@ def test_damaged_code_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     loads = cache.lookup
     found: list[str] = []
     monkeypatch.setattr(cache, "lookup", lambda name: found.append(name) or loads(name))
-    taken = 0
     for which in ("forward", "backward"):
         name, code = made.keywords["brought"][which]
         for data in damaged(code):
@@ -236,10 +243,9 @@ def test_damaged_code_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
             brought = {**made.keywords["brought"], which: (name, data)}
             again = made(*given, brought=brought)
             assert bits(open_pickle.answers(again, X)) == expected
-            taken += not found
-            assert found in ([], [name])
-    # zlib passes over what stands behind the end, and over bits that mean nothing.
-    assert taken <= 10
+            # It is taken where it still unpacks to the same: zlib passes over what stands behind
+            # the end, and over bits that mean nothing.
+            assert found == ([] if unpacked(data) == unpacked(code) else [name])
 
 
 def test_a_damaged_entry_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import threading
 
 import numpy as np
@@ -206,6 +207,12 @@ def test_odd_nets_are_nets_too():
     assert pop([[2.0], [5.0]])[:, :, 0].tolist() == [[2, 5], [3, 3], [3, 6]]
     assert pop.step([[2.0], [5.0], [7.0]]).ravel().tolist() == [2, 3, 8]
     assert pop(np.zeros((0, 1))).shape == (3, 0, 1)
+
+
+def test_a_pickle_names_no_room(nets):
+    data = pickle.dumps(ncc.population(nets[:3]))
+    assert [op for op, what, _ in pickletools.genops(data)
+            if isinstance(what, str) and what.startswith("ncc.")] == []
 
 
 def test_a_pickle_holds_every_net_as_it_is(nets):
