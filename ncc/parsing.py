@@ -13,7 +13,7 @@ from lark.lexer import TerminalDef
 
 from ncc.errors import NccError, Source, Span
 
-__all__ = ["NUMBER", "Token", "Tree", "read", "real", "text_of"]
+__all__ = ["NUMBER", "Token", "Tree", "ended", "read", "real", "text_of"]
 
 NUMBER: Final = re.compile(
     r"[+-]?(?:0[xX](?:[0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?"
@@ -50,6 +50,14 @@ def _committed(terminal: TerminalDef) -> None:
 def _placed(token: Token) -> Token:
     """A fat token without its text: all of them would be the file twice more in memory."""
     return token.update(value="")
+
+
+def ended(source: Source) -> Source:
+    """The text without byte order mark and carriage returns, and with an end to its last line."""
+    text = source.text.removeprefix("\ufeff").replace("\r\n", "\n")
+    if not text.endswith("\n"):
+        text += "\n"
+    return source if text is source.text else Source(source.name, text)
 
 
 def text_of(token: Token, source: Source) -> str:

@@ -12,7 +12,7 @@ from ncc.ir import csr, graph_text
 from ncc.ir.graph import AGGREGATIONS, Graph
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted
 from ncc.ir.plan_verify import faults
-from ncc.parsing import Token, Tree
+from ncc.parsing import Token, Tree, ended
 from ncc.parsing import read as tree_of
 from ncc.scalar import losses, optimizers
 
@@ -40,11 +40,7 @@ def read(source: Source) -> Plan:
     Raises NccError (status 1, with line and column): E001 outside the grammar, E313 a malformed
     line or value, E304 a rule of the level that is broken, and those of `.graph` texts.
     """
-    text = source.text.removeprefix("\ufeff").replace("\r\n", "\n")
-    if not text.endswith("\n"):
-        text += "\n"
-    if text is not source.text:
-        source = Source(source.name, text)
+    source = ended(source)
     try:
         tree = tree_of("plan", source)
     except NccError as error:

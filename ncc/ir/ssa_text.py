@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
 from ncc.ir.ssa import DTYPES, KINDS, OPEN, Buffer, Func, Module, Op, Table
-from ncc.parsing import Token, Tree
+from ncc.parsing import Token, Tree, ended
 from ncc.parsing import read as tree_of
 from ncc.scalar.opcodes import OPS
 
@@ -31,11 +31,7 @@ def read(source: Source) -> Module:
     NccError (status 1, with line and column): E001 outside the grammar, E315 a value that does
     not fit, E300 a rule of the level that is broken.
     """
-    text = source.text.removeprefix("\ufeff").replace("\r\n", "\n")
-    if not text.endswith("\n"):
-        text += "\n"
-    if text is not source.text:
-        source = Source(source.name, text)
+    source = ended(source)
     try:
         tree = tree_of("ssa", source)
     except NccError as error:

@@ -155,18 +155,23 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
         elif not func.pure:
             lines.append(writer(func).text())
     lines += [writer(module.func(v.name)).variant(v) for v in applied]
-    for name in sorted(used):
-        lines.append(name)
-    lines.append(f"attributes #0 = {{ nounwind norecurse mustprogress {attributes} }}")
-    # The machine improves functions with loops; straight ones are as they should be.
-    lines.append(f'attributes #2 = {{ nounwind norecurse mustprogress "loops" {attributes} }}')
-    lines.append(f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}")
+    lines += sorted(used)
+    return "\n".join([*lines, *_attributes(module, attributes, assembles, bool(applied))]) + "\n"
+
+
+def _attributes(module: Module, attributes: str, assembles: bool, applied: bool) -> list[str]:
+    """The groups of attributes that functions name."""
+    usual = "nounwind norecurse mustprogress"
+    lines = [f"attributes #0 = {{ {usual} {attributes} }}",
+             # The machine improves functions with loops; straight ones are as they should be.
+             f'attributes #2 = {{ {usual} "loops" {attributes} }}',
+             f"attributes #1 = {{ nounwind noinline norecurse {attributes} }}"]
     if any(func.exported for func in module.funcs) and assembles:
         lines.append(f"attributes #4 = {{ naked nounwind {attributes} }}")
     if applied:
         lines.append("attributes #3 = { nounwind noinline norecurse willreturn memory(none) "
                      f"{attributes} }}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def cell(table: Table) -> Any:
@@ -246,6 +251,7 @@ class _Writer:
         self.cells = {t.name: f"i{8 * cell(t).itemsize}" for t in module.tables}
         self.private = {b.name for b in func.buffers if b.kind == "private"}
         self.indices = {b.name for b in func.buffers if b.kind == "indices"}
+        self.by_value = {b.name for b in func.buffers if b.kind == "value"}
         self.plain = {b.name for b in func.buffers
                       if b.kind not in ("private", "value", "indices")}
         self.types = types(func, {t.name: t.type for t in module.tables})
@@ -254,6 +260,8 @@ class _Writer:
         self.scalar: dict[int, str] = {}
         self.vectors: dict[int, list[str]] = {}
         self.fresh = 0
+        self.loops: list[tuple[int, list[int]]] = []  # that are open: `for`, carries
+        self.again = 0  # the `for` of the loop that is written twice
         self.templates: dict[tuple[str, str, int], str] = {}
         # One basic block a row: selecting instructions grows worse than linearly with a block.
         self.rows = len(func.ops) > ROWS and not any(op[0] == "for" for op in func.ops)
@@ -435,19 +443,13 @@ class _Writer:
 
     def body(self) -> None:
         """Write the ops."""
-        func = self.func
-        ops = func.ops
-        by_value = {b.name for b in func.buffers if b.kind == "value"}
-        size = self.bits // 8
-        carries: list[list[int]] = []
-        starts: list[int] = []
+        ops = self.func.ops
         self.block = "entry"
-        depth_lanes = -1
         at = -1
         while at + 1 < len(ops):
             at += 1
             opcode, reads, imm = ops[at]
-            if at < self.done:
+            if at < self.done or opcode == "carry":  # its `for` has written it
                 continue
             if self.waiting is not None and not self.waits(at):
                 self.write_square()
@@ -459,30 +461,7 @@ class _Writer:
             elif opcode == "count":
                 self.scalar[at] = "%n"
             elif opcode in OPCODES:
-                if varying and OPCODES[opcode].result == "i":
-                    self.affine[at] = self.lane_index(opcode, reads)
-                elif opcode == "any":
-                    self.scalar[at] = self.any(reads[0])
-                elif opcode == "idiv" and self.power(reads[1]):
-                    # What would be a call where a machine does not divide, and at -O0 stays one.
-                    self.scalar[at] = self.add(f"lshr {self.index} {self.scalar[reads[0]]}, "
-                                               f"{self.power(reads[1])}")
-                elif opcode == "mask":
-                    if varying:
-                        self.vectors[at] = self.masked(self.vector(reads[0]))
-                    else:
-                        self.scalar[at] = self.scalar[reads[0]]
-                elif varying:
-                    args = [self.vector(r) for r in reads]
-                    letter = self.types[reads[-1]]
-                    self.vectors[at] = [
-                        self.instruction(opcode, [a[p] for a in args], letter, True)
-                        if p in self.window() else "" for p in range(self.parts())
-                    ]
-                else:
-                    operands = [self.scalar[r] for r in reads]
-                    self.scalar[at] = self.instruction(
-                        opcode, operands, self.types[reads[-1]], False)
+                self.arithmetic(at)
             elif opcode == "apply":
                 self.apply(at)
             elif opcode == "given":
@@ -490,123 +469,20 @@ class _Writer:
                 self.scalar[at] = self.add(f"zext i1 {held} to {self.index}")
             elif opcode in SUMS:
                 self.accumulate(at)
-            elif opcode == "load" and imm[0] in by_value:
-                self.scalar[at] = f"%{imm[0]}"
             elif opcode == "load":
-                # Most of the ops of straight code.
-                if (not reads and imm[0] in self.plain and self.half is None
-                        and (imm[1] or at in self.windows)):
-                    self.scalar[at] = name = f"%l{at}"
-                    base, offset = self.pointer(at)
-                    self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
-                                      f"ptr {base}, i64 {offset}")
-                    self.lines.append(f"  {name} = load {self.real}, ptr %a{at}, align {size}")
-                elif varying and self.square(at):
-                    self.load_square(at)
-                elif imm[0] in self.private and self.delayed(at):
-                    self.addresses[at] = self.address(
-                        imm[0], imm[1], self.scalar[reads[0]] if reads else None, self.lanes)
-                else:
-                    if carries and carries[-1] and self.streams(at):
-                        self.prefetch(imm[0], self.scalar[reads[0]])
-                    self.load(at, reads, imm, varying)
+                self.write_load(at)
             elif opcode == "store":
-                if self.waiting is not None:
-                    index = self.scalar[reads[1]] if len(reads) > 1 else None
-                    self.waiting[1].append((reads[0] - self.waiting[0],
-                                            self.address(imm[0], imm[1], index, self.lanes)))
-                elif self.square(at):
-                    self.store_square(at)
-                elif at in self.windows:
-                    base, offset = self.pointer(at)
-                    self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, "
-                                      f"ptr {base}, i64 {offset}")
-                    self.lines.append(f"  store {self.real} {self.scalar[reads[0]]}, ptr %a{at}, "
-                                      f"align {size}")
-                else:
-                    self.store(reads, imm)
-                if self.rows and imm[0] == "work":
-                    self.lines += [f"  br label %row{at}", f"row{at}:"]
+                self.write_store(at)
             elif opcode == "lookup":
                 self.lookup(at, varying)
             elif opcode == "for":
-                mine: list[int] = []
-                while ops[at + 1 + len(mine)][0] == "carry":
-                    mine.append(at + 1 + len(mine))
-                carries.append(mine)
-                starts.append(at)
-                if imm:
-                    self.native, self.lanes = self.shape(at)
-                    depth_lanes = len(starts)
-                lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
-                if self.half is None and self.too_many(at, mine):
-                    self.half = 0
-                turn = f"{at}again" if self.half else f"{at}"
-                self.lines += [f"  br label %head{turn}", f"head{turn}:"]
-                self.scalar[at] = f"%k{turn}"
-                self.lines.append(f"  %k{turn} = phi {self.index} [ {lo}, %{self.block} ], "
-                                  f"[ %next{turn}, %latch{turn} ]")
-                for c in mine:
-                    self.carry(c, turn, self.block, ops[c][1][0])
-                self.lines += [f"  %go{turn} = icmp slt {self.index} %k{turn}, {hi}",
-                               f"  br i1 %go{turn}, label %body{turn}, label %exit{turn}",
-                               f"body{turn}:"]
-                self.block = f"body{turn}"
-                if imm:
-                    self.open_lanes(at, reads, hi)
-                for c in mine:
-                    if self.splatted[c]:
-                        self.splat(c)
-            elif opcode == "carry":
+                self.open_loop(at)
+            elif opcode == "yield" and self.close_loop(at):  # and now the other vectors
+                at = self.again - 1
                 continue
-            elif opcode == "yield":
-                start = starts.pop()
-                done = carries.pop()
-                turn = f"{start}again" if self.half else f"{start}"
-                self.lines += [f"  br label %latch{turn}", f"latch{turn}:"]
-                step = 1
-                if depth_lanes == len(starts) + 1:
-                    step, depth_lanes = self.lanes, -1
-                self.lines.append(
-                    f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}")
-                # A loop that begins where a table says is over a list, and most lists are short.
-                # One that carries nothing hides no latency when it is unrolled.
-                first, last = [ops[r][0] for r in ops[start][1]]
-                listed = first == "load" or not done and last not in ("index", "count")
-                self.lines += [f"  br label %head{turn}" + ", !llvm.loop !0" * listed,
-                               f"exit{turn}:"]
-                self.lists |= listed
-                self.block = f"exit{turn}"
-                for c, r in zip(done, reads, strict=True):
-                    for p in self.window() if self.varying[c] else range(1):
-                        value = self.vectors[r][p] if self.varying[c] else self.scalar[r]
-                        hole = self.holes[(c, p)]
-                        self.lines[hole] = self.lines[hole].replace("?", value)
-                if self.half == 0:  # and now the other vectors
-                    self.half, at = 1, start - 1
-                    continue
-                self.half = None
-                for k, c in enumerate(done):
-                    if at + 1 + k < len(ops):
-                        for later in range(at + 1, min(len(ops), at + 1 + len(done))):
-                            if ops[later][0] == "result" and ops[later][2] == k:
-                                if self.varying[c]:
-                                    self.vectors[later] = self.vectors[c]
-                                else:
-                                    self.scalar[later] = self.scalar[c]
-                if ops[start][2]:
-                    self.lanes = self.native = 1
-            elif opcode == "call":
-                callee = self.module.func(imm)
-                passed = ", ".join([f"ptr %{b.name}" for b in callee.buffers])
-                self.lines.append(f"  call fastcc void @{self.symbol(imm)}({passed})")
-            elif opcode == "call_at":
-                moved = dict(zip(imm[1], reads, strict=True))
-                passed = ", ".join(["ptr " + (
-                    self.address(b.name, 0, self.scalar[moved[b.name]]) if b.name in moved
-                    else f"%{b.name}") for b in self.module.func(imm[0]).buffers])
-                self.lines.append(f"  call void @{self.symbol(imm[0])}({passed})")
-            if self.splatted[at] and not varying and opcode not in ("for", "carry"):
+            elif opcode in ("call", "call_at"):
+                self.call(at)
+            if self.splatted[at] and not varying and opcode != "for":
                 self.splat(at)
             if at in self.turning:
                 ds = self.turning[at]
@@ -614,6 +490,158 @@ class _Writer:
                     [column for p in range(self.parts()) for column in self.transposed(
                         [self.vector(d)[p] for d in ds[k : k + self.native]])]
                     for k in range(0, len(ds), self.native)]
+
+    def arithmetic(self, at: int) -> None:
+        """Write an op of the table of opcodes."""
+        opcode, reads, _ = self.func.ops[at]
+        varying = self.varying[at]
+        if varying and OPCODES[opcode].result == "i":
+            self.affine[at] = self.lane_index(opcode, reads)
+        elif opcode == "any":
+            self.scalar[at] = self.any(reads[0])
+        elif opcode == "idiv" and self.power(reads[1]):
+            # What would be a call where a machine does not divide, and at -O0 stays one.
+            self.scalar[at] = self.add(f"lshr {self.index} {self.scalar[reads[0]]}, "
+                                       f"{self.power(reads[1])}")
+        elif opcode == "mask":
+            if varying:
+                self.vectors[at] = self.masked(self.vector(reads[0]))
+            else:
+                self.scalar[at] = self.scalar[reads[0]]
+        elif varying:
+            args = [self.vector(r) for r in reads]
+            letter = self.types[reads[-1]]
+            self.vectors[at] = [
+                self.instruction(opcode, [a[p] for a in args], letter, True)
+                if p in self.window() else "" for p in range(self.parts())
+            ]
+        else:
+            operands = [self.scalar[r] for r in reads]
+            self.scalar[at] = self.instruction(opcode, operands, self.types[reads[-1]], False)
+
+    def write_load(self, at: int) -> None:
+        _, reads, imm = self.func.ops[at]
+        name, offset = imm
+        if name in self.by_value:
+            self.scalar[at] = f"%{name}"
+        # Most of the ops of straight code.
+        elif (not reads and name in self.plain and self.half is None
+                and (offset or at in self.windows)):
+            self.scalar[at] = loaded = f"%l{at}"
+            base, far = self.pointer(at)
+            self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, ptr {base}, "
+                              f"i64 {far}")
+            self.lines.append(f"  {loaded} = load {self.real}, ptr %a{at}, "
+                              f"align {self.bits // 8}")
+        elif self.varying[at] and self.square(at):
+            self.load_square(at)
+        elif name in self.private and self.delayed(at):
+            self.addresses[at] = self.address(
+                name, offset, self.scalar[reads[0]] if reads else None, self.lanes)
+        else:
+            if self.loops and self.loops[-1][1] and self.streams(at):
+                self.prefetch(name, self.scalar[reads[0]])
+            self.load(at, reads, imm, self.varying[at])
+
+    def write_store(self, at: int) -> None:
+        _, reads, imm = self.func.ops[at]
+        name, offset = imm
+        if self.waiting is not None:
+            index = self.scalar[reads[1]] if len(reads) > 1 else None
+            self.waiting[1].append((reads[0] - self.waiting[0],
+                                    self.address(name, offset, index, self.lanes)))
+        elif self.square(at):
+            self.store_square(at)
+        elif at in self.windows:
+            base, far = self.pointer(at)
+            self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, ptr {base}, "
+                              f"i64 {far}")
+            self.lines.append(f"  store {self.real} {self.scalar[reads[0]]}, ptr %a{at}, "
+                              f"align {self.bits // 8}")
+        else:
+            self.store(reads, imm)
+        if self.rows and name == "work":
+            self.lines += [f"  br label %row{at}", f"row{at}:"]
+
+    def call(self, at: int) -> None:
+        opcode, reads, imm = self.func.ops[at]
+        if opcode == "call":
+            passed = ", ".join([f"ptr %{b.name}" for b in self.module.func(imm).buffers])
+            self.lines.append(f"  call fastcc void @{self.symbol(imm)}({passed})")
+            return
+        moved = dict(zip(imm[1], reads, strict=True))
+        passed = ", ".join(["ptr " + (
+            self.address(b.name, 0, self.scalar[moved[b.name]]) if b.name in moved
+            else f"%{b.name}") for b in self.module.func(imm[0]).buffers])
+        self.lines.append(f"  call void @{self.symbol(imm[0])}({passed})")
+
+    # -- loops
+
+    def open_loop(self, at: int) -> None:
+        """Write the head of a loop, with its carries."""
+        ops = self.func.ops
+        _, reads, lanes = ops[at]
+        mine: list[int] = []
+        while ops[at + 1 + len(mine)][0] == "carry":
+            mine.append(at + 1 + len(mine))
+        self.loops.append((at, mine))
+        if lanes:
+            self.native, self.lanes = self.shape(at)
+        lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
+        if self.half is None and self.too_many(at, mine):
+            self.half = 0
+        turn = f"{at}again" if self.half else f"{at}"
+        self.lines += [f"  br label %head{turn}", f"head{turn}:"]
+        self.scalar[at] = f"%k{turn}"
+        self.lines.append(f"  %k{turn} = phi {self.index} [ {lo}, %{self.block} ], "
+                          f"[ %next{turn}, %latch{turn} ]")
+        for c in mine:
+            self.carry(c, turn, self.block, ops[c][1][0])
+        self.lines += [f"  %go{turn} = icmp slt {self.index} %k{turn}, {hi}",
+                       f"  br i1 %go{turn}, label %body{turn}, label %exit{turn}",
+                       f"body{turn}:"]
+        self.block = f"body{turn}"
+        if lanes:
+            self.open_lanes(at, reads, hi)
+        for c in mine:
+            if self.splatted[c]:
+                self.splat(c)
+
+    def close_loop(self, at: int) -> bool:
+        """Write the end of a loop, at its yield; whether it is written once `again`, from its `for`
+        on, for the other half of the lanes' vectors."""
+        ops, reads = self.func.ops, self.func.ops[at][1]
+        start, done = self.loops.pop()
+        turn = f"{start}again" if self.half else f"{start}"
+        step = self.lanes if ops[start][2] else 1
+        # A loop that begins where a table says is over a list, and most lists are short.
+        # One that carries nothing hides no latency when it is unrolled.
+        first, last = [ops[r][0] for r in ops[start][1]]
+        listed = first == "load" or not done and last not in ("index", "count")
+        self.lists |= listed
+        self.lines += [f"  br label %latch{turn}", f"latch{turn}:",
+                       f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}",
+                       f"  br label %head{turn}" + ", !llvm.loop !0" * listed, f"exit{turn}:"]
+        self.block = f"exit{turn}"
+        for c, r in zip(done, reads, strict=True):
+            for p in self.window() if self.varying[c] else range(1):
+                value = self.vectors[r][p] if self.varying[c] else self.scalar[r]
+                hole = self.holes[(c, p)]
+                self.lines[hole] = self.lines[hole].replace("?", value)
+        if self.half == 0:
+            self.half, self.again = 1, start
+            return True
+        self.half = None
+        for later in range(at + 1, min(len(ops), at + 1 + len(done))):
+            if ops[later][0] == "result":
+                c = done[ops[later][2]]
+                if self.varying[c]:
+                    self.vectors[later] = self.vectors[c]
+                else:
+                    self.scalar[later] = self.scalar[c]
+        if ops[start][2]:
+            self.lanes = self.native = 1
+        return False
 
     def symbol(self, name: str) -> str:
         return f"{self.module.name}_{name}"

@@ -58,8 +58,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "ncc.ir.ssa_verify.Verifier.func",
-    "ncc.passes.emit.to_llvm._Writer.body",
-    "ncc.passes.emit.to_llvm.to_llvm",
 }
 
 
