@@ -57,103 +57,11 @@ class Verifier:
         if func.pure and (func.buffers or func.counted or func.exported or not func.ops
                           or func.ops[-1][0] != "return"):
             raise self.fault(func, None, "a pure function has no buffers, and returns at its end")
-        typed: list[str] = []
-        visible: list[bool] = []
-        loops: list[tuple[int, list[int]]] = []  # (the for's number, its carries)
-        lanes = -1  # the depth of the lanes loop
-        closed: tuple[int, list[int]] | None = None  # (the yield's number, the loop's carries)
-        for at, (opcode, reads, imm) in enumerate(func.ops):
-            result = ""
-            for r in reads:
-                if not 0 <= r < at or not visible[r]:
-                    raise self.fault(func, at, f"%{r} is not a value that %{at} can read")
-            got = "".join([typed[r] for r in reads])
-            row = OPS.get(opcode)
-            if func.pure and opcode not in PURE:
-                raise self.fault(func, at, f"{opcode} in a pure function")
-            if row is None:
-                raise self.fault(func, at, f"unknown opcode {opcode}")
-            if not takes(opcode, got) or not self.fits(row.imm, imm, buffers):
-                raise self.fault(func, at, f"{opcode} reads {row.reads}, not {got}"
-                                 if opcode in OPCODES else f"{opcode} is ill-formed")
-            result = row.result if row.result != "*" else got[-1]
-            if opcode in OPCODES:
-                pass
-            elif row.imm == "place":
-                if opcode in SUMS and lanes >= 0:
-                    width = func.ops[loops[lanes][0]][2]
-                    if width > 1 and width % ROUND[self.dtype]:
-                        raise self.fault(func, at, f"{width} lanes are no whole rounds of sums")
-                kind = self.access(func, at, row, reads, imm, buffers, lanes >= 0)
-                result = kind if row.result else ""
-            elif opcode == "count":
-                self.expect(func, at, func.counted)
-            elif opcode == "for":
-                if imm:
-                    if lanes >= 0:
-                        raise self.fault(func, at, "lanes loops do not nest")
-                    lanes = len(loops)
-                loops.append((at, []))
-            elif opcode == "carry":
-                if not loops or loops[-1][0] + len(loops[-1][1]) + 1 != at:
-                    raise self.fault(func, at, "a carry stands directly after its for")
-                if lanes == len(loops) - 1:
-                    raise self.fault(func, at, "a lanes loop carries nothing")
-                if reads[0] >= loops[-1][0]:
-                    raise self.fault(func, at, "a carry starts from a value above its loop")
-                loops[-1][1].append(at)
-            elif opcode == "yield":
-                if not loops:
-                    raise self.fault(func, at, "a yield without a loop")
-                start, carries = loops.pop()
-                if got != "".join([typed[c] for c in carries]):
-                    raise self.fault(func, at, "a yield names the next value of every carry")
-                visible[start:] = [False] * (at - start)
-                lanes = -1 if lanes == len(loops) else lanes
-                closed = (at, carries)
-            elif opcode in ("argument", "return"):
-                self.expect(func, at, func.pure)
-                if opcode == "return" and at != len(func.ops) - 1:
-                    raise self.fault(func, at, "a return is the last op")
-            elif opcode == "apply":
-                callee = self.funcs.get(imm)
-                if callee is None or not callee.pure:
-                    raise self.fault(func, at, f"no pure function {imm}")
-                closed = (at, [at] * len(got))
-            elif opcode == "result":
-                last = closed is not None and all(
-                    func.ops[k][0] == "result" for k in range(closed[0] + 1, at)
-                )
-                if closed is None or not last or not 0 <= imm < len(closed[1]):
-                    raise self.fault(func, at, "a result stands directly after its yield or apply")
-                result = typed[closed[1][imm]]
-            elif opcode == "call":
-                callee = self.funcs.get(imm)
-                if callee is None or callee.exported or callee.pure:
-                    raise self.fault(func, at, f"a call of no internal function: {imm}")
-                if any(op[0] == "call" for op in callee.ops):
-                    raise self.fault(func, at, "a called function calls nothing")
-                if any(buffers.get(b.name) != b for b in callee.buffers):
-                    raise self.fault(func, at, f"{imm} wants buffers that are not here")
-            elif opcode == "call_at":
-                name, moved = imm
-                callee = self.funcs.get(name)
-                self.expect(func, at, len(moved) == len(reads))
-                if callee is None or not callee.exported or callee.counted or lanes >= 0:
-                    raise self.fault(func, at, f"call_at of no exported function: {name}")
-                if any(buffers.get(b.name) != b for b in callee.buffers) or any(
-                        op[0] == "call_at" for op in callee.ops):
-                    raise self.fault(func, at, f"{name} wants buffers that are not here")
-                if not {b.name for b in callee.buffers}.issuperset(moved):
-                    raise self.fault(func, at, f"{name} has no such buffers: {', '.join(moved)}")
-            typed.append(result)
-            visible.append(result != "")
-        if loops:
+        body = _Body(self, func, buffers)
+        for at in range(len(func.ops)):
+            body.op(at)
+        if body.loops:
             raise self.fault(func, len(func.ops) - 1, "a loop is not closed")
-
-    def expect(self, func: Func, at: int, good: bool) -> None:
-        if not good:
-            raise self.fault(func, at, f"{func.ops[at][0]} is ill-formed")
 
     def fits(self, kind: str, imm: Any, buffers: Mapping[str, Buffer]) -> bool:
         """Whether an immediate is of its row's kind."""
@@ -182,3 +90,123 @@ class Verifier:
         if kind not in good or (kind == "private" and not in_lanes):
             raise self.fault(func, at, f"{row.name} of {name}, which is {kind}")
         return table.type if table else "i" if kind == "indices" else "f"
+
+
+class _Body:
+    """The ops of a function, one after another: the types of those so far ('' where an op makes no
+    value), and which of them can be read."""
+
+    def __init__(self, of: Verifier, func: Func, buffers: Mapping[str, Buffer]) -> None:
+        self.of = of
+        self.func = func
+        self.buffers = buffers
+        self.typed: list[str] = []
+        self.visible: list[bool] = []
+        self.loops: list[tuple[int, list[int]]] = []  # (the for's number, its carries)
+        self.lanes = -1  # the depth of the lanes loop
+        # Of the yield or the apply before: (its number, what its results are of).
+        self.closed: tuple[int, list[int]] | None = None
+
+    def need(self, at: int, good: bool, message: str = "") -> None:
+        if not good:
+            raise self.of.fault(self.func, at,
+                                message or f"{self.func.ops[at][0]} is ill-formed")
+
+    def op(self, at: int) -> None:
+        opcode, reads, imm = self.func.ops[at]
+        for r in reads:
+            if not 0 <= r < at or not self.visible[r]:
+                raise self.of.fault(self.func, at, f"%{r} is not a value that %{at} can read")
+        got = "".join([self.typed[r] for r in reads])
+        if self.func.pure and opcode not in PURE:
+            raise self.of.fault(self.func, at, f"{opcode} in a pure function")
+        row = OPS.get(opcode)
+        if row is None:
+            raise self.of.fault(self.func, at, f"unknown opcode {opcode}")
+        if not takes(opcode, got) or not self.of.fits(row.imm, imm, self.buffers):
+            raise self.of.fault(self.func, at, f"{opcode} reads {row.reads}, not {got}"
+                                if opcode in OPCODES else f"{opcode} is ill-formed")
+        result = row.result if row.result != "*" else got[-1]
+        if opcode in OPCODES:
+            pass
+        elif row.imm == "place":
+            kind = self.place(at, row)
+            result = kind if row.result else ""
+        elif opcode in ("for", "carry", "yield"):
+            self.loop(at, got)
+        elif opcode == "result":
+            result = self.result(at)
+        elif opcode in ("call", "call_at", "apply"):
+            self.call(at)
+        elif opcode == "count":
+            self.need(at, self.func.counted)
+        elif opcode in ("argument", "return"):
+            self.need(at, self.func.pure)
+            self.need(at, opcode == "argument" or at == len(self.func.ops) - 1,
+                      "a return is the last op")
+        self.typed.append(result)
+        self.visible.append(result != "")
+
+    def place(self, at: int, row: Opcode) -> str:
+        """The type letter of what stands at a place."""
+        opcode, reads, imm = self.func.ops[at]
+        if opcode in SUMS and self.lanes >= 0:
+            width = self.func.ops[self.loops[self.lanes][0]][2]
+            self.need(at, width == 1 or width % ROUND[self.of.dtype] == 0,
+                      f"{width} lanes are no whole rounds of sums")
+        return self.of.access(self.func, at, row, reads, imm, self.buffers, self.lanes >= 0)
+
+    def loop(self, at: int, got: str) -> None:
+        opcode, reads, imm = self.func.ops[at]
+        if opcode == "for":
+            if imm:
+                self.need(at, self.lanes < 0, "lanes loops do not nest")
+                self.lanes = len(self.loops)
+            self.loops.append((at, []))
+        elif opcode == "carry":
+            self.need(at, bool(self.loops)
+                      and self.loops[-1][0] + len(self.loops[-1][1]) + 1 == at,
+                      "a carry stands directly after its for")
+            self.need(at, self.lanes != len(self.loops) - 1, "a lanes loop carries nothing")
+            self.need(at, reads[0] < self.loops[-1][0],
+                      "a carry starts from a value above its loop")
+            self.loops[-1][1].append(at)
+        else:
+            self.need(at, bool(self.loops), "a yield without a loop")
+            start, carries = self.loops.pop()
+            self.need(at, got == "".join([self.typed[c] for c in carries]),
+                      "a yield names the next value of every carry")
+            self.visible[start:] = [False] * (at - start)
+            self.lanes = -1 if self.lanes == len(self.loops) else self.lanes
+            self.closed = (at, carries)
+
+    def result(self, at: int) -> str:
+        imm, ops = self.func.ops[at][2], self.func.ops
+        before, of = self.closed or (at, [])
+        self.need(at, 0 <= imm < len(of)
+                  and all([ops[k][0] == "result" for k in range(before + 1, at)]),
+                  "a result stands directly after its yield or apply")
+        return self.typed[of[imm]]
+
+    def call(self, at: int) -> None:
+        opcode, reads, imm = self.func.ops[at]
+        name, moved = imm if opcode == "call_at" else (imm, ())
+        callee = self.of.funcs.get(name)
+        if opcode == "apply":
+            self.need(at, callee is not None and callee.pure, f"no pure function {name}")
+            self.closed = (at, [at] * len(reads))
+            return
+        if opcode == "call":
+            good, what = callee is not None and not callee.exported and not callee.pure, "internal"
+        else:
+            self.need(at, len(moved) == len(reads))
+            good, what = (callee is not None and callee.exported and not callee.counted
+                          and self.lanes < 0), "exported"
+        if callee is None or not good:
+            raise self.of.fault(self.func, at, f"a {opcode} of no {what} function: {name}")
+        self.need(at, all([op[0] != opcode for op in callee.ops]),
+                  "a called function calls nothing")
+        self.need(at, all([self.buffers.get(b.name) == b for b in callee.buffers]),
+                  f"{name} wants buffers that are not here")
+        self.need(at, {b.name for b in callee.buffers}.issuperset(moved),
+                  f"{name} has no such buffers: {', '.join(moved)}")
