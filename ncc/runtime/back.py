@@ -4,28 +4,25 @@ on disk, loaded once."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.compiler import Build
 from ncc.driver.settings import options
 from ncc.images.image import Words, image
 from ncc.images.image_back import AT, back
 from ncc.images.kinds import Kinds
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
-from ncc.machine import cache
 from ncc.machine.llvm import host
-from ncc.machine.native import Library, aligned
+from ncc.machine.native import Library, aligned, placed
 from ncc.passes.lower.data.gradients import gradients
 from ncc.passes.lower.data.training import training
 from ncc.passes.lower.reverse.frame import lanes
+from ncc.runtime.kernel import loaded
 
 Array = NDArray[Any]
-OPT = 2
 
 
 class BackKernel:
@@ -44,7 +41,7 @@ class BackKernel:
         """What the kernel takes of a graph with levels, and its params (n_params,). NccError E147
         where a row is of none of the kinds."""
         block = image(graph, self.kinds, self.dtype, params)
-        return Images(_placed(block), _placed(back(graph, self.kinds, self.dtype, self.unroll)))
+        return Images(placed(block), placed(back(graph, self.kinds, self.dtype, self.unroll)))
 
     def gradient(self, images: Images, x: Array, dy: Array, dx: Array | None,
                  dparams: Array | None) -> None:
@@ -121,22 +118,3 @@ def unroll(chosen: dict[str, Any]) -> int:
     """Edges an iteration: registers keep a sum over the samples for each of them, a value and its
     adjoint."""
     return 4 if chosen["registers"] <= 16 else max(4, min(int(chosen["native"]), 8))
-
-
-def loaded(make: Callable[[], Module], name: tuple[Any, ...], chosen: dict[str, Any],
-           cached: bool) -> Library:
-    """A module as machine code, which is kept under a name and a target's options."""
-    key = cache.key("engine", name, host(), chosen, OPT) if cached else None
-    entry = None if key is None else cache.lookup(key)
-    if entry is None:
-        entry = Build(make(), host(), chosen, OPT).made
-        if key is not None:
-            cache.store(key, entry)
-    return Library(entry, chosen["dtype"])
-
-
-def _placed(block: NDArray[Any]) -> NDArray[Any]:
-    """A copy at an aligned address."""
-    made = aligned(len(block), block.dtype)
-    made[:] = block
-    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ncc.driver.compiler import Build
 from ncc.driver.settings import options
 from ncc.images.kinds import Kinds
+from ncc.ir.ssa import Module
 from ncc.machine import cache
 from ncc.machine.llvm import host
 from ncc.machine.native import Library, aligned
@@ -98,12 +100,24 @@ def at_hand(kinds: Kinds, dtype: Any, numerics: str | None = None, cached: bool 
     with _lock:
         if key in _kernels or _larger(*key):
             return True
-    name = _name(kinds, chosen) if cached else None
+    name = _key(kinds.kinds, chosen) if cached else None
     return name is not None and cache.lookup(name) is not None
 
 
-def _name(kinds: Kinds, chosen: dict[str, Any]) -> str | None:
-    return cache.key("engine", kinds.kinds, host(), chosen, OPT)
+def _key(name: tuple[Any, ...], chosen: dict[str, Any]) -> str | None:
+    return cache.key("engine", name, host(), chosen, OPT)
+
+
+def loaded(make: Callable[[], Module], name: tuple[Any, ...], chosen: dict[str, Any],
+           cached: bool) -> Library:
+    """A module over images as machine code, which is kept under a name and a target's options."""
+    key = _key(name, chosen) if cached else None
+    entry = None if key is None else cache.lookup(key)
+    if entry is None:
+        entry = Build(make(), host(), chosen, OPT).made
+        if key is not None:
+            cache.store(key, entry)
+    return Library(entry, chosen["dtype"])
 
 
 def _larger(kinds: Kinds, dtype: str, numerics: str) -> Kernel | None:
@@ -117,15 +131,9 @@ def _larger(kinds: Kinds, dtype: str, numerics: str) -> Kernel | None:
 
 def _made(kinds: Kinds, chosen: dict[str, Any], cached: bool) -> Kernel:
     dtype, numerics = chosen["dtype"], chosen["numerics"]
-    name = _name(kinds, chosen) if cached else None
-    entry = None if name is None else cache.lookup(name)
-    if entry is None:
-        module = engine(kinds, name="engine", dtype=dtype, numerics=numerics,
-                        lanes_data=chosen["lanes_data"])
-        entry = Build(module, host(), chosen, OPT).made
-        if name is not None:
-            cache.store(name, entry)
-    return Kernel(kinds, dtype, numerics, chosen, Library(entry, dtype))
+    library = loaded(lambda: engine(kinds, name="engine", dtype=dtype, numerics=numerics,
+                                    lanes_data=chosen["lanes_data"]), kinds.kinds, chosen, cached)
+    return Kernel(kinds, dtype, numerics, chosen, library)
 
 
 def head(places: Any, inputs: int, outputs: int) -> NDArray[np.uint32]:

@@ -121,7 +121,8 @@ def test_layers_with_sums_in_order_have_the_bits_of_the_graph(widths, fan_in, dt
 @pytest.mark.parametrize("dtype", REALS)
 def test_narrower_vectors_give_the_same_bits(name, dtype, monkeypatch):
     numerics = "fused" if dtype in target(name).fma else "strict"
-    monkeypatch.setattr("ncc.runtime.back.host", lambda: target(name))
+    for file in ("back", "kernel"):
+        monkeypatch.setattr(f"ncc.runtime.{file}.host", lambda: target(name))
     monkeypatch.setattr("ncc.runtime.back._kernels", {})
     texts = [to_nal(some_net(1, max_neurons=24)), random_layers((19, 40, 33, 5), 19, 3), AGGREGATES]
     graphs = [ncc.parse(text).graph for text in texts]
