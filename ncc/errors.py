@@ -124,9 +124,12 @@ ERRORS: dict[str, Fault] = {
     "E650": Fault(2, "nets that make no population"),
     "E700": Fault(70, "a bug in ncc: LLVM rejects a module, or fails on it"),
     "E701": Fault(70, "a bug in ncc"),
-    "E801": Fault(1, "a genome, of `ncc.neat`, that is malformed; the message names the gene"),
-    "E811": Fault(1, "a genome with a function that ncc has no formula of"),
-    "E812": Fault(1, "a genome with a cycle, where it is to feed forward"),
+    "E800": Fault(1, "a file or an object of another tool that no importer knows, or several do"),
+    "E801": Fault(1, "a net of another tool that is malformed; the message names the place"),
+    "E802": Fault(1, "a version of another tool's format that is not known"),
+    "E811": Fault(1, "an activation or aggregation of another tool that ncc has no formula of"),
+    "E812": Fault(1, "a net of another tool with a cycle, or state, where it is to feed forward"),
+    "E819": Fault(4, "a net of another tool that is too large"),
 }
 
 

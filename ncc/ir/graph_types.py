@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,15 @@ NONE = -(2**31)  # no bias
 INPUT = -1  # the activation code of an input
 ABSENT = -2  # the activation code of a neuron that a pass has removed
 AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs")
+
+
+class Label(NamedTuple):
+    """The name of neuron `first`, or of the prod(shape) neurons from it on, as an array of that
+    shape, row-major."""
+
+    first: int
+    name: str
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +49,9 @@ class Arrays:
     functions    code -> the text of an expression in x, for codes the file defines, ascending
     levels       int32 (N)    longest path from a source; None before `order`
     labelled     whether texts print inputs (`.nam`)
+    labels       names of neurons and of ranges of them
+    numerics     strict, fused or fast, where the net asks for one; options override it
+    dtype        f32 or f64, likewise
     """
 
     starts: Longs
@@ -55,6 +68,9 @@ class Arrays:
     functions: dict[int, str] = field(default_factory=dict)
     levels: Ints | None = None
     labelled: bool = False
+    labels: tuple[Label, ...] = ()
+    numerics: str | None = None
+    dtype: str | None = None
 
     @property
     def n_neurons(self) -> int:

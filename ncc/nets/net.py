@@ -10,6 +10,8 @@ import numpy as np
 
 from ncc.driver.levels import FORMATS, NETS
 from ncc.errors import NccError, Source
+from ncc.formats.importers import registry
+from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
@@ -83,10 +85,33 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
         return Net(order(resolved, source=source, syntax=read_net(source)))
 
 
-def load(path: str | Path, format: str | None = None, **options: Any) -> Net:
-    """The net in a file; the ending chooses the format. NccError where it cannot be read."""
-    source = read(path)
-    return parse(source.text, format or Path(path).suffix[1:], name=source.name, **options)
+def load(net: Any, format: str | None = None, *, source: str | None = None, **options: Any) -> Net:
+    """The net in a file, of ncc's or another tool's, or in an object of another library.
+
+    net      the path of a file, whose ending says what it is; else the object: a network of
+             neat-python's, ...
+    format   of a file of ncc's, whatever its ending: nal, nam, nel or graph
+    source   the importer of a file of another tool, whatever its ending: `neat`, ...
+    options  of ncc's formats those of `parse`; of others, fields of `Options` in
+             ncc/formats/importers/foreign.py
+
+    NccError where it cannot be read, or would be another function (E800 to E819).
+    """
+    if not isinstance(net, str | Path):
+        return Net(ordered(registry.of_object(net, Options(**options))))
+    if source is not None or (format is None and Path(net).suffix[1:] not in NETS
+                              and registry.foreign_ending(net)):
+        return Net(ordered(registry.read([opened(net)], source, Options(**options))))
+    text = read(net)
+    return parse(text.text, format or Path(net).suffix[1:], name=text.name, **options)
+
+
+def ordered(made: Imported) -> Graph:
+    """An imported graph with its levels. NccError E812 for a cycle."""
+    try:
+        return order(made.graph)
+    except NccError as error:
+        raise NccError("E812", error.message, made, note=error.note) from None
 
 
 def read(path: str | Path) -> Source:

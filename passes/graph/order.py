@@ -130,7 +130,8 @@ def _cycle(graph: Graph, waits: Ints, source: Source | None, syntax: Syntax | No
     turn = ring.index(min(ring))
     ring = ring[turn:] + ring[: turn + 1]
     width = digits(graph.n_neurons)
-    names = [f"{n:0{width}x}" for n in ring]
+    labels = {label.first: label.name for label in graph.labels if not label.shape}
+    names = [labels.get(n, f"{n:0{width}x}") for n in ring]
     note = ""
     if len(names) > SHOWN:
         note = f"it has {len(ring) - 1} neurons"
