@@ -13,14 +13,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
-from ncc.ir import csr
+from ncc.ir import csr, labels
 from ncc.ir.graph_run import Reverse, arguments, forward
-from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, Arrays, Ints, Longs, Reals
+from ncc.ir.graph_types import (
+    ABSENT,
+    AGGREGATIONS,
+    INPUT,
+    NONE,
+    NUMERICS,
+    Arrays,
+    Ints,
+    Label,
+    Longs,
+    Reals,
+)
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
-__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "Graph", "Ints", "Longs", "Reals", "code",
-           "faults", "wrapped"]
+__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "Graph", "Ints", "Label", "Longs",
+           "Reals", "code", "faults", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +74,10 @@ class Graph(Arrays):
         - `inputs` are the neurons of activation INPUT, ascending; those have neither an in-list
           nor a bias, and the aggregation sum;
         - so have ABSENT neurons, and nobody reads them, nor are they outputs;
-        - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum;
+        - each other neuron has an in-list or a bias, an in-list if its aggregation is neither
+          sum nor sumbias;
+        - labels have printable names, no two the same, and name neurons of the net;
+        - numerics and dtype, if any, are known;
         - levels, if any, are not negative and rise along every edge.
         """
         for message, neuron in faults(self):
@@ -107,8 +121,12 @@ def _lines(graph: Graph) -> Iterator[str]:
     names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
 
     yield f"graph {graph.n_neurons:02x}"
-    if graph.labelled:
-        yield "labelled"
+    if graph.shows_inputs:
+        yield "shows-inputs"
+    if graph.numerics is not None:
+        yield f"numerics {graph.numerics}"
+    if graph.dtype is not None:
+        yield f"dtype {graph.dtype}"
     yield from wrapped("inputs", [names[j] for j in graph.inputs.tolist()])
     yield from wrapped("outputs", [names[j] for j in graph.outputs.tolist()])
     for number, text in graph.functions.items():
@@ -117,6 +135,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield from wrapped("constants", [repr(v) for v in graph.constants.tolist()])
     for slot in sorted(graph.names):
         yield f"name p{slot:x} {graph.names[slot]}"
+    yield from labels.lines(graph.labels, digits)
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
     activations, biases = graph.activations.tolist(), graph.biases.tolist()
     aggregations = graph.aggregations.tolist()

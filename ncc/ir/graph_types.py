@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir.csr import Ints as Ints
 from ncc.ir.csr import Longs as Longs
+from ncc.ir.labels import Label as Label
 
 Reals = NDArray[np.float64]
 
 NONE = -(2**31)  # no bias
 INPUT = -1  # the activation code of an input
 ABSENT = -2  # the activation code of a neuron that a pass has removed
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs")
-
-
-class Label(NamedTuple):
-    """The name of neuron `first`, or of the prod(shape) neurons from it on, as an array of that
-    shape, row-major."""
-
-    first: int
-    name: str
-    shape: tuple[int, ...] = ()
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
+NUMERICS = ("strict", "fused", "fast")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +40,10 @@ class Arrays:
     names        slot -> tie name, for the slots that have one
     functions    code -> the text of an expression in x, for codes the file defines, ascending
     levels       int32 (N)    longest path from a source; None before `order`
-    labelled     whether texts print inputs (`.nam`)
-    labels       names of neurons and of ranges of them
-    numerics     strict, fused or fast, where the net asks for one; options override it
-    dtype        f32 or f64, likewise
+    shows_inputs whether texts of formulas print inputs (`.nam`)
+    labels       names of neurons and of arrays of neurons, in the file's order
+    numerics     what the file asks for, of NUMERICS; None where it does not say
+    dtype        "f32" or "f64", what the file asks for; None where it does not say
     """
 
     starts: Longs
@@ -67,7 +59,7 @@ class Arrays:
     names: dict[int, str] = field(default_factory=dict)
     functions: dict[int, str] = field(default_factory=dict)
     levels: Ints | None = None
-    labelled: bool = False
+    shows_inputs: bool = False
     labels: tuple[Label, ...] = ()
     numerics: str | None = None
     dtype: str | None = None

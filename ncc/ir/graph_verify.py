@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source
-from ncc.ir import csr
-from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, Arrays, Ints
+from ncc.ir import csr, labels
+from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, NUMERICS, Arrays, Ints
 from ncc.scalar.activations import FREE
 from ncc.scalar.expressions import parse
+
+SUMS = [AGGREGATIONS.index(name) for name in ("sum", "sumbias")]  # of no edges, the bias
 
 
 def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
@@ -80,7 +82,7 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     yield from (("an output is absent", j) for j in first(gone[g.outputs], g.outputs))
     yield from (("it has neither in-list nor bias", j) for j in first(~still & bare))
     yield from (("its aggregation has no in-list", j)
-                for j in first((g.aggregations != 0) & (lengths == 0)))
+                for j in first(~np.isin(g.aggregations, SUMS) & (lengths == 0)))
     if g.levels is not None:
         yield from (("its level is negative", j) for j in first(g.levels < 0))
         falls = g.levels[g.sources] >= g.levels[target]
@@ -88,7 +90,7 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
 
 
 def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
-    """What is wrong with the functions and the names."""
+    """What is wrong with the functions, the names, the labels and the directives."""
     codes = list(g.functions)
     if codes != sorted(codes) or (codes and codes[0] < FREE):
         yield "functions do not ascend from code 20", None
@@ -104,3 +106,10 @@ def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
         yield "two slots have one name", None
     if any(not (word.isidentifier() and word.isascii()) for word in words):
         yield "a name is no identifier", None
+    wrong = labels.fault(g.labels, g.n_neurons)
+    if wrong is not None:
+        yield wrong[1], None
+    if g.numerics not in (None, *NUMERICS):
+        yield f"numerics {g.numerics} are unknown", None
+    if g.dtype not in (None, "f32", "f64"):
+        yield f"dtype {g.dtype} is unknown", None
