@@ -75,6 +75,8 @@ def read(source: Source) -> Graph:
         functions=_functions(source, by_type.get("FUNCTION", [])),
         levels=np.array(rows.levels, np.int32) if all(levelled) and count else None,
         labelled="LABELLED" in by_type,
+        states=_indices(source, by_type["STATES"][0]) if "STATES" in by_type
+        else np.zeros(0, np.int32),
     )
     for message, neuron in faults(graph):
         if neuron is None:

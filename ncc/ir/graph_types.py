@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.errors import NccError
 from ncc.ir.csr import Ints as Ints
 from ncc.ir.csr import Longs as Longs
 
@@ -39,6 +40,8 @@ class Arrays:
     functions    code -> the text of an expression in x, for codes the file defines, ascending
     levels       int32 (N)    longest path from a source; None before `order`
     labelled     whether texts print inputs (`.nam`)
+    states       int32 (S)    the last S inputs are *state neurons*, whose value is that of a neuron
+                              in the last call (0 after a reset): which neuron, of each
     """
 
     starts: Longs
@@ -55,6 +58,7 @@ class Arrays:
     functions: dict[int, str] = field(default_factory=dict)
     levels: Ints | None = None
     labelled: bool = False
+    states: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @property
     def n_neurons(self) -> int:
@@ -67,3 +71,26 @@ class Arrays:
     @property
     def n_params(self) -> int:
         return len(self.values)
+
+    @property
+    def n_inputs(self) -> int:
+        """The inputs that are the caller's: x has so many."""
+        return len(self.inputs) - len(self.states)
+
+    @property
+    def n_own(self) -> int:
+        """The net's own neurons, as its file counts them: those before the state neurons."""
+        return int(self.inputs[self.n_inputs]) if len(self.states) else self.n_neurons
+
+    @property
+    def results(self) -> Ints:
+        """What a call leaves behind: the outputs, then the next value of each state neuron."""
+        return np.concatenate([self.outputs, self.states]) if len(self.states) else self.outputs
+
+
+def refuse_states(graph: Arrays, what: str) -> None:
+    """NccError E160 where a net has states, of which `what` is asked that wants none."""
+    if len(graph.states):
+        raise NccError("E160", f"{what} of a net with state: its neurons read values of the call "
+                       "before", help="--unroll T makes a net of T steps of it; in Python, "
+                       "ncc.unroll(net, steps)")
