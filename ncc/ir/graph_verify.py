@@ -23,7 +23,7 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     shapes = (("starts", np.int64, n + 1), ("sources", np.int32, g.n_edges),
               ("weights", np.int32, g.n_edges), ("biases", np.int32, n),
               ("activations", np.int32, n), ("aggregations", np.int8, n),
-              ("inputs", np.int32, None), ("outputs", np.int32, None),
+              ("inputs", np.int32, None), ("outputs", np.int32, None), ("states", np.int32, None),
               ("values", np.float64, None), ("constants", np.float64, None))
     for name, dtype, length in shapes:
         array = getattr(g, name)
@@ -65,6 +65,9 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         yield "a value is infinite", None
     if not np.isfinite(g.constants).all():
         yield "a constant is not finite", None
+    if len(g.states) > len(g.inputs) or ((g.states < 0) | (g.states >= n)).any():
+        yield "a state is no neuron, or is no input's", None
+        return
     yield from _text_faults(g)
     acts, lengths = g.activations, np.diff(g.starts)
     known = (acts >= ABSENT) & (acts < FREE) | np.isin(acts, list(g.functions))
@@ -80,6 +83,13 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     gone = acts == ABSENT
     yield from (("it reads an absent neuron", j) for j in first(gone[g.sources], target))
     yield from (("an output is absent", j) for j in first(gone[g.outputs], g.outputs))
+    yield from (("it is absent, and a state takes its value", j)
+                for j in first(gone[g.states], g.states))
+    late = np.isin(g.states, g.inputs[g.n_inputs :])
+    behind = np.arange(n) > g.n_own
+    behind[g.inputs[g.n_inputs :]] = False
+    yield from (("it stands behind a state neuron", j) for j in first(behind & ~gone))
+    yield from (("it is a state, and another takes its value", j) for j in first(late, g.states))
     yield from (("it has neither in-list nor bias", j) for j in first(~still & bare))
     yield from (("its aggregation has no in-list", j)
                 for j in first(~np.isin(g.aggregations, SUMS) & (lengths == 0)))
