@@ -21,17 +21,20 @@ from ncc.ir.graph_types import (
     INPUT,
     NONE,
     NUMERICS,
+    PLAIN_SUM_CODES,
+    SUM_CODES,
     Arrays,
     Ints,
     Label,
     Longs,
     Reals,
+    settled,
 )
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
-__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "Graph", "Ints", "Label", "Longs",
-           "Reals", "code", "faults", "wrapped"]
+__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "PLAIN_SUM_CODES", "SUM_CODES",
+           "Graph", "Ints", "Label", "Longs", "Reals", "code", "faults", "settled", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,8 @@ class Graph(Arrays):
         - `inputs` are the neurons of activation INPUT, ascending; those have neither an in-list
           nor a bias, and the aggregation sum;
         - so have ABSENT neurons, and nobody reads them, nor are they outputs;
-        - each other neuron has an in-list or a bias, an in-list if its aggregation is neither
-          sum nor sumbias;
+        - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum,
+          or, without levels, sumbias;
         - labels have printable names, no two the same, and name neurons of the net;
         - numerics and dtype, if any, are known;
         - levels, if any, are not negative and rise along every edge.

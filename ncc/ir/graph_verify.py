@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source
 from ncc.ir import csr, labels
-from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, NUMERICS, Arrays, Ints
+from ncc.ir.graph_types import (
+    ABSENT,
+    AGGREGATIONS,
+    INPUT,
+    NONE,
+    NUMERICS,
+    PLAIN_SUM_CODES,
+    Arrays,
+    Ints,
+)
 from ncc.scalar.activations import FREE
 from ncc.scalar.expressions import parse
-
-SUMS = [AGGREGATIONS.index(name) for name in ("sum", "sumbias")]  # of no edges, the bias
 
 
 def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
@@ -81,8 +88,9 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     yield from (("it reads an absent neuron", j) for j in first(gone[g.sources], target))
     yield from (("an output is absent", j) for j in first(gone[g.outputs], g.outputs))
     yield from (("it has neither in-list nor bias", j) for j in first(~still & bare))
+    lone = PLAIN_SUM_CODES if g.levels is None else [0]  # `order` makes sums of the others
     yield from (("its aggregation has no in-list", j)
-                for j in first(~np.isin(g.aggregations, SUMS) & (lengths == 0)))
+                for j in first(~np.isin(g.aggregations, lone) & (lengths == 0)))
     if g.levels is not None:
         yield from (("its level is negative", j) for j in first(g.levels < 0))
         falls = g.levels[g.sources] >= g.levels[target]
