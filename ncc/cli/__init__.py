@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ncc
 from ncc import start
-from ncc.cli import bench, build, cache, check, convert, new, run, train
+from ncc.cli import bench, build, cache, check, convert, export, new, run, train
 from ncc.cli.arguments import Parser, parse
 from ncc.cli.reproduce import keep
 from ncc.cli.terminal import abandon, say
@@ -20,7 +20,7 @@ from ncc.driver.observe import Watcher
 from ncc.errors import NccError
 from ncc.progress import Progress
 
-COMMANDS = (build, check, run, bench, train, new, convert, cache)  # as the help lists them
+COMMANDS = (build, check, run, bench, train, new, convert, export, cache)  # as the help lists them
 
 
 def parser() -> Parser:
