@@ -7,7 +7,14 @@ from typing import Final
 
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Json, Options, listed
 from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS
-from ncc.formats.importers.neat_net import LARGEST_KEY, Network, Node, built, own
+from ncc.formats.importers.neat_net import (
+    LARGEST_KEY,
+    Function,
+    Network,
+    Node,
+    built,
+    own,
+)
 
 TYPES: Final = ("input", "hidden", "output")
 AGGREGATIONS: Final = {**OURS, "median": "median"}
@@ -91,19 +98,18 @@ def _nodes(places: Json, inputs: dict[int, Json], options: Options) -> dict[int,
                                       f"input_keys it is {'' if key in inputs else 'not '}")
         if key in inputs:
             continue
-        nodes[key] = Node(**_activation(place["activation"], options),
-                          aggregation=_aggregation(place["aggregation"]),
-                          bias=place["bias"].real(), response=place["response"].real(), edges=[],
-                          at=place.at)
+        nodes[key] = Node(_activation(place["activation"], options),
+                          _aggregation(place["aggregation"]), place["bias"].real(),
+                          place["response"].real(), [], place.at)
     return nodes
 
 
-def _activation(place: Json, options: Options) -> dict[str, object]:
+def _activation(place: Json, options: Options) -> Function:
     name, custom = place["name"].text(), place["custom"].flag()
     if not custom and name in ACTIVATIONS:
         return own(name)
     if name in options.functions:
-        return {"activation": options.functions[name]}
+        return Function(options.functions[name])
     shown = name[:40]
     raise place.fault("E811", f"the activation {shown} is the user's own" if custom else
                       f"the activation {shown} is not one of neat-python's",

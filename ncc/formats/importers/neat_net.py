@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from ncc.formats.importers.builder import Builder, Constant, Number
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.formats.importers.neat_functions import EXACT, formula
-from ncc.ir.graph import AGGREGATIONS
 
 MOST: Final = 16  # connections of a median
 SHOWN: Final = 12  # nodes of a cycle that a message names
@@ -27,23 +26,33 @@ Key = int | tuple[int, str]  # of a node, or of a neuron that helps it
 Edges = list[tuple[object, Number]]
 
 
+class Function(NamedTuple):
+    """An activation: an expression in x, or the name of one of ncc's; whether it gives the bits of
+    the source."""
+
+    text: str
+    exact: bool = False
+
+
+def own(name: str) -> Function:
+    """An activation of neat-python's own."""
+    return Function(formula(name), name in EXACT)
+
+
 class Node(NamedTuple):
     """A node of the source.
 
-    activation   an expression in x, or the name of one of ncc's
     aggregation  one of ncc's, or `median`
     edges        (key of the source, weight), in their order
     at           its place in the source, for faults
-    exact        whether the activation gives the source's own bits
     """
 
-    activation: str
+    activation: Function
     aggregation: str
     bias: float
     response: float
     edges: list[tuple[int, float]]
     at: str = ""
-    exact: bool = False
 
 
 class Network(NamedTuple):
@@ -54,11 +63,6 @@ class Network(NamedTuple):
     outputs: Sequence[int]
     nodes: Mapping[int, Node]
     notes: Sequence[str] = ()
-
-
-def own(name: str) -> dict[str, object]:
-    """The activation of a node, of neat-python's own."""
-    return {"activation": formula(name), "exact": name in EXACT}
 
 
 def built(file: Foreign, options: Options, net: Network, *, importer: str = "neat",
@@ -75,7 +79,7 @@ def built(file: Foreign, options: Options, net: Network, *, importer: str = "nea
     for key, node in net.nodes.items():
         _add(builder, key, node)
     if exactness is None:
-        exact = all(node.exact for node in net.nodes.values())
+        exact = all(node.activation.exact for node in net.nodes.values())
         exactness = "C" if options.simple else "A" if exact else "B"
     return builder.made(net.outputs, exactness=exactness, importer=importer, notes=net.notes,
                         numerics=numerics, dtype=dtype)
@@ -86,7 +90,7 @@ def _add(builder: Builder, key: int, node: Node) -> None:
     edges: Edges = list(node.edges)
     aggregation, response = node.aggregation, node.response
     if not edges:
-        builder.neuron(key, [], node.activation, label=str(key),
+        builder.neuron(key, [], node.activation.text, label=str(key),
                        bias=node.bias + response * EMPTY.get(aggregation, 0.0))
         return
     if builder.options.simple and response != 1.0:
@@ -104,8 +108,8 @@ def _add(builder: Builder, key: int, node: Node) -> None:
             builder.neuron((key, "aggregate"), edges, aggregation=aggregation)
             edges, aggregation = [((key, "aggregate"), response)], "sum"
     if aggregation == "sum" and len(edges) > 1 and not builder.options.simple:
-        aggregation = "sumbias" if "sumbias" in AGGREGATIONS else "sum"
-    builder.neuron(key, edges, node.activation, aggregation=aggregation, bias=node.bias,
+        aggregation = "sumbias"
+    builder.neuron(key, edges, node.activation.text, aggregation=aggregation, bias=node.bias,
                    label=str(key))
 
 
