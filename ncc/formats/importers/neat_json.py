@@ -21,6 +21,12 @@ AGGREGATIONS: Final = {**OURS, "median": "median"}
 CONSTANTS: Final = (1, 1)  # the first version that has nodes without connections
 
 
+WHY_NOT: Final = {
+    "ctrnn": "a ctrnn network goes on by any time that its caller says, which a net does not",
+    "iznn": "an iznn network is of spiking neurons, whose potentials are no functions of sums",
+}
+
+
 def recognises(file: Foreign) -> bool:
     head = file.data[:65536]
     return head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{" and b'"network_type"' in file.data
@@ -34,7 +40,7 @@ def read(files: list[Foreign], options: Options) -> Imported:
     version = top["format_version"].text()
     if not re.fullmatch(r"1(\.\d+)*", version):
         raise top["format_version"].fault("E802", f"format version {version[:20]}; known are 1.x")
-    _type(top["network_type"])
+    recurrent = _recurrent(top["network_type"])
     topology = top["topology"]
     inputs = _keys(topology["input_keys"], {})
     outputs = _keys(topology["output_keys"], inputs)
@@ -44,21 +50,24 @@ def read(files: list[Foreign], options: Options) -> Imported:
                                                f"{len(keys)}")
     nodes = _nodes(top["nodes"], inputs, options)
     for key, place in outputs.items():
-        if key not in nodes:
+        if key not in nodes and not recurrent:
             raise place.fault("E801", f"output {key} is no node",
                               note="neat-python leaves out the nodes of a cycle, whose value "
                               "is 0 there")
-    notes = _connect(top["connections"], inputs, nodes)
-    _constants(top["metadata"], nodes)
-    return built(file, options, Network(list(inputs), list(outputs), nodes, notes))
+    notes = _connect(top["connections"], inputs, nodes, recurrent)
+    if not recurrent:
+        _constants(top["metadata"], nodes)
+    return built(file, options, Network(list(inputs), list(outputs), nodes, notes, recurrent))
 
 
-def _type(place: Json) -> None:
+def _recurrent(place: Json) -> bool:
+    """Whether a network is recurrent, rather than feed-forward."""
     word = place.text()
-    if word in ("recurrent", "ctrnn", "iznn"):
-        raise place.fault("E812", f"a {word} network has state, which ncc does not import")
-    if word != "feedforward":
+    if word in WHY_NOT:
+        raise place.fault("E812", WHY_NOT[word])
+    if word not in ("feedforward", "recurrent"):
         raise place.fault("E810", f"a {word[:40]} network is not known")
+    return word == "recurrent"
 
 
 def key_of(place: Json) -> int:
@@ -125,7 +134,8 @@ def _aggregation(place: Json) -> str:
     return AGGREGATIONS[name]
 
 
-def _connect(places: Json, inputs: dict[int, Json], nodes: dict[int, Node]) -> list[str]:
+def _connect(places: Json, inputs: dict[int, Json], nodes: dict[int, Node],
+             recurrent: bool) -> list[str]:
     """Put the connections into their nodes, and say how many are disabled."""
     met: set[tuple[int, int]] = set()
     disabled = 0
@@ -134,7 +144,7 @@ def _connect(places: Json, inputs: dict[int, Json], nodes: dict[int, Node]) -> l
         if target not in nodes:
             raise place["to"].fault("E801", f"a connection into {target}, which is "
                                     + ("an input" if target in inputs else "no node"))
-        if source not in nodes and source not in inputs:
+        if source not in nodes and source not in inputs and not recurrent:
             raise place["from"].fault("E801", f"a connection from {source}, which is no node")
         if (source, target) in met:
             raise place.fault("E801", f"a second connection from {source} to {target}")

@@ -5,14 +5,16 @@ the products in the order of its connections. So a response of 1 makes one neuro
 is added last (`sumbias`), and another one makes two, the second of which reads the aggregate by a
 weight that is the response. `Options.simple` makes one of each: the response goes into the
 weights, and the sum starts from the bias, as ncc's do.
+
+A recurrent network reads the values of the step before, its inputs as they are now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ncc.formats.importers.builder import Builder, Constant, Number
+from ncc.formats.importers.builder import Builder, Constant, Late, Number
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.formats.importers.neat_functions import EXACT, formula
 
@@ -56,28 +58,32 @@ class Node(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Nodes by their keys, which are no inputs; all that they read are inputs or nodes. Outputs
-    are nodes."""
+    """Nodes by their keys, which are no inputs. Outputs, and all that nodes read, are inputs or
+    nodes; where the network is `recurrent`, what is neither is 0."""
 
     inputs: Sequence[int]
     outputs: Sequence[int]
     nodes: Mapping[int, Node]
     notes: Sequence[str] = ()
+    recurrent: bool = False
 
 
 def built(file: Foreign, options: Options, net: Network, *, importer: str = "neat",
           exactness: str | None = None, dtype: str = "f64", numerics: str | None = "strict"
           ) -> Imported:
     """The net. NccError E812 for a cycle, E819 for a median of too many connections."""
-    ring = cycle_of(net.nodes, lambda key: [i for i, _ in net.nodes[key].edges if i in net.nodes])
-    if ring:
-        raise file.fault("E812", f"a cycle: {ring_text(ring)}", net.nodes[min(ring)].at,
-                         note="neat-python never evaluates its nodes in a feed-forward net")
+    if not net.recurrent:
+        refuse_cycle(file, net)
     builder = Builder(file, options)
     for key in net.inputs:
         builder.input(key, str(key))
     for key, node in net.nodes.items():
-        _add(builder, key, node)
+        _add(builder, key, node, net.nodes if net.recurrent else ())
+    if net.recurrent:
+        read = [key for node in net.nodes.values() for key, _ in node.edges]
+        for key in dict.fromkeys([*net.outputs, *read]):
+            if key not in builder:
+                builder.constant(key, 0.0, str(key))
     if exactness is None:
         exact = all(node.activation.exact for node in net.nodes.values())
         exactness = "C" if options.simple else "A" if exact else "B"
@@ -85,17 +91,26 @@ def built(file: Foreign, options: Options, net: Network, *, importer: str = "nea
                         numerics=numerics, dtype=dtype)
 
 
-def _add(builder: Builder, key: int, node: Node) -> None:
-    """The neurons of a node; the one with its key has its value."""
-    edges: Edges = list(node.edges)
+def refuse_cycle(file: Foreign, net: Network) -> None:
+    """NccError E812 for a cycle, in the keys of the source."""
+    ring = cycle_of(net.nodes, lambda key: [i for i, _ in net.nodes[key].edges if i in net.nodes])
+    if ring:
+        raise file.fault("E812", f"a cycle: {ring_text(ring)}", net.nodes[min(ring)].at,
+                         note="the tool never evaluates its nodes in a feed-forward net")
+
+
+def _add(builder: Builder, key: int, node: Node, late: Container[int]) -> None:
+    """The neurons of a node; the one with its key has its value. Nodes of `late` are read late."""
     aggregation, response = node.aggregation, node.response
-    if not edges:
+    if not node.edges:
         builder.neuron(key, [], node.activation.text, label=str(key),
                        bias=node.bias + response * EMPTY.get(aggregation, 0.0))
         return
+    weighted = node.edges
     if builder.options.simple and response != 1.0:
-        edges, aggregation = _scaled(node)
+        weighted, aggregation = _scaled(node)
         response = 1.0
+    edges: Edges = [(Late(i) if i in late else i, weight) for i, weight in weighted]
     if aggregation == "median":
         if len(edges) > MOST:
             raise builder.file.fault("E819", f"a median of {len(edges)} connections; {MOST} are "
@@ -113,12 +128,12 @@ def _add(builder: Builder, key: int, node: Node) -> None:
                    label=str(key))
 
 
-def _scaled(node: Node) -> tuple[Edges, str]:
+def _scaled(node: Node) -> tuple[list[tuple[int, float]], str]:
     """In-list and aggregation times the response, as real numbers are."""
     turned = {"max": "min", "min": "max"}
     first = node.aggregation == "mul"  # of a product, one factor
-    edges: Edges = [(key, weight * node.response if k == 0 or not first else weight)
-                    for k, (key, weight) in enumerate(node.edges)]
+    edges = [(key, weight * node.response if k == 0 or not first else weight)
+             for k, (key, weight) in enumerate(node.edges)]
     return edges, (turned if node.response < 0 else {}).get(node.aggregation, node.aggregation)
 
 
