@@ -85,6 +85,7 @@ ERRORS: dict[str, Fault] = {
     "E315": Fault(1, "a malformed value in an `.ssa` text"),
     "E316": Fault(1, "an ssa text that reads or writes outside its buffers"),
     "E320": Fault(3, "a pass that changed a result (`--check`)"),
+    "E321": Fault(3, "outputs that differ from those of another net or tool (`ncc verify`)"),
     "E400": Fault(4, "too little memory, or time, to compile; the message says for what, "
                      "and which option helps"),
     "E401": Fault(1, "something that the output format cannot express; `--lossy` leaves it out"),
@@ -130,6 +131,7 @@ ERRORS: dict[str, Fault] = {
     "E802": Fault(1, "a version of another tool's format that is not known"),
     "E811": Fault(1, "an activation or aggregation of another tool that ncc has no formula of"),
     "E812": Fault(1, "a net of another tool with a cycle, or state, where it is to feed forward"),
+    "E818": Fault(1, "a pickle that asks for a class that is not on the list"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
 
