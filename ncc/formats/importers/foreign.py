@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -97,9 +98,9 @@ class Foreign(Source):
         def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
             made = dict(found)
             if len(made) < len(found):
-                names = [name for name, _ in found]
-                twice = next(name for name in names if names.count(name) > 1)
-                raise self.fault("E801", f"the name {twice!r} stands twice in one object")
+                counts = Counter(name for name, _ in found)
+                twice = next(name for name in counts if counts[name] > 1)
+                raise self.fault("E801", f"the name {twice[:40]!r} stands twice in one object")
             return made
 
         def no_number(word: str) -> NoReturn:

