@@ -134,8 +134,11 @@ ERRORS: dict[str, Fault] = {
     "E800": Fault(1, "a file or an object of another tool that no importer knows, or several do"),
     "E801": Fault(1, "a net of another tool that is malformed; the message names the place"),
     "E802": Fault(1, "a version of another tool's format that is not known"),
+    "E810": Fault(1, "a part of another tool's net that has no meaning as neurons"),
     "E811": Fault(1, "an activation or aggregation of another tool that ncc has no formula of"),
     "E812": Fault(1, "a net of another tool with a cycle, or state, where it is to feed forward"),
+    "E815": Fault(1, "what another tool's file does not say, and ncc will not guess"),
+    "E817": Fault(1, "integers or other values of another tool's net that are no reals"),
     "E818": Fault(1, "a pickle that asks for a class that is not on the list"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
