@@ -127,8 +127,13 @@ ERRORS: dict[str, Fault] = {
     "E800": Fault(1, "a file or an object of another tool that no importer knows, or several do"),
     "E801": Fault(1, "a net of another tool that is malformed; the message names the place"),
     "E802": Fault(1, "a version of another tool's format that is not known"),
+    "E810": Fault(1, "a part of another tool's net that has no meaning as neurons"),
     "E811": Fault(1, "an activation or aggregation of another tool that ncc has no formula of"),
     "E812": Fault(1, "a net of another tool with a cycle, or state, where it is to feed forward"),
+    "E813": Fault(1, "a value in another tool's net that ncc does not keep"),
+    "E815": Fault(1, "what another tool's file does not say, and ncc will not guess"),
+    "E816": Fault(1, "numbers in another tool's file that do not fit each other"),
+    "E817": Fault(1, "integers or other values of another tool's net that are no reals"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
 

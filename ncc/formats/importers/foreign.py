@@ -42,6 +42,10 @@ class Options:
         "help": "matrices are (outputs, inputs), not (inputs, outputs)"})
     allow_pickle: bool = field(default=False, metadata={
         "help": "unpickle a file that may run code as it is read: only one that you trust"})
+    scaling: bool = field(default=False, metadata={
+        "help": "scale inputs and outputs as a FANN file says, which fann_run does not"})
+    state: str | None = field(default=None, metadata={
+        "metavar": "reset", "help": "a net with state begins each call from zero"})
     max_edges: int = field(default=MAX_EDGES, metadata={
         "metavar": "E", "help": f"most edges of an imported net, default {MAX_EDGES}"})
 
