@@ -143,9 +143,9 @@ def _parsed(file: Foreign) -> Net:
     starts = list(accumulate(sizes, initial=0))
     cells: list[Cell] = []
     places = []
-    for (count, function, steepness), place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
+    for (number, function, steepness), place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
         cells.append(Cell(int(function), place._replace(text=steepness).real("a steepness"), []))
-        places.append((int(count), place))
+        places.append((int(number), place))
     wanted = sum(count for count, _ in places)
     edges = found.tuples(EDGES, PAIR, wanted, "connections")
     for j, (count, place) in enumerate(places):
@@ -163,7 +163,7 @@ def _parsed(file: Foreign) -> Net:
         pass
     if found.word("connection_rate").real("a rate") >= 1:
         _implied(cells, starts, shortcut, places)
-    last = range(starts[-2], starts[-1] - (not shortcut))
+    last = range(starts[-2], starts[-1] - int(not shortcut))
     if not last:
         raise found.word("layer_sizes").fault("E801", "an output layer of a bias alone")
     biases = frozenset([starts[1] - 1] if shortcut else [end - 1 for end in starts[1:]])
@@ -199,8 +199,9 @@ def _scaling(found: _Lines, inputs: int, outputs: int
                 raise found.word(f"{key}_{side}").fault(
                     "E816", f"{len(column)} values of {count} {side}puts")
             columns.append(column)
-        made.append([_affine(side == "in", *numbers, found.word(f"scale_factor_{side}"))
-                     for numbers in zip(*columns, strict=True)])
+        place = found.word(f"scale_factor_{side}")
+        made.append([_affine(side == "in", mean, spread, least, factor, place)
+                     for mean, spread, least, factor in zip(*columns, strict=True)])
     return made[0], made[1]
 
 
