@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
-from ncc.formats.importers.builder import BARE, Bare, Builder, Constant, Number
+from ncc.formats.importers.builder import BARE, Bias, Builder, Constant, Number
 from ncc.formats.importers.fann_functions import RATIONAL, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options
 from ncc.formats.importers.words import Word, declared, words
@@ -149,14 +149,14 @@ def _parsed(file: Foreign) -> Net:
     wanted = sum(count for count, _ in places)
     edges = found.tuples(EDGES, PAIR, wanted, "connections")
     for j, (count, place) in enumerate(places):
+        if count and j < sizes[0]:
+            raise place.fault("E801", f"neuron {j}, an input, has connections")
         for _ in range(count):
             (source, weight), at = next(edges)
             if int(source) >= j:
                 raise at.fault("E812", f"neuron {j} reads {source}, which is not yet computed: it "
                                        "would be its value of the run before")
             cells[j].reads.append((int(source), at._replace(text=weight).real("a weight")))
-        if count and j < sizes[0]:
-            raise place.fault("E801", f"neuron {j}, an input, has connections")
         if count:
             formula(cells[j].function, cells[j].steepness, place)
     for _ in edges:
@@ -273,7 +273,7 @@ class _Sums:
             from_zero: bool) -> None:
         """A neuron of these terms in this order; one of the sums that start from 0 or not."""
         how, edges = "sum", list(terms)
-        bias: Number | Bare = Constant(0.0) if from_zero else BARE
+        bias: Bias = Constant(0.0) if from_zero else BARE
         if edges[0][0] in self.ones:
             bias = edges.pop(0)[1]
         elif edges[-1][0] in self.ones:

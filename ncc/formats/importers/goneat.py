@@ -73,7 +73,8 @@ class _Genes:
         self.genome = Genome({}, {})
         self.disabled = 0
 
-    def node(self, key: int, kind: str, activation: str | None, place: Place) -> None:
+    def node(self, key: int, kind: str, activation: str | None, place: Place, function_at: Place
+             ) -> None:
         if key in self.genome.nodes:
             raise place.fault("E801", f"a second node {key}")
         if kind not in KINDS:
@@ -82,9 +83,9 @@ class _Genes:
         function = "SigmoidSteepened" if activation is None else activation.removesuffix(
             "Activation")
         if activation is not None and (function not in FUNCTIONS or function == activation):
-            raise place.fault("E811", f"{activation[:40]} is no activation of goNEAT's",
-                              help="known are " + listed(
-                                  [f"{name}Activation" for name in FUNCTIONS], 32))
+            raise function_at.fault("E811", f"{activation[:40]} is no activation of goNEAT's",
+                                    help="known are " + listed(
+                                        [f"{name}Activation" for name in FUNCTIONS], 32))
         self.genome.nodes[key] = Node(kind, function)
 
     def gene(self, source: int, target: int, weight: float, recurrent: bool, enabled: bool,
@@ -140,7 +141,7 @@ def _of_lines(file: Foreign, genes: _Genes) -> None:
             kind = rest[3].natural("the place of a node, 0 to 3")
             genes.node(rest[0].natural("the id of a node"),
                        KINDS[kind] if kind < len(KINDS) else rest[3].text,
-                       rest[4].text if rest[4:] else None, rest[-1])
+                       rest[4].text if rest[4:] else None, rest[0], rest[-1])
         elif first.text == "gene" and len(rest) == 8:
             genes.gene(rest[1].natural("a node"), rest[2].natural("a node"),
                        rest[3].real("a weight"), _boolean(rest[4]), _boolean(rest[7]), first)
@@ -162,7 +163,8 @@ def _of_yaml(file: Foreign, genes: _Genes) -> None:
     """Nodes and genes of the YAML format. NccErrors E801, E810, E811, E812."""
     top = document(file)["genome"]
     for place in top["nodes"]:
-        genes.node(place["id"].integer(), place["type"].text(), place["activation"].text(), place)
+        genes.node(place["id"].integer(), place["type"].text(), place["activation"].text(), place,
+                   place["activation"])
     for place in top["genes"]:
         genes.gene(place["src_id"].integer(), place["tgt_id"].integer(), place["weight"].real(),
                    _flag(place["recurrent"]), _flag(place["enabled"]), place)

@@ -13,7 +13,8 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ncc.formats.importers.builder import Builder, Constant, Number, Tied
+from ncc.errors import NccError
+from ncc.formats.importers.builder import Builder, Constant, Late, Number, Tied
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 from ncc.formats.importers.words import Word, declared, depths, lines, words
 
@@ -84,7 +85,8 @@ def read(files: list[Foreign], options: Options) -> Imported:
     builder = Builder(file, options)
     for key in range(net.inputs):
         builder.input(key, str(key))
-    outputs: Sequence[Hashable] = _steps(net, builder) if net.cycles else _acyclic(net, builder)
+    outputs: Sequence[Hashable] = (_steps(net, builder, options.state == "reset") if net.cycles
+                                   else _acyclic(net, builder))
     return builder.made(outputs, exactness="A" if net.function in RATIONAL else "B",
                         importer="sharpneat", notes=net.notes, numerics="fused", dtype="f64")
 
@@ -104,9 +106,8 @@ def _parsed(file: Foreign, state: str | None) -> Net:
     cycles = rest[0].natural("a number of steps") if rest else 0
     if rest and cycles == 0:
         raise rest[0].fault("E813", "no step at all: the outputs are always 0")
-    if cycles and state != "reset":
-        raise kind.fault("E812", f"a net with state, which takes {cycles} steps a call",
-                         help="--state reset takes these steps from zero in each call")
+    if state not in (None, "reset"):
+        raise NccError("E609", f"--state {state}: of this format it is reset, or kept without it")
     edges: dict[int, dict[int, float]] = {}
     for source, target, weight in _section(file, text, "source, target and weight", 3):
         into = target.natural("the id of a target")
@@ -185,26 +186,30 @@ def _acyclic(net: Net, builder: Builder) -> list[int]:
     return list(net.named)
 
 
-def _steps(net: Net, builder: Builder) -> list[tuple[int, int]]:
-    """The net `cycles` times over, each time from the values of the time before, which are 0 at
-    first; of each time the neurons that an output still sees."""
-    declared(builder.file, net.cycles * (net.outputs + len(net.edges)),
-             f"neurons in {net.cycles} steps")
-    needed: list[set[int]] = [set(net.named)]
-    for _ in range(net.cycles - 1):
-        needed.append({source for key in needed[-1] for source in net.edges.get(key, ())
-                       if source >= net.inputs})
-    for step, keys in enumerate(reversed(needed), 1):
-        for key in sorted(keys):
-            edges: list[tuple[int | tuple[int, int], Number]] = []
+def _steps(net: Net, builder: Builder, reset: bool) -> list[tuple[int, int]]:
+    """The net `cycles` times over, each time from the values of the time before; the first time
+    from those of the last call, or from zero. Of what no output sees, now or later, nothing."""
+    seen, new = set(net.named), set(net.named)
+    while new:
+        new = {source for key in new for source in net.edges.get(key, ())
+               if source >= net.inputs} - seen
+        seen |= new
+    declared(builder.file, net.cycles * len(seen), f"neurons in {net.cycles} steps")
+    for step in range(1, net.cycles + 1):
+        for key in sorted(seen):
+            edges: list[tuple[Hashable, Number]] = []
             for source, value in sorted(net.edges.get(key, {}).items()):
-                tied = value if net.cycles == 1 else Tied(f"w{source}_{key}", value)
+                weight = value if net.cycles == 1 else Tied(f"w{source}_{key}", value)
                 if source < net.inputs:
-                    edges.append((source, tied))
+                    edges.append((source, weight))
                 elif step > 1:
-                    edges.append(((source, step - 1), tied))
+                    edges.append(((source, step - 1), weight))
+                elif not reset:
+                    edges.append((Late((source, net.cycles)), weight))
             builder.neuron((key, step), edges, FUNCTIONS[net.function], bias=Constant(0.0),
                            label=str(key) if step == net.cycles else None)
+    net.notes.append(f"a call is {net.cycles} steps, " + ("from zero" if reset else
+                     "from where the call before ended; --state reset begins each from zero"))
     return [(key, net.cycles) for key in net.named]
 
 

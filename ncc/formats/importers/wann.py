@@ -1,7 +1,8 @@
 """Nets of prettyNEAT and of the weight agnostic networks: the `.out` matrices of WANNRelease.
 
-N lines of N+1 numbers: the weight from i to j, then the number of the function of i. Neuron 0 is the
-constant 1, then come the inputs, the hidden neurons in order, the outputs; 0 and NaN are no edges.
+N lines of N+1 numbers: the weights from i to each j, then the number of the function of i. Neuron 0
+is the constant 1, then come the inputs, the hidden neurons in order, the outputs; 0 and NaN are no
+edges.
 A neuron is its function of a dot product, in float64, whose order numpy chooses (`ann.act`).
 """
 
@@ -14,7 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.formats.importers.builder import BARE, Bare, Builder, Constant, Number, Tied
+from ncc.errors import NccError
+from ncc.formats.importers.builder import BARE, Bias, Builder, Constant, Number, Tied
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, opened
 from ncc.formats.importers.words import DECIMAL
 
@@ -45,7 +47,10 @@ class Net(NamedTuple):
 
 
 def recognises(file: Foreign) -> bool:
-    """Numbers between commas, in the first line one more than there are lines."""
+    """Numbers between commas, in the first line one more than there are lines; or the weights of
+    such a matrix, which `read` refuses."""
+    if file.name.lower().endswith(".wann.json"):
+        return file.data.lstrip()[:1] == b"["
     first, _, _ = file.data[:1_000_000].partition(b"\n")
     if re.fullmatch(rb"[-+0-9.eEnaN, \r]+", first) is None:
         return False
@@ -55,6 +60,11 @@ def recognises(file: Foreign) -> bool:
 def read(files: list[Foreign], options: Options) -> Imported:
     """The net, class C. With --tuned the weights are those of a `.wann.json`."""
     (file,) = files
+    if file.data.lstrip()[:1] == b"[":
+        raise file.fault("E815", "these are weights without their net",
+                         help=f"read the .out, with --tuned {file.name} --weight-bias V")
+    if options.tuned is not None and options.shared is not None:
+        raise NccError("E609", "--tuned gives each edge its weight, --shared all the same")
     file = file.as_text()
     net = _parsed(file, options)
     edges = (net.weights != 0) & ~np.isnan(net.weights)
@@ -72,7 +82,7 @@ def read(files: list[Foreign], options: Options) -> Imported:
         sources = np.flatnonzero(edges[:, key]).tolist()
         read_by: list[tuple[object, Number]] = [
             (source, _number(float(weights[source, key]), options)) for source in sources]
-        bias: Number | Bare = read_by.pop(0)[1] if sources[:1] == [0] else BARE
+        bias: Bias = read_by.pop(0)[1] if sources[:1] == [0] else BARE
         builder.neuron(key, read_by, FUNCTIONS[net.functions[key]], bias=bias, label=str(key))
     if options.softmax:
         made = _softmax(builder, made)
@@ -90,10 +100,11 @@ def _number(weight: float, options: Options) -> Number:
 
 def _parsed(file: Foreign, options: Options) -> Net:
     """The matrix, checked. NccErrors E801, E811, E815, E819."""
-    rows = [row.removesuffix("\r") for row in file.text.rstrip("\n").split("\n")]
-    n = len(rows)
-    if n * n > 8 * len(file.data):
+    text = file.text.rstrip("\n")
+    n = text.count("\n") + 1
+    if 2 * n * n > len(text):
         raise file.fault("E801", f"{n} lines need {n + 1} numbers each", line=1)
+    rows = [row.removesuffix("\r") for row in text.split("\n")]
     weights = np.zeros((n, n))
     functions = []
     for i, row in enumerate(rows):
@@ -190,6 +201,7 @@ def _softmax(builder: Builder, outputs: list[object]) -> list[object]:
     return [("softmax", key) for key in outputs]
 
 
-IMPORTER = Importer("wann", "a matrix of prettyNEAT's or of a weight agnostic network", (".out",),
+IMPORTER = Importer("wann", "a matrix of prettyNEAT's or of a weight agnostic network",
+                    (".out", ".wann.json"),
                     recognises, read,
                     ("inputs", "outputs", "weight_bias", "tuned", "shared", "softmax"))

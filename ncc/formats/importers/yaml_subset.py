@@ -118,17 +118,18 @@ class _Reader:
 
     def flow(self, text: str, depth: int) -> Any:
         """A scalar, or a collection in brackets that may go on over lines; the line is used up."""
+        last = self.at
         if text[0] in "[{":
             parts, level = [text], _balance(text)
-            while level > 0 and self.at + 1 < len(self.lines):
-                self.at += 1
-                parts.append(self.lines[self.at].text)
+            while level > 0 and last + 1 < len(self.lines):
+                last += 1
+                parts.append(self.lines[last].text)
                 level += _balance(parts[-1])
             text = " ".join(parts)
         value, end = self.value(text, 0, depth)
         if text[end:].strip():
             raise self.fault(f"{text[end:].strip()[:40]!r} is not wanted here")
-        self.at += 1
+        self.at = last + 1
         return value
 
     def value(self, text: str, at: int, depth: int) -> tuple[Any, int]:
