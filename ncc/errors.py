@@ -85,6 +85,7 @@ ERRORS: dict[str, Fault] = {
     "E315": Fault(1, "a malformed value in an `.ssa` text"),
     "E316": Fault(1, "an ssa text that reads or writes outside its buffers"),
     "E320": Fault(3, "a pass that changed a result (`--check`)"),
+    "E321": Fault(3, "outputs that differ from those of another net or tool (`ncc verify`)"),
     "E400": Fault(4, "too little memory, or time, to compile; the message says for what, "
                      "and which option helps"),
     "E401": Fault(1, "something that the output format cannot express; `--lossy` leaves it out"),
@@ -135,6 +136,7 @@ ERRORS: dict[str, Fault] = {
     "E815": Fault(1, "what another tool's file does not say, and ncc will not guess"),
     "E816": Fault(1, "numbers in another tool's file that do not fit each other"),
     "E817": Fault(1, "integers or other values of another tool's net that are no reals"),
+    "E818": Fault(1, "a pickle that asks for a class that is not on the list"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
 
