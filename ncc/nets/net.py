@@ -20,18 +20,20 @@ from ncc.passes.graph.resolve import resolve
 
 @dataclass(frozen=True, repr=False)
 class Net:
-    """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
+    """A verified net. Its neurons are numbered 0 .. n_neurons-1; `states` are those whose value of
+    the last call some neuron reads, ascending."""
 
     __module__ = "ncc"
     graph: Graph
 
     def __repr__(self) -> str:
         return (f"Net({self.n_neurons} neurons, {self.n_edges} edges, {self.n_params} parameters, "
-                f"{len(self.graph.inputs)} inputs, {len(self.graph.outputs)} outputs)")
+                f"{self.graph.n_inputs} inputs, {len(self.graph.outputs)} outputs"
+                + (f", {len(self.graph.states)} states" if len(self.graph.states) else "") + ")")
 
     @property
     def n_neurons(self) -> int:
-        return self.graph.n_neurons
+        return self.graph.n_own
 
     @property
     def n_edges(self) -> int:
@@ -44,12 +46,17 @@ class Net:
     @property
     def inputs(self) -> list[int]:
         """The input neurons, ascending."""
-        return [int(i) for i in self.graph.inputs]
+        return [int(i) for i in self.graph.inputs[: self.graph.n_inputs]]
 
     @property
     def outputs(self) -> list[int]:
         """The output neurons, in their order."""
         return [int(i) for i in self.graph.outputs]
+
+    @property
+    def states(self) -> list[int]:
+        """The neurons whose value of the last call is read, ascending: the order of the state."""
+        return [int(i) for i in self.graph.states]
 
     @property
     def params(self) -> Reals | None:

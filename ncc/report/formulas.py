@@ -102,7 +102,8 @@ def fwd(graph: Graph) -> str:
     """One line a neuron: n04 = f04( +n00*w0004 +n01*w0104 +b04)."""
     names, lines = names_of(graph), []
     for j, sources, _ in in_lists(graph):
-        if graph.activations[j] == ABSENT or graph.activations[j] == INPUT and not graph.labelled:
+        code = graph.activations[j]
+        if code == ABSENT or code == INPUT and not graph.shows_inputs:
             continue
         me = names[j]
         agg = AGGREGATIONS[graph.aggregations[j]]

@@ -11,7 +11,7 @@ from ncc.ir.ssa import OPEN, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.forward import Forward
 from ncc.passes.lower.data.rows import Rows
-from ncc.scalar.aggregations import start, step
+from ncc.scalar.aggregations import start, step, taken
 from ncc.scalar.derivative import reads_argument, slope, tame, times
 from ncc.scalar.sum_order import CHUNK, ROUND
 
@@ -375,13 +375,9 @@ class Back:
         k = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
         product = b.op("mul", *self.edge(first, k))
         acc = self.element(b.op("iadd", self.at["work_before"], k))
-        if agg == "maxabs":
-            taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
-        else:
-            taken = b.op("gt" if agg == "max" else "lt", product, acc)
-        none = b.const(0.0)
-        self.part(parts, k, b.op("select", taken, left, none))
-        (left,) = b.close(b.op("select", taken, none, left))
+        chosen, none = taken(b, agg, acc, product), b.const(0.0)
+        self.part(parts, k, b.op("select", chosen, left, none))
+        (left,) = b.close(b.op("select", chosen, none, left))
         self.part(parts, self.zero, left)
 
     # -- loops
