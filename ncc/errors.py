@@ -128,8 +128,13 @@ ERRORS: dict[str, Fault] = {
     "E800": Fault(1, "a file or an object of another tool that no importer knows, or several do"),
     "E801": Fault(1, "a net of another tool that is malformed; the message names the place"),
     "E802": Fault(1, "a version of another tool's format that is not known"),
+    "E810": Fault(1, "something in a net of another tool that has no meaning as neurons"),
     "E811": Fault(1, "an activation or aggregation of another tool that ncc has no formula of"),
     "E812": Fault(1, "a net of another tool with a cycle, or state, where it is to feed forward"),
+    "E813": Fault(1, "what another tool's file says in a way that is not read"),
+    "E816": Fault(1, "a net of another tool whose weights and structure do not fit"),
+    "E817": Fault(1, "values of another tool's net that are no real numbers"),
+    "E818": Fault(1, "a pickle, which may run any code as it is read"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
 

@@ -118,7 +118,8 @@ def ordered(made: Imported) -> Graph:
     try:
         return order(made.graph)
     except NccError as error:
-        raise NccError("E812", error.message, made, note=error.note) from None
+        raise NccError("E812", error.message, made, note=error.note,
+                       help=made.on_cycle) from None
 
 
 def read(path: str | Path) -> Source:

@@ -12,12 +12,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from ncc.errors import NccError, Source, near
-from ncc.formats.importers.builder import BARE, Builder, Constant, Tied
+from ncc.errors import NccError, near
+from ncc.formats.importers.builder import BARE, Builder, Constant, Tied, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Options, listed
 from ncc.ir.graph import AGGREGATIONS
-from ncc.scalar.activations import ACTIVATIONS, code_of
-from ncc.scalar.expressions import parse
+from ncc.scalar.activations import ACTIVATIONS
 
 OF_NODES: Final = ("activation", "aggregation", "bias", "bias_tie", "bias_const", "input", "output")
 OF_EDGES: Final = ("weight", "tie", "const")
@@ -234,16 +233,12 @@ class _Values:
 
     def formula(self, name: str, place: Place) -> str:
         if name not in self._formulas:
-            text = self.own.get(name, name)
-            if code_of(text) is None:
-                try:
-                    parse(Source("", text), text)
-                except NccError as error:
-                    raise self.graph.fault(
-                        "E811", f"the activation {name[:40]!r} is none of ncc's, and no expression "
-                        f"in x: {error.message}", place, "activation", help="give its formula: "
-                        "--fn 'NAME=x*sigmoid(x)'; or " + near(
-                            name, [a.name for a in ACTIVATIONS])) from None
+            text = formula(name, self.own)
+            if text is None:
+                raise self.graph.fault(
+                    "E811", f"the activation {name[:40]!r} is none of ncc's, and no expression in "
+                    "x", place, "activation", help="give its formula: --fn 'NAME=x*sigmoid(x)'; or "
+                    + near(name, [a.name for a in ACTIVATIONS]))
             self._formulas[name] = text
         return self._formulas[name]
 

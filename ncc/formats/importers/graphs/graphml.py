@@ -24,9 +24,9 @@ from ncc.formats.importers.graphs.attributes import (
 
 DEEPEST: Final = 64  # elements within each other
 # The elements that are read, and within which; what else is in a file (drawings) is skipped.
-INSIDE: Final = {"graphml": ("",), "key": ("graphml",), "default": ("key",), "graph": ("graphml",),
-                 "node": ("graph",), "edge": ("graph",), "data": ("graphml", "graph", "node", "edge")}
 CHILDREN: Final = ("graph", "node", "edge")  # what has attributes
+INSIDE: Final = {"graphml": ("",), "key": ("graphml",), "default": ("key",), "graph": ("graphml",),
+                 "node": ("graph",), "edge": ("graph",), "data": ("graphml", *CHILDREN)}
 REFUSED: Final = {"hyperedge": "an edge of several nodes", "port": "a port of a node"}
 TYPES: Final[dict[str, Callable[[str], Any]]] = {
     "boolean": bool, "int": int, "integer": int, "long": int, "float": float, "double": float,

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Json, Options
+from ncc.formats.importers.graphs import objects
 from ncc.formats.importers.graphs.attributes import (
     TAKES,
     Described,
@@ -57,4 +58,5 @@ def _attributes(place: Json, *but: str) -> dict[str, Any]:
     return {name: value for name, value in place.value.items() if name not in but}
 
 
-IMPORTER = Importer("node-link", "a graph as node-link JSON", (".json",), recognises, read, TAKES)
+IMPORTER = Importer("node-link", "a graph of networkx, live or as node-link JSON", (".json",),
+                    recognises, read, TAKES, objects.recognises, objects.from_object)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ncc.errors import NccError
 from ncc.formats.importers.foreign import Foreign, Imported, Options, of_module
 from ncc.formats.importers.graphs.attributes import Described, Edge, Node, Place, built, undirected
 

@@ -86,7 +86,7 @@ def built(matrices: Sequence[Matrix], options: Options, importer: str, *, layere
         matrices = [replace(m, shape=m.shape[::-1], rows=m.columns, columns=m.rows)
                     for m in matrices]
     notes = list(notes)
-    for k, matrix in enumerate(matrices):
+    for matrix in matrices:
         _check(matrix, options)
     matrices = [_without_zeros(m, options.drop_zeros, notes) for m in matrices]
     first = matrices[0]

@@ -74,9 +74,8 @@ def read_challenge(files: list[Foreign], options: Options) -> Imported:
                 raise files[at].fault("E816", f"--{what} {asked}, and the file has number "
                                               f"{widths[at]}")
             widths[at] = asked
-    step = -1 if options.transpose else 1
-    shaped = [replace(m, shape=shape[::step]) for m, shape in
-              zip(edges, zip(widths, widths[1:], strict=False), strict=True)]
+    shaped = [replace(m, shape=(b, a) if options.transpose else (a, b)) for m, a, b in
+              zip(edges, widths, widths[1:], strict=False)]
     return built(shaped, options, "graph-challenge", layered=True)
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-import zlib
-from collections.abc import Mapping
 from math import prod
 from typing import IO, Any, Final, NamedTuple
 
@@ -24,15 +22,14 @@ from ncc.formats.importers.matrices import objects
 from ncc.formats.importers.matrices.arrays import (
     TAKES,
     Matrix,
-    built,
-    dense,
     real,
     too_large,
 )
 
 LONGEST_HEAD: Final = 1 << 16  # bytes of the text before an array
 # Where arrays are so much larger than their file, and so many bytes, it is no net that they are.
-PACKED, UNPACKED: Final = 200, 1 << 28
+PACKED: Final = 200
+UNPACKED: Final = 1 << 28
 _PARTS: Final = {name: re.compile(rf"['\"]{name}['\"]\s*:\s*{value}") for name, value in (
     ("descr", r"['\"]([<>|=]?[a-zA-Z]\d+)['\"]"), ("fortran_order", "(True|False)"),
     ("shape", r"\(([\d, ]*)\)"))}
