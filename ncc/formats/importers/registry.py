@@ -12,6 +12,7 @@ from ncc.formats.importers import neat_json
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 from ncc.formats.importers.graphs import graphml, node_link
 from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
+from ncc.formats.importers.sklearn import files as sklearn
 
 # Adding a format is a file with a row IMPORTER, and a line here.
 IMPORTERS: tuple[Importer, ...] = (
@@ -22,6 +23,7 @@ IMPORTERS: tuple[Importer, ...] = (
     numpy_files.IMPORTER,
     edge_list.IMPORTER,
     edge_list.CHALLENGE,
+    sklearn.IMPORTER,
 )
 BY_NAME = {importer.name: importer for importer in IMPORTERS}
 ENDINGS = tuple(sorted({ending for importer in IMPORTERS for ending in importer.endings}))

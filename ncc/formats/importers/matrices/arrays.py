@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.formats.importers.builder import formula
 from ncc.formats.importers.foreign import Foreign, Imported, Options
-from ncc.ir import csr
-from ncc.ir.graph import INPUT, NONE, Graph, Ints, Reals
+from ncc.formats.importers.matrices.assembly import assemble
+from ncc.ir.graph import INPUT, Graph, Ints, Reals
 from ncc.ir.graph_types import Label
 from ncc.scalar.activations import FREE, code_of
 
@@ -214,20 +214,13 @@ def _graph(file: Foreign, lengths: NDArray[Any], sources: Ints, values: Reals | 
                                  "expression in x")
     code = code_of(text)
     computed = ~is_input
-    edges = len(sources)
-    weights = np.arange(edges, dtype=np.int32)
-    given = np.full(edges, np.nan) if values is None else values
-    biases = np.where(computed & (lengths == 0), np.int32(-1), np.int32(NONE))
-    if options.bias is not None:  # a slot behind those of each in-list
-        weights += np.repeat(np.cumsum(computed, dtype=np.int32) - computed, lengths)
-        biases[computed] = np.cumsum(lengths)[computed] + np.arange(int(computed.sum()))
-        all_values = np.full(edges + int(computed.sum()), options.bias)
-        all_values[weights] = given
-        given = all_values
-    return Graph(
-        starts=csr.starts(lengths), sources=sources, weights=weights, biases=biases,
+    bias = options.bias is not None
+    return assemble(
+        lengths, sources, np.full(len(sources), np.nan) if values is None else values,
+        np.full(len(lengths), options.bias if options.bias is not None else 0.0),
+        fixed=np.zeros(len(sources), np.bool_),
+        biased=computed if bias else computed & (lengths == 0),
+        fixed_biases=np.full(len(lengths), not bias),
         activations=np.where(is_input, np.int32(INPUT), np.int32(FREE if code is None else code)),
-        aggregations=np.zeros(len(lengths), np.int8),
-        inputs=np.flatnonzero(is_input).astype(np.int32), outputs=outputs,
-        values=given, constants=np.zeros(int((biases == -1).any())), labels=labels,
+        aggregations=np.zeros(len(lengths), np.int8), outputs=outputs, labels=labels,
         functions={FREE: text} if code is None else {})

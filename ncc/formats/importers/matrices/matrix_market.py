@@ -51,7 +51,7 @@ def _field(file: Foreign) -> str:
     """What the entries are, by the first line."""
     if not recognises(file):
         raise file.fault("E801", "a Matrix Market file begins with %%MatrixMarket")
-    words = file.data.partition(b"\n")[0].decode("ascii", "replace").lower().split()[1:]
+    words = file.data[: 1024].partition(b"\n")[0].decode("ascii", "replace").lower().split()[1:]
     if len(words) != len(WORDS):
         raise file.as_text().fault("E801", "the first line says object, format, field and symmetry",
                                    line=1)
