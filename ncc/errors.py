@@ -85,6 +85,7 @@ ERRORS: dict[str, Fault] = {
     "E315": Fault(1, "a malformed value in an `.ssa` text"),
     "E316": Fault(1, "an ssa text that reads or writes outside its buffers"),
     "E320": Fault(3, "a pass that changed a result (`--check`)"),
+    "E321": Fault(3, "outputs that differ from those of another net or tool (`ncc verify`)"),
     "E400": Fault(4, "too little memory, or time, to compile; the message says for what, "
                      "and which option helps"),
     "E401": Fault(1, "something that the output format cannot express; `--lossy` leaves it out"),
@@ -134,7 +135,7 @@ ERRORS: dict[str, Fault] = {
     "E813": Fault(1, "what another tool's file says in a way that is not read"),
     "E816": Fault(1, "a net of another tool whose weights and structure do not fit"),
     "E817": Fault(1, "values of another tool's net that are no real numbers"),
-    "E818": Fault(1, "a pickle, which may run any code as it is read"),
+    "E818": Fault(1, "a pickle that asks for a class off the list, or that may run any code"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
 

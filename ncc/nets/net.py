@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ncc.driver.levels import FORMATS, NETS
 from ncc.errors import NccError, Source
@@ -16,6 +17,8 @@ from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
+from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
+from ncc.report.oracles import of_object
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +67,44 @@ class Net:
         has no value."""
         values = self.graph.values
         return None if np.isnan(values).any() else fixed(values)
+
+    def verify(self, other: Any, x: ArrayLike | None = None, *, samples: int = 100, seed: int = 0,
+               dtype: str | None = None, numerics: str | None = None, max_ulp: int | None = None,
+               atol: float | None = None) -> Comparison:
+        """This net's outputs beside another's, for x (n, n_inputs), or `samples` drawn from a
+        normal distribution; `.ok` says whether all are within the limits, `.text` how far they are
+        apart and which neuron is the first to differ.
+
+        other     a Net, the path of a net file, a live network of neat-python's or an estimator of
+                  scikit-learn's, or a function: y (n, n_outputs) of x
+        dtype, numerics
+                  what this net, and another Net, is evaluated in; default: the net's, else f32
+                  and fused
+        max_ulp, atol
+                  limits, by steps between neighbouring floats, and absolutely: within either. The
+                  default is equal bits of nets, and 1e-5 (f64: 1e-12) of the largest output of
+                  anything else
+
+        ValueError for outputs of another shape, or an object that cannot be evaluated.
+        """
+        dtype = dtype or self.graph.dtype or "f32"
+        numerics = numerics or self.graph.numerics or "fused"
+        real = np.float64 if dtype == "f64" else np.float32
+        if x is None:
+            x = np.random.default_rng(seed).normal(size=(samples, self.graph.n_inputs))
+        rows = np.atleast_2d(np.asarray(x)).astype(real)
+        limits = Limits(0)
+        if isinstance(other, Net | str | Path):
+            theirs = other if isinstance(other, Net) else load(other)
+            found: Other | None = of_graph(theirs.graph, repr(theirs), dtype, numerics)
+        else:
+            found, limits = of_object(other), limits_of("C", dtype)
+        if found is None:
+            raise ValueError(f"a {type(other).__qualname__} cannot be evaluated")
+        if max_ulp is not None or atol is not None:
+            limits = Limits(max_ulp, atol or 0.0)
+        return compared(self.graph, of_graph(self.graph, "", dtype, numerics).outputs(rows), found,
+                        rows, limits, numerics)
 
 
 def fixed(values: Reals) -> Reals:
