@@ -18,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 from ncc.errors import NccError
+from ncc.formats.importers.foreign import opened
+from ncc.formats.importers.sklearn.files import unpickled
 from ncc.report.comparison import Other, Reals
 
 
@@ -90,13 +92,13 @@ def sklearn(path: str, allow_pickle: bool = False, config: str | None = None) ->
     if not allow_pickle:
         raise NccError("E818", f"{path}: scikit-learn unpickles it, which may run code",
                        help="--allow-pickle, if you trust the file")
-    estimator = pickle.loads(Path(path).read_bytes())
+    estimator = unpickled(opened(path))
     return sklearn_estimator(estimator, f"scikit-learn {library.__version__}")
 
 
 def sklearn_estimator(estimator: Any, title: str = "scikit-learn") -> Other:
-    """A live estimator: what ncc's net of it computes, which is `predict_proba` of a classifier that
-    has it, `decision_function` of one that does not, `predict` of a regressor."""
+    """A live estimator, with the outputs that ncc's net of it has: `predict_proba`, where there is
+    one, else `decision_function`, else `predict`."""
     def outputs(x: Reals) -> Reals:
         for name in ("predict_proba", "decision_function", "predict"):
             if hasattr(estimator, name):

@@ -8,7 +8,7 @@ Of a node: `activation` (a name, an expression in x, or a name of --fn), `aggreg
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -79,19 +79,18 @@ def built(graph: Described, options: Options) -> Imported:
     in_lists = _in_lists(graph)
     values = _Values(graph, options)
     inputs = _inputs(graph, in_lists, values)
-    outputs = _outputs(graph, set(inputs), values)
-    names = labels(node.key for node in graph.nodes)
+    outputs = _outputs(graph, inputs, values)
+    names = labels([node.key for node in graph.nodes])
     builder = Builder(graph.file, options)
-    for key in inputs:
-        builder.input(key, names[key])
-    for node in graph.nodes:
-        if node.key not in builder:
-            bias = values.parameter(node, "bias", "bias_tie", "bias_const")
-            builder.neuron(
-                node.key, [(edge.source, values.parameter(edge, "weight", "tie", "const"))
-                           for edge in in_lists[node.key]],
-                values.activation(node), aggregation=values.aggregation(node),
-                bias=BARE if bias is None else bias, label=names[node.key])
+    for node, name in zip(graph.nodes, names, strict=True):
+        if node.key in inputs:
+            builder.input(node.key, name)
+            continue
+        builder.neuron(
+            node.key, [(edge.source, values.parameter(edge, "weight", "tie", "const"))
+                       for edge in in_lists[node.key]],
+            values.activation(node), aggregation=values.aggregation(node),
+            bias=values.bias(node), label=name)
     return builder.made(outputs, exactness="B", importer=graph.importer,
                         notes=[*graph.notes, *_unknown(graph)], numerics=values.said("numerics"),
                         dtype=values.said("dtype"))
@@ -119,58 +118,53 @@ def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
 
 
 def _inputs(graph: Described, in_lists: Mapping[Hashable, list[Edge]], values: _Values
-            ) -> list[Hashable]:
-    """What is marked so; else nodes without edges into them and without a bias. Where there is no
-    such node, those without edges into them: of an input a bias says nothing."""
+            ) -> set[Hashable]:
+    """What is marked so; and of the others nodes without edges into them and without a bias. Where
+    there is none, those without edges into them: what an input says of a bias means nothing."""
     marks = {node.key: values.mark(node, "input") for node in graph.nodes}
-    ends = [node for node in graph.nodes if not in_lists[node.key]]
     for node in graph.nodes:
-        if marks[node.key] not in (None, False) and in_lists[node.key]:
+        if marks[node.key] and in_lists[node.key]:
             raise graph.fault("E801", f"node {node.key} is an input, and has an edge into it",
                               node.place, "input")
-    found = [node for node in graph.nodes if marks[node.key] not in (None, False) or (
-        marks[node.key] is None and not in_lists[node.key] and not _says(node, "bias", "bias_tie"))]
-    if not found:
-        found = [node for node in ends if marks[node.key] is None]
-    idle = sum(_says(node, *OF_NODES[:5]) for node in found)
+    ends = [node for node in graph.nodes
+            if marks[node.key] is None and not in_lists[node.key]]
+    found = [node for node in graph.nodes if marks[node.key]]
+    found += [node for node in ends if not _says(node, "bias", "bias_tie")]
+    found = found or ends
+    idle = sum(_says(node, "bias", "bias_tie", "activation", "aggregation") for node in found)
     if idle:
-        graph.notes.append(f"{idle} of the inputs have an activation or a bias, which say nothing "
-                           "there" if idle > 1 else "an input has an activation or a bias, which "
-                           "say nothing there")
-    return _in_order(graph, found, marks, "input")
+        graph.notes.append(f"{idle} of the inputs {'have' if idle > 1 else 'has'} an activation or "
+                           "a bias, which means nothing of an input")
+    return {node.key for node in found}
 
 
 def _outputs(graph: Described, inputs: set[Hashable], values: _Values) -> list[Hashable]:
-    """What is marked so; else nodes that no other reads and that are no inputs."""
+    """What is marked so, true or by a number from 1 on, which tells the order; where nothing is,
+    nodes that no other reads and that are no inputs."""
     marks = {node.key: values.mark(node, "output") for node in graph.nodes}
-    found = [node for node in graph.nodes if marks[node.key] not in (None, False)]
+    found = [node for node in graph.nodes if marks[node.key]]
     if not found:
         read = {edge.source for edge in graph.edges}
         found = [node for node in graph.nodes if node.key not in read and node.key not in inputs
                  and marks[node.key] is None]
     if not found:
         raise graph.fault("E801", "a net without outputs", Place())
-    return _in_order(graph, found, marks, "output")
-
-
-def _in_order(graph: Described, found: list[Node], marks: Mapping[Hashable, bool | int | None],
-              word: str) -> list[Hashable]:
-    """As inserted, or by the numbers that mark them, one each."""
-    numbers = {node.key: mark for node in found if type(mark := marks[node.key]) is int}
-    if not numbers:
+    if all(isinstance(marks[node.key], bool | None) for node in found):
         return [node.key for node in found]
-    met: set[int] = set()
+    by_number: dict[int, Hashable] = {}
     for node in found:
-        number = numbers.get(node.key)
-        if number is None or number in met:
-            raise graph.fault("E801", f"where an {word} has a number, each has one of its own",
-                              node.place, word, help="true marks them in the order of the nodes")
-        met.add(number)
-    return sorted(numbers, key=lambda key: numbers[key])
+        mark = marks[node.key]
+        if mark is None or isinstance(mark, bool) or mark in by_number:
+            raise graph.fault("E801", "where an output has a number, each has one of its own",
+                              node.place, "output",
+                              help="true marks them in the order of the nodes")
+        by_number[mark] = node.key
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _says(item: Node | Edge, *names: str) -> bool:
-    return any(item.attributes.get(name) is not None for name in names)
+    """Whether there is such an attribute, be it without a value."""
+    return any(name in item.attributes for name in names)
 
 
 def _unknown(graph: Described) -> list[str]:
@@ -217,7 +211,7 @@ class _Values:
 
     def parameter(self, item: Node | Edge, value: str, tie: str, const: str
                   ) -> float | Constant | Tied | None:
-        """None where it has no value; of a bias, where there is none."""
+        """A weight or bias; None where it has no value."""
         number, name = self._number(item, value), self._word(item, tie)
         if self._flag(item, const):
             if number is None or name is not None:
@@ -225,6 +219,12 @@ class _Values:
                                        item.place, const)
             return Constant(number)
         return number if name is None else Tied(name, self._ties[name])
+
+    def bias(self, node: Node) -> Any:
+        """As the builder takes it; one of null or NaN is a parameter without a value."""
+        if not _says(node, "bias", "bias_tie"):
+            return BARE
+        return self.parameter(node, "bias", "bias_tie", "bias_const")
 
     def activation(self, node: Node) -> str:
         """A name of ncc's or an expression in x."""
@@ -279,7 +279,7 @@ class _Values:
 
     def _number(self, item: Node | Edge, word: str) -> float | None:
         said = _plain(item.attributes.get(word))
-        if said is None:
+        if said is None or word == "bias" and isinstance(said, float) and math.isnan(said):
             return None
         if isinstance(said, bool) or not isinstance(said, int | float):
             raise self.graph.fault("E817", f"a real number is wanted as {word}, not "
@@ -299,15 +299,18 @@ def _plain(value: Any) -> Any:
     return value.item() if type(value).__module__ == "numpy" and not value.shape else value
 
 
-def labels(keys: Iterable[Hashable]) -> dict[Hashable, str | None]:
-    """A name for each key that has one of its own: its text, printable."""
-    made: dict[Hashable, str | None] = {}
-    met: set[str] = set()
+def labels(keys: Sequence[Hashable]) -> list[str | None]:
+    """A printable name of its own for each key; none at all where the keys are those that
+    ncc's own export gives to its neurons."""
+    digits = max(2, len(f"{len(keys) - 1:x}"))
+    if all(key == f"n{j:0{digits}x}" for j, key in enumerate(keys)):
+        return [None] * len(keys)
+    made: dict[str, None] = {}
+    names: list[str | None] = []
     for key in keys:
-        text = str(key)
-        text = text if text.isprintable() and text else repr(key)
-        if text in met:
-            text = repr(key)
-        made[key] = text if text not in met and text.isprintable() else None
-        met.add(text)
-    return made
+        text = next((text for text in (str(key), repr(key))
+                     if text and text.isprintable() and text not in made), None)
+        names.append(text)
+        if text is not None:
+            made[text] = None
+    return names

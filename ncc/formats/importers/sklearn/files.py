@@ -35,7 +35,7 @@ def read(files: list[Foreign], options: Options) -> Imported:
             "it; in Python, ncc.from_sklearn(estimator)")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # of another version of scikit-learn
-        value = _unpickled(file)
+        value = unpickled(file)
     if not estimators.recognises(value):
         raise file.fault("E800", f"it holds an object of {type(value).__module__}."
                                  f"{type(value).__qualname__}, no estimator of scikit-learn")
@@ -44,7 +44,8 @@ def read(files: list[Foreign], options: Options) -> Imported:
     return replace(made, notes=(*list(lines)[:4], *made.notes))
 
 
-def _unpickled(file: Foreign) -> Any:
+def unpickled(file: Foreign) -> Any:
+    """The object in a file that is trusted. NccErrors E637, E801."""
     try:
         if file.name.lower().endswith(".joblib"):
             return import_module("joblib").load(io.BytesIO(file.data))
