@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS
+from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS, own_name
 from ncc.images.kinds import Kind, Kinds, kinds_of
 from ncc.images.union import Union
 from ncc.ir import csr
@@ -143,9 +143,7 @@ def codes(config: Any) -> tuple[dict[str, int], dict[str, int]]:
 
     def own(known: Sequence[str], defs: Any, ending: str) -> Iterator[str]:
         for name in known:
-            function = defs.functions.get(name)
-            if (getattr(function, "__module__", "") == f"neat.{ending}s"
-                    and function.__name__ == f"{name}_{ending}"):
+            if own_name(defs.functions.get(name), ending) == name:
                 yield name
 
     return (_Codes({name: CODES[name] for name in own(

@@ -200,6 +200,18 @@ def load(net: Any, format: str | None = None, *, source: str | None = None, **op
     return parse(text.text, format or Path(net).suffix[1:], name=text.name, **options)
 
 
+def from_neat(net: Any, config: Any = None, **options: Any) -> Net:
+    """The net of a network of neat-python's, live: a FeedForwardNetwork, or a RecurrentNetwork,
+    which is one with state; or of a genome under a configuration. It is `load`, of what these are.
+
+    options  `fn` gives formulas in x of functions that are the user's own,
+             {"my_act": "x*sigmoid(x)"}; `simple` makes one neuron of each node
+
+    NccErrors E801 to E819, with the place in the network or the genome.
+    """
+    return load(net if config is None else (net, config), **options)
+
+
 def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = False) -> Net:
     """The net of a fitted estimator of scikit-learn, or a pipeline of scalers and one: an
     MLPClassifier, a LogisticRegression, ... (ncc/formats/importers/sklearn/models.py has all).

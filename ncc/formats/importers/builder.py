@@ -31,6 +31,12 @@ class Tied(NamedTuple):
 Number = float | Constant | Tied | None  # None: a parameter without a value
 
 
+class Late(NamedTuple):
+    """As a source: the value of a neuron in the call before (0 in the first one)."""
+
+    key: Hashable
+
+
 def formula(name: str, own: Mapping[str, str]) -> str | None:
     """An activation as the builder takes it, by a name of the user's `own`, a name of ncc's or an
     expression in x; None where it is neither."""
@@ -74,6 +80,7 @@ class Builder:
         self._values: list[float] = []
         self._constants: dict[str, int] = {}
         self._names: dict[str, int] = {}
+        self._late: dict[int, int] = {}
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._numbers
@@ -127,6 +134,7 @@ class Builder:
         NccError E801 for an edge or an output that names no neuron, a source that stands twice in
         an in-list, a net without outputs.
         """
+        self._number_states()
         sources: list[int] = []
         weights: list[int] = []
         biases: list[int] = []
@@ -147,22 +155,24 @@ class Builder:
             raise self.file.fault("E801", "a net without outputs")
         if len(set(named)) < len(named):
             raise self.file.fault("E801", "an output that is named twice")
-        activations = np.array(self._activations, np.int32)
-        lengths = np.array([len(edges) for edges in self._edges], np.int64)
+        states = len(self._late)
+        activations = np.array(self._activations + [INPUT] * states, np.int32)
+        lengths = np.array([len(edges) for edges in self._edges] + [0] * states, np.int64)
         graph = Graph(
             starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             sources=np.array(sources, np.int32),
             weights=np.array(weights, np.int32),
-            biases=np.array(biases, np.int32),
+            biases=np.array(biases + [NONE] * states, np.int32),
             activations=activations,
-            aggregations=np.array(self._aggregations, np.int8),
+            aggregations=np.array(self._aggregations + [0] * states, np.int8),
             inputs=np.flatnonzero(activations == INPUT).astype(np.int32),
             outputs=np.array(named, np.int32),
             values=np.array(self._values, np.float64),
             constants=np.array([float(text) for text in self._constants], np.float64),
             names={slot: name for name, slot in self._names.items()},
             functions={code: text for text, code in self._functions.items()},
-            labels=(*self._labels, *labels), numerics=numerics, dtype=dtype)
+            labels=(*self._labels, *labels), numerics=numerics, dtype=dtype,
+            states=np.array(list(self._late), np.int32))
         try:
             graph.verify()
         except NccError as error:  # what no importer has looked at: a number, a name, a formula
@@ -170,7 +180,16 @@ class Builder:
         return Imported(self.file.name, "", graph=graph, exactness=exactness, importer=importer,
                         notes=tuple(notes))
 
+    def _number_states(self) -> None:
+        """A state neuron for each neuron that is read late, by number, behind all others."""
+        late = {source.key for edges in self._edges for source, _ in edges
+                if isinstance(source, Late)}
+        numbers = sorted(self._number(key, "a late connection") for key in late)
+        self._late = {number: len(self._keys) + k for k, number in enumerate(numbers)}
+
     def _number(self, key: Hashable, what: str) -> int:
+        if isinstance(key, Late):
+            return self._late[self._numbers[key.key]]
         number = self._numbers.get(key)
         if number is None:
             raise self.file.fault("E801", f"{what} names {key}, which is no node")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncc.errors import NccError, near
-from ncc.formats.importers import neat_json
+from ncc.formats.importers import neat_genome, neat_json
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 from ncc.formats.importers.graphs import graphml, node_link
 from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
@@ -17,6 +17,7 @@ from ncc.formats.importers.sklearn import files as sklearn
 # Adding a format is a file with a row IMPORTER, and a line here.
 IMPORTERS: tuple[Importer, ...] = (
     neat_json.IMPORTER,
+    neat_genome.IMPORTER,
     node_link.IMPORTER,
     graphml.IMPORTER,
     matrix_market.IMPORTER,
