@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.driver.levels import FORMATS, NETS
 from ncc.errors import NccError, Source
@@ -48,6 +50,15 @@ class Net:
     def outputs(self) -> list[int]:
         """The output neurons, in their order."""
         return [int(i) for i in self.graph.outputs]
+
+    @property
+    def labels(self) -> dict[str, int | NDArray[np.int64]]:
+        """The neurons that each label names: a number, or an array of numbers of its shape, which
+        cannot be written to."""
+        numbers = np.arange(self.n_neurons)
+        numbers.setflags(write=False)
+        return {name: numbers[first : first + prod(shape)].reshape(shape) if shape else first
+                for first, name, shape in self.graph.labels}
 
     @property
     def params(self) -> Reals | None:
