@@ -14,6 +14,7 @@ guard()  # before what follows, which takes long to import
 # ruff: noqa: E402
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
+from ncc.ir.graph import Label as Label
 from ncc.nets.net import Net, load, parse
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled

@@ -42,6 +42,9 @@ class Label(NamedTuple):
         return prod(self.shape)
 
 
+Label.__module__ = "ncc"  # where a pickle of a net finds it
+
+
 def lines(labels: Iterable[Label], digits: int) -> Iterator[str]:
     """A line a label, in the order given; indices have so many hex digits."""
     for first, name, shape in labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -97,6 +98,11 @@ def test_the_net_of_python_has_arrays_of_neurons() -> None:
     found = net.labels
     assert found["left-eye"] == 0 and found["y"].tolist() == [4, 5]
     assert found["hidden"].tolist() == [[2], [3]] and not found["hidden"].flags.writeable
+
+
+def test_a_pickle_keeps_them_and_names_no_room() -> None:
+    data = pickle.dumps(ncc.parse(NAL))
+    assert pickle.loads(data).graph.labels == LABELS and b"ncc.ir" not in data
 
 
 def test_names_of_single_neurons() -> None:
