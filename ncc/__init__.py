@@ -14,11 +14,13 @@ guard()  # before what follows, which takes long to import
 # ruff: noqa: E402
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
+from ncc.ir.graph import refuse_states
 from ncc.nets.net import Net, load, parse
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.stateful import Stateful as Stateful
 from ncc.runtime.tiered import tiered
 from ncc.training.checkpoint import Epoch as Epoch
 from ncc.training.checkpoint import State as State
@@ -74,10 +76,12 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: 
     if tier not in ("auto", "now"):
         raise ValueError(f"tier is {tier!r}, not 'auto' or 'now'")
     numerics = options.pop("numerics", None)
-    kind = SkipDead if skip_dead else Compiled
     with Progress(sys.stderr) as progress:
         with progress.working("read"):
             graph = (net if isinstance(net, Net) else load(net)).graph
+        if skip_dead:
+            refuse_states(graph, "skip_dead")
+        kind = SkipDead if skip_dead else Stateful if len(graph.states) else Compiled
         if tier == "auto" and not (options or skip_dead or tune) and opt == 2:
             early = tiered(graph, params, dtype, threads, numerics, cache)
             if early is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -99,6 +99,11 @@ class Request:
     seed: int = 0
     tune: bool = False
     embed: bool = False
+
+    def with_passes(self, **passes: Any) -> Request:
+        """The request with other options of passes."""
+        return replace(self, settings=replace(self.settings,
+                                              passes={**self.settings.passes, **passes}))
 
     @cached_property
     def options(self) -> dict[str, Any]:

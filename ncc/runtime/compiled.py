@@ -84,7 +84,7 @@ class Compiled:
         self.graph = graph
         self.dtype = dtype_name(dtype)
         self._real = np.dtype(DTYPES[self.dtype])
-        self._n_inputs = len(graph.inputs)
+        self._n_inputs = graph.n_inputs
         self._n_outputs = len(graph.outputs)
         self._shape = (self._n_inputs,)
         self.opt = opt
@@ -113,7 +113,7 @@ class Compiled:
 
     def __repr__(self) -> str:
         g, forms = self.graph, self._forms
-        words = [f"{len(g.inputs)} inputs -> {len(g.outputs)} outputs", f"{g.n_neurons} neurons",
+        words = [f"{g.n_inputs} inputs -> {len(g.outputs)} outputs", f"{g.n_own} neurons",
                  f"{g.n_edges} edges",
                  f"{g.n_params} parameters" + (" without values" if self._params is None else ""),
                  f"{self.dtype} {self.numerics}",
@@ -394,7 +394,8 @@ class Compiled:
         path = Path(path)
         kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{"gradient": self._packs and emit.with_gradient(kind), **self._asked,
+                         **{"gradient": self._packs and not len(self.graph.states)
+                            and emit.with_gradient(kind), **self._asked,
                             "scalar": kind == "c", "name": c_identifier(path.stem)})
         graph = self.graph.with_(values=self._values())
         build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
