@@ -15,7 +15,7 @@ guard()  # before what follows, which takes long to import
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
 from ncc.ir.graph import refuse_states
-from ncc.nets.net import Net, load, parse
+from ncc.nets.net import Net, load, parse, unroll
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
@@ -45,7 +45,7 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "load", "parse", "population"]
+           "load", "parse", "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,

@@ -66,6 +66,7 @@ ERRORS: dict[str, Fault] = {
     "E147": Fault(1, "a row of a kind that an engine does not have"),
     "E148": Fault(1, "an image of a net that is cut short, forged, or for another engine"),
     "E160": Fault(1, "what a net with state does not have, as long as it is not unrolled"),
+    "E161": Fault(2, "steps to unroll of a net that has none, or too many"),
     "E201": Fault(1, "an expression with an unknown function or variable"),
     "E202": Fault(1, "a function with the wrong number of arguments"),
     "E203": Fault(1, "a constant divisor 0"),

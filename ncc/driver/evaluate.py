@@ -38,7 +38,7 @@ class Evaluator(NamedTuple):
 def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Evaluator:
     """A graph, which answers alike for one sample and a batch; `values` are its parameters, its own
     where None. Those without a value are drawn: the same for every level of one net."""
-    params = _drawn(level.values if values is None else values)
+    params = drawn(level.values if values is None else values)
 
     def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
         if batch:
@@ -70,7 +70,7 @@ def _stepping(states: int, dtype: str, run: Callable[[Array, Array, bool], Array
 
 def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evaluator:
     """A plan, in its order of evaluation; it has no gradient but that of its graph."""
-    params = _drawn(level.graph.values if values is None else values)
+    params = drawn(level.graph.values if values is None else values)
 
     def run(x: Array, state: Array, batch: bool) -> Array:
         if batch or not len(x):
@@ -87,7 +87,7 @@ def module(level: Module, values: Reals | None, dtype: str, numerics: str) -> Ev
     if not runnable(level):
         return None
     count = n_params(level)
-    params = _drawn(np.full(count, np.nan) if values is None or len(values) != count else values)
+    params = drawn(np.full(count, np.nan) if values is None or len(values) != count else values)
     sizes = {b.name: b.size for b in level.func("forward").buffers}
 
     def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
@@ -99,6 +99,7 @@ def module(level: Module, values: Reals | None, dtype: str, numerics: str) -> Ev
     return Evaluator(sizes["x"], sizes["y"], level.dtype, run, gradient if has else None)
 
 
-def _drawn(values: Reals) -> Reals:
+def drawn(values: Reals) -> Reals:
+    """Parameters, those without a value drawn."""
     drawn = np.random.default_rng(SEED).standard_normal(len(values))
     return np.where(np.isnan(values), drawn, values)

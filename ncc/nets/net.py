@@ -14,6 +14,7 @@ from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
+from ncc.passes.graph.unroll import unroll as unrolled
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,6 +63,16 @@ class Net:
         has no value."""
         values = self.graph.values
         return None if np.isnan(values).any() else fixed(values)
+
+
+def unroll(net: Net, steps: int) -> Net:
+    """`steps` steps of a net with states, from the reset on, as one net without: x are the inputs
+    of the first step, then those of the second, ..., y likewise; the parameters are the same
+    vector. So it has gradients: those through time. NccError E161 where `steps` is no number from 1
+    on, the net has no states, or it would be too large."""
+    if steps < 1:
+        raise NccError("E161", f"{steps} steps", help="ncc.unroll(net, 10)")
+    return Net(unrolled(net.graph, steps=steps))
 
 
 def fixed(values: Reals) -> Reals:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ncc.driver import kinds as emit
 from ncc.driver.compiler import Build, write
-from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
+from ncc.driver.pipeline import AFTER_ORDER, Watch
 from ncc.driver.settings import options
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 from ncc.ir.ssa import DTYPES, dtype_name
 from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
@@ -49,6 +49,7 @@ class Compiled:
     """
 
     __module__ = "ncc"  # where users import it: no pickle depends on the rooms of this house
+    _stateful = False  # whether its calls may leave something for the next ones
 
     def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
@@ -81,6 +82,8 @@ class Compiled:
             raise ValueError(f"opt is {opt!r}, not 0..3")
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
+        if not self._stateful:
+            refuse_states(graph, type(self).__name__)
         self.graph = graph
         self.dtype = dtype_name(dtype)
         self._real = np.dtype(DTYPES[self.dtype])
@@ -437,7 +440,7 @@ def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
     found = ["name", "limit"]
-    for call in PIPELINE:
-        parameters = inspect.signature(call).parameters.values()
+    for step in AFTER_ORDER:
+        parameters = inspect.signature(step.call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return found

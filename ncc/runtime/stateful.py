@@ -29,6 +29,7 @@ class Stateful(Compiled):
     """
 
     __module__ = "ncc"
+    _stateful = True
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._state: Array | None = None  # None: all 0, of as many streams as the next call has
