@@ -45,12 +45,13 @@ def delay_line(taps: int) -> ncc.Net:
     return ncc.parse("\n".join(lines) + "\n")
 
 
-def check(net: ncc.Net, seed: int, dtype: str, numerics: str, streams: int, **chosen) -> None:
+def check(net: ncc.Net, seed: int, dtype: str, numerics: str, streams: int, steps: int = 9,
+          **chosen) -> None:
     """Single steps, a sequence in one call, and streams side by side."""
     fn = ncc.compile(net, dtype=dtype, numerics=numerics, limit=False, **chosen)
     real = {"f32": np.float32, "f64": np.float64}[dtype]
     draw = np.random.default_rng(seed)
-    x = draw.standard_normal((9, len(net.inputs))).astype(real)
+    x = draw.standard_normal((steps, len(net.inputs))).astype(real)
     want = net.graph.run_steps(x, dtype=dtype, numerics=numerics)
     same(np.stack([fn(row) for row in x]), want)
     fn.reset()
@@ -77,7 +78,7 @@ def test_forms_agree(seed):
                          ids=["assembled", "table", "pieces"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_old_values_are_read_before_new_ones_are_written(chosen, dtype):
-    check(delay_line(40), 1, dtype, "fused", 19, **chosen)
+    check(delay_line(40), 1, dtype, "fused", 19, steps=60, **chosen)
 
 
 @pytest.mark.parametrize(("seed", "form", "numerics"), [
