@@ -15,7 +15,17 @@ guard()  # before what follows, which takes long to import
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
 from ncc.ir.graph import refuse_states
-from ncc.nets.net import Net, load, parse, unroll
+from ncc.nets.generate.kinds import new
+from ncc.nets.net import (
+    Net,
+    from_neat,
+    from_networkx,
+    from_scipy,
+    from_sklearn,
+    load,
+    parse,
+    unroll,
+)
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
@@ -45,7 +55,8 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "load", "parse", "population", "unroll"]
+           "from_neat", "from_networkx", "from_scipy", "from_sklearn", "load", "new", "parse",
+           "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,

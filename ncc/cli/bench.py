@@ -53,7 +53,7 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E640", f"no peer {name!r}", help=near(name, [*PEERS, "none"]))
     request = asked(args, host())
     configure(watcher, args, request.options)
-    graph, _ = read(request, watcher)
+    graph, _ = read(request, args, watcher)
     refuse_states(graph, "a comparison with other libraries")
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))

@@ -13,24 +13,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
-from ncc.ir import csr
+from ncc.ir import csr, labels
 from ncc.ir.graph_run import Reverse, arguments, forward
 from ncc.ir.graph_types import (
     ABSENT,
     AGGREGATIONS,
     INPUT,
     NONE,
+    NUMERICS,
+    PLAIN_SUM_CODES,
+    SUM_CODES,
     Arrays,
     Ints,
+    Label,
     Longs,
     Reals,
     refuse_states,
+    settled,
 )
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
-__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "Graph", "Ints", "Longs", "Reals", "code",
-           "faults", "refuse_states", "wrapped"]
+__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "PLAIN_SUM_CODES", "SUM_CODES",
+           "Graph", "Ints", "Label", "Longs", "Reals", "code", "faults",
+           "refuse_states", "settled", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +79,12 @@ class Graph(Arrays):
         - `inputs` are the neurons of activation INPUT, ascending; those have neither an in-list
           nor a bias, and the aggregation sum;
         - so have ABSENT neurons, and nobody reads them, nor are they outputs;
+        - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum,
+          or, without levels, sumbias;
         - states are neurons, neither ABSENT nor state neurons themselves, and no more than inputs;
           behind a state neuron stand only others, and ABSENT ones;
-        - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum;
+        - labels have printable names, no two the same, and name neurons of the net;
+        - numerics and dtype, if any, are known;
         - levels, if any, are not negative and rise along every edge.
         """
         for message, neuron in faults(self):
@@ -142,8 +151,12 @@ def _lines(graph: Graph) -> Iterator[str]:
     names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
 
     yield f"graph {graph.n_neurons:02x}"
-    if graph.labelled:
-        yield "labelled"
+    if graph.shows_inputs:
+        yield "shows-inputs"
+    if graph.numerics is not None:
+        yield f"numerics {graph.numerics}"
+    if graph.dtype is not None:
+        yield f"dtype {graph.dtype}"
     yield from wrapped("inputs", [names[j] for j in graph.inputs.tolist()])
     yield from wrapped("outputs", [names[j] for j in graph.outputs.tolist()])
     if len(graph.states):
@@ -154,6 +167,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield from wrapped("constants", [repr(v) for v in graph.constants.tolist()])
     for slot in sorted(graph.names):
         yield f"name p{slot:x} {graph.names[slot]}"
+    yield from labels.lines(graph.labels, digits)
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
     activations, biases = graph.activations.tolist(), graph.biases.tolist()
     aggregations = graph.aggregations.tolist()

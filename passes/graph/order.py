@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ncc.errors import NccError, Source
-from ncc.ir.graph import Graph, Ints
+from ncc.ir.graph import Graph, Ints, settled
 from ncc.ir.syntax import Syntax, digits
 from ncc.passes.graph.depths import levels_of
 
@@ -26,7 +26,8 @@ def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None =
         03 relu sum 01*p2                03 @1 relu sum 01*p2
         04 relu sum 02*p3                04 @3 relu sum 02*p3
 
-    A net with a cycle has none:
+    A neuron of `sumbias` without edges becomes a sum: it is its bias. A net with a cycle has no
+    depths:
 
         graph 05
         inputs 00 01
@@ -45,7 +46,7 @@ def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None =
     levels, waits = levels_of(graph)
     if bool((waits > 0).any()):
         raise _cycle(graph, waits, source, syntax)
-    return graph.with_(levels=levels)
+    return graph.with_(levels=levels, aggregations=settled(graph.starts, graph.aggregations))
 
 
 def _cycle(graph: Graph, waits: Ints, source: Source | None, syntax: Syntax | None) -> NccError:
@@ -63,7 +64,8 @@ def _cycle(graph: Graph, waits: Ints, source: Source | None, syntax: Syntax | No
     turn = ring.index(min(ring))
     ring = ring[turn:] + ring[: turn + 1]
     width = digits(graph.n_neurons)
-    names = [f"{n:0{width}x}" for n in ring]
+    labels = {label.first: label.name for label in graph.labels if not label.shape}
+    names = [labels.get(n, f"{n:0{width}x}") for n in ring]
     note = ""
     if len(names) > SHOWN:
         note = f"it has {len(ring) - 1} neurons"

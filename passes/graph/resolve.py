@@ -68,7 +68,7 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
         constants=constants,
         names=names,
         functions=net.functions,
-        labelled=isinstance(syntax, Matrix),
+        shows_inputs=isinstance(syntax, Matrix),
     )
     return with_states(graph, net.delayed) if net.delayed.any() else graph
 

@@ -7,6 +7,7 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import Graph
+from ncc.ir.labels import Label
 from ncc.passes.graph.depths import levels_of
 
 MOST = 2**31 - 2  # neurons, and edges
@@ -37,7 +38,7 @@ def unroll(graph: Graph, *, steps: int = 0) -> Graph:
     the net with states has.
 
     Parameters are the same vector in the same order; each step's edges share their slots, which get
-    names so that net files can say so.
+    names so that net files can say so. A label has the number of its step behind it: `eye.0`.
 
     O(steps (W + N)). NccError E161 (status 2) where `steps` is negative, the graph has no states,
     or the net would be too large.
@@ -78,6 +79,7 @@ def unroll(graph: Graph, *, steps: int = 0) -> Graph:
         outputs=(graph.outputs + base).reshape(-1).astype(np.int32),
         constants=np.append(graph.constants, 0.0),
         names=_named(graph) if steps > 1 else graph.names,
+        labels=_labelled(graph, steps) if steps > 1 else graph.labels,
         states=np.zeros(0, np.int32),
     )
     return made.with_(levels=levels_of(made)[0])
@@ -90,3 +92,14 @@ def _named(graph: Graph) -> dict[int, str]:
     while any(f"{mark}{slot:x}" in used for slot in range(graph.n_params)):
         mark += "_"
     return {slot: graph.names.get(slot, f"{mark}{slot:x}") for slot in range(graph.n_params)}
+
+
+def _labelled(graph: Graph, steps: int) -> tuple[Label, ...]:
+    """The labels of each step, its number behind their names."""
+    used = {label.name for label in graph.labels}
+    mark = "."
+    while any(f"{name}{mark}{t}" in used for name in used for t in range(steps)):
+        mark += "."
+    return tuple([label._replace(first=label.first + t * graph.n_own,
+                                 name=f"{label.name}{mark}{t}")
+                  for t in range(steps) for label in graph.labels])

@@ -149,8 +149,12 @@ def test_states_that_no_output_depends_on_are_no_states():
     lambda net: ncc.Trainer(net),
     lambda net: ncc.population([net, net]),
     lambda net: net.graph.gradient(np.zeros(2), np.zeros(1)),
+    lambda net: net.to_formula("python"),
+    lambda net: net.to_formula("latex"),
+    lambda net: net.to_networkx(),
+    lambda net: net.to_scipy(lossy=True),
 ], ids=["vjp", "each", "each_vjp", "skip_dead", "Compiled", "fit", "Trainer", "population",
-        "gradient"])
+        "gradient", "python", "latex", "networkx", "scipy"])
 def test_what_states_do_not_have_says_so(call):
     with pytest.raises(NccError, match="E160.*net with state") as caught:
         call(ncc.parse(CELL))
@@ -183,6 +187,22 @@ def test_run_makes_steps_of_rows(folder, kind):
                      "--cpu", "native"]) == 0
     assert main(["run", f"net.{kind}", "--input", "x.csv", "-o", "y.npy"]) == 0
     same(np.load("y.npy"), ncc.parse(CELL).graph.run_steps(inputs(7)))
+
+
+@pytest.mark.parametrize("kind", ["bwd", "weights", "image", "plan --backward", "plan --each",
+                                  "header --train mse,adam"])
+def test_kinds_that_states_do_not_have(folder, capsys, kind):
+    assert main(["build", "net.nal", "--emit", *kind.split(), "-o", "out"]) == 1
+    assert "error[E160]" in capsys.readouterr().err
+
+
+def test_texts_show_what_is_read_of_the_last_call(folder, capsys):
+    for kind in ("fwd", "matrix", "dot"):
+        assert main(["build", "net.nal", "--emit", kind]) == 0
+    out = capsys.readouterr().out
+    assert "n02 = f02( +n00*w0002 +n01*w0102 +n~02*w~0202 +n~03*w~0302 +b02)\n" in out
+    assert "\nn~02 " in out
+    assert '  n02 -> n02 [label="0.75", style=dashed, constraint=false];\n' in out
 
 
 def test_unroll_is_for_every_command(folder, capsys):
