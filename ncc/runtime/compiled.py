@@ -185,20 +185,23 @@ class Compiled:
             f"the net has {self.graph.n_params} parameters and "
             f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
 
-    def _desk(self) -> _Desk:
-        """Places for x, y and work, and what `forward` is called with there."""
+    def _desk(self, state: Array | None = None) -> _Desk:
+        """Places for x, y and work, and what `forward` is called with there; and with `state`, of a
+        net that has one."""
         held = self._arguments
         packed = self._weights(held)
         x, y = aligned(self._n_inputs, self._real), aligned(self._n_outputs, self._real)
         work = self._library.work("forward")
-        call = np.zeros(5, np.uintp)
+        call = np.zeros(6, np.uintp)
+        more = () if state is None else (state.ctypes.data,)
         addresses = (self._library.addresses["forward"], x.ctypes.data, *packed, y.ctypes.data,
-                     work.ctypes.data)
+                     *more, work.ctypes.data)
         call[: len(addresses)] = addresses
         # Without argument types, ctypes passes a c_void_p on as it is.
         caller = CALL.loaded()  # kept: threads that make it at once make one each
         function = ctypes.CFUNCTYPE(None)(caller.addresses["call"])
-        return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held, caller)
+        keep = (call, work, held, caller, state)
+        return x, y, function, ctypes.c_void_p(call.ctypes.data), keep
 
     def __call__(self, x: Any) -> Array:
         if type(x) is _ndarray and x.dtype is self._real and x.shape == self._copied:

@@ -62,14 +62,23 @@ class Stateful(Compiled):
             raise ValueError(f"state has shape {given.shape}, the net wants "
                              f"({len(self._states)},) or (batch, {len(self._states)})")
         with self._turn:
-            self._state = given
+            self._state, self._desks = given, []
 
     def reset(self) -> None:
         """The next call is the first step again, of as many streams as it has."""
         with self._turn:
-            self._state = None
+            self._state, self._desks = None, []
 
     def __call__(self, x: Any) -> Array:
+        if type(x) is np.ndarray and x.dtype is self._real and x.shape == self._copied:
+            with self._turn:
+                if not self._desks:
+                    state = self._held(())
+                    self._desks = [self._desk(state if self._states else None)]
+                mine, y, function, call, _ = self._desks[0]
+                mine[...] = x
+                function(call)
+                return y.copy()
         x = self._real_rows(x, "x")
         self._fits(x)
         held = self._arguments
