@@ -102,6 +102,11 @@ class InLists:
     def n_neurons(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def late(self) -> bool:
+        """Whether any edge is delayed."""
+        return self.delayed.strides != (0,) and bool(self.delayed.any())
+
     def name(self, neuron: int) -> str:
         return f"{neuron:0{digits(self.n_neurons)}x}"
 
@@ -293,7 +298,10 @@ def _sound_edges(net: InLists) -> None:
     if len(wrong):
         raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
     targets: Ints = csr.owners(net.starts, np.int32)
-    loops = np.flatnonzero((net.sources == targets) & ~net.delayed)
+    loops = net.sources == targets
+    if net.late:
+        loops &= ~net.delayed
+    loops = np.flatnonzero(loops)
     if len(loops):
         e = int(loops[0])
         raise NccError("E114", f"neuron {net.name(int(targets[e]))} reads itself", net.source,
@@ -306,7 +314,8 @@ def _sound_edges(net: InLists) -> None:
     keys = targets.astype(np.int64)
     keys *= 2 * net.n_neurons
     keys += net.sources
-    keys += net.n_neurons * net.delayed  # the value of the last call is another one
+    if net.late:
+        keys += net.n_neurons * net.delayed  # the value of the last call is another one
     keys.sort()
     repeats = keys[1:][keys[1:] == keys[:-1]]
     if len(repeats):
