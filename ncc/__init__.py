@@ -22,6 +22,7 @@ from ncc.nets.net import (
     from_networkx,
     from_scipy,
     from_sklearn,
+    from_torch,
     load,
     parse,
     unroll,
@@ -55,8 +56,8 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "from_neat", "from_networkx", "from_scipy", "from_sklearn", "load", "new", "parse",
-           "population", "unroll"]
+           "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch", "load", "new",
+           "parse", "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,
