@@ -440,6 +440,14 @@ def test_what_the_command_refuses(ncc_, tmp_path, words, code, status):
     assert (got, out) == (status, "") and f"error[{code}]" in err
 
 
+def test_python_shows_labels():
+    graph = graph_of("N 03\n00\n01 00 00:2\n02 00 01:1\n")
+    graph = graph.with_(labels=(Label(0, "eye"), Label(2, "# left"), Label(2, "again")))
+    text = named("python").write(graph, False).decode()
+    assert text.endswith("    [n00] = map(float, x)\n    n01 = n00*2.0\n"
+                         "    n02 = n01*1.0  # # left\n    return [n02]\n")
+
+
 def test_python_names():
     net = ncc.parse("N 02\n00\n01 relu 00:2\n")
     for language in ("python", "latex"):

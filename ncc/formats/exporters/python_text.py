@@ -221,6 +221,8 @@ def _forward(graph: Graph, used: set[str]) -> Iterator[str]:
     inputs = [names[j] for j in graph.inputs.tolist()]
     results = [[names[j] for j in listed.tolist()] for listed in (graph.outputs, graph.states)]
     states = len(graph.states)
+    comments = {label.first: f"  # {label.name}" for label in reversed(graph.labels)
+                if not label.shape}
     yield f"def forward(x, state=(0.0,) * {states}):" if states else "def forward(x):"
     yield from _list("    [", inputs[: graph.n_inputs], "] = map(float, x)")
     if states:
@@ -241,7 +243,7 @@ def _forward(graph: Graph, used: set[str]) -> Iterator[str]:
         elif primitive != "x":
             value = e.call(primitive, value)
         yield from [f"    {line}" for line in e.lines]
-        yield f"    {names[j]} = {value.text}"
+        yield f"    {names[j]} = {value.text}{comments.get(j, '')}"
     if states:
         yield from _list("    outputs = [", results[0], "]")
         yield from _list("    return outputs, [", results[1], "]")
