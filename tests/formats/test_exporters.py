@@ -113,6 +113,7 @@ def test_python_of_long_in_lists_and_deep_expressions():
 @given(nets(activations=EXACT, tame=False), st.integers(0, 2**32))
 def test_python_steps_a_net_with_state(net, seed):
     graph = graph_of(with_delays(to_nal(net), seed))
+    graph = graph.with_(values=np.nan_to_num(graph.values, nan=0.75))
     call, states = forward(graph), len(graph.states)
     x = np.random.default_rng(0).normal(size=(5, graph.n_inputs))
     state: list[float] | None = None
