@@ -205,6 +205,18 @@ def test_what_is_exported_is_imported_as_the_same_net(tmp_path_factory, to, net,
     assert named(to).write(again, False) == path.read_bytes()
 
 
+@pytest.mark.parametrize("places", [(1, None), (1, 1), (1, True), (1, 1.5)])
+def test_positions_are_of_all_edges_of_a_list(places, tmp_path):
+    links = [{"source": k, "target": 2, "weight": 1.0,
+              **({} if at is None else {"position": at})} for k, at in enumerate(places)]
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({"directed": True, "links": links, "nodes": [
+        {"id": k} for k in range(3)]}))
+    with pytest.raises(NccError, match="each into this node has one of its own") as caught:
+        ncc.load(path)
+    assert caught.value.code == "E801"
+
+
 def test_networkx_and_scipy_come_back():
     networkx = pytest.importorskip("networkx")
     net = ncc.parse("N 04\nout 03,02\n00\n01\n02 tanh 01:1,00@k:0.5,~03:2 +\n03 gelu 02@k,00:=1\n")
@@ -303,6 +315,7 @@ def test_networkx_reads_graphml_and_json(seed, tmp_path):
         again = rebuilt(list(graph.nodes(data=True)), edges, net.graph.functions)
         assert str(graph_of(again)) == str(net.graph)
     read = networkx.read_graphml(tmp_path / "net.graphml")  # networkx sorts the edges by source
+    assert normal(ncc.from_networkx(read).graph) == normal(net.graph)
     assert list(read) == list(made) and sorted(map(repr, read.edges(data=True))) == sorted(
         map(repr, made.edges(data=True)))
     assert list(map(repr, read.nodes(data=True))) == list(map(repr, made.nodes(data=True)))
@@ -439,6 +452,12 @@ def test_what_the_command_refuses(ncc_, tmp_path, words, code, status):
     (tmp_path / "net.nal").write_text("N 03\n00\n01\n02 relu 00,01 +\n")
     got, out, err = ncc_("export", tmp_path / "net.nal", *words)
     assert (got, out) == (status, "") and f"error[{code}]" in err
+
+
+def test_a_net_file_is_made_by_convert():
+    with pytest.raises(NccError) as caught:
+        of_path("net.nel")
+    assert caught.value.help == "ncc convert NET net.nel"
 
 
 def test_python_shows_labels():

@@ -15,6 +15,8 @@ stand in the order of its in-list. Attributes, each only where there is somethin
           tie          the name under which the weight is shared
           const        True of a weight that is no parameter
           delayed      True of an edge that reads the value of the last call
+          position     1, 2, ...: its place in the in-list, where that is not in the order of the
+                       nodes: networkx.read_graphml sorts edges by their sources
     graph numerics     strict, fused or fast, which the net asks for
           dtype        f32 or f64, which the net asks for
           labels       lines as in a net file, `label 10 conv1 8x26x26`, of names that are no nodes'
@@ -23,6 +25,7 @@ stand in the order of its in-list. Attributes, each only where there is somethin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from ncc.errors import NccError
@@ -37,7 +40,7 @@ OF_GRAPHS: dict[str, type] = {"numerics": str, "dtype": str, "labels": str}
 OF_NODES: dict[str, type] = {"input": bool, "output": int, "activation": str, "aggregation": str,
                              "bias": float, "bias_tie": str, "bias_const": bool}
 OF_EDGES: dict[str, type] = {"weight": float, "tie": str, "const": bool,
-                            "delayed": bool}
+                            "delayed": bool, "position": int}
 
 
 def ids(graph: Graph) -> tuple[list[str], tuple[Label, ...]]:
@@ -92,12 +95,16 @@ def edges(graph: Graph) -> Iterator[tuple[str, str, dict[str, Any]]]:
     names = ids(graph)[0]
     states = graph.states.tolist()
     for j, sources, weights in in_lists(graph):
+        read = [states[i - len(names)] if i >= len(names) else i for i in sources]
+        ascends = all(a < b for a, b in pairwise(read))
         met: set[int] = set()
-        for i, code in zip(sources, weights, strict=True):
+        for k, (i, code) in enumerate(zip(read, weights, strict=True)):
             held = _parameter(graph, code, "weight", "tie", "const")
-            if i >= len(names):
-                i, held["delayed"] = states[i - len(names)], True
-            if i in met and states:
+            if sources[k] >= len(names):
+                held["delayed"] = True
+            if not ascends:
+                held["position"] = k + 1
+            if i in met:
                 raise NccError("E401", f"a graph cannot express: two edges from {names[i]} to "
                                f"{names[j]}, one of which reads its last value",
                                help="a neuron that copies the value, and is read late in its place")

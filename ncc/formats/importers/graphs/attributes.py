@@ -1,8 +1,9 @@
 """A graph of nodes and edges with attributes, which is what its readers answer, to a net.
 
 Of a node: `activation` (a name, an expression in x, or a name of --fn), `aggregation`, `bias`,
-`bias_tie`, `bias_const`, `input`, `output`. Of an edge: `weight`, `tie`, `const`, `delayed`. Of the
-graph: `numerics`, `dtype`, `labels`. All others are left alone, and a note says so.
+`bias_tie`, `bias_const`, `input`, `output`. Of an edge: `weight`, `tie`, `const`, `delayed`,
+`position`. Of the graph: `numerics`, `dtype`, `labels`. All others are left alone, and a note says
+so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ncc.ir.labels import Label, label_of
 from ncc.scalar.activations import ACTIVATIONS
 
 OF_NODES: Final = ("activation", "aggregation", "bias", "bias_tie", "bias_const", "input", "output")
-OF_EDGES: Final = ("weight", "tie", "const", "delayed")
+OF_EDGES: Final = ("weight", "tie", "const", "delayed", "position")
 OF_GRAPHS: Final = {"numerics": ("strict", "fused", "fast"), "dtype": ("f32", "f64")}
 LABELS: Final = "labels"  # of the graph, too: lines as in a net file
 TAKES: Final = ("fn", "activation")  # the options of all these formats
@@ -49,7 +50,7 @@ class Edge(NamedTuple):
 @dataclass
 class Described:
     """A graph as its file or object has it, nodes and edges in the order of insertion: the edges
-    into a node are its in-list in this order.
+    into a node are its in-list in this order, unless they have a `position` each.
 
     parallel  the code of a second edge from one node to another: E810 where the source knows
               such, E801 where it does not
@@ -116,7 +117,21 @@ def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
                               edge.place, help="add up the weights of parallel edges")
         met.add(ends)
         found[edge.target].append(edge)
-    return found
+    return {key: _placed(graph, edges) for key, edges in found.items()}
+
+
+def _placed(graph: Described, edges: list[Edge]) -> list[Edge]:
+    """The edges into a node by their positions, if one has any."""
+    if not any(_says(edge, "position") for edge in edges):
+        return edges
+    by_place: dict[int, Edge] = {}
+    for edge in edges:
+        place = _plain(edge.attributes.get("position"))
+        if not isinstance(place, int) or isinstance(place, bool) or place in by_place:
+            raise graph.fault("E801", "where an edge has a position, each into this node has one "
+                              "of its own, an integer", edge.place, "position")
+        by_place[place] = edge
+    return [by_place[place] for place in sorted(by_place)]
 
 
 def _inputs(graph: Described, in_lists: Mapping[Hashable, list[Edge]], values: _Values
