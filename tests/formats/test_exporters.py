@@ -72,6 +72,20 @@ def test_python_computes_own_functions():
         assert same_bits(got, want) or abs(got - want) <= 1e-14 * max(1, abs(want)), at
 
 
+@pytest.mark.parametrize("text", [
+    "x-(x-(1.1-x))", "x+(0.1+(x+0.3))", "(x-0.1)-(x*x-3)*(x-(0.2-x))", "x*(3*(x*0.7))",
+    "x/(3/(x/0.7))", "1.7/(x*3)*x", "-(x-0.3)-(-x)*-(0.2+x)", "-x^2-(-x)^3", "(x/3)/(x+0.1)/7",
+    "min(x-1,-(x+2),max(x,x*x-(x-1)))", "abs(x-(0.1-x))*-0.3", "x-(-0.1)-(-(0.7))*x"])
+def test_python_keeps_the_brackets(text):
+    """Each rounds otherwise, or is another number, without one of its brackets."""
+    graph = graph_of(f"N 02\nfn 20 {text}\n00\n01 20 00:=1\n")
+    call = forward(graph)
+    x = np.concatenate([nasty("f64"), np.random.default_rng(0).normal(size=200)])
+    wanted = graph.run(x[:, None], dtype="f64", numerics="strict")[:, 0]
+    assert all(same_bits(call([at])[0], want)
+               for at, want in zip(x.tolist(), wanted.tolist(), strict=True))
+
+
 @given(nets(activations=EXACT, tame=False).flatmap(
     lambda net: inputs_for(net, wild=True).map(lambda x: (net, x))))
 def test_python_agrees_bit_for_bit_where_the_operations_are_exact(drawn):
