@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,6 +25,7 @@ from ncc.ir.graph import NONE, Graph
 from ncc.ir.labels import Label
 from ncc.scalar.activations import ACTIVATIONS
 
+NETS = Path(__file__).parents[2] / ".." / "shared" / "nets"
 FUNCTION = "max(x, x^2, min(1, 3*x))/(1+exp(-4.9*x)) - tanh(x)^3/x + step(x)*relu6(x)"
 # Only these compute with operations that Python rounds as ncc does: results are equal bits.
 EXACT = tuple(a.code for a in ACTIVATIONS if a.name in (
@@ -466,6 +468,39 @@ def test_what_the_command_refuses(ncc_, tmp_path, words, code, status):
     (tmp_path / "net.nal").write_text("N 03\n00\n01\n02 relu 00,01 +\n")
     got, out, err = ncc_("export", tmp_path / "net.nal", *words)
     assert (got, out) == (status, "") and f"error[{code}]" in err
+
+
+@pytest.mark.slow
+def test_nets_of_other_tools_go_out_again(tmp_path):
+    """Every net of the workshop that has values: as Python to 1e-12, as graphs the same bytes."""
+    if not NETS.is_dir():
+        pytest.skip("no nets of other tools here")
+    counts = {"python": 0, "graphml": 0, "node-link": 0}
+    for file in sorted(NETS.glob("*/*")):
+        try:
+            graph = ncc.load(file).graph
+        except NccError:
+            continue
+        for to in ("graphml", "node-link"):
+            path = tmp_path / f"net{named(to).ending}"
+            path.write_bytes(named(to).write(graph, False))
+            assert named(to).write(ncc.load(path).graph, False) == path.read_bytes(), file
+            counts[to] += 1
+        if np.isnan(graph.values).any():
+            continue
+        x = np.random.default_rng(0).normal(size=(5, graph.n_inputs))
+        call, got, state = forward(graph), [], [0.0] * len(graph.states)
+        for row in x:
+            if state:
+                y, state = call(row, state)
+            else:
+                y = call(row)
+            got.append(y)
+        want = (graph.run_steps(x, dtype="f64", numerics="strict") if state else
+                graph.run(x, dtype="f64", numerics="strict"))
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12, err_msg=str(file))
+        counts["python"] += 1
+    assert min(counts.values()) > 30, counts
 
 
 def test_a_net_file_is_made_by_convert():

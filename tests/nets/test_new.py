@@ -184,6 +184,9 @@ def test_radix_joins_every_input_to_every_output_by_one_path():
         assert step.sum(axis=0).tolist() == [(2, 3, 2)[layer]] * 12
         paths = paths @ step
     assert (paths == 1).all()
+    reads = [set(graph.sources[graph.starts[12 * k] :][: (2, 3, 2)[k - 1]].tolist())
+             for k in (1, 2, 3)]  # of place 0 in each layer
+    assert reads == [{0, 11}, {12, 12 + 10, 12 + 8}, {24, 24 + 6}]
     wide = new("radix", "2x3x2", "6", repeat=1, factor=3).graph
     assert wide.n_neurons == 5 * 36 and wide.n_edges == 36 * 3 * (2 + 3 + 2 + 6)
     assert new("radix", "32x32", repeat=3).n_edges == 6 * 1024 * 32
