@@ -472,7 +472,7 @@ def test_what_the_command_refuses(ncc_, tmp_path, words, code, status):
 
 @pytest.mark.slow
 def test_nets_of_other_tools_go_out_again(tmp_path):
-    """Every net of the workshop that has values: as Python to 1e-12, as graphs the same bytes."""
+    """Each that has values is the same to 1e-12 as Python, and the same bytes as a graph."""
     if not NETS.is_dir():
         pytest.skip("no nets of other tools here")
     counts = {"python": 0, "graphml": 0, "node-link": 0}
