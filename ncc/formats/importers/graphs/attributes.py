@@ -1,9 +1,8 @@
 """A graph of nodes and edges with attributes, which is what its readers answer, to a net.
 
 Of a node: `activation` (a name, an expression in x, or a name of --fn), `aggregation`, `bias`,
-`bias_tie`, `bias_const`, `input`, `output`. Of an edge: `weight`, `tie`, `const`, `delayed`,
-`position`. Of the graph: `numerics`, `dtype`, `labels`. All others are left alone, and a note says
-so.
+`bias_tie`, `bias_const`, `input`, `output`. Of an edge: `weight`, `tie`, `const`. Of the graph:
+`numerics`, `dtype`. All others are left alone, and a note says so.
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from ncc.errors import NccError, near
-from ncc.formats.importers.builder import BARE, Builder, Constant, Late, Tied, formula
+from ncc.formats.importers.builder import BARE, Builder, Constant, Tied, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Options, listed
 from ncc.ir.graph import AGGREGATIONS
-from ncc.ir.labels import Label, label_of
 from ncc.scalar.activations import ACTIVATIONS
 
 OF_NODES: Final = ("activation", "aggregation", "bias", "bias_tie", "bias_const", "input", "output")
-OF_EDGES: Final = ("weight", "tie", "const", "delayed", "position")
+OF_EDGES: Final = ("weight", "tie", "const")
 OF_GRAPHS: Final = {"numerics": ("strict", "fused", "fast"), "dtype": ("f32", "f64")}
-LABELS: Final = "labels"  # of the graph, too: lines as in a net file
 TAKES: Final = ("fn", "activation")  # the options of all these formats
 
 
@@ -50,7 +47,7 @@ class Edge(NamedTuple):
 @dataclass
 class Described:
     """A graph as its file or object has it, nodes and edges in the order of insertion: the edges
-    into a node are its in-list in this order, unless they have a `position` each.
+    into a node are its in-list in this order.
 
     parallel  the code of a second edge from one node to another: E810 where the source knows
               such, E801 where it does not
@@ -90,13 +87,13 @@ def built(graph: Described, options: Options) -> Imported:
             builder.input(node.key, name)
             continue
         builder.neuron(
-            node.key, [(values.source(edge), values.parameter(edge, "weight", "tie", "const"))
+            node.key, [(edge.source, values.parameter(edge, "weight", "tie", "const"))
                        for edge in in_lists[node.key]],
             values.activation(node), aggregation=values.aggregation(node),
             bias=values.bias(node), label=name)
     return builder.made(outputs, exactness="B", importer=graph.importer,
                         notes=[*graph.notes, *_unknown(graph)], numerics=values.said("numerics"),
-                        dtype=values.said("dtype"), labels=values.labels())
+                        dtype=values.said("dtype"))
 
 
 def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
@@ -117,21 +114,7 @@ def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
                               edge.place, help="add up the weights of parallel edges")
         met.add(ends)
         found[edge.target].append(edge)
-    return {key: _placed(graph, edges) for key, edges in found.items()}
-
-
-def _placed(graph: Described, edges: list[Edge]) -> list[Edge]:
-    """The edges into a node by their positions, if one has any."""
-    if not any(_says(edge, "position") for edge in edges):
-        return edges
-    by_place: dict[int, Edge] = {}
-    for edge in edges:
-        place = _plain(edge.attributes.get("position"))
-        if not isinstance(place, int) or isinstance(place, bool) or place in by_place:
-            raise graph.fault("E801", "where an edge has a position, each into this node has one "
-                              "of its own, an integer", edge.place, "position")
-        by_place[place] = edge
-    return [by_place[place] for place in sorted(by_place)]
+    return found
 
 
 def _inputs(graph: Described, in_lists: Mapping[Hashable, list[Edge]], values: _Values
@@ -189,7 +172,7 @@ def _unknown(graph: Described) -> list[str]:
     sorts: tuple[tuple[str, Iterable[Mapping[str, Any]], Iterable[str]], ...] = (
         ("nodes", (node.attributes for node in graph.nodes), OF_NODES),
         ("edges", (edge.attributes for edge in graph.edges), OF_EDGES),
-        ("the graph", (graph.attributes,), (*OF_GRAPHS, LABELS)))
+        ("the graph", (graph.attributes,), OF_GRAPHS))
     lines = []
     for what, items, known in sorts:
         names = {str(name): None for item in items for name in item if name not in known}
@@ -266,22 +249,6 @@ class _Values:
                                    node.place, "aggregation", help=near(name, AGGREGATIONS))
         return name
 
-    def source(self, edge: Edge) -> Hashable:
-        """What an edge reads: a node, or its value of the call before."""
-        return Late(edge.source) if self._flag(edge, "delayed") else edge.source
-
-    def labels(self) -> list[Label]:
-        """Labels that are no nodes' names."""
-        text = self.graph.attributes.get(LABELS)
-        place = Place(f"/graph/{LABELS}")
-        if text is not None and not isinstance(text, str):
-            raise self.graph.fault("E801", f"a text is wanted as {LABELS}", place)
-        found = [label_of(line) for line in (text or "").splitlines()]
-        for label in found:
-            if isinstance(label, str):
-                raise self.graph.fault("E801", label, place)
-        return [label for label in found if isinstance(label, Label)]
-
     def said(self, word: str) -> str | None:
         """A directive of the graph."""
         said = self.graph.attributes.get(word)
@@ -333,15 +300,14 @@ def _plain(value: Any) -> Any:
 
 
 def labels(keys: Sequence[Hashable]) -> list[str | None]:
-    """A printable name of its own for each key; none where the key is what ncc's own export gives
-    to a neuron without a label."""
+    """A printable name of its own for each key; none at all where the keys are those that
+    ncc's own export gives to its neurons."""
     digits = max(2, len(f"{len(keys) - 1:x}"))
+    if all(key == f"n{j:0{digits}x}" for j, key in enumerate(keys)):
+        return [None] * len(keys)
     made: dict[str, None] = {}
     names: list[str | None] = []
-    for j, key in enumerate(keys):
-        if key == f"n{j:0{digits}x}":
-            names.append(None)
-            continue
+    for key in keys:
         text = next((text for text in (str(key), repr(key))
                      if text and text.isprintable() and text not in made), None)
         names.append(text)
