@@ -11,7 +11,6 @@ from ncc.formats.exporters.graphs import graphml, node_link
 from ncc.formats.exporters.latex import latex
 from ncc.formats.exporters.matrices import matrix_market, scipy_npz
 from ncc.formats.exporters.python_text import python
-from ncc.formats.write import NETS
 from ncc.ir.graph import Graph
 
 
@@ -49,10 +48,9 @@ def of_path(path: str) -> Exporter:
     for exporter in EXPORTERS.values():
         if exporter.ending == ending:
             return exporter
-    known = sorted({e.ending for e in EXPORTERS.values()})
     raise NccError("E102", f"{path}: no format to export to has this extension",
                    note="--to gives the format, whatever the extension",
-                   help=f"ncc convert NET {path}" if ending[1:] in NETS else near(ending, known))
+                   help=near(ending, sorted({e.ending for e in EXPORTERS.values()})))
 
 
 def named(name: str) -> Exporter:
