@@ -41,6 +41,7 @@ class _Bare:
 
 
 BARE = _Bare()
+Bias = Number | _Bare
 
 
 class Builder:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ncc.errors import NccError, near
-from ncc.formats.importers import neat_genome, neat_json, tensorneat
+from ncc.formats.importers import (
+    fann,
+    goneat,
+    neat_genome,
+    neat_json,
+    sharpneat,
+    tensorneat,
+    wann,
+)
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 
 # Adding a format is a file with a row IMPORTER, and a line here.
@@ -16,6 +24,10 @@ IMPORTERS: tuple[Importer, ...] = (
     neat_json.IMPORTER,
     neat_genome.IMPORTER,
     tensorneat.IMPORTER,
+    sharpneat.IMPORTER,
+    goneat.IMPORTER,
+    fann.IMPORTER,
+    wann.IMPORTER,
 )
 BY_NAME = {importer.name: importer for importer in IMPORTERS}
 ENDINGS = tuple(sorted({ending for importer in IMPORTERS for ending in importer.endings}))
