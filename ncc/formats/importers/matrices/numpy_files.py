@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 def recognises(file: Foreign) -> bool:
     return file.data.startswith(b"\x93NUMPY") or (
-        file.data.startswith(b"PK") and b".npy" in file.data)
+        file.data.startswith(b"PK") and b".npy" in file.data and b"conns.npy" not in file.data)
 
 
 def read(files: list[Foreign], options: Options) -> Imported:
