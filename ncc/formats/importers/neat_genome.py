@@ -360,5 +360,7 @@ def configuration(file: Foreign) -> Pins:
     return Pins(range(-1, -count("num_inputs") - 1, -1), range(count("num_outputs")), flag)
 
 
+# --allow-pickle is for `ncc verify`, where neat-python itself reads the file.
 IMPORTER = Importer("neat-genome", "a genome or a network of neat-python", (".pickle", ".pkl"),
-                    recognises, read, ("fn", "simple", "config"), recognises_object, from_object)
+                    recognises, read, ("fn", "simple", "config", "allow_pickle"),
+                    recognises_object, from_object)

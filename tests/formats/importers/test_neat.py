@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from neat.export import export_network_json
 from objects import same
-from oracles import NETS as SHARED
-from oracles import compare
+from oracles import NETS, compare, shared
 
 import ncc
 from ncc.formats import write
@@ -24,7 +23,7 @@ from ncc.formats.importers.foreign import Foreign, Options, opened
 from ncc.formats.importers.neat_functions import EXACT
 from ncc.formats.importers.neat_net import selection
 
-FILES = SHARED / "neat"
+FILES = NETS / "neat"
 NAMES = [path.stem for path in sorted(FILES.glob("*.json"))]
 EVERY = config(aggregations=(*AGGREGATIONS, "median"))
 # Each value stays in bounds, so that recurrent networks do, too.
@@ -78,6 +77,13 @@ def test_files_of_pickled_genomes_give_what_neat_python_gave(name, of, ncc_, tmp
     status, _, err = ncc_("import", path, "--config", FILES / of, "-o", tmp_path / "net.nal")
     assert status == 0 and "strict f64" in err
     same(run(ncc.load(tmp_path / "net.nal"), held["x"]), y)
+
+
+@pytest.mark.parametrize("name", ["random_0.json", "random_2.json", "bipedal-winner.pickle"])
+def test_neat_python_itself_verifies_files(name, ncc_):
+    words = () if "json" in name else ("--config", shared("neat/bipedal-config"), "--allow-pickle")
+    status, out, err = ncc_("verify", shared(f"neat/{name}"), "--against", "neat-python", *words)
+    assert status == 0 and "held" in out, err
 
 
 def node(activation, aggregation="sum", links=((-1, 1.0),), bias=0.0, response=1.0):
