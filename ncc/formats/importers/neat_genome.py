@@ -14,7 +14,16 @@ from ncc.errors import NccError
 from ncc.formats.importers import pickles
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed, opened
 from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS, own_name
-from ncc.formats.importers.neat_net import LARGEST_KEY, Function, Network, Node, built, own
+from ncc.formats.importers.neat_net import (
+    LARGEST_KEY,
+    Function,
+    Network,
+    Node,
+    built,
+    own,
+    step_of,
+    time_constant,
+)
 
 AGGREGATIONS: Final = {**OURS, "median": "median"}
 CLASSES: Final = ("neat.genome.DefaultGenome", "neat.genes.DefaultNodeGene",
@@ -27,7 +36,8 @@ LARGEST_CONFIG: Final = 2**20
 MOST_PINS: Final = 10**5
 NETWORKS: Final = {("neat.nn.feed_forward", "FeedForwardNetwork"): False,
                    ("neat.nn.recurrent", "RecurrentNetwork"): True}
-OTHERS: Final = {("neat.ctrnn", "CTRNN"), ("neat.iznn", "IZNN")}
+CTRNN: Final = ("neat.ctrnn", "CTRNN")
+IZNN: Final = ("neat.iznn", "IZNN")
 Activation = Callable[[str], Function | None]
 Aggregation = Callable[[str], str | None]
 
@@ -59,13 +69,12 @@ def from_object(value: Any, options: Options) -> Imported:
                                       help="ncc.from_neat(genome, config)")
     kind = _network_class(value)
     file = _object(type(value).__name__)
-    if kind in OTHERS:
-        raise file.fault("E812", "only FeedForwardNetwork and RecurrentNetwork are imported")
-    assert kind is not None
-    called = getattr(type(value), "activate", None)
-    if getattr(called, "__module__", "") != kind[0]:
-        raise file.fault("E810", "a network whose class has an activate of its own")
-    return _of_network(file, value, NETWORKS[kind], options)
+    if kind is None or kind == IZNN:
+        raise file.fault("E812", "its neurons spike: their potentials are no functions of sums")
+    word = "advance" if kind == CTRNN else "activate"
+    if getattr(getattr(type(value), word, None), "__module__", "") != kind[0]:
+        raise file.fault("E810", f"a network whose class has an {word} of its own")
+    return _of_network(file, value, kind, options)
 
 
 def _is_genome(value: Any) -> bool:
@@ -73,7 +82,7 @@ def _is_genome(value: Any) -> bool:
 
 
 def _network_class(value: Any) -> tuple[str, str] | None:
-    return next((name for name in _classes(value) if name in NETWORKS or name in OTHERS), None)
+    return next((name for name in _classes(value) if name in (*NETWORKS, CTRNN, IZNN)), None)
 
 
 def _classes(value: Any) -> list[tuple[str, str]]:
@@ -84,13 +93,18 @@ def _object(name: Any) -> Foreign:
     return Foreign(f"<{name}>", "")
 
 
-def _of_network(file: Foreign, net: Any, recurrent: bool, options: Options) -> Imported:
+def _of_network(file: Foreign, net: Any, kind: tuple[str, str], options: Options) -> Imported:
+    recurrent = NETWORKS.get(kind, True)
+    step = step_of(file, options) if kind == CTRNN else None
+    items = net.node_evals if kind != CTRNN else [
+        (key, node.activation, node.aggregation, node.bias, node.response, node.links,
+         node.time_constant) for key, node in net.node_evals.items()]
     inputs = _pins(file, net.input_nodes, (), "/input_nodes")
     outputs = _pins(file, net.output_nodes, inputs, "/output_nodes")
     nodes: dict[int, Node] = {}
-    for k, item in enumerate(net.node_evals):
+    for k, item in enumerate(items):
         at = f"/node_evals/{k}"
-        key, activation, aggregation, bias, response, links = item
+        key, activation, aggregation, bias, response, links, *constant = item
         key = _key(file, key, at)
         if key in nodes or key in inputs:
             raise file.fault("E801", f"a second node {key}", at)
@@ -100,7 +114,7 @@ def _of_network(file: Foreign, net: Any, recurrent: bool, options: Options) -> I
             _fold(file, getattr(aggregation, "__name__", "?"),
                   own_name(aggregation, "aggregation"), f"{at}/aggregation"),
             _number(file, bias, f"{at}/bias"), _number(file, response, f"{at}/response"),
-            edges, at)
+            edges, at, *(time_constant(file, _number(file, each, at), at) for each in constant))
     if not recurrent:
         for key in outputs:
             if key not in nodes:
@@ -112,7 +126,7 @@ def _of_network(file: Foreign, net: Any, recurrent: bool, options: Options) -> I
                 if source not in nodes and source not in inputs:
                     raise file.fault("E801", f"a connection from {source}, which is no node",
                                      node.at)
-    return built(file, options, Network(inputs, outputs, nodes, (), recurrent))
+    return built(file, options, Network(inputs, outputs, nodes, (), recurrent, step))
 
 
 def _edges(file: Foreign, links: Iterable[Any], at: str) -> list[tuple[int, float]]:
@@ -362,5 +376,5 @@ def configuration(file: Foreign) -> Pins:
 
 # --allow-pickle is for `ncc verify`, where neat-python itself reads the file.
 IMPORTER = Importer("neat-genome", "a genome or a network of neat-python", (".pickle", ".pkl"),
-                    recognises, read, ("fn", "simple", "config", "allow_pickle"),
+                    recognises, read, ("fn", "simple", "config", "time_step", "allow_pickle"),
                     recognises_object, from_object)

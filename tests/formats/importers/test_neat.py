@@ -209,6 +209,38 @@ def test_a_thousand_steps_of_a_recurrent_network_that_forgets():
     compare("a recurrent network", steps(ncc.load(theirs), x), expected, "B")
 
 
+@pytest.mark.parametrize("names, exactness", [(("clamped", "hat"), "A"), (("tanh", "sin"), "B")])
+def test_a_ctrnn_step_by_step_to_the_bit_where_the_step_is_a_power_of_two(names, exactness,
+                                                                          tmp_path):
+    made = config(feed_forward=False, hidden=3, connection="full_direct", response=0.5,
+                  activations=names, aggregations=("sum", "mean"))
+    x = np.random.default_rng(7).normal(size=(200, 3))
+    moved = 0
+    for _, genome in genomes(made, 4, 3, mutations=6):
+        for k, gene in enumerate(genome.nodes.values()):
+            gene.time_constant = (0.5, 2.0, 0.3)[k % 3]
+        for step in (0.125, 0.1):
+            theirs = neat.ctrnn.CTRNN.create(genome, made)
+            expected = np.array([theirs.advance(row, step, step) for row in x.tolist()])
+            theirs.reset()
+            for source in (theirs, exported(theirs, tmp_path)):
+                net = ncc.load(source, time_step=step)
+                y = steps(net, x)
+                if exactness == "A" and step == 0.125:
+                    assert (y == expected).all()
+                np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
+            moved += np.ptp(expected, axis=0).max() > 0
+        assert registry.of_object(theirs, Options(time_step=0.125)).exactness == exactness
+    assert moved > 4
+    for step, code in ((None, "E812"), (0, "E609"), (-1, "E609"), (math.inf, "E609")):
+        with pytest.raises(ncc.NccError) as caught:
+            ncc.load(theirs, time_step=step)
+        assert caught.value.code == code
+    theirs.node_evals[0].time_constant = 0
+    with pytest.raises(ncc.NccError, match="E801.*time constant"):
+        ncc.load(theirs, time_step=0.1)
+
+
 def test_recurrent_nodes_without_connections_are_zero_and_outputs_have_their_order():
     sum_, same_ = neat.aggregations.sum_aggregation, neat.activations.identity_activation
     net = neat.nn.RecurrentNetwork([-2, -1], [3, 0, 1], [

@@ -77,7 +77,7 @@ EDGE = {"from": -1, "to": 3, "weight": 1.0, "enabled": True}
     ("format_version", "2.0", "E802", "/format_version: "),
     ("format_version", "1.0-rc", "E802", "/format_version: "),
     ("format_version", 1.0, "E801", "/format_version: "),
-    ("network_type", "ctrnn", "E812", "/network_type: "),
+    ("network_type", "ctrnn", "E812", "/network_type: "),  # without a time step
     ("network_type", "iznn", "E812", "/network_type: "),
     ("network_type", "lstm", "E810", "/network_type: "),
     ("topology.num_inputs", 3, "E801", "/topology/num_inputs: "),
@@ -209,7 +209,8 @@ def test_of_live_objects_only_networks_and_pairs_are_read():
 
     evals = (made.input_nodes, made.output_nodes, made.node_evals)
     assert ncc.from_neat(Renamed(*evals)).n_params == 4
-    cases = [(genome, "E815"), (Own(*evals), "E810"), (object(), "E800"), ((1, 2), "E800"),
+    cases = [(neat.iznn.IZNN({}, [-1], [0]), "E812"), (genome, "E815"),
+             (Own(*evals), "E810"), (object(), "E800"), ((1, 2), "E800"),
              (neat.ctrnn.CTRNN.create(genome, MADE), "E812"),
              (neat.nn.FeedForwardNetwork([-1], [0], []), "E812"),
              (neat.nn.FeedForwardNetwork([-1], [0], [(0, *made.node_evals[0][1:5], [(9, 1.0)])]),
