@@ -7,12 +7,7 @@ lists of those that read it.
 
 from __future__ import annotations
 
-import io
-import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from tokenize import TokenError
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,6 +21,7 @@ from ncc.formats.importers.foreign import (
     listed,
     of_module,
 )
+from ncc.formats.importers.matrices.numpy_files import Archive
 from ncc.formats.importers.neat_net import Function, Network, Node, built, refuse_cycle
 
 # By their names there. A node with the index -1 has the identity, whatever the list.
@@ -47,7 +43,6 @@ AGGREGATIONS: Final = {"sum": "sum", "product": "mul", "max": "max", "min": "min
                        "maxabs": "maxabs", "mean": "mean"}
 ENTRIES: Final = ("nodes", "conns", "inputs", "outputs", "activations", "aggregations")
 GENES: Final = {"DefaultNode", "OriginNode", "BiasNode"}
-LARGEST: Final = 2**26  # bytes of an array in a file
 LARGEST_KEY: Final = 2**24  # an integer that float32 holds
 
 
@@ -86,7 +81,9 @@ def from_object(value: Any, options: Options) -> Imported:
 def read(files: list[Foreign], options: Options) -> Imported:
     """The net of an `.npz` of ENTRIES, the functions as their names."""
     (file,) = files
-    return _net(file, _arrays(file), options)
+    archive = Archive(file, options)
+    return _net(file, {name: archive.array(name, len(archive.heads[name].shape))
+                       for name in ENTRIES if name in archive.heads}, options)
 
 
 def _of_genome(file: Foreign, genome: Any, nodes: Any, conns: Any) -> dict[str, Any]:
@@ -104,40 +101,6 @@ def _of_genome(file: Foreign, genome: Any, nodes: Any, conns: Any) -> dict[str, 
     return {"nodes": nodes, "conns": conns, "inputs": genome.input_idx,
             "outputs": genome.output_idx, "activations": gene.activation_options,
             "aggregations": gene.aggregation_options}
-
-
-def _arrays(file: Foreign) -> dict[str, Any]:
-    """The arrays of an `.npz`, of which nothing is unpickled. NccErrors E801, E817, E819."""
-    found: dict[str, Any] = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(file.data)) as held:
-            for name in ENTRIES:
-                if f"{name}.npy" not in held.namelist():
-                    continue
-                if held.getinfo(f"{name}.npy").file_size > LARGEST:
-                    raise file.fault("E819", f"an array of more than {LARGEST} bytes", f"/{name}")
-                found[name] = _array(file, held.read(f"{name}.npy"), f"/{name}")
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError,
-            ValueError, OverflowError, TypeError, SyntaxError, TokenError) as error:
-        raise file.fault("E801", f"a damaged file: {str(error)[:80]}") from None
-    return found
-
-
-def _array(file: Foreign, data: bytes, at: str) -> NDArray[Any]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    header = {(1, 0): np.lib.format.read_array_header_1_0,
-              (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if header is None:
-        raise file.fault("E802", f"version {version} of the format of numpy's arrays", at)
-    shape, fortran, dtype = header(stream)
-    if dtype.kind not in "fiuU":
-        raise file.fault("E817", f"an array of {dtype}", at)
-    rest = data[stream.tell():]
-    if math.prod(shape) * dtype.itemsize != len(rest) or not dtype.itemsize:
-        raise file.fault("E801", f"{len(rest)} bytes of an array of shape {shape}", at)
-    order: Any = "F" if fortran else "C"
-    return np.frombuffer(rest, dtype).reshape(shape, order=order)
 
 
 def _net(file: Foreign, held: Mapping[str, Any], options: Options) -> Imported:
