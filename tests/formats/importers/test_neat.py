@@ -241,6 +241,20 @@ def test_a_ctrnn_step_by_step_to_the_bit_where_the_step_is_a_power_of_two(names,
         ncc.load(theirs, time_step=0.1)
 
 
+def test_the_command_says_how_many_states_there_are(tmp_path, ncc_):
+    (_, genome), = genomes(PIECEWISE, 1, 2, mutations=0)
+    path = exported(neat.nn.RecurrentNetwork.create(genome, PIECEWISE), tmp_path)
+    status, _, err = ncc_("import", path, "-o", tmp_path / "net.nal")
+    assert status == 0 and ", 3 inputs, 2 outputs, " in err and " states; " in err
+    same(steps(ncc.load(tmp_path / "net.nal"), X), steps(ncc.load(path), X))
+    held = json.loads(path.read_text()) | {"network_type": "ctrnn"}
+    for item in held["nodes"]:
+        item["time_constant"] = 1.0
+    path.write_text(json.dumps(held))
+    status, _, err = ncc_("verify", path, "--time-step", "1", "--against", "neat-python")
+    assert status == 1 and "error[E812]" in err
+
+
 def test_recurrent_nodes_without_connections_are_zero_and_outputs_have_their_order():
     sum_, same_ = neat.aggregations.sum_aggregation, neat.activations.identity_activation
     net = neat.nn.RecurrentNetwork([-2, -1], [3, 0, 1], [
