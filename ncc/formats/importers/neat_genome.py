@@ -95,7 +95,7 @@ def _object(name: Any) -> Foreign:
 
 def _of_network(file: Foreign, net: Any, kind: tuple[str, str], options: Options) -> Imported:
     recurrent = NETWORKS.get(kind, True)
-    step = step_of(file, options) if kind == CTRNN else None
+    step = step_of(file, options, kind == CTRNN)
     items = net.node_evals if kind != CTRNN else [
         (key, node.activation, node.aggregation, node.bias, node.response, node.links,
          node.time_constant) for key, node in net.node_evals.items()]
@@ -186,7 +186,8 @@ def _of_genome(genome: Any, config: Any, options: Options) -> Imported:
 def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
               aggregation: Aggregation, options: Options) -> Imported:
     """The net of a genome: its enabled connections, in their order, and the nodes that an output
-    depends on. `activation` and `aggregation` say what a name is, None for the user's own.
+    depends on; that of its CTRNN, whatever `pins` say, where `options` has a time step.
+    `activation` and `aggregation` say what a name is, None for the user's own.
 
     NccError E801 where it is malformed, E810 for genes that have more than neat-python's, E811 for
     functions of the user's, E812 for a cycle.
@@ -194,10 +195,12 @@ def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
     nodes, connections = (_dict(file, genome, name) for name in ("nodes", "connections"))
     edges, notes = _expressed(file, nodes, connections, pins)
     kept = _needed(pins.outputs, edges)
+    step = step_of(file, options, options.time_step is not None)
+    recurrent = step is not None or not pins.feed_forward
     made: dict[int, Node] = {}
     for k, gene in nodes.items():
         key, at = _key(file, k, "/nodes"), f"/nodes/{k}"
-        if key not in kept or (key not in edges and not pins.feed_forward):
+        if key not in kept or (key not in edges and recurrent):
             continue
         _known(file, gene, NODE_GENE, at)
         name = _word(file, gene, "activation", at)
@@ -210,7 +213,8 @@ def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
         made[key] = Node(function, _fold(file, word, aggregation(word), f"{at}/aggregation"),
                          _number(file, getattr(gene, "bias", None), f"{at}/bias"),
                          _number(file, getattr(gene, "response", None), f"{at}/response"),
-                         edges.get(key, []), at)
+                         edges.get(key, []), at, 1.0 if step is None else _time_constant(
+                             file, gene, at))
     left = len(nodes) - len([key for key in nodes if key in kept])
     if left:
         notes.append(f"{left} nodes that no output depends on are left out")
@@ -218,8 +222,16 @@ def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
     if constants:
         notes.append(f"{constants} nodes without connections are constants, as in neat-python "
                      "1.1 and later")
-    return built(file, options,
-                 Network(pins.inputs, pins.outputs, made, notes, not pins.feed_forward))
+    return built(file, options, Network(pins.inputs, pins.outputs, made, notes, recurrent, step))
+
+
+def _time_constant(file: Foreign, gene: Any, at: str) -> float:
+    at += "/time_constant"
+    found = getattr(gene, "time_constant", None)
+    if found is None:
+        raise file.fault("E815", "a gene without a time constant, as earlier releases made them",
+                         at)
+    return time_constant(file, _number(file, found, at), at)
 
 
 def _expressed(file: Foreign, nodes: Mapping[Any, Any], connections: Mapping[Any, Any], pins: Pins

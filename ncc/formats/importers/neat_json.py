@@ -41,7 +41,7 @@ def read(files: list[Foreign], options: Options) -> Imported:
         raise top["format_version"].fault("E802", f"format version {version[:20]}; known are 1.x")
     kind = _kind(top["network_type"])
     recurrent = kind != "feedforward"
-    step = step_of(file, options, "/network_type") if kind == "ctrnn" else None
+    step = step_of(file, options, kind == "ctrnn", "/network_type")
     topology = top["topology"]
     inputs = _keys(topology["input_keys"], {})
     outputs = _keys(topology["output_keys"], inputs)

@@ -41,8 +41,13 @@ class Function(NamedTuple):
     exact: bool = False
 
 
-def step_of(file: Foreign, options: Options, at: str = "") -> float:
-    """The time step that a CTRNN is imported for. NccErrors E812 without one, E609."""
+def step_of(file: Foreign, options: Options, ctrnn: bool, at: str = "") -> float | None:
+    """The time step that a network, if it is a CTRNN, is imported for. NccErrors E812 without one,
+    E609 where it is none, or for another network."""
+    if not ctrnn:
+        if options.time_step is not None:
+            raise NccError("E609", "--time-step is for a CTRNN")
+        return None
     if options.time_step is None:
         raise file.fault("E812", "a CTRNN goes on by any time that its caller says", at,
                          help="--time-step DT imports it as a net whose call is advance(x, DT, DT)")

@@ -223,7 +223,7 @@ def test_a_ctrnn_step_by_step_to_the_bit_where_the_step_is_a_power_of_two(names,
             theirs = neat.ctrnn.CTRNN.create(genome, made)
             expected = np.array([theirs.advance(row, step, step) for row in x.tolist()])
             theirs.reset()
-            for source in (theirs, exported(theirs, tmp_path)):
+            for source in (theirs, (genome, made), exported(theirs, tmp_path)):
                 net = ncc.load(source, time_step=step)
                 y = steps(net, x)
                 if exactness == "A" and step == 0.125:
@@ -236,6 +236,11 @@ def test_a_ctrnn_step_by_step_to_the_bit_where_the_step_is_a_power_of_two(names,
         with pytest.raises(ncc.NccError) as caught:
             ncc.load(theirs, time_step=step)
         assert caught.value.code == code
+    with pytest.raises(ncc.NccError, match="--time-step is for a CTRNN"):
+        ncc.load(node("tanh"), time_step=1)
+    del genome.nodes[0].time_constant
+    with pytest.raises(ncc.NccError, match="E815.*time constant"):
+        ncc.from_neat(genome, made, time_step=1)
     theirs.node_evals[0].time_constant = 0
     with pytest.raises(ncc.NccError, match="E801.*time constant"):
         ncc.load(theirs, time_step=0.1)
