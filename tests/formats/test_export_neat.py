@@ -121,6 +121,14 @@ def test_what_neat_python_would_compute_otherwise_is_refused(line, new, words):
     assert caught.value.code == "E401" and words in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["identity", "relu", "abs", "square", "cube", "clip"])
+def test_activations_that_both_have(name):
+    graph = ncc.parse(f"N 02\n00\n01 {name} 00:1\n").graph
+    x = np.array([[0.0], [-0.0], [0.3], [-0.7], [1.5], [-2.5], [1e9]])
+    y = graph.run(x, dtype="f64", numerics="strict")
+    np.testing.assert_array_max_ulp(outputs(network_of(json.loads(neat_json(graph)), neat), x), y)
+
+
 def test_lossy_leaves_out_what_is_no_function(ncc_, tmp_path):
     net = tmp_path / "net.nal"
     net.write_text(NET.replace("03:1,00:1", "03@k:1,00@k"))

@@ -25,6 +25,8 @@ from ncc.scalar.activations import name_of
 
 FUNCTIONS: Final = {text.replace(" ", ""): name for name, text in ACTIVATIONS.items()}
 FOLDS: Final = {ours: theirs for theirs, ours in OURS.items()} | {"sumbias": "sum"}
+# Of ncc's own activations: what has the same values there, but for a NaN.
+SAME: Final = {"clip": "clamped"} | {name: name for name in NAMED}
 WRITTEN: Final = {"format_version": "1.0", "neat_python_version": "2.0.0"}
 
 
@@ -161,9 +163,9 @@ class _Network:
     def activation(self, j: int) -> str:
         code = int(self.graph.activations[j])
         text = self.graph.functions.get(code)
-        name = FUNCTIONS.get(text.replace(" ", "")) if text else name_of(code)
-        if name is None or (text is None and name not in NAMED):
-            raise _loss(f"neuron {self.names[j]} has the activation {text or name}",
+        name = FUNCTIONS.get(text.replace(" ", "")) if text else SAME.get(name_of(code))
+        if name is None:
+            raise _loss(f"neuron {self.names[j]} has the activation {text or name_of(code)}",
                         "its functions are other ones, such as tanh(2.5*x), and have these "
                         "formulas in ncc/formats/importers/neat_functions.py")
         return name
