@@ -10,6 +10,7 @@ from ncc.errors import NccError, near
 from ncc.formats.exporters.graphs import graphml, node_link
 from ncc.formats.exporters.latex import latex
 from ncc.formats.exporters.matrices import matrix_market, scipy_npz
+from ncc.formats.exporters.neat_json import neat_json
 from ncc.formats.exporters.python_text import python
 from ncc.ir.graph import Graph
 
@@ -39,6 +40,7 @@ EXPORTERS = {exporter.name: exporter for exporter in (
     Exporter("scipy", ".npz", scipy_npz, "the weights as a CSR matrix of scipy.sparse", text=False),
     Exporter("graphml", ".graphml", graphml, "a graph with attributes, GraphML"),
     Exporter("node-link", ".json", node_link, "the same as the JSON of networkx and D3"),
+    Exporter("neat", ".json", neat_json, "the JSON of neat-python, which computes the same bits"),
 )}
 
 

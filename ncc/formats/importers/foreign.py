@@ -36,6 +36,8 @@ class Options:
         "metavar": "V", "help": "what is added to every weight of a .wann.json"})
     config: str | Path | None = field(default=None, metadata={
         "metavar": "FILE", "help": "configuration of neat-python, for a pickled genome"})
+    time_step: float | None = field(default=None, metadata={
+        "metavar": "DT", "help": "time by which a CTRNN of neat-python goes on in a call"})
     fn: tuple[str, ...] | Mapping[str, str] = field(default=(), metadata={
         "metavar": "NAME=EXPR", "help": "formula in x of a function that is the user's own"})
     simple: bool = field(default=False, metadata={
