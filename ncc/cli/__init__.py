@@ -12,7 +12,20 @@ from pathlib import Path
 
 import ncc
 from ncc import start
-from ncc.cli import bench, build, cache, check, convert, import_, run, trace, train, verify
+from ncc.cli import (
+    bench,
+    build,
+    cache,
+    check,
+    convert,
+    export,
+    import_,
+    new,
+    run,
+    trace,
+    train,
+    verify,
+)
 from ncc.cli.arguments import Parser, parse
 from ncc.cli.reproduce import keep
 from ncc.cli.terminal import abandon, say
@@ -21,7 +34,7 @@ from ncc.errors import NccError
 from ncc.progress import Progress
 
 # As the help lists them.
-COMMANDS = (build, check, run, bench, train, convert, import_, verify, trace, cache)
+COMMANDS = (build, check, run, bench, train, new, convert, import_, export, verify, trace, cache)
 
 
 def parser() -> Parser:

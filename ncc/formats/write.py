@@ -83,8 +83,14 @@ def holds_values(graph: Graph, ending: str) -> None:
     if ending == "nam":
         raise _loss("nam", "values of weights", help=".nal, .nel and .graph can")
     if ending != "graph":
-        _plain(graph, ending, False)
-        _order(graph, ending, False)
+        sayable(graph, ending)
+
+
+def sayable(graph: Graph, ending: str, *, lossy: bool = False) -> None:
+    """E401 where no file of edges and their parameters, in the order of the neurons, can say
+    `graph`: only passes, and `.graph` texts, make such."""
+    _plain(graph, ending, lossy)
+    _order(graph, ending, lossy)
 
 
 def write_nal(graph: Graph, *, lossy: bool = False) -> str:
@@ -130,14 +136,24 @@ def write_nel(graph: Graph, *, lossy: bool = False) -> str:
 
 def write_nam(graph: Graph, *, lossy: bool = False) -> str:
     """The matrix of `graph`: activations, values, biases, ... are E401 unless `lossy`."""
-    _plain(graph, "nam", lossy)
+    only_edges(graph, "nam", lossy=lossy, values=False)
+    refuse_dense(graph, 1)
+    cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
+    cells[graph.sources, csr.owners(graph.starts)] = ord("1")
+    return "".join(row.tobytes().decode() + "\n" for row in cells)
+
+
+def only_edges(graph: Graph, ending: str, *, lossy: bool, values: bool) -> None:
+    """E401 where a file of edges alone, or of edges with `values` of weights, cannot say `graph`,
+    unless `lossy`; duplicates in an in-list are refused anyway."""
+    _plain(graph, ending, lossy)
     acts = graph.activations[graph.activations >= 0]
     lost = [what for what, there in (
         ("more than one activation", len(np.unique(acts)) > 1),
         ("aggregations", bool(graph.aggregations.any())),
         ("biases", bool((graph.biases != NONE).any())),
         ("constant weights", bool((graph.weights < 0).any())),
-        ("values of weights", not bool(np.isnan(graph.values).all())),
+        ("values of weights", not values and not bool(np.isnan(graph.values).all())),
         ("ties", bool(graph.names)),
         ("functions", bool(graph.functions)),
         ("the named outputs", not _default_outputs(graph)),
@@ -147,11 +163,7 @@ def write_nam(graph: Graph, *, lossy: bool = False) -> str:
     if len(acts) and acts[0] != 0 and "more than one activation" not in lost:
         lost.insert(0, f"the activation {name_of(int(acts[0]))}")
     if lost and not lossy:
-        raise _loss("nam", ", ".join(lost))
-    refuse_dense(graph, 1)
-    cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
-    cells[graph.sources, csr.owners(graph.starts)] = ord("1")
-    return "".join(row.tobytes().decode() + "\n" for row in cells)
+        raise _loss(ending, ", ".join(lost))
 
 
 WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}

@@ -21,18 +21,22 @@ from ncc.ir.graph_types import (
     INPUT,
     NONE,
     NUMERICS,
+    PLAIN_SUM_CODES,
+    SUM_CODES,
     Arrays,
     Ints,
     Label,
     Longs,
     Reals,
     refuse_states,
+    settled,
 )
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
-__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "Graph", "Ints", "Label", "Longs",
-           "Reals", "code", "faults", "refuse_states", "wrapped"]
+__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "PLAIN_SUM_CODES", "SUM_CODES",
+           "Graph", "Ints", "Label", "Longs", "Reals", "code", "faults",
+           "refuse_states", "settled", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +79,8 @@ class Graph(Arrays):
         - `inputs` are the neurons of activation INPUT, ascending; those have neither an in-list
           nor a bias, and the aggregation sum;
         - so have ABSENT neurons, and nobody reads them, nor are they outputs;
-        - each other neuron has an in-list or a bias, an in-list if its aggregation is neither
-          sum nor sumbias;
+        - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum,
+          or, without levels, sumbias;
         - states are neurons, neither ABSENT nor state neurons themselves, and no more than inputs;
           behind a state neuron stand only others, and ABSENT ones;
         - labels have printable names, no two the same, and name neurons of the net;

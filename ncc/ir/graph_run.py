@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.ir import csr
-from ncc.ir.graph_types import AGGREGATIONS, NONE, Arrays, Ints, Longs
+from ncc.ir.graph_types import AGGREGATIONS, NONE, SUM_CODES, Arrays, Ints, Longs
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
 from ncc.scalar.derivative import slope, tame, times
@@ -127,8 +127,7 @@ def documented(graph: Arrays, levels: Ints, dtype: str) -> tuple[Longs, Longs, L
                      levels[alive]])
     keys = keys[:, np.lexsort(keys)]
     rows = keys[0]
-    additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
-                                              AGGREGATIONS.index("mean")])
+    additive = np.isin(g.aggregations[rows], SUM_CODES)
     return rows, sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[dtype]), keys[2:]
 
 

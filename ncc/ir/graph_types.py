@@ -11,6 +11,7 @@ from ncc.errors import NccError
 from ncc.ir.csr import Ints as Ints
 from ncc.ir.csr import Longs as Longs
 from ncc.ir.labels import Label as Label
+from ncc.scalar.aggregations import PLAIN_SUMS, SUMS
 
 Reals = NDArray[np.float64]
 
@@ -18,6 +19,8 @@ NONE = -(2**31)  # no bias
 INPUT = -1  # the activation code of an input
 ABSENT = -2  # the activation code of a neuron that a pass has removed
 AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
+PLAIN_SUM_CODES = [AGGREGATIONS.index(name) for name in PLAIN_SUMS]
+SUM_CODES = [AGGREGATIONS.index(name) for name in SUMS]
 NUMERICS = ("strict", "fused", "fast")
 
 
@@ -102,3 +105,9 @@ def refuse_states(graph: Arrays, what: str) -> None:
         raise NccError("E160", f"{what} of a net with state: its neurons read values of the call "
                        "before", help="--unroll T makes a net of T steps of it; in Python, "
                        "ncc.unroll(net, steps)")
+
+def settled(starts: Longs, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The aggregations (N) of neurons whose in-lists `starts` (N+1) cut: a bias without edges is a
+    sum, whether it would be added first or last, so that loops may count on a first edge."""
+    alone = (codes == AGGREGATIONS.index("sumbias")) & (np.diff(starts) == 0)
+    return np.where(alone, 0, codes).astype(np.int8) if alone.any() else codes

@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source
 from ncc.ir import csr, labels
-from ncc.ir.graph_types import ABSENT, AGGREGATIONS, INPUT, NONE, NUMERICS, Arrays, Ints
+from ncc.ir.graph_types import (
+    ABSENT,
+    AGGREGATIONS,
+    INPUT,
+    NONE,
+    NUMERICS,
+    PLAIN_SUM_CODES,
+    Arrays,
+    Ints,
+)
 from ncc.scalar.activations import FREE
 from ncc.scalar.expressions import parse
-
-SUMS = [AGGREGATIONS.index(name) for name in ("sum", "sumbias")]  # of no edges, the bias
 
 
 def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
@@ -42,10 +49,6 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     if not len(g.outputs):
         yield "the net has no outputs", None
     target = csr.owners(g.starts)
-
-    def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
-        at = np.flatnonzero(bad)[:1]
-        return iter((at if neurons is None else neurons[at]).tolist())
 
     def outside(codes: Ints) -> NDArray[np.bool_]:
         return (codes < -len(g.constants)) | (codes >= g.n_params)
@@ -83,20 +86,33 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     gone = acts == ABSENT
     yield from (("it reads an absent neuron", j) for j in first(gone[g.sources], target))
     yield from (("an output is absent", j) for j in first(gone[g.outputs], g.outputs))
-    yield from (("it is absent, and a state takes its value", j)
-                for j in first(gone[g.states], g.states))
-    late = np.isin(g.states, g.inputs[g.n_inputs :])
-    behind = np.arange(n) > g.n_own
-    behind[g.inputs[g.n_inputs :]] = False
-    yield from (("it stands behind a state neuron", j) for j in first(behind & ~gone))
-    yield from (("it is a state, and another takes its value", j) for j in first(late, g.states))
+    yield from _state_faults(g)
     yield from (("it has neither in-list nor bias", j) for j in first(~still & bare))
+    lone = PLAIN_SUM_CODES if g.levels is None else [0]  # `order` makes sums of the others
     yield from (("its aggregation has no in-list", j)
-                for j in first(~np.isin(g.aggregations, SUMS) & (lengths == 0)))
+                for j in first(~np.isin(g.aggregations, lone) & (lengths == 0)))
     if g.levels is not None:
         yield from (("its level is negative", j) for j in first(g.levels < 0))
         falls = g.levels[g.sources] >= g.levels[target]
         yield from (("an edge into it does not rise", j) for j in first(falls, target))
+
+
+def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
+    """The first that is bad, if any: its index, or its entry in `neurons`."""
+    at = np.flatnonzero(bad)[:1]
+    return iter((at if neurons is None else neurons[at]).tolist())
+
+
+def _state_faults(g: Arrays) -> Iterator[tuple[str, int]]:
+    """What is wrong with the state neurons, and with those whose values they take."""
+    gone = g.activations == ABSENT
+    yield from (("it is absent, and a state takes its value", j)
+                for j in first(gone[g.states], g.states))
+    late = np.isin(g.states, g.inputs[g.n_inputs :])
+    behind = np.arange(g.n_neurons) > g.n_own
+    behind[g.inputs[g.n_inputs :]] = False
+    yield from (("it stands behind a state neuron", j) for j in first(behind & ~gone))
+    yield from (("it is a state, and another takes its value", j) for j in first(late, g.states))
 
 
 def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:

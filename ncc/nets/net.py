@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
 from ncc.errors import NccError, Source
+from ncc.formats.exporters.attributes import edges, nodes
+from ncc.formats.exporters.matrices import rows, valued
+from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
@@ -55,6 +60,37 @@ class Net:
     def outputs(self) -> list[int]:
         """The output neurons, in their order."""
         return [int(i) for i in self.graph.outputs]
+
+    def export(self, path: str | Path, to: str | None = None, *, lossy: bool = False) -> None:
+        """Write the net for another tool, in the format `to`, or that of the file's ending: those
+        of `ncc export`. NccError E102 for an unknown one, E401 where it cannot say the net (with
+        `lossy`, what can be left out is), E607 where it holds values and one is missing."""
+        exporter = of_path(str(path)) if to is None else named(to)
+        write({Path(path): exporter.write(self.graph, lossy)})
+
+    def to_formula(self, language: str = "python") -> str:
+        """The net as text, "python" (a file with `forward(x)`, which needs only `math`) or
+        "latex" (a document). NccError E102, E607."""
+        if language not in ("python", "latex"):
+            raise NccError("E102", f"no formulas in {language}", help="python or latex")
+        return named(language).write(self.graph, False).decode()
+
+    def to_networkx(self) -> Any:
+        """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
+        NccError E637 without networkx, E401 for a net that only passes make."""
+        made = _optional("networkx", "to_networkx").DiGraph()
+        made.add_nodes_from(nodes(self.graph, "graphml"))
+        made.add_edges_from(edges(self.graph))
+        return made
+
+    def to_scipy(self, *, lossy: bool = False) -> Any:
+        """The weights as a `scipy.sparse.csr_array` (n_neurons, n_neurons), w[i, j] of the edge
+        from i to j. NccError E637 without scipy, E401 for what it cannot hold (left out with
+        `lossy`), E607 for a weight without a value."""
+        held = valued(rows(self.graph, "npz", lossy))
+        sparse = _optional("scipy.sparse", "to_scipy")
+        return sparse.csr_array((held.weights, held.targets, held.starts),
+                                shape=(self.n_neurons, self.n_neurons))
 
     @property
     def states(self) -> list[int]:
@@ -107,6 +143,16 @@ class Net:
                         rows, limits, numerics)
 
 
+def _optional(module: str, wanted_by: str) -> Any:
+    """A library of the extra `graphs`, E637 where it is missing."""
+    try:
+        return import_module(module)
+    except ImportError:
+        name = module.partition(".")[0]
+        raise NccError("E637", f"{wanted_by} needs {name}, which is not installed",
+                       help=f"pip install {name}") from None
+
+
 def fixed(values: Reals) -> Reals:
     """The same values where nobody can write to them: who tries is told by numpy."""
     view = values.view()
@@ -152,6 +198,18 @@ def load(net: Any, format: str | None = None, *, source: str | None = None, **op
         return Net(ordered(registry.read([opened(net)], source, Options(**options))))
     text = read(net)
     return parse(text.text, format or Path(net).suffix[1:], name=text.name, **options)
+
+
+def from_neat(net: Any, config: Any = None, **options: Any) -> Net:
+    """The net of a network of neat-python's, live: a FeedForwardNetwork, or a RecurrentNetwork,
+    which is one with state; or of a genome under a configuration. It is `load`, of what these are.
+
+    options  `fn` gives formulas in x of functions that are the user's own,
+             {"my_act": "x*sigmoid(x)"}; `simple` makes one neuron of each node
+
+    NccErrors E801 to E819, with the place in the network or the genome.
+    """
+    return load(net if config is None else (net, config), **options)
 
 
 def ordered(made: Imported) -> Graph:

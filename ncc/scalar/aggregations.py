@@ -25,7 +25,8 @@ from typing import Final
 
 from ncc.scalar.emitter import Emitter, V
 
-SUMS: Final = ("sum", "sumbias", "mean")  # whose adjoint is that of each product, but for a factor
+PLAIN_SUMS: Final = ("sum", "sumbias")  # each product has the adjoint of the sum
+SUMS: Final = (*PLAIN_SUMS, "mean")  # all products have one adjoint
 # Those that choose a product: the op that says what is greater, of the products themselves.
 CHOICES: Final = {"max": "gt", "min": "lt", "maximum": "gt", "minimum": "lt", "maxabs": "gt"}
 
@@ -78,7 +79,7 @@ def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> lis
     before and behind each, so that factors of 0 do no harm; of one of CHOICES the
     last that was `taken` gets all. Raises ValueError for an unknown aggregation.
     """
-    if agg in ("sum", "sumbias"):
+    if agg in PLAIN_SUMS:
         return [d] * len(ns)
     if agg == "mean":
         return [e.op("div", d, e.const(float(len(ns))))] * len(ns)

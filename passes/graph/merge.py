@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import NONE, Graph, Ints, Longs
+from ncc.ir.graph import NONE, PLAIN_SUM_CODES, Graph, Ints, Longs
 from ncc.scalar.activations import ACTIVATIONS
 
 Words = NDArray[np.uint64]
@@ -86,7 +86,7 @@ def _joined(graph: Graph) -> Graph:
     A sum of weights that would overflow f32 stays apart.
     """
     target = csr.owners(graph.starts)
-    mine = np.flatnonzero((graph.weights < 0) & (graph.aggregations[target] == 0))
+    mine = np.flatnonzero((graph.weights < 0) & _sums(graph)[target])
     pairs = target[mine] << 32 | graph.sources[mine]
     by = np.argsort(pairs, kind="stable")
     new = np.diff(pairs[by], prepend=-1) != 0
@@ -107,6 +107,12 @@ def _joined(graph: Graph) -> Graph:
     return graph.with_(
         starts=csr.starts(lengths), sources=graph.sources[kept], weights=weights[kept],
         constants=np.concatenate([graph.constants, constants]))
+
+
+def _sums(graph: Graph) -> NDArray[np.bool_]:
+    """Whether each neuron sums (N), wherever its bias is added."""
+    made: NDArray[np.bool_] = np.isin(graph.aggregations, PLAIN_SUM_CODES)
+    return made
 
 
 class _Keys(NamedTuple):
@@ -142,7 +148,7 @@ def _keys(graph: Graph, fast: bool) -> _Keys:
             functions[graph.activations == code] = target
     neurons = np.stack([functions, graph.aggregations, canonical(graph.biases),
                         np.diff(graph.starts)]).astype(np.int32)
-    return _Keys(canonical(graph.weights), neurons, fast & (graph.aggregations == 0))
+    return _Keys(canonical(graph.weights), neurons, fast & _sums(graph))
 
 
 def _number_few(graph: Graph, keys: _Keys, rows: list[int], first: Ints) -> None:

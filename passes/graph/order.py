@@ -11,7 +11,7 @@ import numpy as np
 
 from ncc.errors import NccError, Source
 from ncc.ir import csr
-from ncc.ir.graph import Graph, Ints, Longs
+from ncc.ir.graph import Graph, Ints, Longs, settled
 from ncc.ir.syntax import Syntax, digits
 
 NARROW = 24  # neurons; below it a loop is faster than some twenty numpy calls
@@ -32,7 +32,8 @@ def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None =
         03 relu sum 01*p2                03 @1 relu sum 01*p2
         04 relu sum 02*p3                04 @3 relu sum 02*p3
 
-    A net with a cycle has none:
+    A neuron of `sumbias` without edges becomes a sum: it is its bias. A net with a cycle has no
+    depths:
 
         graph 05
         inputs 00 01
@@ -63,7 +64,7 @@ def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None =
             frontier = _wide(frontier, firsts, readers, waits)
     if bool((waits > 0).any()):
         raise _cycle(graph, waits, source, syntax)
-    return graph.with_(levels=levels)
+    return graph.with_(levels=levels, aggregations=settled(graph.starts, graph.aggregations))
 
 
 def _readers(graph: Graph) -> tuple[Longs, Ints]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import NONE, Graph
+from ncc.ir.graph import NONE, PLAIN_SUM_CODES, Graph
 
 
 def prune(graph: Graph, *, numerics: str = "fused") -> Graph:
@@ -97,13 +97,15 @@ def _seen_in_time(graph: Graph) -> NDArray[np.bool_]:
 
 
 def _without_zeros(graph: Graph) -> Graph:
-    """Without the edges of weight 0 into sums; the first stays where it is all a neuron has."""
+    """Without the edges of weight 0 into sums; the first stays where it is all a neuron has, and of
+    `sumbias` always."""
     lengths = np.diff(graph.starts)
     target = csr.owners(graph.starts)
     zeros = np.flatnonzero(graph.constants == 0)
-    drop = np.isin(graph.weights, -1 - zeros) & (graph.aggregations[target] == 0)
+    drop = np.isin(graph.weights, -1 - zeros) & np.isin(graph.aggregations[target], PLAIN_SUM_CODES)
     left = np.bincount(target[~drop], minlength=graph.n_neurons)
-    bare = (left == 0) & (graph.biases == NONE) & (lengths > 0)
+    alone = (graph.biases == NONE) | (graph.aggregations != 0)
+    bare = (left == 0) & alone & (lengths > 0)
     drop[graph.starts[:-1][bare]] = False
     left = left + bare
     return graph.with_(starts=csr.starts(left), sources=graph.sources[~drop],

@@ -289,9 +289,13 @@ def test_a_bias_after_the_sum_is_an_addition_of_its_own(numerics: str) -> None:
     assert after.run(x, [], numerics=numerics)[0] == acc + np.float32(1e8)
     # Of no edges, it is the bias; and the gradient is the sum's.
     bare = graph_of("N 02\n00\n01 tanh +0.5\n")
-    lone = bare.with_(aggregations=np.array([0, AGGREGATIONS.index("sumbias")], np.int8))
+    lone = bare.with_(aggregations=np.array([0, AGGREGATIONS.index("sumbias")], np.int8),
+                      levels=None)
     lone.verify()
     assert lone.run([2])[0] == bare.run([2])[0]
+    assert same(order(lone), bare)
+    with pytest.raises(NccError, match="no in-list"):
+        lone.with_(levels=bare.levels).verify()
     for a, b in zip(after.gradient(x, [1], [], "f64"), graph.gradient(x, [1], [], "f64"),
                     strict=True):
         assert a.tolist() == b.tolist()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import ACTIVATION_NAMES, CODES, FUNCTIONS, Net, Weight, inputs
 
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs")
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
 # Defined only where x > 0, or without bound near 0: a tame net moves their argument above 0.
 POSITIVE = tuple(CODES[name] for name in ("log", "sqrt", "rsqrt", "recip"))
 # The largest magnitude each may reach for an argument of at most b; others: about b itself.
@@ -150,7 +150,7 @@ def _bound(in_list: list[tuple[int, Weight]], aggregation: str, bounds: list[flo
     terms = [bounds[s] * (2.0 if w.value is None else abs(w.value)) for s, w in in_list]
     if aggregation == "mul":
         return math.prod(terms)
-    return sum(terms) if aggregation == "sum" else max(terms, default=0.0)
+    return sum(terms) if aggregation in ("sum", "sumbias") else max(terms, default=0.0)
 
 
 def _reach(code: int, bound: float) -> float:

@@ -7,7 +7,8 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,9 @@ class Options:
     outputs: int | None = None  # --outputs, which nets have, too
     weight_bias: float | None = field(default=None, metadata={
         "metavar": "V", "help": "what is added to every weight of a .wann.json"})
-    fn: tuple[str, ...] = field(default=(), metadata={
+    config: str | Path | None = field(default=None, metadata={
+        "metavar": "FILE", "help": "configuration of neat-python, for a pickled genome"})
+    fn: tuple[str, ...] | Mapping[str, str] = field(default=(), metadata={
         "metavar": "NAME=EXPR", "help": "formula in x of a function that is the user's own"})
     simple: bool = field(default=False, metadata={
         "help": "one neuron for one of the source, where that rounds in another order"})
@@ -58,6 +61,8 @@ class Options:
     @cached_property
     def functions(self) -> dict[str, str]:
         """The formulas of --fn, by name. NccError E801."""
+        if isinstance(self.fn, Mapping):
+            return dict(self.fn)
         made: dict[str, str] = {}
         for word in self.fn:
             name, equals, text = word.partition("=")
@@ -103,9 +108,9 @@ class Foreign(Source):
         def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
             made = dict(found)
             if len(made) < len(found):
-                names = [name for name, _ in found]
-                twice = next(name for name in names if names.count(name) > 1)
-                raise self.fault("E801", f"the name {twice!r} stands twice in one object")
+                counts = Counter(name for name, _ in found)
+                twice = next(name for name in counts if counts[name] > 1)
+                raise self.fault("E801", f"the name {twice[:40]!r} stands twice in one object")
             return made
 
         def no_number(word: str) -> NoReturn:

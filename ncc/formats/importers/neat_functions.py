@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 # neat/activations.py of neat-python 2.0.0, which says `z if z > 0 else ...` where a maximum and a
 # minimum are here, clamps arguments, and has exp(z) - 1 where others have expm1.
@@ -29,3 +29,21 @@ ACTIVATIONS: Final = {
 # By their names there, ours.
 OURS: Final = {"sum": "sum", "product": "mul", "max": "max", "min": "min", "maxabs": "maxabs",
                "mean": "mean"}
+# Those that ncc has under the same name, to the bit; so nets show names.
+NAMED: Final = frozenset({"identity", "relu", "abs", "square", "cube"})
+# Those that give Python's bits. (A square is C's pow there, which rounds otherwise now and then.)
+EXACT: Final = frozenset({"identity", "relu", "lelu", "clamped", "inv", "abs", "hat"})
+
+
+def formula(name: str) -> str:
+    """What `Builder.neuron` is given for one of ACTIVATIONS."""
+    return name if name in NAMED else ACTIVATIONS[name]
+
+
+def own_name(function: Any, ending: str) -> str | None:
+    """The name of a function of neat-python's own, a live one (`ending` is "activation" or
+    "aggregation"); None of the user's, whatever it is called."""
+    name = str(getattr(function, "__qualname__", ""))
+    if getattr(function, "__module__", "") != f"neat.{ending}s" or not name.endswith(f"_{ending}"):
+        return None
+    return name.removesuffix(f"_{ending}")

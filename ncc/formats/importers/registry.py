@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ncc.errors import NccError, near
-from ncc.formats.importers import fann, goneat, neat_json, sharpneat, wann
+from ncc.formats.importers import fann, goneat, neat_genome, neat_json, sharpneat, wann
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 
 # Adding a format is a file with a row IMPORTER, and a line here.
 IMPORTERS: tuple[Importer, ...] = (
     neat_json.IMPORTER,
+    neat_genome.IMPORTER,
     sharpneat.IMPORTER,
     goneat.IMPORTER,
     fann.IMPORTER,

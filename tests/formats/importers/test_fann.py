@@ -7,7 +7,8 @@ from ctypes.util import find_library
 
 import numpy as np
 import pytest
-from oracles import compare, mutants, shared, survives
+from mutants import mutants, survives
+from oracles import compare, shared
 
 import ncc
 from ncc.formats.importers.fann_functions import FORMULAS, POINTS, RATIONAL
@@ -246,8 +247,8 @@ def test_shared_files_are_what_libfann_computes(name, exactness):
     net = ncc.load(path)
     for dtype, key in ("f32", "y"), ("f64", "y_double"):
         compare(path, net.graph.run(found["x"], dtype=dtype, numerics="strict"), found[key],
-                exactness)
-    compare(path, ncc.load(path, simple=True).graph.run(found["x"]), found["y"], "C")
+                exactness, dtype)
+    compare(path, ncc.load(path, simple=True).graph.run(found["x"]), found["y"], "C", "f32")
 
 
 def test_shared_file_of_integers_is_refused():
@@ -260,7 +261,8 @@ def test_scaling_is_applied_where_it_is_asked_for():
     path = shared("fann/scaled.net")
     found = np.load(path.with_suffix(".npz"))
     net = ncc.load(path, scaling=True)
-    compare(path, net.graph.run(found["x"], numerics="strict"), found["y_descaled"], "B")
+    compare(path, net.graph.run(found["x"], numerics="strict"), found["y_descaled"], "B",
+            "f32")
 
 
 SCALING = """scale_included=1

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from oracles import compare, mutants, shared, survives
+from mutants import mutants, survives
+from oracles import compare, shared
 
 import ncc
 from ncc.formats.importers.foreign import opened

@@ -100,7 +100,7 @@ def test_an_option_that_a_format_does_not_take_is_refused(champion, capsys):
     (exported().replace("1.5", "1e999"), "E801", "/connections/0/weight: "),
     (exported().replace("1.5", "9" * 5000), "E801", "no JSON"),
     (exported(format_version="2.0"), "E802", "/format_version: "),
-    (exported().replace('"from": 3', '"from": 4'), "E801", "/connections/1: "),
+    (exported().replace('"from": 3', '"from": 4'), "E801", "/connections/1/from: "),
     ("\ud800".encode("utf-8", "surrogatepass") + b'"network_type"', "E801", "is not UTF-8"),
 ])
 def test_malformed_json_is_told_with_its_place(tmp_path, text, code, place):
