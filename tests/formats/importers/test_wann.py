@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from mutants import mutants, survives
-from oracles import compare, shared
+from oracles import compare, mutants, shared, survives
 
 import ncc
 from ncc.formats.importers.foreign import opened
