@@ -1,12 +1,11 @@
 """FANN's `.net`: functions and files against a reading of fann_run, and against libfann itself
 where it is installed."""
 
-import ctypes
 import math
-from ctypes.util import find_library
 
 import numpy as np
 import pytest
+from libfann import LIBRARIES, RECTIFIED
 from oracles import compare, mutants, shared, survives
 
 import ncc
@@ -132,34 +131,6 @@ def fann_run(sizes, cells, outputs, row, real):
     return value[first:first + outputs]
 
 
-def libraries():
-    """libfann in float and in double, as functions from a file and samples to outputs."""
-    found = {}
-    for dtype, name, kind in (("f32", "floatfann", ctypes.c_float),
-                              ("f64", "doublefann", ctypes.c_double)):
-        if find_library(name):
-            found[dtype] = _library(ctypes.CDLL(find_library(name)), kind, REALS[dtype])
-    return found
-
-
-def _library(lib, kind, real):
-    lib.fann_create_from_file.restype = ctypes.c_void_p
-    lib.fann_create_from_file.argtypes = [ctypes.c_char_p]
-    lib.fann_run.restype = ctypes.POINTER(kind)
-    lib.fann_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(kind)]
-    lib.fann_get_num_output.argtypes = [ctypes.c_void_p]
-
-    def run(path, x):
-        ann = lib.fann_create_from_file(str(path).encode())
-        outputs = lib.fann_get_num_output(ann)
-        rows = [lib.fann_run(ann, (kind * len(row))(*row))[:outputs] for row in x.tolist()]
-        return np.array(rows, real)
-    return run
-
-
-LIBRARIES = libraries()
-
-
 @pytest.fixture
 def saved(tmp_path):
     def save(words):
@@ -185,7 +156,7 @@ def test_every_function_is_that_of_the_source(saved, function, dtype):
         else:
             np.testing.assert_allclose(y, expected, **(
                 dict(rtol=1e-6, atol=3e-7) if dtype == "f32" else dict(rtol=1e-13, atol=1e-15)))
-        if dtype in LIBRARIES and function < 18:
+        if dtype in LIBRARIES and function < RECTIFIED:
             np.testing.assert_allclose(LIBRARIES[dtype](path, x), expected, rtol=1e-6, atol=1e-7)
 
 
@@ -225,7 +196,7 @@ def test_random_nets_have_the_bits_of_fann_run(saved, seed, dtype):
     net = ncc.load(path)
     y = net.graph.run(x, dtype=dtype, numerics="strict")
     np.testing.assert_array_equal(y, expected)
-    if dtype in LIBRARIES and not any(f >= 18 for f, _, reads in cells if reads):
+    if dtype in LIBRARIES and not any(f >= RECTIFIED for f, _, reads in cells if reads):
         np.testing.assert_array_equal(y, LIBRARIES[dtype](path, x))
     plain = ncc.load(path, simple=True)
     assert plain.n_neurons <= net.n_neurons
