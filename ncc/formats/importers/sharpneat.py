@@ -208,8 +208,9 @@ def _steps(net: Net, builder: Builder, reset: bool) -> list[tuple[int, int]]:
                     edges.append((Late((source, net.cycles)), weight))
             builder.neuron((key, step), edges, FUNCTIONS[net.function], bias=Constant(0.0),
                            label=str(key) if step == net.cycles else None)
-    net.notes.append(f"a call is {net.cycles} steps, " + ("from zero" if reset else
-                     "from where the call before ended; --state reset begins each from zero"))
+    begin = ("from zero" if reset else
+             "from where the call before ended; --state reset begins each from zero")
+    net.notes.append(f"a call is {net.cycles} step{'s' * (net.cycles > 1)}, {begin}")
     return [(key, net.cycles) for key in net.named]
 
 
