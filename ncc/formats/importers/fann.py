@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
+from math import isfinite
 from typing import Final, NamedTuple
 
 from ncc.formats.importers.builder import BARE, Bias, Builder, Constant, Number
 from ncc.formats.importers.fann_functions import RATIONAL, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options
-from ncc.formats.importers.words import Word, declared, words
+from ncc.formats.importers.words import DECIMAL, Word, declared, words
 
 NEURONS: Final = "neurons (num_inputs, activation_function, activation_steepness)"
 EDGES: Final = "connections (connected_to_neuron, weight)"
 SCALES: Final = ("scale_mean", "scale_deviation", "scale_new_min", "scale_factor")
-TRIPLE: Final = re.compile(r"\(([0-9]{1,10}), ([0-9]{1,10}), ([^ ,()]{1,60})\) *")
-PAIR: Final = re.compile(r"\(([0-9]{1,10}), ([^ ,()]{1,60})\) *")
+TRIPLE: Final = re.compile(rf"\(([0-9]{{1,10}}), ([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
+PAIR: Final = re.compile(rf"\(([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
 COMMA: Final = "a comma where the decimal point is to be: written under another locale"
 
 
@@ -73,22 +74,28 @@ class _Lines:
                 for each in words(self.file, whole.line, whole.text)]
 
     def tuples(self, key: str, shape: re.Pattern[str], count: int, what: str
-               ) -> Iterator[tuple[list[str], Word]]:
-        """The values of each tuple of a line, and where it is. E801, E816 for another number."""
+               ) -> Iterator[tuple[re.Match[str], Word]]:
+        """Each tuple of a line, and the line. NccErrors E801, E816 for another number of them."""
         whole = self.word(key)
         at = met = 0
         while at < len(whole.text):
             found = shape.match(whole.text, at)
-            here = whole._replace(column=whole.column + at, text=whole.text[at:at + 60])
             if found is None:
-                comma = re.match(r"\([0-9]+(?:, [0-9]+)?, [-0-9]+,[0-9]", whole.text[at:at + 60])
+                here = whole._replace(column=whole.column + at, text=whole.text[at:at + 60])
+                comma = re.match(r"\([0-9]+(?:, [0-9]+)?, [-0-9]+,[0-9]", here.text)
                 raise here.fault("E801", COMMA if comma else f"no {what} can be read here")
             met, at = met + 1, found.end()
             if met <= count:
-                yield list(found.groups()), here._replace(text=found[0].strip())
+                yield found, whole
         if met != count:
             raise whole._replace(text="").fault(
                 "E816", f"{met} of {what}, where the lines above make it {count}")
+
+
+def _at(found: tuple[re.Match[str], Word], group: int = 0) -> Word:
+    """Where a tuple is, or one of its values."""
+    match, line = found
+    return line._replace(column=line.column + match.start(group), text=match[group].strip())
 
 
 def recognises(file: Foreign) -> bool:
@@ -143,23 +150,25 @@ def _parsed(file: Foreign) -> Net:
     starts = list(accumulate(sizes, initial=0))
     cells: list[Cell] = []
     places = []
-    for (number, function, steepness), place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
-        cells.append(Cell(int(function), place._replace(text=steepness).real("a steepness"), []))
-        places.append((int(number), place))
+    for place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
+        cells.append(Cell(int(place[0][2]), _at(place, 3).real("a steepness"), []))
+        places.append((int(place[0][1]), place))
     wanted = sum(count for count, _ in places)
     edges = found.tuples(EDGES, PAIR, wanted, "connections")
     for j, (count, place) in enumerate(places):
         if count and j < sizes[0]:
-            raise place.fault("E801", f"neuron {j}, an input, has connections")
-        for _ in range(count):
-            (source, weight), at = next(edges)
-            if int(source) >= j:
-                raise at.fault("E812", f"neuron {j} reads {source}, which is not yet computed: it "
-                                       "would be its value of the run before")
-            cells[j].reads.append((int(source), at._replace(text=weight).real("a weight")))
+            raise _at(place).fault("E801", f"neuron {j}, an input, has connections")
+        reads = cells[j].reads
+        for edge in islice(edges, count):
+            source = int(edge[0][1])
+            if source >= j:
+                raise _at(edge).fault("E812", f"neuron {j} reads {source}, which is not yet "
+                                              "computed: it would be its value of the run before")
+            weight = float(edge[0][2])
+            reads.append((source, weight if isfinite(weight) else _at(edge, 2).real("a weight")))
         if count:
-            formula(cells[j].function, cells[j].steepness, place)
-    for _ in edges:
+            formula(cells[j].function, cells[j].steepness, _at(place))
+    for _ in edges:  # to the end, where their number is looked at
         pass
     if found.word("connection_rate").real("a rate") >= 1:
         _implied(cells, starts, shortcut, places)
@@ -172,7 +181,7 @@ def _parsed(file: Foreign) -> Net:
 
 
 def _implied(cells: Sequence[Cell], starts: Sequence[int], shortcut: bool,
-             places: Sequence[tuple[int, Word]]) -> None:
+             places: Sequence[tuple[int, tuple[re.Match[str], Word]]]) -> None:
     """Whether sources are those that fann_run takes, which at a rate of 1 does not look at them:
     the first k of the layer before, or of the whole net. NccError E801."""
     for before, (first, end) in zip(starts, pairwise(starts[1:]), strict=False):
@@ -180,7 +189,7 @@ def _implied(cells: Sequence[Cell], starts: Sequence[int], shortcut: bool,
         for j in range(first, end):
             for k, (source, _) in enumerate(cells[j].reads):
                 if source != base + k:
-                    raise places[j][1].fault(
+                    raise _at(places[j][1]).fault(
                         "E801", f"connection {k} of neuron {j} is from {source}, but at "
                                 f"connection_rate 1 libfann takes it from {base + k}")
 

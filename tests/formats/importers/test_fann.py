@@ -267,7 +267,7 @@ GOOD = text((2, 3), LAYERS)
     (GOOD.replace("(0, 1.5)", "(0, 1,5)"), "E801", "a comma where the decimal point"),
     (GOOD.replace("rate=0.700000\nconnection_rate=1.0", "rate=0,7\nconnection_rate=1,0"), "E801",
      "a rate is wanted here, a finite number, not '1,0'"),
-    (GOOD.replace("(0, 1.5)", "(0, nan)"), "E801", "a weight is wanted here"),
+    (GOOD.replace("(0, 1.5)", "(0, nan)"), "E801", "no connections can be read here"),
     (GOOD.replace("(0, 1.5)", "(0, 1e999)"), "E801", "a weight is wanted here"),
     (GOOD.replace("(0, 1.5)", "(1, 1.5)"), "E801", "libfann takes it from 0"),
     (GOOD.replace("(0, 1.5)", "(2, 1.5)"), "E812", "neuron 2 reads 2"),
