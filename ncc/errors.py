@@ -141,7 +141,7 @@ ERRORS: dict[str, Fault] = {
     "E815": Fault(1, "what another tool's file does not say, and ncc will not guess"),
     "E816": Fault(1, "numbers in another tool's file that do not fit each other"),
     "E817": Fault(1, "integers or other values of another tool's net that are no reals"),
-    "E818": Fault(1, "a pickle that asks for a class that is not on the list"),
+    "E818": Fault(1, "a pickle that asks for a class off the list, or that may run any code"),
     "E819": Fault(4, "a net of another tool that is too large"),
 }
 

@@ -113,7 +113,8 @@ def import_options(args: argparse.Namespace) -> Options:
         raise NccError("E609", f"--outputs {args.outputs}: of another tool's file it is the number "
                                "of outputs")
     outputs = None if args.outputs is None else int(args.outputs)
-    return Options(**said | {"fn": tuple(args.fn)}, outputs=outputs)
+    activation = args.activation if "--activation" in args.given else None
+    return Options(**said | {"fn": tuple(args.fn)}, outputs=outputs, activation=activation)
 
 
 def common_options() -> Parser:

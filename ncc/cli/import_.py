@@ -40,8 +40,8 @@ def import_(args: argparse.Namespace, watcher: Watcher) -> str:
     if ending not in texts.NETS:
         raise NccError("E102", f"{args.out}: unknown file extension",
                        help=near(ending, texts.NETS))
-    if args.format is not None or args.activation != "0":
-        raise NccError("E609", "--format and --activation are for nets of ncc's own formats")
+    if args.format is not None:
+        raise NccError("E609", "--format is for nets of ncc's own formats")
     with watcher.working("read"):
         made = imported(args, args.nets)
     graph, _ = Text(args.nets[0], FOREIGN).graph(made, watcher)

@@ -83,7 +83,8 @@ class Text:
             graph: Graph = walk(level, common, watcher, until=Graph, along=chosen)
         except NccError as error:
             if isinstance(source, Imported) and error.code == "E116":
-                raise NccError("E812", error.message, source, note=error.note) from None
+                raise NccError("E812", error.message, source, note=error.note,
+                               help=source.on_cycle) from None
             raise
         return graph, syntax
 

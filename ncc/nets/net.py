@@ -150,7 +150,7 @@ def _optional(module: str, wanted_by: str) -> Any:
     except ImportError:
         name = module.partition(".")[0]
         raise NccError("E637", f"{wanted_by} needs {name}, which is not installed",
-                       help=f"pip install {name}") from None
+                       help="pip install 'ncc-compiler[graphs]'") from None
 
 
 def fixed(values: Reals) -> Reals:
@@ -212,12 +212,58 @@ def from_neat(net: Any, config: Any = None, **options: Any) -> Net:
     return load(net if config is None else (net, config), **options)
 
 
+def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = False) -> Net:
+    """The net of a fitted estimator of scikit-learn, or a pipeline of scalers and one: an
+    MLPClassifier, a LogisticRegression, ... (ncc/formats/importers/sklearn/models.py has all).
+
+    Its outputs are `predict_proba` of a classifier that has it, `decision_function` of one that has
+    not, `predict` of a regressor; with `logits` the scores before softmax or logistic. `drop_zeros`
+    leaves out weights of 0. It is `load`, of an estimator.
+
+    NccErrors E801 (not fitted), E810 (not read as neurons), E816, E817, E819.
+    """
+    return load(estimator, logits=logits, drop_zeros=drop_zeros)
+
+
+def from_networkx(graph: Any, *, activation: str | None = None, **options: Any) -> Net:
+    """The net of a DiGraph of networkx, by the attributes of its nodes and edges
+    (ncc/formats/importers/graphs/attributes.py): activation, aggregation, bias, input, output;
+    weight, tie, const. An in-list is in the order in which its edges were added.
+
+    activation  of nodes that say none: a name or an expression in x; default identity
+    options     `fn`, formulas in x of other names
+
+    It is `load`, of a graph. NccErrors E801, E810 (undirected, parallel edges), E811, E812 (a
+    cycle), E817.
+    """
+    return load(graph, activation=activation, **options)
+
+
+def from_scipy(matrix: Any, *, activation: str | None = None, bias: float | None = None,
+               transpose: bool = False, layered: bool = False, **options: Any) -> Net:
+    """The net of a matrix of scipy.sparse or numpy. A square one is the adjacency matrix of a net,
+    w[i, j] the weight of the edge from i to j; another is a layer from its rows to its columns; a
+    list of matrices is a net of layers.
+
+    activation  of all neurons but the inputs: a name or an expression in x; default identity
+    bias        of all of them; default none
+    transpose   whether matrices are (outputs, inputs)
+    layered     whether a single square matrix is a layer
+    options     `drop_zeros`, `fn`, `max_edges`
+
+    It is `load`, of matrices. NccErrors E801, E812 (a cycle), E816 (shapes), E817, E819.
+    """
+    return load(matrix, activation=activation, bias=bias, transpose=transpose, layered=layered,
+                **options)
+
+
 def ordered(made: Imported) -> Graph:
     """An imported graph with its levels. NccError E812 for a cycle."""
     try:
         return order(made.graph)
     except NccError as error:
-        raise NccError("E812", error.message, made, note=error.note) from None
+        raise NccError("E812", error.message, made, note=error.note,
+                       help=made.on_cycle) from None
 
 
 def read(path: str | Path) -> Source:

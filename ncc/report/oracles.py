@@ -18,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 from ncc.errors import NccError
+from ncc.formats.importers.foreign import opened
+from ncc.formats.importers.sklearn.files import unpickled
 from ncc.report.comparison import Other, Reals
 
 
@@ -90,19 +92,18 @@ def sklearn(path: str, allow_pickle: bool = False, config: str | None = None) ->
     if not allow_pickle:
         raise NccError("E818", f"{path}: scikit-learn unpickles it, which may run code",
                        help="--allow-pickle, if you trust the file")
-    estimator = pickle.loads(Path(path).read_bytes())
+    estimator = unpickled(opened(path))
     return sklearn_estimator(estimator, f"scikit-learn {library.__version__}")
 
 
 def sklearn_estimator(estimator: Any, title: str = "scikit-learn") -> Other:
-    """A live estimator: its probabilities (that of the second class alone where there are two), or
-    what it predicts."""
+    """A live estimator, with the outputs that ncc's net of it has: `predict_proba`, where there is
+    one, else `decision_function`, else `predict`."""
     def outputs(x: Reals) -> Reals:
-        if hasattr(estimator, "predict_proba"):
-            found = np.asarray(estimator.predict_proba(x))
-            two = found.ndim == 2 and found.shape[1] == 2
-            return found[:, 1:] if two and len(getattr(estimator, "classes_", ())) == 2 else found
-        return np.asarray(estimator.predict(x)).reshape(len(x), -1)
+        for name in ("predict_proba", "decision_function", "predict"):
+            if hasattr(estimator, name):
+                return np.asarray(getattr(estimator, name)(x)).reshape(len(x), -1)
+        return np.asarray(estimator.transform(x))
 
     return Other(title, outputs)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ncc.errors import NccError
+from ncc.errors import NccError, Source
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
 from ncc.ir.graph_types import Label
 from ncc.scalar.activations import FREE, code_of
+from ncc.scalar.expressions import parse
 
 
 class Constant(NamedTuple):
@@ -34,6 +35,18 @@ class Late(NamedTuple):
     """As a source: the value of a neuron in the call before (0 in the first one)."""
 
     key: Hashable
+
+
+def formula(name: str, own: Mapping[str, str]) -> str | None:
+    """An activation as the builder takes it, by a name of the user's `own`, a name of ncc's or an
+    expression in x; None where it is neither."""
+    text = own.get(name, name)
+    if code_of(text) is None:
+        try:
+            parse(Source("<activation>", text), text)
+        except NccError:
+            return None
+    return text
 
 
 class _Bare:

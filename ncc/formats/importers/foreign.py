@@ -41,6 +41,13 @@ class Options:
     simple: bool = field(default=False, metadata={
         "help": "one neuron for one of the source, where that rounds in another order"})
     drop_zeros: bool = field(default=False, metadata={"help": "leave out edges of weight 0"})
+    activation: str | None = None  # --activation, which nets have, too
+    bias: float | None = field(default=None, metadata={
+        "metavar": "V", "help": "a bias of this value for each neuron of a matrix or edge list"})
+    layered: bool = field(default=False, metadata={
+        "help": "a square matrix is a layer, not the adjacency matrix of a net"})
+    logits: bool = field(default=False, metadata={
+        "help": "outputs of a classifier before softmax or logistic"})
     transpose: bool = field(default=False, metadata={
         "help": "matrices are (outputs, inputs), not (inputs, outputs)"})
     allow_pickle: bool = field(default=False, metadata={
@@ -200,6 +207,7 @@ class Imported(Source):
     """A net of another tool: `graph`, not ordered; how near it is to that tool's own answers; what
     the importer has taken for granted, left out, or wants to be known, a line each.
 
+    on_cycle   what helps where the net turns out to have a cycle
     exactness  A: equal bits. B: the same operations in the same order, but exp, log, sin and the
                like may differ by some ulp. C: sums are added in another order
     """
@@ -208,6 +216,7 @@ class Imported(Source):
     exactness: str = field(kw_only=True)
     importer: str = field(kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    on_cycle: str = field(default="", kw_only=True)
 
 
 def opened(path: str | Path) -> Foreign:

@@ -10,6 +10,9 @@ from typing import Any
 from ncc.errors import NccError, near
 from ncc.formats.importers import fann, goneat, neat_genome, neat_json, sharpneat, wann
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
+from ncc.formats.importers.graphs import graphml, node_link
+from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
+from ncc.formats.importers.sklearn import files as sklearn
 
 # Adding a format is a file with a row IMPORTER, and a line here.
 IMPORTERS: tuple[Importer, ...] = (
@@ -19,6 +22,13 @@ IMPORTERS: tuple[Importer, ...] = (
     goneat.IMPORTER,
     fann.IMPORTER,
     wann.IMPORTER,
+    node_link.IMPORTER,
+    graphml.IMPORTER,
+    matrix_market.IMPORTER,
+    numpy_files.IMPORTER,
+    edge_list.IMPORTER,
+    edge_list.CHALLENGE,
+    sklearn.IMPORTER,
 )
 BY_NAME = {importer.name: importer for importer in IMPORTERS}
 ENDINGS = tuple(sorted({ending for importer in IMPORTERS for ending in importer.endings}))
