@@ -144,6 +144,8 @@ def test_values_beyond_fanns_limit_of_a_sum_are_kept(tmp_path):
     ("N 05\n00\n01\n02 tanh 00:1,01:2 +1\n03 tanh 00:1,01:2,02:3 +1\n"
      "04 sigmoid 00:1,01:1,02:1,03:1 +1\n", 1, "1.000000", "3 1 1 1"),
     ("N 04\n00\n01\n02 tanh 00:1,01:2 +1\n03 tanh 01:2,02:3 +1\n", 1, "0.4", "3 1 1"),
+    ("N 05\n00\n01\n02 tanh 04:1,01:2 +1\n03 tanh 01:2,02:3 +1\n04 tanh 00:1 +1\n", 1, "0.4",
+     "3 1 1 1"),
     ("N 04\nout 02,00\n00\n01\n02 tanh 00:1,01:2 +1\n03 tanh 01:2,02:3 +1\n", 1, "0", "3 1 1 2"),
 ])
 def test_the_type_of_a_net_of_fanns(tmp_path, text, kind, rate, sizes):

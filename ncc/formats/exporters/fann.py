@@ -61,7 +61,7 @@ cascade_activation_steepnesses=2.50000000000000000000e-01 5.00000000000000000000
 """
 
 
-class Cell(NamedTuple):
+class Node(NamedTuple):
     """A neuron: function and steepness, its sources and their weights, its bias (0 without one)."""
 
     function: int
@@ -77,17 +77,17 @@ def fann(graph: Graph, lossy: bool = False) -> bytes:
     sayable(graph, "net", lossy=True)
     if len(graph.states):
         raise _loss("values of the last call")
-    cells = _cells(graph)
-    layers = _layers(graph, cells)
-    return _layered(graph, cells, layers) if layers is not None else _shortcut(graph, cells)
+    nodes = _nodes(graph)
+    layers = _layers(graph, nodes)
+    return _layered(graph, nodes, layers) if layers is not None else _shortcut(graph, nodes)
 
 
 def _loss(what: str) -> NccError:
     return NccError("E401", f"a net of FANN's cannot express {what}")
 
 
-def _cells(graph: Graph) -> dict[int, Cell]:
-    """What FANN has to know of each neuron that is no input."""
+def _nodes(graph: Graph) -> dict[int, Node]:
+    """What FANN has to know of each neuron that is no input, of each before those that read it."""
     table = parameters(graph)
     names = names_of(graph)
     found = {}
@@ -100,12 +100,14 @@ def _cells(graph: Graph) -> dict[int, Cell]:
         function, steepness = _function(graph, int(graph.activations[j]))
         scale = 2.0**60 if steepness == FREE else 1.0
         bias = float(table[graph.biases[j]]) if graph.biases[j] != NONE else 0.0
-        made = Cell(function, steepness, sources, [float(table[w]) * scale for w in weights],
+        made = Node(function, steepness, sources, [float(table[w]) * scale for w in weights],
                     bias * scale)
         if max(map(abs, (*made.weights, made.bias))) > LARGEST:
             raise _loss(f"weights so large (neuron {names[j]})")
         found[j] = made
-    return found
+    if graph.levels is None:
+        return found
+    return {j: found[j] for j in sorted(found, key=graph.levels.tolist().__getitem__)}
 
 
 def _function(graph: Graph, code: int) -> tuple[int, float]:
@@ -123,25 +125,25 @@ def _function(graph: Graph, code: int) -> tuple[int, float]:
     raise _loss(f"the activation {text}")
 
 
-def _layers(graph: Graph, cells: dict[int, Cell]) -> list[list[int]] | None:
+def _layers(graph: Graph, nodes: dict[int, Node]) -> list[list[int]] | None:
     """The net as layers of which each reads all of the one before, in its order, and the outputs
     are the last; None where it is none."""
     layers = [graph.inputs.tolist()]
     depth = dict.fromkeys(layers[0], 0)
-    for j, cell in cells.items():
-        depth[j] = max((depth[i] for i in cell.sources), default=0) + 1
+    for j, node in nodes.items():
+        depth[j] = max((depth[i] for i in node.sources), default=0) + 1
         if depth[j] == len(layers):
             layers.append([])
         layers[depth[j]].append(j)
     if layers[-1] != graph.outputs.tolist() or len(layers) < 2:
         return None
     for before, layer in zip(layers, layers[1:], strict=False):
-        if any(cells[j].sources != before for j in layer):
+        if any(nodes[j].sources != before for j in layer):
             return None
     return layers
 
 
-def _layered(graph: Graph, cells: dict[int, Cell], layers: list[list[int]]) -> bytes:
+def _layered(graph: Graph, nodes: dict[int, Node], layers: list[list[int]]) -> bytes:
     neurons: list[tuple[int, int, float]] = []
     edges: list[tuple[int, float]] = []
     base = 0
@@ -151,31 +153,32 @@ def _layered(graph: Graph, cells: dict[int, Cell], layers: list[list[int]]) -> b
             continue
         before = len(layers[k - 1])
         for j in layer:
-            cell = cells[j]
-            neurons.append((before + 1, cell.function, cell.steepness))
-            edges += zip(range(base, base + before + 1), [*cell.weights, cell.bias], strict=True)
+            node = nodes[j]
+            neurons.append((before + 1, node.function, node.steepness))
+            edges += zip(range(base, base + before + 1), [*node.weights, node.bias], strict=True)
         neurons.append((0, 0, 0.0))
         base += before + 1
     return _text(0, 1.0, [len(layer) + 1 for layer in layers], neurons, edges)
 
 
-def _shortcut(graph: Graph, cells: dict[int, Cell]) -> bytes:
+def _shortcut(graph: Graph, nodes: dict[int, Node]) -> bytes:
     """Each neuron a layer, but for the outputs, which are the last; where others read an output, or
     it is an input, the last layer has a copy."""
     inputs, outputs = graph.inputs.tolist(), graph.outputs.tolist()
-    read = {i for cell in cells.values() for i in cell.sources}
-    copied = any(j in read or j not in cells for j in outputs)
+    read = {i for node in nodes.values() for i in node.sources}
+    copied = any(j in read or j not in nodes for j in outputs)
     place = {j: k for k, j in enumerate(inputs)}
     neurons: list[tuple[int, int, float]] = [(0, 0, 0.0)] * (len(inputs) + 1)
     edges: list[tuple[int, float]] = []
     full = True
-    hidden = [j for j in cells if copied or j not in set(outputs)]
+    last = set(outputs)
+    hidden = [j for j in nodes if copied or j not in last]
     for j in [*hidden, *([] if copied else outputs)]:
-        cell = cells[j]
-        terms = sorted([*((place[i], w) for i, w in zip(cell.sources, cell.weights, strict=True)),
-                        *([(len(inputs), cell.bias)] if cell.bias or not cell.sources else [])])
+        node = nodes[j]
+        terms = sorted([*((place[i], w) for i, w in zip(node.sources, node.weights, strict=True)),
+                        *([(len(inputs), node.bias)] if node.bias or not node.sources else [])])
         place[j] = len(neurons)
-        neurons.append((len(terms), cell.function, cell.steepness))
+        neurons.append((len(terms), node.function, node.steepness))
         full &= [i for i, _ in terms] == list(range(len(inputs) + 1 + min(
             len(neurons) - len(inputs) - 2, len(hidden))))
         edges += terms

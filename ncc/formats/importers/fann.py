@@ -27,7 +27,7 @@ PAIR: Final = re.compile(rf"\(([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
 COMMA: Final = "a comma where the decimal point is to be: written under another locale"
 
 
-class Cell(NamedTuple):
+class Node(NamedTuple):
     """A neuron: the number of its function, its steepness, its connections (source, weight)."""
 
     function: int
@@ -42,7 +42,7 @@ class Net(NamedTuple):
     inputs: int
     outputs: range
     biases: frozenset[int]
-    cells: list[Cell]
+    nodes: list[Node]
     scaling: tuple[list[str | None], list[str | None]] | None
 
 
@@ -148,17 +148,17 @@ def _parsed(file: Foreign) -> Net:
     total = sum(sizes)
     declared(file, total, "neurons", found.word("layer_sizes"))
     starts = list(accumulate(sizes, initial=0))
-    cells: list[Cell] = []
+    nodes: list[Node] = []
     places = []
     for place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
-        cells.append(Cell(int(place[0][2]), _at(place, 3).real("a steepness"), []))
+        nodes.append(Node(int(place[0][2]), _at(place, 3).real("a steepness"), []))
         places.append((int(place[0][1]), place))
     wanted = sum(count for count, _ in places)
     edges = found.tuples(EDGES, PAIR, wanted, "connections")
     for j, (count, place) in enumerate(places):
         if count and j < sizes[0]:
             raise _at(place).fault("E801", f"neuron {j}, an input, has connections")
-        reads = cells[j].reads
+        reads = nodes[j].reads
         for edge in islice(edges, count):
             source = int(edge[0][1])
             if source >= j:
@@ -167,27 +167,27 @@ def _parsed(file: Foreign) -> Net:
             weight = float(edge[0][2])
             reads.append((source, weight if isfinite(weight) else _at(edge, 2).real("a weight")))
         if count:
-            formula(cells[j].function, cells[j].steepness, _at(place))
+            formula(nodes[j].function, nodes[j].steepness, _at(place))
     for _ in edges:  # to the end, where their number is looked at
         pass
     if found.word("connection_rate").real("a rate") >= 1:
-        _implied(cells, starts, shortcut, places)
+        _implied(nodes, starts, shortcut, places)
     last = range(starts[-2], starts[-1] - int(not shortcut))
     if not last:
         raise found.word("layer_sizes").fault("E801", "an output layer of a bias alone")
     biases = frozenset([starts[1] - 1] if shortcut else [end - 1 for end in starts[1:]])
-    return Net(sizes[0] - 1, last, frozenset(j for j in biases if not cells[j].reads), cells,
+    return Net(sizes[0] - 1, last, frozenset(j for j in biases if not nodes[j].reads), nodes,
                _scaling(found, sizes[0] - 1, len(last)))
 
 
-def _implied(cells: Sequence[Cell], starts: Sequence[int], shortcut: bool,
+def _implied(nodes: Sequence[Node], starts: Sequence[int], shortcut: bool,
              places: Sequence[tuple[int, tuple[re.Match[str], Word]]]) -> None:
     """Whether sources are those that fann_run takes, which at a rate of 1 does not look at them:
     the first k of the layer before, or of the whole net. NccError E801."""
     for before, (first, end) in zip(starts, pairwise(starts[1:]), strict=False):
         base = 0 if shortcut else before
         for j in range(first, end):
-            for k, (source, _) in enumerate(cells[j].reads):
+            for k, (source, _) in enumerate(nodes[j].reads):
                 if source != base + k:
                     raise _at(places[j][1]).fault(
                         "E801", f"connection {k} of neuron {j} is from {source}, but at "
@@ -231,22 +231,22 @@ def _n(value: float) -> str:
 
 
 def _built(net: Net, builder: Builder, simple: bool) -> set[int]:
-    """Neurons for the cells behind the inputs; the functions that they have."""
-    ones = {j for j, cell in enumerate(net.cells) if j >= net.inputs and not cell.reads}
+    """Neurons for the nodes behind the inputs; the functions that they have."""
+    ones = {j for j, node in enumerate(net.nodes) if j >= net.inputs and not node.reads}
     used = set()
     maker = _Sums(builder, ones, net.biases)
     for j in net.outputs:
         if j in ones:
             maker.one(j)
-    for j, cell in enumerate(net.cells):
-        if not cell.reads:
+    for j, node in enumerate(net.nodes):
+        if not node.reads:
             continue
-        used.add(cell.function)
-        made = formula(cell.function, cell.steepness)
+        used.add(node.function)
+        made = formula(node.function, node.steepness)
         if simple:
-            maker.plain(j, cell.reads, made)
+            maker.plain(j, node.reads, made)
         else:
-            maker.by_fours(j, cell.reads, made)
+            maker.by_fours(j, node.reads, made)
     return used
 
 

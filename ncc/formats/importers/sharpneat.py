@@ -72,9 +72,10 @@ class Net(NamedTuple):
 
 
 def recognises(file: Foreign) -> bool:
-    """The first line that is no comment is two integers."""
-    head = file.data[:4096].removeprefix(b"\xef\xbb\xbf")
-    return re.match(rb"(?:#[^\n]*\n)*[ \t]*[0-9]+[ \t]+[0-9]+[ \t]*\r?\n", head) is not None
+    """Two integers, and then whether the net is cyclic."""
+    head = file.data[:4096].removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    return re.match(rb"(?:#[^\n]*\n)*+[ \t]*[0-9]+[ \t]+[0-9]+[ \t]*\n\n(?:#[^\n]*\n)*+[ \t]*"
+                    rb"a?cyclic\b", head) is not None
 
 
 def read(files: list[Foreign], options: Options) -> Imported:
