@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from ncc.errors import NccError
 from ncc.formats.exporters.attributes import parameters
 from ncc.formats.importers.fann import EDGES, NEURONS
-from ncc.formats.importers.fann_functions import FORMULAS, POINTS, formula
+from ncc.formats.importers.fann_functions import FORMULAS, STEPWISE, formula
 from ncc.formats.write import in_lists, names_of, sayable
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
 from ncc.scalar.activations import name_of
@@ -117,9 +117,12 @@ def _function(graph: Graph, code: int) -> tuple[int, float]:
         if name_of(code) not in FUNCTIONS:
             raise _loss(f"the activation {name_of(code)}")
         return FUNCTIONS[name_of(code)]
+    for function, stepwise in STEPWISE.items():
+        if stepwise == text:
+            return function, 1.0
     said = STEEPNESS.search(text)
     steepness = float(said[1]) if said is not None else 1.0
-    for function in (*FORMULAS, *POINTS):
+    for function in FORMULAS:
         if formula(function, steepness) == text:
             return function, steepness
     raise _loss(f"the activation {text}")

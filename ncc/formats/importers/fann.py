@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Final, NamedTuple
 
 from ncc.formats.importers.builder import BARE, Bias, Builder, Constant, Number
-from ncc.formats.importers.fann_functions import RATIONAL, formula
+from ncc.formats.importers.fann_functions import RATIONAL, STEPWISE, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options
 from ncc.formats.importers.words import DECIMAL, Word, declared, words
 
@@ -25,6 +25,9 @@ SCALES: Final = ("scale_mean", "scale_deviation", "scale_new_min", "scale_factor
 TRIPLE: Final = re.compile(rf"\(([0-9]{{1,10}}), ([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
 PAIR: Final = re.compile(rf"\(([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
 COMMA: Final = "a comma where the decimal point is to be: written under another locale"
+
+
+Key = int | tuple[int, str]  # a neuron of FANN's, or the sum before a stepwise function of it
 
 
 class Node(NamedTuple):
@@ -242,11 +245,11 @@ def _built(net: Net, builder: Builder, simple: bool) -> set[int]:
         if not node.reads:
             continue
         used.add(node.function)
-        made = formula(node.function, node.steepness)
-        if simple:
-            maker.plain(j, node.reads, made)
-        else:
-            maker.by_fours(j, node.reads, made)
+        made, second = formula(node.function, node.steepness), STEPWISE.get(node.function)
+        key: Key = j if second is None else (j, "sum")
+        (maker.plain if simple else maker.by_fours)(key, node.reads, made)
+        if second is not None:
+            builder.neuron(j, [(key, Constant(1.0))], second, label=str(j))
     return used
 
 
@@ -263,13 +266,14 @@ class _Sums:
             self.builder.constant(key, 1.0, str(key))
         return key
 
-    def plain(self, key: int, reads: Sequence[tuple[int, float]], function: str) -> None:
+    def plain(self, key: Key, reads: Sequence[tuple[int, float]], function: str) -> None:
         bias = [weight for source, weight in reads if source in self.biases][:1]
         edges = [(self.one(source) if source in self.ones else source, weight)
                  for source, weight in reads if not bias or source not in self.biases]
-        self.builder.neuron(key, edges, function, bias=bias[0] if bias else BARE, label=str(key))
+        self.builder.neuron(key, edges, function, bias=bias[0] if bias else BARE,
+                            label=_label(key))
 
-    def by_fours(self, key: int, reads: Sequence[tuple[int, float]], function: str) -> None:
+    def by_fours(self, key: Key, reads: Sequence[tuple[int, float]], function: str) -> None:
         rest = len(reads) % 4
         fours = [list(reads[at:at + 4]) for at in range(rest, len(reads), 4)]
         terms: list[tuple[object, Number]] = [*reads[:rest][::-1]] or [*fours.pop(0)]
@@ -290,7 +294,12 @@ class _Sums:
         edges = [(self.one(source) if isinstance(source, int) and source in self.ones else source,
                   weight) for source, weight in edges]
         self.builder.neuron(key, edges, function, aggregation=how,
-                            bias=bias, label=str(key) if from_zero else None)
+                            bias=bias, label=_label(key))
+
+
+def _label(key: object) -> str | None:
+    """The number that FANN has for a neuron; sums of which it has none have no name."""
+    return str(key) if isinstance(key, int) else None
 
 
 IMPORTER = Importer("fann", "a net of FANN's", (".net",), recognises, read, ("scaling", "simple"))

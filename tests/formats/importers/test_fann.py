@@ -9,12 +9,12 @@ from libfann import LIBRARIES, RECTIFIED
 from oracles import compare, mutants, shared, survives
 
 import ncc
-from ncc.formats.importers.fann_functions import FORMULAS, POINTS, RATIONAL
+from ncc.formats.importers.fann_functions import FORMULAS, RATIONAL, STEPWISE
 from ncc.formats.importers.foreign import opened
 from ncc.formats.importers.registry import read
 
 REALS = {"f32": np.float32, "f64": np.float64}
-FUNCTIONS = sorted([*FORMULAS, *POINTS])
+FUNCTIONS = sorted([*FORMULAS, *STEPWISE])
 ARGUMENTS = np.concatenate([
     np.random.default_rng(0).normal(size=200) * 2, np.random.default_rng(1).normal(size=50) * 1e3,
     [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.6466525, -2.6466524, 1.4722193, -1.4722195, 0.54930615,
