@@ -11,7 +11,7 @@ from oracles import shared
 
 import ncc
 from ncc.formats.exporters.fann import FUNCTIONS
-from ncc.formats.exporters.registry import named
+from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import sharpneat
 from ncc.formats.importers.fann_functions import FORMULAS, STEPWISE, formula
 from ncc.ir.graph import Graph
@@ -190,6 +190,7 @@ def test_what_fann_cannot_say(text, message):
 def test_the_command_writes_both(tmp_path, ncc_):
     net = tmp_path / "net.nal"
     net.write_text("N 03\n00\n01\n02 tanh 00:1,01:-2\n")
+    assert of_path("x.net") is named("sharpneat")
     for name in ("sharpneat", "fann"):
         out = tmp_path / f"{name}.net"
         assert ncc_("export", str(net), "--to", name, "-o", str(out))[0] == 0
