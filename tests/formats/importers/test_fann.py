@@ -224,6 +224,20 @@ def test_shared_files_are_what_libfann_computes(name, exactness):
     compare(path, ncc.load(path, simple=True).graph.run(found["x"]), found["y"], "C")
 
 
+@pytest.mark.parametrize("name", ["fann/pieces_exact.net", "sharpneat/binary11.net"])
+def test_a_command_computes_as_the_tool_does_without_being_told(name, tmp_path, ncc_):
+    """The net asks for the dtype and the numerics, from its own file and from a net file."""
+    path = shared(name)
+    found = np.load(path.with_suffix(".npz"))
+    np.save(tmp_path / "x.npy", found["x"])
+    kept, y = tmp_path / "kept.nal", tmp_path / "y.npy"
+    assert ncc_("import", str(path), "-o", str(kept))[0] == 0
+    for net in (path, kept):
+        assert ncc_("run", str(net), "--input", str(tmp_path / "x.npy"), "-o", str(y))[0] == 0
+        made = np.load(y)
+        assert made.dtype == found["y"].dtype and (made == found["y"]).all()
+
+
 def test_shared_file_of_integers_is_refused():
     with pytest.raises(ncc.NccError, match="FANN_FIX_2.0: a net of integers") as caught:
         ncc.load(shared("fann/sigmoid_fixed.net"))

@@ -271,8 +271,7 @@ def test_an_import_is_the_same_net_as_the_texts_of_it(saved, tmp_path, ncc_):
         assert ncc_("import", str(path), "-o", str(out))[0] == 0
         kept = ncc.load(out)
         np.testing.assert_array_equal(kept.graph.run_steps(x, **EXACT), expected)
-        if ending == "graph":
-            assert (kept.graph.numerics, kept.graph.dtype) == ("fused", "f64")
+        assert (kept.graph.numerics, kept.graph.dtype) == ("fused", "f64")
 
 
 @pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
