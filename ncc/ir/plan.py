@@ -69,19 +69,25 @@ class Plan(PlanArrays):
           the last of them;
         - the functions have names that are known, each once, and those that need gradients have a
           schedule: backward functions that read what was kept are loops, and stand behind the
-          function that keeps it; without pack all parameters are constants.
+          function that keeps it; without pack all parameters are constants; of a net with states
+          they go forward only, and no other has reset and steps.
         """
         for message, part, k in faults(self):
             where = f"row {k} ({self.rows[k]:02x}): " if part == "row" else ""
             raise NccError("E304", f"plan: {where}{message}")
 
     def run(self, x: NDArray[Any], params: NDArray[Any] | None = None, dtype: str = "f32",
-            numerics: str = "fused") -> NDArray[Any]:
-        """y of x, (n_inputs,) or (batch, n_inputs), through the slots of `single` or of `batch`."""
+            numerics: str = "fused", state: NDArray[Any] | None = None) -> NDArray[Any]:
+        """y of x, (n_inputs,) or (batch, n_inputs), through the slots of `single` or of `batch`.
+        `state`, (S,) or (batch, S), is read and overwritten, as by `Graph.run`."""
         g = self.graph
         e = Numpy(dtype, numerics != "strict")
         real = e.const(0.0).dtype
         samples = np.atleast_2d(np.asarray(x, real))
+        held = np.zeros((len(samples), len(g.states)), real)
+        if state is not None:
+            held[...] = state
+        samples = np.concatenate([samples, held], axis=1)
         values = g.values if params is None else np.asarray(params, np.float64)
         table = np.concatenate([values, self.constants[::-1]]).astype(real)  # codes index it
         schedule = self.batch if samples.shape[0] > 1 else self.single
@@ -93,7 +99,7 @@ class Plan(PlanArrays):
             if slots[i] >= 0:
                 work[slots[i]] = column
         y: dict[int, Any] = {}
-        wanted = set(g.outputs.tolist())
+        wanted = set(g.results.tolist())
         for run in self.runs:
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
@@ -111,8 +117,11 @@ class Plan(PlanArrays):
                     work[slots[j]] = value
                 if j in wanted:
                     y[j] = value
-        columns = [inputs[o] if g.activations[o] == INPUT else y[o] for o in g.outputs.tolist()]
+        columns = [inputs[o] if g.activations[o] == INPUT else y[o] for o in g.results.tolist()]
         out = np.stack(columns, axis=1).astype(real)
+        if state is not None:
+            state[...] = out[:, len(g.outputs) :].reshape(state.shape)
+        out = out[:, : len(g.outputs)]
         return out if np.ndim(x) == 2 else out[0]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ncc.driver.settings import arithmetic
 from ncc.errors import NccError
 from ncc.formats import weights
-from ncc.ir.graph import Graph, Longs, Reals
+from ncc.ir.graph import Graph, Longs, Reals, refuse_states
 from ncc.ir.graph_run import seen
 from ncc.nets.net import Net, load
 from ncc.runtime.compiled import Compiled
@@ -70,6 +70,7 @@ class Trainer:
                  init: str | None = None, frozen: Any = None, seed: int = 0, threads: int = 1,
                  dtype: Any = None, numerics: str | None = None, cache: bool = True) -> None:
         graph = (net if isinstance(net, Net) else load(net)).graph
+        refuse_states(graph, "training")
         if batch < 1 or int(batch) != batch:
             raise NccError("E634", f"batch is {batch}, not a whole number from 1 on")
         self._loss = losses.parse(loss)

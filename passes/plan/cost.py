@@ -42,7 +42,7 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     segments = np.array(plan.segments, np.float64).reshape(-1, 5)
     blocks, rows = segments[:, 1] - segments[:, 0], segments[:, 2]
     fan_in, side = segments[:, 3], segments[:, 4]
-    columns = [len(g.inputs), len(g.outputs)]
+    columns = [len(g.inputs), len(g.results)]
     ends = sum(c * (model.SQUARE_COLUMN if c >= SQUARE else model.COLUMN) for c in columns)
     around = ends + model.OP * float(ops.sum())
     # Every form waits for the longest row of each level, one behind the other.

@@ -406,7 +406,7 @@ def test_dumps_are_headed_and_enter_again(ncc_):
             Path(f"dump.{ending}").write_text(text)
             assert ncc_("run", f"dump.{ending}", "--input", "x.csv") == (0, y, ""), step.name
             entered += 1
-    assert entered == 15
+    assert entered == 16
 
 
 def test_print_after_of_a_pass_that_runs_twice(ncc_):

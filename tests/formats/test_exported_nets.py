@@ -178,7 +178,7 @@ def test_a_net_of_fanns_goes_back(tmp_path, name):
     ("N 02\n00\n01 step 00:1\n", "the activation step"),
     ("N 02\nfn 20 x^3\n00\n01 20 00:1\n", "the activation x^3"),
     ("N 02\n00\n01 relu mean 00:1\n", "the aggregation mean (neuron 01)"),
-    ("N 02\n00\n01 relu ~01:1,00:1\n", "values of the last call"),
+    ("N 02\n00\n01 relu ~01:1,00:1\n", "a net of FANN's of a net with state"),
     ("N 02\n00\n01 relu 00:1e30\n", "weights so large (neuron 01)"),
     ("N 02\n00\n01 relu 00:1 +\n", "1 of 2 parameters have no value"),
 ])

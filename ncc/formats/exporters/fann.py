@@ -17,7 +17,7 @@ from ncc.formats.exporters.attributes import parameters
 from ncc.formats.importers.fann import EDGES, NEURONS
 from ncc.formats.importers.fann_functions import FORMULAS, STEPWISE, formula
 from ncc.formats.write import in_lists, names_of, sayable
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, refuse_states
 from ncc.scalar.activations import name_of
 
 FREE: Final = 2.0**-60
@@ -72,11 +72,10 @@ class Node(NamedTuple):
 
 
 def fann(graph: Graph, lossy: bool = False) -> bytes:
-    """The file. NccError E401 where it cannot say the graph, E607 where a parameter has no
-    value."""
+    """The file. NccError E401 where it cannot say the graph, E607 where a parameter has no value,
+    E160 of a net with states."""
+    refuse_states(graph, "a net of FANN's")
     sayable(graph, "net", lossy=True)
-    if len(graph.states):
-        raise _loss("values of the last call")
     nodes = _nodes(graph)
     layers = _layers(graph, nodes)
     return _layered(graph, nodes, layers) if layers is not None else _shortcut(graph, nodes)

@@ -218,6 +218,9 @@ def test_a_cyclic_net_keeps_its_state_or_begins_from_zero(saved, cycles, reset):
 def test_shared_cyclic_file():
     path = shared("sharpneat/example3.net")
     assert ncc.load(path, state="reset").graph.run([[1, 2, 3]], **EXACT).tolist() == [[18377, 6264]]
+    net = ncc.load(path)
+    fn, x = ncc.compile(net, **EXACT), np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_array_equal(fn.steps(x), net.graph.run_steps(x, **EXACT))
     (note,) = read([opened(path)]).notes
     assert note.startswith("a call is 3 steps, from where the call before ended")
 
