@@ -21,8 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from ncc.errors import NccError
 from ncc.formats.write import in_lists, names_of, sayable
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, refuse_states
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Reals, refuse_states
 from ncc.scalar.activations import name_of
 
 # The attributes of nodes and of edges, in the order in which they are written, and their types.
@@ -62,6 +65,16 @@ def edges(graph: Graph) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for i, code in zip(sources, weights, strict=True):
             yield (f"n{names[i]}", f"n{names[j]}",
                    _parameter(graph, code, "weight", "tie", "const"))
+
+
+def parameters(graph: Graph) -> Reals:
+    """What parameter codes are an index of, float64 (P + C): values, and constants from the end.
+    NccError E607 where a parameter has no value."""
+    missing = int(np.isnan(graph.values).sum())
+    if missing:
+        raise NccError("E607", f"{missing} of {graph.n_params} parameters have no value",
+                       help="--weights FILE or --init RULE")
+    return np.concatenate([graph.values, graph.constants[::-1]])
 
 
 def _parameter(graph: Graph, code: int, value: str, tie: str, const: str) -> dict[str, Any]:

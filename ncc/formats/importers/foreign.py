@@ -54,7 +54,7 @@ class Options:
         "help": "matrices are (outputs, inputs), not (inputs, outputs)"})
     allow_pickle: bool = field(default=False, metadata={
         "help": "unpickle a file that may run code as it is read: only one that you trust"})
-    tuned: str | None = field(default=None, metadata={
+    tuned: str | Path | None = field(default=None, metadata={
         "metavar": "FILE", "help": "the .wann.json with the weights of a .out"})
     shared: float | None = field(default=None, metadata={
         "metavar": "V", "help": "all weights of a .out are one parameter, of this value"})
