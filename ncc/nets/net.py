@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
 from ncc.errors import NccError, Source
-from ncc.formats.exporters.attributes import edges, nodes
+from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
 from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
@@ -78,7 +78,8 @@ class Net:
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
         NccError E637 without networkx, E401 for a net that only passes make."""
-        made = _optional("networkx", "to_networkx").DiGraph()
+        made = _optional("networkx", "to_networkx").DiGraph(
+            **directives(self.graph))
         made.add_nodes_from(nodes(self.graph, "graphml"))
         made.add_edges_from(edges(self.graph))
         return made

@@ -330,7 +330,8 @@ def test_a_missing_library_is_named(monkeypatch):
     for call, name in ((net.to_networkx, "networkx"), (net.to_scipy, "scipy")):
         with pytest.raises(NccError, match=f"needs {name}") as caught:
             call()
-        assert (caught.value.code, caught.value.help) == ("E637", f"pip install {name}")
+        assert (caught.value.code, caught.value.help) == (
+                "E637", "pip install 'ncc-compiler[graphs]'")
 
 
 def test_the_command(ncc_, tmp_path):
