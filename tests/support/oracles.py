@@ -1,4 +1,4 @@
-"""Nets of other tools beside the outputs of these tools; files broken at random."""
+"""Nets of other tools against the outputs of these tools, by class; and files broken at random."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ import pytest
 
 import ncc
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "nets"
-# Class C: of the largest output, by the dtype that is computed in.
-RELATIVE = {"f32": 1e-5, "f64": 1e-12}
+NETS = Path(__file__).parents[3] / "shared/nets"
+LIMITS = {"float32": 1e-5, "float64": 1e-12}  # of the largest |output|, in the classes B and C
 
 
-def shared(name):
+def shared(name: str) -> Path:
     """A file of the shared collection; where it is absent, the test is skipped."""
-    if not SHARED.is_dir():
+    if not NETS.is_dir():
         pytest.skip("../shared is not here")
-    return SHARED / name
+    return NETS / name
 
 
-def compare(path, y, expected, exactness, dtype="f64", bound=None):
-    """`y` are `expected` in the class `exactness`: A bit for bit; B and C within the relative error
-    of the largest value of `expected`, or within `bound`, where a test knows better. Where
-    NCC_ORACLES names a file, a line of it says how far they were apart."""
-    y, expected = np.asarray(y, np.float64), np.asarray(expected, np.float64)
-    assert y.shape == expected.shape, path
-    known = ~np.isnan(expected)
-    worst = float(np.abs(y - expected)[known].max(initial=0.0))
-    largest = float(np.abs(expected[known]).max(initial=1e-300))
-    if exactness == "A":
-        assert (y == expected)[known].all(), f"{path}: {worst}"
-    else:
-        limit = RELATIVE[dtype] * largest if bound is None else bound
-        assert (np.abs(y - expected) <= limit)[known].all(), f"{path}: {worst} of {largest}"
-    if os.environ.get("NCC_ORACLES"):
-        with open(os.environ["NCC_ORACLES"], "a") as file:
-            file.write(json.dumps({"file": str(path), "class": exactness, "dtype": dtype,
-                                   "worst": worst, "largest": largest,
-                                   "equal": float((y == expected)[known].mean())}) + "\n")
+def compare(path: Path | str, y: Any, expected: Any, exactness: str, bound: float | None = None
+            ) -> float:
+    """Assert that outputs are those of the tool: the same numbers in class A, else within LIMITS
+    of the largest one, or within `bound` of it, where a test knows better. The worst difference, so
+    scaled, is returned, and goes to the file that the environment names (NCC_ORACLES), a JSON
+    object a line."""
+    assert y.shape == expected.shape and y.dtype == expected.dtype
+    assert (np.isnan(y) == np.isnan(expected)).all()
+    with np.errstate(invalid="ignore"):
+        apart = np.where((y == expected) | np.isnan(y), 0, abs(y - expected))
+    scale = max(float(np.nanmax(abs(expected))), np.finfo(y.dtype).tiny)
+    worst = float(apart.max()) / scale
+    if report := os.environ.get("NCC_ORACLES"):
+        with open(report, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"file": str(path), "class": exactness, "worst": worst}) + "\n")
+    if bound is None:
+        bound = 0 if exactness == "A" else LIMITS[str(y.dtype)]
+    assert worst <= bound, path
+    return worst
 
 
 def mutants(data: bytes, seed: int, count: int) -> Iterator[bytes]:

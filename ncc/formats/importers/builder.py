@@ -54,6 +54,7 @@ class _Bare:
 
 
 BARE = _Bare()
+Bias = Number | _Bare
 
 
 class Builder:

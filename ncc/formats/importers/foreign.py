@@ -52,6 +52,16 @@ class Options:
         "help": "matrices are (outputs, inputs), not (inputs, outputs)"})
     allow_pickle: bool = field(default=False, metadata={
         "help": "unpickle a file that may run code as it is read: only one that you trust"})
+    tuned: str | None = field(default=None, metadata={
+        "metavar": "FILE", "help": "the .wann.json with the weights of a .out"})
+    shared: float | None = field(default=None, metadata={
+        "metavar": "V", "help": "all weights of a .out are one parameter, of this value"})
+    softmax: bool = field(default=False, metadata={
+        "help": "outputs are the softmax of those of the file"})
+    scaling: bool = field(default=False, metadata={
+        "help": "scale inputs and outputs as a FANN file says, which fann_run does not"})
+    state: str | None = field(default=None, metadata={
+        "metavar": "reset", "help": "a net with state begins each call from zero"})
     max_edges: int = field(default=MAX_EDGES, metadata={
         "metavar": "E", "help": f"most edges of an imported net, default {MAX_EDGES}"})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncc.errors import NccError, near
-from ncc.formats.importers import neat_genome, neat_json
+from ncc.formats.importers import fann, goneat, neat_genome, neat_json, sharpneat, wann
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 from ncc.formats.importers.graphs import graphml, node_link
 from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
@@ -18,6 +18,10 @@ from ncc.formats.importers.sklearn import files as sklearn
 IMPORTERS: tuple[Importer, ...] = (
     neat_json.IMPORTER,
     neat_genome.IMPORTER,
+    sharpneat.IMPORTER,
+    goneat.IMPORTER,
+    fann.IMPORTER,
+    wann.IMPORTER,
     node_link.IMPORTER,
     graphml.IMPORTER,
     matrix_market.IMPORTER,

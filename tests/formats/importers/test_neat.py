@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from neat.export import export_network_json
 from objects import same
-from oracles import SHARED, compare
+from oracles import NETS as SHARED
+from oracles import compare
 
 import ncc
 from ncc.formats import write

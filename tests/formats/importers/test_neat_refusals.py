@@ -12,7 +12,7 @@ import neat
 import numpy as np
 import pytest
 from genomes import config, genomes
-from oracles import SHARED
+from oracles import NETS as SHARED
 
 import ncc
 from ncc.errors import NccError
