@@ -75,6 +75,11 @@ def undirected(file: Foreign, place: Place) -> NccError:
                       "neuron to those that read it")
 
 
+def told(key: Hashable) -> str:
+    """The name of a node in a message."""
+    return str(key)[:40]
+
+
 def built(graph: Described, options: Options) -> Imported:
     """The net of a graph. NccErrors E801, E810 (parallel edges), E811, E817, E819."""
     in_lists = _in_lists(graph)
@@ -137,17 +142,19 @@ def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
     found: dict[Hashable, list[Edge]] = {}
     for node in graph.nodes:
         if node.key in found:
-            raise graph.fault("E801", f"a second node {node.key}", node.place)
+            raise graph.fault("E801", f"a second node {told(node.key)}", node.place)
         found[node.key] = []
     met: set[tuple[Hashable, Hashable]] = set()
     for edge in graph.edges:
         ends = edge.source, edge.target
         for end, word in zip(ends, ("from", "to"), strict=True):
             if end not in found:
-                raise graph.fault("E801", f"an edge {word} {end}, which is no node", edge.place)
+                raise graph.fault("E801", f"an edge {word} {told(end)}, which is no node",
+                                  edge.place)
         if ends in met:
-            raise graph.fault(graph.parallel, f"a second edge from {ends[0]} to {ends[1]}",
-                              edge.place, help="add up the weights of parallel edges")
+            raise graph.fault(graph.parallel, f"a second edge from {told(ends[0])} to "
+                              f"{told(ends[1])}", edge.place,
+                              help="add up the weights of parallel edges")
         met.add(ends)
         found[edge.target].append(edge)
     return found
@@ -160,7 +167,7 @@ def _inputs(graph: Described, nodes: Sequence[Node],
     marks = {node.key: values.mark(node, "input") for node in nodes}
     for node in nodes:
         if marks[node.key] and in_lists[node.key]:
-            raise graph.fault("E801", f"node {node.key} is an input, and has an edge into it",
+            raise graph.fault("E801", f"node {told(node.key)} is an input, and has an edge into it",
                               node.place, "input")
     ends = [node for node in nodes if marks[node.key] is None and not in_lists[node.key]]
     found = [node for node in nodes if marks[node.key]]

@@ -72,10 +72,10 @@ def _fault(file: Foreign, begin: int, columns: Sequence[Column], comments: str |
         fields = text.split()
         if len(fields) != len(columns):
             what = f"{len(fields)} fields, not {len(columns)}: " + " ".join(n for n, _ in columns)
-            return file.as_text().fault("E801", what, line=line)
+            return file.fault("E801", what, line=line)
         for field, (name, kind) in zip(fields, columns, strict=True):
             if not _fits(field, np.dtype(kind)):
-                return file.as_text().fault(
+                return file.fault(
                     "E801", f"{field[:40]!r} as {name} is not {KINDS[np.dtype(kind).kind]}",
                     line=line)
     return file.fault("E801", "this is no table of numbers")
