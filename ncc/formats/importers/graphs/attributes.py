@@ -190,6 +190,8 @@ def _outputs(graph: Described, nodes: Sequence[Node], inputs: set[Hashable], val
         read = {edge.source for edge in graph.edges}
         found = [node for node in nodes if node.key not in read and node.key not in inputs
                  and marks[node.key] is None]
+    if not found and graph.edges:
+        found = [node for node in nodes if node.key not in inputs]  # a cycle, which `order` tells
     if not found:
         raise graph.fault("E801", "a net without outputs", Place())
     if all(isinstance(marks[node.key], bool | None) for node in found):

@@ -33,7 +33,7 @@ PACKED: Final = 200
 UNPACKED: Final = 1 << 26
 _PARTS: Final = {name: re.compile(rf"['\"]{name}['\"]\s*:\s*{value}") for name, value in (
     ("descr", r"['\"]([<>|=]?[a-zA-Z]\d+)['\"]"), ("fortran_order", "(True|False)"),
-    ("shape", r"\(((?:\d{1,18}L?[, ]*)*+)\)"))}
+    ("shape", r"\(((?:\d{1,18}L?[, ]+)*+(?:\d{1,18}L?)?)\)"))}
 AXES: Final = {"csr": (0, 1), "csc": (1, 0)}  # of what `indptr` and `indices` count
 
 
@@ -89,6 +89,8 @@ class _Archive:
                              help="numpy.savez does not pack")
 
     def matrices(self) -> list[Matrix | objects.Array]:
+        if not self.heads:
+            raise self.file.fault("E801", "an archive without entries")
         if "format" not in self.heads:
             return [(self.file, self.array(name, 2)) for name in self.heads]
         word = self.array("format", 0).tobytes().replace(b"\0", b"").decode("ascii", "replace")
@@ -166,7 +168,7 @@ def _head(file: Foreign, stream: IO[bytes], at: str = "") -> Head:
     """What stands before an array. NccErrors E801, E802."""
     at = f"/{at}" if at else ""
     magic = stream.read(8)
-    if magic[:6] != b"\x93NUMPY":
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8:
         raise file.fault("E801", "this is no array of numpy's", at)
     width = {1: 2, 2: 4, 3: 4}.get(magic[6])
     if width is None:

@@ -83,6 +83,6 @@ def _fault(file: Foreign, begin: int, columns: Sequence[Column], comments: str |
 
 def _fits(field: str, kind: np.dtype[Any]) -> bool:
     if kind.kind == "f":
-        return NUMBER.fullmatch(field) is not None
+        return NUMBER.fullmatch(field) is not None and "x" not in field.lower()
     digits = field[1:] if field[:1] in ("+", "-") else field
     return digits.isdecimal() and len(digits) < 20 and int(digits) < 2**31
