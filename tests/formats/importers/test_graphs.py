@@ -74,8 +74,8 @@ def test_a_shared_file_has_its_outputs(name):
 def test_what_nodes_and_edges_say():
     graph = graph_of(net())
     assert unlabelled(graph) == [
-        "inputs 00 01", "outputs 03", "values -1.5 2.0 0.5 -", "constants", "00 @0 input", "01 @0 input",
-        "02 @1 tanh sum +p2 01*p0 00*p1", "03 @2 identity sum 02*p3"]
+        "inputs 00 01", "outputs 03", "values -1.5 2.0 0.5 -", "constants", "00 @0 input",
+        "01 @0 input", "02 @1 tanh sum +p2 01*p0 00*p1", "03 @2 identity sum 02*p3"]
     assert [label.name for label in graph.labels] == list("abcd")
     links = [{"source": "b", "target": "c", "weight": -1.5, "tie": "k"},
              {"source": "a", "target": "c", "weight": 2.0, "const": True},
@@ -86,9 +86,9 @@ def test_what_nodes_and_edges_say():
     graph = graph_of(net(nodes=nodes, links=links, graph={"numerics": "strict", "dtype": "f64"}),
                      fn=("mine=x^3",))
     assert unlabelled(graph) == [
-        "numerics strict", "dtype f64", "inputs 00 01", "outputs 03 00", "fn 20 x*sigmoid(x)", "fn 21 x^3", "values -1.5 -",
-        "constants 2.0 1.0", "name p0 k", "00 @0 input", "01 @0 input",
-        "02 @1 20 max +p1 01*p0 00*c0", "03 @2 21 sum +c1 02*p0"]
+        "numerics strict", "dtype f64", "inputs 00 01", "outputs 03 00", "fn 20 x*sigmoid(x)",
+        "fn 21 x^3", "values -1.5 -", "constants 2.0 1.0", "name p0 k", "00 @0 input",
+        "01 @0 input", "02 @1 20 max +p1 01*p0 00*c0", "03 @2 21 sum +c1 02*p0"]
 
 
 def test_which_nodes_are_inputs_and_outputs():
@@ -231,7 +231,7 @@ def test_ids_that_look_alike_have_names_of_their_own():
     assert names == {0: "1", 1: "'1'", 2: repr("\n")}  # n03 is the name of a neuron without one
 
 
-# Round trips ---------------------------------------------------------------------------------------
+# Round trips --------------------------------------------------------------------------------------
 
 
 def returned(net):
@@ -321,7 +321,7 @@ def test_a_random_graph_computes_what_it_says(graph, seed):
                                rtol=1e-12, atol=1e-12)
 
 
-# GraphML -------------------------------------------------------------------------------------------
+# GraphML ------------------------------------------------------------------------------------------
 
 GRAPHML = """<?xml version="1.0"?>
 <graphml xmlns="http://graphml.graphdrawing.org/xmlns" xmlns:y="http://www.yworks.com/xml/graphml">
