@@ -42,7 +42,7 @@ class Options:
     simple: bool = field(default=False, metadata={
         "help": "one neuron for one of the source, where that rounds in another order"})
     drop_zeros: bool = field(default=False, metadata={"help": "leave out edges of weight 0"})
-    activation: str | None = None  # --activation, which nets have, too
+    activation: str | int | None = None  # --activation, which nets have, too
     bias: float | None = field(default=None, metadata={
         "metavar": "V", "help": "a bias of this value for each neuron of a matrix or edge list"})
     layered: bool = field(default=False, metadata={

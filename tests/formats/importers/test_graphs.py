@@ -173,6 +173,7 @@ def both(place, **changes):
     ("links/0", {"tie": "k k"}, "E801", "/links/0/tie", "no identifier"),
     ("links/0", {"source": "d"}, "E812", "", "a cycle: c -> d -> c"),
     ("links/0", {"source": "c"}, "E812", "", "a cycle: c -> c"),
+    ("links/0", {"source": "c"}, "E812", "", "the attribute `state`"),
 ])
 def test_what_is_refused_is_told_with_its_place(place, changes, code, at, words):
     with pytest.raises(ncc.NccError) as caught:

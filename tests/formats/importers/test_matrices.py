@@ -173,7 +173,8 @@ def test_layers_chain(tmp_path, capsys):
     live = ncc.from_scipy(ws, activation="relu", bias=-0.25, drop_zeros=True)
     turned = ncc.from_scipy([sparse.csr_array(w.T) for w in ws], activation="relu", bias=-0.25,
                             transpose=True)
-    nets = [ncc.load(out), live, turned]
+    listed = ncc.load(names, activation=3, bias=-0.25)  # relu by its code
+    nets = [ncc.load(out), live, turned, listed]
     assert len({str(net.graph) for net in nets}) == 1
     np.testing.assert_allclose(live.graph.run(x, dtype="f64"), h, rtol=1e-12, atol=1e-14)
     assert [(label.name, label.first, label.shape) for label in live.graph.labels] == [
@@ -203,8 +204,9 @@ def test_a_column_without_entries_and_biases():
     net = ncc.load(np.array([[1.0, 2.0, 3.0]]), bias=0.5, activation="x*x")
     assert net.graph.run(np.ones((1, 1))).tolist() == [[2.25, 6.25, 12.25]]
     assert net.graph.values.tolist() == [1.0, 0.5, 2.0, 0.5, 3.0, 0.5]
-    with pytest.raises(ncc.NccError, match=r"E811.*my_act"):
-        ncc.load(np.ones((1, 2)), activation="my_act")
+    for wrong in ("my_act", "99", 0x99):
+        with pytest.raises(ncc.NccError, match=r"E118.*(my_act|99)"):
+            ncc.load(np.ones((1, 2)), activation=wrong)
     assert ncc.load(np.ones((1, 2)), activation="my_act", fn={"my_act": "x^3"}).n_edges == 2
 
 
@@ -420,6 +422,23 @@ def test_layers_of_the_graph_challenge(tmp_path):
         assert caught.value.code == code
     with pytest.raises(ncc.NccError, match=r"--inputs 2, and the file has number 3"):
         graph_of(layers, "graph-challenge", inputs=2)
+
+
+@pytest.mark.parametrize("name", [
+    "graphs/adjacency.mtx", "graphs/adjacency.npz", "graphs/layer_12x9.mtx", "graphs/edges.txt",
+    "graphs/random.graphml", "graphs/random_node_link.json", "sklearn/iris_relu.pkl",
+    "sklearn/cancer_logistic.pkl"])
+def test_an_imported_net_comes_back_from_ncc_s_files(name, tmp_path):
+    path, pickled = shared(name), name.endswith("pkl")
+    net = ncc.load(path, allow_pickle=True) if pickled else ncc.load(path)
+    for ending in ("nal", "graph"):
+        out = tmp_path / f"net.{ending}"
+        assert main(["import", str(path), "-o", str(out), *["--allow-pickle"] * pickled]) == 0
+        back = ncc.load(out)
+        for field in ("sources", "weights", "biases", "values", "constants", "outputs", "levels"):
+            assert (getattr(back.graph, field) == getattr(net.graph, field)).all() or (
+                np.isnan(back.graph.values).all())
+        assert ending == "nal" or str(back.graph) == str(net.graph)
 
 
 def test_files_are_known_by_ending_and_first_bytes(tmp_path):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from ncc.errors import NccError, near
 from ncc.formats.exporters.attributes import OF_EDGES, OF_GRAPHS, OF_NODES
-from ncc.formats.importers.builder import BARE, Builder, Constant, Late, Tied, formula
+from ncc.formats.importers.builder import BARE, Builder, Constant, Late, Tied, asked, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Options, listed
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.graph_types import Label
@@ -100,9 +100,11 @@ def built(graph: Described, options: Options) -> Imported:
                        for edge in in_lists[node.key]],
             values.activation(node), aggregation=values.aggregation(node),
             bias=values.bias(node), label=name)
-    return builder.made(outputs, exactness="B", importer=graph.importer,
+    made = builder.made(outputs, exactness="B", importer=graph.importer,
                         notes=[*graph.notes, *_unknown(graph)], numerics=values.said("numerics"),
                         dtype=values.said("dtype"), labels=_arrays(nodes, names, values))
+    return replace(made, on_cycle="a node with the attribute `state` has the value of another in "
+                                  "the call before")
 
 
 def _states(graph: Described, in_lists: Mapping[Hashable, list[Edge]]) -> dict[Hashable, Late]:
@@ -230,7 +232,7 @@ class _Values:
     """What attributes say, checked."""
 
     def __init__(self, graph: Described, options: Options) -> None:
-        self.graph, self.own, self.default = graph, options.functions, options.activation
+        self.graph, self.own, self.default = graph, options.functions, asked(options)
         self._ties: dict[str, float | None] = {}
         self._formulas: dict[str, str] = {}
         for node in graph.nodes:
@@ -274,7 +276,7 @@ class _Values:
     def activation(self, node: Node) -> str:
         """A name of ncc's or an expression in x."""
         name = self.word(node, "activation")
-        return self.formula(name or self.default or "identity", node.place)
+        return self.default if name is None else self.formula(name, node.place)
 
     def formula(self, name: str, place: Place) -> str:
         if name not in self._formulas:

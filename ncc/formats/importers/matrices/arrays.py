@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.formats.importers.builder import formula
+from ncc.formats.importers.builder import asked
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.formats.importers.matrices.assembly import assemble
 from ncc.ir.graph import INPUT, Graph, Ints, Reals
@@ -212,10 +212,7 @@ def _graph(file: Foreign, lengths: NDArray[Any], sources: Ints, values: Reals | 
     with neither edge nor bias have the constant bias 0."""
     if not len(outputs):
         raise file.fault("E801", "a net without outputs")
-    text = formula(options.activation or "identity", options.functions)
-    if text is None:
-        raise file.fault("E811", f"the activation {options.activation} is none of ncc's, and no "
-                                 "expression in x")
+    text = asked(options)
     code = code_of(text)
     computed = ~is_input
     bias = options.bias is not None
