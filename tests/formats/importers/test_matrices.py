@@ -293,6 +293,7 @@ def head(shape="(2, 3)", descr="'<f8'", version=1, order="False"):
     (head("(9999999999999999999999, 1)"), "E801", "no array of numbers"),
     (head("(" + "1, " * 5000 + ")") + bytes(8), "E801", "axes is no matrix"),
     (head("(2, 2", "'<f8'"), "E801", "no array of numbers"),
+    (head("(5 5, 2)"), "E801", "no array of numbers"),
     (head("(-1, 2)"), "E801", "no array of numbers"),
     (head(descr="'|O'") + b"cos\nsystem\n", "E818", "a pickle"),
     (head(descr="'<c16'"), "E817", "complex128"),

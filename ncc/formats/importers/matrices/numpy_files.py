@@ -33,7 +33,7 @@ PACKED: Final = 200
 UNPACKED: Final = 1 << 26
 _PARTS: Final = {name: re.compile(rf"['\"]{name}['\"]\s*:\s*{value}") for name, value in (
     ("descr", r"['\"]([<>|=]?[a-zA-Z]\d+)['\"]"), ("fortran_order", "(True|False)"),
-    ("shape", r"\(((?:\d{1,18}L?[, ]+)*+(?:\d{1,18}L?)?)\)"))}
+    ("shape", r"\(((?: *\d{1,18}L? *,)*+(?: *\d{1,18}L? *)?) *\)"))}
 AXES: Final = {"csr": (0, 1), "csc": (1, 0)}  # of what `indptr` and `indices` count
 
 
