@@ -314,6 +314,9 @@ def test_a_pickle_wants_the_users_word(tmp_path, capsys):
     assert "error[E818]: a pickle may run any code" in capsys.readouterr().err
     assert main(["import", str(path), "-o", str(out), "--allow-pickle"]) == 0
     assert main(["verify", str(path), "--against", "sklearn", "--allow-pickle"]) == 0
+    path.write_bytes(pickle.dumps(perceptron()))
+    assert main(["verify", str(path), "--against", "sklearn", "--allow-pickle", "--logits"]) == 2
+    assert "--logits: what sklearn computes are probabilities" in capsys.readouterr().err
     for compress in (0, 3, ("gzip", 3), ("xz", 3)):
         packed = tmp_path / "model.joblib"
         joblib.dump(ridge(), packed, compress=compress)
