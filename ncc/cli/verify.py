@@ -103,6 +103,8 @@ def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str
         if not isinstance(source, Imported):
             raise NccError("E609", f"--against {args.against}: {args.net} is not a file of that "
                                    "tool's")
+        if args.logits:
+            raise NccError("E609", f"--logits: what {args.against} computes are probabilities")
         other = TOOLS[args.against](args.net, args.allow_pickle, getattr(args, "config", None))
         return other, limits_of(source.exactness, dtype)
     given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,

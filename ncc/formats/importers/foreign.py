@@ -9,6 +9,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +44,7 @@ class Options:
     simple: bool = field(default=False, metadata={
         "help": "one neuron for one of the source, where that rounds in another order"})
     drop_zeros: bool = field(default=False, metadata={"help": "leave out edges of weight 0"})
-    activation: str | None = None  # --activation, which nets have, too
+    activation: str | int | None = None  # --activation, which nets have, too
     bias: float | None = field(default=None, metadata={
         "metavar": "V", "help": "a bias of this value for each neuron of a matrix or edge list"})
     layered: bool = field(default=False, metadata={
@@ -104,8 +105,14 @@ class Foreign(Source):
         """A fault at a place: a JSON pointer or another path in the file (`at`), or a line."""
         if at:
             return NccError(code, message, Source(f"{self.name}:{at}", ""), note=note, help=help)
-        span = Span(line, column, length or max(len(self.line(line)), 1)) if line else None
-        return NccError(code, message, self, span, note=note, help=help)
+        if not line:
+            return NccError(code, message, self, note=note, help=help)
+        shown = self
+        if not self.text:
+            with suppress(NccError):  # of another encoding: only the number of the line is told
+                shown = self.as_text()
+        span = Span(line, column, length or max(len(shown.line(line)), 1))
+        return NccError(code, message, shown, span, note=note, help=help)
 
     @cached_property
     def words(self) -> str:
