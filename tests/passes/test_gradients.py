@@ -143,6 +143,7 @@ def everywhere(graph, x, dy, params, dtype, numerics, form, opt=0):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.each_choice
 def test_every_level_has_the_graphs_gradient(dtype, numerics, form):
     first = 1000 * (2 * (dtype == "f32") + (numerics == "fused"))
     for seed in range(first, first + len(SIZES) // 2):
@@ -193,7 +194,9 @@ def aggregating(aggregation):
 ODD |= {kind: aggregating(kind) for kind in ("sum", "mul", "mean", "max", "min", "maxabs")}
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("mul", "mean", "min", "maxabs")))
+    for name in ODD])
 def test_odd_nets_have_their_gradients(name):
     """And dparams are added to what the caller has, dx is overwritten, and each may be NULL."""
     graph = ncc.parse(ODD[name]).graph
@@ -381,6 +384,7 @@ def test_vectors_of_any_width_and_batches_of_any_size(dtype, vector_bits, lanes)
 
 @pytest.mark.parametrize("dtype, vector_bits", [("f32", 128), ("f64", 128), ("f32", 256),
                                                 ("f64", 256), ("f32", 512), ("f64", 512)])
+@pytest.mark.each_choice
 def test_tiles_of_vectors_of_any_width(dtype, vector_bits):
     """Blocks of rows that are full and that are not; sources in whole tiles and what is left."""
     nets = [random_layers([21, 37, 35], 21, seed=1), random_layers([18, 18, 40], 18, seed=2)]
@@ -473,6 +477,7 @@ def skips(n):
 
 @pytest.mark.parametrize("aggregation", ["sum", "mul"])
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.each_choice
 def test_operations_are_linear_in_edges_and_neurons(monkeypatch, form, aggregation):
     """Those that are written in straight code, and those that run in loops."""
     count = 0
