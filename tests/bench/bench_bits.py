@@ -347,7 +347,8 @@ class Case:
             x, target = self.x[call.first : call.last], self.target[call.first : call.last]
             y = graph.run(x, params.astype(np.float64), self.dtype, numerics)
             loss, dy = self._loss(e, y, target)
-            dparams = pruned(graph).gradient(x, dy, params.astype(np.float64), self.dtype, numerics)[1]
+            dparams = pruned(graph).gradient(x, dy, params.astype(np.float64), self.dtype,
+                                             numerics)[1]
             total = e.const(0.0)
             for first in range(0, len(x), sums.CHUNK):
                 some = loss[first : first + sums.CHUNK]
