@@ -14,7 +14,7 @@ from ncc.ir import csr
 from ncc.ir.graph_types import AGGREGATIONS, NONE, SUM_CODES, Arrays, Ints, Longs
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
-from ncc.scalar.derivative import slope, tame, times
+from ncc.scalar.derivative import derivative_at, tame, times
 from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
 
@@ -83,7 +83,7 @@ class Reverse:
         ws = [self.table[g.weights[at]] for at in edges]
         total = self.totals[rows]
         adjoint = self.adjoints[rows]
-        found = np.asarray(slope(program, e, total, self.work[rows]))
+        found = np.asarray(derivative_at(program, e, total, self.work[rows]))
         d = e.op("mul", adjoint, found) if tame(program) else times(e, adjoint, found)
         self.biases[:, rows] = self.summed(sums.by_lanes, d, np.ones_like(d))
         if not edges:

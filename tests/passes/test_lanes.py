@@ -147,7 +147,7 @@ def test_a_ragged_loop_and_lanes_that_fill_no_vector_stay_right() -> None:
     assert "load float" in update(60, 1)
 
 
-# ---- squares: samples and columns change places
+# ---- tile transposes: samples and columns
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
