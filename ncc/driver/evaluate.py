@@ -40,13 +40,6 @@ def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Eval
     where None. Those without a value are drawn: the same for every level of one net."""
     params = _drawn(level.values if values is None else values)
 
-    def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
-        if batch:
-            return level.gradient(x, dy, params, dtype, numerics)
-        parts = [level.gradient(row, d, params, dtype, numerics)
-                 for row, d in zip(x, dy, strict=True)]
-        return np.stack([dx for dx, _ in parts]), np.stack([dw for _, dw in parts])
-
     def run(x: Array, batch: bool) -> Array:
         if not len(level.states):
             return level.run(x, params, dtype, numerics)
@@ -55,11 +48,24 @@ def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Eval
         return level.run_steps(x, params, dtype, numerics)
 
     whole = level.levels is not None and not len(level.states)
-    return Evaluator(level.n_inputs, len(level.outputs), dtype, run, gradient if whole else None)
+    return Evaluator(level.n_inputs, len(level.outputs), dtype, run,
+                     _gradient(level, params, dtype, numerics) if whole else None)
+
+
+def _gradient(level: Graph | Plan, params: Reals, dtype: str, numerics: str
+              ) -> Callable[[Array, Array, bool], tuple[Array, Array]]:
+    def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
+        if batch:
+            return level.gradient(x, dy, params, dtype, numerics)
+        parts = [level.gradient(row, d, params, dtype, numerics)
+                 for row, d in zip(x, dy, strict=True)]
+        return np.stack([dx for dx, _ in parts]), np.stack([dw for _, dw in parts])
+
+    return gradient
 
 
 def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evaluator:
-    """A plan, in its order of evaluation; it has no gradient but that of its graph."""
+    """A plan, in its order of evaluation, back and forth."""
     params = _drawn(level.graph.values if values is None else values)
 
     def run(x: Array, batch: bool) -> Array:
@@ -67,7 +73,9 @@ def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evalua
             return level.run(x, params, dtype, numerics)
         return np.stack([level.run(row, params, dtype, numerics) for row in x])
 
-    return graph(level.graph, values, dtype, numerics)._replace(run=run)
+    of_graph = graph(level.graph, values, dtype, numerics)
+    back = None if of_graph.gradient is None else _gradient(level, params, dtype, numerics)
+    return of_graph._replace(run=run, gradient=back)
 
 
 def module(level: Module, values: Reals | None, dtype: str, numerics: str) -> Evaluator | None:

@@ -240,7 +240,7 @@ class Trainer:
         sources, targets = [np.concatenate([pair[k] for pair in drawn]) for k in (0, 1)]
         by = np.argsort(targets, kind="stable")
         tried = changed(graph, stays, sources[by], targets[by], levels=False)
-        sizes = np.abs(self._step.gradient(tried.graph, tried.graph.values, *self._last))
+        sizes = np.abs(self._step.gradient_of(tried.graph, tried.graph.values, *self._last))
         steep = np.empty(len(by), sizes.dtype)
         steep[by] = -sizes[tried.kept < 0]  # new ones are numbered by target
         steep[np.isnan(steep)] = np.inf
