@@ -153,6 +153,7 @@ def test_a_ragged_loop_and_lanes_that_fill_no_vector_stay_right() -> None:
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("bits", [128, 256, 512])
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
+@pytest.mark.each_choice
 def test_wide_rows_are_transposed(dtype: str, bits: int, form: str) -> None:
     net = ncc.parse(random_layers([37, 16, 50], 3, seed=bits, weights=True))
     fn = ncc.compile(net, dtype=dtype, form=form, batch_form=form, vector_bits=bits,
