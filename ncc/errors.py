@@ -138,6 +138,7 @@ ERRORS: dict[str, Fault] = {
     "E811": Fault(1, "an activation or aggregation of another tool that ncc has no formula of"),
     "E812": Fault(1, "a net of another tool with a cycle, or state, where it is to feed forward"),
     "E813": Fault(1, "a value in another tool's net that ncc does not keep"),
+    "E814": Fault(1, "a shape that is not known, or a batch whose samples do not stay apart"),
     "E815": Fault(1, "what another tool's file does not say, and ncc will not guess"),
     "E816": Fault(1, "numbers in another tool's file that do not fit each other"),
     "E817": Fault(1, "integers or other values of another tool's net that are no reals"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
@@ -29,10 +30,15 @@ from ncc.report.oracles import of_object
 @dataclass(frozen=True, repr=False)
 class Net:
     """A verified net. Its neurons are numbered 0 .. n_neurons-1; `states` are those whose value of
-    the last call some neuron reads, ascending."""
+    the last call some neuron reads, ascending.
+
+    tensors  of a net of torch's or the like, its parameters there: for each name its slots (-1
+             where an element has none) and its first values
+    """
 
     __module__ = "ncc"
     graph: Graph
+    tensors: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (f"Net({self.n_neurons} neurons, {self.n_edges} edges, {self.n_params} parameters, "
@@ -74,6 +80,22 @@ class Net:
         if language not in ("python", "latex"):
             raise NccError("E102", f"no formulas in {language}", help="python or latex")
         return named(language).write(self.graph, False).decode()
+
+    def to_state_dict(self, params: ArrayLike | None = None) -> dict[str, NDArray[Any]]:
+        """The parameters `params` (n_params,), by default the net's own, as arrays by the names
+        that they have in the module that the net comes from; elements that are no parameters, such
+        as pruned ones, keep their values. NccError E401 for a net that comes from none, or some of
+        whose parameters were computed from the module's, as a folded batch norm's are."""
+        held = self.graph.values if params is None else np.asarray(params, np.float64)
+        if held.shape != (self.n_params,):
+            raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")
+        known = sum(int((slots >= 0).sum()) for slots, _ in self.tensors.values())
+        if not self.tensors or known < self.n_params:
+            raise NccError("E401", "its parameters are not those of a module" if not self.tensors
+                           else "some of its parameters were computed from several of the module's",
+                           help="ncc.from_torch(module, example, no_fold=True)")
+        return {name: np.where(slots >= 0, held[slots], values)
+                for name, (slots, values) in self.tensors.items()}
 
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
@@ -192,12 +214,38 @@ def load(net: Any, format: str | None = None, *, source: str | None = None, **op
     NccError where it cannot be read, or would be another function (E800 to E819).
     """
     if not isinstance(net, str | Path):
-        return Net(ordered(registry.of_object(net, Options(**options))))
+        return _imported(registry.of_object(net, Options(**options)))
     if source is not None or (format is None and Path(net).suffix[1:] not in NETS
                               and registry.foreign_ending(net)):
-        return Net(ordered(registry.read([opened(net)], source, Options(**options))))
+        return _imported(registry.read([opened(net)], source, Options(**options)))
     text = read(net)
     return parse(text.text, format or Path(net).suffix[1:], name=text.name, **options)
+
+
+def _imported(made: Imported) -> Net:
+    return Net(ordered(made), made.tensors)
+
+
+def from_torch(module: Any, example: Any = None, *, batch_dim: str = "0", no_fold: bool = False,
+               drop_zeros: bool = False, trainable: str = "all") -> Net:
+    """The net of a module of torch's (or an exported program), as it computes in evaluation, with
+    the tensors of inputs one after another, row-major, and so the outputs. It is `load`, of a
+    module.
+
+    example    an input with a batch of 1, or a tuple of inputs
+    batch_dim  "none" where the first axis of the example is no batch
+    no_fold    a batch norm behind a convolution or a dense layer stays apart, with parameters of
+               its own, instead of changing those of the layer
+    drop_zeros leaves out weights of 0; those that a mask of torch.nn.utils.prune holds at 0 are no
+               edges in any case
+    trainable  "none": the module's parameters are constants
+
+    `net.to_state_dict(params)` gives trained parameters the names and shapes of the module's.
+    NccErrors E810: an operation that is no neurons'; E813: one of its values; E814: a batch whose
+    samples do not stay apart; E815: no example; E817: an input that is not real.
+    """
+    return load(module, example=example, batch_dim=batch_dim, no_fold=no_fold,
+                drop_zeros=drop_zeros, trainable=trainable)
 
 
 def from_neat(net: Any, config: Any = None, **options: Any) -> Net:

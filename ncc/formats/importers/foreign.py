@@ -62,6 +62,13 @@ class Options:
         "help": "scale inputs and outputs as a FANN file says, which fann_run does not"})
     state: str | None = field(default=None, metadata={
         "metavar": "reset", "help": "a net with state begins each call from zero"})
+    batch_dim: str = field(default="0", metadata={
+        "metavar": "0|none", "help": "whether the first axis of a tensor is a batch, default 0"})
+    no_fold: bool = field(default=False, metadata={
+        "help": "leave batch norms as neurons of their own, with parameters of their own"})
+    trainable: str = field(default="all", metadata={
+        "metavar": "all|none", "help": "whether the parameters of a module stay parameters"})
+    example: Any = None  # of ncc.from_torch: an input
     max_edges: int = field(default=MAX_EDGES, metadata={
         "metavar": "E", "help": f"most edges of an imported net, default {MAX_EDGES}"})
 
@@ -216,6 +223,7 @@ class Imported(Source):
     exactness: str = field(kw_only=True)
     importer: str = field(kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    tensors: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, kw_only=True)
     on_cycle: str = field(default="", kw_only=True)
 
 

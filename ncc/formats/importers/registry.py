@@ -13,6 +13,7 @@ from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, 
 from ncc.formats.importers.graphs import graphml, node_link
 from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
 from ncc.formats.importers.sklearn import files as sklearn
+from ncc.formats.importers.torch import modules as torch
 
 # Adding a format is a file with a row IMPORTER, and a line here.
 IMPORTERS: tuple[Importer, ...] = (
@@ -29,6 +30,7 @@ IMPORTERS: tuple[Importer, ...] = (
     edge_list.IMPORTER,
     edge_list.CHALLENGE,
     sklearn.IMPORTER,
+    torch.IMPORTER,
 )
 BY_NAME = {importer.name: importer for importer in IMPORTERS}
 ENDINGS = tuple(sorted({ending for importer in IMPORTERS for ending in importer.endings}))
@@ -86,6 +88,8 @@ def of_object(value: Any, options: Options | None = None) -> Imported:
 
 def _takes(importer: Importer, options: Options) -> None:
     for each in fields(Options):
+        if each.name == "example":  # which may be any object, and is for objects alone
+            continue
         if (getattr(options, each.name) != each.default
                 and each.name not in (*importer.takes, "max_edges")):
             raise NccError("E609", f"--{each.name.replace('_', '-')}: {importer.title} has no use "
