@@ -14,6 +14,7 @@ guard()  # before what follows, which takes long to import
 # ruff: noqa: E402
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
+from ncc.ir.graph import Label as Label
 from ncc.nets.generate.kinds import new
 from ncc.nets.net import (
     Net,
@@ -57,14 +58,15 @@ __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "c
            "parse", "population"]
 
 
-def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,
+def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,
             threads: int = 1, cache: bool = True, skip_dead: bool = False, tune: bool = False,
             tier: str = "auto", **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
     standard error says how far it is, where that is a terminal, and goes at the end.
 
     params   the canonical vector, where the file gives no values or others are wanted
-    dtype    "f32" or "f64" (or numpy's name or type of either): what the code computes in
+    dtype    "f32" or "f64" (or numpy's name or type of either): what the code computes in; without
+             it what the net file asks for, else f32
     opt      0..3, never changes a result
     threads  over the samples of a batch; 0 is one a core
     cache    whether the object may come from the cache on disk, and be kept there
@@ -76,8 +78,9 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: 
              neurons; the net's own code is made in the background when it was evaluated for a
              while. All bits are the same. "now": it is compiled here. Options of passes, `opt`,
              `tune` and `skip_dead` are of that code, and ask for it now
-    options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`;
-             with `limit` False, no compile is given up
+    options  `numerics` ("strict", "fused", "fast"; without it what the net file asks for, else
+             fused where there is an FMA) and options of the passes, such as `form`; with `limit`
+             False, no compile is given up
 
     NccError E400 where the code would take, or took, more memory or time than there is: what may be
     large is made in a child process, and this one goes on.

@@ -26,7 +26,7 @@ import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
-from ncc.driver.settings import options
+from ncc.driver.settings import arithmetic, options
 from ncc.formats import weights
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES, dtype_name
@@ -48,14 +48,15 @@ except ModuleNotFoundError as error:
 __all__ = ["Module", "module"]
 
 
-def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
+def module(net: Net | str | Path, params: Any = None, *, dtype: Any = None, opt: int = 2,
            threads: int = 1, numerics: str | None = None, init: str = "he",
            seed: int | None = None) -> Module:
     """`net` (or the file it names) as a torch module.
 
     params    the canonical vector (n_params,) to start from; the net's values without it, and
               `init` for those it does not have
-    dtype     "f32" or "f64" (or numpy's or torch's name of either): of `params`, x and y
+    dtype     "f32" or "f64" (or numpy's or torch's name of either): of `params`, x and y;
+              without it what the net file asks for, else f32, and so of `numerics`
     threads   over the samples of a batch; 0 is one a core
     seed      of `init`; drawn by torch's own generator (torch.manual_seed) unless given
 
@@ -73,6 +74,7 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt
         if values.shape != (graph.n_params,):
             raise ValueError(f"params has shape {values.shape}, the net wants "
                              f"({graph.n_params},)")
+    dtype, numerics = arithmetic(graph, dtype, numerics)
     code = _shared(graph, dtype, opt, threads, numerics)
     with np.errstate(all="ignore"):
         start = values.astype(DTYPES[code.dtype])

@@ -124,8 +124,8 @@ def common_options() -> Parser:
                        help="optimization level of LLVM, default 2; s: smallest code, the default "
                        "for small devices; never changes a result")
     group.add_argument("--numerics", choices=("strict", "fused", "fast"),
-                       help="rounding of sums; default fused where the target has an FMA, "
-                       "else strict")
+                       help="rounding of sums; default what the net file asks for, else fused "
+                       "where the target has an FMA, else strict")
     group.add_argument("--weights", metavar="FILE",
                        help="parameters: .npy, .npz (entry params) or text, one number a line")
     group.add_argument("--init", metavar="RULE",
@@ -133,8 +133,9 @@ def common_options() -> Parser:
                        "shared:VALUE for one value")
     group.add_argument("--seed", type=int, default=0,
                        help="random seed, default 0: of --init, and of the shuffles of train")
-    group.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
-                       help="floating-point type of the code, default f32; also float32, float64")
+    group.add_argument("--dtype", type=dtype_name, metavar="f32|f64",
+                       help="floating-point type of the code, default what the net file asks for, "
+                       "else f32; also float32, float64")
     group.add_argument("--no-limit", action="store_true",
                        help="compile even if it takes too much time or memory")
     group.add_argument("--no-cache", action="store_true",

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, watcher: Watcher) -> None:
 def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     request = asked(args, host())
     configure(watcher, args, request.options)
-    graph, _ = read(request, args, watcher)
+    request, graph, _ = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
     request.part.reaches("obj")
@@ -76,11 +76,11 @@ def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     with watcher.working("samples"):
         x = load_samples(args, args.input, len(graph.inputs))
     if args.given <= PLAIN:
-        early = for_rows(graph, len(x), dtype=args.dtype, threads=args.threads,
-                         numerics=args.numerics)
+        early = for_rows(graph, len(x), dtype=request.settings.dtype, threads=args.threads,
+                         numerics=request.settings.numerics)
         if early is not None:
             with watcher.working("run"), np.errstate(over="ignore"):
-                return early(x.astype(DTYPES[args.dtype]))
+                return early(x.astype(DTYPES[early.dtype]))
     build, forms = compiling(request, args, graph, watcher)
     return _outputs(SkipDead if args.skip_dead else Compiled, build, x, args, watcher, forms)
 
@@ -89,11 +89,11 @@ def _outputs(kind: type[Compiled], build: Build, x: Any, args: argparse.Namespac
              watcher: Watcher, forms: dict[str, Any]) -> Any:
     """y of the build's own machine code."""
     with watcher.emitting("obj"):
-        fn = kind(build.graph, dtype=args.dtype, opt=build.opt, threads=args.threads,
-                  numerics=args.numerics, build=build, cache=build.cached, passes=forms)
+        fn = kind(build.graph, dtype=build.options["dtype"], opt=build.opt, threads=args.threads,
+                  numerics=build.options["numerics"], build=build, cache=build.cached, passes=forms)
     # What overflows the dtype is an infinity, as data may be.
     with watcher.working("run"), np.errstate(over="ignore"):
-        return fn(x.astype(DTYPES[args.dtype]))
+        return fn(x.astype(DTYPES[fn.dtype]))
 
 
 def _run_plan(args: argparse.Namespace, watcher: Watcher) -> Any:

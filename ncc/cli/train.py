@@ -100,6 +100,7 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
     ending = Path(args.out).suffix[1:]
     if ending in texts.NETS:
         texts.holds_values(graph, ending)
+    chosen = settings(args).of(graph)
     loss = losses.parse(args.loss)
     if loss.name == "bce" and (graph.activations[graph.outputs] == 1).any():
         say(f"{args.net}: warning[W002]: an output is a sigmoid already, and bce is for logits")
@@ -119,10 +120,10 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, progress=meter,
             names=(args.data, args.target), frozen=args.freeze, state=state,
-            settings=settings(args))
+            settings=chosen)
     finally:
         meter.close()
-    learnt = params.astype(DTYPES[args.dtype])
+    learnt = params.astype(DTYPES[chosen.dtype])
     outputs: dict[Path, bytes] = {}
     if args.out == "-":
         show(weights.encode(learnt, "").decode())

@@ -54,8 +54,7 @@ def samples_options(parser: Any) -> None:
 
 def arithmetic(args: argparse.Namespace, graph: Graph) -> tuple[str, str]:
     """The dtype and the numerics: of the command line, else of the net, else f32 and fused."""
-    dtype = args.dtype if "--dtype" in args.given else graph.dtype
-    return dtype or "f32", args.numerics or graph.numerics or "fused"
+    return args.dtype or graph.dtype or "f32", args.numerics or graph.numerics or "fused"
 
 
 def samples(args: argparse.Namespace, graph: Graph, dtype: str) -> Any:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Step, Watch, beyond, steps, walk
 from ncc.driver.settings import Settings
 from ncc.errors import NccError
+from ncc.ir import labels
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Module
@@ -89,7 +90,7 @@ class Build:
            **more: Any) -> Build:
         """The build of an ordered graph by all passes; `more` are options of theirs that go before
         those of the settings."""
-        return cls(graph, target, settings.options(target, **more), settings.opt, watch,
+        return cls(graph, target, settings.of(graph).options(target, **more), settings.opt, watch,
                    AFTER_ORDER, cached=settings.cache)
 
     @property
@@ -289,7 +290,11 @@ class Build:
         along = self._along()
         if isinstance(self.start, Module) or any(step.call not in PIPELINE for step in along):
             return None
-        net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
+        # What a file asks for is in the options, and its labels are in headers alone.
+        unseen = {"values", "labels", "dtype", "numerics"}
+        net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name not in unseen}
+        if kind.startswith("header"):
+            net["labels"] = "\n".join(labels.lines(self.graph.labels, 2))
         options = {k: v for k, v in self.options.items() if k != "limit"}
         return cache.key(kind, net, self.graph.n_params, self.target, options, self.opt,
                          self.embedded, [(step.name, step.options) for step in along])

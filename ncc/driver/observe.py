@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -57,6 +57,11 @@ class Watcher:
         """The command began earlier, at `began`: until now it was importing."""
         self.times.append(("import", self.began - began))
         self.began = began
+
+    def computes_in(self, options: Mapping[str, Any]) -> None:
+        """What --check computes in from here on: the passes' options, which may be the net's."""
+        self.dtype, self.numerics = options["dtype"], options["numerics"]
+        self.checked = (None, None)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -114,13 +114,17 @@ class Request:
     tune: bool = False
     embed: bool = False
 
+    def of(self, graph: Graph) -> Request:
+        """This request, with what the net asks for where nothing is said of dtype and numerics."""
+        return replace(self, settings=self.settings.of(graph))
+
     @cached_property
     def options(self) -> dict[str, Any]:
         """The passes' options of a net; NccError E603 where the target has no such numerics."""
         return self.settings.options(self.target)
 
     def build(self, graph: Graph, watcher: Watcher, tuned: Mapping[str, Any]) -> Build:
-        """The pipeline from a graph on, with options that were `tuned`.
+        """The pipeline from a graph on, whose request this is, with options that were `tuned`.
 
         NccError E607 where parameters without a value are to be embedded.
         """
@@ -150,7 +154,7 @@ class Request:
         if plan.single.slots is None and "lower" in names and "place" not in names:
             raise NccError("E601", "--passes: lower needs place before it")
         plan = plan.with_(graph=valued(plan.graph, self.weights, self.init, self.seed))
-        common = self.options | {"vjp": self.settings.passes.get("gradient", False)}
+        common = self.of(plan.graph).options | {"vjp": self.settings.passes.get("gradient", False)}
         embedded = plan.wants("forward") and not plan.wants("pack")
         return Build(plan, self.target, common, self.settings.opt, watcher, self.part.steps,
                      embedded)
@@ -163,7 +167,7 @@ class Request:
         settings = self.settings
         for key, asked, has in (("dtype", settings.dtype, module.dtype),
                                 ("numerics", settings.numerics, module.numerics)):
-            if asked not in (None, "f32", has):
+            if asked not in (None, has):
                 raise NccError("E609", f"--{key} {asked}: {self.text.path} is {has}")
         if settings.passes["name"] is not None:
             module = module.with_(name=settings.passes["name"])

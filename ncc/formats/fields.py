@@ -16,6 +16,7 @@ from ncc.parsing import Token, real
 
 Octets = NDArray[np.uint8]
 
+COMMENTS: Final = "%#"  # each begins one
 COMMENT: Final = re.compile(r"[%#][^\n]*")
 
 _NIBBLE: Final = np.zeros(256, np.uint8)

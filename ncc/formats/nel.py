@@ -20,7 +20,7 @@ from ncc.formats.fields import (
     undelayed,
     words_of,
 )
-from ncc.formats.head import count_of, finite, functions_of, of_kind, out_of
+from ncc.formats.head import count_of, directives_of, finite, functions_of, of_kind, out_of
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.syntax import Act, Agg, Bias, EdgeList
 from ncc.parsing import Token, text_of
@@ -53,6 +53,7 @@ def edge_list(source: Source, tokens: list[Token]) -> EdgeList:
         count=count_of(tokens[0]),
         functions=functions_of(of_kind(tokens, "FUNCTION")),
         out=out_of(source, of_kind(tokens, "OUT")),
+        directives=directives_of(source, tokens),
         acts=tuple(acts),
         bias=tuple(biases),
         aggs=tuple(aggs),

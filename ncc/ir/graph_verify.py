@@ -134,7 +134,7 @@ def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
         yield "a name is no identifier", None
     wrong = labels.fault(g.labels, g.n_neurons)
     if wrong is not None:
-        yield wrong[1], None
+        yield wrong.message, None
     if g.numerics not in (None, *NUMERICS):
         yield f"numerics {g.numerics} are unknown", None
     if g.dtype not in (None, "f32", "f64"):

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span, near
-from ncc.ir import csr
+from ncc.ir import csr, labels
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Ints, Longs
 from ncc.ir.syntax import (
     OUT_OF_RANGE,
     AdjacencyList,
+    Directives,
     EdgeList,
     Function,
     Matrix,
@@ -45,6 +46,8 @@ def verify(syntax: Syntax) -> None:
       in-list (E122);
     - no neuron reads itself but for its value of the last call (E114), nor another twice (E115);
     - the value of a tie is given once (E125);
+    - labels have printable names and shapes (E150), name neurons (E151), each with a name of its
+      own (E152);
     - outputs are neurons (E130), each named once (E129), and there is one (E131).
     """
     in_lists(syntax)
@@ -63,6 +66,8 @@ def in_lists(syntax: Syntax, *, outputs: bool = True) -> InLists:
     _sound_edges(net)
     _no_idle_aggregation(net)
     _one_value_a_tie(net)
+    if not isinstance(syntax, Matrix):
+        _sound_labels(syntax.source, syntax.directives, net.n_neurons)
     if outputs:
         _sound_outputs(syntax, net)
     return net
@@ -371,6 +376,21 @@ def _one_value_a_tie(net: InLists) -> None:
     raise NccError("E125", f"the value of @{net.ties[names[k]][:40]} is given twice", net.source,
                    second, note=f"first at {first.line}:{first.column}",
                    help="give it at one place; the others share it")
+
+
+_LABEL_CODES = {"text": "E150", "range": "E151", "twice": "E152"}
+
+
+def _sound_labels(source: Source, directives: Directives, count: int) -> None:
+    wrong = labels.fault(directives.labels, count)
+    if wrong is None:
+        return
+    line = directives.lines[wrong.number]
+    note = ""
+    if wrong.kind == "twice":
+        note = f"the first is on line {directives.lines[wrong.earlier]}"
+    raise NccError(_LABEL_CODES[wrong.kind], wrong.message, source,
+                   Span(line, 1, len(source.line(line).rstrip())), note=note)
 
 
 def _sound_outputs(syntax: Syntax, net: InLists) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints
+from ncc.ir.labels import covering, titled
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func, Module
 from ncc.machine.header_docs import DOCS, work_size
@@ -232,8 +233,8 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
     lines += about_calls(module, real, target_note, soft)
     if embedded:
         lines += ["", "The weights are constants of the object."]
-    lines += ["", "Inputs, x[k]:   " + _listed(g, g.inputs),
-              "Outputs, y[k]:  " + _listed(g, g.outputs)]
+    lines += ["", "Inputs, x[k]:   " + _listed(g, g.inputs), *_labelled(g, g.inputs, "x"),
+              "Outputs, y[k]:  " + _listed(g, g.outputs), *_labelled(g, g.outputs, "y")]
     if g.n_params:
         where = "The canonical parameters (here constants of the object)" if embedded else (
             "The canonical parameters, `params`")
@@ -274,6 +275,16 @@ def _listed(g: Graph, neurons: Ints) -> str:
     if len(neurons) > 12:
         names = [*names[:8], "...", _name(g, int(neurons[-1]))]
     return " ".join(names) if names else "none"
+
+
+def _labelled(g: Graph, neurons: Ints, array: str) -> Iterator[str]:
+    """Lines that say which elements of x or y labels name."""
+    found = covering(g.labels, neurons, g.n_neurons)
+    for at, label in found[:SMALL]:
+        last = f"..{at + label.size - 1}" if label.size > 1 else ""
+        yield f"    {array}[{at}{last}]: {comment(titled(label))}"
+    if len(found) > SMALL:
+        yield f"    and {len(found) - SMALL} more labels"
 
 
 def _parameters(g: Graph) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ class Net:
     def states(self) -> list[int]:
         """The neurons whose value of the last call is read, ascending: the order of the state."""
         return [int(i) for i in self.graph.states]
+
+    @property
+    def labels(self) -> dict[str, int | NDArray[np.int64]]:
+        """The neurons that each label names: a number, or an array of numbers of its shape, which
+        cannot be written to."""
+        numbers = np.arange(self.n_neurons)
+        numbers.setflags(write=False)
+        return {name: numbers[first : first + prod(shape)].reshape(shape) if shape else first
+                for first, name, shape in self.graph.labels}
 
     @property
     def params(self) -> Reals | None:

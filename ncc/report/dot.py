@@ -6,6 +6,7 @@ import numpy as np
 
 from ncc.formats.write import bias_text, in_lists, names_of, weight_text
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.labels import Names
 from ncc.scalar.activations import name_of
 
 
@@ -14,6 +15,7 @@ def dot(graph: Graph) -> str:
     names = names_of(graph)
     outputs = np.zeros(graph.n_neurons, np.bool_)
     outputs[graph.outputs] = True
+    called = Names(graph.labels)
     lines = ["digraph net {", "  rankdir=LR;", "  node [shape=circle];"]
     for j, name in enumerate(names):
         code = int(graph.activations[j])
@@ -21,6 +23,9 @@ def dot(graph: Graph) -> str:
             continue
         shape = ", shape=doublecircle" if outputs[j] else ""
         label = f"n{name}"
+        given = called.of(j)
+        if given:
+            label += "\\n" + given.replace("\\", "\\\\").replace('"', '\\"')
         if code == INPUT:
             shape = ", shape=box"
         else:

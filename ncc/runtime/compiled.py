@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ncc.driver import kinds as emit
 from ncc.driver.compiler import Build, write
 from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
-from ncc.driver.settings import options
+from ncc.driver.settings import arithmetic, options
 from ncc.ir.graph import Graph
-from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.ir.ssa import DTYPES
 from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
 from ncc.machine.helpers import CALL
@@ -50,7 +50,7 @@ class Compiled:
 
     __module__ = "ncc"  # where users import it: no pickle depends on the rooms of this house
 
-    def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
+    def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = None, opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
                  cache: bool = True, watch: Watch | None = None, tune: bool = False,
@@ -82,7 +82,7 @@ class Compiled:
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
         self.graph = graph
-        self.dtype = dtype_name(dtype)
+        self.dtype, self._numerics = arithmetic(graph, dtype, numerics)
         self._real = np.dtype(DTYPES[self.dtype])
         self._n_inputs = len(graph.inputs)
         self._n_outputs = len(graph.outputs)
@@ -90,7 +90,6 @@ class Compiled:
         self.opt = opt
         self.threads = threads
         self._asked = asked
-        self._numerics = numerics
         self._cache = cache
         self._brought = dict(brought or {})
         CALL.bring(self._brought.pop("call", None))

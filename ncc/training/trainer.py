@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError
 from ncc.formats import weights
 from ncc.ir.graph import Graph, Longs, Reals
@@ -67,7 +68,7 @@ class Trainer:
     def __init__(self, net: Net | str | Path, loss: str = "mse", optimizer: str = "adam",
                  batch: int = 32, *, lr: float | None = None, params: Any = None,
                  init: str | None = None, frozen: Any = None, seed: int = 0, threads: int = 1,
-                 dtype: Any = "f32", numerics: str | None = None, cache: bool = True) -> None:
+                 dtype: Any = None, numerics: str | None = None, cache: bool = True) -> None:
         graph = (net if isinstance(net, Net) else load(net)).graph
         if batch < 1 or int(batch) != batch:
             raise NccError("E634", f"batch is {batch}, not a whole number from 1 on")
@@ -82,6 +83,7 @@ class Trainer:
                         else chosen(graph, frozen))
         if self._frozen.all():
             raise NccError("E634", "the net has no parameters to train", status=1)
+        dtype, numerics = arithmetic(graph, dtype, numerics)
         self._how = {"dtype": dtype, "threads": threads, "numerics": numerics, "cache": cache}
         self._step = ImageStep(graph, loss, optimizer, params=params, frozen=self._frozen,
                                **self._how)

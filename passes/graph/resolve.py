@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.ir.graph import INPUT, NONE, Graph, Ints
-from ncc.ir.syntax import Matrix, Syntax
+from ncc.ir.syntax import Directives, Matrix, Syntax
 from ncc.ir.syntax_verify import (
     UNSAID,
     InLists,
@@ -55,6 +55,7 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
     default = _default(activation, net.functions)
     weights, biases, values, constants, names = _slots(net)
     inputs = np.flatnonzero(net.activations == INPUT).astype(np.int32)
+    said = Directives() if isinstance(syntax, Matrix) else syntax.directives
     graph = Graph(
         starts=net.starts,
         sources=net.sources,
@@ -69,6 +70,9 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
         names=names,
         functions=net.functions,
         shows_inputs=isinstance(syntax, Matrix),
+        labels=said.labels,
+        numerics=said.numerics,
+        dtype=said.dtype,
     )
     return with_states(graph, net.delayed) if net.delayed.any() else graph
 

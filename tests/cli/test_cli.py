@@ -240,7 +240,7 @@ def test_standard_input(ncc_):
 
 def test_format_overrides_the_ending(ncc_):
     Path("net.txt").write_text(NET)
-    assert ncc_("check", "net.txt")[0] == 2
+    assert ncc_("check", "net.txt")[0] == 1  # it might be an edge list
     assert ncc_("check", "net.txt", "--format", "nal")[0] == 0
     assert ncc_("check", "net.nal", "--format", "nel")[0] == 1
     assert ncc_("check", "net.nal", "--format", "zip")[0] == 2
