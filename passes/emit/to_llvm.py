@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from math import gcd
 from typing import Any, NamedTuple
@@ -161,14 +161,18 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             lines.append(_assembled(module, func, applied, elf))
         elif not func.pure:
             lines.append(writer(func).text())
-    pure = {func.name: func for func in module.funcs}
-    written: set[Variant] = set()
-    while rest := [v for v in applied if v not in written]:  # each may apply others
-        written.update(rest)
-        lines += [writer(pure[v.name]).variant(v) for v in rest]
-        pure |= {func.name: func for func in rare.values()}
-    lines += sorted(used)
+    lines += [*_variants(module, applied, rare, writer), *sorted(used)]
     return "\n".join([*lines, *_attributes(module, attributes, assembles, bool(applied))]) + "\n"
+
+
+def _variants(module: Module, applied: dict[Variant, None], rare: dict[tuple[Op, ...], Func],
+              writer: Callable[[Func], _Writer]) -> Iterator[str]:
+    """The texts of pure functions that are applied, each of which may apply others."""
+    written: set[Variant] = set()
+    while rest := [v for v in applied if v not in written]:
+        written.update(rest)
+        pure = {func.name: func for func in (*module.funcs, *rare.values())}
+        yield from [writer(pure[v.name]).variant(v) for v in rest]
 
 
 def _attributes(module: Module, attributes: str, assembles: bool, applied: bool) -> list[str]:
@@ -298,9 +302,8 @@ class _Writer:
         # By stride, an array for the offsets of the lanes, and the line for them to be kept there.
         self.held: dict[Stride, tuple[str, int]] = {}
         self.parts_end = "", ""  # of a loop over parts: the next one, and whether there is one
-        self.part = ""  # the number of the first lane of the vector whose turn it is
+        self.part = self.kept_masks = ""  # of the vector whose turn it is, its first lane; an array
         self.elementwise = self.find_elementwise()  # loops whose vectors take turns
-        self.kept_masks = ""  # an array of `real_lanes`
         self.block = "entry"  # the block that is written
         self.addresses: dict[int, str] = {}  # of loads that their square's store makes
         # Accumulates whose sums over the lanes are still to be made: vectors of chains.

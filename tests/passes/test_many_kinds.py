@@ -54,10 +54,10 @@ def test_batches_of_all_activations_have_the_interpreters_bits(dtype, numerics):
             same(np.nan_to_num(mine, nan=7), np.nan_to_num(theirs, nan=7))
 
 
-def text_of(net, **more):
+def text_of(net):
     machine = target("x86-64-v4")
-    return Build(net.graph, machine, options(machine, name="net", batch_form="table", backward_form="table",
-                                             gradient=True, **more)).llvm
+    return Build(net.graph, machine, options(
+        machine, name="net", batch_form="table", backward_form="table", gradient=True)).llvm
 
 
 def test_vectors_take_turns_where_activations_are_many():
