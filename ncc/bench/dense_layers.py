@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import INPUT, NONE, Graph, Ints, Longs
+from ncc.ir.graph import INPUT, NONE, PLAIN_SUM_CODES, Graph, Ints, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.scalar.activations import FREE, name_of
 
@@ -84,7 +84,7 @@ class Layers:
 
 def unsuitable(graph: Graph) -> str | None:
     """Why the net is no layers of matrices; None where it is."""
-    if (graph.aggregations != 0).any():
+    if not np.isin(graph.aggregations, PLAIN_SUM_CODES).all():
         return "the net has other aggregations than the sum"
     if (graph.activations >= FREE).any():
         return "the net has activations of its own (fn)"

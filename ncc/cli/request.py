@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ncc.cli.reading import source_of, text_of, warn_of_unused
+from ncc.cli.reading import net_source, source_of, text_of, warn_of_unused
 from ncc.cli.terminal import say
 from ncc.driver.compiler import Build
 from ncc.driver.observe import Watcher
@@ -67,10 +67,11 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def read(request: Request, watcher: Watcher) -> tuple[Graph, Syntax | None]:
+def read(request: Request, args: argparse.Namespace, watcher: Watcher
+         ) -> tuple[Graph, Syntax | None]:
     """The graph of the request's text, its unused inputs warned of, and its syntax, if any."""
     with watcher.working("read"):
-        source = source_of(request.text.path)
+        source = net_source(args)
     graph, syntax = request.text.graph(source, watcher, request.part.reading)
     warn_of_unused(graph, source)
     return graph, syntax

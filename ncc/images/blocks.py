@@ -33,6 +33,7 @@ from ncc.images.union import Union
 from ncc.ir.csr import ranges, starts, within
 from ncc.ir.graph import Graph, Longs
 from ncc.ir.ssa import DTYPES
+from ncc.scalar.aggregations import SUMS
 
 WIDTH: Final = {"f32": 16, "f64": 8}  # rows: a vector of 64 bytes, on every target
 CHUNK: Final = 256  # nets: their values fit in the level-2 cache
@@ -128,7 +129,7 @@ def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Bl
     # The last edge again, where a row has fewer than its block has turns, and 0 * -0 and 1 * 1 do
     # not leave its aggregate as it is.
     left = np.diff(first)[row // width] - held.lengths
-    left[np.isin(aggregations, ("sum", "mean", "mul"))[row // width]] = 0
+    left[np.isin(aggregations, (*SUMS, "mul"))[row // width]] = 0
     again = np.repeat(np.cumsum(held.lengths) - 1, left)
     at = np.concatenate([at, at[again] + (within(left) + 1) * width])
     edges = np.concatenate([held.edges, held.edges[again]])

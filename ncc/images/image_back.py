@@ -43,7 +43,7 @@ from ncc.images.image import ALIGN, Placed, Words, parts, placed
 from ncc.images.kinds import Kinds
 from ncc.images.union import union
 from ncc.ir.csr import starts, within
-from ncc.ir.graph import AGGREGATIONS, NONE, Graph, Longs
+from ncc.ir.graph import NONE, SUM_CODES, Graph, Longs
 from ncc.ir.graph_run import documented
 
 MAGIC: Final = 0x4243434E  # "NCCB"
@@ -107,8 +107,7 @@ def back(graph: Graph, kinds: Kinds, dtype: str, unroll: int) -> Words:
     position = within(fan_in)
     source = held.values[graph.sources[held.edges]]
     # The parts of edges: the delta of their row, or elements of their own.
-    additive = np.isin(graph.aggregations[held.rows], [AGGREGATIONS.index("sum"),
-                                                       AGGREGATIONS.index("mean")])
+    additive = np.isin(graph.aggregations[held.rows], SUM_CODES)
     own = np.where(additive, 0, fan_in)
     sums = n_values
     seeds = sums + n_rows

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.ir.csr import starts, within
-from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs
+from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs, refuse_states, settled
 from ncc.scalar.activations import FREE
 
 
@@ -84,6 +84,8 @@ def union(graphs: Sequence[Graph]) -> Union:
     many inputs and outputs as the first one, or where there is none."""
     if not graphs:
         raise NccError("E650", "a population has a net at least")
+    for g in graphs:
+        refuse_states(g, "an image")
     shapes = [(len(g.inputs), len(g.outputs)) for g in graphs]
     for k, shape in enumerate(shapes):
         if shape != shapes[0]:
@@ -208,7 +210,7 @@ def from_edges(n_inputs: int, n_outputs: int, neurons: ArrayLike, net: ArrayLike
         starts=csr, sources=(first[nets] + ends[0])[by].astype(np.int32),
         weights=weights.astype(np.int32), biases=np.where(biased, codes, NONE).astype(np.int32),
         activations=activations,
-        aggregations=np.where(rows, of_neurons(aggregation, 0), 0).astype(np.int8),
+        aggregations=settled(csr, np.where(rows, of_neurons(aggregation, 0), 0).astype(np.int8)),
         inputs=np.flatnonzero(~rows).astype(np.int32),
         outputs=(np.repeat(first[1:], n_outputs) - n_outputs + np.tile(
             np.arange(n_outputs), count)).astype(np.int32),

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.ir import csr
-from ncc.ir.graph_types import AGGREGATIONS, NONE, Arrays, Ints, Longs
+from ncc.ir.graph_types import AGGREGATIONS, NONE, SUM_CODES, Arrays, Ints, Longs
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
 from ncc.scalar.derivative import slope, tame, times
@@ -127,8 +127,7 @@ def documented(graph: Arrays, levels: Ints, dtype: str) -> tuple[Longs, Longs, L
                      levels[alive]])
     keys = keys[:, np.lexsort(keys)]
     rows = keys[0]
-    additive = np.isin(g.aggregations[rows], [AGGREGATIONS.index("sum"),
-                                              AGGREGATIONS.index("mean")])
+    additive = np.isin(g.aggregations[rows], SUM_CODES)
     return rows, sums.in_order(keys[1], fan_in[rows], additive, sums.BLOCK[dtype]), keys[2:]
 
 
@@ -143,13 +142,21 @@ def seen(graph: Arrays, levels: Ints) -> NDArray[np.bool_]:
     return live
 
 
-def arguments(graph: Arrays, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str
-              ) -> tuple[Numpy, NDArray[Any], NDArray[Any]]:
-    """The evaluator, x as (batch, n_inputs), and what parameter codes index, as a column."""
+def arguments(graph: Arrays, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str,
+              state: NDArray[Any] | None = None) -> tuple[Numpy, NDArray[Any], NDArray[Any]]:
+    """The evaluator, the values of the inputs, those of the state neurons behind x's, as
+    (batch, inputs), and what parameter codes index, as a column."""
     e = Numpy(dtype, numerics != "strict")
     samples = np.atleast_2d(np.asarray(x, e.real))
-    if np.ndim(x) not in (1, 2) or samples.shape[1] != len(graph.inputs):
-        raise ValueError(f"x has shape {np.shape(x)}, the net has {len(graph.inputs)} inputs")
+    if np.ndim(x) not in (1, 2) or samples.shape[1] != graph.n_inputs:
+        raise ValueError(f"x has shape {np.shape(x)}, the net has {graph.n_inputs} inputs")
+    shape = (*np.shape(x)[:-1], len(graph.states))
+    if state is not None and (state.shape != shape or state.dtype != e.real):
+        raise ValueError(f"state is {state.dtype} of shape {state.shape}, the net wants "
+                         f"{np.dtype(e.real)} of {shape}")
+    if len(graph.states):
+        held = np.zeros(shape, e.real) if state is None else state
+        samples = np.concatenate([samples, np.atleast_2d(held)], axis=1)
     return e, samples, _table(graph, params, e)[:, None]
 
 

@@ -9,14 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ncc.errors import NccError, Source, Span
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints, faults
+from ncc.ir import labels
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints, Label, faults
 from ncc.parsing import Token
 from ncc.parsing import read as tree
 from ncc.scalar.activations import FREE, code_of
 
 _NEURON = re.compile(
     r"(?P<index>[0-9a-fA-F]{1,8})(?: +@(?P<level>[0-9]{1,9}))?+ +(?:(?P<kind>input|absent)"
-    r"|(?P<activation>\w+) +(?P<aggregation>sum|mul|mean|maxabs|max|min)"
+    r"|(?P<activation>\w+) +(?P<aggregation>" + "|".join(AGGREGATIONS) + ")"
     r"(?: +\+(?P<bias>[pc][0-9a-fA-F]{1,7}))?+"
     r"(?P<edges>(?: +[0-9a-fA-F]{1,8}\*[pc][0-9a-fA-F]{1,7})*+)) *", re.ASCII)
 _REAL = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+")
@@ -74,7 +75,12 @@ def read(source: Source) -> Graph:
         names=_names(source, by_type.get("NAME", [])),
         functions=_functions(source, by_type.get("FUNCTION", [])),
         levels=np.array(rows.levels, np.int32) if all(levelled) and count else None,
-        labelled="LABELLED" in by_type,
+        shows_inputs="SHOWS" in by_type,
+        labels=_labels(source, by_type.get("LABELS", []), count),
+        numerics=_asked(by_type.get("NUMERICS", [])),
+        dtype=_asked(by_type.get("DTYPE", [])),
+        states=_indices(source, by_type["STATES"][0]) if "STATES" in by_type
+        else np.zeros(0, np.int32),
     )
     for message, neuron in faults(graph):
         if neuron is None:
@@ -153,6 +159,30 @@ def _names(source: Source, tokens: list[Token]) -> dict[int, str]:
             raise _fault(source, token, "E312", f"a second name for {slot}", slot)
         names[number] = name
     return names
+
+
+def _asked(tokens: list[Token]) -> str | None:
+    """The word of a directive, if the text has it; `faults` says whether that is known."""
+    return tokens[0].split()[1] if tokens else None
+
+
+def _labels(source: Source, tokens: list[Token], count: int) -> tuple[Label, ...]:
+    """The labels of a net of `count` neurons, and E311 and E312 where they stand."""
+    found: list[Label] = []
+    places: list[int] = []
+    for token in tokens:
+        for number, line in enumerate(token.split("\n"), token.line or 1):
+            if not line:
+                continue
+            label = labels.label_of(line)
+            if isinstance(label, str):
+                raise _line(source, number, "E311", label, "label 10 conv1 8x26x26")
+            found.append(label)
+            places.append(number)
+    wrong = labels.fault(found, count)
+    if wrong is not None:
+        raise _line(source, places[wrong[0]], "E312", wrong[1])
+    return tuple(found)
 
 
 def _functions(source: Source, tokens: list[Token]) -> dict[int, str]:

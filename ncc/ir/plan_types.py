@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import AGGREGATIONS, NONE, Graph, Ints, Longs, Reals
+from ncc.ir.graph import AGGREGATIONS, NONE, SUM_CODES, Graph, Ints, Longs, Reals
 from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import expression
 from ncc.scalar.sum_order import BLOCK, in_order
@@ -203,8 +203,7 @@ class PlanArrays:
     @cached_property
     def additive(self) -> NDArray[np.bool_]:
         """Whether each row is a sum or a mean, all of whose edges get one delta."""
-        kinds = [AGGREGATIONS.index(name) for name in ("sum", "mean")]
-        chosen: NDArray[np.bool_] = np.isin(self.graph.aggregations[self.rows], kinds)
+        chosen: NDArray[np.bool_] = np.isin(self.graph.aggregations[self.rows], SUM_CODES)
         return chosen
 
     def prefixes(self, dtype: str) -> Longs:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
+from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS, own_name
 from ncc.images.kinds import Kind, Kinds, kinds_of
 from ncc.images.union import Union
 from ncc.ir import csr
@@ -34,33 +35,8 @@ from ncc.nets.genome_faults import cycle, malformed, refusal
 from ncc.passes.graph.order import order
 from ncc.scalar.activations import FREE
 
-# neat/activations.py of neat-python 2.0.0, which says `z if z > 0 else ...` where a maximum and a
-# minimum are here, clamps arguments, and has exp(z) - 1 where others have expm1.
-ACTIVATIONS: Final = {
-    "sigmoid": "1/(1+exp(-max(-60,min(60,5*x))))",
-    "tanh": "tanh(max(-60,min(60,2.5*x)))",
-    "sin": "sin(max(-60,min(60,5*x)))",
-    "gauss": "exp(-5*max(-3.4,min(3.4,x))^2)",
-    "relu": "relu(x)",
-    "elu": "max(x,0)+(exp(min(x,0))-1)",
-    "lelu": "max(x,0)+0.005*min(x,0)",
-    "selu": "1.0507009873554805*max(x,0)+1.7580993408473766*(exp(min(x,0))-1)",
-    "softplus": "0.2*log(1+exp(max(-60,min(60,5*x))))",
-    "identity": "x",
-    "clamped": "max(-1,min(1,x))",
-    "inv": "1/(x+(1-step(abs(x))))*step(abs(x))",
-    "log": "log(max(1e-7,x))",
-    "exp": "exp(max(-60,min(60,x)))",
-    "abs": "abs(x)",
-    "hat": "max(0,1-abs(x))",
-    "square": "x^2",
-    "cube": "x^3",
-}
 CODES: Final = {name: 0 if text == "x" else FREE + k
                 for k, (name, text) in enumerate(ACTIVATIONS.items())}
-# By their names there, ours.
-OURS: Final = {"sum": "sum", "product": "mul", "max": "max", "min": "min", "maxabs": "maxabs",
-               "mean": "mean"}
 UNKNOWN: Final = -3  # the code of a function that has no formula here
 SUM, MUL = AGGREGATIONS.index("sum"), AGGREGATIONS.index("mul")
 Genomes = Sequence[tuple[Any, Any]]  # as neat-python has them: (id, genome)
@@ -167,9 +143,7 @@ def codes(config: Any) -> tuple[dict[str, int], dict[str, int]]:
 
     def own(known: Sequence[str], defs: Any, ending: str) -> Iterator[str]:
         for name in known:
-            function = defs.functions.get(name)
-            if (getattr(function, "__module__", "") == f"neat.{ending}s"
-                    and function.__name__ == f"{name}_{ending}"):
+            if own_name(defs.functions.get(name), ending) == name:
                 yield name
 
     return (_Codes({name: CODES[name] for name in own(

@@ -57,7 +57,7 @@ and the backward pass
 
 Every name on a right-hand side is defined on a line above it, or given. Given are the values of the
 forward pass (`n04`, `w0004`; also the `w` of a constant weight), the derivatives of activations
-(`Df04`), the selectors of max, min and maxabs (below), and the seeds: `DLY_n04` of an output that
+(`Df04`), the selectors of max and its like (below), and the seeds: `DLY_n04` of an output that
 no neuron reads, which has no line of its own, and `DLY_y03`, a term in the line of an output that
 is read. The seed of an output that is named twice is the sum of the caller's two.
 
@@ -66,12 +66,14 @@ change the loss is ` = 0`: neurons that reach no output, and the parameters into
 weights and biases have neither `Dn_w` nor `DLY` lines; the edge keeps its `Dn_n`. So each input,
 each neuron and each trainable parameter has exactly one line, or is a seed.
 
-Aggregations other than the sum. `p0408` is the product n04*w0408:
+`sumbias`, a sum whose bias is added last, has the lines of a sum. Of other aggregations, where
+`p0408` is the product n04*w0408:
 
     mean       Dm08 = +Df08/3                           3 in-edges, in decimal; it stands for Df08
     max min    Dn08_p0408 = +Df08*s0408                 s0408: 1 at the edge that won (the first of
-    maxabs     Dn08_n04 = +Dn08_p0408*w0408             equals), 0 at the others
-               Dn08_w0408 = +Dn08_p0408*n04
+    maximum    Dn08_n04 = +Dn08_p0408*w0408             equals), 0 at the others
+    minimum    Dn08_w0408 = +Dn08_p0408*n04
+    maxabs
     mul        p0408 = +n04*w0408                       nothing is divided, so that factors may be
                l0608 = +l0508*p0508                     0: l is the product of the factors to the
                r0408 = +p0508*r0508                     left (none at the first), r of those to the
@@ -96,13 +98,15 @@ import numpy as np
 from ncc.formats.write import in_lists, names_of
 from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints
+from ncc.scalar.aggregations import SUMS
 
 
 def fwd(graph: Graph) -> str:
     """One line a neuron: n04 = f04( +n00*w0004 +n01*w0104 +b04)."""
     names, lines = names_of(graph), []
     for j, sources, _ in in_lists(graph):
-        if graph.activations[j] == ABSENT or graph.activations[j] == INPUT and not graph.labelled:
+        code = graph.activations[j]
+        if code == ABSENT or code == INPUT and not graph.shows_inputs:
             continue
         me = names[j]
         agg = AGGREGATIONS[graph.aggregations[j]]
@@ -170,7 +174,7 @@ def _edges(me: str, agg: str, ins: Sequence[tuple[str, str, bool]]) -> list[str]
     if agg == "mean":
         slope = f"Dm{me}"
         text.append(f"{slope} = +Df{me}/{len(ins)}\n")
-    each = agg not in ("sum", "mean")
+    each = agg not in SUMS
     if agg == "mul":
         text += _factors(me, [(i, i + me + x) for i, x, _ in ins])
     for k, (i, x, trained) in enumerate(ins):

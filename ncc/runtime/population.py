@@ -71,7 +71,8 @@ class Population:
         weight       (E,); without it, all edges of a net share one parameter, which has no value
                      yet and comes before its biases
         bias         (sum of neurons,), NaN where there is none
-        aggregation  (sum of neurons,) numbers of sum, mul, mean, max, min, maxabs; else sums
+        aggregation  (sum of neurons,) numbers of sum, mul, mean, max, min, maxabs, sumbias,
+                     maximum, minimum; else sums
         options      those of the class
 
         NccError E650 where the numbers make no nets, E116 for a cycle; ValueError for a wrong

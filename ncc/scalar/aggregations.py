@@ -5,20 +5,30 @@ sum that the activation sees; `total` is all three, where the edges come one by 
 bias starts from the bias itself: the caller gives it to the first `step` as the accumulator, and
 None to `finish`.
 
-    sum, mean   acc = fma(n, w, acc)         under `fused`, else acc + n*w
-    mul         acc = acc * (n*w)
-    max, min    acc = n*w if n*w > acc else acc              (min: <)
-    maxabs      acc = n*w if |n*w| > |acc| else acc
+    sum, sumbias, mean   acc = fma(n, w, acc)      under `fused`, else acc + n*w
+    mul                  acc = acc * (n*w)
+    max, min             acc = n*w if n*w > acc else acc              (min: <)
+    maxabs               acc = n*w if |n*w| > |acc| else acc
+    maximum, minimum     as max, min, but acc = n*w where n*w is a NaN
 
-So the first of equals wins, a NaN in the first product stays, and one in a later product loses, as
-"only if strictly greater" says.
+So the first of equals wins (of +0 and -0, too), a NaN in the first product stays, and one in a
+later product loses, as "only if strictly greater" says; of maximum and minimum it wins and stays.
+
+`sumbias` starts from the first product and adds the bias last, rounded by itself, as most tools do;
+without edges it is the bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from ncc.scalar.emitter import Emitter, V
+
+PLAIN_SUMS: Final = ("sum", "sumbias")  # each product has the adjoint of the sum
+SUMS: Final = (*PLAIN_SUMS, "mean")  # all products have one adjoint
+# Those that choose a product: the op that says what is greater, of the products themselves.
+CHOICES: Final = {"max": "gt", "min": "lt", "maximum": "gt", "minimum": "lt", "maxabs": "gt"}
 
 
 def start(e: Emitter[V], agg: str, n: V, w: V) -> V:
@@ -28,17 +38,28 @@ def start(e: Emitter[V], agg: str, n: V, w: V) -> V:
 
 def step(e: Emitter[V], agg: str, acc: V, n: V, w: V) -> V:
     """The accumulator after one more edge; ValueError for an unknown aggregation."""
-    if agg in ("sum", "mean"):
+    if agg in SUMS:
         if e.fused:
             return e.op("fma", n, w, acc)
         return e.op("add", acc, e.op("mul", n, w))
     product = e.op("mul", n, w)
     if agg in ("max", "min", "mul"):
         return e.op(agg, acc, product)
+    if agg in ("maximum", "minimum"):
+        extreme = e.op("max" if agg == "maximum" else "min", acc, product)
+        return e.op("select", e.op("une", product, product), product, extreme)
     if agg == "maxabs":
-        larger = e.op("gt", e.op("abs", product), e.op("abs", acc))
-        return e.op("select", larger, product, acc)
+        return e.op("select", taken(e, agg, acc, product), product, acc)
     raise ValueError(f"unknown aggregation {agg}")
+
+
+def taken(e: Emitter[V], agg: str, acc: V, product: V) -> V:
+    """Whether one of CHOICES takes a product after acc, by which its adjoint goes. A NaN is never
+    taken: where maximum or minimum is one, the adjoint goes to the extreme of what else there is,
+    up to the first NaN."""
+    if agg == "maxabs":
+        product, acc = e.op("abs", product), e.op("abs", acc)
+    return e.op(CHOICES[agg], product, acc)
 
 
 def total(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None) -> V:
@@ -55,10 +76,10 @@ def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> lis
     """The adjoint of each product n*w, of the adjoint d of the aggregate of one edge or more.
 
     A mean divides by the number of edges; a product of products is taken apart by what stands
-    before and behind each, so that factors of 0 do no harm; of max, min and maxabs the one that
-    was chosen gets all. Raises ValueError for an unknown aggregation.
+    before and behind each, so that factors of 0 do no harm; of one of CHOICES the
+    last that was `taken` gets all. Raises ValueError for an unknown aggregation.
     """
-    if agg == "sum":
+    if agg in PLAIN_SUMS:
         return [d] * len(ns)
     if agg == "mean":
         return [e.op("div", d, e.const(float(len(ns))))] * len(ns)
@@ -74,12 +95,9 @@ def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> lis
             d = e.op("mul", d, product)
         else:
             zero = e.const(0.0)
-            if agg == "maxabs":
-                taken = e.op("gt", e.op("abs", product), e.op("abs", acc))
-            else:
-                taken = e.op("gt" if agg == "max" else "lt", product, acc)
-            out.append(e.op("select", taken, d, zero))
-            d = e.op("select", taken, zero, d)
+            chosen = taken(e, agg, acc, product)
+            out.append(e.op("select", chosen, d, zero))
+            d = e.op("select", chosen, zero, d)
     return [d, *reversed(out)]
 
 

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, Graph, Ints, Longs, Reals
+from ncc.ir.graph import ABSENT, INPUT, PLAIN_SUM_CODES, Graph, Ints, Longs, Reals
 from ncc.passes.graph.order import order
 
 Mask = NDArray[np.bool_]
-SUM = AGGREGATIONS.index("sum")
 
 
 class Edges(NamedTuple):
@@ -41,10 +40,16 @@ def targets_of(graph: Graph) -> Longs:
     return np.repeat(np.arange(graph.n_neurons), np.diff(graph.starts))
 
 
+def _sums(graph: Graph) -> Mask:
+    """Whether each neuron sums (N,), wherever its bias is added."""
+    made: Mask = np.isin(graph.aggregations, PLAIN_SUM_CODES)
+    return made
+
+
 def changeable(graph: Graph, frozen: Mask) -> Mask:
     """Whether each edge may go (E,): a trained weight, into a neuron that sums."""
     trained = np.append(~frozen, np.zeros(len(graph.constants), np.bool_))
-    made: Mask = trained[graph.weights] & (graph.aggregations[targets_of(graph)] == SUM)
+    made: Mask = trained[graph.weights] & _sums(graph)[targets_of(graph)]
     return made
 
 
@@ -158,7 +163,7 @@ class _Levels:
         levels = self.levels = graph.levels.astype(np.int64)
         many = self.many = int(levels.max(initial=0)) + 1
         here = graph.activations != ABSENT
-        sums = here & (graph.activations != INPUT) & (graph.aggregations == SUM)
+        sums = here & (graph.activations != INPUT) & _sums(graph)
         number = np.zeros((2, graph.n_neurons), np.int64)  # among those of its level
         self.neurons: list[Longs] = []  # by level, those that may be sources, and targets
         self.starts: list[Longs] = []
@@ -210,7 +215,7 @@ def checked(graph: Graph, sources: Longs, targets: Longs, count: int) -> None:
         raise NccError("E639", f"{named(k)} leads from level {levels[sources[k]]} to level "
                        f"{levels[targets[k]]}, not to a higher one",
                        note=" -> ".join([f"{j:0{digits}x}" for j in path]))
-    wrong = (graph.activations[targets] < 0) | (graph.aggregations[targets] != SUM)
+    wrong = (graph.activations[targets] < 0) | ~_sums(graph)[targets]
     wrong |= graph.activations[sources] == ABSENT
     if wrong.any():
         raise NccError("E639", f"{named(int(np.flatnonzero(wrong)[0]))} leads into no sum")

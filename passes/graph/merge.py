@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import NONE, Graph, Ints, Longs
+from ncc.ir.graph import NONE, PLAIN_SUM_CODES, Graph, Ints, Longs
 from ncc.scalar.activations import ACTIVATIONS
 
 Words = NDArray[np.uint64]
@@ -35,7 +35,8 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     sources that are equal themselves, and the same parameter or constants of the same bits (0.0 is
     not -0.0). Equal *values* of two parameters are not enough, for parameters change. The first by
     index stays. Sums keep every term and their order, so results keep their bits; an in-list may
-    then name a source twice. Inputs never merge; parameters and the canonical order stay.
+    then name a source twice. Inputs never merge, and so no state neurons; parameters and the
+    canonical order stay.
 
     Under `fast` a sum's terms have no order: in-lists of sums are compared as if sorted, and
     constant edges from one source into one sum are joined, at the place of the first:
@@ -59,7 +60,8 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     gone = first != np.arange(graph.n_neurons)
     if gone.any():
         graph = graph.without(gone)
-        graph = graph.with_(sources=first[graph.sources], outputs=first[graph.outputs])
+        graph = graph.with_(sources=first[graph.sources], outputs=first[graph.outputs],
+                            states=first[graph.states])
     return _joined(graph) if fast else graph
 
 
@@ -84,7 +86,7 @@ def _joined(graph: Graph) -> Graph:
     A sum of weights that would overflow f32 stays apart.
     """
     target = csr.owners(graph.starts)
-    mine = np.flatnonzero((graph.weights < 0) & (graph.aggregations[target] == 0))
+    mine = np.flatnonzero((graph.weights < 0) & _sums(graph)[target])
     pairs = target[mine] << 32 | graph.sources[mine]
     by = np.argsort(pairs, kind="stable")
     new = np.diff(pairs[by], prepend=-1) != 0
@@ -105,6 +107,12 @@ def _joined(graph: Graph) -> Graph:
     return graph.with_(
         starts=csr.starts(lengths), sources=graph.sources[kept], weights=weights[kept],
         constants=np.concatenate([graph.constants, constants]))
+
+
+def _sums(graph: Graph) -> NDArray[np.bool_]:
+    """Whether each neuron sums (N), wherever its bias is added."""
+    made: NDArray[np.bool_] = np.isin(graph.aggregations, PLAIN_SUM_CODES)
+    return made
 
 
 class _Keys(NamedTuple):
@@ -140,7 +148,7 @@ def _keys(graph: Graph, fast: bool) -> _Keys:
             functions[graph.activations == code] = target
     neurons = np.stack([functions, graph.aggregations, canonical(graph.biases),
                         np.diff(graph.starts)]).astype(np.int32)
-    return _Keys(canonical(graph.weights), neurons, fast & (graph.aggregations == 0))
+    return _Keys(canonical(graph.weights), neurons, fast & _sums(graph))
 
 
 def _number_few(graph: Graph, keys: _Keys, rows: list[int], first: Ints) -> None:

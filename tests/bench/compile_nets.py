@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 NAMES = ("identity sigmoid tanh relu silu gelu swish leaky_relu elu selu softplus softsign "
          "hard_sigmoid exp log abs square cube sqrt rsqrt recip sin cos gauss step gelu_tanh mish "
          "hard_swish relu6 clip atan erf").split()
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs")
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
 # What neat-python, SharpNEAT and their like evolve with; a net of k activations has the first k.
 NEAT = ("sigmoid", "tanh", "relu", "gauss", "sin", "softplus", "abs", "elu")
 FUNCTIONS = ("1/(1+exp(-4.9*x))", "x*sigmoid(1.702*x)", "x/(1+abs(x))", "tanh(2.5*x)",

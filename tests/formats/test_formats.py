@@ -261,7 +261,7 @@ def test_seed_matrices(name: str, neurons: int, edges: int, inputs: int, outputs
     graph = graph_of((SEED / f"{name}.nam").read_text(), "nam", "relu")
     assert (graph.n_neurons, graph.n_edges) == (neurons, edges)
     assert (len(graph.inputs), len(graph.outputs)) == (inputs, outputs)
-    assert graph.levels is not None and graph.levels.max() == depth and graph.labelled
+    assert graph.levels is not None and graph.levels.max() == depth and graph.shows_inputs
     assert set(graph.activations.tolist()) == {INPUT, 3}
 
 

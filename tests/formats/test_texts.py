@@ -38,7 +38,7 @@ def seed(path: Path) -> Graph:
 def again(graph: Graph, format: str, *, lossy: bool = False) -> Graph:
     """There and back; `.nam` alone labels its inputs."""
     text = WRITERS[format](graph, lossy=lossy)
-    return graph_of(text, format).with_(labelled=graph.labelled)
+    return graph_of(text, format).with_(shows_inputs=graph.shows_inputs)
 
 
 @pytest.mark.parametrize("name", ["nn00.nal", "nn00.nam"])

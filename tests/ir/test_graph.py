@@ -15,7 +15,7 @@ from reference import Net
 
 from ncc.errors import NccError, Source
 from ncc.formats.read import net as syntax_of
-from ncc.ir.graph import ABSENT, INPUT, NONE, Graph
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Label
 from ncc.ir.graph_text import read
 from ncc.passes.graph.embed import embed
 from ncc.passes.graph.merge import merge
@@ -38,8 +38,9 @@ def same(a: Graph, b: Graph) -> bool:
                 return False
         elif one.dtype != two.dtype or one.tobytes() != two.tobytes():
             return False
-    return (a.names, a.functions, list(a.functions), a.labelled) == (
-        b.names, b.functions, list(b.functions), b.labelled)
+    return all(getattr(a, name) == getattr(b, name) for name in (
+        "names", "functions", "shows_inputs", "labels", "numerics", "dtype")) and (
+        list(a.functions) == list(b.functions))
 
 
 def bits(a: Any) -> bytes:
@@ -74,7 +75,10 @@ def test_the_text_reads_back_to_the_identical_graph() -> None:
     again = read(Source("g", text))
     assert same(graph, again) and str(again) == text
     assert "0.1" in text and "1e-300" in text and "name p3 b" in text
-    for other in (graph.with_(levels=None), graph.with_(labelled=True),
+    names = (Label(1, "left-eye"), Label(2, "8x8"), Label(2, "conv.1", (2, 3)),
+             Label(0, "a b\\\" %//é"))
+    for other in (graph.with_(levels=None), graph.with_(labels=names, dtype="f64"),
+                  graph.with_(numerics="strict"), graph.with_(shows_inputs=True),
                   prune(graph.with_(outputs=graph.outputs[1:])), merge(graph),
                   embed(graph, params=np.linspace(-1, 1, graph.n_params))):
         assert same(other, read(Source("g", str(other))))
@@ -119,6 +123,15 @@ name p1 k
     ("name p1 k", "name p1 9", "E312", 1),
     ("name p1 k", "name p1 k\nname p1 j", "E312", 7),
     ("name p1 k", "name p1 k\nname p0 k", "E312", 1),
+    ("name p1 k", "name p1 k\nlabel 00 a\nlabel 01 b 2y2", "E311", 8),
+    ("name p1 k", "name p1 k\nlabel 00 a b c", "E311", 7),
+    ("name p1 k", "name p1 k\nlabel 00 \"\\q\"", "E311", 7),
+    ("name p1 k", "name p1 k\nlabel 00 \"\"", "E312", 7),
+    ("name p1 k", "name p1 k\nlabel 00 \"\\n\"", "E312", 7),
+    ("name p1 k", "name p1 k\nlabel 00 a\nlabel 01 a", "E312", 8),
+    ("name p1 k", "name p1 k\nlabel 00 a\nlabel 02 b 3", "E312", 8),
+    ("inputs 00 01", "numerics exact\ninputs 00 01", "E312", 1),
+    ("inputs 00 01", "dtype f16\ninputs 00 01", "E312", 1),
     ("outputs 03", "outputs 03\nfn 10 x", "E312", 4),
     ("outputs 03", "outputs 03\nfn 20 x+", "E312", 1),
     ("01 @0 input", "01 input", "E312", 8),
@@ -178,7 +191,7 @@ BREACHES: list[tuple[str, Callable[[Graph], Graph]]] = [
     ("no identifier", lambda g: g.with_(names={0: "k k"})),
     ("activation is unknown", _set("activations", 3, 0x21)),
     ("activation is unknown", _set("activations", 3, -3)),
-    ("aggregation is unknown", _set("aggregations", 3, 6)),
+    ("aggregation is unknown", _set("aggregations", 3, len(AGGREGATIONS))),
     ("inputs are not the neurons", _set("inputs", 0, 1)),
     ("inputs are not the neurons", _set("activations", 0, 3)),
     ("input or absent neuron has a sum", _set("biases", 0, 0)),
@@ -187,6 +200,14 @@ BREACHES: list[tuple[str, Callable[[Graph], Graph]]] = [
     ("an output is absent", _set("activations", 0xB, ABSENT)),
     ("neither in-list nor bias", _set("biases", 9, NONE)),
     ("aggregation has no in-list", _set("aggregations", 9, 3)),
+    ("no printable text", lambda g: g.with_(labels=(Label(0, "a\n"),))),
+    ("no printable text", lambda g: g.with_(labels=(Label(0, ""),))),
+    ("label eyes has no shape", lambda g: g.with_(labels=(Label(0, "eyes", (2, 0)),))),
+    ("names 4 neurons from 09 on", lambda g: g.with_(labels=(Label(9, "eyes", (2, 2)),))),
+    ("names 1 neurons from -1 on", lambda g: g.with_(labels=(Label(-1, "eye"),))),
+    ("second label eye", lambda g: g.with_(labels=(Label(1, "eye"), Label(2, "eye")))),
+    ("numerics exact", lambda g: g.with_(numerics="exact")),
+    ("dtype f16", lambda g: g.with_(dtype="f16")),
     ("level is negative", _set("levels", 0, -1)),
     ("does not rise", _set("levels", 3, 0)),
 ]
@@ -235,10 +256,12 @@ def test_the_sum_starts_from_the_bias_in_order(numerics: str) -> None:
 
 @pytest.mark.parametrize(("agg", "expected"), [
     ("sum", 2 - 6 + 6 + 0.5), ("mean", 2 / 3 + 0.5), ("mul", -72 + 0.5), ("max", 6.5),
-    ("min", -5.5), ("maxabs", -5.5)])
+    ("min", -5.5), ("maxabs", -5.5), ("sumbias", 2 - 6 + 6 + 0.5), ("maximum", 6.5),
+    ("minimum", -5.5)])
 def test_aggregations(agg: str, expected: float) -> None:
-    name = "" if agg == "sum" else agg + " "
-    graph = graph_of(f"N 04\n00\n01\n02\n03 00 {name}00:=1,01:=-2,02:=1.5 +=0.5\n")
+    graph = graph_of("N 04\n00\n01\n02\n03 00 sum 00:=1,01:=-2,02:=1.5 +=0.5\n")
+    graph = graph.with_(aggregations=np.array([0, 0, 0, AGGREGATIONS.index(agg)], np.int8))
+    graph.verify()
     assert graph.run([2, 3, 4], dtype="f64")[0] == pytest.approx(expected, rel=1e-15)
 
 
@@ -251,6 +274,46 @@ def test_ties_and_nans_of_extremes() -> None:
     assert np.isnan(y[2, :3]).all()  # a NaN that is first stays
     assert y[3, :3].tolist() == [1, 1, 1]  # a later one is not greater
     assert np.isnan(y[2:, 3]).all()
+
+
+@pytest.mark.parametrize("numerics", ["strict", "fused"])
+def test_a_bias_after_the_sum_is_an_addition_of_its_own(numerics: str) -> None:
+    graph = graph_of("N 03\n00\n01\n02 00 00:=0.1,01:=0.3 +=1e8\n")
+    after = graph.with_(aggregations=np.array([0, 0, AGGREGATIONS.index("sumbias")], np.int8))
+    x = [np.float32(1e7), np.float32(-3e6)]
+    acc = x[0] * np.float32(0.1)
+    if numerics == "fused":
+        acc = np.float32(float(acc) + float(x[1]) * float(np.float32(0.3)))
+    else:
+        acc = acc + x[1] * np.float32(0.3)
+    assert after.run(x, [], numerics=numerics)[0] == acc + np.float32(1e8)
+    # Of no edges, it is the bias; and the gradient is the sum's.
+    bare = graph_of("N 02\n00\n01 tanh +0.5\n")
+    lone = bare.with_(aggregations=np.array([0, AGGREGATIONS.index("sumbias")], np.int8),
+                      levels=None)
+    lone.verify()
+    assert lone.run([2])[0] == bare.run([2])[0]
+    assert same(order(lone), bare)
+    with pytest.raises(NccError, match="no in-list"):
+        lone.with_(levels=bare.levels).verify()
+    for a, b in zip(after.gradient(x, [1], [], "f64"), graph.gradient(x, [1], [], "f64"),
+                    strict=True):
+        assert a.tolist() == b.tolist()
+
+
+def test_a_nan_anywhere_is_the_maximum_and_the_minimum() -> None:
+    graph = graph_of("N 05\n00\n01\n02\n03 00 max 00:=1,01:=1,02:=1\n"
+                     "04 00 min 00:=1,01:=1,02:=1\n")
+    aggregations = [0, 0, 0, *map(AGGREGATIONS.index, ("maximum", "minimum"))]
+    graph = graph.with_(aggregations=np.array(aggregations, np.int8))
+    for k in range(3):
+        x = np.array([3.0, -2.0, 5.0])
+        x[k] = np.nan
+        assert np.isnan(graph.run(x)).all()
+    # The first of equals, of zeros too; without NaN they are max and min, and so are gradients.
+    assert bits(graph.run([0.0, -0.0, -0.0])) == bits(np.float32([0.0, 0.0]))
+    assert bits(graph.run([-0.0, 0.0, 0.0])) == bits(np.float32([-0.0, -0.0]))
+    assert graph.gradient([3.0, -2.0, 5.0], [1, 10])[0].tolist() == [0, 10, 1]
 
 
 def test_shapes_and_missing_values() -> None:

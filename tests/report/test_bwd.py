@@ -89,6 +89,7 @@ def forward(net: Net, x: np.ndarray, params: np.ndarray, dy: np.ndarray) -> dict
         given |= {f"w{name[i]}{name[j]}": w for i, w in zip(sources, edges[j], strict=True)}
         products = [n[i] * w for i, w in zip(sources, edges[j], strict=True)]
         kind = net.aggregations[j]
+        kind = {"sumbias": "sum", "maximum": "max", "minimum": "min"}.get(kind, kind)  # no NaN
         if kind in ("max", "min", "maxabs"):
             rank = {"max": lambda p: p, "min": lambda p: -p, "maxabs": abs}[kind]
             best = max(range(len(products)), key=lambda e: rank(products[e]))  # noqa: B023

@@ -102,12 +102,13 @@ def torch_aggregate(torch, kind, products):
     for p in products:
         if total is None:
             total = p
-        elif kind in ("sum", "mean"):
+        elif kind in ("sum", "sumbias", "mean"):
             total = total + p
         elif kind == "mul":
             total = total * p
         else:
-            later = {"max": p > total, "min": p < total, "maxabs": abs(p) > abs(total)}[kind]
+            later = {"max": p > total, "min": p < total, "maximum": p > total,
+                     "minimum": p < total, "maxabs": abs(p) > abs(total)}[kind]
             total = torch.where(later, p, total)
     return total / len(products) if kind == "mean" else total
 

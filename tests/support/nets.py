@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import ACTIVATION_NAMES, CODES, FUNCTIONS, Net, Weight, inputs
 
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs")
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
 # Defined only where x > 0, or without bound near 0: a tame net moves their argument above 0.
 POSITIVE = tuple(CODES[name] for name in ("log", "sqrt", "rsqrt", "recip"))
 # The largest magnitude each may reach for an argument of at most b; others: about b itself.
@@ -150,7 +150,7 @@ def _bound(in_list: list[tuple[int, Weight]], aggregation: str, bounds: list[flo
     terms = [bounds[s] * (2.0 if w.value is None else abs(w.value)) for s, w in in_list]
     if aggregation == "mul":
         return math.prod(terms)
-    return sum(terms) if aggregation == "sum" else max(terms, default=0.0)
+    return sum(terms) if aggregation in ("sum", "sumbias") else max(terms, default=0.0)
 
 
 def _reach(code: int, bound: float) -> float:
@@ -285,3 +285,29 @@ def _decimal(ten_thousandths: NDArray[np.int64]) -> NDArray[np.uint8]:
     text[..., 1] = ord(".")
     text[..., 2:] = places + ord("0")
     return text
+
+
+def with_delays(text: str, seed: int, share: float = 0.4) -> str:
+    """The `.nal` text of a net of `to_nal`, in which a share of the edges read the value of the
+    last call, of any neuron."""
+    draw = random.Random(seed)
+    lines = text.splitlines()
+    count = int(lines[0].split()[1], 16)
+
+    def delayed(items: str) -> str:
+        made: dict[str, str] = {}
+        for item in items.split(","):
+            source = item[:2]
+            if draw.random() < share:
+                source = f"~{draw.randrange(count):02x}"
+            made.setdefault(source, source + item[2:])
+        return ",".join(made.values())
+
+    for k, line in enumerate(lines):
+        words = line.split()
+        if words[0] not in ("N", "fn", "out"):
+            at = 3 if len(words) > 2 and words[2] in AGGREGATIONS else 2
+            if len(words) > at and words[at][0] != "+":
+                words[at] = delayed(words[at])
+            lines[k] = " ".join(words)
+    return "\n".join(lines) + "\n"

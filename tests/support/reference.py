@@ -343,6 +343,8 @@ def _aggregate(kind: str, products: list[Approximate], rounding: _Rounding) -> A
         for p in products[1:]:
             product = _product(product, p, rounding)
         return product
+    if kind == "sumbias":
+        return _sum(products, rounding)
     if kind == "mean":
         total = _sum(products, rounding)
         value = total.value / len(products)
@@ -350,7 +352,9 @@ def _aggregate(kind: str, products: list[Approximate], rounding: _Rounding) -> A
         return rounding.settled(value, _unless_finite(value, error, total.error == 0))
     best, error = products[0].value, products[0].error
     for p in products[1:]:
+        nan = np.isnan(p.value)
         wins = {"max": p.value > best, "min": p.value < best,
+                "maximum": (p.value > best) | nan, "minimum": (p.value < best) | nan,
                 "maxabs": np.abs(p.value) > np.abs(best)}[kind]
         # Where the error leaves open which wins, the loser may be the answer.
         gap = np.abs(p.value - best)

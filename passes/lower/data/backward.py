@@ -11,7 +11,7 @@ from ncc.ir.ssa import OPEN, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.forward import Forward
 from ncc.passes.lower.data.rows import Rows
-from ncc.scalar.aggregations import start, step
+from ncc.scalar.aggregations import PLAIN_SUMS, start, step, taken
 from ncc.scalar.derivative import reads_argument, slope, tame, times
 from ncc.scalar.sum_order import CHUNK, ROUND
 
@@ -212,7 +212,7 @@ class Back:
                        else self.adjoint(value))
             self.follow(kind, row, value, self.delta(k, row, value, adjoint))
             b.close()
-            if kind.aggregation == "sum":
+            if kind.aggregation in PLAIN_SUMS:
                 self.only_if(self.wanted)
                 self.in_vectors(rows[k], rows[k + 1], lambda row: (
                     b.op("iadd", self.n_in, row), None), self.biases)
@@ -327,7 +327,7 @@ class Back:
     def follow(self, kind: Kind, row: int, value: int, d: int) -> None:
         """What follows from the delta d of a row: it, or the parts of its edges, for readers."""
         b, agg = self.b, kind.aggregation
-        if agg == "sum":
+        if agg in PLAIN_SUMS:
             b.store(d, "work", 0, value)
             return
         self.only_if(self.wanted)
@@ -375,13 +375,9 @@ class Back:
         k = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
         product = b.op("mul", *self.edge(first, k))
         acc = self.element(b.op("iadd", self.at["work_before"], k))
-        if agg == "maxabs":
-            taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
-        else:
-            taken = b.op("gt" if agg == "max" else "lt", product, acc)
-        none = b.const(0.0)
-        self.part(parts, k, b.op("select", taken, left, none))
-        (left,) = b.close(b.op("select", taken, none, left))
+        chosen, none = taken(b, agg, acc, product), b.const(0.0)
+        self.part(parts, k, b.op("select", chosen, left, none))
+        (left,) = b.close(b.op("select", chosen, none, left))
         self.part(parts, self.zero, left)
 
     # -- loops

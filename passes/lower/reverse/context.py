@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ncc.ir.graph import AGGREGATIONS, Longs
+from ncc.ir.graph import SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
@@ -187,7 +187,7 @@ class Looped(Backward):
 
     def is_tiled(self, kind: Signature) -> bool:
         return (self.batch and kind.height > 1
-                and AGGREGATIONS[kind.aggregation] in ("sum", "mean"))
+                and kind.aggregation in SUM_CODES)
 
     def fan_in(self, s: int) -> int:
         """The length of the in-lists of a class, as a real."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ncc.ir.graph import AGGREGATIONS
+from ncc.ir.graph import AGGREGATIONS, PLAIN_SUM_CODES
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.reverse.context import Looped
@@ -20,6 +20,7 @@ from ncc.passes.lower.reverse.gather import (
 from ncc.passes.lower.reverse.layout import Signature
 from ncc.passes.lower.reverse.scatter import choice_backward, edges_backward, factors_backward
 from ncc.passes.lower.reverse.tiles import tiles_backward
+from ncc.scalar.aggregations import CHOICES
 from ncc.scalar.derivative import reads_argument, slope, tame, times
 from ncc.scalar.expressions import Expr, expression
 
@@ -286,22 +287,21 @@ class Loops(Looped):
 
     def follows(self, kind: Signature) -> bool:
         """Whether anything follows from the delta of a row, apart from tiles."""
-        agg = AGGREGATIONS[kind.aggregation]
-        return (agg != "sum"
+        return (kind.aggregation not in PLAIN_SUM_CODES
                 or not self.is_tiled(kind) and (self.any_pushed or self.any_alone))
 
     def follow(self, kind: Signature, s: int, r: int, element: int, d: int) -> None:
         """What follows from the delta d of row r of class s, which is kept for its readers."""
         b = self.b
         agg = AGGREGATIONS[kind.aggregation]
-        if kind.biased and agg != "sum":
+        if kind.biased and kind.aggregation not in PLAIN_SUM_CODES:
             self.add_gradient(d, b.const(1.0), 0, self.cell("gradient_of_biases", 0, r))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, element)
         if agg == "mul":
             factors_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
-        elif agg not in ("sum", "mean"):
+        elif agg in CHOICES:
             choice_backward(self, agg, r, self.cell("segment_edges", 0, s), d, kind)
         elif not self.is_tiled(kind):
             edges_backward(self, r, d)
@@ -311,7 +311,7 @@ class Loops(Looped):
         b = self.b
         rows = [rows for rows, kind in zip(self.classes.rows, self.classes.signatures, strict=True)
                 if kind.biased and not self.is_tiled(kind)
-                and AGGREGATIONS[kind.aggregation] == "sum"]
+                and kind.aggregation in PLAIN_SUM_CODES]
         if not rows:
             return
         elements, one = self.cell("segment_places", 0, s), b.const(1.0)

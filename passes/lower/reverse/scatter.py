@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
-from ncc.scalar.aggregations import start, step
+from ncc.scalar.aggregations import start, step, taken
 
 
 def edges_backward(f: Looped, r: int, d: int) -> None:
@@ -65,8 +65,8 @@ def factors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> 
 
 
 def choice_backward(f: Looped, agg: str, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d is max, min or maxabs: all goes to the first edge that has the value that
-    was chosen, down the chain of choices, from the last edge up to the first."""
+    """Row r of delta d is one of CHOICES: all goes to the first edge that has the value that was
+    chosen, down the chain of choices, from the last edge up to the first."""
     b, row = f.b, _Row(f, r, edges, kind)
     loop = b.loop(b.index(1), edges, [start(b, agg, *row.edge(b.index(0)))])
     b.store(loop[1], "products", 0, loop[0])
@@ -75,10 +75,7 @@ def choice_backward(f: Looped, agg: str, r: int, edges: int, d: int, kind: Signa
     back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
     n, w = row.edge(back)
     product, acc, zero = b.op("mul", n, w), b.load("products", 0, back), b.const(0.0)
-    if agg == "maxabs":
-        taken = b.op("gt", b.op("abs", product), b.op("abs", acc))
-    else:
-        taken = b.op("gt" if agg == "max" else "lt", product, acc)
-    row.add(back, n, w, b.op("select", taken, left, zero))
-    (left,) = b.close(b.op("select", taken, zero, left))
+    chosen = taken(b, agg, acc, product)
+    row.add(back, n, w, b.op("select", chosen, left, zero))
+    (left,) = b.close(b.op("select", chosen, zero, left))
     row.add(b.index(0), *row.edge(b.index(0)), left)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncc.ir.graph import AGGREGATIONS, Longs
+from ncc.ir.graph import PLAIN_SUM_CODES, Longs
 from ncc.passes.lower.reverse.context import Looped
 from ncc.scalar.aggregations import step
 
@@ -41,7 +41,7 @@ def tiles_backward(f: Looped, s: int, number: int) -> None:
     b.close()
     f.only_if(f.wanted)
     rows = range(kind.height)  # those that a tile lacks have elements that nobody reads
-    if kind.biased and AGGREGATIONS[kind.aggregation] == "sum":
+    if kind.biased and kind.aggregation in PLAIN_SUM_CODES:
         one, to = b.const(1.0), f.cell("gradient_of_block_biases", 0, tile)
         for i, d in enumerate([b.load("values", i, element) for i in rows]):
             f.add_gradient(d, one, i, to)

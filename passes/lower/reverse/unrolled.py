@@ -9,7 +9,7 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE
 from ncc.passes.lower.reverse.frame import Backward
-from ncc.scalar.aggregations import pull, step, total
+from ncc.scalar.aggregations import SUMS, pull, step, total
 from ncc.scalar.derivative import slope, tame, times
 from ncc.scalar.expressions import Expr, emit, expression
 
@@ -153,7 +153,7 @@ class Unrolled(Backward):
                 else:
                     adjoints[i] = b.op("mul", part, w)
                 if code >= 0:
-                    part = part if agg in ("sum", "mean") else self.mask(part)
+                    part = part if agg in SUMS else self.mask(part)
                     gradient.append(_Product(code, int(plan.edges[first_edge + k]) + j,
                                              first_edge + k, part, values[i]))
         return gradient
