@@ -15,7 +15,17 @@ guard()  # before what follows, which takes long to import
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
 from ncc.ir.graph import Label as Label
-from ncc.nets.net import Net, load, parse
+from ncc.nets.generate.kinds import new
+from ncc.nets.net import (
+    Net,
+    from_neat,
+    from_networkx,
+    from_scipy,
+    from_sklearn,
+    from_torch,
+    load,
+    parse,
+)
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
@@ -44,7 +54,8 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "load", "parse", "population"]
+           "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch", "load", "new",
+           "parse", "population"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,

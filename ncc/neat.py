@@ -54,7 +54,7 @@ def population(genomes: Iterable[tuple[Any, Any]], config: Any, *, dtype: Any = 
     generations. The parameters are, of each node that an output depends on, in the genome's order,
     the weights in the order of the connections and the bias, where a weight into a sum is times the
     response, and one into another aggregation as it is, with the response behind it as the weight
-    of a neuron of its own; `recurrent`, all are times the response.
+    of a neuron of its own.
 
     NccError, with the genome and the gene: E801 where a genome is malformed, or a number not
     finite; E811 for the aggregation median and functions of the user's; E812 for a cycle, unless

@@ -3,6 +3,7 @@ folder."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -35,6 +36,19 @@ def no_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("NCC_CACHE_SIZE", "0")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands that tests start find the bytecode of what they import, which is half of their
+    start, whatever the environment says of it: in one folder for all workers of this run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
 
 

@@ -12,7 +12,20 @@ from pathlib import Path
 
 import ncc
 from ncc import start
-from ncc.cli import bench, build, cache, check, convert, run, train
+from ncc.cli import (
+    bench,
+    build,
+    cache,
+    check,
+    convert,
+    export,
+    import_,
+    new,
+    run,
+    trace,
+    train,
+    verify,
+)
 from ncc.cli.arguments import Parser, parse
 from ncc.cli.reproduce import keep
 from ncc.cli.terminal import abandon, say
@@ -20,7 +33,8 @@ from ncc.driver.observe import Watcher
 from ncc.errors import NccError
 from ncc.progress import Progress
 
-COMMANDS = (build, check, run, bench, train, convert, cache)  # as the help lists them
+# As the help lists them.
+COMMANDS = (build, check, run, bench, train, new, convert, import_, export, verify, trace, cache)
 
 
 def parser() -> Parser:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
 
 from ncc.driver.levels import FORMATS
 from ncc.errors import NccError, near
+from ncc.formats.importers.foreign import Options
+from ncc.formats.importers.registry import BY_NAME
 from ncc.ir.plan import FORMS
 from ncc.ir.ssa import dtype_name
 
@@ -78,7 +81,40 @@ def reading_options() -> Parser:
                        help="output neurons, as comma-separated hex indices")
     group.add_argument("--format", choices=tuple(FORMATS),
                        help="format of the net file, whatever its extension")
+    foreign = group.add_argument_group("nets of other tools")
+    foreign.add_argument("--source", metavar="FORMAT",
+                         help="whose file the net is: " + " ".join(BY_NAME))
+    for option in fields(Options):
+        if option.metadata:
+            _import_option(foreign, option)
     return group
+
+
+def _import_option(group: argparse._ArgumentGroup, option: Field[Any]) -> None:
+    """The option of the command that fills a field of `Options`."""
+    flag = "--" + option.name.replace("_", "-")
+    more = dict(option.metadata)
+    if option.default is False:
+        group.add_argument(flag, action="store_true", **more)
+    elif option.default == ():
+        group.add_argument(flag, action="append", default=[], **more)
+    else:
+        words = str(option.type)
+        parsed = float if "float" in words else int if "int" in words else str
+        group.add_argument(flag, type=parsed, default=option.default, **more)
+
+
+def import_options(args: argparse.Namespace) -> Options:
+    """What the command line says of a file of another tool. NccError E609 where --outputs, which
+    is a list for nets of ncc's, is no count."""
+    said = {option.name: getattr(args, option.name)
+            for option in fields(Options) if option.metadata}
+    if args.outputs is not None and not args.outputs.isdecimal():
+        raise NccError("E609", f"--outputs {args.outputs}: of another tool's file it is the number "
+                               "of outputs")
+    outputs = None if args.outputs is None else int(args.outputs)
+    activation = args.activation if "--activation" in args.given else None
+    return Options(**said | {"fn": tuple(args.fn)}, outputs=outputs, activation=activation)
 
 
 def common_options() -> Parser:

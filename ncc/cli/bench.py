@@ -53,7 +53,7 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E640", f"no peer {name!r}", help=near(name, [*PEERS, "none"]))
     request = asked(args, host())
     configure(watcher, args, request.options)
-    request, graph, _ = read(request, watcher)
+    request, graph, _ = read(request, args, watcher)
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     filled, rule = int(np.isnan(graph.values).sum()), args.init or "he"

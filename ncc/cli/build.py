@@ -183,7 +183,7 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
             raise NccError("E609", f"--backward: {args.net} has no backward forms")
         return request, entered, None
     configure(watcher, args, request.options)
-    request, graph, syntax = read(request, watcher)
+    request, graph, syntax = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
     found = found_by_tuning(request, graph, watcher)

@@ -32,5 +32,6 @@ def check(args: argparse.Namespace, watcher: Watcher) -> None:
         graph = read_net(args, watcher)
     graph.verify()
     depth = int(graph.levels.max()) if graph.levels is not None and graph.n_neurons else 0
-    show(f"neurons {graph.n_neurons}\nedges {graph.n_edges}\nparameters {graph.n_params}\n"
-         f"depth {depth}\ninputs {len(graph.inputs)}\noutputs {len(graph.outputs)}\n")
+    states = f"states {len(graph.states)}\n" if len(graph.states) else ""
+    show(f"neurons {graph.n_own}\nedges {graph.n_edges}\nparameters {graph.n_params}\n"
+         f"depth {depth}\ninputs {graph.n_inputs}\noutputs {len(graph.outputs)}\n{states}")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ncc.cli.arguments import import_options
 from ncc.cli.terminal import say
 from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.observe import Watcher
-from ncc.driver.request import Text
+from ncc.driver.request import FOREIGN, Text
 from ncc.errors import NccError, Source, near
 from ncc.formats import samples as data
+from ncc.formats.importers import registry
+from ncc.formats.importers.foreign import Imported, opened
+from ncc.formats.importers.registry import foreign_ending
 from ncc.formats.read import decode
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.images.kinds_text import joined, read, split
@@ -30,7 +35,12 @@ def source_of(path: str) -> Source:
 
 
 def format_of(args: argparse.Namespace) -> str:
+    """One of FORMATS, or FOREIGN for a file of another tool. NccError E102."""
+    if args.source is not None and args.format is not None:
+        raise NccError("E609", "--source is for files of other tools, --format for ncc's")
     found = args.format or Path(args.net).suffix[1:]
+    if args.source is not None or found not in FORMATS and foreign_ending(args.net):
+        return FOREIGN
     if found not in FORMATS:
         raise NccError("E102", f"{args.net}: unknown file extension",
                        note="--format gives the format, whatever the extension",
@@ -45,10 +55,23 @@ def text_of(args: argparse.Namespace) -> Text:
 def read_net(args: argparse.Namespace, watcher: Watcher) -> Graph:
     """The ordered graph of the file, its unused inputs warned of."""
     with watcher.working("read"):
-        source = source_of(args.net)
+        source = net_source(args)
     graph, _ = text_of(args).graph(source, watcher)
     warn_of_unused(graph, source)
     return graph
+
+
+def net_source(args: argparse.Namespace) -> Source:
+    """The text of the net, or what an importer makes of it, whose notes are said."""
+    return imported(args, [args.net]) if format_of(args) == FOREIGN else source_of(args.net)
+
+
+def imported(args: argparse.Namespace, paths: Sequence[str]) -> Imported:
+    """The net in files of another tool, its notes said. NccErrors E101, E800 to E819."""
+    made = registry.read([opened(path) for path in paths], args.source, import_options(args))
+    for note in made.notes:
+        say(f"{made.name}: note: {note}")
+    return made
 
 
 def kinds_asked(words: str, watcher: Watcher) -> Kinds:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ncc.cli.reading import source_of, text_of, warn_of_unused
+from ncc.cli.reading import net_source, source_of, text_of, warn_of_unused
 from ncc.cli.terminal import say
 from ncc.driver.compiler import Build
 from ncc.driver.observe import Watcher
@@ -72,11 +72,12 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def read(request: Request, watcher: Watcher) -> tuple[Request, Graph, Syntax | None]:
+def read(request: Request, args: argparse.Namespace, watcher: Watcher
+         ) -> tuple[Request, Graph, Syntax | None]:
     """The request with what its net asks for, the graph of its text, whose unused inputs are warned
     of, and the syntax, if any."""
     with watcher.working("read"):
-        source = source_of(request.text.path)
+        source = net_source(args)
     graph, syntax = request.text.graph(source, watcher, request.part.reading)
     warn_of_unused(graph, source)
     request = request.of(graph)

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, watcher: Watcher) -> None:
 def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     request = asked(args, host())
     configure(watcher, args, request.options)
-    request, graph, _ = read(request, watcher)
+    request, graph, _ = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
     request.part.reaches("obj")

@@ -21,7 +21,9 @@ class Evaluator(NamedTuple):
     """A level as functions of samples, its parameters filled in.
 
     dtype      what it computes in
-    run        (x (n, n_inputs), batch) -> y (n, n_outputs); one at a time unless a `batch`
+    run        (x (n, n_inputs), batch) -> y (n, n_outputs); one at a time unless a `batch`. Of a
+               net with states, the steps of a stream; a batch are n streams, of which y are two
+               steps, (2n, n_outputs)
     gradient   (x, dy (n, n_outputs), batch) -> dx (n, n_inputs), and dparams, (n_params,), summed,
                of a `batch`, else (n, n_params); None where the level has no gradients
     """
@@ -45,9 +47,15 @@ def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Eval
                  for row, d in zip(x, dy, strict=True)]
         return np.stack([dx for dx, _ in parts]), np.stack([dw for _, dw in parts])
 
-    return Evaluator(len(level.inputs), len(level.outputs), dtype,
-                     lambda x, batch: level.run(x, params, dtype, numerics),
-                     None if level.levels is None else gradient)
+    def run(x: Array, batch: bool) -> Array:
+        if not len(level.states):
+            return level.run(x, params, dtype, numerics)
+        if batch:
+            return np.concatenate(list(level.run_steps([x, x[::-1]], params, dtype, numerics)))
+        return level.run_steps(x, params, dtype, numerics)
+
+    whole = level.levels is not None and not len(level.states)
+    return Evaluator(level.n_inputs, len(level.outputs), dtype, run, gradient if whole else None)
 
 
 def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evaluator:

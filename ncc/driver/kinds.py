@@ -24,6 +24,7 @@ from ncc.passes.emit.to_c import to_c
 from ncc.report.dot import dot
 from ncc.report.formulas import bwd, fwd
 from ncc.report.matrix import matrix
+from ncc.report.weights import weights
 
 
 class Kind(NamedTuple):
@@ -132,6 +133,7 @@ KINDS = {
     "fwd": Kind("graph", lambda build, name: fwd(build.graph), of_net=True),
     "bwd": Kind("graph", lambda build, name: bwd(build.graph), of_net=True),
     "matrix": Kind("graph", lambda build, name: matrix(build.graph), of_net=True),
+    "weights": Kind("graph", lambda build, name: weights(build.graph), of_net=True),
     "dot": Kind("graph", lambda build, name: dot(build.graph), of_net=True),
     "bc": Kind("llvm", lambda build, name: build.machine().bitcode(build.llvm), text=False),
     "obj": Kind("llvm", lambda build, name: build.object(), "o", text=False, gradient=True),

@@ -16,16 +16,19 @@ from ncc.driver.pipeline import Step, steps, walk
 from ncc.driver.settings import Settings, options
 from ncc.errors import NccError, Source
 from ncc.formats import weights
+from ncc.formats.importers.foreign import Imported
 from ncc.ir import plan_text, ssa_text
 from ncc.ir.graph import Graph
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import Target
 
+FOREIGN = "foreign"  # the format of what an importer reads
+
 
 @dataclass(frozen=True)
 class Text:
-    """A text called `path` in messages, in a format: `plan`, `ssa` or a net's; what it leaves open
-    is said by `activation` and `outputs`."""
+    """A text called `path` in messages, in a format: `plan`, `ssa`, a net's, or FOREIGN, which is
+    another tool's; what it leaves open is said by `activation` and `outputs`."""
 
     path: str
     format: str
@@ -35,6 +38,8 @@ class Text:
     @property
     def level(self) -> Any:
         """The level that it is read into."""
+        if self.format == FOREIGN:
+            return Graph
         read_into = FORMATS[self.format].type
         return next(level.type for level in LEVELS if issubclass(read_into, level.type))
 
@@ -55,7 +60,10 @@ class Text:
         if self.format == "plan":
             raise NccError("E604", "a plan text is for build, check and run: its forms are chosen",
                            help="ncc build --emit graph prints its net")
-        if self.format == "graph":
+        if isinstance(source, Imported):
+            level = source.graph
+            chosen = chosen or [s for s in steps() if s.name == "order"]
+        elif self.format == "graph":
             self.leaves_nothing_open()
             with watcher.working("parse"):
                 level = FORMATS[self.format].read(source)
@@ -71,7 +79,13 @@ class Text:
             names = [s.name for s in chosen]
             chosen += [s for s in steps() if s.name in READING and s.name not in names]
             chosen.sort(key=lambda step: step.name == "order")
-        graph: Graph = walk(level, common, watcher, until=Graph, along=chosen)
+        try:
+            graph: Graph = walk(level, common, watcher, until=Graph, along=chosen)
+        except NccError as error:
+            if isinstance(source, Imported) and error.code == "E116":
+                raise NccError("E812", error.message, source, note=error.note,
+                               help=source.on_cycle) from None
+            raise
         return graph, syntax
 
     def leaves_nothing_open(self) -> None:

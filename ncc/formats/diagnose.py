@@ -64,8 +64,10 @@ class _Line:
         span = Span(self.number, self.at + skip + 1, max(1, length))
         return NccError(code, message, self.source, span, note=note, help=help)
 
-    def hex(self, what: str, help: str = "") -> NccError | None:
-        """Take a hex index, or say what stands in its place."""
+    def hex(self, what: str, help: str = "", *, delayed: bool = False) -> NccError | None:
+        """Take a hex index, or say what stands in its place; a `~` before it may be `delayed`."""
+        if delayed and self.text.startswith("~", self.at):
+            self.at += 1
         word = self.word()
         if not word:
             return self.fault("E001", f"{what} is missing", help=help)
@@ -180,10 +182,12 @@ def _explain_out(line: _Line) -> NccError | None:
 def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
     """The items between commas, up to the first that nothing follows."""
     while True:
+        if weights and line.text.startswith("~", line.at):
+            line.at += 1
         item = line.text[line.at : _end(_ITEM, line.text, line.at)]
         good = _HEX.match(item)
         if not item:
-            return line.fault("E001", "an index is missing beside the comma")
+            return line.fault("E001", "an index is missing")
         stop = good.end() if good else 0
         if stop == 0 or (stop < len(item) and not (weights and item[stop] in ":@")):
             return line.fault("E106", f"{_short(item)} is no hexadecimal index", skip=stop,
@@ -227,7 +231,7 @@ def _explain_neuron(line: _Line) -> NccError | None:
         return line.fault("E120", "a bias without an activation", length=len(word),
                           help="the activation comes first: 04 03 00,01 +0.5")
     if not _WORD.fullmatch(word):
-        if _HEX.match(word) and re.search(r"[,:@]", word):
+        if re.match("~|[0-9a-fA-F]+[,:@]", word):
             return line.fault("E120", "an in-list without an activation", length=len(word),
                               help="the activation comes first: 04 03 00,01")
         return line.surplus()
@@ -272,7 +276,7 @@ def _explain_edge(line: _Line) -> NccError | None:
         return line.fault("E106", f"{_short(word)} is no hexadecimal index", length=len(word),
                           help=near(word, ("act", "agg", "bias", *HEAD_WORDS)))
     help = "an edge is: source target weight, as 00 04 0.5"
-    found = line.hex("the source", help) or line.hex("the target", help)
+    found = line.hex("the source", help, delayed=True) or line.hex("the target", help)
     if found or not line.rest:
         return found
     word = line.word()

@@ -140,6 +140,18 @@ def parameters_of(texts: list[str], ties: dict[str, int]) -> Parameters:
                       np.array(constant, np.bool_))
 
 
+def undelayed(octets: Octets, begins: NDArray[np.intp]
+              ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Where the index of each source begins, behind its `~`, and whether it has one."""
+    marked = octets[begins] == ord("~")
+    return (begins + marked, marked) if marked.any() else (begins, nowhere(len(begins)))
+
+
+def nowhere(count: int) -> NDArray[np.bool_]:
+    """`count` times False; takes no memory."""
+    return np.broadcast_to(np.False_, count)
+
+
 def no_parameters(count: int) -> Parameters:
     """`count` parameters of which nothing is said; takes no memory."""
     return Parameters(np.broadcast_to(np.int32(-1), count), np.broadcast_to(np.float64(nan), count),

@@ -10,16 +10,19 @@ import numpy as np
 from ncc.errors import Source
 from ncc.formats.fields import (
     COMMENT,
+    Column,
     ParameterColumns,
     decimals,
     hex_list,
     hexes,
     int_column,
     no_parameters,
+    nowhere,
     octets_of,
     parameters_of,
     places_of,
     scatter,
+    undelayed,
 )
 from ncc.formats.head import count_of, directives_of, finite, functions_of, of_kind, out_of
 from ncc.ir import csr
@@ -48,6 +51,7 @@ class _Neurons:
         self.aggregations: list[int] = []
         self.counts: list[int] = []
         self.sources = int_column(edges)
+        self.delayed = Column(edges, np.False_)
         self.weights = ParameterColumns(edges)
         self.biased: list[bool] = []
         self.biases = ParameterColumns(lines)
@@ -75,7 +79,7 @@ class _Neurons:
                 edges = fields[2]
                 if len(fields) > 3 or edges[0] in "+sm":
                     for field in fields[2:]:
-                        # An in-list starts with a hex digit, an aggregation with s or m.
+                        # An in-list starts with a hex digit or ~, an aggregation with s or m.
                         if field[0] == "+":
                             bias = field
                         elif field[0] in "sm":
@@ -100,14 +104,17 @@ class _Neurons:
                         else no_parameters(len(where)))
 
     def _edges(self, text: str) -> None:
-        if ":" not in text and "@" not in text:
+        if ":" not in text and "@" not in text and "~" not in text:
             sources = hex_list(text)
             self.sources.add(sources)
+            self.delayed.add(nowhere(len(sources)))
             self.weights.add(no_parameters(len(sources)))
             return
         octets = octets_of(text)
         commas = np.flatnonzero(octets == ord(","))
         begins, ends = np.append(0, commas + 1), np.append(commas, len(octets))
+        begins, delayed = undelayed(octets, begins)
+        self.delayed.add(delayed)
         if "@" not in text and "=" not in text:
             stops = places_of(octets, ":", begins, ends)
             self.sources.add(hexes(octets, begins, stops))
@@ -145,6 +152,7 @@ def adjacency_list(source: Source, tokens: list[Token]) -> AdjacencyList:
         aggregations=np.array(neurons.aggregations, np.int8),
         starts=starts,
         sources=neurons.sources.whole(),
+        delayed=neurons.delayed.whole(),
         weights=neurons.weights.whole(),
         biased=np.array(neurons.biased, np.bool_),
         biases=neurons.biases.whole(),

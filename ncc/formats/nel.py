@@ -17,6 +17,7 @@ from ncc.formats.fields import (
     octets_of,
     parameters_of,
     scatter,
+    undelayed,
     words_of,
 )
 from ncc.formats.head import count_of, directives_of, finite, functions_of, of_kind, out_of
@@ -29,6 +30,7 @@ def edge_list(source: Source, tokens: list[Token]) -> EdgeList:
     ties: dict[str, int] = {}
     most = source.text.count("\n")
     lines, sources, targets = int_column(most), int_column(most), int_column(most)
+    delayed = Column(most, np.False_)
     weights = ParameterColumns(most)
     acts: list[Act] = []
     biases: list[Bias] = []
@@ -36,7 +38,7 @@ def edge_list(source: Source, tokens: list[Token]) -> EdgeList:
     aggs: list[Agg] = []
     for token in tokens:
         if token.type == "EDGES":
-            _edge_run(source, token, ties, lines, sources, targets, weights)
+            _edge_run(source, token, ties, lines, sources, delayed, targets, weights)
         elif token.type == "ACT":
             acts.append(_act(words_of(token)))
         elif token.type == "BIAS_LINE":
@@ -59,6 +61,7 @@ def edge_list(source: Source, tokens: list[Token]) -> EdgeList:
         ties=tuple(ties),
         lines=lines.whole(),
         sources=sources.whole(),
+        delayed=delayed.whole(),
         targets=targets.whole(),
         weights=weights.whole(),
     )
@@ -68,7 +71,7 @@ def edge_list(source: Source, tokens: list[Token]) -> EdgeList:
 
 
 def _edge_run(source: Source, token: Token, ties: dict[str, int], lines: Column, sources: Column,
-              targets: Column, weights: ParameterColumns) -> None:
+              delayed: Column, targets: Column, weights: ParameterColumns) -> None:
     text = text_of(token, source)
     if "%" in text or "#" in text:
         text = COMMENT.sub("", text)
@@ -81,7 +84,9 @@ def _edge_run(source: Source, token: Token, ties: dict[str, int], lines: Column,
     heads = np.flatnonzero(np.diff(row, prepend=np.int32(-1)))
     sizes = np.diff(np.append(heads, len(begins)))
     lines.add(row[heads] + np.int32(token.line or 1))
-    sources.add(hexes(octets, begins[heads], ends[heads]))
+    firsts, marked = undelayed(octets, begins[heads])
+    sources.add(hexes(octets, firsts, ends[heads]))
+    delayed.add(marked)
     targets.add(hexes(octets, begins[heads + 1], ends[heads + 1]))
     weighted = sizes == 3
     if not weighted.any():

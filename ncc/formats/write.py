@@ -28,15 +28,20 @@ def refuse_dense(graph: Graph, width: int) -> None:
 
 
 def names_of(graph: Graph) -> list[str]:
-    """Indices in hex, k = max(2, digits of N-1) digits."""
-    digits = max(2, len(f"{max(graph.n_neurons - 1, 0):x}"))
-    return [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
+    """Indices in hex, k = max(2, digits of N-1) digits; of a state neuron `~` and the index of the
+    neuron whose last value it is."""
+    own = graph.n_own
+    digits = max(2, len(f"{max(own - 1, 0):x}"))
+    names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
+    for i, j in zip(graph.inputs[graph.n_inputs :].tolist(), graph.states.tolist(), strict=True):
+        names[i] = "~" + names[j]
+    return names
 
 
 def in_lists(graph: Graph) -> Iterator[tuple[int, list[int], list[int]]]:
-    """Each neuron with its sources and weight codes."""
+    """Each of the net's own neurons with its sources and weight codes."""
     starts = graph.starts.tolist()
-    for j in range(graph.n_neurons):
+    for j in range(graph.n_own):
         at = slice(starts[j], starts[j + 1])
         yield j, graph.sources[at].tolist(), graph.weights[at].tolist()
 
@@ -78,8 +83,14 @@ def holds_values(graph: Graph, ending: str) -> None:
     if ending == "nam":
         raise _loss("nam", "values of weights", help=".nal, .nel and .graph can")
     if ending != "graph":
-        _plain(graph, ending, False)
-        _order(graph, ending, False)
+        sayable(graph, ending)
+
+
+def sayable(graph: Graph, ending: str, *, lossy: bool = False) -> None:
+    """E401 where no file of edges and their parameters, in the order of the neurons, can say
+    `graph`: only passes, and `.graph` texts, make such."""
+    _plain(graph, ending, lossy)
+    _order(graph, ending, lossy)
 
 
 def write_nal(graph: Graph, *, lossy: bool = False) -> str:
@@ -125,29 +136,36 @@ def write_nel(graph: Graph, *, lossy: bool = False) -> str:
 
 def write_nam(graph: Graph, *, lossy: bool = False) -> str:
     """The matrix of `graph`: activations, values, biases, ... are E401 unless `lossy`."""
-    _plain(graph, "nam", lossy)
+    only_edges(graph, "nam", lossy=lossy, values=False)
+    refuse_dense(graph, 1)
+    cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
+    cells[graph.sources, csr.owners(graph.starts)] = ord("1")
+    return "".join(row.tobytes().decode() + "\n" for row in cells)
+
+
+def only_edges(graph: Graph, ending: str, *, lossy: bool, values: bool) -> None:
+    """E401 where a file of edges alone, or of edges with `values` of weights, cannot say `graph`,
+    unless `lossy`; duplicates in an in-list are refused anyway."""
+    _plain(graph, ending, lossy)
     acts = graph.activations[graph.activations >= 0]
     lost = [what for what, there in (
         ("more than one activation", len(np.unique(acts)) > 1),
         ("aggregations", bool(graph.aggregations.any())),
         ("biases", bool((graph.biases != NONE).any())),
         ("constant weights", bool((graph.weights < 0).any())),
-        ("values of weights", not bool(np.isnan(graph.values).all())),
+        ("values of weights", not values and not bool(np.isnan(graph.values).all())),
         ("ties", bool(graph.names)),
         ("functions", bool(graph.functions)),
         ("labels", bool(graph.labels)),
         ("numerics and dtype", graph.numerics is not None or graph.dtype is not None),
         ("the named outputs", not _default_outputs(graph)),
         ("in-lists that do not ascend", not _ascending(graph)),
+        ("values of the last call", bool(len(graph.states))),
     ) if there]
     if len(acts) and acts[0] != 0 and "more than one activation" not in lost:
         lost.insert(0, f"the activation {name_of(int(acts[0]))}")
     if lost and not lossy:
-        raise _loss("nam", ", ".join(lost))
-    refuse_dense(graph, 1)
-    cells = np.full((graph.n_neurons, graph.n_neurons), ord("0"), np.uint8)
-    cells[graph.sources, csr.owners(graph.starts)] = ord("1")
-    return "".join(row.tobytes().decode() + "\n" for row in cells)
+        raise _loss(ending, ", ".join(lost))
 
 
 WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}
@@ -156,7 +174,7 @@ NETS = (*WRITERS, "graph")
 
 def _head(graph: Graph, outputs: bool) -> list[str]:
     names = names_of(graph)
-    lines = [f"N {graph.n_neurons:02x}"]
+    lines = [f"N {graph.n_own:02x}"]
     lines += [f"fn {code:02x} {text}" for code, text in graph.functions.items()]
     if not outputs:
         lines.append("out " + ",".join(names[j] for j in graph.outputs.tolist()))
@@ -207,6 +225,8 @@ def _plain(graph: Graph, target: str, lossy: bool) -> None:
         raise _loss(target, "duplicate sources in an in-list")
     if len(np.unique(graph.outputs)) != len(graph.outputs):
         raise _loss(target, "duplicate outputs")
+    if (np.diff(graph.states) <= 0).any():
+        raise _loss(target, "states that do not ascend, or two of one neuron")
 
 
 def _order(graph: Graph, target: str, lossy: bool) -> None:

@@ -13,7 +13,9 @@ blocks of WIDTH rows, which a vector's lanes compute at once. A block is a row o
     weights   (turns * WIDTH) reals
 
 The values are ZERO and ONE, two constants; the inputs, net by net; `state` values, which are the
-rows of the step before where nets are recurrent; and the rows. A row of fewer edges than its block
+rows of the step before where nets are recurrent; and the rows. Recurrent nets may have levels all
+the same: an edge into a later level reads the value of this step, any other that of the step
+before. A row of fewer edges than its block
 has turns takes edges that leave its aggregate as it is, to the bit: 0 * -0 to a sum or a mean,
 1 * 1 to a product, its last edge again to a greatest or least one.
 """
@@ -29,7 +31,7 @@ from ncc.images.image import Parameters, Placed, placed
 from ncc.images.kinds import Kinds
 from ncc.images.union import Union
 from ncc.ir.csr import ranges, starts, within
-from ncc.ir.graph import Longs
+from ncc.ir.graph import Graph, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.scalar.aggregations import SUMS
 
@@ -106,9 +108,9 @@ def _cut(held: Placed, kinds: Kinds, width: int) -> _Cut:
 
 def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Blocks:
     """The blocks of a union of nets, without values for their parameters. Where they are
-    `recurrent`, each edge from a row reads the value of the step before; levels are of no meaning
-    then. NccError E147 where a row is of none of the kinds."""
-    g, held, width = many.graph, placed(many, kinds, flat=recurrent), WIDTH[dtype]
+    `recurrent`, an edge from a row reads the value of the step before, but into a later level.
+    NccError E147 where a row is of none of the kinds."""
+    g, held, width = many.graph, placed(many, kinds), WIDTH[dtype]
     row, bounds, first, aggregations = cut = _cut(held, kinds, width)
     real, n_blocks = np.dtype(DTYPES[dtype]), len(cut.first) - 1
     # The number of each neuron's value.
@@ -118,9 +120,9 @@ def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Bl
     values = np.zeros(g.n_neurons, np.int64)
     values[g.inputs] = FIXED + np.arange(n_in)
     values[held.rows] = top + row
-    read = values.copy()
+    read = values[g.sources[held.edges]]
     if recurrent:
-        read[held.rows] = FIXED + n_in + row
+        read = _read(g, held, values, row + FIXED + n_in)
     # Where each edge of the image's order goes: its row's lane, turn by turn.
     at = (np.repeat(first[row // width], held.lengths) + within(held.lengths)) * width + np.repeat(
         row % width, held.lengths)
@@ -133,7 +135,7 @@ def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Bl
     edges = np.concatenate([held.edges, held.edges[again]])
     product = np.repeat(np.repeat(aggregations == "mul", np.diff(first)), width)
     sources = np.where(product, ONE, ZERO)
-    sources[at] = read[g.sources[edges]]
+    sources[at] = np.append(read, read[again])
     counts = np.ones(n_blocks * width)
     counts[row] = held.lengths
     words = [bounds, first, sources, values[g.outputs]]
@@ -154,3 +156,15 @@ def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Bl
     return Blocks(block, top + n_blocks * width, state, FIXED + n_in, nets, Parameters(
         np.concatenate([begins[0] + row, begins[2] + at]),
         np.concatenate([g.biases[held.rows], g.weights[edges]]), g.constants, dtype))
+
+
+def _read(g: Graph, held: Placed, values: Longs, before: Longs) -> Longs:
+    """What each edge of recurrent nets reads: `values` (neurons,) have the number of each neuron's
+    value, `before` (rows,) that of each row's of the step before."""
+    old = values.copy()
+    old[held.rows] = before
+    sources = g.sources[held.edges]
+    if g.levels is None:
+        return old[sources]
+    later = np.repeat(g.levels[held.rows], held.lengths) > g.levels[sources]
+    return np.where(later, values[sources], old[sources])

@@ -108,15 +108,14 @@ class Placed(NamedTuple):
         return csr_starts(self.lengths)
 
 
-def placed(many: Union, kinds: Kinds, flat: bool = False) -> Placed:
-    """The order of rows and edges in the images of nets that have levels; or, `flat`, of all rows
-    at one level. NccError E147 where a row is of none of the kinds."""
+def placed(many: Union, kinds: Kinds) -> Placed:
+    """The order of rows and edges in the images of nets; without levels, all rows are at one.
+    NccError E147 where a row is of none of the kinds."""
     g = many.graph
     rows, nets = many.rows()
     kind = kinds.of(g, rows)
     level = np.zeros(len(rows), np.int64)
-    if not flat:
-        assert g.levels is not None
+    if g.levels is not None:
         level += g.levels[rows]
     lowest = np.full(len(many), np.iinfo(np.int64).max)
     np.minimum.at(lowest, nets, level)
@@ -179,6 +178,7 @@ def images(many: Union, kinds: Kinds, dtype: str) -> Images:
     """The images of nets that have levels, without checksums and without values for their
     parameters. NccError E147 where a row is of none of the kinds."""
     g, held, count = many.graph, placed(many, kinds), len(many)
+    assert g.levels is not None
     n_kinds, n_in, n_out = len(kinds.kinds), many.n_inputs, many.n_outputs
     real = np.dtype(DTYPES[dtype])
     rows = np.bincount(held.nets, minlength=count)

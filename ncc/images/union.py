@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.ir.csr import starts, within
-from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs, settled
+from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs, refuse_states, settled
 from ncc.scalar.activations import FREE
 
 
@@ -84,6 +84,8 @@ def union(graphs: Sequence[Graph]) -> Union:
     many inputs and outputs as the first one, or where there is none."""
     if not graphs:
         raise NccError("E650", "a population has a net at least")
+    for g in graphs:
+        refuse_states(g, "an image")
     shapes = [(len(g.inputs), len(g.outputs)) for g in graphs]
     for k, shape in enumerate(shapes):
         if shape != shapes[0]:

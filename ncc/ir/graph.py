@@ -28,13 +28,15 @@ from ncc.ir.graph_types import (
     Label,
     Longs,
     Reals,
+    refuse_states,
     settled,
 )
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
 __all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "PLAIN_SUM_CODES", "SUM_CODES",
-           "Graph", "Ints", "Label", "Longs", "Reals", "code", "faults", "settled", "wrapped"]
+           "Graph", "Ints", "Label", "Longs", "Reals", "code", "faults",
+           "refuse_states", "settled", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,8 @@ class Graph(Arrays):
         - so have ABSENT neurons, and nobody reads them, nor are they outputs;
         - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum,
           or, without levels, sumbias;
+        - states are neurons, neither ABSENT nor state neurons themselves, and no more than inputs;
+          behind a state neuron stand only others, and ABSENT ones;
         - labels have printable names, no two the same, and name neurons of the net;
         - numerics and dtype, if any, are known;
         - levels, if any, are not negative and rise along every edge.
@@ -89,17 +93,39 @@ class Graph(Arrays):
 
     @np.errstate(all="ignore")  # infinities and NaN are values
     def run(self, x: ArrayLike, params: ArrayLike | None = None, dtype: str = "f32",
-            numerics: str = "fused") -> NDArray[Any]:
+            numerics: str = "fused", state: NDArray[Any] | None = None) -> NDArray[Any]:
         """The outputs (n_outputs,) or (batch, n_outputs) of inputs x, in `dtype`: the meaning of
         the net, which every other form must equal bit for bit (under `fast`, nearly).
 
-        `params` (n_params,) default to the file's. Raises ValueError for a wrong shape, NccError
-        E302 where a parameter has no value or does not fit the dtype, E303 for a cycle.
+        `params` (n_params,) default to the file's. A net with states makes a step: of one stream,
+        or of as many as x has rows. `state`, (S,) or (batch, S) of `dtype`, is what the state
+        neurons read, and is overwritten with what they read next; without it they read 0.
+        Raises ValueError for a wrong shape, NccError E302 where a parameter has no value or does
+        not fit the dtype, E303 for a cycle.
         """
-        e, samples, table = arguments(self, x, params, dtype, numerics)
+        e, samples, table = arguments(self, x, params, dtype, numerics, state)
         work, _ = forward(self, samples, table, e)
+        if state is not None:
+            state[...] = work[self.states].T.reshape(state.shape)
         y = work[self.outputs].T.copy()
         return y if np.ndim(x) == 2 else y[0]
+
+    def run_steps(self, xs: ArrayLike, params: ArrayLike | None = None, dtype: str = "f32",
+                  numerics: str = "fused", state: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The outputs (T, n_outputs) of T steps of one stream, one after another, of inputs
+        xs (T, n_inputs); or of streams side by side, (T, batch, n_outputs) of
+        (T, batch, n_inputs). `state` and the rest as in `run`: without it the first step reads 0.
+        """
+        samples = np.asarray(xs)
+        if samples.ndim not in (2, 3):
+            raise ValueError(f"xs have shape {samples.shape}, not (steps, n_inputs) or "
+                             "(steps, batch, n_inputs)")
+        if state is None:
+            state = np.zeros((*samples.shape[1:-1], len(self.states)),
+                             np.float64 if dtype == "f64" else np.float32)
+        ys = [self.run(x, params, dtype, numerics, state) for x in samples]
+        return np.stack(ys) if ys else np.zeros((*samples.shape[:-1], len(self.outputs)),
+                                                state.dtype)
 
     @np.errstate(all="ignore")
     def gradient(self, x: ArrayLike, dy: ArrayLike, params: ArrayLike | None = None,
@@ -110,8 +136,9 @@ class Graph(Arrays):
 
         The meaning of every backward function, bit for bit where both have the same graph (and the
         numerics are not `fast`): sums are added in the order of ncc/scalar/sum_order.py. Raises as
-        `run` does.
+        `run` does, and E160 for a net with states: unrolled, it is one without.
         """
+        refuse_states(self, "a gradient")
         e, samples, table = arguments(self, x, params, dtype, numerics)
         seeds = np.asarray(dy, e.real).reshape(len(samples), len(self.outputs))
         with np.errstate(all="ignore"):
@@ -132,6 +159,8 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield f"dtype {graph.dtype}"
     yield from wrapped("inputs", [names[j] for j in graph.inputs.tolist()])
     yield from wrapped("outputs", [names[j] for j in graph.outputs.tolist()])
+    if len(graph.states):
+        yield from wrapped("states", [names[j] for j in graph.states.tolist()])
     for number, text in graph.functions.items():
         yield f"fn {number:02x} {text}"
     yield from wrapped("values", ["-" if v != v else repr(v) for v in graph.values.tolist()])

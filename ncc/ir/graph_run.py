@@ -142,13 +142,21 @@ def seen(graph: Arrays, levels: Ints) -> NDArray[np.bool_]:
     return live
 
 
-def arguments(graph: Arrays, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str
-              ) -> tuple[Numpy, NDArray[Any], NDArray[Any]]:
-    """The evaluator, x as (batch, n_inputs), and what parameter codes index, as a column."""
+def arguments(graph: Arrays, x: ArrayLike, params: ArrayLike | None, dtype: str, numerics: str,
+              state: NDArray[Any] | None = None) -> tuple[Numpy, NDArray[Any], NDArray[Any]]:
+    """The evaluator, the values of the inputs, those of the state neurons behind x's, as
+    (batch, inputs), and what parameter codes index, as a column."""
     e = Numpy(dtype, numerics != "strict")
     samples = np.atleast_2d(np.asarray(x, e.real))
-    if np.ndim(x) not in (1, 2) or samples.shape[1] != len(graph.inputs):
-        raise ValueError(f"x has shape {np.shape(x)}, the net has {len(graph.inputs)} inputs")
+    if np.ndim(x) not in (1, 2) or samples.shape[1] != graph.n_inputs:
+        raise ValueError(f"x has shape {np.shape(x)}, the net has {graph.n_inputs} inputs")
+    shape = (*np.shape(x)[:-1], len(graph.states))
+    if state is not None and (state.shape != shape or state.dtype != e.real):
+        raise ValueError(f"state is {state.dtype} of shape {state.shape}, the net wants "
+                         f"{np.dtype(e.real)} of {shape}")
+    if len(graph.states):
+        held = np.zeros(shape, e.real) if state is None else state
+        samples = np.concatenate([samples, np.atleast_2d(held)], axis=1)
     return e, samples, _table(graph, params, e)[:, None]
 
 

@@ -79,6 +79,8 @@ def read(source: Source) -> Graph:
         labels=_labels(source, by_type.get("LABELS", []), count),
         numerics=_asked(by_type.get("NUMERICS", [])),
         dtype=_asked(by_type.get("DTYPE", [])),
+        states=_indices(source, by_type["STATES"][0]) if "STATES" in by_type
+        else np.zeros(0, np.int32),
     )
     for message, neuron in faults(graph):
         if neuron is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.errors import NccError
 from ncc.ir.csr import Ints as Ints
 from ncc.ir.csr import Longs as Longs
 from ncc.ir.labels import Label as Label
@@ -47,6 +48,8 @@ class Arrays:
     labels       names of neurons and of arrays of neurons, in the file's order
     numerics     what the file asks for, of NUMERICS; None where it does not say
     dtype        "f32" or "f64", what the file asks for; None where it does not say
+    states       int32 (S)    the last S inputs are *state neurons*, whose value is that of a neuron
+                              in the last call (0 after a reset): which neuron, of each
     """
 
     starts: Longs
@@ -66,6 +69,7 @@ class Arrays:
     labels: tuple[Label, ...] = ()
     numerics: str | None = None
     dtype: str | None = None
+    states: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @property
     def n_neurons(self) -> int:
@@ -79,6 +83,28 @@ class Arrays:
     def n_params(self) -> int:
         return len(self.values)
 
+    @property
+    def n_inputs(self) -> int:
+        """The inputs that are the caller's: x has so many."""
+        return len(self.inputs) - len(self.states)
+
+    @property
+    def n_own(self) -> int:
+        """The net's own neurons, as its file counts them: those before the state neurons."""
+        return int(self.inputs[self.n_inputs]) if len(self.states) else self.n_neurons
+
+    @property
+    def results(self) -> Ints:
+        """What a call leaves behind: the outputs, then the next value of each state neuron."""
+        return np.concatenate([self.outputs, self.states]) if len(self.states) else self.outputs
+
+
+def refuse_states(graph: Arrays, what: str) -> None:
+    """NccError E160 where a net has states, of which `what` is asked that wants none."""
+    if len(graph.states):
+        raise NccError("E160", f"{what} of a net with state: its neurons read values of the call "
+                       "before", help="--unroll T makes a net of T steps of it; in Python, "
+                       "ncc.unroll(net, steps)")
 
 def settled(starts: Longs, codes: NDArray[np.int8]) -> NDArray[np.int8]:
     """The aggregations (N) of neurons whose in-lists `starts` (N+1) cut: a bias without edges is a

@@ -30,7 +30,7 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     shapes = (("starts", np.int64, n + 1), ("sources", np.int32, g.n_edges),
               ("weights", np.int32, g.n_edges), ("biases", np.int32, n),
               ("activations", np.int32, n), ("aggregations", np.int8, n),
-              ("inputs", np.int32, None), ("outputs", np.int32, None),
+              ("inputs", np.int32, None), ("outputs", np.int32, None), ("states", np.int32, None),
               ("values", np.float64, None), ("constants", np.float64, None))
     for name, dtype, length in shapes:
         array = getattr(g, name)
@@ -50,10 +50,6 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         yield "the net has no outputs", None
     target = csr.owners(g.starts)
 
-    def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
-        at = np.flatnonzero(bad)[:1]
-        return iter((at if neurons is None else neurons[at]).tolist())
-
     def outside(codes: Ints) -> NDArray[np.bool_]:
         return (codes < -len(g.constants)) | (codes >= g.n_params)
 
@@ -72,6 +68,9 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         yield "a value is infinite", None
     if not np.isfinite(g.constants).all():
         yield "a constant is not finite", None
+    if len(g.states) > len(g.inputs) or ((g.states < 0) | (g.states >= n)).any():
+        yield "a state is no neuron, or is no input's", None
+        return
     yield from _text_faults(g)
     acts, lengths = g.activations, np.diff(g.starts)
     known = (acts >= ABSENT) & (acts < FREE) | np.isin(acts, list(g.functions))
@@ -87,6 +86,7 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     gone = acts == ABSENT
     yield from (("it reads an absent neuron", j) for j in first(gone[g.sources], target))
     yield from (("an output is absent", j) for j in first(gone[g.outputs], g.outputs))
+    yield from _state_faults(g)
     yield from (("it has neither in-list nor bias", j) for j in first(~still & bare))
     lone = PLAIN_SUM_CODES if g.levels is None else [0]  # `order` makes sums of the others
     yield from (("its aggregation has no in-list", j)
@@ -95,6 +95,24 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
         yield from (("its level is negative", j) for j in first(g.levels < 0))
         falls = g.levels[g.sources] >= g.levels[target]
         yield from (("an edge into it does not rise", j) for j in first(falls, target))
+
+
+def first(bad: NDArray[np.bool_], neurons: NDArray[Any] | None = None) -> Iterator[int]:
+    """The first that is bad, if any: its index, or its entry in `neurons`."""
+    at = np.flatnonzero(bad)[:1]
+    return iter((at if neurons is None else neurons[at]).tolist())
+
+
+def _state_faults(g: Arrays) -> Iterator[tuple[str, int]]:
+    """What is wrong with the state neurons, and with those whose values they take."""
+    gone = g.activations == ABSENT
+    yield from (("it is absent, and a state takes its value", j)
+                for j in first(gone[g.states], g.states))
+    late = np.isin(g.states, g.inputs[g.n_inputs :])
+    behind = np.arange(g.n_neurons) > g.n_own
+    behind[g.inputs[g.n_inputs :]] = False
+    yield from (("it stands behind a state neuron", j) for j in first(behind & ~gone))
+    yield from (("it is a state, and another takes its value", j) for j in first(late, g.states))
 
 
 def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
@@ -114,7 +132,7 @@ def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
         yield "two slots have one name", None
     if any(not (word.isidentifier() and word.isascii()) for word in words):
         yield "a name is no identifier", None
-    wrong = labels.fault(g.labels, g.n_neurons)
+    wrong = labels.fault(g.labels, g.n_own)
     if wrong is not None:
         yield wrong.message, None
     if g.numerics not in (None, *NUMERICS):

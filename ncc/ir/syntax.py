@@ -84,6 +84,7 @@ class AdjacencyList:
     aggregations      int8 (S)       index into AGGREGATIONS, -1 where there is none
     starts            int64 (S+1)    edges of line s are starts[s] .. starts[s+1]
     sources, weights  (E)            in file order
+    delayed           bool (E)       `~`: the edge reads its source's value of the last call
     biased, biases    (S)            whether there is a bias, and which
     """
 
@@ -100,6 +101,7 @@ class AdjacencyList:
     aggregations: Bytes
     starts: Longs
     sources: Ints
+    delayed: Truths
     weights: Parameters
     biased: Truths
     biases: Parameters
@@ -143,7 +145,8 @@ class AdjacencyList:
             edges = range(self.starts[s], self.starts[s + 1])
             if edges:
                 parts.append(",".join(
-                    f"{self.sources[e]:0{width}x}" + _after_source(weights(e)) for e in edges))
+                    "~" * bool(self.delayed[e]) + f"{self.sources[e]:0{width}x}"
+                    + _after_source(weights(e)) for e in edges))
             if self.biased[s]:
                 parts.append("+" + biases(s))
             yield " ".join(parts)
@@ -219,6 +222,7 @@ class EdgeList:
     """A `.nel`: E edges in file order; `biases` belongs to `bias`, entry by entry.
 
     lines, sources, targets  int32 (E)
+    delayed                  bool (E), as in an adjacency list
     """
 
     source: Source
@@ -232,6 +236,7 @@ class EdgeList:
     ties: tuple[str, ...]
     lines: Ints
     sources: Ints
+    delayed: Truths
     targets: Ints
     weights: Parameters
     biases: Parameters
@@ -269,6 +274,7 @@ class EdgeList:
         for e in range(len(self.sources)):
             weight = weights(e)
             edge = f"{self.sources[e]:0{width}x} {self.targets[e]:0{width}x}"
+            edge = "~" * bool(self.delayed[e]) + edge
             yield f"{edge} {weight}" if weight else edge
 
 
@@ -277,7 +283,7 @@ Syntax = AdjacencyList | Matrix | EdgeList
 _LINE = re.compile(
     r"[ \t]*(?P<index>[0-9a-fA-F]+)(?:[ \t]+(?P<word>[A-Za-z0-9_]+)"
     r"(?:[ \t]+(?P<aggregation>[sm][a-z]+))?"
-    r"(?:[ \t]+(?P<list>[0-9a-fA-F][^\s,]*(?:[ \t]*,[ \t]*[^\s,]+)*))?"
+    r"(?:[ \t]+(?P<list>[~0-9a-fA-F][^\s,]*(?:[ \t]*,[ \t]*[^\s,]+)*))?"
     r"(?:[ \t]+(?P<bias>\+\S+))?)?"
 )
 

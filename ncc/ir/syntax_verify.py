@@ -44,7 +44,7 @@ def verify(syntax: Syntax) -> None:
       has one has an in-list or a bias (E121);
     - no neuron has two biases (E123) or two aggregations (E124), and one with an aggregation has an
       in-list (E122);
-    - no neuron reads itself (E114), nor another twice (E115);
+    - no neuron reads itself but for its value of the last call (E114), nor another twice (E115);
     - the value of a tie is given once (E125);
     - labels have printable names and shapes (E150), name neurons (E151), each with a name of its
       own (E152);
@@ -80,7 +80,8 @@ def in_lists(syntax: Syntax, *, outputs: bool = True) -> InLists:
 class InLists:
     """A net as CSR by target, with the parameters as the file has them.
 
-    `starts` int64 (N+1), `sources` int32 (E); `activations` int32 (N) codes, INPUT or UNSAID;
+    `starts` int64 (N+1), `sources` int32 (E), `delayed` bool (E): whether an edge reads its
+    source's value of the last call; `activations` int32 (N) codes, INPUT or UNSAID;
     `aggregations` int8 (N), -1 where none is said; `functions` by ascending code.
     `edge_span` takes an edge of the file; `order` (or None: as it is) maps ours to it.
     `bias_span` takes an entry of `biases`, of which `biased` are the neurons, ascending.
@@ -89,6 +90,7 @@ class InLists:
     source: Source
     starts: Longs
     sources: Ints
+    delayed: NDArray[np.bool_]
     weights: Parameters
     biased: Ints
     biases: Parameters
@@ -138,7 +140,8 @@ def _adjacency(syntax: AdjacencyList, functions: dict[int, str]) -> InLists:
     assert len(activations) == count
     return InLists(
         source=syntax.source, starts=syntax.starts, sources=syntax.sources,
-        weights=syntax.weights, biased=biased, biases=biases, ties=syntax.ties, functions=functions,
+        delayed=syntax.delayed, weights=syntax.weights, biased=biased, biases=biases,
+        ties=syntax.ties, functions=functions,
         activations=activations, aggregations=syntax.aggregations,
         edge_span=syntax.edge_span,
         bias_span=lambda k: syntax.part_span(int(biased[k]), "bias"),
@@ -151,8 +154,8 @@ def _matrix(syntax: Matrix) -> InLists:
     starts, order = csr.grouped(syntax.targets, syntax.size)
     return InLists(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
-        weights=_nothing(count), biased=np.zeros(0, np.int32), biases=_nothing(0), ties=(),
-        functions={},
+        delayed=np.broadcast_to(np.False_, count), weights=_nothing(count),
+        biased=np.zeros(0, np.int32), biases=_nothing(0), ties=(), functions={},
         activations=np.where(np.diff(starts) > 0, UNSAID, INPUT).astype(np.int32),
         aggregations=np.full(syntax.size, -1, np.int8),
         edge_span=syntax.edge_span, bias_span=syntax.edge_span, agg_span=syntax.edge_span,
@@ -200,6 +203,7 @@ def _edges(syntax: EdgeList, functions: dict[int, str]) -> InLists:
     weights, biases = syntax.weights, syntax.biases
     return InLists(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
+        delayed=syntax.delayed[order] if syntax.delayed.strides != (0,) else syntax.delayed,
         weights=_at(weights, order), biased=biased[ascending].astype(np.int32),
         biases=_at(biases, ascending), ties=syntax.ties, functions=functions,
         activations=activations, aggregations=aggregations,
@@ -294,26 +298,31 @@ def _sound_edges(net: InLists) -> None:
     if len(wrong):
         raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
     targets: Ints = csr.owners(net.starts, np.int32)
-    loops = np.flatnonzero(net.sources == targets)
+    loops = np.flatnonzero((net.sources == targets) & ~net.delayed)
     if len(loops):
         e = int(loops[0])
         raise NccError("E114", f"neuron {net.name(int(targets[e]))} reads itself", net.source,
-                       net.place(e), help="a net has no cycles; unroll the recurrence")
+                       net.place(e), help=f"~{net.name(int(targets[e]))} is its value of the last "
+                       "call")
     same = targets[1:] == targets[:-1]
     if not bool((same & (net.sources[1:] <= net.sources[:-1])).any()):
         return  # ascending in-lists have no repeats
     del same
     keys = targets.astype(np.int64)
-    keys *= net.n_neurons
+    keys *= 2 * net.n_neurons
     keys += net.sources
+    keys += net.n_neurons * net.delayed  # the value of the last call is another one
     keys.sort()
     repeats = keys[1:][keys[1:] == keys[:-1]]
     if len(repeats):
-        target, source = divmod(int(repeats[0]), net.n_neurons)
+        target, source = divmod(int(repeats[0]), 2 * net.n_neurons)
+        late, source = divmod(source, net.n_neurons)
         start = int(net.starts[target])
-        places = np.flatnonzero(net.sources[start : int(net.starts[target + 1])] == source)
+        mine = slice(start, int(net.starts[target + 1]))
+        places = np.flatnonzero((net.sources[mine] == source) & (net.delayed[mine] == late))
         first = net.place(start + int(places[0]))
-        raise NccError("E115", f"neuron {net.name(target)} reads {net.name(source)} twice",
+        raise NccError("E115", f"neuron {net.name(target)} reads {'~' * late}{net.name(source)} "
+                       "twice",
                        net.source, net.place(start + int(places[1])),
                        note=f"first at {first.line}:{first.column}",
                        help="give the edge the sum of the weights")

@@ -353,9 +353,11 @@ class _Body:
         if name == "work":
             old = self.slots.get(place)
             if old is not None and self.home[old] == place:
+                if self.uses[old] and old != value:
+                    # Passes may have found that a neuron behind its last reader computes the same:
+                    # from now on the value is in a register or on the stack.
+                    self.loaded(old, [r])
                 self.home[old] = None
-                if self.uses[old] and old != value:  # it is read later: so far it was only here
-                    raise ValueError("a slot is overwritten before its last reader")
             self.slots[place] = value
         self.lines.append(f"{self.move} %xmm{r}, {place}")
         if name == "work" and self.home[value] is None:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ncc.errors import NccError
-
-SHOWN = 12  # nodes of a cycle that a message names
+from ncc.formats.importers.neat_net import cycle_of, ring_text
 
 
 def malformed(genomes: Sequence[tuple[Any, Any]], inputs: Sequence[int], outputs: Sequence[int]
@@ -66,35 +65,11 @@ def cycle(genomes: Sequence[tuple[Any, Any]], outputs: Sequence[int]) -> NccErro
         for (source, target), gene in genome.connections.items():
             if gene.enabled and source in reads:
                 reads[target].append(source)
-        done: set[int] = set()
-        path: dict[int, int] = {}  # the nodes on the way, and how many sources of each are done
-        for output in outputs:
-            stack = [output]
-            while stack:
-                key = stack[-1]
-                turn = path.get(key, 0)
-                path[key] = turn + 1
-                if turn == len(reads[key]):
-                    done.add(stack.pop())
-                    del path[key]
-                    continue
-                source = reads[key][turn]
-                if source in path:
-                    return _ring(name, stack[stack.index(source):])
-                if source not in done:
-                    stack.append(source)
+        ring = cycle_of(outputs, reads.__getitem__)
+        if ring:
+            return NccError("E812", f"genome {name}: a cycle: {ring_text(ring)}",
+                            help="recurrent=True, or feed_forward = True in the configuration")
     raise AssertionError("a cycle that is none")
-
-
-def _ring(name: Any, nodes: list[int]) -> NccError:
-    """Of nodes each of which reads the next one, and the last one the first."""
-    turn = nodes.index(min(nodes))
-    along = [*nodes[turn::-1], *nodes[:turn:-1]]
-    shown = [str(key) for key in [*along, along[0]]]
-    if len(shown) > SHOWN:
-        shown = [*shown[: SHOWN - 2], "...", *shown[-2:]]
-    return NccError("E812", f"genome {name}: a cycle: {' -> '.join(shown)}",
-                    help="recurrent=True, or feed_forward = True in the configuration")
 
 
 def _number(value: Any) -> bool:

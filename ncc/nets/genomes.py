@@ -6,9 +6,9 @@ activation(bias + aggregation), so
 
 - a sum's response goes into its weights;
 - a node with another aggregation is two rows, the aggregate and activation(bias + response * it):
-  no product is rounded in another way, and activations and aggregations need no row for each pair;
-- in recurrent nets, where a second row would come a step later, responses go into the weights:
-  of a product into the first; a negative one makes a minimum of a maximum.
+  no product is rounded in another way, and activations and aggregations need no row for each pair.
+  Recurrent nets have these second rows at a level of their own, where they read this step's
+  aggregates.
 
 A node without connections is activation(bias + response * empty), where the empty product is 1 and
 what else is empty 0; in a recurrent net it is 0.
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
+from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS, own_name
 from ncc.images.kinds import Kind, Kinds, kinds_of
 from ncc.images.union import Union
 from ncc.ir import csr
@@ -34,35 +35,10 @@ from ncc.nets.genome_faults import cycle, malformed, refusal
 from ncc.passes.graph.order import order
 from ncc.scalar.activations import FREE
 
-# neat/activations.py of neat-python 2.0.0, which says `z if z > 0 else ...` where a maximum and a
-# minimum are here, clamps arguments, and has exp(z) - 1 where others have expm1.
-ACTIVATIONS: Final = {
-    "sigmoid": "1/(1+exp(-max(-60,min(60,5*x))))",
-    "tanh": "tanh(max(-60,min(60,2.5*x)))",
-    "sin": "sin(max(-60,min(60,5*x)))",
-    "gauss": "exp(-5*max(-3.4,min(3.4,x))^2)",
-    "relu": "relu(x)",
-    "elu": "max(x,0)+(exp(min(x,0))-1)",
-    "lelu": "max(x,0)+0.005*min(x,0)",
-    "selu": "1.0507009873554805*max(x,0)+1.7580993408473766*(exp(min(x,0))-1)",
-    "softplus": "0.2*log(1+exp(max(-60,min(60,5*x))))",
-    "identity": "x",
-    "clamped": "max(-1,min(1,x))",
-    "inv": "1/(x+(1-step(abs(x))))*step(abs(x))",
-    "log": "log(max(1e-7,x))",
-    "exp": "exp(max(-60,min(60,x)))",
-    "abs": "abs(x)",
-    "hat": "max(0,1-abs(x))",
-    "square": "x^2",
-    "cube": "x^3",
-}
 CODES: Final = {name: 0 if text == "x" else FREE + k
                 for k, (name, text) in enumerate(ACTIVATIONS.items())}
-# By their names there, ours.
-OURS: Final = {"sum": "sum", "product": "mul", "max": "max", "min": "min", "maxabs": "maxabs",
-               "mean": "mean"}
 UNKNOWN: Final = -3  # the code of a function that has no formula here
-SUM, MUL, MAX, MIN = [AGGREGATIONS.index(name) for name in ("sum", "mul", "max", "min")]
+SUM, MUL = AGGREGATIONS.index("sum"), AGGREGATIONS.index("mul")
 Genomes = Sequence[tuple[Any, Any]]  # as neat-python has them: (id, genome)
 
 
@@ -91,8 +67,9 @@ class Genes(NamedTuple):
 
 
 def union(genomes: Genomes, config: Any, recurrent: bool = False) -> Union:
-    """The nets of `genomes` under neat-python's `config`, with levels unless `recurrent`. Each has
-    the inputs as its first neurons, and the nodes that an output depends on in their order.
+    """The nets of `genomes` under neat-python's `config`; levels are those of ncc/images/blocks.py
+    where they are `recurrent`. Each has the inputs as its first neurons, and the nodes that an
+    output depends on in their order.
 
     NccError E650 without genomes; else it names genome and gene: E801 where it is malformed (an
     output or an end of a connection that is no node, a number that is none or not finite), E811 for
@@ -110,7 +87,7 @@ def union(genomes: Genomes, config: Any, recurrent: bool = False) -> Union:
     if fault := nets.fault():
         code, what, neuron = fault
         raise refusal(code, what, genomes[nets.net(neuron)], inputs, nets.number(neuron))
-    nets.respond(recurrent)
+    nets.respond()
     graph, slots = nets.graph(recurrent)
     if not recurrent:
         try:
@@ -166,9 +143,7 @@ def codes(config: Any) -> tuple[dict[str, int], dict[str, int]]:
 
     def own(known: Sequence[str], defs: Any, ending: str) -> Iterator[str]:
         for name in known:
-            function = defs.functions.get(name)
-            if (getattr(function, "__module__", "") == f"neat.{ending}s"
-                    and function.__name__ == f"{name}_{ending}"):
+            if own_name(defs.functions.get(name), ending) == name:
                 yield name
 
     return (_Codes({name: CODES[name] for name in own(
@@ -184,14 +159,10 @@ def kinds(config: Any, made: Union, recurrent: bool = False) -> Kinds:
     acts, aggs = codes(config)
     texts = {ACTIVATIONS[name] for name in held.activation_options if name in acts}
     folds = {AGGREGATIONS[aggs[name]] for name in held.aggregation_options if name in aggs}
-    if not recurrent:
-        wanted = {Kind("sum", text) for text in texts}
-        wanted |= {Kind(fold, "x") for fold in folds if fold != "sum"}
-    else:
-        if folds & {"max", "min"} and held.response_min_value < 0:
-            folds |= {"max", "min"}
-        wanted = {Kind(fold, text) for fold in folds for text in texts}
-        wanted |= {Kind("sum", "x")}  # nodes without connections
+    wanted = {Kind("sum", text) for text in texts}
+    wanted |= {Kind(fold, "x") for fold in folds if fold != "sum"}
+    if recurrent:
+        wanted.add(Kind("sum", "x"))  # nodes without connections
     return Kinds(tuple(sorted({*wanted, *kinds_of([made.graph]).kinds})))
 
 
@@ -288,35 +259,28 @@ class _Nets:
                 return code, what, neuron
         return None
 
-    def respond(self, recurrent: bool) -> None:
-        """Leave no response but 1, and of nets that are not `recurrent` no aggregation of a row
-        with an activation but the sum."""
+    def respond(self) -> None:
+        """Leave no response but 1, and no aggregation of a row with an activation but the sum."""
         empty = (np.diff(self.starts) == 0) & (self.activations != INPUT)
         product = empty & (self.aggregations == MUL)
         self.biases[product] += self.responses[product]
         self.aggregations[empty] = SUM
-        if not recurrent:
-            self.split(self.aggregations != SUM)
-        if (self.responses == 1).all():
-            return
-        scale = self.responses[self.targets]
-        later = np.arange(len(self.targets)) != self.starts[self.targets]
-        scale[later & (self.aggregations[self.targets] == MUL)] = 1.0
-        self.weights = self.weights * scale
-        turned = np.arange(len(AGGREGATIONS), dtype=np.int8)
-        turned[[MAX, MIN]] = MIN, MAX
-        negative = self.responses < 0
-        self.aggregations[negative] = turned[self.aggregations[negative]]
+        self.split(self.aggregations != SUM)
+        if (self.responses != 1).any():
+            self.weights = self.weights * self.responses[self.targets]
 
     def split(self, chosen: NDArray[np.bool_]) -> None:
         """Of each of these nodes two rows: its aggregate, and what reads that by a weight that is
         the response."""
+        self.second = np.zeros(len(chosen), np.bool_)
         if not chosen.any():
             return
         second = np.cumsum(1 + chosen) - 1
         reads = second - chosen
         a, b, responses = reads[chosen], second[chosen], self.responses[chosen]
         self.renumber(np.repeat(np.arange(len(chosen)), 1 + chosen), second)
+        self.second = np.zeros(len(self.origin), np.bool_)
+        self.second[b] = True
         self.activations[a], self.aggregations[b] = CODES["identity"], SUM
         self.bare[a] = True
         self.responses[a] = self.responses[b] = 1.0
@@ -325,7 +289,8 @@ class _Nets:
                       np.concatenate([self.weights, responses]))
 
     def graph(self, recurrent: bool) -> tuple[Graph, Longs]:
-        """The graph, without levels, and where each genome's parameters begin."""
+        """The graph, and where each genome's parameters begin. It has levels where it is
+        `recurrent`."""
         lengths = np.diff(self.starts)
         bare, activations = self.bare, self.activations
         still = np.zeros(len(bare), np.bool_)
@@ -349,5 +314,6 @@ class _Nets:
             inputs=self.inputs.ravel().astype(np.int32),
             outputs=self.outputs.ravel().astype(np.int32), values=values,
             constants=np.zeros(int(still.any())),
-            functions={code: texts[code - FREE] for code in used.tolist() if code >= FREE})
+            functions={code: texts[code - FREE] for code in used.tolist() if code >= FREE},
+            levels=self.second.astype(np.int32) if recurrent else None)
         return graph, (self.starts + before)[self.first]

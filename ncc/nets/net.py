@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
+from ncc.formats.exporters.attributes import edges, nodes
+from ncc.formats.exporters.matrices import rows, valued
+from ncc.formats.exporters.registry import named, of_path
+from ncc.formats.importers import registry
+from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
+from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
+from ncc.report.oracles import of_object
 
 
 @dataclass(frozen=True, repr=False)
 class Net:
-    """A verified net. Its neurons are numbered 0 .. n_neurons-1."""
+    """A verified net. Its neurons are numbered 0 .. n_neurons-1; `states` are those whose value of
+    the last call some neuron reads, ascending.
+
+    tensors  of a net of torch's or the like, its parameters there: for each name its slots (-1
+             where an element has none) and its first values
+    """
 
     __module__ = "ncc"
     graph: Graph
+    tensors: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (f"Net({self.n_neurons} neurons, {self.n_edges} edges, {self.n_params} parameters, "
-                f"{len(self.graph.inputs)} inputs, {len(self.graph.outputs)} outputs)")
+                f"{self.graph.n_inputs} inputs, {len(self.graph.outputs)} outputs"
+                + (f", {len(self.graph.states)} states" if len(self.graph.states) else "") + ")")
 
     @property
     def n_neurons(self) -> int:
-        return self.graph.n_neurons
+        return self.graph.n_own
 
     @property
     def n_edges(self) -> int:
@@ -44,12 +62,64 @@ class Net:
     @property
     def inputs(self) -> list[int]:
         """The input neurons, ascending."""
-        return [int(i) for i in self.graph.inputs]
+        return [int(i) for i in self.graph.inputs[: self.graph.n_inputs]]
 
     @property
     def outputs(self) -> list[int]:
         """The output neurons, in their order."""
         return [int(i) for i in self.graph.outputs]
+
+    def export(self, path: str | Path, to: str | None = None, *, lossy: bool = False) -> None:
+        """Write the net for another tool, in the format `to`, or that of the file's ending: those
+        of `ncc export`. NccError E102 for an unknown one, E401 where it cannot say the net (with
+        `lossy`, what can be left out is), E607 where it holds values and one is missing."""
+        exporter = of_path(str(path)) if to is None else named(to)
+        write({Path(path): exporter.write(self.graph, lossy)})
+
+    def to_formula(self, language: str = "python") -> str:
+        """The net as text, "python" (a file with `forward(x)`, which needs only `math`) or
+        "latex" (a document). NccError E102, E607."""
+        if language not in ("python", "latex"):
+            raise NccError("E102", f"no formulas in {language}", help="python or latex")
+        return named(language).write(self.graph, False).decode()
+
+    def to_state_dict(self, params: ArrayLike | None = None) -> dict[str, NDArray[Any]]:
+        """The parameters `params` (n_params,), by default the net's own, as arrays by the names
+        that they have in the module that the net comes from; elements that are no parameters, such
+        as pruned ones, keep their values. NccError E401 for a net that comes from none, or some of
+        whose parameters were computed from the module's, as a folded batch norm's are."""
+        held = self.graph.values if params is None else np.asarray(params, np.float64)
+        if held.shape != (self.n_params,):
+            raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")
+        known = sum(int((slots >= 0).sum()) for slots, _ in self.tensors.values())
+        if not self.tensors or known < self.n_params:
+            raise NccError("E401", "its parameters are not those of a module" if not self.tensors
+                           else "some of its parameters were computed from several of the module's",
+                           help="ncc.from_torch(module, example, no_fold=True)")
+        return {name: np.where(slots >= 0, held[slots], values)
+                for name, (slots, values) in self.tensors.items()}
+
+    def to_networkx(self) -> Any:
+        """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
+        NccError E637 without networkx, E401 for a net that only passes make."""
+        made = _optional("networkx", "to_networkx").DiGraph()
+        made.add_nodes_from(nodes(self.graph, "graphml"))
+        made.add_edges_from(edges(self.graph))
+        return made
+
+    def to_scipy(self, *, lossy: bool = False) -> Any:
+        """The weights as a `scipy.sparse.csr_array` (n_neurons, n_neurons), w[i, j] of the edge
+        from i to j. NccError E637 without scipy, E401 for what it cannot hold (left out with
+        `lossy`), E607 for a weight without a value."""
+        held = valued(rows(self.graph, "npz", lossy))
+        sparse = _optional("scipy.sparse", "to_scipy")
+        return sparse.csr_array((held.weights, held.targets, held.starts),
+                                shape=(self.n_neurons, self.n_neurons))
+
+    @property
+    def states(self) -> list[int]:
+        """The neurons whose value of the last call is read, ascending: the order of the state."""
+        return [int(i) for i in self.graph.states]
 
     @property
     def labels(self) -> dict[str, int | NDArray[np.int64]]:
@@ -66,6 +136,54 @@ class Net:
         has no value."""
         values = self.graph.values
         return None if np.isnan(values).any() else fixed(values)
+
+    def verify(self, other: Any, x: ArrayLike | None = None, *, samples: int = 100, seed: int = 0,
+               dtype: str | None = None, numerics: str | None = None, max_ulp: int | None = None,
+               atol: float | None = None) -> Comparison:
+        """This net's outputs beside another's, for x (n, n_inputs), or `samples` drawn from a
+        normal distribution; `.ok` says whether all are within the limits, `.text` how far they are
+        apart and which neuron is the first to differ.
+
+        other     a Net, the path of a net file, a live network of neat-python's or an estimator of
+                  scikit-learn's, or a function: y (n, n_outputs) of x
+        dtype, numerics
+                  what this net, and another Net, is evaluated in; default: the net's, else f32
+                  and fused
+        max_ulp, atol
+                  limits, by steps between neighbouring floats, and absolutely: within either. The
+                  default is equal bits of nets, and 1e-5 (f64: 1e-12) of the largest output of
+                  anything else
+
+        ValueError for outputs of another shape, or an object that cannot be evaluated.
+        """
+        dtype, asked = arithmetic(self.graph, dtype, numerics)
+        numerics = asked or "fused"
+        real = np.float64 if dtype == "f64" else np.float32
+        if x is None:
+            x = np.random.default_rng(seed).normal(size=(samples, self.graph.n_inputs))
+        rows = np.atleast_2d(np.asarray(x)).astype(real)
+        limits = Limits(0)
+        if isinstance(other, Net | str | Path):
+            theirs = other if isinstance(other, Net) else load(other)
+            found: Other | None = of_graph(theirs.graph, repr(theirs), dtype, numerics)
+        else:
+            found, limits = of_object(other), limits_of("C", dtype)
+        if found is None:
+            raise ValueError(f"a {type(other).__qualname__} cannot be evaluated")
+        if max_ulp is not None or atol is not None:
+            limits = Limits(max_ulp, atol or 0.0)
+        return compared(self.graph, of_graph(self.graph, "", dtype, numerics).outputs(rows), found,
+                        rows, limits, numerics)
+
+
+def _optional(module: str, wanted_by: str) -> Any:
+    """A library of the extra `graphs`, E637 where it is missing."""
+    try:
+        return import_module(module)
+    except ImportError:
+        name = module.partition(".")[0]
+        raise NccError("E637", f"{wanted_by} needs {name}, which is not installed",
+                       help="pip install 'ncc-compiler[graphs]'") from None
 
 
 def fixed(values: Reals) -> Reals:
@@ -94,10 +212,117 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
         return Net(order(resolved, source=source, syntax=read_net(source)))
 
 
-def load(path: str | Path, format: str | None = None, **options: Any) -> Net:
-    """The net in a file; the ending chooses the format. NccError where it cannot be read."""
-    source = read(path)
-    return parse(source.text, format or Path(path).suffix[1:], name=source.name, **options)
+def load(net: Any, format: str | None = None, *, source: str | None = None, **options: Any) -> Net:
+    """The net in a file, of ncc's or another tool's, or in an object of another library.
+
+    net      the path of a file, whose ending says what it is; else the object: a network of
+             neat-python's, ...
+    format   of a file of ncc's, whatever its ending: nal, nam, nel or graph
+    source   the importer of a file of another tool, whatever its ending: `neat`, ...
+    options  of ncc's formats those of `parse`; of others, fields of `Options` in
+             ncc/formats/importers/foreign.py
+
+    NccError where it cannot be read, or would be another function (E800 to E819).
+    """
+    if not isinstance(net, str | Path):
+        return _imported(registry.of_object(net, Options(**options)))
+    if source is not None or (format is None and Path(net).suffix[1:] not in NETS
+                              and registry.foreign_ending(net)):
+        return _imported(registry.read([opened(net)], source, Options(**options)))
+    text = read(net)
+    return parse(text.text, format or Path(net).suffix[1:], name=text.name, **options)
+
+
+def _imported(made: Imported) -> Net:
+    return Net(ordered(made), made.tensors)
+
+
+def from_torch(module: Any, example: Any = None, *, batch_dim: str = "0", no_fold: bool = False,
+               drop_zeros: bool = False, trainable: str = "all") -> Net:
+    """The net of a module of torch's (or an exported program), as it computes in evaluation, with
+    the tensors of inputs one after another, row-major, and so the outputs. It is `load`, of a
+    module.
+
+    example    an input with a batch of 1, or a tuple of inputs
+    batch_dim  "none" where the first axis of the example is no batch
+    no_fold    a batch norm behind a convolution or a dense layer stays apart, with parameters of
+               its own, instead of changing those of the layer
+    drop_zeros leaves out weights of 0; those that a mask of torch.nn.utils.prune holds at 0 are no
+               edges in any case
+    trainable  "none": the module's parameters are constants
+
+    `net.to_state_dict(params)` gives trained parameters the names and shapes of the module's.
+    NccErrors E810: an operation that is no neurons'; E813: one of its values; E814: a batch whose
+    samples do not stay apart; E815: no example; E817: an input that is not real.
+    """
+    return load(module, example=example, batch_dim=batch_dim, no_fold=no_fold,
+                drop_zeros=drop_zeros, trainable=trainable)
+
+
+def from_neat(net: Any, config: Any = None, **options: Any) -> Net:
+    """The net of a network of neat-python's, live: a FeedForwardNetwork, or a RecurrentNetwork,
+    which is one with state; or of a genome under a configuration. It is `load`, of what these are.
+
+    options  `fn` gives formulas in x of functions that are the user's own,
+             {"my_act": "x*sigmoid(x)"}; `simple` makes one neuron of each node
+
+    NccErrors E801 to E819, with the place in the network or the genome.
+    """
+    return load(net if config is None else (net, config), **options)
+
+
+def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = False) -> Net:
+    """The net of a fitted estimator of scikit-learn, or a pipeline of scalers and one: an
+    MLPClassifier, a LogisticRegression, ... (ncc/formats/importers/sklearn/models.py has all).
+
+    Its outputs are `predict_proba` of a classifier that has it, `decision_function` of one that has
+    not, `predict` of a regressor; with `logits` the scores before softmax or logistic. `drop_zeros`
+    leaves out weights of 0. It is `load`, of an estimator.
+
+    NccErrors E801 (not fitted), E810 (not read as neurons), E816, E817, E819.
+    """
+    return load(estimator, logits=logits, drop_zeros=drop_zeros)
+
+
+def from_networkx(graph: Any, *, activation: str | None = None, **options: Any) -> Net:
+    """The net of a DiGraph of networkx, by the attributes of its nodes and edges
+    (ncc/formats/importers/graphs/attributes.py): activation, aggregation, bias, input, output;
+    weight, tie, const. An in-list is in the order in which its edges were added.
+
+    activation  of nodes that say none: a name or an expression in x; default identity
+    options     `fn`, formulas in x of other names
+
+    It is `load`, of a graph. NccErrors E801, E810 (undirected, parallel edges), E811, E812 (a
+    cycle), E817.
+    """
+    return load(graph, activation=activation, **options)
+
+
+def from_scipy(matrix: Any, *, activation: str | None = None, bias: float | None = None,
+               transpose: bool = False, layered: bool = False, **options: Any) -> Net:
+    """The net of a matrix of scipy.sparse or numpy. A square one is the adjacency matrix of a net,
+    w[i, j] the weight of the edge from i to j; another is a layer from its rows to its columns; a
+    list of matrices is a net of layers.
+
+    activation  of all neurons but the inputs: a name or an expression in x; default identity
+    bias        of all of them; default none
+    transpose   whether matrices are (outputs, inputs)
+    layered     whether a single square matrix is a layer
+    options     `drop_zeros`, `fn`, `max_edges`
+
+    It is `load`, of matrices. NccErrors E801, E812 (a cycle), E816 (shapes), E817, E819.
+    """
+    return load(matrix, activation=activation, bias=bias, transpose=transpose, layered=layered,
+                **options)
+
+
+def ordered(made: Imported) -> Graph:
+    """An imported graph with its levels. NccError E812 for a cycle."""
+    try:
+        return order(made.graph)
+    except NccError as error:
+        raise NccError("E812", error.message, made, note=error.note,
+                       help=made.on_cycle) from None
 
 
 def read(path: str | Path) -> Source:

@@ -54,6 +54,9 @@ FORMATS = {
         28, 4, 7,
     ),
 }
+# Between these exp's 2^n is normal and finite, and what a subnormal p 2^n loses is beyond its sum
+# with 2^n.
+EXP_NEAR = {"f32": (-69.0, 88.0), "f64": (-666.0, 709.0)}
 LOG2E = {"f32": 1.4426950216293335, "f64": 1.4426950408889634}
 PER_QUARTER = {"f32": 0.6366197466850281, "f64": 0.6366197723675814}  # 2/pi
 SQRT_HALF = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}  # bits

@@ -69,7 +69,7 @@ def times(e: Emitter[V], adjoint: V, factor: V) -> V:
 
 class _Adjoint(Generic[V]):
     def __init__(self, expr: Expr, e: Emitter[V], x: V, y: V | None) -> None:
-        self.nodes = expr.nodes
+        self.nodes, self.direct = expr.nodes, expr.direct
         self.e = e
         self.x = x
         self.known: dict[int, V] = {} if y is None else {len(expr.nodes) - 1: y}
@@ -80,7 +80,7 @@ class _Adjoint(Generic[V]):
         wanted = [at]
         while wanted:
             k = wanted[-1]
-            node = self.nodes[k]
+            node = self.direct[k]
             missing = [a for a in node.args if a not in self.known]
             if k in self.known:
                 wanted.pop()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from ncc.errors import NccError, Source, Span
@@ -41,16 +41,37 @@ class Expr:
     def constants(self) -> tuple[float, ...]:
         return tuple(n.value for n in self.nodes if n.op == "const")
 
+    @cached_property
+    def direct(self) -> tuple[Node, ...]:
+        """The nodes, where `max(c, y)` and `min(c, y)` of a number c are the one opcode that passes
+        a NaN of y on, with the same bits; of 0 and -0 it would be the other zero."""
+        nodes = list(self.nodes)
+        for k, node in enumerate(nodes):
+            if node.op != "select":
+                continue
+            test, y, chosen = node.args
+            op, args, _ = nodes[chosen]
+            if nodes[test][:2] == ("une", (y, y)) and op in ("max", "min") and args[1] == y:
+                number = nodes[args[0]]
+                if number.op == "const" and number.value != 0:
+                    nodes[k] = Node(op, (y, args[0]))
+        return tuple(nodes)
+
+    @cached_property
+    def brief(self) -> tuple[Node, ...]:
+        """Those of them that the value reads, numbered anew."""
+        return _live(self.direct, len(self.direct) - 1).nodes
+
 
 def emit(expr: Expr, e: Emitter[V], x: V) -> V:
-    """The value of `expr` at `x`, one op of `e` per node; `x` itself for the identity."""
+    """The value of `expr` at `x`, at most one op of `e` per node; `x` itself for the identity."""
     return abreast(expr, e, (x,))[0]
 
 
 def abreast(expr: Expr, e: Emitter[V], xs: Sequence[V]) -> list[V]:
     """The values of `expr` at each of `xs`, node by node: equal ops stand side by side."""
     values: list[list[V]] = []
-    for node in expr.nodes:
+    for node in expr.brief:
         if node.op == "x":
             values.append(list(xs))
         elif node.op == "const":

@@ -46,6 +46,11 @@ def exp(e: Emitter, x: Value) -> Value:
     return b.mul(*b.exp_wide(x))
 
 
+def exp_near(e: Emitter, x: Value) -> Value:
+    """exp(x), the same bits, where x is between the two of EXP_NEAR, or NaN."""
+    return Builder(e).exp_near(x)
+
+
 def expm1(e: Emitter, x: Value) -> Value:
     """exp(x) - 1 = 2 (2^(n-1) expm1(r) + (2^(n-1) - 1/2)), r with the rest of its reduction."""
     b = Builder(e)

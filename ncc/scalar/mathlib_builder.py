@@ -132,7 +132,7 @@ class Builder:
         return self.mad(p, u, u), v
 
     def exp_near(self, x: Value) -> Value:
-        """exp(x) where x is in -40 .. 0 or NaN."""
+        """exp(x), the same bits, where x is between the two of EXP_NEAR, or NaN."""
         word, p = self.exp_parts(x, self.format.bias)
         power = self.power(word)
         return self.mad(p, power, power)

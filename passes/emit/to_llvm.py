@@ -337,6 +337,9 @@ class _Writer:
                     now = in_lanes[-1]
                 elif opcode == "load":
                     now = imm[0] in self.private or any(varying[r] for r in reads)
+                elif opcode == "apply":
+                    now = any(varying[r] for r in reads)
+                    done = [at] * len(reads)
                 elif opcode == "result":
                     now = varying[done[imm]]
                 else:
@@ -682,14 +685,17 @@ class _Writer:
         return f"{{ {', '.join([kind] * variant.parts)} }}" if variant.parts > 1 else kind
 
     def apply(self, at: int) -> None:
-        """Write an apply: of vectors, ABREAST in a call."""
+        """Write an apply, and the results behind it: of vectors, ABREAST in a call."""
         _, reads, name = self.func.ops[at]
-        if not self.varying[at]:
-            self.scalar[at] = self.called(Variant(name, 1, 1), [self.scalar[reads[0]]])[0]
-            return
-        parts = self.vector(reads[0])
-        self.vectors[at] = [value for p in range(0, len(parts), ABREAST) for value in self.called(
-            Variant(name, self.native, len(parts[p : p + ABREAST])), parts[p : p + ABREAST])]
+        for result, read in enumerate(reads, at):
+            if not self.varying[at]:
+                self.scalar[result] = self.called(Variant(name, 1, 1), [self.scalar[read]])[0]
+                continue
+            parts = self.vector(read)
+            self.vectors[result] = [
+                value for p in range(0, len(parts), ABREAST) for value in self.called(
+                    Variant(name, self.native, len(parts[p : p + ABREAST])),
+                    parts[p : p + ABREAST])]
 
     def called(self, variant: Variant, arguments: Sequence[str]) -> list[str]:
         self.applied[variant] = None

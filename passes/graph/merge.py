@@ -35,7 +35,8 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     sources that are equal themselves, and the same parameter or constants of the same bits (0.0 is
     not -0.0). Equal *values* of two parameters are not enough, for parameters change. The first by
     index stays. Sums keep every term and their order, so results keep their bits; an in-list may
-    then name a source twice. Inputs never merge; parameters and the canonical order stay.
+    then name a source twice. Inputs never merge, and so no state neurons; parameters and the
+    canonical order stay.
 
     Under `fast` a sum's terms have no order: in-lists of sums are compared as if sorted, and
     constant edges from one source into one sum are joined, at the place of the first:
@@ -59,7 +60,8 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     gone = first != np.arange(graph.n_neurons)
     if gone.any():
         graph = graph.without(gone)
-        graph = graph.with_(sources=first[graph.sources], outputs=first[graph.outputs])
+        graph = graph.with_(sources=first[graph.sources], outputs=first[graph.outputs],
+                            states=first[graph.states])
     return _joined(graph) if fast else graph
 
 

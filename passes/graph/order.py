@@ -40,7 +40,7 @@ def order(graph: Graph, *, source: Source | None = None, syntax: Syntax | None =
         outputs 04
         values 0.5 2.0 1.0 1.0
         constants                  =>    error[E116]: a cycle: 02 -> 03 -> 02
-        00 input                         help: a net has no cycles; unroll the recurrence
+        00 input                         help: ~03 in an in-list is its value of the last call
         01 input
         02 tanh sum 03*p0 00*p1
         03 relu sum 02*p2
@@ -131,7 +131,8 @@ def _cycle(graph: Graph, waits: Ints, source: Source | None, syntax: Syntax | No
     turn = ring.index(min(ring))
     ring = ring[turn:] + ring[: turn + 1]
     width = digits(graph.n_neurons)
-    names = [f"{n:0{width}x}" for n in ring]
+    labels = {label.first: label.name for label in graph.labels if not label.shape}
+    names = [labels.get(n, f"{n:0{width}x}") for n in ring]
     note = ""
     if len(names) > SHOWN:
         note = f"it has {len(ring) - 1} neurons"
@@ -140,4 +141,4 @@ def _cycle(graph: Graph, waits: Ints, source: Source | None, syntax: Syntax | No
     if syntax is not None:
         source, span = source or syntax.source, syntax.neuron_span(ring[0])
     return NccError("E116", "a cycle: " + " -> ".join(names), source, span, note=note,
-                    help="a net has no cycles; unroll the recurrence")
+                    help=f"~{names[-2]} in an in-list is its value of the last call")

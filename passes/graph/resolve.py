@@ -33,6 +33,20 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
                                          01 input
                                          02 relu sum +c0 00*p0 01*p1
 
+    A neuron whose value of the last call is read (`~02`) has a state neuron, behind the others:
+
+        N 03                             graph 05
+        00                               inputs 00 03 04
+        01 tanh 00,~01,~02               outputs 02
+        02 relu 01,~01:0.5        =>     states 01 02
+                                         values - - - - 0.5
+                                         constants
+                                         00 input
+                                         01 tanh sum 00*p0 03*p1 04*p2
+                                         02 relu sum 01*p3 03*p4
+                                         03 input
+                                         04 input
+
     `activation` (a code or a name) goes to the neurons of matrices and edge lists that say none;
     `outputs` (hex, commas) replaces the file's. Faults are NccErrors: those of `verify` in
     ncc/ir/syntax_verify.py, and of the options E118, E129, E130.
@@ -42,7 +56,7 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
     weights, biases, values, constants, names = _slots(net)
     inputs = np.flatnonzero(net.activations == INPUT).astype(np.int32)
     said = Directives() if isinstance(syntax, Matrix) else syntax.directives
-    return Graph(
+    graph = Graph(
         starts=net.starts,
         sources=net.sources,
         weights=weights,
@@ -60,13 +74,32 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
         numerics=said.numerics,
         dtype=said.dtype,
     )
+    return with_states(graph, net.delayed) if net.delayed.any() else graph
+
+
+def with_states(graph: Graph, delayed: NDArray[np.bool_]) -> Graph:
+    """`graph`, whose sources are its own neurons, with a state neuron behind them for each that
+    `delayed` edges (E) read: ascending by that neuron."""
+    states, rank = np.unique(graph.sources[delayed], return_inverse=True)
+    count, new = graph.n_neurons, len(states)
+    sources = graph.sources.copy()
+    sources[delayed] = count + rank
+    return graph.with_(
+        starts=np.append(graph.starts, np.full(new, graph.starts[-1])),
+        sources=sources,
+        biases=np.append(graph.biases, np.full(new, NONE, np.int32)),
+        activations=np.append(graph.activations, np.full(new, INPUT, np.int32)),
+        aggregations=np.append(graph.aggregations, np.zeros(new, np.int8)),
+        inputs=np.append(graph.inputs, np.arange(count, count + new, dtype=np.int32)),
+        states=states.astype(np.int32),
+    )
 
 
 def unused_inputs(graph: Graph) -> Ints:
     """The inputs that no neuron reads and that are no output: worth a warning."""
     used = np.zeros(graph.n_neurons, np.bool_)
     used[graph.sources] = True
-    used[graph.outputs] = True
+    used[graph.results] = True
     return graph.inputs[~used[graph.inputs]]
 
 
@@ -140,14 +173,15 @@ def _constants(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Ints]:
 
 
 def _outputs(syntax: Syntax, net: InLists, option: str | None) -> Ints:
-    """What the option names, else the file, else every computed neuron that no other reads."""
+    """What the option names, else the file, else every computed neuron that no other reads in the
+    same call."""
     if option is not None:
         return _option_outputs(option, net.n_neurons)
     out = None if isinstance(syntax, Matrix) else syntax.out
     if out is not None:
         return np.array(out.indices, np.int32)
     ends = net.activations != INPUT
-    ends[net.sources] = False
+    ends[net.sources[~net.delayed] if net.delayed.any() else net.sources] = False
     return np.flatnonzero(ends).astype(np.int32)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ncc.errors import NccError
 from ncc.ir import csr
-from ncc.ir.graph import NONE, Graph, Ints, Longs
+from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
 from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS
@@ -70,6 +70,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     `forwards` only `pack`, for those who have the others and want gradients beside them; and
     `each`, a batch whose samples have parameters of their own, where it is asked for.
     """
+    refuse_states(graph, "code")
     for name in (form, batch_form, backward_form):
         if name not in ("auto", *FORMS):
             raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}")

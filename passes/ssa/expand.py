@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from typing import Any
 
 from ncc.ir.ssa import Func, Module, Op
 from ncc.ir.ssa_build import Builder
 from ncc.machine.x86 import SOME
-from ncc.scalar.mathlib import SEQUENCES
+from ncc.scalar.coefficients import EXP_NEAR
+from ncc.scalar.mathlib import SEQUENCES, exp_near
 from ncc.scalar.opcodes import OPCODES
 
 INLINE = 300  # ops of a function with all sequences in it
@@ -29,7 +32,8 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
     In a function that would be longer than `inline` ops, each but the shortest is an `apply` of a
     pure function instead, which holds the sequence once; in long straight functions that ncc
     `assembles` itself, neighbours are applied together. `sqrt` stays where the target has the
-    instruction, which rounds correctly, as the sequence.
+    instruction, which rounds correctly, as the sequence; `exp` of what is clamped, and so needs no
+    clamp and no second factor, is a shorter sequence with the same bits.
     """
     builder = Builder(module.dtype, module.fused)
     for table in module.tables:
@@ -87,6 +91,7 @@ def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[
     new: list[int] = []
     ops = func.ops
     groups = _groups(ops, applied, side)
+    near = _near(ops, builder.dtype) if "exp" not in applied else set()
     for at, (opcode, reads, imm) in enumerate(ops):
         if at < len(new):  # together with the one before
             continue
@@ -96,8 +101,40 @@ def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[
             new.append(b.emit("apply", arguments, opcode))
             new += [b.emit("result", (), k) for k in range(1, end - at)]
         elif opcode in mathematical:
-            new.append(SEQUENCES[opcode](b, new[reads[0]]))
+            new.append((exp_near if at in near else SEQUENCES[opcode])(b, new[reads[0]]))
         else:
             b.ops.append((opcode, tuple([new[r] for r in reads]), imm))
             new.append(len(b.ops) - 1)
     return func.with_ops(b.ops)
+
+
+def _near(ops: list[Op], dtype: str) -> set[int]:
+    """The exps whose arguments are between EXP_NEAR, or NaN."""
+    low, high = EXP_NEAR[dtype]
+    spans: list[tuple[float, float]] = []  # of each value that is a real and no NaN
+    found = set()
+    for at, (opcode, reads, imm) in enumerate(ops):
+        spans.append(_span(opcode, [spans[r] for r in reads], imm,
+                           bool(reads) and ops[reads[-1]][0] == "const"))
+        if opcode == "exp" and low <= spans[reads[0]][0] and spans[reads[0]][1] <= high:
+            found.add(at)
+    return found
+
+
+def _span(opcode: str, of: list[tuple[float, float]], imm: Any, known: bool
+          ) -> tuple[float, float]:
+    """Between what a value is, unless it is NaN, by what it reads, the last of which is `known`."""
+    if opcode == "const":
+        return (imm, imm)
+    if opcode == "neg":
+        return (-of[0][1], -of[0][0])
+    if opcode in ("max", "min"):  # the first of two where the second is NaN
+        (low, high), other = of
+        if opcode == "max":
+            return (max(low, other[0]) if known else low, max(high, other[1]))
+        return (min(low, other[0]), min(high, other[1]) if known else high)
+    if opcode == "mul":
+        products = [a * b for a in of[0] for b in of[1]]
+        if all(map(math.isfinite, products)):
+            return (min(products), max(products))
+    return (-math.inf, math.inf)

@@ -135,7 +135,9 @@ def main():
     parser.add_argument("--sizes", default="150,1000,10000", metavar="LIST")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--genomes", type=int, default=200, help="of which outputs are compared")
-    parser.add_argument("--bits", type=int, default=20, help="genomes of a seed that are compiled")
+    parser.add_argument("--bits", type=int, default=500,
+                        help="genomes of a seed whose bits are compared with compiled ones")
+    parser.add_argument("--alone", type=int, default=20, help="of these, each compiled for itself")
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     config = made_by.config(INPUTS, OUTPUTS, ("sigmoid", "tanh", "relu"), ("sum",))
@@ -159,7 +161,7 @@ def main():
     for k in range(arguments.seeds):
         genomes = made_by.neat_set(config, arguments.bits, seed + 2 + k)
         for numerics in ("strict", "fused"):
-            show(engine_rows.bits(genomes, config, numerics))
+            show(engine_rows.bits(genomes, config, numerics, arguments.alone))
     show(alone(seed, arguments.rounds))
     show(differences(seed, arguments.genomes))
     if missed:

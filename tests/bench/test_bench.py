@@ -444,6 +444,25 @@ def test_a_population_beside_neat_python(capsys, monkeypatch):
     assert sum("another bit" in line and "| 0 | 0 | yes |" in line for line in lines) == 2
 
 
+@pytest.mark.parametrize("function", ["__call__", "step"])
+def test_bits_of_a_population_that_differ_are_counted(function, monkeypatch):
+    pytest.importorskip("neat")
+    made = script("bench_population")
+    rows, config = made.engine_rows, made.made_by.config(8, 4, ("tanh",), ("sum",))
+    genomes = made.made_by.neat_set(config, 3, 1)
+    monkeypatch.setattr(rows, "TOGETHER", 2)
+    assert [cell.value for cell in rows.bits(genomes, config, "fused", 1)] == [0]
+    right = getattr(rows.ncc.Population, function)
+
+    def wrong(pop, x):
+        y = right(pop, x)
+        y[2].view(np.uint32).flat[-1] ^= 1
+        return y
+
+    monkeypatch.setattr(rows.ncc.Population, function, wrong)
+    assert [cell.value for cell in rows.bits(genomes, config, "fused", 1)] == [1]
+
+
 def test_parameters_as_lanes_beside_a_call_a_vector(capsys, monkeypatch):
     made = script("bench_each")
     monkeypatch.setattr(made, "SPEEDUP", 0.0)

@@ -113,6 +113,11 @@ NAL = [
     ("E131", 1, 3, "N 02~00~01"),
     ("E131", 1, 3, "N 0"),
     ("E106", 3, 3, "N 02~00~01\x0c03 00"),
+    ("E001", 3, 8, "N 02~00~01 03 `"),
+    ("E106", 3, 8, "N 02~00~01 03 ``00"),
+    ("E110", 3, 7, "N 02~00~01 03 `02"),
+    ("E115", 3, 14, "N 02~00~01 03 `00,00,`00"),
+    ("E120", 3, 4, "N 02~00~01 `00,`01"),
 ]
 NEL = [
     ("E110", 2, 1, "N 02~02 01"),
@@ -148,6 +153,11 @@ NEL = [
     ("E122", 2, 5, "N 03~agg 02 mul~00 01"),
     ("E125", 3, 1, "N 03~00 01 @k:1~00 02 @k:1"),
     ("E131", 1, 3, "N 02"),
+    ("E001", 2, 2, "N 02~` 01"),
+    ("E106", 2, 2, "N 02~``00 01"),
+    ("E106", 2, 4, "N 02~00 `01"),
+    ("E110", 2, 1, "N 02~`02 01"),
+    ("E115", 3, 1, "N 02~`00 01~`00 01"),
 ]
 NAM = [
     ("E137", 1, 1, "# nothing"),
@@ -200,7 +210,7 @@ CASES += [("nal", *c) for c in NAL] + [("nel", *c) for c in NEL] + [("nam", *c) 
 @pytest.mark.parametrize("format, code, line, column, text", CASES)
 def test_code_and_place(format: str, code: str, line: int, column: int, text: str) -> None:
     with pytest.raises(NccError) as caught:
-        compile_graph(text.replace("~", "\n"), format)
+        compile_graph(text.replace("~", "\n").replace("`", "~"), format)
     error = caught.value
     assert (error.code, error.line, error.column) == (code, line, column), str(error)
     assert error.status == 1

@@ -226,7 +226,7 @@ def test_a_cycle_is_refused_with_its_nodes():
     assert refused(changed(plain, *long, edge(39, 10), edge(20, 0))) == (
         "E812 genome 1: a cycle: 10 -> 11 -> 12 -> 13 -> 14 -> 15 -> 16 -> 17 -> 18 -> 19 -> ... "
         "-> 39 -> 10")
-    assert union(changed(*ring, edge(7, 1)), EVERY, recurrent=True).graph.levels is None
+    assert not union(changed(*ring, edge(7, 1)), EVERY, recurrent=True).graph.levels.any()
     compare(changed(*ring, edge(7, 1, enabled=False)))
 
 

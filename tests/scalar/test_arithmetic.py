@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from ulps import BITS, BOUNDS, INF, NAN, REALS, WIDE, WIDER, Array, samples, ulps, widen
 
-from ncc.scalar.mathlib import SEQUENCES
+from ncc.scalar.coefficients import EXP_NEAR
+from ncc.scalar.mathlib import SEQUENCES, exp_near
 from ncc.scalar.numpy_eval import EVALUATORS, Numpy
 from ncc.scalar.opcodes import OPCODES
 
@@ -41,6 +42,24 @@ def test_within_the_bound(name: str, dtype: str, fused: bool) -> None:
         error = ulps(got, WIDE[name](widen(x)))
     worst = int(np.argmax(error))
     assert error[worst] <= BOUNDS[dtype], (x[worst], got[worst])
+
+
+@BOTH
+@MODES
+def test_the_short_exp_has_the_same_bits_between_its_ends(dtype: str, fused: bool) -> None:
+    low, high = EXP_NEAR[dtype]
+    e, real = Numpy(dtype, fused), REALS[dtype]
+    rng = np.random.default_rng(0)
+    grid = np.linspace(low, high, 300_001)
+    near = np.log(2.0) * np.arange(np.ceil(low / np.log(2.0)), high / np.log(2.0))
+    x = np.concatenate([
+        grid, rng.uniform(low, high, 300_000), [low, high, 0.0, -0.0, NAN],
+        # about multiples of ln 2, where p is small
+        (near[:, None] * (1 + np.arange(-40, 41) * np.finfo(real).eps / 2)).ravel(),
+        rng.normal(size=300_000) * 10.0 ** rng.integers(-12, 1, 300_000)]).astype(real)
+    x = x[~((x < low) | (x > high))]
+    got, want = exp_near(e, x), e.op("exp", x)
+    np.testing.assert_array_equal(got.view(BITS[dtype]), want.view(BITS[dtype]))
 
 
 ENDS = {

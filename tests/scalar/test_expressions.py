@@ -52,6 +52,28 @@ def test_what_expressions_mean(text: str, x: float, value: float) -> None:
     assert at(text, x) == [value]
 
 
+EXTREMES = [(a, b) for name in ("max", "min") for number in ("2", "-2", "0", "-0.0")
+            for a, b in ((f"{name}({number},y)", name), (f"{name}(y,{number})", name))]
+
+
+@pytest.mark.parametrize("text, opcode", EXTREMES, ids=[text for text, _ in EXTREMES])
+@pytest.mark.parametrize("y", ["x", "2*x"])
+def test_the_extreme_of_a_number_is_one_op_but_of_zero_first(text: str, opcode: str, y: str
+                                                              ) -> None:
+    expr = read(text.replace("y", y))
+    kept = [node.op for node in expr.brief if node.op not in ("x", "const", "mul")]
+    zero = text[4:].startswith(("0,", "-0.0,"))
+    assert kept == ([opcode, "une", "select"] if zero else [opcode])
+    x = np.array([0.0, -0.0, 1.0, -1.0, 2.0, -2.0, np.inf, -np.inf, np.nan, 5e-324, -3.0])
+    values = []
+    for node in expr.nodes:  # as they were written
+        e = Numpy("f64", False)
+        values.append(x if node.op == "x" else np.full_like(x, node.value) if node.op == "const"
+                      else e.op(node.op, *[values[a] for a in node.args]))
+    got = emit(expr, Numpy("f64", False), x)
+    np.testing.assert_array_equal(got.view(np.int64), values[-1].view(np.int64))
+
+
 @pytest.mark.parametrize("text", ["max(x,1)", "max(1,x)", "min(2,x,1)", "max(x,x*2)", "relu(x)",
                                   "min(1,x-x)", "max(x*2,x)", "min(step(x),x)", "max(-0,x)",
                                   "max(min(1,x),x)", "min(max(x,1)*0,x)", "max(leaky_relu(x),x)"])

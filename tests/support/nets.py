@@ -285,3 +285,29 @@ def _decimal(ten_thousandths: NDArray[np.int64]) -> NDArray[np.uint8]:
     text[..., 1] = ord(".")
     text[..., 2:] = places + ord("0")
     return text
+
+
+def with_delays(text: str, seed: int, share: float = 0.4) -> str:
+    """The `.nal` text of a net of `to_nal`, in which a share of the edges read the value of the
+    last call, of any neuron."""
+    draw = random.Random(seed)
+    lines = text.splitlines()
+    count = int(lines[0].split()[1], 16)
+
+    def delayed(items: str) -> str:
+        made: dict[str, str] = {}
+        for item in items.split(","):
+            source = item[:2]
+            if draw.random() < share:
+                source = f"~{draw.randrange(count):02x}"
+            made.setdefault(source, source + item[2:])
+        return ",".join(made.values())
+
+    for k, line in enumerate(lines):
+        words = line.split()
+        if words[0] not in ("N", "fn", "out"):
+            at = 3 if len(words) > 2 and words[2] in AGGREGATIONS else 2
+            if len(words) > at and words[at][0] != "+":
+                words[at] = delayed(words[at])
+            lines[k] = " ".join(words)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,117 @@
+"""`ncc verify`: a net beside another, or beside the tool that it comes from."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncc.cli.arguments import Commands, common_options, reading_options
+from ncc.cli.reading import format_of, imported, load_samples, net_source, text_of
+from ncc.cli.terminal import show
+from ncc.driver.compiler import missing
+from ncc.driver.observe import Watcher
+from ncc.driver.request import FOREIGN, valued
+from ncc.driver.settings import arithmetic
+from ncc.errors import NccError
+from ncc.formats.importers.foreign import Imported
+from ncc.formats.importers.registry import foreign_ending
+from ncc.ir.graph import Graph
+from ncc.ir.ssa import DTYPES
+from ncc.nets import net
+from ncc.report.comparison import Limits, Other, compared, limits_of, of_graph
+from ncc.report.oracles import TOOLS
+from ncc.runtime.compiled import Compiled
+
+
+def arguments(commands: Commands) -> None:
+    parser = commands.add_parser("verify", allow_abbrev=False,
+                                 help="compare a net with another, or with the tool it comes from",
+                                 parents=[reading_options(), common_options()])
+    parser.add_argument("net", help="a net of ncc's or another tool's; - is standard input")
+    parser.add_argument("--against", required=True, metavar="NET|TOOL",
+                        help="another net, or the tool that reads the same file: "
+                        + " ".join(TOOLS))
+    samples_options(parser)
+    parser.add_argument("--max-ulp", type=int, metavar="U",
+                        help="limit in steps between neighbouring floats")
+    parser.add_argument("--atol", type=float, metavar="A", help="limit of absolute differences")
+    parser.set_defaults(call=verify)
+
+
+def samples_options(parser: Any) -> None:
+    """Samples from a file, or drawn."""
+    parser.add_argument("--input", metavar="X.csv|X.npy",
+                        help="samples, one a row; default: drawn from a normal distribution by "
+                        "--seed")
+    parser.add_argument("--samples", type=int, default=100, metavar="N",
+                        help="how many are drawn, default 100")
+    parser.add_argument("--header", action=argparse.BooleanOptionalAction,
+                        help="the first row of a CSV names the columns, or does not; default: it "
+                        "does if it holds no number")
+
+
+def computed_in(args: argparse.Namespace, graph: Graph) -> tuple[str, str]:
+    """The dtype and the numerics: of the command line, else of the net, else f32 and fused."""
+    dtype, numerics = arithmetic(graph, args.dtype, args.numerics)
+    return dtype, numerics or "fused"
+
+
+def samples(args: argparse.Namespace, graph: Graph, dtype: str) -> Any:
+    """x (n, n_inputs), of `dtype`."""
+    if args.input is not None:
+        with np.errstate(over="ignore"):
+            return load_samples(args, args.input, graph.n_inputs).astype(DTYPES[dtype])
+    if args.samples < 1:
+        raise NccError("E609", f"--samples {args.samples}: there must be one at least")
+    drawn = np.random.default_rng(args.seed).normal(size=(args.samples, graph.n_inputs))
+    return drawn.astype(DTYPES[dtype])
+
+
+def verify(args: argparse.Namespace, watcher: Watcher) -> None:
+    """Print the comparison. NccError E321 (status 3) where outputs are beyond the limits."""
+    with watcher.working("read"):
+        source = net_source(args)
+    graph, _ = text_of(args).graph(source, watcher)
+    graph = valued(graph, args.weights, args.init, args.seed)
+    missing(graph.values, graph.n_params)
+    dtype, numerics = computed_in(args, graph)
+    x = samples(args, graph, dtype)
+    if len(graph.states):
+        y = graph.run_steps(x, None, dtype, numerics)
+    else:
+        with watcher.emitting("obj"):
+            y = Compiled(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
+                         passes={"limit": not args.no_limit})(x)
+    other, limits = _against(args, source, watcher, dtype, numerics)
+    if args.max_ulp is not None or args.atol is not None:
+        limits = Limits(args.max_ulp, args.atol or 0.0)
+    try:
+        made = compared(graph, y, other, x, limits, numerics)
+    except ValueError as error:
+        raise NccError("E321", str(error)) from None
+    show(f"{source.name}, {dtype} {numerics}, {made.text}")
+    if not made.ok:
+        raise NccError("E321", f"{source.name}: {int((~made.within).sum())} outputs differ from "
+                               f"those of {other.title} by more than the limit")
+
+
+def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str, numerics: str
+             ) -> tuple[Other, Limits]:
+    """What --against names, and how near the two are to be."""
+    if args.against in TOOLS and not Path(args.against).exists():
+        if not isinstance(source, Imported):
+            raise NccError("E609", f"--against {args.against}: {args.net} is not a file of that "
+                                   "tool's")
+        other = TOOLS[args.against](args.net, args.allow_pickle, getattr(args, "config", None))
+        return other, limits_of(source.exactness, dtype)
+    given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,
+                                               "format": None})
+    if format_of(given) == FOREIGN or foreign_ending(args.against):
+        graph = net.ordered(imported(given, [args.against]))
+    else:
+        graph = net.load(args.against).graph
+    missing(graph.values, graph.n_params)
+    return of_graph(graph, args.against, dtype, numerics), Limits(0)

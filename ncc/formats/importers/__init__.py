@@ -1,0 +1,1 @@
+"""Files and objects of other tools as graphs: a file a format, found by `registry`."""

@@ -1,0 +1,1 @@
+"""Graphs of nodes and edges with attributes: NetworkX, GraphML, node-link JSON."""

@@ -1,0 +1,1 @@
+"""Matrices and edge lists: scipy.sparse, numpy, Matrix Market, SNAP, Graph Challenge."""

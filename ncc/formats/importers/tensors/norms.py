@@ -1,0 +1,87 @@
+"""Normalizations: by running statistics, or by those of the sample itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.formats.importers.tensors.elementwise import binary, unary
+from ncc.formats.importers.tensors.net import Neurons, Tensor, TensorNet, Weights
+from ncc.ir.graph import Ints
+
+
+def batch_norm(net: TensorNet, x: Neurons, mean: Weights, variance: Weights,
+               scale: Weights | None, shift: Weights | None, eps: float, name: str = ""
+               ) -> Neurons:
+    """(x - mean) / sqrt(variance + eps) * scale + shift over channels, x (channels, ...): one
+    neuron an element, whose weight and bias are computed here and tied over a channel."""
+    factor = 1.0 / np.sqrt(variance.values + eps)
+    if scale is not None:
+        factor = factor * scale.values
+    offset = -mean.values * factor + (0.0 if shift is None else shift.values)
+    w, b = net.parameter(f"{name}.scale" if name else "", factor), net.parameter(
+        f"{name}.shift" if name else "", offset)
+    return affine(net, x, w, b)
+
+
+def affine(net: TensorNet, x: Neurons, w: Weights, b: Weights | None) -> Neurons:
+    """x (channels, ...) times w (channels), plus b (channels)."""
+    def over(codes: Ints) -> NDArray[Any]:
+        return np.broadcast_to(codes.reshape(-1, *[1] * (x.ids.ndim - 1)), x.shape)
+
+    return net.sum_of(x.ids[..., None], over(net.codes(w))[..., None], unit=False,
+                      biases=None if b is None else over(net.codes(b)))
+
+
+def folded(w: Weights, bias: Weights | None, mean: Weights, variance: Weights,
+           scale: Weights | None, shift: Weights | None, eps: float) -> tuple[Any, Any]:
+    """Filters (out, ...) and biases (out) that do what these and a batch norm behind them do."""
+    factor = 1.0 / np.sqrt(variance.values + eps)
+    if scale is not None:
+        factor = factor * scale.values
+    offset = (0.0 if bias is None else bias.values) - mean.values
+    return (w.values * factor.reshape(-1, *[1] * (w.values.ndim - 1)),
+            offset * factor + (0.0 if shift is None else shift.values))
+
+
+def normalized(net: TensorNet, x: Neurons, eps: float, *, centred: bool = True) -> Neurons:
+    """x (..., n) less its mean over the last axis (unless not `centred`), by the root of its mean
+    square plus eps: 3n + 2 neurons of n."""
+    if centred:
+        mean = net.sum_of(x.ids, aggregation="mean")
+        less = binary(net, "sub", x, Neurons(mean.ids[..., None]))
+        assert isinstance(less, Neurons)
+        x = less
+    squares = unary(net, x, "square")
+    assert isinstance(squares, Neurons)
+    root = net.sum_of(squares.ids, aggregation="mean", activation="rsqrt", biases=np.broadcast_to(
+        np.int32(net.code(eps)), squares.shape[:-1]))
+    pairs = np.stack([x.ids, np.broadcast_to(root.ids[..., None], x.shape)], axis=-1)
+    return net.sum_of(pairs, aggregation="mul")
+
+
+def layer_norm(net: TensorNet, x: Neurons, axes: int, scale: Weights | None,
+               shift: Weights | None, eps: float, *, centred: bool = True) -> Tensor:
+    """Over the last `axes` axes, whose shape scale and shift have; RMS norm if not `centred`."""
+    lead, inner = x.shape[: len(x.shape) - axes], x.shape[len(x.shape) - axes :]
+    made = normalized(net, Neurons(x.ids.reshape(*lead, -1)), eps, centred=centred)
+    back: Tensor = Neurons(made.ids.reshape(x.shape))
+    for op, held in (("mul", scale), ("add", shift)):
+        if held is not None:
+            back = binary(net, op, back, held.moved(lambda h: h.reshape(inner)))
+    return back
+
+
+def group_norm(net: TensorNet, x: Neurons, groups: int, scale: Weights | None,
+               shift: Weights | None, eps: float) -> Tensor:
+    """Over groups of the channels of x (channels, *space), with all of space; of as many groups as
+    channels it is instance norm."""
+    made = normalized(net, Neurons(x.ids.reshape(groups, -1)), eps)
+    back: Tensor = Neurons(made.ids.reshape(x.shape))
+    for op, held in (("mul", scale), ("add", shift)):
+        if held is not None:
+            back = binary(net, op, back,
+                          held.moved(lambda h: h.reshape(-1, *[1] * (len(x.shape) - 1))))
+    return back

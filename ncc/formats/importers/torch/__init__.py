@@ -1,0 +1,1 @@
+"""Modules of torch, and programs that torch exports."""

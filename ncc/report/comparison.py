@@ -1,0 +1,289 @@
+"""Two answers to the same samples, compared: in ulps, absolutely, and by the first neuron at which
+they part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.formats.write import bias_text, names_of, weight_text
+from ncc.ir import graph_run
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.labels import Names
+from ncc.scalar import aggregations as aggregate
+from ncc.scalar.activations import name_of
+from ncc.scalar.numpy_eval import Numpy
+
+Reals = NDArray[Any]
+T = TypeVar("T")
+SHOWN: Final = 12  # in-edges of a neuron that are shown
+# Of the largest output: what classes B and C may differ by.
+SCALED: Final = {"f32": 1e-5, "f64": 1e-12}
+KINKS: Final = {"relu", "step", "leaky_relu", "elu", "selu", "relu6", "clip", "hard_sigmoid",
+                "hard_swish", "abs"}
+
+PICKS: Final = {"max", "min", "maxabs", "maximum", "minimum"}  # aggregations that take one edge
+
+
+class Limits(NamedTuple):
+    """How far answers may be apart: an output is within them if it is so by either.
+
+    ulp     in steps between neighbouring floats; None: not by these
+    atol    absolutely
+    scaled  of the largest output's magnitude
+    """
+
+    ulp: int | None = None
+    atol: float = 0.0
+    scaled: float = 0.0
+
+    def __str__(self) -> str:
+        words = [f"{self.ulp} ulp"] if self.ulp is not None else []
+        words += [f"{self.atol:g}"] if self.atol else []
+        words += [f"{self.scaled:g} of the largest output"] if self.scaled else []
+        return " or ".join(words) or "equal"
+
+
+def limits_of(exactness: str, dtype: str) -> Limits:
+    """What an importer's class promises: equal bits, or nearly."""
+    return Limits(0) if exactness == "A" else Limits(0, 0.0, SCALED[dtype])
+
+
+class Other(NamedTuple):
+    """What a net is compared with: a title; y (n, outputs) of x (n, inputs), the rows of a net with
+    state being steps; the values of neurons, by label or by number, of sample k of x, where they
+    are known; likewise the formulas of those that are neurons of ncc's."""
+
+    title: str
+    outputs: Callable[[Reals], Reals]
+    values: Callable[[Reals, int], Mapping[str | int, float]] | None = None
+    formulas: Callable[[], Mapping[str | int, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Outputs y (n, outputs) of a net and `expected` ones: `ulps` and `differences` (n, outputs).
+    `text` is all that there is to say."""
+
+    y: Reals
+    expected: Reals
+    ulps: NDArray[np.uint64]
+    differences: Reals
+    limits: Limits
+    title: str
+    diverging: str = ""
+
+    __module__ = "ncc"
+
+    @property
+    def within(self) -> NDArray[np.bool_]:
+        scale = self.scale
+        near = self.differences <= max(self.limits.atol, self.limits.scaled * scale)
+        if self.limits.ulp is not None:
+            near |= self.ulps <= self.limits.ulp
+        return near
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output is within the limits."""
+        return bool(self.within.all())
+
+    @property
+    def scale(self) -> float:
+        """The largest magnitude of what was expected, 1 where there is none but 0."""
+        finite = np.abs(self.expected[np.isfinite(self.expected)])
+        return float(finite.max(initial=0.0)) or 1.0
+
+    @property
+    def worst(self) -> int:
+        """The sample with the largest difference: an infinity or a NaN on one side first."""
+        far = np.where(np.isnan(self.differences), np.inf, self.differences)
+        return int(far.max(axis=1, initial=0.0).argmax()) if far.size else 0
+
+    @property
+    def text(self) -> str:
+        n, outputs = self.y.shape
+        wrong = int((~self.within).sum())
+        largest = self.differences.max(initial=0.0)
+        rows = [
+            f"against {self.title}",
+            f"samples {n}, outputs {outputs}",
+            f"equal {int((self.ulps == 0).sum())} of {self.y.size}",
+            f"largest difference {_ulp(int(self.ulps.max(initial=0)))}, {largest:.3g}, "
+            f"{largest / self.scale:.3g} of the largest output",
+            f"worst sample {self.worst}",
+            f"limit {self.limits}: " + ("held" if not wrong else f"{wrong} outputs are beyond it"),
+        ]
+        return "\n".join(rows) + "\n" + self.diverging
+
+
+def _ulp(number: int) -> str:
+    return f"{number} ulp" if number < 2**62 else "no number of ulp"
+
+
+@np.errstate(all="ignore")  # infinities and NaN are values
+def compared(graph: Graph, y: Reals, other: Other, x: Reals, limits: Limits, numerics: str
+             ) -> Comparison:
+    """`graph`'s outputs y (n, outputs) of x (n, inputs), of dtype float32 or float64, beside those
+    of another; where they are too far apart, the first neuron, by depth, that is."""
+    expected = np.asarray(other.outputs(x), np.float64).astype(y.dtype)
+    if expected.shape != y.shape:
+        raise ValueError(f"{other.title} has outputs of shape {expected.shape}, the net of "
+                         f"{y.shape}")
+    far = np.where((y == expected) | np.isnan(y) & np.isnan(expected), 0,
+                   np.abs(y.astype(np.float64) - expected.astype(np.float64)))
+    far = np.where(np.isnan(far), np.inf, far)
+    made = Comparison(y, expected, ulps(y, expected), far, limits, other.title)
+    if made.ok or other.values is None or len(graph.states):
+        return made
+    theirs = other.values(x, made.worst)
+    said = {} if other.formulas is None else by_number(graph, other.formulas())
+    text = diverging(graph, x[made.worst], theirs, limits, numerics, made.worst, said)
+    return Comparison(y, expected, made.ulps, far, limits, other.title, text)
+
+
+def ulps(a: Reals, b: Reals) -> NDArray[np.uint64]:
+    """How many steps between neighbouring floats lie between a and b, exactly: of +0 and -0, and of
+    NaNs, none; between a NaN and a number as many as there can be."""
+    def ordered(v: Reals) -> NDArray[np.uint64]:
+        word, top = ((np.uint32, 31) if v.dtype == np.float32 else (np.uint64, 63))
+        bits = v.view(word).astype(np.uint64)
+        sign = np.uint64(1 << top)
+        return np.where(bits & sign, sign - (bits & ~sign), bits + sign)
+
+    first, second = ordered(np.ascontiguousarray(a)), ordered(np.ascontiguousarray(b))
+    steps = np.maximum(first, second) - np.minimum(first, second)
+    nan_a, nan_b = np.isnan(a), np.isnan(b)
+    steps = np.where(nan_a ^ nan_b, np.iinfo(np.uint64).max, steps)
+    return np.where(nan_a & nan_b, np.uint64(0), steps)
+
+
+def node_values(graph: Graph, x: Reals, dtype: str, numerics: str) -> tuple[Reals, Reals]:
+    """Every neuron's value and its activation's argument (N,) for one sample x (inputs,)."""
+    e, samples, table = graph_run.arguments(graph, x, None, dtype, numerics)
+    work, totals = graph_run.forward(graph, samples, table, e)
+    return work[:, 0], totals[:, 0]
+
+
+def diverging(graph: Graph, x: Reals, theirs: Mapping[str | int, float], limits: Limits,
+              numerics: str, sample: int, said: Mapping[int, str]) -> str:
+    """Of the neurons whose values of one sample are known on both sides the first, by depth, that
+    is beyond the limits; its inputs, its formula (and the other's, if `said`), and whether a kink
+    lies between; empty where none is."""
+    dtype = "f32" if x.dtype == np.float32 else "f64"
+    ours, totals = node_values(graph, x, dtype, numerics)
+    known = by_number(graph, theirs)
+    assert graph.levels is not None
+    for j in sorted(known, key=lambda j: (int(graph.levels[j]), j)):  # type: ignore[index]
+        a, b = ours[j], np.asarray(known[j], ours.dtype)[()]
+        apart = abs(float(a) - float(b))
+        near = apart <= max(limits.atol, limits.scaled * max(abs(float(b)), 1.0))
+        if limits.ulp is not None:
+            near = near or int(ulps(np.array([a]), np.array([b]))[0]) <= limits.ulp
+        if not near and not (np.isnan(a) and np.isnan(b)):
+            return _described(graph, j, ours, totals, known, numerics, sample, said.get(j, ""))
+    return ""
+
+
+def by_number(graph: Graph, theirs: Mapping[str | int, T]) -> dict[int, T]:
+    """What is said of neurons by label or by number, by the number of `graph`'s."""
+    by_label = {label.name: label.first for label in graph.labels if not label.shape}
+    found = {key if isinstance(key, int) else by_label.get(key, -1): value
+             for key, value in theirs.items()}
+    return {j: value for j, value in found.items() if 0 <= j < graph.n_own}
+
+
+def titled(graph: Graph, j: int) -> str:
+    """A neuron by its number, and its label, if it has one."""
+    label = Names(graph.labels).of(j)
+    return names_of(graph)[j] + (f" ({label})" if label else "")
+
+
+def formula(graph: Graph, j: int) -> str:
+    """A neuron as relu(sum: 00*0.5 01*-1.0 +0.25)."""
+    names = names_of(graph)
+    code = int(graph.activations[j])
+    if code == INPUT:
+        return "input"
+    at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
+    terms = [f"{names[i]}*{weight_text(graph, w).lstrip('=')}" for i, w in zip(
+        graph.sources[at].tolist(), graph.weights[at].tolist(), strict=True)]
+    shown = [*terms[:SHOWN], *(["..."] if len(terms) > SHOWN else [])]
+    bias = [] if graph.biases[j] == NONE else [bias_text(graph, j).replace("+=", "+")]
+    called = graph.functions.get(code) or name_of(code)
+    inside = f"{AGGREGATIONS[graph.aggregations[j]]}: {' '.join([*shown, *bias])}"
+    return f"{called} of {inside}"
+
+
+def _described(graph: Graph, j: int, ours: Reals, totals: Reals, known: Mapping[int, float],
+               numerics: str, sample: int, said: str) -> str:
+    lines = [f"first diverging neuron {titled(graph, j)}, in sample {sample}: "
+             f"{ours[j]!s} here, {ours.dtype.type(known[j])!s} there", f"  {formula(graph, j)}"]
+    if said not in ("", formula(graph, j)):
+        lines.append(f"  there {said}")
+    at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
+    sources = graph.sources[at].tolist()
+    for i in sources[:SHOWN]:
+        there = f", {ours.dtype.type(known[i])!s} there" if i in known else ""
+        lines.append(f"  reads {titled(graph, i)}: {ours[i]!s} here{there}")
+    if all(i in known for i in sources) and graph.activations[j] != INPUT:
+        theirs = np.array([known[i] for i in sources], ours.dtype)
+        argument = _argument(graph, j, theirs, numerics)
+        agg = AGGREGATIONS[graph.aggregations[j]]
+        if agg in PICKS and _picked(graph, j, theirs) != _picked(graph, j, ours[sources]):
+            lines.append(f"  {agg} takes another edge here than there")
+        kinked = (name_of(int(graph.activations[j])) in KINKS
+                  or any(word in graph.functions.get(int(graph.activations[j]), "")
+                         for word in ("step", "max", "min", "abs", "relu")))
+        if kinked and (argument > 0) != (totals[j] > 0):
+            lines.append(f"  its argument is {totals[j]!s} here and would be {argument!s} there: "
+                         "they lie on different sides of a step or a kink")
+        lines.append(f"  argument {totals[j]!s} here; of the values there it would be "
+                     f"{argument!s}")
+    return "\n".join(lines) + "\n"
+
+
+def _picked(graph: Graph, j: int, values: Reals) -> int:
+    """Which edge an aggregation of PICKS takes."""
+    at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
+    products = values * _table(graph, values)[graph.weights[at]]
+    agg = AGGREGATIONS[graph.aggregations[j]]
+    return int((np.abs(products) if agg == "maxabs" else
+                -products if agg in ("min", "minimum") else products).argmax())
+
+
+def _table(graph: Graph, values: Reals) -> Reals:
+    """Parameters and constants, so that a parameter code is an index."""
+    return np.concatenate([graph.values, graph.constants[::-1]]).astype(values.dtype)
+
+
+def _argument(graph: Graph, j: int, values: Reals, numerics: str) -> Any:
+    """The argument of a neuron's activation for other values of its sources."""
+    e = Numpy("f32" if values.dtype == np.float32 else "f64", numerics != "strict")
+    table = _table(graph, values)
+    at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
+    bias = None if graph.biases[j] == NONE else table[graph.biases[j]]
+    return aggregate.total(e, AGGREGATIONS[graph.aggregations[j]],
+                           zip(values, table[graph.weights[at]], strict=True), bias)
+
+
+def of_graph(graph: Graph, title: str, dtype: str, numerics: str) -> Other:
+    """Another net of ncc's, whose neurons are known by their labels, else by their numbers."""
+    def outputs(x: Reals) -> Reals:
+        return graph.run_steps(x, None, dtype, numerics) if len(graph.states) else graph.run(
+            x, None, dtype, numerics)
+
+    def values(x: Reals, sample: int) -> Mapping[str | int, float]:
+        found = node_values(graph, x[sample], dtype, numerics)[0].tolist()
+        names = {label.first: label.name for label in graph.labels if not label.shape}
+        return {names.get(j, j): value for j, value in enumerate(found)}
+
+    def formulas() -> Mapping[str | int, str]:
+        names = {label.first: label.name for label in graph.labels if not label.shape}
+        return {names.get(j, j): formula(graph, j) for j in range(graph.n_own)}
+
+    return Other(title, outputs, values, formulas)

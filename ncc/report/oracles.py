@@ -1,0 +1,150 @@
+"""Other tools on their own files: what a net that comes from there is verified against.
+
+Each reads the original file by the original tool, so that a fault of an importer cannot hide.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import json
+import pickle
+import platform
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ncc.errors import NccError
+from ncc.formats.importers.foreign import opened
+from ncc.formats.importers.sklearn.files import unpickled
+from ncc.report.comparison import Other, Reals
+
+
+def wanted(module: str, extra: str) -> Any:
+    """A module of an optional library; E637 where it is missing."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        top = module.split(".")[0]
+        raise NccError("E637", f"{top} is not installed: {error}",
+                       help=f"pip install 'ncc-compiler[{extra}]'") from None
+
+
+def neat_python(path: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+    """neat-python's own network, of its JSON, or of a pickled genome and its configuration."""
+    neat = wanted("neat", "neat")
+    title = f"neat-python {neat.__version__}, Python {platform.python_version()}"
+    data = Path(path).read_bytes()
+    if not data.lstrip()[:1] == b"{":
+        if not allow_pickle or config is None:
+            raise NccError("E818", f"{path}: neat-python unpickles it, which may run code",
+                           help="--allow-pickle, with --config, if you trust the file")
+        held = neat.Config(neat.DefaultGenome, neat.DefaultReproduction, neat.DefaultSpeciesSet,
+                           neat.DefaultStagnation, config)
+        kind = (neat.nn.FeedForwardNetwork if held.genome_config.feed_forward
+                else neat.nn.RecurrentNetwork)
+        return neat_network(kind.create(pickle.loads(data), held), title)
+    return neat_network(_neat_json(json.loads(data), neat), title)
+
+
+def _neat_json(top: Any, neat: Any) -> Any:
+    """The network of an exported file, by neat-python's functions and its order of nodes."""
+    activations = neat.activations.ActivationFunctionSet()
+    aggregations = neat.aggregations.AggregationFunctionSet()
+    inputs, outputs = top["topology"]["input_keys"], top["topology"]["output_keys"]
+    nodes = {node["id"]: node for node in top["nodes"] if node["id"] not in inputs}
+    links: dict[int, list[tuple[int, float]]] = {key: [] for key in nodes}
+    for edge in top["connections"]:
+        if edge["enabled"]:
+            links[edge["to"]].append((edge["from"], edge["weight"]))
+    order = [] if top["network_type"] == "recurrent" else neat.graphs.feed_forward_layers(
+        inputs, outputs, [(i, j) for j in links for i, _ in links[j]])[0]
+    placed = [key for layer in order for key in sorted(layer)]
+    evals = [(key, activations.get(nodes[key]["activation"]["name"]),
+              aggregations.get(nodes[key]["aggregation"]["name"]), nodes[key]["bias"],
+              nodes[key]["response"], links[key])
+             for key in (placed or nodes)]
+    kind = (neat.nn.RecurrentNetwork if top["network_type"] == "recurrent"
+            else neat.nn.FeedForwardNetwork)
+    return kind(inputs, outputs, evals)
+
+
+def neat_network(network: Any, title: str = "neat-python") -> Other:
+    """A live network of neat-python's."""
+    def outputs(x: Reals) -> Reals:
+        if hasattr(network, "reset"):
+            network.reset()
+        return np.array([network.activate(row) for row in x.astype(np.float64).tolist()])
+
+    def values(x: Reals, sample: int) -> Mapping[str | int, float]:
+        network.activate(x[sample].astype(np.float64).tolist())
+        return {str(key): value for key, value in network.values.items()}
+
+    return Other(title, outputs, None if hasattr(network, "reset") else values)
+
+
+def sklearn(path: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+    """scikit-learn's own estimator, unpickled."""
+    library = wanted("sklearn", "sklearn")
+    if not allow_pickle:
+        raise NccError("E818", f"{path}: scikit-learn unpickles it, which may run code",
+                       help="--allow-pickle, if you trust the file")
+    estimator = unpickled(opened(path))
+    return sklearn_estimator(estimator, f"scikit-learn {library.__version__}")
+
+
+def sklearn_estimator(estimator: Any, title: str = "scikit-learn") -> Other:
+    """A live estimator, with the outputs that ncc's net of it has: `predict_proba`, where there is
+    one, else `decision_function`, else `predict`."""
+    def outputs(x: Reals) -> Reals:
+        for name in ("predict_proba", "decision_function", "predict"):
+            if hasattr(estimator, name):
+                return np.asarray(getattr(estimator, name)(x)).reshape(len(x), -1)
+        return np.asarray(estimator.transform(x))
+
+    return Other(title, outputs)
+
+
+def fann(path: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+    """libfann's own net, in float."""
+    name = ctypes.util.find_library("fann")
+    if name is None:
+        raise NccError("E637", "libfann is not installed", help="apt-get install libfann2")
+    library = ctypes.CDLL(name)
+    real = ctypes.POINTER(ctypes.c_float)
+    library.fann_create_from_file.restype = ctypes.c_void_p
+    library.fann_create_from_file.argtypes = [ctypes.c_char_p]
+    library.fann_run.restype, library.fann_run.argtypes = real, [ctypes.c_void_p, real]
+    for count in (library.fann_get_num_input, library.fann_get_num_output):
+        count.restype, count.argtypes = ctypes.c_uint, [ctypes.c_void_p]
+    net = library.fann_create_from_file(path.encode())
+    if not net:
+        raise NccError("E801", f"{path}: libfann does not read it")
+    n_outputs = library.fann_get_num_output(net)
+
+    def outputs(x: Reals) -> Reals:
+        rows = np.ascontiguousarray(x, np.float32)
+        made = [np.ctypeslib.as_array(library.fann_run(net, row.ctypes.data_as(real)),
+                                      (n_outputs,)).copy() for row in rows]
+        return np.array(made).reshape(len(rows), n_outputs)
+
+    return Other("libfann", outputs)
+
+
+# By what --against calls them: file -> what it computes.
+TOOLS: Final[dict[str, Callable[..., Other]]] = {
+    "neat-python": neat_python, "sklearn": sklearn, "fann": fann}
+
+
+def of_object(value: Any) -> Other | None:
+    """A live network or estimator, or any function of x (n, inputs); None for another object."""
+    if hasattr(value, "activate"):
+        return neat_network(value)
+    if hasattr(value, "predict"):
+        return sklearn_estimator(value)
+    if callable(value):
+        return Other(getattr(value, "__name__", type(value).__name__), value)
+    return None
