@@ -12,7 +12,7 @@ from ncc.formats.write import names_of
 from ncc.ir import graph_run
 from ncc.ir.graph import ABSENT, INPUT, Graph
 from ncc.ir.labels import Names
-from ncc.report.comparison import formula, titled
+from ncc.report.comparison import formula, titles
 
 
 @np.errstate(all="ignore")  # infinities and NaN are values
@@ -40,7 +40,8 @@ def trace(graph: Graph, x: NDArray[Any], dtype: str, numerics: str) -> Iterator[
     activation, its formula."""
     assert graph.levels is not None
     by_depth = np.argsort(graph.levels, kind="stable").tolist()
-    names = {j: titled(graph, j) for j in by_depth}
+    title = titles(graph)
+    names = {j: title(j) for j in by_depth}
     formulas = {j: formula(graph, j) for j in by_depth if graph.activations[j] != ABSENT}
     outputs = set(graph.outputs.tolist())
     values, totals = traced(graph, x, dtype, numerics)
