@@ -1,5 +1,5 @@
-"""What torch's layers of neurons are: sums of products, norms, attention, recurrence; each takes the
-reader, the node and the arguments of aten's schema."""
+"""What torch's layers of neurons are: sums of products, norms, attention, recurrence; each takes
+the reader, the node and the arguments of aten's schema."""
 
 from __future__ import annotations
 
