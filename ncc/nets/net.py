@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
@@ -157,8 +158,8 @@ class Net:
 
         ValueError for outputs of another shape, or an object that cannot be evaluated.
         """
-        dtype = dtype or self.graph.dtype or "f32"
-        numerics = numerics or self.graph.numerics or "fused"
+        dtype, asked = arithmetic(self.graph, dtype, numerics)
+        numerics = asked or "fused"
         real = np.float64 if dtype == "f64" else np.float32
         if x is None:
             x = np.random.default_rng(seed).normal(size=(samples, self.graph.n_inputs))
