@@ -166,6 +166,20 @@ def convolved(graph, layers, x, p, free):
     return x.reshape(len(x), -1)
 
 
+def test_pictures_layers_and_states_are_labelled():
+    conv = new("conv", "2x6x5 3k3 max2 4")
+    assert {name: found.shape for name, found in conv.labels.items()} == {
+        "picture": (2, 6, 5), "conv1": (3, 4, 3), "max2": (3, 2, 1), "dense3": (4,)}
+    # The neuron of filter 2, row 3, column 1 reads rows 3 .. 5 and columns 1 .. 3 of the picture.
+    g, j = conv.graph, int(conv.labels["conv1"][2, 3, 1])
+    assert g.sources[g.starts[j] : g.starts[j + 1]].tolist() == conv.labels["picture"][
+        :, 3:6, 1:4].ravel().tolist()
+    rnn = new("rnn", "2x3 h4 h5")
+    assert {name: found.shape for name, found in rnn.labels.items()} == {
+        "x": (3, 2), "h1": (3, 4), "h2": (3, 5), "y": (2,)}
+    assert rnn.labels["y"].tolist() == rnn.outputs
+
+
 def test_a_pool_has_no_parameters():
     graph = new("conv", "4x4 max2").graph
     assert graph.n_params == 0 and graph.constants.tolist() == [1.0]

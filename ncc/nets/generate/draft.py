@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs
+from ncc.ir.labels import Label
 from ncc.scalar.activations import ACTIVATIONS, code_of
 
 # The most edges, or inputs, of a net that is made; on the way they take some 40 bytes each.
@@ -51,6 +52,7 @@ class Draft:
         self.aggregations: list[NDArray[np.int8]] = []
         self.names: list[str] = []
         self.constants: list[float] = []
+        self.labels: list[Label] = []
 
     def inputs(self, count: int) -> int:
         """The first of so many input neurons."""
@@ -58,6 +60,10 @@ class Draft:
         none = np.zeros(0, np.int64)
         return self._add(np.zeros(count, np.int64), none.astype(np.int32), none,
                          np.full(count, NO_KEY), INPUT, 0)
+
+    def label(self, first: int, name: str, *shape: int) -> None:
+        """Names the neurons from `first` on, as an array of that shape."""
+        self.labels.append(Label(first, name, shape))
 
     def named(self, names: Sequence[str]) -> int:
         """The first of the keys of parameters that are shared under these names."""
@@ -128,7 +134,7 @@ class Draft:
             inputs=np.flatnonzero(activations == INPUT).astype(np.int32),
             outputs=np.arange(own - outputs, own, dtype=np.int32), states=states,
             values=np.full(n_params, np.nan), constants=np.array(self.constants, np.float64),
-            names=names)
+            names=names, labels=tuple(self.labels))
 
     def _slots(self, keys: Longs) -> tuple[Ints, dict[int, str], int]:
         """Parameter codes of keys, numbered as they appear; the names of slots; how many slots."""

@@ -24,8 +24,8 @@ def rnn(words: Sequence[str], seed: int, *, activation: str = "tanh",
     The inputs come first, step by step; then the states of the first layer, step by step, those of
     the next layer, ...; then the outputs, which read the last state of the last layer. A state
     reads its step's inputs (or the layer below at its step), then the state before, of which the
-    first step has none. All steps share their weights, unless `free`: `wx1_0_2` (layer 1, neuron 0,
-    input 2), `wh1_0_2`, `b1_0`.
+    first step has none. They are labelled `x`, `h1`, `h2`, ..., `y`. All steps share their weights,
+    unless `free`: `wx1_0_2` (layer 1, neuron 0, input 2), `wh1_0_2`, `b1_0`.
 
     A net that is to `stream` is of one step, `2 h4 l2`: its states read their values of the call
     before, so that it makes a step a call. Its parameters have the same names.
@@ -37,6 +37,7 @@ def rnn(words: Sequence[str], seed: int, *, activation: str = "tanh",
          + outputs * states[-1])
     draft = Draft()
     first = draft.inputs(inputs * steps)
+    draft.label(first, "x", steps, inputs)
     for k, (count, width) in enumerate(zip(below, states, strict=False), 1):
         keys = None if free else _named(draft, k, width, count, bias)
         before, under, began = -1, first, -1
@@ -54,7 +55,9 @@ def rnn(words: Sequence[str], seed: int, *, activation: str = "tanh",
                                  weights=weights, biases=biases)
             began = before if step == 0 else began
         first = began
-    draft.dense(outputs, draft.count - states[-1], states[-1], last, bias)
+        draft.label(first, f"h{k}", steps, width)
+    y = draft.dense(outputs, draft.count - states[-1], states[-1], last, bias)
+    draft.label(y, "y", outputs)
     return draft.graph(outputs)
 
 
