@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import prod
@@ -272,6 +272,26 @@ def from_torch(module: Any, example: Any = None, *, batch_dim: str = "0", no_fol
     samples do not stay apart; E815: no example; E817: an input that is not real.
     """
     return load(module, example=example, batch_dim=batch_dim, no_fold=no_fold,
+                drop_zeros=drop_zeros, trainable=trainable)
+
+
+def from_onnx(model: Any, *, shape: Mapping[str, Sequence[int]] | None = None,
+              dim: Mapping[str, int] | None = None, batch_dim: str = "0", no_fold: bool = False,
+              drop_zeros: bool = False, trainable: str = "all") -> Net:
+    """The net of an ONNX model, a `ModelProto` or the path of a file, with the tensors of inputs
+    one after another, row-major, and so the outputs. It is `load`, of a model.
+
+    shape      shapes of inputs by name, where the model does not say them: {"x": (1, 3, 8, 8)}
+    dim        sizes of axes that it only names: {"steps": 4}
+    batch_dim  a first axis without a size is that of the batch; "none": it wants a size, too
+    no_fold, drop_zeros, trainable
+               as of `from_torch`; the parameters are the initialisers of reals
+
+    NccErrors E801, E802: no model; E810: an operator that is no neurons'; E813: one of its values;
+    E814: a shape that is not known, or a batch whose samples do not stay apart; E817: integers.
+    """
+    return load(model, **({"source": "onnx"} if isinstance(model, str | Path) else {}),
+                shape=shape or {}, dim=dim or {}, batch_dim=batch_dim, no_fold=no_fold,
                 drop_zeros=drop_zeros, trainable=trainable)
 
 

@@ -147,15 +147,14 @@ def average_pool(reader: Any, node: Node, x: Neurons) -> Neurons:
     space = x.shape[2:]
     border = held.ceiled(space) if attribute(node, "ceil_mode", 0) else held.padding
     counted = np.zeros((1, *space), np.int32)
+    around = border
     if attribute(node, "count_include_pad", 0):
         counted = np.pad(counted, [(0, 0), *held.padding])
-        counted = np.pad(counted, [(0, 0), *((0, more - had) for (_, more), (_, had) in zip(
-            border, held.padding, strict=True))], constant_values=-1) if border != held.padding \
-            else counted
-        seen = contraction.windows(counted, held.kernel, held.stride, [(0, 0)] * len(space),
-                                   held.dilation)
-    else:
-        seen = contraction.windows(counted, held.kernel, held.stride, border, held.dilation)
+        for axis, (size, (low, high)) in enumerate(zip(space, border, strict=True), 1):
+            counted = counted.take(range(min(low + size + high, counted.shape[axis])), axis)
+        around = [(0, low + size + high - there) for size, (low, high), there in zip(
+            space, border, counted.shape[1:], strict=True)]
+    seen = contraction.windows(counted, held.kernel, held.stride, around, held.dilation)
     axes = tuple(range(1 + len(space), 1 + 2 * len(space)))
     counts = (seen == 0).sum(axes)
 
@@ -294,7 +293,8 @@ def _over_last(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any, cent
 def lp_norm(reader: Any, node: Node, x: Neurons) -> Tensor:
     p, axis = attribute(node, "p", 2), attribute(node, "axis", -1)
     total = elementwise.reduce(reader.net, x, [axis], "l1" if p == 1 else "l2", True)
-    return elementwise.binary(reader.net, "div", x, total)
+    rate = elementwise.unary(reader.net, total, "step(x)/(x+(1-step(x)))")  # 0 of nothing
+    return elementwise.binary(reader.net, "mul", x, rate)
 
 
 def lrn(reader: Any, node: Node, x: Neurons) -> Tensor:

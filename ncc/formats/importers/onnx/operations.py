@@ -13,7 +13,7 @@ from ncc.formats.importers.onnx import layers, recurrent
 from ncc.formats.importers.onnx.evaluate import Node
 from ncc.formats.importers.onnx.functions import PLAIN, Unkept, attribute, fixed, formula, real
 from ncc.formats.importers.tensors import contraction, elementwise
-from ncc.formats.importers.tensors.net import ABSENT, Neurons, Tensor, Weights
+from ncc.formats.importers.tensors.net import ABSENT, ZERO, Neurons, Tensor, Weights
 
 # -- elementwise
 
@@ -75,6 +75,8 @@ def binary(op: str, reader: Any, node: Node, a: Any, b: Any) -> Tensor:
         masked = _masked(reader, node, a, b) or _masked(reader, node, b, a)
         if masked is not None:
             return masked
+        if any(isinstance(held, Neurons) and (held.ids == ABSENT).any() for held in (a, b)):
+            raise Unkept("-inf of a mask comes to it, and only a softmax takes that")
     if op == "mul" and isinstance(a, Neurons) and isinstance(b, Neurons):
         a, b = (elementwise.wide(held, np.broadcast_shapes(a.shape, b.shape)) for held in (a, b))
         assert isinstance(a, Neurons) and isinstance(b, Neurons)
@@ -113,20 +115,18 @@ def tensor(held: Any) -> Tensor:
 
 
 def _masked(reader: Any, node: Node, x: Tensor, mask: Tensor) -> Tensor | None:
-    """x without the elements to which a constant -inf is added, for a softmax that reads it."""
+    """x without the elements to which a constant -inf is added, or that are -inf."""
     if not isinstance(x, Neurons) or not isinstance(mask, Weights) or mask.slots is not None:
         return None
     gone = np.broadcast_to(mask.values == -np.inf, np.broadcast_shapes(x.shape, mask.shape))
-    reading = reader.reader_of(node, "Softmax")
-    if reading is None or reading.opset < 13 or not gone.any():
-        return None
-    axis = attribute(reading, "axis", -1)
-    if gone.all(axis).any():
+    absent = gone | np.broadcast_to(x.ids == ABSENT, gone.shape)
+    if not absent.any():
         return None
     rest = Weights(np.where(mask.values == -np.inf, 0.0, mask.values))
-    made = elementwise.wide(elementwise.binary(reader.net, "add", x, rest), gone.shape)
+    ids = np.where(x.ids == ABSENT, ZERO, x.ids)
+    made = elementwise.wide(elementwise.binary(reader.net, "add", Neurons(ids), rest), gone.shape)
     assert isinstance(made, Neurons)
-    return Neurons(np.where(gone, ABSENT, made.ids))
+    return Neurons(np.where(absent, ABSENT, made.ids))
 
 
 def variadic(op: str, reader: Any, node: Node, *held: Any) -> Tensor:
@@ -207,7 +207,11 @@ def reduced(how: str, reader: Any, node: Node, x: Tensor, axes: Any = None) -> T
 def softmax(reader: Any, node: Node, x: Neurons, *, log: bool = False) -> Neurons:
     """Before opset 13 all axes from `axis` (default 1) on are one; from there on `axis` is."""
     if node.opset >= 13:
+        if (x.ids == ABSENT).all(attribute(node, "axis", -1)).any():
+            raise Unkept("a row that a mask of -inf leaves nothing of")
         return elementwise.softmax(reader.net, x, attribute(node, "axis", -1), log)
+    if (x.ids == ABSENT).any():
+        raise Unkept("-inf of a mask, before opset 13")
     axis = attribute(node, "axis", 1) % max(len(x.shape), 1)
     flat = Neurons(x.ids.reshape(int(np.prod(x.shape[:axis])), -1))
     return Neurons(elementwise.softmax(reader.net, flat, -1, log).ids.reshape(x.shape))

@@ -26,7 +26,7 @@ from ncc.formats.importers.onnx.evaluate import (
 from ncc.formats.importers.onnx.functions import Unkept
 from ncc.formats.importers.onnx.operations import OPERATIONS
 from ncc.formats.importers.tensors.elementwise import concatenated
-from ncc.formats.importers.tensors.net import Neurons, TensorNet, Weights
+from ncc.formats.importers.tensors.net import ABSENT, Neurons, TensorNet, Weights
 
 OLDEST: Final = 7  # before it, broadcasting had attributes of its own
 FLOATS: Final = {1: "f32", 11: "f64", 10: "f32", 16: "f32"}  # of TensorProto.DataType
@@ -41,6 +41,8 @@ SHAPES: Final = frozenset(("Shape", "Size", "ConstantOfShape", "EyeLike"))
 RANDOM: Final = frozenset(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
                            "Bernoulli", "Multinomial"))
 ONE_HOT: Final = "a net's inputs are real: one-hot rows in the place of numbers of classes"
+# What takes ABSENT elements, which a mask of -inf makes.
+MASKED: Final = frozenset(("Softmax", "Add", "Identity", "Cast", "CastLike"))
 DEEPEST: Final = 16  # functions within functions
 
 
@@ -79,8 +81,8 @@ class Reader:
 
     def opset(self) -> int:
         versions = {held.domain: held.version for held in self.model.opset_import}
-        version = int(versions.get("", versions.get("ai.onnx", 1)))
         newest = library().defs.onnx_opset_version()
+        version = int(versions.get("", versions.get("ai.onnx", newest)))
         if not OLDEST <= version <= newest:
             raise self.fault("E802", f"opset {version} is not read, only {OLDEST} to {newest}",
                              help="onnx.version_converter.convert_version(model, 18)")
@@ -98,7 +100,7 @@ class Reader:
         if not is_real(values):
             return values
         wide = values.astype(np.float64)
-        if self.options.trainable == "none":
+        if self.options.trainable == "none" or not np.isfinite(wide).all():
             return Weights(wide)
         self.parameters[held.name] = wide
         return self.net.parameter(held.name, wide)
@@ -159,6 +161,8 @@ class Reader:
             raise self.fault("E801", f"output {name} is made by no node")
         if not isinstance(value, Neurons | Weights):
             raise self.fault("E817", f"output {name} is no tensor of reals")
+        if masked(value):
+            raise self.fault("E813", f"output {name} is -inf where a mask is")
         return value
 
     # -- nodes
@@ -226,6 +230,8 @@ class Reader:
             return self.moved(node, inputs, moving)
         if not moving:
             return self.folded(node, inputs)
+        if node.kind not in MASKED and any(masked(held) for held in inputs):
+            raise Unkept("-inf of a mask comes to it, and only a softmax takes that")
         if node.kind in OPERATIONS:
             made = OPERATIONS[node.kind](self, node, *inputs)
             return made if isinstance(made, list | tuple) else [made]
@@ -307,7 +313,9 @@ class Reader:
         made = evaluated(node, [plain(held) for held in inputs])
         trained = any(held.slots is not None for held in weights)
         if node.kind == "Identity" or node.kind.startswith("Cast"):
-            return [weights[0] if weights and is_real(made[0]) else self.wrapped(made[0])]
+            held = inputs[0]
+            return [held if isinstance(held, Weights) and is_real(made[0])
+                    else self.wrapped(made[0])]
         return [self.wrapped(one, trained) for one in made]
 
     def wrapped(self, made: Any, trained: bool = False) -> Any:
@@ -316,6 +324,7 @@ class Reader:
         if made is None or not is_real(made):
             return made
         values = np.asarray(made, np.float64)
+        trained = trained and bool(np.isfinite(values).all())
         return self.net.parameter("", values) if trained else Weights(values)
 
     def moves(self, node: Node, inputs: list[Any]) -> bool:
@@ -347,7 +356,7 @@ class Reader:
                 if isinstance(held, np.ndarray):
                     held = Weights(np.asarray(held, np.float64))
                 if isinstance(held, Weights):
-                    held = self.net.neurons(held)
+                    held = self.present(held)
                 return held.ids.astype(np.float64) + 1
 
             return [self.nested(one, lambda o: Neurons(np.asarray(o).astype(np.int32) - 1))
@@ -357,6 +366,14 @@ class Reader:
                     else held.slots.astype(np.float64) + 1)
         return [Weights(np.asarray(v), np.asarray(s).astype(np.int32) - 1)
                 for v, s in zip(values, slots, strict=True)]
+
+    def present(self, held: Weights) -> Neurons:
+        """Constants as neurons, ABSENT where they are -inf."""
+        gone = held.values == -np.inf
+        if not gone.any():
+            return self.net.neurons(held)
+        made = self.net.neurons(Weights(np.where(gone, 0.0, held.values), held.slots))
+        return Neurons(np.where(gone, ABSENT, made.ids).astype(np.int32))
 
     def nested(self, held: Any, how: Any) -> Any:
         return [how(one) for one in held] if isinstance(held, list) else how(held)
@@ -371,6 +388,11 @@ def data_inputs(node: Node, count: int) -> range:
     if node.kind.startswith("Scatter"):
         return range(0, 3, 2)
     return range(0, count, 2) if node.kind == "Pad" and count > 2 else range(1)
+
+
+def masked(held: Any) -> bool:
+    """Whether elements are -inf."""
+    return isinstance(held, Neurons) and bool((held.ids == ABSENT).any())
 
 
 def inner_names(proto: Any) -> Iterator[str]:
@@ -407,7 +429,16 @@ def imported(model: Any, name: str, options: Options) -> tuple[Imported, bool]:
     """The net of a model, and whether an input has a batch. NccErrors E801 to E819."""
     from_model = Reader(model, name, options)
     outputs = from_model.run()
-    graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype)
+    if not sum(int(np.prod(value.shape)) for _, value in outputs):
+        raise from_model.fault("E814", "its outputs have no elements")
+    if not all(np.isfinite(held).all() for held in from_model.net.values):
+        raise from_model.fault("E813", "a parameter that is not finite")
+    try:
+        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype)
+    except NccError as error:
+        if error.code != "E301":
+            raise
+        raise from_model.fault("E813", error.message) from None
     held = {key: (slots[key], values) for key, values in from_model.parameters.items()
             if key in slots}
     made = Imported(name, "", graph=graph, exactness="C", importer="onnx",

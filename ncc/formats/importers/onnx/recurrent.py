@@ -98,8 +98,8 @@ def _step(node: Node, found: Sequence[str]) -> recurrent.Step:
     if node.kind == "LSTM":
         return recurrent.lstm_step("iofg", *found)
     if node.kind == "GRU":
-        return recurrent.gru_step("zrn", *found, reset_after=bool(
-            attribute(node, "linear_before_reset", 0)))
+        return recurrent.gru_step("zrn", found[0], found[1],
+                                  bool(attribute(node, "linear_before_reset", 0)))
     return recurrent.rnn_step(found[0])
 
 
