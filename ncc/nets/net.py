@@ -18,6 +18,7 @@ from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
+from ncc.formats.exporters.onnx_model import onnx_model
 from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Imported, Options, opened
@@ -99,6 +100,12 @@ class Net:
                            help="ncc.from_torch(module, example, no_fold=True)")
         return {name: np.where(slots >= 0, held[slots], values)
                 for name, (slots, values) in self.tensors.items()}
+
+    def to_onnx(self) -> Any:
+        """An `onnx.ModelProto` of opset 17, x (batch, inputs) to y (batch, outputs), in the dtype
+        that the net asks for, else float32; a net with states has `state` and `next_state`, too.
+        NccError E401 for a function that is not written as ONNX, E607, E637 without onnx."""
+        return onnx_model(self.graph)
 
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
