@@ -10,7 +10,7 @@ import threading
 import neat
 import numpy as np
 import pytest
-from genomes import config, genomes
+from genomes import assert_close, config, genomes
 from objects import same
 
 import ncc
@@ -297,6 +297,18 @@ def test_a_recurrent_network_of_neat_pythons_runs_1000_steps():
         np.testing.assert_array_equal(fn.steps(x), want)
         ran += 1
     assert ran >= 5
+
+
+def test_imported_recurrent_networks_run_1000_steps():
+    """Of all functions, as ncc reads them from a live network: near what they are there."""
+    made = config(3, 2, ("sigmoid", "tanh", "gauss", "clamped", "sin"), feed_forward=False,
+                  hidden=3, response=0.3)
+    x = np.random.default_rng(0).uniform(-1, 1, (1000, 3))
+    for _, genome in genomes(made, 3, 3):
+        theirs = neat.nn.RecurrentNetwork.create(genome, made)
+        fn = ncc.compile(ncc.from_neat(theirs))
+        assert (fn.dtype, fn.numerics) == ("f64", "strict")
+        assert_close(fn.steps(x), theirs, x)
 
 
 def recurrent(theirs, names):
