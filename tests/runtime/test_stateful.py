@@ -304,7 +304,7 @@ def test_imported_recurrent_networks_run_1000_steps():
     made = config(3, 2, ("sigmoid", "tanh", "gauss", "clamped", "sin"), feed_forward=False,
                   hidden=3, response=0.3)
     x = np.random.default_rng(0).uniform(-1, 1, (1000, 3))
-    for _, genome in genomes(made, 3, 3):
+    for _, genome in genomes(made, 1, 3):
         theirs = neat.nn.RecurrentNetwork.create(genome, made)
         fn = ncc.compile(ncc.from_neat(theirs))
         assert (fn.dtype, fn.numerics) == ("f64", "strict")
