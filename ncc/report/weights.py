@@ -24,11 +24,12 @@ from collections.abc import Callable
 from ncc.formats.nam_labels import letters
 from ncc.formats.write import names_of, refuse_dense
 from ncc.ir import csr
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 
 
 def weights(graph: Graph) -> str:
-    """Both blocks. NccError E402 where they would be too large."""
+    """Both blocks. NccError E402 where they would be too large, E160 of a net with states."""
+    refuse_states(graph, "the block of weights")
     single = letters(graph)
     if single is not None:
         names, weight = single, _pair

@@ -417,9 +417,13 @@ def test_the_command(ncc_, tmp_path):
     net = str(tmp_path / "net.nal")
     graph = ncc.load(net).graph
     for exporter in EXPORTERS.values():
-        assert of_path(f"x{exporter.ending}") is exporter
+        if exporter.ending == ".net":  # of two tools; test_exported_nets.py
+            continue
+        first = next(e for e in EXPORTERS.values() if e.ending == exporter.ending)
+        assert of_path(f"x{exporter.ending}") is first
         path = tmp_path / f"out{exporter.ending}"
-        assert ncc_("export", net, "-o", path) == (0, "", "")
+        to = () if first is exporter else ("--to", exporter.name)
+        assert ncc_("export", net, *to, "-o", path) == (0, "", "")
         assert path.read_bytes() == exporter.write(graph, False)
         if exporter.text:
             assert ncc_("export", net, "--to", exporter.name)[1].encode() == path.read_bytes()

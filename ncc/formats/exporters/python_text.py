@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ncc.errors import NccError
+from ncc.formats.exporters.attributes import parameters
 from ncc.formats.write import names_of
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, refuse_states
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar.activations import name_of
 from ncc.scalar.expressions import Expr, expression
@@ -159,11 +159,9 @@ def _number(value: Text) -> bool:
 
 
 def python(graph: Graph, lossy: bool = False) -> bytes:
-    """The file. NccError E607 where a parameter has no value."""
-    missing = int(np.isnan(graph.values).sum())
-    if missing:
-        raise NccError("E607", f"{missing} of {graph.n_params} parameters have no value",
-                       help="--weights FILE or --init RULE")
+    """The file. NccError E607 where a parameter has no value, E160 of a net with states."""
+    refuse_states(graph, "a function in Python")
+    parameters(graph)
     used: set[str] = set()
     body = list(_forward(graph, used))
     functions = [_function(code, graph, used) for code in _codes(graph)
