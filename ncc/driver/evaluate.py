@@ -40,6 +40,15 @@ def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Eval
     where None. Those without a value are drawn: the same for every level of one net."""
     params = drawn(level.values if values is None else values)
 
+    run = _stepping(len(level.states), dtype, lambda x, state, batch: level.run(
+        x, params, dtype, numerics, state))
+    whole = level.levels is not None and not len(level.states)
+    return Evaluator(level.n_inputs, len(level.outputs), dtype, run,
+                     _gradient(level, params, dtype, numerics) if whole else None)
+
+
+def _gradient(level: Graph | Plan, params: Reals, dtype: str, numerics: str
+              ) -> Callable[[Array, Array, bool], tuple[Array, Array]]:
     def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
         if batch:
             return level.gradient(x, dy, params, dtype, numerics)
@@ -47,10 +56,7 @@ def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Eval
                  for row, d in zip(x, dy, strict=True)]
         return np.stack([dx for dx, _ in parts]), np.stack([dw for _, dw in parts])
 
-    run = _stepping(len(level.states), dtype, lambda x, state, batch: level.run(
-        x, params, dtype, numerics, state))
-    whole = level.levels is not None and not len(level.states)
-    return Evaluator(level.n_inputs, len(level.outputs), dtype, run, gradient if whole else None)
+    return gradient
 
 
 def _stepping(states: int, dtype: str, run: Callable[[Array, Array, bool], Array]
@@ -69,7 +75,7 @@ def _stepping(states: int, dtype: str, run: Callable[[Array, Array, bool], Array
 
 
 def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evaluator:
-    """A plan, in its order of evaluation; it has no gradient but that of its graph."""
+    """A plan, in its order of evaluation, back and forth."""
     params = drawn(level.graph.values if values is None else values)
 
     def run(x: Array, state: Array, batch: bool) -> Array:
@@ -78,8 +84,9 @@ def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evalua
         return np.stack([level.run(row, params, dtype, numerics, held)
                          for row, held in zip(x, state, strict=True)])
 
-    return graph(level.graph, values, dtype, numerics)._replace(
-        run=_stepping(len(level.graph.states), dtype, run))
+    of_graph = graph(level.graph, values, dtype, numerics)
+    back = None if of_graph.gradient is None else _gradient(level, params, dtype, numerics)
+    return of_graph._replace(run=_stepping(len(level.graph.states), dtype, run), gradient=back)
 
 
 def module(level: Module, values: Reals | None, dtype: str, numerics: str) -> Evaluator | None:

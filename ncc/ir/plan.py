@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, code, wrapped
+from ncc.ir import csr
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Longs, code, wrapped
+from ncc.ir.graph_run import Reverse, arguments, documented, forward
 from ncc.ir.plan_types import (
     FORMS,
     FORWARD,
@@ -123,6 +126,52 @@ class Plan(PlanArrays):
             state[...] = out[:, len(g.outputs) :].reshape(state.shape)
         out = out[:, : len(g.outputs)]
         return out if np.ndim(x) == 2 else out[0]
+
+    def gradient(self, x: NDArray[Any], dy: NDArray[Any], params: NDArray[Any] | None = None,
+                 dtype: str = "f32", numerics: str = "fused"
+                 ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As `Graph.gradient`, but over the rows of the plan in their order: with its edges, and
+        the activations and aggregations of its runs."""
+        g = self._said()
+        e, samples, table = arguments(g, x, params, dtype, numerics)
+        seeds = np.asarray(dy, e.real).reshape(len(samples), len(g.outputs))
+        with np.errstate(all="ignore"):
+            values, totals = forward(g, samples, table, e)
+            dx, dparams = _Reverse(g, table, e, values, totals, rows=self.rows).run(seeds)
+        return dx if np.ndim(x) == 2 else dx[0], dparams
+
+    def _said(self) -> Graph:
+        """The graph again, of what the rows and runs of the plan say."""
+        g = self.graph
+        lengths = np.zeros(g.n_neurons, np.int64)
+        lengths[self.rows] = np.diff(self.starts)
+        activations, aggregations = g.activations.copy(), g.aggregations.copy()
+        for run in self.runs:
+            activations[self.rows[run.first : run.last]] = run.activation
+            aggregations[self.rows[run.first : run.last]] = run.aggregation
+        by = np.argsort(self.rows)  # in-lists stand by neurons
+        edges = self.edges[csr.ranges(self.starts[:-1][by], lengths[self.rows[by]])]
+        return g.with_(starts=csr.starts(lengths), sources=g.sources[edges],
+                       weights=g.weights[edges], activations=activations,
+                       aggregations=aggregations)
+
+
+class _Reverse(Reverse):
+    """The backward pass in the order of a plan's rows."""
+
+    def __init__(self, *arguments: Any, rows: NDArray[Any]) -> None:
+        super().__init__(*arguments)
+        self.rows = rows
+
+    def groups(self) -> Iterator[tuple[Longs, Longs]]:
+        g = self.graph
+        known, prefixes, _ = documented(g, self.levels, self.e.dtype)
+        ordered = np.full(g.n_neurons, -1, np.int64)
+        ordered[known] = prefixes
+        rows = self.rows[ordered[self.rows] >= 0].astype(np.int64)
+        keys = np.diff(g.starts)[rows], g.aggregations[rows], g.activations[rows], self.levels[rows]
+        for begin, end in pairwise(csr.borders(*keys).tolist()):
+            yield rows[begin:end], ordered[rows[begin:end]]
 
 
 def _lines(plan: Plan) -> Iterator[str]:

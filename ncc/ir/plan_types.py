@@ -37,7 +37,7 @@ def many_kinds(graph: Graph, rows: Ints) -> bool:
     with the one and the other, not with the pairs."""
     acts, aggs = graph.activations[rows], graph.aggregations[rows].astype(np.int64)
     pairs = len(np.unique(acts * len(AGGREGATIONS) + aggs))
-    return pairs > PAIRS and pairs > len(np.unique(acts)) + len(np.unique(aggs))
+    return pairs > PAIRS and 5 * pairs > 5 * len(np.unique(aggs)) + 2 * len(np.unique(acts))
 
 
 class Run(NamedTuple):

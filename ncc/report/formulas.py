@@ -173,26 +173,26 @@ def bwd(graph: Graph) -> str:
 def _edges(me: str, agg: str, ins: Sequence[tuple[str, str, bool]]) -> list[str]:
     """The lines of neuron `me`'s in-edges: (source, suffix, whether the weight is trained)."""
     text: list[str] = []
-    slope = f"Df{me}"
+    adjoint = f"Df{me}"
     if agg == "mean":
-        slope = f"Dm{me}"
-        text.append(f"{slope} = +Df{me}/{len(ins)}\n")
+        adjoint = f"Dm{me}"
+        text.append(f"{adjoint} = +Df{me}/{len(ins)}\n")
     each = agg not in SUMS
     if agg == "mul":
         text += _factors(me, [(i, i + me + x) for i, x, _ in ins])
     for k, (i, x, trained) in enumerate(ins):
         edge = i + me + x
         if each:
-            slope = f"Dn{me}_p{edge}"
+            adjoint = f"Dn{me}_p{edge}"
             if agg == "mul":
                 left = f"*l{edge}" if k else ""
                 right = f"*r{edge}" if k < len(ins) - 1 else ""
-                text.append(f"{slope} = +Df{me}{left}{right}\n")
+                text.append(f"{adjoint} = +Df{me}{left}{right}\n")
             else:
-                text.append(f"{slope} = +Df{me}*s{edge}\n")
-        text.append(f"Dn{me}_n{i}{x} = +{slope}*w{edge}\n")
+                text.append(f"{adjoint} = +Df{me}*s{edge}\n")
+        text.append(f"Dn{me}_n{i}{x} = +{adjoint}*w{edge}\n")
         if trained:
-            text.append(f"Dn{me}_w{edge} = +{slope}*n{i}\n"
+            text.append(f"Dn{me}_w{edge} = +{adjoint}*n{i}\n"
                         f"DLY_w{edge} = +DLY_n{me}*Dn{me}_w{edge}\n")
     return text
 

@@ -243,9 +243,9 @@ class Trainer:
         sources, targets = [np.concatenate([pair[k] for pair in drawn]) for k in (0, 1)]
         by = np.argsort(targets, kind="stable")
         tried = changed(graph, stays, sources[by], targets[by], levels=False)
-        slopes = np.abs(self._step.slopes(tried.graph, tried.graph.values, *self._last))
-        steep = np.empty(len(by), slopes.dtype)
-        steep[by] = -slopes[tried.kept < 0]  # new ones are numbered by target
+        sizes = np.abs(self._step.gradient_of(tried.graph, tried.graph.values, *self._last))
+        steep = np.empty(len(by), sizes.dtype)
+        steep[by] = -sizes[tried.kept < 0]  # new ones are numbered by target
         steep[np.isnan(steep)] = np.inf
         made = []
         for (_, few), first, last in zip(wanted, ends, ends[1:], strict=False):
