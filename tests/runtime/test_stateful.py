@@ -228,7 +228,8 @@ def test_unroll_is_for_every_command(folder, capsys):
     same(np.load("y.npy"), want.swapaxes(0, 1).reshape(3, 2))
     assert main(["check", "net.nal", "--unroll", "3"]) == 0
     assert "inputs 6\noutputs 3\n" in capsys.readouterr().out
-    assert main(["build", "net.nal", "--unroll", "2", "--verify-each", "--check"]) == 0
+    assert main(["build", "net.nal", "--unroll", "2", "--verify-each", "--check",
+                 "--no-backward"]) == 0
     assert main(["convert", "net.nal", "steps.nal", "--unroll", "2"]) == 0
     made = ncc.load("steps.nal")
     assert str(made.graph) == str(ncc.unroll(ncc.parse(CELL), 2).graph)
