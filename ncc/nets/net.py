@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
@@ -24,6 +25,7 @@ from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
+from ncc.passes.graph.unroll import unroll as unrolled
 from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
 from ncc.report.oracles import of_object
 
@@ -156,8 +158,8 @@ class Net:
 
         ValueError for outputs of another shape, or an object that cannot be evaluated.
         """
-        dtype = dtype or self.graph.dtype or "f32"
-        numerics = numerics or self.graph.numerics or "fused"
+        dtype, asked = arithmetic(self.graph, dtype, numerics)
+        numerics = asked or "fused"
         real = np.float64 if dtype == "f64" else np.float32
         if x is None:
             x = np.random.default_rng(seed).normal(size=(samples, self.graph.n_inputs))
@@ -184,6 +186,16 @@ def _optional(module: str, wanted_by: str) -> Any:
         name = module.partition(".")[0]
         raise NccError("E637", f"{wanted_by} needs {name}, which is not installed",
                        help="pip install 'ncc-compiler[graphs]'") from None
+
+
+def unroll(net: Net, steps: int) -> Net:
+    """`steps` steps of a net with states, from the reset on, as one net without: x are the inputs
+    of the first step, then those of the second, ..., y likewise; the parameters are the same
+    vector. So it has gradients: those through time. NccError E161 where `steps` is no number from 1
+    on, the net has no states, or it would be too large."""
+    if steps < 1:
+        raise NccError("E161", f"{steps} steps", help="ncc.unroll(net, 10)")
+    return Net(unrolled(net.graph, steps=steps))
 
 
 def fixed(values: Reals) -> Reals:

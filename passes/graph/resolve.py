@@ -75,7 +75,7 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
         numerics=said.numerics,
         dtype=said.dtype,
     )
-    return with_states(graph, net.delayed) if net.delayed.any() else graph
+    return with_states(graph, net.delayed) if net.late else graph
 
 
 def with_states(graph: Graph, delayed: NDArray[np.bool_]) -> Graph:
@@ -173,7 +173,7 @@ def _outputs(syntax: Syntax, net: InLists, option: str | None) -> Ints:
     if out is not None:
         return np.array(out.indices, np.int32)
     ends = net.activations != INPUT
-    ends[net.sources[~net.delayed] if net.delayed.any() else net.sources] = False
+    ends[net.sources[~net.delayed] if net.late else net.sources] = False
     return np.flatnonzero(ends).astype(np.int32)
 
 

@@ -513,6 +513,7 @@ def test_vmap(exact):
 
 
 @pytest.mark.parametrize("backend, dynamic", [("eager", None), ("aot_eager", True)])
+@pytest.mark.each_choice
 def test_compile(exact, backend, dynamic):
     """In one graph, of which a net is an operator; with other values each time."""
     torch._dynamo.reset()

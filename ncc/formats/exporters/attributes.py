@@ -26,8 +26,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from ncc.errors import NccError
 from ncc.formats.write import in_lists, names_of, sayable
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Reals, refuse_states
 from ncc.scalar.activations import name_of
 
 # The attributes of graphs, nodes and edges, in the order in which they are written; their types.
@@ -56,7 +59,8 @@ def directives(graph: Graph) -> dict[str, Any]:
 
 def nodes(graph: Graph, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each node with its attributes. NccError E401 for what only passes make: two edges between the
-    same neurons, parameters that are shared without a name."""
+    same neurons, parameters that are shared without a name; E160 of a net with states."""
+    refuse_states(graph, f"a .{ending} file")
     sayable(graph, ending)
     outputs = {j: k for k, j in enumerate(graph.outputs.tolist(), 1)}
     activations, aggregations = graph.activations.tolist(), graph.aggregations.tolist()
@@ -89,6 +93,16 @@ def edges(graph: Graph) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for j, sources, weights in in_lists(graph):
         for i, code in zip(sources, weights, strict=True):
             yield names[i], names[j], _parameter(graph, code, "weight", "tie", "const")
+
+
+def parameters(graph: Graph) -> Reals:
+    """What parameter codes are an index of, float64 (P + C): values, and constants from the end.
+    NccError E607 where a parameter has no value."""
+    missing = int(np.isnan(graph.values).sum())
+    if missing:
+        raise NccError("E607", f"{missing} of {graph.n_params} parameters have no value",
+                       help="--weights FILE or --init RULE")
+    return np.concatenate([graph.values, graph.constants[::-1]])
 
 
 def _parameter(graph: Graph, code: int, value: str, tie: str, const: str) -> dict[str, Any]:

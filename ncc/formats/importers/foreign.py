@@ -37,6 +37,8 @@ class Options:
         "metavar": "V", "help": "what is added to every weight of a .wann.json"})
     config: str | Path | None = field(default=None, metadata={
         "metavar": "FILE", "help": "configuration of neat-python, for a pickled genome"})
+    time_step: float | None = field(default=None, metadata={
+        "metavar": "DT", "help": "time by which a CTRNN of neat-python goes on in a call"})
     fn: tuple[str, ...] | Mapping[str, str] = field(default=(), metadata={
         "metavar": "NAME=EXPR", "help": "formula in x of a function that is the user's own"})
     simple: bool = field(default=False, metadata={
@@ -53,7 +55,7 @@ class Options:
         "help": "matrices are (outputs, inputs), not (inputs, outputs)"})
     allow_pickle: bool = field(default=False, metadata={
         "help": "unpickle a file that may run code as it is read: only one that you trust"})
-    tuned: str | None = field(default=None, metadata={
+    tuned: str | Path | None = field(default=None, metadata={
         "metavar": "FILE", "help": "the .wann.json with the weights of a .out"})
     shared: float | None = field(default=None, metadata={
         "metavar": "V", "help": "all weights of a .out are one parameter, of this value"})

@@ -51,7 +51,7 @@ class Head(NamedTuple):
 
 def recognises(file: Foreign) -> bool:
     return file.data.startswith(b"\x93NUMPY") or (
-        file.data.startswith(b"PK") and b".npy" in file.data)
+        file.data.startswith(b"PK") and b".npy" in file.data and b"conns.npy" not in file.data)
 
 
 def read(files: list[Foreign], options: Options) -> Imported:
@@ -63,12 +63,13 @@ def read(files: list[Foreign], options: Options) -> Imported:
             head = _head(file, stream)
             items.append((file, _values(file, stream, _within(head, file, options))))
         else:
-            items += _Archive(file, options).matrices()
+            items += Archive(file, options).matrices()
     return objects.net(items, options, "scipy", layered=options.layered)
 
 
-class _Archive:
-    """The entries of an `.npz`."""
+class Archive:
+    """The entries of an `.npz`: `heads` by name, `array` for each. NccErrors E801, E802, E817, E818
+    and E819."""
 
     def __init__(self, file: Foreign, options: Options) -> None:
         self.file, self.options = file, options
