@@ -15,6 +15,7 @@ guard()  # before what follows, which takes long to import
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
 from ncc.ir.graph import Label as Label
+from ncc.ir.graph import refuse_states
 from ncc.nets.generate.kinds import new
 from ncc.nets.net import (
     Net,
@@ -25,11 +26,13 @@ from ncc.nets.net import (
     from_torch,
     load,
     parse,
+    unroll,
 )
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.stateful import Stateful as Stateful
 from ncc.runtime.tiered import tiered
 from ncc.training.checkpoint import Epoch as Epoch
 from ncc.training.checkpoint import State as State
@@ -55,7 +58,7 @@ else:
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
            "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch", "load", "new",
-           "parse", "population"]
+           "parse", "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,
@@ -88,10 +91,12 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: i
     if tier not in ("auto", "now"):
         raise ValueError(f"tier is {tier!r}, not 'auto' or 'now'")
     numerics = options.pop("numerics", None)
-    kind = SkipDead if skip_dead else Compiled
     with Progress(sys.stderr) as progress:
         with progress.working("read"):
             graph = (net if isinstance(net, Net) else load(net)).graph
+        if skip_dead:
+            refuse_states(graph, "skip_dead")
+        kind = SkipDead if skip_dead else Stateful if len(graph.states) else Compiled
         if tier == "auto" and not (options or skip_dead or tune) and opt == 2:
             early = tiered(graph, params, dtype, threads, numerics, cache)
             if early is not None:

@@ -71,6 +71,7 @@ ERRORS: dict[str, Fault] = {
     "E153": Fault(1, "unknown numerics or an unknown dtype in a net file"),
     "E154": Fault(1, "a second `numerics` or `dtype`"),
     "E160": Fault(1, "what a net with state does not have, as long as it is not unrolled"),
+    "E161": Fault(2, "steps to unroll of a net that has none, or too many"),
     "E201": Fault(1, "an expression with an unknown function or variable"),
     "E202": Fault(1, "a function with the wrong number of arguments"),
     "E203": Fault(1, "a constant divisor 0"),

@@ -28,7 +28,7 @@ from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
 from ncc.driver.settings import arithmetic, options
 from ncc.formats import weights
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 from ncc.ir.ssa import DTYPES, dtype_name
 from ncc.machine.cache import Carried
 from ncc.machine.header import graph_hash
@@ -95,6 +95,7 @@ class _Code:
                  brought: Mapping[str, Carried | None] | None = None) -> None:
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
+        refuse_states(graph, "a module of torch")
         self.graph = graph
         self.dtype = dtype_name(dtype)
         self.opt = opt

@@ -71,6 +71,12 @@ def _no_option(name: str, before: str, current: Parser, commands: Mapping[str, P
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # where each command adds itself
 
 
+def _steps(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text[:10]):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of steps from 1 on")
+    return int(text[:10])
+
+
 def reading_options() -> Parser:
     """How a net file is read."""
     group = Parser(add_help=False, allow_abbrev=False)
@@ -79,6 +85,9 @@ def reading_options() -> Parser:
                        "code")
     group.add_argument("--outputs", metavar="LIST",
                        help="output neurons, as comma-separated hex indices")
+    group.add_argument("--unroll", type=_steps, default=0, metavar="T",
+                       help="T steps of a net with states as one net without: T times its inputs "
+                       "and outputs, the same parameters")
     group.add_argument("--format", choices=tuple(FORMATS),
                        help="format of the net file, whatever its extension")
     foreign = group.add_argument_group("nets of other tools")

@@ -17,7 +17,7 @@ from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import walk
 from ncc.errors import NccError, near
 from ncc.formats import weights
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 from ncc.machine.llvm import host
 from ncc.runtime.compiled import Compiled
 
@@ -54,6 +54,7 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
     request = asked(args, host())
     configure(watcher, args, request.options)
     request, graph, _ = read(request, args, watcher)
+    refuse_states(graph, "a comparison with other libraries")
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     filled, rule = int(np.isnan(graph.values).sum()), args.init or "he"

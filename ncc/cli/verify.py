@@ -24,6 +24,7 @@ from ncc.nets import net
 from ncc.report.comparison import Limits, Other, compared, limits_of, of_graph
 from ncc.report.oracles import TOOLS
 from ncc.runtime.compiled import Compiled
+from ncc.runtime.stateful import Stateful
 
 
 def arguments(commands: Commands) -> None:
@@ -79,12 +80,11 @@ def verify(args: argparse.Namespace, watcher: Watcher) -> None:
     missing(graph.values, graph.n_params)
     dtype, numerics = computed_in(args, graph)
     x = samples(args, graph, dtype)
-    if len(graph.states):
-        y = graph.run_steps(x, None, dtype, numerics)
-    else:
-        with watcher.emitting("obj"):
-            y = Compiled(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
-                         passes={"limit": not args.no_limit})(x)
+    with watcher.emitting("obj"):
+        kind = Stateful if len(graph.states) else Compiled
+        fn = kind(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
+                  passes={"limit": not args.no_limit})
+    y = fn.steps(x) if isinstance(fn, Stateful) else fn(x)
     other, limits = _against(args, source, watcher, dtype, numerics)
     if args.max_ulp is not None or args.atol is not None:
         limits = Limits(args.max_ulp, args.atol or 0.0)
@@ -105,6 +105,8 @@ def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str
         if not isinstance(source, Imported):
             raise NccError("E609", f"--against {args.against}: {args.net} is not a file of that "
                                    "tool's")
+        if args.logits:
+            raise NccError("E609", f"--logits: what {args.against} computes are probabilities")
         other = TOOLS[args.against](args.net, args.allow_pickle, getattr(args, "config", None))
         return other, limits_of(source.exactness, dtype)
     given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,

@@ -206,9 +206,10 @@ class Build:
 
     @cached_property
     def made(self) -> Entry:
-        """The object, and three facts: `exports`, its functions' names, `functions`, as
-        ncc/machine/native.py has them, `forms`, each function's, and `stacks`, the bytes of stack
-        that each takes (None with the option `outside`: this process has enough)."""
+        """The object, and five facts: `exports`, its functions' names, `functions`, as
+        ncc/machine/native.py has them, `forms`, each function's, `states`, the neurons whose values
+        are in `state`, and `stacks`, the bytes of stack that each takes (None with the option
+        `outside`: this process has enough)."""
 
         def make() -> Entry:
             self._foresee()
@@ -217,7 +218,9 @@ class Build:
             facts: dict[str, Any] = {
                 "exports": names, "functions": functions(self.module), "stacks": None,
                 "forms": {} if isinstance(self.start, Module) else {
-                    name: s.form for name, s in self.plan.schedules.items()}}
+                    name: s.form for name, s in self.plan.schedules.items()},
+                "states": [] if isinstance(self.start, Module)
+                else self.plan.graph.states.tolist()}
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")

@@ -127,6 +127,9 @@ class Watcher:
         if isinstance(new, Graph) and new.levels is None:
             return  # `order` has yet to say whether it has a meaning
         checked, before = self.checked
+        if isinstance(old, Graph) and isinstance(new, Graph) and old.n_inputs != new.n_inputs:
+            compare.same_steps(step.name, old, new, params, self.dtype, self.numerics)
+            return
         if checked is not old:
             before = compare.answers(old, params, self.dtype, self.numerics)
         after = compare.answers(new, params, self.dtype, self.numerics)
@@ -153,7 +156,7 @@ class Watcher:
 
 def lost(old: Any, new: Any) -> str:
     """Which neurons a graph pass has made away with, eight of them by name."""
-    if not (isinstance(old, Graph) and isinstance(new, Graph)):
+    if not (isinstance(old, Graph) and isinstance(new, Graph)) or old.n_neurons != new.n_neurons:
         return ""
     gone = np.flatnonzero((old.activations != ABSENT) & (new.activations == ABSENT)).tolist()
     if not gone:

@@ -144,7 +144,7 @@ def undelayed(octets: Octets, begins: NDArray[np.intp]
               ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Where the index of each source begins, behind its `~`, and whether it has one."""
     marked = octets[begins] == ord("~")
-    return (begins + marked, marked) if marked.any() else (begins, nowhere(len(begins)))
+    return begins + marked, marked
 
 
 def nowhere(count: int) -> NDArray[np.bool_]:

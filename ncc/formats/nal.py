@@ -113,7 +113,9 @@ class _Neurons:
         octets = octets_of(text)
         commas = np.flatnonzero(octets == ord(","))
         begins, ends = np.append(0, commas + 1), np.append(commas, len(octets))
-        begins, delayed = undelayed(octets, begins)
+        delayed = nowhere(len(begins))
+        if "~" in text:
+            begins, delayed = undelayed(octets, begins)
         self.delayed.add(delayed)
         if "@" not in text and "=" not in text:
             stops = places_of(octets, ":", begins, ends)

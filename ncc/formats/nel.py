@@ -14,6 +14,7 @@ from ncc.formats.fields import (
     hexes,
     int_column,
     no_parameters,
+    nowhere,
     octets_of,
     parameters_of,
     scatter,
@@ -84,7 +85,9 @@ def _edge_run(source: Source, token: Token, ties: dict[str, int], lines: Column,
     heads = np.flatnonzero(np.diff(row, prepend=np.int32(-1)))
     sizes = np.diff(np.append(heads, len(begins)))
     lines.add(row[heads] + np.int32(token.line or 1))
-    firsts, marked = undelayed(octets, begins[heads])
+    firsts, marked = begins[heads], nowhere(len(heads))
+    if "~" in text:
+        firsts, marked = undelayed(octets, firsts)
     sources.add(hexes(octets, firsts, ends[heads]))
     delayed.add(marked)
     targets.add(hexes(octets, begins[heads + 1], ends[heads + 1]))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncc.errors import NccError
 from ncc.ir import csr, labels
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, refuse_states
 from ncc.scalar.activations import name_of
 
 DENSE = 2**31  # characters of the largest dense text
@@ -166,6 +166,7 @@ def only_edges(graph: Graph, ending: str, *, lossy: bool, values: bool) -> None:
         lost.insert(0, f"the activation {name_of(int(acts[0]))}")
     if lost and not lossy:
         raise _loss(ending, ", ".join(lost))
+    refuse_states(graph, f"a .{ending} file")  # without those edges, neurons would be inputs
 
 
 WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}

@@ -46,8 +46,7 @@ def verify(syntax: Syntax) -> None:
       in-list (E122);
     - no neuron reads itself but for its value of the last call (E114), nor another twice (E115);
     - the value of a tie is given once (E125);
-    - labels have printable names and shapes (E150), name neurons (E151), each with a name of its
-      own (E152);
+    - labels have printable names (E150), each its own (E152), and name neurons (E151);
     - outputs are neurons (E130), each named once (E129), and there is one (E131).
     """
     in_lists(syntax)
@@ -106,6 +105,11 @@ class InLists:
     @property
     def n_neurons(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def late(self) -> bool:
+        """Whether any edge is delayed."""
+        return self.delayed.strides != (0,) and bool(self.delayed.any())
 
     def name(self, neuron: int) -> str:
         return f"{neuron:0{digits(self.n_neurons)}x}"
@@ -298,7 +302,10 @@ def _sound_edges(net: InLists) -> None:
     if len(wrong):
         raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
     targets: Ints = csr.owners(net.starts, np.int32)
-    loops = np.flatnonzero((net.sources == targets) & ~net.delayed)
+    loops = net.sources == targets
+    if net.late:
+        loops &= ~net.delayed
+    loops = np.flatnonzero(loops)
     if len(loops):
         e = int(loops[0])
         raise NccError("E114", f"neuron {net.name(int(targets[e]))} reads itself", net.source,
@@ -311,7 +318,8 @@ def _sound_edges(net: InLists) -> None:
     keys = targets.astype(np.int64)
     keys *= 2 * net.n_neurons
     keys += net.sources
-    keys += net.n_neurons * net.delayed  # the value of the last call is another one
+    if net.late:
+        keys += net.n_neurons * net.delayed  # the value of the last call is another one
     keys.sort()
     repeats = keys[1:][keys[1:] == keys[:-1]]
     if len(repeats):

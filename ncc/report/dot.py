@@ -11,13 +11,16 @@ from ncc.scalar.activations import name_of
 
 
 def dot(graph: Graph) -> str:
-    """The net for Graphviz, inputs on the left."""
+    """The net for Graphviz, inputs on the left; edges that read the last call are dashed."""
     names = names_of(graph)
     outputs = np.zeros(graph.n_neurons, np.bool_)
     outputs[graph.outputs] = True
     called = Names(graph.labels)
     lines = ["digraph net {", "  rankdir=LR;", "  node [shape=circle];"]
+    of = dict(zip(graph.inputs[graph.n_inputs :].tolist(), graph.states.tolist(), strict=True))
     for j, name in enumerate(names):
+        if j in of:
+            continue
         code = int(graph.activations[j])
         if code == ABSENT:
             continue
@@ -37,6 +40,8 @@ def dot(graph: Graph) -> str:
     for j, sources, weights in in_lists(graph):
         for i, code in zip(sources, weights, strict=True):
             spelt = weight_text(graph, code)
-            label = f' [label="{spelt}"]' if spelt else ""
-            lines.append(f"  n{names[i]} -> n{names[j]}{label};")
+            words = [f'label="{spelt}"'] if spelt else []
+            words += ["style=dashed", "constraint=false"] if i in of else []
+            label = f" [{', '.join(words)}]" if words else ""
+            lines.append(f"  n{names[of.get(i, i)]} -> n{names[j]}{label};")
     return "\n".join(lines) + "\n}\n"

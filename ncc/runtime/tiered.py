@@ -36,7 +36,7 @@ def tiered(graph: Graph, params: Any, dtype: Any, threads: int, numerics: str | 
     """The net by an engine, until its own code is worth a compile; None where that is soon made, or
     an engine for it takes longer. Raises as `Compiled` does."""
     dtype, numerics = arithmetic(graph, dtype, numerics)
-    if graph.n_neurons > NEURONS or numerics == "fast":
+    if graph.n_neurons > NEURONS or numerics == "fast" or len(graph.states):
         return None
     kinds, seconds, engine = _estimates(graph)
     if seconds <= SOON:
@@ -55,7 +55,7 @@ def for_rows(graph: Graph, rows: int, *, dtype: Any, threads: int, numerics: str
     """The net by an engine, where that is the sooner done with so many samples; else None. Raises
     as `Compiled` does."""
     dtype, numerics = arithmetic(graph, dtype, numerics)
-    if graph.levels is None or graph.n_neurons > NEURONS or numerics == "fast":
+    if graph.levels is None or graph.n_neurons > NEURONS or numerics == "fast" or len(graph.states):
         return None
     kinds, seconds, engine = _estimates(graph)
     if rows * graph.n_edges * AN_EDGES_SAMPLE > seconds or not (

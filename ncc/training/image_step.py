@@ -54,7 +54,7 @@ class ImageStep(TrainStep):
         stays = kept >= 0
         new[:, stays] = old[:, kept[stays]]
 
-    def slopes(self, graph: Graph, params: Any, x: Any, target: Any) -> Array:
+    def gradient_of(self, graph: Graph, params: Any, x: Any, target: Any) -> Array:
         """The gradient (n_params,) of the mean loss of samples, of another net, which has levels,
         with parameters (n_params,). Nothing changes."""
         x, target = self._checked(x, target)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ncc.driver.settings import USUAL, Settings
 from ncc.errors import NccError
 from ncc.formats import weights
-from ncc.ir.graph import Graph, Reals
+from ncc.ir.graph import Graph, Reals, refuse_states
 from ncc.ir.ssa import DTYPES
 from ncc.machine.header import graph_hash
 from ncc.machine.llvm import host
@@ -128,6 +128,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     (in `dtype`), E634 another option, E635 no samples, E636 no epoch whose loss is a number, E638
     a state of something else.
     """
+    refuse_states(graph, "training")
     task = losses.parse(loss)
     n_targets = losses.targets(task, len(graph.outputs))
     judge = optimizers.parse(optimizer)

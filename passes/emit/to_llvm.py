@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncc.ir.ssa import READ_ONLY, Func, Module, Table, layout, types
+from ncc.ir.ssa import READ_ONLY, Func, Module, Op, Table, layout, types
 from ncc.machine.model import PAGE
 from ncc.machine.x86 import assembly, fits
 from ncc.passes.emit.anchors import Window, windows
@@ -62,6 +62,10 @@ FAST = {"add", "sub", "mul", "div", "fma", "neg"}
 BARRIERS = (EFFECTS - {"accumulate"}) | {"for", "yield"}  # between accumulates
 INTRINSICS = ("fma", "abs", "sqrt")
 ABREAST = 2  # vectors that a pure function takes at once: the one's latency hides the other's
+# Loops of a function over rows that have no sums but activations, say, each of another kind: from
+# so many on the vectors of their lanes take turns, so that the code stands once.
+KINDS = 8
+TURNING = 4  # ops of vectors in such a loop, at least
 Stride = int | str  # a constant, or the operand that has it
 
 
@@ -118,6 +122,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     A loop whose sums are more than half of the `registers` is written twice, for one half of the
     lanes' vectors after the other: more rows share what is loaded, and no sum leaves its register.
+    Where many loops do nothing but elementwise arithmetic on private memory, as those of many
+    activations do, the vectors of their lanes take turns in a loop of their own.
     In a loop that accumulates, each lane of a vector is a chain of samples of
     ncc/scalar/sum_order.py: four vectors hold them, one sample each, and a vector may be longer
     than a round. Accrues of the outer product of values and a whole number of vectors' lanes of
@@ -144,19 +150,29 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
             lines.append(_table(table, module.name, elf, vector_bits))
     used: set[str] = set()
     applied: dict[Variant, None] = {}
+    rare: dict[tuple[Op, ...], Func] = {}
 
     def writer(func: Func) -> _Writer:
         return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
-                       applied, elf)
+                       applied, rare, elf)
 
     for func in module.funcs:
         if assembles and func.exported and fits(func):
             lines.append(_assembled(module, func, applied, elf))
         elif not func.pure:
             lines.append(writer(func).text())
-    lines += [writer(module.func(v.name)).variant(v) for v in applied]
-    lines += sorted(used)
+    lines += [*_variants(module, applied, rare, writer), *sorted(used)]
     return "\n".join([*lines, *_attributes(module, attributes, assembles, bool(applied))]) + "\n"
+
+
+def _variants(module: Module, applied: dict[Variant, None], rare: dict[tuple[Op, ...], Func],
+              writer: Callable[[Func], _Writer]) -> Iterator[str]:
+    """The texts of pure functions that are applied, each of which may apply others."""
+    written: set[Variant] = set()
+    while rest := [v for v in applied if v not in written]:
+        written.update(rest)
+        pure = {func.name: func for func in (*module.funcs, *rare.values())}
+        yield from [writer(pure[v.name]).variant(v) for v in rest]
 
 
 def _attributes(module: Module, attributes: str, assembles: bool, applied: bool) -> list[str]:
@@ -234,13 +250,14 @@ def _assembled(module: Module, func: Func, applied: dict[Variant, None], elf: bo
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
                  reach: int, registers: int, used: set[str], applied: dict[Variant, None],
-                 elf: bool) -> None:
+                 rare: dict[tuple[Op, ...], Func], elf: bool) -> None:
         self.module = module
         self.func = func
         self.real = real
         self.registers = registers
         self.used = used
         self.applied = applied
+        self.rare = rare
         self.elf = elf
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
@@ -278,15 +295,17 @@ class _Writer:
         self.done = 0  # the ops below this one are written
         self.uses: list[int] = []
         self.lists = False  # whether any loop is not to be unrolled
-        # A square that is read but not written yet: its first load, and the stores of its columns
+        # A tile that is read but not written yet: its first load, and the stores of its columns
         # so far, as (column, address).
         self.waiting: tuple[int, list[tuple[int, str]]] | None = None
         self.stack: list[str] = []  # arrays of the function's frame
         # By stride, an array for the offsets of the lanes, and the line for them to be kept there.
         self.held: dict[Stride, tuple[str, int]] = {}
         self.parts_end = "", ""  # of a loop over parts: the next one, and whether there is one
+        self.part = self.kept_masks = ""  # of the vector whose turn it is, its first lane; an array
+        self.elementwise = self.find_elementwise()  # loops whose vectors take turns
         self.block = "entry"  # the block that is written
-        self.addresses: dict[int, str] = {}  # of loads that their square's store makes
+        self.addresses: dict[int, str] = {}  # of loads that their tile's store makes
         # Accumulates whose sums over the lanes are still to be made: vectors of chains.
         self.sums: list[list[str]] = []
         # By the first accumulate of an outer product, its factors; by the last load of the second,
@@ -378,6 +397,31 @@ class _Writer:
                 start, depth = -1, 0
         return varying, splatted, entering
 
+    def find_elementwise(self) -> dict[int, bool]:
+        """The loops over rows that do nothing but load private vectors, compute with them and store
+        them, where there are many; and whether a mask is among their ops."""
+        found: dict[int, bool] = {}
+        start, vectors, masks = -1, 0, False  # of the innermost loop, while it is such a one
+        in_lanes = False
+        for at, (opcode, reads, imm) in enumerate(self.func.ops):
+            if opcode == "for":
+                in_lanes |= imm > 0
+                start, vectors, masks = (-1 if imm or not in_lanes else at), 0, False
+            elif opcode == "yield":
+                if start >= 0 and vectors >= TURNING:
+                    found[start] = masks
+                start = -1
+            elif start >= 0:
+                vectors += TURNING if opcode == "apply" else self.varying[at]
+                masks |= opcode == "mask"
+                known = (opcode in ("const", "word", "index", "apply")
+                         or opcode in OPCODES and opcode != "any" and self.types[at] != "i"
+                         or opcode in ("load", "store") and imm[0] in self.private
+                         or not self.varying[at] and (opcode == "load" or opcode in OPCODES))
+                if not known or any(self.varying[r] and r < start for r in reads):
+                    start = -1
+        return found if len(found) > KINDS else {}
+
     # -- names and types
 
     def type(self, letter: str, vector: bool = False) -> str:
@@ -394,7 +438,7 @@ class _Writer:
         return name
 
     def parts(self) -> int:
-        return max(1, self.lanes // self.native)
+        return 1 if self.part else max(1, self.lanes // self.native)
 
     def vector(self, value: int) -> list[str]:
         return self.vectors[value]
@@ -455,7 +499,7 @@ class _Writer:
             if at < self.done or opcode == "carry":  # its `for` has written it
                 continue
             if self.waiting is not None and not self.waits(at):
-                self.write_square()
+                self.write_tile()
             varying = self.varying[at]
             if opcode == "const":
                 self.scalar[at] = self.literal(imm)
@@ -480,6 +524,8 @@ class _Writer:
                 self.lookup(at, varying)
             elif opcode == "for":
                 self.open_loop(at)
+                if self.func.pure:
+                    self.apply_rare(at)
             elif opcode == "yield" and self.close_loop(at):  # and now the other vectors
                 at = self.again - 1
                 continue
@@ -536,8 +582,8 @@ class _Writer:
                               f"i64 {far}")
             self.lines.append(f"  {loaded} = load {self.real}, ptr %a{at}, "
                               f"align {self.bits // 8}")
-        elif self.varying[at] and self.square(at):
-            self.load_square(at)
+        elif self.varying[at] and self.is_tile(at):
+            self.load_tile(at)
         elif name in self.private and self.delayed(at):
             self.addresses[at] = self.address(
                 name, offset, self.scalar[reads[0]] if reads else None, self.lanes)
@@ -553,8 +599,8 @@ class _Writer:
             index = self.scalar[reads[1]] if len(reads) > 1 else None
             self.waiting[1].append((reads[0] - self.waiting[0],
                                     self.address(name, offset, index, self.lanes)))
-        elif self.square(at):
-            self.store_square(at)
+        elif self.is_tile(at):
+            self.store_tile(at)
         elif at in self.windows:
             base, far = self.pointer(at)
             self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, ptr {base}, "
@@ -591,6 +637,10 @@ class _Writer:
         if lanes:
             self.native, self.lanes = self.shape(at)
         lo, hi = self.scalar[reads[0]], self.scalar[reads[1]]
+        turns = self.parts() if at in self.elementwise else 1
+        if turns > 1:
+            lo, hi = [f"{int(bound) * turns}" if bound[0] != "%" else self.add(
+                f"mul {self.index} {bound}, {turns}") for bound in (lo, hi)]
         if self.half is None and self.too_many(at, mine):
             self.half = 0
         turn = f"{at}again" if self.half else f"{at}"
@@ -609,12 +659,17 @@ class _Writer:
         for c in mine:
             if self.splatted[c]:
                 self.splat(c)
+        if turns > 1:
+            self.scalar[at] = self.add(f"udiv {self.index} %k{turn}, {turns}")
+            number = self.add(f"urem {self.index} %k{turn}, {turns}")
+            self.part = self.add(f"mul {self.index} {number}, {self.native}")
 
     def close_loop(self, at: int) -> bool:
         """Write the end of a loop, at its yield; whether it is written once `again`, from its `for`
         on, for the other half of the lanes' vectors."""
         ops, reads = self.func.ops, self.func.ops[at][1]
         start, done = self.loops.pop()
+        self.part = ""
         turn = f"{start}again" if self.half else f"{start}"
         step = self.lanes if ops[start][2] else 1
         # A loop that begins where a table says is over a list, and most lists are short.
@@ -666,23 +721,28 @@ class _Writer:
             if opcode == "argument":
                 self.vectors[at], self.scalar[at] = arguments, arguments[0]
         self.body()
-        last = ops[-1][1][0]
-        results = self.vectors[last] if self.lanes > 1 else [self.scalar[last]]
-        kind, whole = self.type("f", True), self.several(variant)
-        result = results[0]
-        if variant.parts > 1:
+        results = [(self.type(self.types[r], True), part) for r in ops[-1][1]
+                   for part in (self.vectors[r] if self.lanes > 1 else [self.scalar[r]])]
+        kind = self.type("f", True)
+        whole = self.several(variant, [self.types[r] for r in ops[-1][1]])
+        result = results[0][1]
+        if len(results) > 1:
             result = "poison"
-            for p, part in enumerate(results):
-                result = self.add(f"insertvalue {whole} {result}, {kind} {part}, {p}")
+            for p, (each, part) in enumerate(results):
+                result = self.add(f"insertvalue {whole} {result}, {each} {part}, {p}")
         body = "\n".join([*self.lines, f"  ret {whole} {result}"])
         parameters = ", ".join([f"{kind} {a}" for a in arguments])
         return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) #3 "
                 "{\nentry:\n" + body + "\n}\n")
 
-    def several(self, variant: Variant) -> str:
-        """The type of so many vectors."""
-        kind = f"<{variant.native} x {self.real}>" if variant.native > 1 else self.real
-        return f"{{ {', '.join([kind] * variant.parts)} }}" if variant.parts > 1 else kind
+    def several(self, variant: Variant, letters: Sequence[str] = "f") -> str:
+        """The type of so many vectors of each of these types."""
+        kinds = []
+        for letter in letters:
+            scalar = self.type(letter)
+            kind = f"<{variant.native} x {scalar}>" if variant.native > 1 else scalar
+            kinds += [kind] * variant.parts
+        return f"{{ {', '.join(kinds)} }}" if len(kinds) > 1 else kinds[0]
 
     def apply(self, at: int) -> None:
         """Write an apply, and the results behind it: of vectors, ABREAST in a call."""
@@ -697,14 +757,47 @@ class _Writer:
                     Variant(name, self.native, len(parts[p : p + ABREAST])),
                     parts[p : p + ABREAST])]
 
-    def called(self, variant: Variant, arguments: Sequence[str]) -> list[str]:
+    def apply_rare(self, at: int) -> None:
+        """What a loop of a pure function computes of one value where something rare holds: applied,
+        as other functions have the same, and it is long."""
+        ops = self.func.ops
+        count = len(self.loops[-1][1])
+        first, end = at + 1 + count, next(
+            k for k in range(at, len(ops)) if ops[k][0] == "yield") - count
+        if ops[ops[at][1][1]][0] != "any" or {op[0] for op in ops[end : end + count]} != {"select"}:
+            return
+        above = sorted({r for op in ops[first:end] for r in op[1] if r < first})
+        argument = [r for r in above if ops[r][0] not in ("const", "word")]
+        made = [op[1][1] for op in ops[end : end + count]]
+        if len(argument) != 1 or self.types[argument[0]] != "f" or min(made) < first:
+            return
+        number = {r: k for k, r in enumerate([*argument, *[r for r in above if r != argument[0]],
+                                              *range(first, end)])}
+        body: list[Op] = [("argument", (), None)]
+        for r in list(number)[1:]:
+            opcode, reads, imm = ops[r]
+            body.append((opcode, tuple([number[k] for k in reads]), imm))
+        body.append(("return", tuple([number[r] for r in made]), None))
+        func = self.rare.setdefault(tuple(body), Func(
+            f"rare{len(self.rare)}", (), body, exported=False, pure=True))
+        variant = Variant(func.name, self.native, self.parts())
+        x = self.vector(argument[0]) if self.varying[argument[0]] else [self.scalar[argument[0]]]
+        results = self.called(variant, x, [self.types[r] for r in made])
+        for k, r in enumerate(made):
+            mine = results[k * len(x) : (k + 1) * len(x)]
+            self.vectors[r], self.scalar[r] = mine, mine[0]
+        self.done = end
+
+    def called(self, variant: Variant, arguments: Sequence[str], letters: Sequence[str] = "f"
+               ) -> list[str]:
         self.applied[variant] = None
-        kind, whole = self.several(variant._replace(parts=1)), self.several(variant)
+        kind, whole = self.several(variant._replace(parts=1)), self.several(variant, letters)
         result = self.add(f"call fastcc {whole} @{self.symbol(variant.symbol)}("
                           + ", ".join([f"{kind} {a}" for a in arguments]) + ")")
-        if variant.parts == 1:
+        if variant.parts * len(letters) == 1:
             return [result]
-        return [self.add(f"extractvalue {whole} {result}, {p}") for p in range(variant.parts)]
+        return [self.add(f"extractvalue {whole} {result}, {p}")
+                for p in range(variant.parts * len(letters))]
 
     def too_many(self, at: int, carries: list[int]) -> bool:
         """Whether the sums of a loop are more than half the registers hold, so that it is written
@@ -812,6 +905,10 @@ class _Writer:
             index = self.add(f"mul nsw {self.index} {index}, {scale}")
         return self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} {index}")
 
+    def own(self, base: str) -> str:
+        """The address of the vector whose turn it is, of the lanes at `base`."""
+        return self.beside(base, self.part) if self.part else base
+
     def element(self, name: str) -> str:
         """The type of the elements of a table or a buffer in memory."""
         table = self.tables.get(name)
@@ -854,7 +951,7 @@ class _Writer:
         size = self.bits // 8
         if name in self.private:
             index = self.scalar[reads[0]] if reads else None
-            base = self.address(name, offset, index, self.lanes)
+            base = self.own(self.address(name, offset, index, self.lanes))
             v = self.type("f", True)
             align = size * self.native
             self.vectors[at] = [""] * self.parts()
@@ -940,8 +1037,8 @@ class _Writer:
         size = self.bits // 8
         value = reads[0]
         if name in self.private:
-            base = self.address(name, offset, self.scalar[reads[1]] if len(reads) > 1 else None,
-                                self.lanes)
+            base = self.own(self.address(
+                name, offset, self.scalar[reads[1]] if len(reads) > 1 else None, self.lanes))
             v = self.type("f", True)
             for p, part in enumerate(self.vector(value)):
                 a = base if p == 0 else self.add(
@@ -995,8 +1092,13 @@ class _Writer:
         if not self.real_lanes:
             return parts
         v, w = self.type("f", True), self.type("w", True)
+        masks = self.real_lanes
+        if self.part:
+            own = self.add(f"getelementptr inbounds i{self.bits}, ptr {self.kept_masks}, "
+                           f"{self.index} {self.part}")
+            masks = [self.add(f"load {w}, ptr {own}, align {self.bits // 8 * self.native}")]
         words = [self.add(f"and {w} {mask}, " + self.add(f"bitcast {v} {part} to {w}"))
-                 for mask, part in zip(self.real_lanes, parts, strict=True)]
+                 for mask, part in zip(masks, parts, strict=True)]
         return [self.add(f"bitcast {w} {word} to {v}") for word in words]
 
     def accumulate(self, at: int) -> None:
@@ -1226,9 +1328,10 @@ class _Writer:
         chosen = list(elements)
         return f"<{len(chosen)} x i32> <{', '.join([f'i32 {k}' for k in chosen])}>"
 
-    # -- squares: as many consecutive elements of each lane's as there are lanes in a vector
+    # -- tile transposes: of a square tile, as many consecutive elements of each lane's as there are
+    # lanes in a vector
 
-    def square(self, at: int) -> bool:
+    def is_tile(self, at: int) -> bool:
         """Whether the loads, or the stores, from here on are of one."""
         opcode, reads, (name, offset) = self.func.ops[at]
         index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
@@ -1244,15 +1347,15 @@ class _Writer:
             op[0] == opcode and op[2] == (name, offset + k) and op[1][-1:] == (index,)
             for k, op in enumerate(following))
 
-    # One part of the lanes at a time, from its loads to its stores: the registers hold a square,
+    # One part of the lanes at a time, from its loads to its stores: the registers hold a tile,
     # and not one of each part.
 
-    def load_square(self, at: int) -> None:
+    def load_tile(self, at: int) -> None:
         self.waiting = (at, [])
         self.done = at + self.native
 
     def waits(self, at: int) -> bool:
-        """Whether this op is written before the square that waits, or is a store of its column."""
+        """Whether this op is written before the tile that waits, or is a store of its column."""
         assert self.waiting is not None
         opcode, reads, imm = self.func.ops[at]
         if opcode == "store":
@@ -1267,7 +1370,7 @@ class _Writer:
             opcode in ("index", "iadd", "imul")
             or opcode == "load" and imm[0] in self.tables and not self.varying[at])
 
-    def write_square(self) -> None:
+    def write_tile(self) -> None:
         assert self.waiting is not None
         first, stores = self.waiting
         self.waiting = None
@@ -1297,7 +1400,7 @@ class _Writer:
         for k, vectors in enumerate(made):
             self.vectors[first + k] = vectors
 
-    # A square of each part in a loop: shuffles take LLVM long, many times as long as other ops.
+    # A tile of each part in a loop: shuffles take LLVM long, many times as long as other ops.
 
     def open_parts(self, at: int, from_last: bool = False) -> str:
         """Open a loop over the parts of the lanes: the number of the first lane of each."""
@@ -1364,7 +1467,7 @@ class _Writer:
         return self.uses
 
     def delayed(self, at: int) -> bool:
-        """Whether a private load is read by the stores of a square alone, and nothing is written
+        """Whether a private load is read by the stores of a tile alone, and nothing is written
         between."""
         ops = self.func.ops
         if self.native < 2 or self.lanes == self.native:
@@ -1373,7 +1476,7 @@ class _Writer:
         while end < len(ops) and (self.aside(end) or (
                 ops[end][0] == "load" and ops[end][2][0] in self.private)):
             end += 1
-        if end == len(ops) or ops[end][0] != "store" or not self.square(end):
+        if end == len(ops) or ops[end][0] != "store" or not self.is_tile(end):
             return False
         uses = self.count_uses()
         values = [op[1][0] for op in ops[end : end + self.native]]
@@ -1381,7 +1484,7 @@ class _Writer:
             ops[r][0] == "load" and ops[r][2][0] in self.private and uses[r] == 1
             and (r >= at or r in self.addresses) for r in values])
 
-    def store_square(self, at: int) -> None:
+    def store_tile(self, at: int) -> None:
         _, (_, index), (name, offset) = self.func.ops[at]
         v, size = self.type("f", True), self.bits // 8
         values = [op[1][0] for op in self.func.ops[at : at + self.native]]
@@ -1412,7 +1515,7 @@ class _Writer:
         self.done = at + self.native
 
     def transposed(self, rows: list[str]) -> list[str]:
-        """The columns of a square of vectors, in log2 of its side many steps of two-vector
+        """The columns of a square tile of vectors, in log2 of its side many steps of two-vector
         shuffles: in each 128 bits first, where each is one instruction of x86 and of Arm."""
         n, v = self.native, self.type("f", True)
         rows = list(rows)
@@ -1520,6 +1623,8 @@ class _Writer:
                 self.mask_chains(real)
             else:
                 self.mask_samples(real)
+            if any(self.elementwise.values()):
+                self.keep_masks(at)
 
     def find_samples(self, at: int, hi: str) -> None:
         """For each stride, where the round's first sample is, and how far from it each lane's: in
@@ -1586,6 +1691,17 @@ class _Writer:
             for group in range(0, self.parts(), CHAIN):
                 masks[group + p] = self.mask(base, group // CHAIN * self.native)
         self.real_lanes = [masks[p] for p in range(self.parts())]
+
+    def keep_masks(self, at: int) -> None:
+        """Keep the masks where those take them from whose vectors take turns."""
+        w, align = self.type("w", True), self.bits // 8 * self.native
+        self.kept_masks = f"%masks{at}"
+        self.stack.append(f"  {self.kept_masks} = alloca [{self.lanes} x i{self.bits}], "
+                          f"align {align}")
+        for p, mask in enumerate(self.real_lanes):
+            a = self.add(f"getelementptr inbounds i{self.bits}, ptr {self.kept_masks}, "
+                         f"i64 {p * self.native}")
+            self.lines.append(f"  store {w} {mask}, ptr {a}, align {align}")
 
     def words(self, name: str, ones: Sequence[bool], at: str) -> str:
         """The address of a cell of a table of words, of ones or of zeros."""

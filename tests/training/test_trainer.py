@@ -181,7 +181,8 @@ def test_what_is_trained_is_what_the_compiled_net_computes(grow):
     same(fn(x.astype(np.float32)), trainer.net.graph.run(x, dtype="f32", numerics=fn.numerics))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [
+    pytest.param(seed, marks=[pytest.mark.slow] * (seed > 3)) for seed in range(12)])
 @pytest.mark.parametrize("grow", ["random", "gradient"])
 def test_irregular_nets_change_too_and_stay_nets(seed, grow):
     """Any aggregations, ties, constants: what may not change stays, and the text says the net."""
