@@ -14,6 +14,8 @@ guard()  # before what follows, which takes long to import
 # ruff: noqa: E402
 from ncc.errors import NccError
 from ncc.ir.graph import Graph as Graph
+from ncc.ir.graph import Label as Label
+from ncc.ir.graph import refuse_states
 from ncc.nets.generate.kinds import new
 from ncc.nets.net import (
     Net,
@@ -24,11 +26,13 @@ from ncc.nets.net import (
     from_torch,
     load,
     parse,
+    unroll,
 )
 from ncc.progress import Progress
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.population import Population, population
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.stateful import Stateful as Stateful
 from ncc.runtime.tiered import tiered
 from ncc.training.checkpoint import Epoch as Epoch
 from ncc.training.checkpoint import State as State
@@ -54,17 +58,18 @@ else:
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
            "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch", "load", "new",
-           "parse", "population"]
+           "parse", "population", "unroll"]
 
 
-def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: int = 2,
+def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,
             threads: int = 1, cache: bool = True, skip_dead: bool = False, tune: bool = False,
             tier: str = "auto", **options: Any) -> Compiled:
     """Machine code for `net` (or the file it names) on this machine. After two seconds a line on
     standard error says how far it is, where that is a terminal, and goes at the end.
 
     params   the canonical vector, where the file gives no values or others are wanted
-    dtype    "f32" or "f64" (or numpy's name or type of either): what the code computes in
+    dtype    "f32" or "f64" (or numpy's name or type of either): what the code computes in; without
+             it what the net file asks for, else f32
     opt      0..3, never changes a result
     threads  over the samples of a batch; 0 is one a core
     cache    whether the object may come from the cache on disk, and be kept there
@@ -76,8 +81,9 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: 
              neurons; the net's own code is made in the background when it was evaluated for a
              while. All bits are the same. "now": it is compiled here. Options of passes, `opt`,
              `tune` and `skip_dead` are of that code, and ask for it now
-    options  `numerics` ("strict", "fused", "fast") and options of the passes, such as `form`;
-             with `limit` False, no compile is given up
+    options  `numerics` ("strict", "fused", "fast"; without it what the net file asks for, else
+             fused where there is an FMA) and options of the passes, such as `form`; with `limit`
+             False, no compile is given up
 
     NccError E400 where the code would take, or took, more memory or time than there is: what may be
     large is made in a child process, and this one goes on.
@@ -85,10 +91,12 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = "f32", opt: 
     if tier not in ("auto", "now"):
         raise ValueError(f"tier is {tier!r}, not 'auto' or 'now'")
     numerics = options.pop("numerics", None)
-    kind = SkipDead if skip_dead else Compiled
     with Progress(sys.stderr) as progress:
         with progress.working("read"):
             graph = (net if isinstance(net, Net) else load(net)).graph
+        if skip_dead:
+            refuse_states(graph, "skip_dead")
+        kind = SkipDead if skip_dead else Stateful if len(graph.states) else Compiled
         if tier == "auto" and not (options or skip_dead or tune) and opt == 2:
             early = tiered(graph, params, dtype, threads, numerics, cache)
             if early is not None:

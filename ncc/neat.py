@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.images.blocks import blocks
 from ncc.images.image import images
@@ -79,6 +80,7 @@ class _Network:
         self._made, self._of = made, of
         self._engine = kernel(of, DTYPE, NUMERICS)
         self._x, self._y = np.zeros(made.n_inputs), np.zeros(made.n_outputs)
+        self._batch: Population | None = None
         self._link()
 
     @classmethod
@@ -122,7 +124,14 @@ class _Network:
 
 
 class FeedForwardNetwork(_Network):
-    """neat.nn.FeedForwardNetwork, as far as `create` and `activate`."""
+    """neat.nn.FeedForwardNetwork, as far as `create` and `activate`; and many samples at once."""
+
+    def activate_batch(self, x: Any) -> NDArray[np.float64]:
+        """The outputs (n, n_outputs) of samples x (n, n_inputs). ValueError for another shape."""
+        if self._batch is None:
+            self._batch = self.population
+        y: NDArray[np.float64] = self._batch(np.atleast_2d(x))[0]
+        return y
 
     def _link(self) -> None:
         made = self._made

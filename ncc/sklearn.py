@@ -16,8 +16,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ncc.driver.settings import Settings
-from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.driver.settings import Settings, arithmetic
+from ncc.ir.ssa import DTYPES
 from ncc.nets.net import Net, load, parse
 from ncc.nets.random_layers import layers
 from ncc.runtime.compiled import Array, Compiled
@@ -74,7 +74,7 @@ class _Estimator(BaseEstimator):
                  activation: str = "tanh", density: float = 1.0, optimizer: str = "adam",
                  lr: float | None = None, batch: int = 32, epochs: int = 100,
                  validation: float = 0.0, patience: int | None = None, init: str = "he",
-                 random_state: Any = None, threads: int = 1, dtype: Any = "f32",
+                 random_state: Any = None, threads: int = 1, dtype: Any = None,
                  warm_start: bool = False, verbose: bool = False) -> None:
         self.net = net
         self.hidden = hidden
@@ -150,7 +150,7 @@ class _Estimator(BaseEstimator):
 
     def _train(self, net: Net, x: Array, y: Array, loss: str, seed: int, weights: Array | None
                ) -> None:
-        x, y, weights = self._ordered(x, y, weights)
+        x, y, weights = self._ordered(net, x, y, weights)
         meter = Meter(sys.stdout if self.verbose else None)
         try:
             self.compiled_, self.history_ = fit(
@@ -166,7 +166,7 @@ class _Estimator(BaseEstimator):
     def _train_on(self, net: Net, x: Array, y: Array, loss: str, seed: int, weights: Array | None
                   ) -> None:
         """One epoch more, which is kept whatever its loss."""
-        x, y, weights = self._ordered(x, y, weights)
+        x, y, weights = self._ordered(net, x, y, weights)
         before: State | None = getattr(self, "_state", None)
         meter = Meter(sys.stdout if self.verbose else None)
         try:
@@ -185,9 +185,9 @@ class _Estimator(BaseEstimator):
         self.compiled_ = Compiled(net.graph, state.params, dtype=self.dtype, threads=self.threads)
         self._learnt()
 
-    def _ordered(self, x: Array, y: Array, weights: Array | None
+    def _ordered(self, net: Net, x: Array, y: Array, weights: Array | None
                  ) -> tuple[Array, Array, Array | None]:
-        real = np.dtype(DTYPES[dtype_name(self.dtype)])
+        real = np.dtype(DTYPES[arithmetic(net.graph, self.dtype, None)[0]])
         finite(x, "X", real)  # here, where the rows are those of the caller
         finite(y.reshape(len(y), -1), "y", real)
         return in_own_order(x, y, weights)
@@ -235,7 +235,7 @@ class NetClassifier(ClassifierMixin, _Estimator):
                  activation: str = "tanh", density: float = 1.0, optimizer: str = "adam",
                  lr: float | None = None, batch: int = 32, epochs: int = 100,
                  validation: float = 0.0, patience: int | None = None, init: str = "he",
-                 random_state: Any = None, threads: int = 1, dtype: Any = "f32",
+                 random_state: Any = None, threads: int = 1, dtype: Any = None,
                  warm_start: bool = False, verbose: bool = False, class_weight: Any = None
                  ) -> None:
         super().__init__(net, hidden=hidden, activation=activation, density=density,
@@ -377,7 +377,7 @@ class NetRegressor(RegressorMixin, _Estimator):
                  density: float = 1.0, optimizer: str = "adam", lr: float | None = None,
                  batch: int = 32, epochs: int = 100, validation: float = 0.0,
                  patience: int | None = None, init: str = "he", random_state: Any = None,
-                 threads: int = 1, dtype: Any = "f32", warm_start: bool = False,
+                 threads: int = 1, dtype: Any = None, warm_start: bool = False,
                  verbose: bool = False) -> None:
         super().__init__(net, hidden=hidden, activation=activation, density=density,
                          optimizer=optimizer, lr=lr, batch=batch, epochs=epochs,

@@ -26,9 +26,9 @@ import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import AFTER_ORDER
-from ncc.driver.settings import options
+from ncc.driver.settings import arithmetic, options
 from ncc.formats import weights
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 from ncc.ir.ssa import DTYPES, dtype_name
 from ncc.machine.cache import Carried
 from ncc.machine.header import graph_hash
@@ -48,14 +48,15 @@ except ModuleNotFoundError as error:
 __all__ = ["Module", "module"]
 
 
-def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
+def module(net: Net | str | Path, params: Any = None, *, dtype: Any = None, opt: int = 2,
            threads: int = 1, numerics: str | None = None, init: str = "he",
            seed: int | None = None) -> Module:
     """`net` (or the file it names) as a torch module.
 
     params    the canonical vector (n_params,) to start from; the net's values without it, and
               `init` for those it does not have
-    dtype     "f32" or "f64" (or numpy's or torch's name of either): of `params`, x and y
+    dtype     "f32" or "f64" (or numpy's or torch's name of either): of `params`, x and y;
+              without it what the net file asks for, else f32, and so of `numerics`
     threads   over the samples of a batch; 0 is one a core
     seed      of `init`; drawn by torch's own generator (torch.manual_seed) unless given
 
@@ -73,6 +74,7 @@ def module(net: Net | str | Path, params: Any = None, *, dtype: Any = "f32", opt
         if values.shape != (graph.n_params,):
             raise ValueError(f"params has shape {values.shape}, the net wants "
                              f"({graph.n_params},)")
+    dtype, numerics = arithmetic(graph, dtype, numerics)
     code = _shared(graph, dtype, opt, threads, numerics)
     with np.errstate(all="ignore"):
         start = values.astype(DTYPES[code.dtype])
@@ -93,6 +95,7 @@ class _Code:
                  brought: Mapping[str, Carried | None] | None = None) -> None:
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
+        refuse_states(graph, "a module of torch")
         self.graph = graph
         self.dtype = dtype_name(dtype)
         self.opt = opt

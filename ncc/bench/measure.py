@@ -45,7 +45,7 @@ from ncc.bench.dense_layers import Array, Layers, layered, unsuitable
 from ncc.bench.peak import Peak, kernels, seconds
 from ncc.bench.peer import Contender, Peer, Unable
 from ncc.bench.peers import PEERS
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import Loaded, Machine, host
 from ncc.runtime.compiled import Compiled
@@ -131,6 +131,7 @@ def measure(fn: Compiled, *, batch: int = 256, budget: float = 5.0,
     executed  edges that `fn` multiplies, where they are not all
     net, init, filled   for the report: the file, and how values were made up for how many slots
     """
+    refuse_states(fn.graph, "a comparison with other libraries")
     graph, dtype = fn.graph.with_(values=fn.params), fn.dtype
     cores = os.cpu_count() or 1
     threads = fn.threads or cores

@@ -71,6 +71,12 @@ def _no_option(name: str, before: str, current: Parser, commands: Mapping[str, P
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # where each command adds itself
 
 
+def _steps(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text[:10]):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of steps from 1 on")
+    return int(text[:10])
+
+
 def reading_options() -> Parser:
     """How a net file is read."""
     group = Parser(add_help=False, allow_abbrev=False)
@@ -79,6 +85,9 @@ def reading_options() -> Parser:
                        "code")
     group.add_argument("--outputs", metavar="LIST",
                        help="output neurons, as comma-separated hex indices")
+    group.add_argument("--unroll", type=_steps, default=0, metavar="T",
+                       help="T steps of a net with states as one net without: T times its inputs "
+                       "and outputs, the same parameters")
     group.add_argument("--format", choices=tuple(FORMATS),
                        help="format of the net file, whatever its extension")
     foreign = group.add_argument_group("nets of other tools")
@@ -124,8 +133,8 @@ def common_options() -> Parser:
                        help="optimization level of LLVM, default 2; s: smallest code, the default "
                        "for small devices; never changes a result")
     group.add_argument("--numerics", choices=("strict", "fused", "fast"),
-                       help="rounding of sums; default fused where the target has an FMA, "
-                       "else strict")
+                       help="rounding of sums; default what the net file asks for, else fused "
+                       "where the target has an FMA, else strict")
     group.add_argument("--weights", metavar="FILE",
                        help="parameters: .npy, .npz (entry params) or text, one number a line")
     group.add_argument("--init", metavar="RULE",
@@ -133,8 +142,9 @@ def common_options() -> Parser:
                        "shared:VALUE for one value")
     group.add_argument("--seed", type=int, default=0,
                        help="random seed, default 0: of --init, and of the shuffles of train")
-    group.add_argument("--dtype", type=dtype_name, default="f32", metavar="f32|f64",
-                       help="floating-point type of the code, default f32; also float32, float64")
+    group.add_argument("--dtype", type=dtype_name, metavar="f32|f64",
+                       help="floating-point type of the code, default what the net file asks for, "
+                       "else f32; also float32, float64")
     group.add_argument("--no-limit", action="store_true",
                        help="compile even if it takes too much time or memory")
     group.add_argument("--no-cache", action="store_true",

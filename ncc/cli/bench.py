@@ -17,7 +17,7 @@ from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import walk
 from ncc.errors import NccError, near
 from ncc.formats import weights
-from ncc.ir.graph import Graph
+from ncc.ir.graph import Graph, refuse_states
 from ncc.machine.llvm import host
 from ncc.runtime.compiled import Compiled
 
@@ -53,7 +53,8 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
             raise NccError("E640", f"no peer {name!r}", help=near(name, [*PEERS, "none"]))
     request = asked(args, host())
     configure(watcher, args, request.options)
-    graph, _ = read(request, args, watcher)
+    request, graph, _ = read(request, args, watcher)
+    refuse_states(graph, "a comparison with other libraries")
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     filled, rule = int(np.isnan(graph.values).sum()), args.init or "he"
@@ -63,8 +64,9 @@ def bench(args: argparse.Namespace, watcher: Watcher) -> None:
     request.part.reaches("obj")
     build, forms = compiling(request, args, graph, watcher)
     with watcher.emitting("obj"):
-        fn = Compiled(graph, dtype=args.dtype, opt=request.settings.opt, threads=args.threads,
-                      numerics=args.numerics, build=build, passes=forms)
+        fn = Compiled(graph, dtype=build.options["dtype"], opt=request.settings.opt,
+                      threads=args.threads, numerics=build.options["numerics"], build=build,
+                      passes=forms)
     left = walk(graph, request.options, None, until=Graph, along=build.along)
     report = measure.measure(fn, batch=args.batch, budget=args.seconds, peers=peers,
                            seed=args.seed, executed=left.n_edges, net=args.net,

@@ -52,7 +52,7 @@ def arguments(commands: Commands) -> None:
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
                         help="emit the gradient functions; default: in obj, shared, header and c "
-                        "only")
+                        "only, and not of a net with states")
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
                         help="memory budget for stored activations; beyond it the backward pass "
                         "recomputes them (gradient checkpointing); default 0: no limit")
@@ -183,9 +183,12 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
             raise NccError("E609", f"--backward: {args.net} has no backward forms")
         return request, entered, None
     configure(watcher, args, request.options)
-    graph, syntax = read(request, args, watcher)
+    request, graph, syntax = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
+    if len(graph.states) and args.backward is None and not args.train:
+        request = request.with_passes(gradient=False)  # which it has not, as it is
+        watcher.gradient = False
     found = found_by_tuning(request, graph, watcher)
     return request, request.build(graph, watcher, found), syntax
 

@@ -54,7 +54,8 @@ def import_(args: argparse.Namespace, watcher: Watcher) -> str:
 def summary(made: Imported, graph: Graph) -> str:
     """One line: of which format, how large, how exact."""
     also = [word for word in (graph.numerics, graph.dtype) if word is not None]
-    return (f"{made.name}: {made.importer}, {graph.n_neurons} neurons, {graph.n_edges} edges, "
-            f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
+    return (f"{made.name}: {made.importer}, {graph.n_own} neurons, {graph.n_edges} edges, "
+            f"{graph.n_inputs} inputs, {len(graph.outputs)} outputs"
+            + (f", {len(graph.states)} states" if len(graph.states) else "")
             + (f"; {' '.join(also)}" if also else "")
             + f"; class {made.exactness}: {CLASSES[made.exactness]}")

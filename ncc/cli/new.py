@@ -14,6 +14,7 @@ from ncc.driver.observe import Watcher
 from ncc.errors import NccError, near
 from ncc.formats import nam_labels
 from ncc.formats import write as texts
+from ncc.ir.graph import INPUT, Graph
 from ncc.nets.generate.kinds import KINDS, new
 
 # What a .nam, which has nothing but edges, cannot hold.
@@ -42,6 +43,8 @@ def arguments(commands: Commands) -> None:
                         help="biases, the default; of a .nam none")
     parser.add_argument("--free", action="store_true", default=None,
                         help="conv, rnn: do not share weights over places and steps")
+    parser.add_argument("--stream", action="store_true", default=None,
+                        help="rnn: a step a call, with a state, in place of unrolled steps")
     parser.add_argument("--density", type=float, metavar="D",
                         help="random, dag: share of the possible edges, default 0.1")
     parser.add_argument("--distribution", metavar="uniform|erk",
@@ -73,9 +76,8 @@ def make(args: argparse.Namespace, watcher: Watcher) -> str | None:
     with watcher.working("make"):
         net = new(args.kind, *args.sizes, init=args.init, seed=args.seed, **options)
     g = net.graph
-    if format == "nam" and (np.diff(g.starts)[len(g.inputs):] == 0).any():
-        raise NccError("E401", ".nam cannot express: a neuron that only has a bias",
-                       help="--format nal, or another --seed")
+    if format == "nam":
+        _edges_alone(g)
     with watcher.working("write"):
         text = texts.net_file(g, format, lossy=format == "nam")
         if format == "nam":
@@ -84,8 +86,17 @@ def make(args: argparse.Namespace, watcher: Watcher) -> str | None:
             put(text.encode())
             return None
         write({Path(args.out): text.encode()})
-    return (f"{args.out}: {g.n_neurons} neurons, {g.n_edges} edges, {g.n_params} parameters, "
-            f"{len(g.inputs)} inputs, {len(g.outputs)} outputs")
+    return (f"{args.out}: {g.n_own} neurons, {g.n_edges} edges, {g.n_params} parameters, "
+            f"{g.n_inputs} inputs, {len(g.outputs)} outputs")
+
+
+def _edges_alone(graph: Graph) -> None:
+    """NccError E401 where a matrix of edges is another net."""
+    bare = (np.diff(graph.starts) == 0) & (graph.activations != INPUT)
+    if len(graph.states) or bare.any():
+        what = ("values of the last call" if len(graph.states) else
+                f"neuron {int(np.flatnonzero(bare)[0]):02x}, which only has a bias")
+        raise NccError("E401", f".nam cannot express: {what}", help="--format nal")
 
 
 def _format(args: argparse.Namespace) -> str:

@@ -49,7 +49,7 @@ def format_of(args: argparse.Namespace) -> str:
 
 
 def text_of(args: argparse.Namespace) -> Text:
-    return Text(args.net, format_of(args), args.activation, args.outputs)
+    return Text(args.net, format_of(args), args.activation, args.outputs, args.unroll)
 
 
 def read_net(args: argparse.Namespace, watcher: Watcher) -> Graph:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from ncc.cli.reading import net_source, source_of, text_of, warn_of_unused
 from ncc.cli.terminal import say
@@ -17,9 +19,13 @@ from ncc.driver.request import Request
 from ncc.driver.settings import Settings
 from ncc.errors import NccError, near
 from ncc.ir.graph import AGGREGATIONS, Graph
+from ncc.ir.labels import titled
+from ncc.ir.plan import Plan
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import Target
 from ncc.runtime.tune import tuned
+
+SHOWN: Final = 4  # labels of a run
 
 
 def asked(args: argparse.Namespace, aim: Target, name: str | None = "net",
@@ -53,8 +59,7 @@ def configure(watcher: Watcher, args: argparse.Namespace, options: Mapping[str, 
     watcher.gradient = options.get("gradient", False)
     watcher.time_passes = args.time_passes
     watcher.stats = args.stats
-    watcher.dtype = options["dtype"]
-    watcher.numerics = options["numerics"]
+    watcher.computes_in(options)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -68,13 +73,16 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def read(request: Request, args: argparse.Namespace, watcher: Watcher
-         ) -> tuple[Graph, Syntax | None]:
-    """The graph of the request's text, its unused inputs warned of, and its syntax, if any."""
+         ) -> tuple[Request, Graph, Syntax | None]:
+    """The request with what its net asks for, the graph of its text, whose unused inputs are warned
+    of, and the syntax, if any."""
     with watcher.working("read"):
         source = net_source(args)
     graph, syntax = request.text.graph(source, watcher, request.part.reading)
     warn_of_unused(graph, source)
-    return graph, syntax
+    request = request.of(graph)
+    watcher.computes_in(request.options)
+    return request, graph, syntax
 
 
 def found_by_tuning(request: Request, graph: Graph, watcher: Watcher) -> dict[str, Any]:
@@ -120,7 +128,21 @@ def explain(build: Build) -> None:
     for name, s in plan.schedules.items():
         keeps = f", {s.work} slots of work" if s.slots is not None else ""
         say(f"{name}: {s.form} ({s.why}){keeps}")
-    for run in plan.runs:
+    called = _labels_of_runs(plan)
+    for k, run in enumerate(plan.runs):
         say(f"  {run.last - run.first} neurons, activation {run.activation:02x}, "
             f"{AGGREGATIONS[run.aggregation]}, "
-            f"{int(plan.starts[run.last] - plan.starts[run.first])} edges")
+            f"{int(plan.starts[run.last] - plan.starts[run.first])} edges"
+            + (f": {', '.join(called[k])}" if k in called else ""))
+
+
+def _labels_of_runs(plan: Plan) -> dict[int, list[str]]:
+    """The labels whose first neuron is in a run, by its number: some, and how many more."""
+    run_of = np.full(plan.graph.n_neurons, -1)
+    for k, run in enumerate(plan.runs):
+        run_of[plan.rows[run.first : run.last]] = k
+    found: dict[int, list[str]] = {}
+    for label in plan.graph.labels:
+        found.setdefault(int(run_of[label.first]), []).append(titled(label))
+    return {k: [*names[:SHOWN], *([f"{len(names) - SHOWN} more"] if names[SHOWN:] else [])]
+            for k, names in found.items()}

@@ -13,15 +13,17 @@ from ncc.cli.reading import format_of, load_samples
 from ncc.cli.request import asked, compiling, configure, enter, read, ready
 from ncc.cli.terminal import show
 from ncc.driver.compiler import Build, missing, write
-from ncc.driver.net_module import interpret, n_params, runnable
+from ncc.driver.net_module import interpret, n_params, n_states, runnable
 from ncc.driver.observe import Watcher
 from ncc.driver.request import valued
 from ncc.errors import NccError
 from ncc.formats import samples as data
+from ncc.ir.graph import refuse_states
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.skip_dead import SkipDead
+from ncc.runtime.stateful import Stateful
 from ncc.runtime.tiered import for_rows
 
 # Options that say nothing of the net's own code: with these alone, an engine takes few samples.
@@ -35,7 +37,8 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("net",
                         help="a .nal, .nam, .nel, .graph, .plan or .ssa file; - is standard input")
     parser.add_argument("--input", required=True, metavar="X.csv|X.npy",
-                        help="samples, one a row; - is standard input")
+                        help="samples, one a row, of a net with states the steps of one stream; - "
+                        "is standard input")
     parser.add_argument("--header", action=argparse.BooleanOptionalAction,
                         help="the first row of a CSV names the columns, or does not; default: it "
                         "does if it holds no number")
@@ -68,32 +71,36 @@ def run(args: argparse.Namespace, watcher: Watcher) -> None:
 def _run_net(args: argparse.Namespace, watcher: Watcher) -> Any:
     request = asked(args, host())
     configure(watcher, args, request.options)
-    graph, _ = read(request, args, watcher)
+    request, graph, _ = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
     request.part.reaches("obj")
     missing(graph.values, graph.n_params)
     with watcher.working("samples"):
-        x = load_samples(args, args.input, len(graph.inputs))
+        x = load_samples(args, args.input, graph.n_inputs)
     if args.given <= PLAIN:
-        early = for_rows(graph, len(x), dtype=args.dtype, threads=args.threads,
-                         numerics=args.numerics)
+        early = for_rows(graph, len(x), dtype=request.settings.dtype, threads=args.threads,
+                         numerics=request.settings.numerics)
         if early is not None:
             with watcher.working("run"), np.errstate(over="ignore"):
-                return early(x.astype(DTYPES[args.dtype]))
+                return early(x.astype(DTYPES[early.dtype]))
+    if args.skip_dead:
+        refuse_states(graph, "--skip-dead")
     build, forms = compiling(request, args, graph, watcher)
     return _outputs(SkipDead if args.skip_dead else Compiled, build, x, args, watcher, forms)
 
 
 def _outputs(kind: type[Compiled], build: Build, x: Any, args: argparse.Namespace,
              watcher: Watcher, forms: dict[str, Any]) -> Any:
-    """y of the build's own machine code."""
+    """y of the build's own machine code; of a net with states, of x as the steps of a stream."""
+    if len(build.graph.states):
+        kind = Stateful
     with watcher.emitting("obj"):
-        fn = kind(build.graph, dtype=args.dtype, opt=build.opt, threads=args.threads,
-                  numerics=args.numerics, build=build, cache=build.cached, passes=forms)
+        fn = kind(build.graph, dtype=build.options["dtype"], opt=build.opt, threads=args.threads,
+                  numerics=build.options["numerics"], build=build, cache=build.cached, passes=forms)
     # What overflows the dtype is an infinity, as data may be.
     with watcher.working("run"), np.errstate(over="ignore"):
-        return fn(x.astype(DTYPES[args.dtype]))
+        return (fn.steps if isinstance(fn, Stateful) else fn)(x.astype(DTYPES[fn.dtype]))
 
 
 def _run_plan(args: argparse.Namespace, watcher: Watcher) -> Any:
@@ -107,7 +114,7 @@ def _run_plan(args: argparse.Namespace, watcher: Watcher) -> Any:
         raise _not_a_net(args.net)
     missing(build.values, build.graph.n_params)
     with watcher.working("samples"):
-        x = load_samples(args, args.input, len(build.graph.inputs))
+        x = load_samples(args, args.input, build.graph.n_inputs)
     ready(build, request, args)
     return _outputs(Compiled, build, x, args, watcher, {})
 
@@ -131,6 +138,10 @@ def _run_ssa(args: argparse.Namespace, watcher: Watcher) -> Any:
         x = load_samples(args, args.input, sizes["x"])
     try:
         with watcher.working("run"), np.errstate(all="ignore"):
-            return interpret(module, x, build.values, batch=True)
+            if not n_states(module):
+                return interpret(module, x, build.values, batch=True)
+            state = np.zeros((1, n_states(module)), DTYPES[module.dtype])
+            return np.concatenate([np.zeros((0, sizes["y"]), state.dtype), *[
+                interpret(module, row[None], build.values, state=state) for row in x]])
     except IndexError as error:
         raise NccError("E316", f"{args.net} reads or writes outside its buffers: {error}") from None

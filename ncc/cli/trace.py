@@ -10,7 +10,7 @@ import numpy as np
 from ncc.cli.arguments import Commands, common_options, reading_options
 from ncc.cli.reading import read_net
 from ncc.cli.terminal import show
-from ncc.cli.verify import arithmetic, samples, samples_options
+from ncc.cli.verify import computed_in, samples, samples_options
 from ncc.driver.compiler import missing, write
 from ncc.driver.observe import Watcher
 from ncc.driver.request import valued
@@ -36,7 +36,7 @@ def trace(args: argparse.Namespace, watcher: Watcher) -> None:
         raise NccError("E609", "the net and the samples cannot both be standard input")
     graph = valued(read_net(args, watcher), args.weights, args.init, args.seed)
     missing(graph.values, graph.n_params)
-    dtype, numerics = arithmetic(args, graph)
+    dtype, numerics = computed_in(args, graph)
     x = samples(args, graph, dtype)
     if args.out is None:
         for block in text.trace(graph, x, dtype, numerics):

@@ -21,7 +21,9 @@ from ncc.driver.observe import Watcher
 from ncc.errors import NccError, printable
 from ncc.formats import weights
 from ncc.formats import write as texts
+from ncc.ir.graph import refuse_states
 from ncc.ir.ssa import DTYPES
+from ncc.passes.graph.unroll import unroll
 from ncc.scalar import losses
 from ncc.scalar.losses import LOSSES
 from ncc.scalar.optimizers import LEARNING_RATE, OPTIMIZERS
@@ -94,12 +96,16 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
                            help=" ".join(f".{e}" for e in picture.ENDINGS))
     _places(args)
     state = _resumed(args)
-    graph = read_net(args, watcher)
+    steps, args.unroll = args.unroll, 0
+    whole = read_net(args, watcher)  # what is written at the end
+    graph = unroll(whole, steps=steps)
+    refuse_states(graph, "training")
     if args.weights:
         graph = graph.with_(values=weights.load(args.weights, graph.n_params))
     ending = Path(args.out).suffix[1:]
     if ending in texts.NETS:
-        texts.holds_values(graph, ending)
+        texts.holds_values(whole, ending)
+    chosen = settings(args).of(graph)
     loss = losses.parse(args.loss)
     if loss.name == "bce" and (graph.activations[graph.outputs] == 1).any():
         say(f"{args.net}: warning[W002]: an output is a sigmoid already, and bce is for logits")
@@ -119,17 +125,17 @@ def train(args: argparse.Namespace, watcher: Watcher) -> None:
             epochs=args.epochs, seed=args.seed, validation=args.validation,
             patience=args.patience, init=args.init, threads=args.threads, progress=meter,
             names=(args.data, args.target), frozen=args.freeze, state=state,
-            settings=settings(args))
+            settings=chosen)
     finally:
         meter.close()
-    learnt = params.astype(DTYPES[args.dtype])
+    learnt = params.astype(DTYPES[chosen.dtype])
     outputs: dict[Path, bytes] = {}
     if args.out == "-":
         show(weights.encode(learnt, "").decode())
     elif ending in texts.NETS:
         # In the digits of the dtype, as in a file of weights.
         values = np.array([float(str(value)) for value in learnt])
-        text = texts.net_file(graph.with_(values=values), ending)
+        text = texts.net_file(whole.with_(values=values), ending)
         head = "//" if ending == "graph" else "%"
         named = f"{head} classes {printable(','.join(history.classes))}\n"
         outputs[Path(args.out)] = ((named if history.classes else "") + text).encode()

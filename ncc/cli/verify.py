@@ -14,6 +14,7 @@ from ncc.cli.terminal import show
 from ncc.driver.compiler import missing
 from ncc.driver.observe import Watcher
 from ncc.driver.request import FOREIGN, valued
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError
 from ncc.formats.importers.foreign import Imported
 from ncc.formats.importers.registry import foreign_ending
@@ -23,6 +24,7 @@ from ncc.nets import net
 from ncc.report.comparison import Limits, Other, compared, limits_of, of_graph
 from ncc.report.oracles import TOOLS
 from ncc.runtime.compiled import Compiled
+from ncc.runtime.stateful import Stateful
 
 
 def arguments(commands: Commands) -> None:
@@ -52,10 +54,10 @@ def samples_options(parser: Any) -> None:
                         "does if it holds no number")
 
 
-def arithmetic(args: argparse.Namespace, graph: Graph) -> tuple[str, str]:
+def computed_in(args: argparse.Namespace, graph: Graph) -> tuple[str, str]:
     """The dtype and the numerics: of the command line, else of the net, else f32 and fused."""
-    dtype = args.dtype if "--dtype" in args.given else graph.dtype
-    return dtype or "f32", args.numerics or graph.numerics or "fused"
+    dtype, numerics = arithmetic(graph, args.dtype, args.numerics)
+    return dtype, numerics or "fused"
 
 
 def samples(args: argparse.Namespace, graph: Graph, dtype: str) -> Any:
@@ -76,14 +78,13 @@ def verify(args: argparse.Namespace, watcher: Watcher) -> None:
     graph, _ = text_of(args).graph(source, watcher)
     graph = valued(graph, args.weights, args.init, args.seed)
     missing(graph.values, graph.n_params)
-    dtype, numerics = arithmetic(args, graph)
+    dtype, numerics = computed_in(args, graph)
     x = samples(args, graph, dtype)
-    if len(graph.states):
-        y = graph.run_steps(x, None, dtype, numerics)
-    else:
-        with watcher.emitting("obj"):
-            y = Compiled(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
-                         passes={"limit": not args.no_limit})(x)
+    with watcher.emitting("obj"):
+        kind = Stateful if len(graph.states) else Compiled
+        fn = kind(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
+                  passes={"limit": not args.no_limit})
+    y = fn.steps(x) if isinstance(fn, Stateful) else fn(x)
     other, limits = _against(args, source, watcher, dtype, numerics)
     if args.max_ulp is not None or args.atol is not None:
         limits = Limits(args.max_ulp, args.atol or 0.0)
@@ -104,6 +105,8 @@ def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str
         if not isinstance(source, Imported):
             raise NccError("E609", f"--against {args.against}: {args.net} is not a file of that "
                                    "tool's")
+        if args.logits:
+            raise NccError("E609", f"--logits: what {args.against} computes are probabilities")
         other = TOOLS[args.against](args.net, args.allow_pickle, getattr(args, "config", None))
         return other, limits_of(source.exactness, dtype)
     given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,

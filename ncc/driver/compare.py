@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.driver import evaluate
 from ncc.driver.evaluate import Evaluator
 from ncc.driver.levels import row
 from ncc.errors import NccError
@@ -65,6 +66,19 @@ def same_answers(name: str, before: Answers, after: Answers, numerics: str) -> N
             at = _first(wrong)
             raise NccError("E320", f"{name} changes output {at[1]} of sample {at[0]} in "
                            f"{function}: {a[at]!r} became {b[at]!r}")
+
+
+@np.errstate(all="ignore")
+def same_steps(name: str, old: Graph, new: Graph, values: Reals | None, dtype: str,
+               numerics: str) -> None:
+    """NccError E320 where the pass of this name, which made some steps of `old` one net, changed an
+    answer."""
+    net = evaluate.graph(new, values, dtype, numerics)
+    x = _samples(net.n_inputs, net.dtype)
+    steps = x.reshape(len(x), -1, old.n_inputs).swapaxes(0, 1)
+    params = evaluate.drawn(old.values if values is None else values)
+    y = old.run_steps(steps, params, dtype, numerics).swapaxes(0, 1).reshape(len(x), -1)
+    same_answers(name, (y, y), (net.run(x, True), net.run(x, True)), numerics)
 
 
 @np.errstate(all="ignore")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Step, Watch, beyond, steps, walk
 from ncc.driver.settings import Settings
 from ncc.errors import NccError
+from ncc.ir import labels
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Module
@@ -89,7 +90,7 @@ class Build:
            **more: Any) -> Build:
         """The build of an ordered graph by all passes; `more` are options of theirs that go before
         those of the settings."""
-        return cls(graph, target, settings.options(target, **more), settings.opt, watch,
+        return cls(graph, target, settings.of(graph).options(target, **more), settings.opt, watch,
                    AFTER_ORDER, cached=settings.cache)
 
     @property
@@ -205,9 +206,10 @@ class Build:
 
     @cached_property
     def made(self) -> Entry:
-        """The object, and three facts: `exports`, its functions' names, `functions`, as
-        ncc/machine/native.py has them, `forms`, each function's, and `stacks`, the bytes of stack
-        that each takes (None with the option `outside`: this process has enough)."""
+        """The object, and five facts: `exports`, its functions' names, `functions`, as
+        ncc/machine/native.py has them, `forms`, each function's, `states`, the neurons whose values
+        are in `state`, and `stacks`, the bytes of stack that each takes (None with the option
+        `outside`: this process has enough)."""
 
         def make() -> Entry:
             self._foresee()
@@ -216,7 +218,9 @@ class Build:
             facts: dict[str, Any] = {
                 "exports": names, "functions": functions(self.module), "stacks": None,
                 "forms": {} if isinstance(self.start, Module) else {
-                    name: s.form for name, s in self.plan.schedules.items()}}
+                    name: s.form for name, s in self.plan.schedules.items()},
+                "states": [] if isinstance(self.start, Module)
+                else self.plan.graph.states.tolist()}
             if self.options.get("outside"):
                 # This process runs it and wants no header: LLVM may have the memory of the plan.
                 self.__dict__.pop("plan")
@@ -289,7 +293,11 @@ class Build:
         along = self._along()
         if isinstance(self.start, Module) or any(step.call not in PIPELINE for step in along):
             return None
-        net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name != "values"}
+        # What a file asks for is in the options, and its labels are in headers alone.
+        unseen = {"values", "labels", "dtype", "numerics"}
+        net = {f.name: getattr(self.graph, f.name) for f in fields(Graph) if f.name not in unseen}
+        if kind.startswith("header"):
+            net["labels"] = "\n".join(labels.lines(self.graph.labels, 2))
         options = {k: v for k, v in self.options.items() if k != "limit"}
         return cache.key(kind, net, self.graph.n_params, self.target, options, self.opt,
                          self.embedded, [(step.name, step.options) for step in along])

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.net_module import interpret, interpret_backward, n_params, runnable
+from ncc.driver.net_module import interpret, interpret_backward, n_params, n_states, runnable
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Module
+from ncc.ir.ssa import DTYPES, Module
 
 Array = NDArray[Any]
 SEED = 1  # of the parameters that have no value
@@ -38,8 +38,17 @@ class Evaluator(NamedTuple):
 def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Evaluator:
     """A graph, which answers alike for one sample and a batch; `values` are its parameters, its own
     where None. Those without a value are drawn: the same for every level of one net."""
-    params = _drawn(level.values if values is None else values)
+    params = drawn(level.values if values is None else values)
 
+    run = _stepping(len(level.states), dtype, lambda x, state, batch: level.run(
+        x, params, dtype, numerics, state))
+    whole = level.levels is not None and not len(level.states)
+    return Evaluator(level.n_inputs, len(level.outputs), dtype, run,
+                     _gradient(level, params, dtype, numerics) if whole else None)
+
+
+def _gradient(level: Graph | Plan, params: Reals, dtype: str, numerics: str
+              ) -> Callable[[Array, Array, bool], tuple[Array, Array]]:
     def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
         if batch:
             return level.gradient(x, dy, params, dtype, numerics)
@@ -47,27 +56,37 @@ def graph(level: Graph, values: Reals | None, dtype: str, numerics: str) -> Eval
                  for row, d in zip(x, dy, strict=True)]
         return np.stack([dx for dx, _ in parts]), np.stack([dw for _, dw in parts])
 
-    def run(x: Array, batch: bool) -> Array:
-        if not len(level.states):
-            return level.run(x, params, dtype, numerics)
-        if batch:
-            return np.concatenate(list(level.run_steps([x, x[::-1]], params, dtype, numerics)))
-        return level.run_steps(x, params, dtype, numerics)
+    return gradient
 
-    whole = level.levels is not None and not len(level.states)
-    return Evaluator(level.n_inputs, len(level.outputs), dtype, run, gradient if whole else None)
+
+def _stepping(states: int, dtype: str, run: Callable[[Array, Array, bool], Array]
+              ) -> Callable[[Array, bool], Array]:
+    """`Evaluator.run` by run(x (n, n_inputs), state (n, S), batch), which writes to `state`."""
+
+    def steps(x: Array, batch: bool) -> Array:
+        if not states:
+            return run(x, np.zeros((len(x), 0), DTYPES[dtype]), batch)
+        rows = [x, x[::-1]] if batch else [row[None] for row in x]
+        state = np.zeros((len(rows[0]) if rows else 0, states), DTYPES[dtype])
+        return np.concatenate([run(x[:0], state[:0], batch),
+                               *[run(row, state, batch) for row in rows]])
+
+    return steps
 
 
 def plan(level: Plan, values: Reals | None, dtype: str, numerics: str) -> Evaluator:
-    """A plan, in its order of evaluation; it has no gradient but that of its graph."""
-    params = _drawn(level.graph.values if values is None else values)
+    """A plan, in its order of evaluation, back and forth."""
+    params = drawn(level.graph.values if values is None else values)
 
-    def run(x: Array, batch: bool) -> Array:
-        if batch:
-            return level.run(x, params, dtype, numerics)
-        return np.stack([level.run(row, params, dtype, numerics) for row in x])
+    def run(x: Array, state: Array, batch: bool) -> Array:
+        if batch or not len(x):
+            return level.run(x, params, dtype, numerics, state)
+        return np.stack([level.run(row, params, dtype, numerics, held)
+                         for row, held in zip(x, state, strict=True)])
 
-    return graph(level.graph, values, dtype, numerics)._replace(run=run)
+    of_graph = graph(level.graph, values, dtype, numerics)
+    back = None if of_graph.gradient is None else _gradient(level, params, dtype, numerics)
+    return of_graph._replace(run=_stepping(len(level.graph.states), dtype, run), gradient=back)
 
 
 def module(level: Module, values: Reals | None, dtype: str, numerics: str) -> Evaluator | None:
@@ -75,18 +94,19 @@ def module(level: Module, values: Reals | None, dtype: str, numerics: str) -> Ev
     if not runnable(level):
         return None
     count = n_params(level)
-    params = _drawn(np.full(count, np.nan) if values is None or len(values) != count else values)
+    params = drawn(np.full(count, np.nan) if values is None or len(values) != count else values)
     sizes = {b.name: b.size for b in level.func("forward").buffers}
 
     def gradient(x: Array, dy: Array, batch: bool) -> tuple[Array, Array]:
         return interpret_backward(level, x, dy, params, batch=batch)
 
     has = {"backward", "backward_batch"} <= {f.name for f in level.funcs}
-    return Evaluator(sizes["x"], sizes["y"], level.dtype,
-                     lambda x, batch: interpret(level, x, params, batch=batch),
-                     gradient if has else None)
+    run = _stepping(n_states(level), level.dtype, lambda x, state, batch: interpret(
+        level, x, params, batch=batch, state=state))
+    return Evaluator(sizes["x"], sizes["y"], level.dtype, run, gradient if has else None)
 
 
-def _drawn(values: Reals) -> Reals:
+def drawn(values: Reals) -> Reals:
+    """Parameters, those without a value drawn."""
     drawn = np.random.default_rng(SEED).standard_normal(len(values))
     return np.where(np.isnan(values), drawn, values)

@@ -17,7 +17,8 @@ def runnable(module: Module) -> bool:
     """Whether it has the functions that `lower` makes of a net, over the buffers that they have."""
     funcs = {f.name: [b.name for b in f.buffers] for f in module.funcs}
     packed = ["packed"] if "pack" in funcs else []
-    wanted = ["x", *packed, "y", "work"]
+    state = ["state"] if "reset" in funcs else []
+    wanted = ["x", *packed, "y", *state, "work"]
     return (funcs.get("forward") == wanted and funcs.get("forward_batch") == wanted
             and funcs.get("pack") in ([], None, ["params", "packed"]))
 
@@ -71,8 +72,16 @@ def interpret_backward(module: Module, x: Any, dy: Any, params: Any, *, batch: b
     return buffers["dx"].T, buffers["dparams"].T
 
 
-def interpret(module: Module, x: Any, params: Any, *, batch: bool = False) -> Any:
-    """y of an ssa module's own `forward`, or `forward_batch`: x (batch, n_inputs)."""
+def n_states(module: Module) -> int:
+    """How many values a call leaves for the next one."""
+    return sum([b.size for f in module.funcs if f.name == "forward" for b in f.buffers
+                if b.name == "state"])
+
+
+def interpret(module: Module, x: Any, params: Any, *, batch: bool = False, state: Any = None
+              ) -> Any:
+    """y of an ssa module's own `forward`, or `forward_batch`: x (batch, n_inputs). `state`
+    (batch, S) is overwritten; without it all of it is 0."""
     real = DTYPES[module.dtype]
     x = np.asarray(x, real)
     funcs = {f.name: f for f in module.funcs}
@@ -85,11 +94,16 @@ def interpret(module: Module, x: Any, params: Any, *, batch: bool = False) -> An
         module.run("pack", {"params": np.asarray(params, np.float64).astype(real),
                             "packed": packed})
         buffers["packed"] = packed
+    held = np.zeros((n, sizes.get("state", 0)), real) if state is None else state
     if batch:
         buffers["x"] = np.ascontiguousarray(x).reshape(-1)
         buffers["y"] = np.zeros(n * sizes["y"], real)
+        buffers["state"] = held.reshape(-1).copy()
         module.run(func.name, buffers, n)
+        held[...] = buffers["state"].reshape(held.shape)
         return buffers["y"].reshape(n, sizes["y"])
-    buffers = {"x": np.ascontiguousarray(x.T), **buffers, "y": np.zeros((sizes["y"], n), real)}
+    buffers = {"x": np.ascontiguousarray(x.T), **buffers, "y": np.zeros((sizes["y"], n), real),
+               "state": held.T.copy()}
     module.run(func.name, buffers)
+    held[...] = buffers["state"].T
     return buffers["y"].T

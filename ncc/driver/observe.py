@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -57,6 +57,11 @@ class Watcher:
         """The command began earlier, at `began`: until now it was importing."""
         self.times.append(("import", self.began - began))
         self.began = began
+
+    def computes_in(self, options: Mapping[str, Any]) -> None:
+        """What --check computes in from here on: the passes' options, which may be the net's."""
+        self.dtype, self.numerics = options["dtype"], options["numerics"]
+        self.checked = (None, None)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -122,6 +127,9 @@ class Watcher:
         if isinstance(new, Graph) and new.levels is None:
             return  # `order` has yet to say whether it has a meaning
         checked, before = self.checked
+        if isinstance(old, Graph) and isinstance(new, Graph) and old.n_inputs != new.n_inputs:
+            compare.same_steps(step.name, old, new, params, self.dtype, self.numerics)
+            return
         if checked is not old:
             before = compare.answers(old, params, self.dtype, self.numerics)
         after = compare.answers(new, params, self.dtype, self.numerics)
@@ -148,7 +156,7 @@ class Watcher:
 
 def lost(old: Any, new: Any) -> str:
     """Which neurons a graph pass has made away with, eight of them by name."""
-    if not (isinstance(old, Graph) and isinstance(new, Graph)):
+    if not (isinstance(old, Graph) and isinstance(new, Graph)) or old.n_neurons != new.n_neurons:
         return ""
     gone = np.flatnonzero((old.activations != ABSENT) & (new.activations == ABSENT)).tolist()
     if not gone:

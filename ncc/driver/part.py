@@ -7,13 +7,11 @@ from typing import Any
 
 from ncc.driver.kinds import KINDS
 from ncc.driver.levels import NAMES, rank
-from ncc.driver.pipeline import ORDERS, Step, arrives, departs, steps
+from ncc.driver.pipeline import ORDERS, READING, Step, arrives, departs, steps
 from ncc.errors import NccError
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 from ncc.scalar.opcodes import OPCODES
-
-READING = ("resolve", "order")  # the passes that are a part of reading a net
 
 
 @dataclass(frozen=True)

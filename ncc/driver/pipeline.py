@@ -19,6 +19,7 @@ from ncc.passes.graph.merge import merge
 from ncc.passes.graph.order import order
 from ncc.passes.graph.prune import prune
 from ncc.passes.graph.resolve import resolve
+from ncc.passes.graph.unroll import unroll
 from ncc.passes.lower.lower import lower
 from ncc.passes.plan.differentiate import differentiate
 from ncc.passes.plan.group import group
@@ -35,6 +36,7 @@ Pass = Callable[..., Any]
 PIPELINE: tuple[Pass, ...] = (
     resolve,  # syntax -> graph   names, counts, codes checked; the file format is forgotten
     order,  # graph  -> graph   levels; a cycle is reported here, with its path
+    unroll,  # graph  -> graph   steps of a net with states, where asked for, as one net
     embed,  # graph  -> graph   parameters become constants, where asked for
     merge,  # graph  -> graph   neurons that must be equal are made once
     prune,  # graph  -> graph   neurons that no output can see
@@ -63,6 +65,8 @@ class Order(NamedTuple):
 
 
 ORDERS: tuple[Order, ...] = (
+    Order(order, unroll, "a cycle is shown in the numbers of the net's own neurons"),
+    Order(unroll, embed, "it is a part of reading a net, whose parameters it names"),
     Order(order, merge, "neurons are compared depth by depth"),
     Order(order, prune, "what an output sees is found from the last depth to the first"),
     Order(order, group, "rows go by depth"),
@@ -134,8 +138,9 @@ def steps(text: str | None = None) -> tuple[Step, ...]:
     return tuple(out)
 
 
+READING = ("resolve", "order", "unroll")  # the passes that are a part of reading a net
 # A Net is resolved and in order already.
-AFTER_ORDER = tuple(step for step in steps() if step.name not in ("resolve", "order"))
+AFTER_ORDER = tuple(step for step in steps() if step.name not in READING)
 
 
 def _parts(text: str) -> list[str]:

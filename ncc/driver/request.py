@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,8 @@ from ncc.driver.compiler import Build, missing
 from ncc.driver.levels import FORMATS, LEVELS
 from ncc.driver.net_module import carried, n_params
 from ncc.driver.observe import Watcher
-from ncc.driver.part import READING, Part
-from ncc.driver.pipeline import Step, steps, walk
+from ncc.driver.part import Part
+from ncc.driver.pipeline import READING, Step, steps, walk
 from ncc.driver.settings import Settings, options
 from ncc.errors import NccError, Source
 from ncc.formats import weights
@@ -28,12 +28,14 @@ FOREIGN = "foreign"  # the format of what an importer reads
 @dataclass(frozen=True)
 class Text:
     """A text called `path` in messages, in a format: `plan`, `ssa`, a net's, or FOREIGN, which is
-    another tool's; what it leaves open is said by `activation` and `outputs`."""
+    another tool's; what it leaves open is said by `activation` and `outputs`. With `unroll`, so
+    many steps of it are read as one net."""
 
     path: str
     format: str
     activation: str = "0"
     outputs: str | None = None
+    unroll: int = 0
 
     @property
     def level(self) -> Any:
@@ -45,8 +47,8 @@ class Text:
 
     def graph(self, source: Source, watcher: Watcher, reading: Sequence[Step] = ()
               ) -> tuple[Graph, Syntax | None]:
-        """The ordered graph, and its syntax, if the format has one; `reading` may hold resolve and
-        order with options of their own.
+        """The ordered graph, and its syntax, if the format has one; `reading` may hold resolve,
+        order and unroll with options of their own.
 
         NccError E604 (status 2) for a plan or an ssa text, E609 (status 2) for what a graph has in
         its text, and those of the formats and of resolve and order.
@@ -54,7 +56,7 @@ class Text:
         syntax: Syntax | None = None
         level: Any
         chosen = list(reading)
-        common: dict[str, Any] = {"source": source}
+        common: dict[str, Any] = {"source": source, "steps": self.unroll}
         if self.format == "ssa":
             raise NccError("E604", "an ssa text is no net: it has functions, not neurons")
         if self.format == "plan":
@@ -62,23 +64,23 @@ class Text:
                            help="ncc build --emit graph prints its net")
         if isinstance(source, Imported):
             level = source.graph
-            chosen = chosen or [s for s in steps() if s.name == "order"]
+            wanted = ["order"] * (not chosen) + ["unroll"] * bool(self.unroll)
         elif self.format == "graph":
             self.leaves_nothing_open()
             with watcher.working("parse"):
                 level = FORMATS[self.format].read(source)
-            if level.levels is not None:
-                chosen = []
-            elif not chosen:
-                chosen = [s for s in steps() if s.name == "order"]
+            chosen = [s for s in chosen if s.name == "unroll" or level.levels is None]
+            wanted = ["order"] * (level.levels is None and not chosen)
+            wanted += ["unroll"] * bool(self.unroll)
         else:
             with watcher.working("parse"):
                 level = syntax = FORMATS[self.format].read(source)
             common |= {"activation": _activation(self.activation), "outputs": self.outputs,
                        "syntax": syntax}
-            names = [s.name for s in chosen]
-            chosen += [s for s in steps() if s.name in READING and s.name not in names]
-            chosen.sort(key=lambda step: step.name == "order")
+            wanted = ["resolve", "order", *["unroll"] * bool(self.unroll)]
+        names = [s.name for s in chosen]
+        chosen += [s for s in steps() if s.name in wanted and s.name not in names]
+        chosen.sort(key=lambda step: READING.index(step.name))
         try:
             graph: Graph = walk(level, common, watcher, until=Graph, along=chosen)
         except NccError as error:
@@ -94,6 +96,8 @@ class Text:
                                    ("--activation", self.activation, "0")):
             if value != usual:
                 raise NccError("E609", f"{flag} is for nets: a .{self.format} text has them")
+        if self.unroll and self.format != "graph":
+            raise NccError("E609", f"--unroll is for nets: a .{self.format} text is past that")
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,22 @@ class Request:
     tune: bool = False
     embed: bool = False
 
+    def of(self, graph: Graph) -> Request:
+        """This request, with what the net asks for where nothing is said of dtype and numerics."""
+        return replace(self, settings=self.settings.of(graph))
+
+    def with_passes(self, **passes: Any) -> Request:
+        """The request with other options of passes."""
+        return replace(self, settings=replace(self.settings,
+                                              passes={**self.settings.passes, **passes}))
+
     @cached_property
     def options(self) -> dict[str, Any]:
         """The passes' options of a net; NccError E603 where the target has no such numerics."""
         return self.settings.options(self.target)
 
     def build(self, graph: Graph, watcher: Watcher, tuned: Mapping[str, Any]) -> Build:
-        """The pipeline from a graph on, with options that were `tuned`.
+        """The pipeline from a graph on, whose request this is, with options that were `tuned`.
 
         NccError E607 where parameters without a value are to be embedded.
         """
@@ -150,7 +163,7 @@ class Request:
         if plan.single.slots is None and "lower" in names and "place" not in names:
             raise NccError("E601", "--passes: lower needs place before it")
         plan = plan.with_(graph=valued(plan.graph, self.weights, self.init, self.seed))
-        common = self.options | {"vjp": self.settings.passes.get("gradient", False)}
+        common = self.of(plan.graph).options | {"vjp": self.settings.passes.get("gradient", False)}
         embedded = plan.wants("forward") and not plan.wants("pack")
         return Build(plan, self.target, common, self.settings.opt, watcher, self.part.steps,
                      embedded)
@@ -163,7 +176,7 @@ class Request:
         settings = self.settings
         for key, asked, has in (("dtype", settings.dtype, module.dtype),
                                 ("numerics", settings.numerics, module.numerics)):
-            if asked not in (None, "f32", has):
+            if asked not in (None, has):
                 raise NccError("E609", f"--{key} {asked}: {self.text.path} is {has}")
         if settings.passes["name"] is not None:
             module = module.with_(name=settings.passes["name"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ncc.errors import NccError
+from ncc.ir.graph_types import Arrays
 from ncc.ir.ssa import dtype_name
 from ncc.machine.targets import Target
 
@@ -15,18 +16,25 @@ from ncc.machine.targets import Target
 class Settings:
     """What the user asks of the code, whatever net and target it is for.
 
-    dtype      what it computes in: "f32" or "f64", or numpy's name or type of either
-    numerics   "strict", "fused" or "fast"; None is fused where the target can, else strict
+    dtype      what it computes in: "f32" or "f64", or numpy's name or type of either; None is what
+               the net asks for, else f32
+    numerics   "strict", "fused" or "fast"; None is what the net asks for, else fused where the
+               target can, else strict
     opt        0..3, the effort of LLVM; never changes a result
     cache      whether an object may come from the cache on disk, and be kept there
     passes     options of passes by name; with `limit` False, no compile is given up
     """
 
-    dtype: Any = "f32"
+    dtype: Any = None
     numerics: str | None = None
     opt: int = 2
     cache: bool = True
     passes: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, graph: Arrays) -> Settings:
+        """These of the code of one net, with what that asks for where nothing is said."""
+        dtype, numerics = arithmetic(graph, self.dtype, self.numerics)
+        return replace(self, dtype=dtype, numerics=numerics)
 
     def options(self, target: Target, **more: Any) -> dict[str, Any]:
         """All that the passes are told for a target: `more` goes before `passes`."""
@@ -34,6 +42,12 @@ class Settings:
 
 
 USUAL = Settings()
+
+
+def arithmetic(graph: Arrays, dtype: Any, numerics: str | None) -> tuple[str, str | None]:
+    """dtype and numerics of the code of a net: as the caller says, else, of None, as the net asks
+    for, else f32, and the numerics that its target has. NccError E603 for an unknown dtype."""
+    return dtype_name(graph.dtype or "f32" if dtype is None else dtype), numerics or graph.numerics
 
 
 @dataclass(frozen=True)
@@ -74,11 +88,12 @@ class Derived:
     attributes: str
 
 
-def options(target: Target, *, dtype: Any = "f32", numerics: str | None = None,
+def options(target: Target, *, dtype: Any = None, numerics: str | None = None,
             name: str = "net", small: bool | None = None, **more: Any) -> dict[str, Any]:
     """The passes' options for a target, those of `more` instead of what is derived; `name` begins
     the symbols. NccError E603 as `derive` says."""
-    found = derive(target, dtype_name(dtype), numerics, small, longer="lanes" not in more)
+    found = derive(target, dtype_name("f32" if dtype is None else dtype), numerics, small,
+                   longer="lanes" not in more)
     return {**vars(found), "name": name, **more}
 
 

@@ -9,7 +9,11 @@ import re
 from typing import Final
 
 from ncc.errors import NccError, Source, Span, near
-from ncc.ir.graph import AGGREGATIONS
+from ncc.formats.fields import COMMENTS
+from ncc.formats.head import malformed_label
+from ncc.ir.graph import AGGREGATIONS, NUMERICS
+from ncc.ir.labels import label_of
+from ncc.ir.ssa import DTYPES
 from ncc.ir.syntax import uncommented
 from ncc.parsing import NUMBER
 
@@ -18,6 +22,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD: Final = re.compile(r"[A-Za-z0-9_]+")
 _ENDLESS: Final = re.compile(r"[+-]?(?:nan(?:\(\w*\))?|inf(?:inity)?)", re.IGNORECASE)
 SKIPPED: Final = re.compile(r"(?:[ \t]*+(?:[%#][^\n]*+)?+\n)*+")
+HEAD_WORDS: Final = ("fn", "out", "label", "numerics", "dtype")
 _BLANKS: Final = re.compile(r"[ \t]*")
 _INK: Final = re.compile(r"[^ \t]*")
 _ITEM: Final = re.compile(r"[^\s,]*")
@@ -133,6 +138,10 @@ def explain(source: Source, format: str, error: NccError) -> NccError:
         found = _explain_count(line)
     elif line.word() in ("N", "n"):
         found = line.fault("E105", "a second `N` line", length=1)
+    elif line.word() == "label":
+        found = malformed_label(source, number, str(label_of(source.line(number), COMMENTS)))
+    elif line.word() in ("numerics", "dtype"):
+        found = _explain_word(line)
     elif line.word() in ("fn", "out"):
         found = _explain_fn(line) if line.word() == "fn" else _explain_out(line)
     else:
@@ -194,7 +203,26 @@ def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
         line.take(1)
 
 
+def _explain_word(line: _Line) -> NccError | None:
+    what = line.word()
+    line.take(len(what))
+    known = NUMERICS if what == "numerics" else tuple(DTYPES)
+    word = line.word()
+    if not word:
+        return line.fault("E153", f"`{what}` says nothing", help=f"{what} {known[0]}")
+    if word not in known:
+        return line.fault("E153", f"no {what} {_short(word)}", length=len(word),
+                          help=near(word, known))
+    line.take(len(word))
+    return line.surplus() if line.rest else None
+
+
 def _explain_neuron(line: _Line) -> NccError | None:
+    word = line.word()
+    meant = near(word, HEAD_WORDS) if _NAME.fullmatch(word) and not _HEX.match(word) else ""
+    if meant.startswith("did you"):
+        return line.fault("E106", f"{_short(word)} is no hexadecimal index", length=len(word),
+                          help=meant)
     found = line.hex("the neuron's index", "a line is: index activation in-list, as 04 03 00,01")
     if found:
         return found
@@ -246,7 +274,7 @@ def _explain_edge(line: _Line) -> NccError | None:
         if word in ("bias", "agg"):
             return _explain_said(line, word)
         return line.fault("E106", f"{_short(word)} is no hexadecimal index", length=len(word),
-                          help=near(word, ("act", "agg", "bias", "fn", "out")))
+                          help=near(word, ("act", "agg", "bias", *HEAD_WORDS)))
     help = "an edge is: source target weight, as 00 04 0.5"
     found = line.hex("the source", help, delayed=True) or line.hex("the target", help)
     if found or not line.rest:

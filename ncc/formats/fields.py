@@ -16,6 +16,7 @@ from ncc.parsing import Token, real
 
 Octets = NDArray[np.uint8]
 
+COMMENTS: Final = "%#"  # each begins one
 COMMENT: Final = re.compile(r"[%#][^\n]*")
 
 _NIBBLE: Final = np.zeros(256, np.uint8)
@@ -143,7 +144,7 @@ def undelayed(octets: Octets, begins: NDArray[np.intp]
               ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Where the index of each source begins, behind its `~`, and whether it has one."""
     marked = octets[begins] == ord("~")
-    return (begins + marked, marked) if marked.any() else (begins, nowhere(len(begins)))
+    return begins + marked, marked
 
 
 def nowhere(count: int) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ from ncc.formats.fields import (
     scatter,
     undelayed,
 )
-from ncc.formats.head import count_of, finite, functions_of, of_kind, out_of
+from ncc.formats.head import count_of, directives_of, finite, functions_of, of_kind, out_of
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.syntax import AdjacencyList
@@ -113,7 +113,9 @@ class _Neurons:
         octets = octets_of(text)
         commas = np.flatnonzero(octets == ord(","))
         begins, ends = np.append(0, commas + 1), np.append(commas, len(octets))
-        begins, delayed = undelayed(octets, begins)
+        delayed = nowhere(len(begins))
+        if "~" in text:
+            begins, delayed = undelayed(octets, begins)
         self.delayed.add(delayed)
         if "@" not in text and "=" not in text:
             stops = places_of(octets, ":", begins, ends)
@@ -143,6 +145,7 @@ def adjacency_list(source: Source, tokens: list[Token]) -> AdjacencyList:
         count=count_of(tokens[0]),
         functions=functions_of(of_kind(tokens, "FUNCTION")),
         out=out_of(source, of_kind(tokens, "OUT")),
+        directives=directives_of(source, tokens),
         words=tuple(neurons.words),
         ties=tuple(neurons.ties),
         indices=neurons.indices.whole(),

@@ -15,9 +15,12 @@ STYLES = ("none", "letters", "layers", "indices")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def letters(graph: Graph) -> str | None:
-    """A letter for each neuron, None where there are more neurons than letters."""
-    return LETTERS[: graph.n_neurons] if graph.n_neurons <= len(LETTERS) else None
+def letters(graph: Graph) -> list[str] | None:
+    """A letter for each neuron, `~a` for the last value of a; None where there are more neurons
+    than letters."""
+    if graph.n_own > len(LETTERS):
+        return None
+    return [*LETTERS[: graph.n_own], *[f"~{LETTERS[j]}" for j in graph.states.tolist()]]
 
 
 def labelled(graph: Graph, rows: str, style: str) -> str:
@@ -38,8 +41,8 @@ def labelled(graph: Graph, rows: str, style: str) -> str:
         if heads is None:
             raise NccError("E653", f"letters are labels of {len(LETTERS)} neurons at most, the net "
                            f"has {graph.n_neurons}", help="--labels indices")
-        return "".join(f"{line}\n" for line in (heads, *map("".join, zip(heads, lines,
-                                                                          strict=True))))
+        rows_behind = map("".join, zip(heads, lines, strict=True))
+        return "".join(f"{line}\n" for line in ("".join(heads), *rows_behind))
     names = names_of(graph) if style == "indices" else _by_layer(graph)
     digits = ["".join(column) for column in zip(*names, strict=True)]
     head = ["n" * len(names)]

@@ -14,13 +14,14 @@ from ncc.formats.fields import (
     hexes,
     int_column,
     no_parameters,
+    nowhere,
     octets_of,
     parameters_of,
     scatter,
     undelayed,
     words_of,
 )
-from ncc.formats.head import count_of, finite, functions_of, of_kind, out_of
+from ncc.formats.head import count_of, directives_of, finite, functions_of, of_kind, out_of
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.syntax import Act, Agg, Bias, EdgeList
 from ncc.parsing import Token, text_of
@@ -53,6 +54,7 @@ def edge_list(source: Source, tokens: list[Token]) -> EdgeList:
         count=count_of(tokens[0]),
         functions=functions_of(of_kind(tokens, "FUNCTION")),
         out=out_of(source, of_kind(tokens, "OUT")),
+        directives=directives_of(source, tokens),
         acts=tuple(acts),
         bias=tuple(biases),
         aggs=tuple(aggs),
@@ -83,7 +85,9 @@ def _edge_run(source: Source, token: Token, ties: dict[str, int], lines: Column,
     heads = np.flatnonzero(np.diff(row, prepend=np.int32(-1)))
     sizes = np.diff(np.append(heads, len(begins)))
     lines.add(row[heads] + np.int32(token.line or 1))
-    firsts, marked = undelayed(octets, begins[heads])
+    firsts, marked = begins[heads], nowhere(len(heads))
+    if "~" in text:
+        firsts, marked = undelayed(octets, firsts)
     sources.add(hexes(octets, firsts, ends[heads]))
     delayed.add(marked)
     targets.add(hexes(octets, begins[heads + 1], ends[heads + 1]))

@@ -1,7 +1,7 @@
 """Graphs to net files: .nal, .nel, .nam, .graph; how their texts spell neurons and parameters.
 
-Everything a text holds is an index, a number or a tie name (an identifier), so nothing of a user's
-needs escaping.
+Everything a text holds is an index, a number, a tie name (an identifier) or the name of a label,
+which is quoted unless it is plain.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from ncc.errors import NccError
-from ncc.ir import csr
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir import csr, labels
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, refuse_states
 from ncc.scalar.activations import name_of
 
 DENSE = 2**31  # characters of the largest dense text
@@ -156,6 +156,8 @@ def only_edges(graph: Graph, ending: str, *, lossy: bool, values: bool) -> None:
         ("values of weights", not values and not bool(np.isnan(graph.values).all())),
         ("ties", bool(graph.names)),
         ("functions", bool(graph.functions)),
+        ("labels", bool(graph.labels)),
+        ("numerics and dtype", graph.numerics is not None or graph.dtype is not None),
         ("the named outputs", not _default_outputs(graph)),
         ("in-lists that do not ascend", not _ascending(graph)),
         ("values of the last call", bool(len(graph.states))),
@@ -164,6 +166,7 @@ def only_edges(graph: Graph, ending: str, *, lossy: bool, values: bool) -> None:
         lost.insert(0, f"the activation {name_of(int(acts[0]))}")
     if lost and not lossy:
         raise _loss(ending, ", ".join(lost))
+    refuse_states(graph, f"a .{ending} file")  # without those edges, neurons would be inputs
 
 
 WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}
@@ -176,7 +179,9 @@ def _head(graph: Graph, outputs: bool) -> list[str]:
     lines += [f"fn {code:02x} {text}" for code, text in graph.functions.items()]
     if not outputs:
         lines.append("out " + ",".join(names[j] for j in graph.outputs.tolist()))
-    return lines
+    lines += [f"{what} {word}" for what, word in (
+        ("numerics", graph.numerics), ("dtype", graph.dtype)) if word is not None]
+    return [*lines, *labels.lines(graph.labels, len(names[0]) if names else 2)]
 
 
 def _edge(source: str, weight: str) -> str:

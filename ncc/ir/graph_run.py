@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,17 +14,18 @@ from ncc.ir import csr
 from ncc.ir.graph_types import AGGREGATIONS, NONE, SUM_CODES, Arrays, Ints, Longs
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar import sum_order as sums
-from ncc.scalar.derivative import slope, tame, times
+from ncc.scalar.derivative import derivative_at, tame, times
 from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
 
 
 class Reverse:
     """The backward pass: `table` is what codes index, `work` (N, batch) are the neurons' values and
-    `totals` the arguments of their activations."""
+    `totals` the arguments of their activations; `parts` are the first and the last sample + 1 of
+    each sum over samples, the chunks of the batch if left out."""
 
     def __init__(self, graph: Arrays, table: NDArray[Any], e: Numpy, work: NDArray[Any],
-                 totals: NDArray[Any]) -> None:
+                 totals: NDArray[Any], parts: Sequence[tuple[int, int]] | None = None) -> None:
         self.graph = graph
         self.table = table
         self.e = e
@@ -33,12 +34,24 @@ class Reverse:
         # -0 is what a sum may begin with so that its first term stands as it is.
         self.adjoints = np.full_like(work, -0.0)
         self.touched = np.zeros(graph.n_neurons, np.bool_)
-        self.chunks = range(0, work.shape[1], sums.CHUNK)
-        # By chunk: an edge's part of the gradient, a bias's.
-        self.edges = np.zeros((len(self.chunks), graph.n_edges), e.real)
-        self.biases = np.zeros((len(self.chunks), graph.n_neurons), e.real)
+        batch = work.shape[1]
+        self.parts = [(first, min(batch, first + sums.CHUNK)) for first in range(
+            0, batch, sums.CHUNK)] if parts is None else parts
+        # By part: an edge's share of the gradient, a bias's.
+        self.edges = np.zeros((len(self.parts), graph.n_edges), e.real)
+        self.biases = np.zeros((len(self.parts), graph.n_neurons), e.real)
 
     def run(self, seeds: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """dx (batch, n_inputs) and dparams (n_params,) of the outputs' adjoints (batch,
+        n_outputs)."""
+        dx, dparams = self.by_parts(seeds)
+        total = np.zeros(self.graph.n_params, self.e.real)
+        for part in dparams:
+            total += part
+        return dx, total
+
+    def by_parts(self, seeds: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As `run`, but dparams (parts, n_params), summed over the samples of each part."""
         g = self.graph
         for k, j in enumerate(g.outputs.tolist()):
             self.adjoints[j] = self.e.op("add", self.adjoints[j], seeds[:, k])
@@ -48,11 +61,9 @@ class Reverse:
         dx = np.where(self.touched[g.inputs, None], self.adjoints[g.inputs], 0).T
         codes = np.insert(g.weights, g.starts[1:], g.biases)
         used = codes >= 0
-        dparams = np.zeros(g.n_params, self.e.real)
-        for edges, biases in zip(self.edges, self.biases, strict=True):
-            chunk = np.zeros_like(dparams)
-            np.add.at(chunk, codes[used], np.insert(edges, g.starts[1:], biases)[used])
-            dparams += chunk
+        dparams = np.zeros((len(self.parts), g.n_params), self.e.real)
+        for part, edges, biases in zip(dparams, self.edges, self.biases, strict=True):
+            np.add.at(part, codes[used], np.insert(edges, g.starts[1:], biases)[used])
         return dx.astype(self.e.real).copy(), dparams
 
     def groups(self) -> Iterator[tuple[Longs, Longs]]:
@@ -72,7 +83,7 @@ class Reverse:
         ws = [self.table[g.weights[at]] for at in edges]
         total = self.totals[rows]
         adjoint = self.adjoints[rows]
-        found = np.asarray(slope(program, e, total, self.work[rows]))
+        found = np.asarray(derivative_at(program, e, total, self.work[rows]))
         d = e.op("mul", adjoint, found) if tame(program) else times(e, adjoint, found)
         self.biases[:, rows] = self.summed(sums.by_lanes, d, np.ones_like(d))
         if not edges:
@@ -87,10 +98,9 @@ class Reverse:
 
     def summed(self, way: Callable[..., NDArray[Any]], x: NDArray[Any], y: NDArray[Any]
                ) -> NDArray[Any]:
-        """Of x, y (rows, batch) the sums of each chunk (chunks, rows)."""
+        """Of x, y (rows, batch) the sums of each part (parts, rows)."""
         start = self.e.const(0.0)
-        made = [way(self.e, x[:, c : c + sums.CHUNK].T, y[:, c : c + sums.CHUNK].T, start)
-                for c in self.chunks]
+        made = [way(self.e, x[:, a:b].T, y[:, a:b].T, start) for a, b in self.parts]
         return np.stack(made) if made else np.zeros((0, len(x)), self.e.real)
 
     def push(self, edges: list[Longs], ws: list[NDArray[Any]], parts: list[NDArray[Any]]) -> None:

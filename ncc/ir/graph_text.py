@@ -181,7 +181,7 @@ def _labels(source: Source, tokens: list[Token], count: int) -> tuple[Label, ...
             places.append(number)
     wrong = labels.fault(found, count)
     if wrong is not None:
-        raise _line(source, places[wrong[0]], "E312", wrong[1])
+        raise _line(source, places[wrong.number], "E312", wrong.message)
     return tuple(found)
 
 

@@ -111,3 +111,13 @@ def settled(starts: Longs, codes: NDArray[np.int8]) -> NDArray[np.int8]:
     sum, whether it would be added first or last, so that loops may count on a first edge."""
     alone = (codes == AGGREGATIONS.index("sumbias")) & (np.diff(starts) == 0)
     return np.where(alone, 0, codes).astype(np.int8) if alone.any() else codes
+
+
+def distinct_constants(values: Reals) -> tuple[Reals, Ints]:
+    """The different constants among `values` (n), told apart by bits, in the order in which they
+    appear first; and the parameter codes (n) of all."""
+    _, firsts, inverse = np.unique(values.view(np.int64), return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return values[firsts[order]], (-1 - rank[inverse]).astype(np.int32)

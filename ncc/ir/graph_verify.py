@@ -132,9 +132,9 @@ def _text_faults(g: Arrays) -> Iterator[tuple[str, None]]:
         yield "two slots have one name", None
     if any(not (word.isidentifier() and word.isascii()) for word in words):
         yield "a name is no identifier", None
-    wrong = labels.fault(g.labels, g.n_neurons)
+    wrong = labels.fault(g.labels, g.n_own)
     if wrong is not None:
-        yield wrong[1], None
+        yield wrong.message, None
     if g.numerics not in (None, *NUMERICS):
         yield f"numerics {g.numerics} are unknown", None
     if g.dtype not in (None, "f32", "f64"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, code, wrapped
+from ncc.ir import csr
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Longs, code, wrapped
+from ncc.ir.graph_run import Reverse, arguments, documented, forward
 from ncc.ir.plan_types import (
     FORMS,
     FORWARD,
@@ -69,19 +72,25 @@ class Plan(PlanArrays):
           the last of them;
         - the functions have names that are known, each once, and those that need gradients have a
           schedule: backward functions that read what was kept are loops, and stand behind the
-          function that keeps it; without pack all parameters are constants.
+          function that keeps it; without pack all parameters are constants; of a net with states
+          they go forward only, and no other has reset and steps.
         """
         for message, part, k in faults(self):
             where = f"row {k} ({self.rows[k]:02x}): " if part == "row" else ""
             raise NccError("E304", f"plan: {where}{message}")
 
     def run(self, x: NDArray[Any], params: NDArray[Any] | None = None, dtype: str = "f32",
-            numerics: str = "fused") -> NDArray[Any]:
-        """y of x, (n_inputs,) or (batch, n_inputs), through the slots of `single` or of `batch`."""
+            numerics: str = "fused", state: NDArray[Any] | None = None) -> NDArray[Any]:
+        """y of x, (n_inputs,) or (batch, n_inputs), through the slots of `single` or of `batch`.
+        `state`, (S,) or (batch, S), is read and overwritten, as by `Graph.run`."""
         g = self.graph
         e = Numpy(dtype, numerics != "strict")
         real = e.const(0.0).dtype
         samples = np.atleast_2d(np.asarray(x, real))
+        held = np.zeros((len(samples), len(g.states)), real)
+        if state is not None:
+            held[...] = state
+        samples = np.concatenate([samples, held], axis=1)
         values = g.values if params is None else np.asarray(params, np.float64)
         table = np.concatenate([values, self.constants[::-1]]).astype(real)  # codes index it
         schedule = self.batch if samples.shape[0] > 1 else self.single
@@ -93,7 +102,7 @@ class Plan(PlanArrays):
             if slots[i] >= 0:
                 work[slots[i]] = column
         y: dict[int, Any] = {}
-        wanted = set(g.outputs.tolist())
+        wanted = set(g.results.tolist())
         for run in self.runs:
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
@@ -111,9 +120,58 @@ class Plan(PlanArrays):
                     work[slots[j]] = value
                 if j in wanted:
                     y[j] = value
-        columns = [inputs[o] if g.activations[o] == INPUT else y[o] for o in g.outputs.tolist()]
+        columns = [inputs[o] if g.activations[o] == INPUT else y[o] for o in g.results.tolist()]
         out = np.stack(columns, axis=1).astype(real)
+        if state is not None:
+            state[...] = out[:, len(g.outputs) :].reshape(state.shape)
+        out = out[:, : len(g.outputs)]
         return out if np.ndim(x) == 2 else out[0]
+
+    def gradient(self, x: NDArray[Any], dy: NDArray[Any], params: NDArray[Any] | None = None,
+                 dtype: str = "f32", numerics: str = "fused"
+                 ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As `Graph.gradient`, but over the rows of the plan in their order: with its edges, and
+        the activations and aggregations of its runs."""
+        g = self._said()
+        e, samples, table = arguments(g, x, params, dtype, numerics)
+        seeds = np.asarray(dy, e.real).reshape(len(samples), len(g.outputs))
+        with np.errstate(all="ignore"):
+            values, totals = forward(g, samples, table, e)
+            dx, dparams = _Reverse(g, table, e, values, totals, rows=self.rows).run(seeds)
+        return dx if np.ndim(x) == 2 else dx[0], dparams
+
+    def _said(self) -> Graph:
+        """The graph again, of what the rows and runs of the plan say."""
+        g = self.graph
+        lengths = np.zeros(g.n_neurons, np.int64)
+        lengths[self.rows] = np.diff(self.starts)
+        activations, aggregations = g.activations.copy(), g.aggregations.copy()
+        for run in self.runs:
+            activations[self.rows[run.first : run.last]] = run.activation
+            aggregations[self.rows[run.first : run.last]] = run.aggregation
+        by = np.argsort(self.rows)  # in-lists stand by neurons
+        edges = self.edges[csr.ranges(self.starts[:-1][by], lengths[self.rows[by]])]
+        return g.with_(starts=csr.starts(lengths), sources=g.sources[edges],
+                       weights=g.weights[edges], activations=activations,
+                       aggregations=aggregations)
+
+
+class _Reverse(Reverse):
+    """The backward pass in the order of a plan's rows."""
+
+    def __init__(self, *arguments: Any, rows: NDArray[Any]) -> None:
+        super().__init__(*arguments)
+        self.rows = rows
+
+    def groups(self) -> Iterator[tuple[Longs, Longs]]:
+        g = self.graph
+        known, prefixes, _ = documented(g, self.levels, self.e.dtype)
+        ordered = np.full(g.n_neurons, -1, np.int64)
+        ordered[known] = prefixes
+        rows = self.rows[ordered[self.rows] >= 0].astype(np.int64)
+        keys = np.diff(g.starts)[rows], g.aggregations[rows], g.activations[rows], self.levels[rows]
+        for begin, end in pairwise(csr.borders(*keys).tolist()):
+            yield rows[begin:end], ordered[rows[begin:end]]
 
 
 def _lines(plan: Plan) -> Iterator[str]:

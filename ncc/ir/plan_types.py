@@ -18,7 +18,7 @@ from ncc.scalar.sum_order import BLOCK, in_order
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
 # The functions that a plan may want: forward, with each sample's parameters, backward, training.
-FORWARD = ("pack", "forward", "forward_batch")
+FORWARD = ("pack", "reset", "forward", "forward_batch", "steps")
 EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")

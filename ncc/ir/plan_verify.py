@@ -237,8 +237,9 @@ def _keeps(plan: PlanArrays, schedule: Schedule, position: Longs) -> bool:
     if looped and plan.phased:  # the rows of a depth are computed in any order
         inner = until >= 0
         until[inner] = np.searchsorted(levels, levels[until[inner]], "right") - 1
+    until[g.states[position[g.states] >= 0]] = len(plan.rows)
     if looped:
-        until[g.outputs] = len(plan.rows)
+        until[g.results] = len(plan.rows)
     # A row may take the slot of a value that it is the last to read: it stores after its loads.
     # A block of rows may not, and it writes all the slots for which it has room.
     slot, written, last = slots[held], position[held], until[held]
@@ -292,6 +293,11 @@ def _functions(plan: PlanArrays) -> Iterator[Fault]:
             need(schedule is not None and schedule.form != "straight" and not wanted.recompute,
                  f"{name} is no loop of one block")
     need("forward_batch" not in names or "forward" in names, "forward_batch without forward")
+    stateful = len(plan.graph.states) > 0
+    need(stateful or not {"reset", "steps"} & {*names}, "reset or steps of a net without states")
+    need("steps" not in names or "forward" in names, "steps without forward")
+    need(not stateful or {*names} <= {*FORWARD} and plan.backward is plan.each is None,
+         "a net with states goes forward only")
     need("forward" not in names or "pack" in names or bool((plan.packed < 0).all()),
          "forward without pack, and not all parameters are constants")
     yield from problems

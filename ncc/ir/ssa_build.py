@@ -10,7 +10,7 @@ import numpy as np
 
 from ncc.ir.ssa_types import DTYPES, Op, Table
 
-SQUARE = 16  # columns that change places with samples at once: a vector's lanes
+TILE = 16  # columns that are transposed with samples at once: a vector's lanes
 
 
 @dataclass
@@ -71,9 +71,9 @@ class Builder:
 
     def columns(self, width: int, lanes: bool) -> Iterator[tuple[int, int]]:
         """A loop over the columns of rows of samples (x, y, their gradients): the first column of a
-        round, and how many its body takes. In `lanes` that is a square of some samples and as
-        many columns, which change places at once; the last starts early rather than end late."""
-        count = SQUARE if lanes and width >= SQUARE else 1
+        round, and how many its body takes. In `lanes` that is a tile of some samples and as
+        many columns, which is transposed at once; the last starts early rather than end late."""
+        count = TILE if lanes and width >= TILE else 1
         q = self.loop(self.index(0), self.index(-(-width // count)))[0]
         first = self.op("imul", q, self.index(count))
         if width % count:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import Source, Span
-from ncc.ir.graph import AGGREGATIONS, Ints, Longs, Reals
+from ncc.ir import labels
+from ncc.ir.graph import AGGREGATIONS, Ints, Label, Longs, Reals
 
 Bytes = NDArray[np.int8]
 Truths = NDArray[np.bool_]
@@ -49,6 +50,17 @@ class Out:
     spans: tuple[Span, ...]
 
 
+@dataclass(frozen=True)
+class Directives:
+    """What `label`, `numerics` and `dtype` lines say; None where there is no such line. `lines` are
+    those on which the labels stand."""
+
+    labels: tuple[Label, ...] = ()
+    lines: tuple[int, ...] = ()
+    numerics: str | None = None
+    dtype: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Parameters:
     """What is written at K edges or biases.
@@ -80,6 +92,7 @@ class AdjacencyList:
     count: Count
     functions: tuple[Function, ...]
     out: Out | None
+    directives: Directives
     words: tuple[str, ...]
     ties: tuple[str, ...]
     indices: Ints
@@ -119,7 +132,7 @@ class AdjacencyList:
         return "\n".join(self._texts()) + "\n"
 
     def _texts(self) -> Iterator[str]:
-        yield from _head(self.count, self.functions, self.out)
+        yield from _head(self.count, self.functions, self.out, self.directives)
         width = digits(self.count.value)
         weights = _spell(self.weights, self.ties)
         biases = _spell(self.biases, self.ties)
@@ -216,6 +229,7 @@ class EdgeList:
     count: Count
     functions: tuple[Function, ...]
     out: Out | None
+    directives: Directives
     acts: tuple[Act, ...]
     bias: tuple[Bias, ...]
     aggs: tuple[Agg, ...]
@@ -242,7 +256,7 @@ class EdgeList:
         return "\n".join(self._texts()) + "\n"
 
     def _texts(self) -> Iterator[str]:
-        yield from _head(self.count, self.functions, self.out)
+        yield from _head(self.count, self.functions, self.out, self.directives)
         width = digits(self.count.value)
         biases = _spell(self.biases, self.ties)
         for act in self.acts:
@@ -284,13 +298,19 @@ def digits(count: int) -> int:
     return max(2, len(f"{max(count - 1, 0):x}"))
 
 
-def _head(count: Count, functions: tuple[Function, ...], out: Out | None) -> Iterator[str]:
+def _head(count: Count, functions: tuple[Function, ...], out: Out | None,
+          directives: Directives) -> Iterator[str]:
     width = digits(count.value)
     yield f"N {count.value:0{width}x}"
     for function in functions:
         yield f"fn {function.code:02x} {function.text}"
     if out is not None:
         yield "out " + ",".join(f"{i:0{width}x}" for i in out.indices)
+    if directives.numerics is not None:
+        yield f"numerics {directives.numerics}"
+    if directives.dtype is not None:
+        yield f"dtype {directives.dtype}"
+    yield from labels.lines(directives.labels, width)
 
 
 class _spell:

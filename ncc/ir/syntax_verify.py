@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span, near
-from ncc.ir import csr
+from ncc.ir import csr, labels
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Ints, Longs
 from ncc.ir.syntax import (
     OUT_OF_RANGE,
     AdjacencyList,
+    Directives,
     EdgeList,
     Function,
     Matrix,
@@ -45,6 +46,7 @@ def verify(syntax: Syntax) -> None:
       in-list (E122);
     - no neuron reads itself but for its value of the last call (E114), nor another twice (E115);
     - the value of a tie is given once (E125);
+    - labels have printable names (E150), each its own (E152), and name neurons (E151);
     - outputs are neurons (E130), each named once (E129), and there is one (E131).
     """
     in_lists(syntax)
@@ -63,6 +65,8 @@ def in_lists(syntax: Syntax, *, outputs: bool = True) -> InLists:
     _sound_edges(net)
     _no_idle_aggregation(net)
     _one_value_a_tie(net)
+    if not isinstance(syntax, Matrix):
+        _sound_labels(syntax.source, syntax.directives, net.n_neurons)
     if outputs:
         _sound_outputs(syntax, net)
     return net
@@ -101,6 +105,11 @@ class InLists:
     @property
     def n_neurons(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def late(self) -> bool:
+        """Whether any edge is delayed."""
+        return self.delayed.strides != (0,) and bool(self.delayed.any())
 
     def name(self, neuron: int) -> str:
         return f"{neuron:0{digits(self.n_neurons)}x}"
@@ -293,7 +302,10 @@ def _sound_edges(net: InLists) -> None:
     if len(wrong):
         raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
     targets: Ints = csr.owners(net.starts, np.int32)
-    loops = np.flatnonzero((net.sources == targets) & ~net.delayed)
+    loops = net.sources == targets
+    if net.late:
+        loops &= ~net.delayed
+    loops = np.flatnonzero(loops)
     if len(loops):
         e = int(loops[0])
         raise NccError("E114", f"neuron {net.name(int(targets[e]))} reads itself", net.source,
@@ -306,7 +318,8 @@ def _sound_edges(net: InLists) -> None:
     keys = targets.astype(np.int64)
     keys *= 2 * net.n_neurons
     keys += net.sources
-    keys += net.n_neurons * net.delayed  # the value of the last call is another one
+    if net.late:
+        keys += net.n_neurons * net.delayed  # the value of the last call is another one
     keys.sort()
     repeats = keys[1:][keys[1:] == keys[:-1]]
     if len(repeats):
@@ -371,6 +384,21 @@ def _one_value_a_tie(net: InLists) -> None:
     raise NccError("E125", f"the value of @{net.ties[names[k]][:40]} is given twice", net.source,
                    second, note=f"first at {first.line}:{first.column}",
                    help="give it at one place; the others share it")
+
+
+_LABEL_CODES = {"text": "E150", "range": "E151", "twice": "E152"}
+
+
+def _sound_labels(source: Source, directives: Directives, count: int) -> None:
+    wrong = labels.fault(directives.labels, count)
+    if wrong is None:
+        return
+    line = directives.lines[wrong.number]
+    note = ""
+    if wrong.kind == "twice":
+        note = f"the first is on line {directives.lines[wrong.earlier]}"
+    raise NccError(_LABEL_CODES[wrong.kind], wrong.message, source,
+                   Span(line, 1, len(source.line(line).rstrip())), note=note)
 
 
 def _sound_outputs(syntax: Syntax, net: InLists) -> None:

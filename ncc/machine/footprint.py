@@ -20,23 +20,27 @@ TABLES = (".rodata", "__const", "__literal", ".rdata", "DATA", ".ARM.ex", ".eh_f
 @dataclass(frozen=True)
 class Footprint:
     """Bytes: `code` and `tables` in flash; of the caller's memory `packed`, the largest `work` of a
-    function, and for training `params` and `state`; `stack` of the function that takes most, None
-    where nobody knows."""
+    function, for `training` params and state, and the `state` of a net that has one; `stack` of the
+    function that takes most, None where nobody knows."""
 
     code: int
     tables: int
     packed: int
     work: int
     training: int
+    state: int
     stack: int | None
 
     def __str__(self) -> str:
         ram = [f"packed {self.packed}", f"work {self.work} at most"]
         if self.training:
             ram.append(f"params and state {self.training}")
+        if self.state:
+            ram.append(f"state {self.state}")
         stack = "not known" if self.stack is None else f"{self.stack} at most"
+        total = self.packed + self.work + self.training + self.state
         return (f"flash {self.code + self.tables} bytes (code {self.code}, tables {self.tables}), "
-                f"RAM {self.packed + self.work + self.training} ({', '.join(ram)}), stack {stack}")
+                f"RAM {total} ({', '.join(ram)}), stack {stack}")
 
 
 def footprint(code: bytes, functions: Iterable[tuple[Mapping[str, int], int]], real: int,
@@ -46,13 +50,14 @@ def footprint(code: bytes, functions: Iterable[tuple[Mapping[str, int], int]], r
     shown = sections(code)
     held = list(functions)
     buffers = {name: size for named, _ in held for name, size in named.items()}
-    trains = "state" in buffers
+    trains, state = "lr" in buffers, buffers.get("state", 0)
     return Footprint(
         sum([n for name, n in shown if name.startswith(CODE)]),
         sum([n for name, n in shown if name.startswith(TABLES)]),
         buffers.get("packed", 0) * real,
         max([work for _, work in held], default=0) * real,
-        (buffers.get("params", 0) + buffers["state"]) * real if trains else 0,
+        (buffers.get("params", 0) + state) * real if trains else 0,
+        0 if trains else state * real,
         max(stacks.values(), default=0) if stacks else None)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints
-from ncc.ir.plan import Plan
+from ncc.ir.labels import covering, titled
+from ncc.ir.plan import FORWARD, Plan
 from ncc.ir.ssa import Buffer, Func, Module
 from ncc.machine.header_docs import DOCS, work_size
 from ncc.scalar.activations import FREE
@@ -70,6 +71,8 @@ def graph_hash(graph: Graph) -> str:
     add("functions", "\n".join(programs).encode())
     add("aggregations", graph.aggregations.astype("<i1").tobytes())
     add("outputs", graph.outputs.astype("<i4").tobytes())
+    if len(graph.states):
+        add("states", graph.states.astype("<i4").tobytes())
     values = np.where(np.isnan(graph.values), np.nan, graph.values)  # one NaN for all
     add("values", values.astype("<f8").tobytes())
     return digest.hexdigest()
@@ -148,13 +151,14 @@ def header(plan: Plan, module: Module, *, name: str, dtype: str, embedded: bool,
     work = work_size(funcs["forward"]) * size if "forward" in funcs else 0
     batch = work_size(funcs["forward_batch"]) * size if "forward_batch" in funcs else 0
     numbers = {
-        "INPUTS": (len(g.inputs), f"{real}s of a sample x"),
+        "INPUTS": (g.n_inputs, f"{real}s of a sample x"),
         "OUTPUTS": (len(g.outputs), f"{real}s of a result y"),
         "PARAMS": (g.n_params, f"{real}s of the canonical parameters"),
         "PACKED": (packed, f"{real}s that {name}_pack writes" if pack else "the object has them"),
         "WORK_BYTES": (work, f"of `work` for {name}_forward"),
         "BATCH_WORK_BYTES": (batch, f"of `work` for {name}_forward_batch, whatever n is"),
         **_more_sizes(funcs, name, size),
+        **_state_sizes(funcs, real, size),
         "ALIGN": (align, "bytes: `packed` and `work` begin at a multiple"),
         **({"STACK_BYTES": (max(stacks.values()), "of stack that a function takes at most")}
            if stacks else {}),
@@ -196,11 +200,20 @@ def aligned(m: str, size: str) -> list[str]:
     return [*lines, "#else", f"#define {m}_ALIGNED _Alignas({m}_ALIGN)", "#endif"]
 
 
+def _state_sizes(funcs: Mapping[str, Func], real: str, size: int) -> dict[str, tuple[int, str]]:
+    """The macros of a net with states."""
+    if "reset" not in funcs:
+        return {}
+    count = funcs["reset"].buffers[0].size
+    return {"STATES": (count, f"{real}s of `state`, for each stream"),
+            "STATE_BYTES": (count * size, "of `state`: to be saved and restored")}
+
+
 def _more_sizes(funcs: Mapping[str, Func], name: str, size: int) -> dict[str, tuple[int, str]]:
     """The macros of `each`, gradients and training, where the module has their functions."""
     found = {}
-    for title in [*DOCS][3:]:  # behind pack and the forward functions
-        if title in funcs:
+    for title in DOCS:
+        if title in funcs and title not in FORWARD:
             word = title.replace("_step", "").upper()
             found[f"{word}_WORK_BYTES"] = (
                 work_size(funcs[title]) * size, f"of `work` for {name}_{title}"
@@ -220,7 +233,7 @@ def block(lines: Sequence[str]) -> str:
 def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, target: str,
            target_note: str, soft: bool) -> list[str]:
     lines = [
-        f"{name}: a net of {g.n_neurons} neurons and {g.n_edges} edges, compiled by ncc.",
+        f"{name}: a net of {g.n_own} neurons and {g.n_edges} edges, compiled by ncc.",
         "",
         f"For {comment(target)}" + (f" ({comment(target_note)})." if target_note else "."),
         about_numerics(module, real),
@@ -229,11 +242,22 @@ def _about(g: Graph, module: Module, name: str, real: str, embedded: bool, targe
         "state and allocate nothing: many threads may run them at once, each with its own `work`.",
         "What `work` holds between calls does not matter. No array may overlap another.",
     ]
+    if len(g.states):
+        m = macro(name)
+        lines += [
+            "",
+            "Some neurons read values of the last call, which are in `state`. Each stream of",
+            f"samples has its own, {m}_STATE_BYTES bytes of the caller's: all 0 before the first",
+            f"sample, which {name}_reset makes them. A copy of them is all there is to save.",
+        ]
     lines += about_calls(module, real, target_note, soft)
     if embedded:
         lines += ["", "The weights are constants of the object."]
-    lines += ["", "Inputs, x[k]:   " + _listed(g, g.inputs),
-              "Outputs, y[k]:  " + _listed(g, g.outputs)]
+    lines += ["", "Inputs, x[k]:   " + _listed(g, g.inputs[: g.n_inputs]),
+              *_labelled(g, g.inputs[: g.n_inputs], "x"),
+              "Outputs, y[k]:  " + _listed(g, g.outputs), *_labelled(g, g.outputs, "y")]
+    if len(g.states):
+        lines += ["Read in the next call: " + _listed(g, g.states)]
     if g.n_params:
         where = "The canonical parameters (here constants of the object)" if embedded else (
             "The canonical parameters, `params`")
@@ -266,7 +290,10 @@ def about_calls(module: Module, real: str, target_note: str, soft: bool) -> list
 
 
 def _name(g: Graph, j: int) -> str:
-    return f"n{j:0{max(2, len(f'{max(g.n_neurons - 1, 0):x}'))}x}"
+    last = "~" if j >= g.n_own else ""  # the value of the last call
+    if last:
+        j = int(g.states[np.searchsorted(g.inputs[g.n_inputs :], j)])
+    return f"{last}n{j:0{max(2, len(f'{max(g.n_own - 1, 0):x}'))}x}"
 
 
 def _listed(g: Graph, neurons: Ints) -> str:
@@ -274,6 +301,16 @@ def _listed(g: Graph, neurons: Ints) -> str:
     if len(neurons) > 12:
         names = [*names[:8], "...", _name(g, int(neurons[-1]))]
     return " ".join(names) if names else "none"
+
+
+def _labelled(g: Graph, neurons: Ints, array: str) -> Iterator[str]:
+    """Lines that say which elements of x or y labels name."""
+    found = covering(g.labels, neurons, g.n_neurons)
+    for at, label in found[:SMALL]:
+        last = f"..{at + label.size - 1}" if label.size > 1 else ""
+        yield f"    {array}[{at}{last}]: {comment(titled(label))}"
+    if len(found) > SMALL:
+        yield f"    and {len(found) - SMALL} more labels"
 
 
 def _parameters(g: Graph) -> Iterator[str]:

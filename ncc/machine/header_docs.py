@@ -18,14 +18,33 @@ def _doc_pack(m: str, real: str, func: Func) -> list[str]:
     ]
 
 
+def _doc_reset(m: str, real: str, func: Func) -> list[str]:
+    return [f"Make state[{m}_STATES] what it is before the first sample of a stream: all 0."]
+
+
 def _doc_forward(m: str, real: str, func: Func) -> list[str]:
     lines = [f"y[{m}_OUTPUTS] of one sample x[{m}_INPUTS], which may have any alignment."]
+    if _stateful(func):
+        lines += [f"state[{m}_STATES] has the values of the last call, and then those of this one."]
     return lines + _doc_memory(m, "WORK_BYTES", func)
+
+
+def _doc_steps(m: str, real: str, func: Func) -> list[str]:
+    lines = [f"n steps of one stream, one after another: y[n][{m}_OUTPUTS] of x[n][{m}_INPUTS],",
+             f"and state[{m}_STATES] as n calls of the function of one sample leave it."]
+    return lines + _doc_memory(m, "WORK_BYTES", func)
+
+
+def _stateful(func: Func) -> bool:
+    return any(b.name == "state" for b in func.buffers)
 
 
 def _doc_batch(m: str, real: str, func: Func) -> list[str]:
     lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], row-major, of any alignment. Each",
              "row of y has the bits that the function of one sample gives."]
+    if _stateful(func):
+        lines += [f"The samples are of n streams, with state[n][{m}_STATES], row-major: a step of",
+                  "each."]
     return lines + _doc_memory(m, "BATCH_WORK_BYTES", func)
 
 
@@ -77,7 +96,8 @@ def _doc_step(m: str, real: str, func: Func) -> list[str]:
                     f"{m}_ALIGN."]
 
 
-DOCS = {"pack": _doc_pack, "forward": _doc_forward, "forward_batch": _doc_batch,
-         "each": _doc_each, "each_backward": _doc_each,
-         "backward": _doc_backward, "backward_batch": _doc_backward,
-         "train_step": _doc_step, "train_step_batch": _doc_step}
+DOCS = {"pack": _doc_pack, "reset": _doc_reset, "forward": _doc_forward,
+        "forward_batch": _doc_batch, "steps": _doc_steps,
+        "each": _doc_each, "each_backward": _doc_each,
+        "backward": _doc_backward, "backward_batch": _doc_backward,
+        "train_step": _doc_step, "train_step_batch": _doc_step}

@@ -50,14 +50,15 @@ class Helper:
 
 def _call_text() -> str:
     lines = ["define void @call(ptr %a) {", "  %f = load ptr, ptr %a"]
-    for k in range(1, 5):
+    for k in range(1, 6):
         lines += [f"  %at{k} = getelementptr ptr, ptr %a, i64 {k}",
                   f"  %p{k} = load ptr, ptr %at{k}"]
-    lines += ["  tail call void %f(ptr %p1, ptr %p2, ptr %p3, ptr %p4)", "  ret void", "}", ""]
+    passed = ", ".join([f"ptr %p{k}" for k in range(1, 6)])
+    lines += [f"  tail call void %f({passed})", "  ret void", "}", ""]
     return "\n".join(lines)
 
 
-# `call(a)` calls the function a[0] with the pointers a[1], ..., a[4]: ctypes takes as long to make
+# `call(a)` calls the function a[0] with the pointers a[1], ..., a[5]: ctypes takes as long to make
 # four arguments as all else of a small net's call. One that takes fewer does not look at the
 # others, in the C conventions of every machine that ncc runs on.
 CALL = Helper(["call"], _call_text)

@@ -51,7 +51,7 @@ STRAIGHT_VECTOR = 0.8  # an edge: the weight is spread, the source often in a re
 TABLE_VECTOR = 1.2  # an edge: the source comes from the cache
 SHARED_VECTOR = 0.65  # an edge: sources and weights serve a tile of sums
 ROW_VECTOR = 4.0
-SQUARE_COLUMN = 7.0  # a column of x or y, transposed with others
+TILE_COLUMN = 7.0  # a column of x or y, transposed with others
 COLUMN = 30.0  # ... and alone, a number at a time
 OP = 0.4  # one op of an activation
 # Bytes of code and tables, as objects for a Cortex-M4F have them.

@@ -172,13 +172,14 @@ def shares(n: int, threads: int, library: Library, reads: int = 3, weights: int 
 
 
 def forward(library: Library, x: Array, packed: Array | None, threads: int,
-            kept: Array | None = None) -> Array:
+            kept: Array | None = None, state: Array | None = None) -> Array:
     """y of x, (inputs,) or (n, inputs): row-major, of the library's dtype. `packed` is None where
-    the weights are in the code. `kept`, which `to_keep` makes, is written for `backward`."""
+    the weights are in the code. `kept`, which `to_keep` makes, is written for `backward`. `state`,
+    (S,) or (n, S), is read and written, of a net that has one."""
     name = _name("forward", x.ndim) + ("" if kept is None else "_keep")
     y = np.empty((*x.shape[:-1], library.functions[name].buffers["y"]), library.real)
     weights = () if packed is None else (packed.ctypes.data,)
-    made = (y,) if kept is None else (y, kept)
+    made = tuple([array for array in (y, kept, state) if array is not None])
     if x.ndim == 1:
         library.calls[name](x.ctypes.data, *weights, *_addresses(*made), library.scratch(name))
         return y

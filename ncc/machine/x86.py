@@ -81,6 +81,12 @@ class _Body:
         for at in range(len(ops) - 1, -1, -1):
             for r in ops[at][1]:
                 self.uses[r].append(at)
+        self.lasts = [uses[0] if uses else -1 for uses in self.uses]
+        # Where each buffer that is read as well is first written.
+        self.written: dict[str, int] = {"work": -1}
+        for at in range(len(ops) - 1, -1, -1):
+            if ops[at][0] == "store" and ops[at][2][0] != "work":
+                self.written[ops[at][2][0]] = at
         self.home: list[str | None] = [None] * len(ops)  # where a value is in memory
         self.register = [-1] * len(ops)
         self.held = [-1] * REGISTERS  # the value in each register
@@ -193,9 +199,10 @@ class _Body:
             self.lines.append(f"{self.move} %xmm{register}, {place}")
 
     def reloads(self, value: int) -> bool:
-        """Whether a value is an input or a parameter, which stay where they are."""
+        """Whether a value is an input or a parameter, which stay where they are, or one of the last
+        call that is read before the next one is written."""
         opcode, _, imm = self.func.ops[value]
-        return opcode == "load" and imm[0] != "work"
+        return opcode == "load" and self.written.get(imm[0], FAR) > self.lasts[value]
 
     def give(self, value: int, register: int) -> None:
         if self.uses[value]:
@@ -253,7 +260,7 @@ class _Body:
                         opcode in COMMUTES)
         elif opcode == "load":
             assert isinstance(imm, tuple)
-            if imm[0] == "work":  # in a text that was split by hand, say
+            if not self.reloads(at):  # `work` in a text that was split by hand, say
                 r = self.take()
                 self.lines.append(f"{self.move} {self.place(*imm)}, %xmm{r}")
                 self.give(at, r)

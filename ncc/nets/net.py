@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
 from ncc.driver.levels import FORMATS, NETS
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
-from ncc.formats.exporters.attributes import edges, nodes
+from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
 from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
@@ -23,6 +25,7 @@ from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
+from ncc.passes.graph.unroll import unroll as unrolled
 from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
 from ncc.report.oracles import of_object
 
@@ -100,7 +103,8 @@ class Net:
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
         NccError E637 without networkx, E401 for a net that only passes make."""
-        made = _optional("networkx", "to_networkx").DiGraph()
+        made = _optional("networkx", "to_networkx").DiGraph(
+            **directives(self.graph))
         made.add_nodes_from(nodes(self.graph, "graphml"))
         made.add_edges_from(edges(self.graph))
         return made
@@ -118,6 +122,15 @@ class Net:
     def states(self) -> list[int]:
         """The neurons whose value of the last call is read, ascending: the order of the state."""
         return [int(i) for i in self.graph.states]
+
+    @property
+    def labels(self) -> dict[str, int | NDArray[np.int64]]:
+        """The neurons that each label names: a number, or an array of numbers of its shape, which
+        cannot be written to."""
+        numbers = np.arange(self.n_neurons)
+        numbers.setflags(write=False)
+        return {name: numbers[first : first + prod(shape)].reshape(shape) if shape else first
+                for first, name, shape in self.graph.labels}
 
     @property
     def params(self) -> Reals | None:
@@ -145,8 +158,8 @@ class Net:
 
         ValueError for outputs of another shape, or an object that cannot be evaluated.
         """
-        dtype = dtype or self.graph.dtype or "f32"
-        numerics = numerics or self.graph.numerics or "fused"
+        dtype, asked = arithmetic(self.graph, dtype, numerics)
+        numerics = asked or "fused"
         real = np.float64 if dtype == "f64" else np.float32
         if x is None:
             x = np.random.default_rng(seed).normal(size=(samples, self.graph.n_inputs))
@@ -173,6 +186,16 @@ def _optional(module: str, wanted_by: str) -> Any:
         name = module.partition(".")[0]
         raise NccError("E637", f"{wanted_by} needs {name}, which is not installed",
                        help="pip install 'ncc-compiler[graphs]'") from None
+
+
+def unroll(net: Net, steps: int) -> Net:
+    """`steps` steps of a net with states, from the reset on, as one net without: x are the inputs
+    of the first step, then those of the second, ..., y likewise; the parameters are the same
+    vector. So it has gradients: those through time. NccError E161 where `steps` is no number from 1
+    on, the net has no states, or it would be too large."""
+    if steps < 1:
+        raise NccError("E161", f"{steps} steps", help="ncc.unroll(net, 10)")
+    return Net(unrolled(net.graph, steps=steps))
 
 
 def fixed(values: Reals) -> Reals:
@@ -204,8 +227,9 @@ def parse(text: str, format: str = "nal", *, name: str = "<text>", activation: i
 def load(net: Any, format: str | None = None, *, source: str | None = None, **options: Any) -> Net:
     """The net in a file, of ncc's or another tool's, or in an object of another library.
 
-    net      the path of a file, whose ending says what it is; else the object: a network of
-             neat-python's, ...
+    net      the path of a file, whose ending says what it is; or a list of paths, of a matrix each,
+             for a net of layers; else the object: a network of neat-python's, an estimator of
+             scikit-learn, a DiGraph of networkx, a matrix or a list of them, one a layer
     format   of a file of ncc's, whatever its ending: nal, nam, nel or graph
     source   the importer of a file of another tool, whatever its ending: `neat`, ...
     options  of ncc's formats those of `parse`; of others, fields of `Options` in
@@ -213,6 +237,9 @@ def load(net: Any, format: str | None = None, *, source: str | None = None, **op
 
     NccError where it cannot be read, or would be another function (E800 to E819).
     """
+    if isinstance(net, list) and net and all(isinstance(each, str | Path) for each in net):
+        files = [opened(each) for each in net]
+        return Net(ordered(registry.read(files, source, Options(**options))))
     if not isinstance(net, str | Path):
         return _imported(registry.of_object(net, Options(**options)))
     if source is not None or (format is None and Path(net).suffix[1:] not in NETS
@@ -273,7 +300,7 @@ def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = Fal
     return load(estimator, logits=logits, drop_zeros=drop_zeros)
 
 
-def from_networkx(graph: Any, *, activation: str | None = None, **options: Any) -> Net:
+def from_networkx(graph: Any, *, activation: str | int | None = None, **options: Any) -> Net:
     """The net of a DiGraph of networkx, by the attributes of its nodes and edges
     (ncc/formats/importers/graphs/attributes.py): activation, aggregation, bias, input, output;
     weight, tie, const. An in-list is in the order in which its edges were added.
@@ -287,7 +314,7 @@ def from_networkx(graph: Any, *, activation: str | None = None, **options: Any) 
     return load(graph, activation=activation, **options)
 
 
-def from_scipy(matrix: Any, *, activation: str | None = None, bias: float | None = None,
+def from_scipy(matrix: Any, *, activation: str | int | None = None, bias: float | None = None,
                transpose: bool = False, layered: bool = False, **options: Any) -> Net:
     """The net of a matrix of scipy.sparse or numpy. A square one is the adjacency matrix of a net,
     w[i, j] the weight of the edge from i to j; another is a layer from its rows to its columns; a

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ncc.formats.write import bias_text, names_of, weight_text
 from ncc.ir import graph_run
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.labels import Names
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar.activations import name_of
 from ncc.scalar.numpy_eval import Numpy
@@ -196,11 +197,15 @@ def by_number(graph: Graph, theirs: Mapping[str | int, T]) -> dict[int, T]:
     return {j: value for j, value in found.items() if 0 <= j < graph.n_own}
 
 
-def titled(graph: Graph, j: int) -> str:
-    """A neuron by its number, and its label, if it has one."""
-    label = next((label.name for label in graph.labels
-                  if label.first <= j < label.first + label.size), "")
-    return names_of(graph)[j] + (f" ({label})" if label else "")
+def titles(graph: Graph) -> Callable[[int], str]:
+    """What says a neuron by its number, and its label, if it has one."""
+    names, called = names_of(graph), Names(graph.labels)
+
+    def title(j: int) -> str:
+        label = called.of(j)
+        return names[j] + (f" ({label})" if label else "")
+
+    return title
 
 
 def formula(graph: Graph, j: int) -> str:
@@ -221,7 +226,8 @@ def formula(graph: Graph, j: int) -> str:
 
 def _described(graph: Graph, j: int, ours: Reals, totals: Reals, known: Mapping[int, float],
                numerics: str, sample: int, said: str) -> str:
-    lines = [f"first diverging neuron {titled(graph, j)}, in sample {sample}: "
+    title = titles(graph)
+    lines = [f"first diverging neuron {title(j)}, in sample {sample}: "
              f"{ours[j]!s} here, {ours.dtype.type(known[j])!s} there", f"  {formula(graph, j)}"]
     if said not in ("", formula(graph, j)):
         lines.append(f"  there {said}")
@@ -229,7 +235,7 @@ def _described(graph: Graph, j: int, ours: Reals, totals: Reals, known: Mapping[
     sources = graph.sources[at].tolist()
     for i in sources[:SHOWN]:
         there = f", {ours.dtype.type(known[i])!s} there" if i in known else ""
-        lines.append(f"  reads {titled(graph, i)}: {ours[i]!s} here{there}")
+        lines.append(f"  reads {title(i)}: {ours[i]!s} here{there}")
     if all(i in known for i in sources) and graph.activations[j] != INPUT:
         theirs = np.array([known[i] for i in sources], ours.dtype)
         argument = _argument(graph, j, theirs, numerics)

@@ -6,21 +6,29 @@ import numpy as np
 
 from ncc.formats.write import bias_text, in_lists, names_of, weight_text
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.labels import Names
 from ncc.scalar.activations import name_of
 
 
 def dot(graph: Graph) -> str:
-    """The net for Graphviz, inputs on the left."""
+    """The net for Graphviz, inputs on the left; edges that read the last call are dashed."""
     names = names_of(graph)
     outputs = np.zeros(graph.n_neurons, np.bool_)
     outputs[graph.outputs] = True
+    called = Names(graph.labels)
     lines = ["digraph net {", "  rankdir=LR;", "  node [shape=circle];"]
+    of = dict(zip(graph.inputs[graph.n_inputs :].tolist(), graph.states.tolist(), strict=True))
     for j, name in enumerate(names):
+        if j in of:
+            continue
         code = int(graph.activations[j])
         if code == ABSENT:
             continue
         shape = ", shape=doublecircle" if outputs[j] else ""
         label = f"n{name}"
+        given = called.of(j)
+        if given:
+            label += "\\n" + given.replace("\\", "\\\\").replace('"', '\\"')
         if code == INPUT:
             shape = ", shape=box"
         else:
@@ -32,6 +40,8 @@ def dot(graph: Graph) -> str:
     for j, sources, weights in in_lists(graph):
         for i, code in zip(sources, weights, strict=True):
             spelt = weight_text(graph, code)
-            label = f' [label="{spelt}"]' if spelt else ""
-            lines.append(f"  n{names[i]} -> n{names[j]}{label};")
+            words = [f'label="{spelt}"'] if spelt else []
+            words += ["style=dashed", "constraint=false"] if i in of else []
+            label = f" [{', '.join(words)}]" if words else ""
+            lines.append(f"  n{names[of.get(i, i)]} -> n{names[j]}{label};")
     return "\n".join(lines) + "\n}\n"

@@ -13,7 +13,8 @@ net
     03 relu 02,01:=2 +
     04 sigmoid max 02,03
 
-has the forward pass
+(in which `n~02` would be what n02 was in the last call, and `w~0203` the weight of ~02 into 03) has
+the forward pass
 
     n02 = f02( +n00*w0002 +n01*w0102)
     n03 = f03( +n02*w0203 +n01*w0103 +b03)
@@ -97,7 +98,7 @@ import numpy as np
 
 from ncc.formats.write import in_lists, names_of
 from ncc.ir import csr
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints, refuse_states
 from ncc.scalar.aggregations import SUMS
 
 
@@ -118,12 +119,14 @@ def fwd(graph: Graph) -> str:
 
 
 def bwd(graph: Graph) -> str:
-    """The reverse pass of an ordered graph; ValueError for one without levels.
+    """The reverse pass of an ordered graph; ValueError for one without levels, NccError E160 for
+    one with states.
 
     Time and memory O(W + N), for any shape of the net.
     """
     if graph.levels is None:
         raise ValueError("bwd is of an ordered graph")
+    refuse_states(graph, "a backward pass")
     n = graph.n_neurons
     names = names_of(graph)
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
@@ -170,26 +173,26 @@ def bwd(graph: Graph) -> str:
 def _edges(me: str, agg: str, ins: Sequence[tuple[str, str, bool]]) -> list[str]:
     """The lines of neuron `me`'s in-edges: (source, suffix, whether the weight is trained)."""
     text: list[str] = []
-    slope = f"Df{me}"
+    adjoint = f"Df{me}"
     if agg == "mean":
-        slope = f"Dm{me}"
-        text.append(f"{slope} = +Df{me}/{len(ins)}\n")
+        adjoint = f"Dm{me}"
+        text.append(f"{adjoint} = +Df{me}/{len(ins)}\n")
     each = agg not in SUMS
     if agg == "mul":
         text += _factors(me, [(i, i + me + x) for i, x, _ in ins])
     for k, (i, x, trained) in enumerate(ins):
         edge = i + me + x
         if each:
-            slope = f"Dn{me}_p{edge}"
+            adjoint = f"Dn{me}_p{edge}"
             if agg == "mul":
                 left = f"*l{edge}" if k else ""
                 right = f"*r{edge}" if k < len(ins) - 1 else ""
-                text.append(f"{slope} = +Df{me}{left}{right}\n")
+                text.append(f"{adjoint} = +Df{me}{left}{right}\n")
             else:
-                text.append(f"{slope} = +Df{me}*s{edge}\n")
-        text.append(f"Dn{me}_n{i}{x} = +{slope}*w{edge}\n")
+                text.append(f"{adjoint} = +Df{me}*s{edge}\n")
+        text.append(f"Dn{me}_n{i}{x} = +{adjoint}*w{edge}\n")
         if trained:
-            text.append(f"Dn{me}_w{edge} = +{slope}*n{i}\n"
+            text.append(f"Dn{me}_w{edge} = +{adjoint}*n{i}\n"
                         f"DLY_w{edge} = +DLY_n{me}*Dn{me}_w{edge}\n")
     return text
 

@@ -52,6 +52,9 @@ def neat_python(path: str, allow_pickle: bool = False, config: str | None = None
 
 def _neat_json(top: Any, neat: Any) -> Any:
     """The network of an exported file, by neat-python's functions and its order of nodes."""
+    if top["network_type"] not in ("feedforward", "recurrent"):
+        raise NccError("E812", f"a {top['network_type']} network is not verified against "
+                       "neat-python, only feed-forward and recurrent ones")
     activations = neat.activations.ActivationFunctionSet()
     aggregations = neat.aggregations.AggregationFunctionSet()
     inputs, outputs = top["topology"]["input_keys"], top["topology"]["output_keys"]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ncc.formats.write import names_of
 from ncc.ir import graph_run
 from ncc.ir.graph import ABSENT, INPUT, Graph
-from ncc.report.comparison import formula, titled
+from ncc.ir.labels import Names
+from ncc.report.comparison import formula, titles
 
 
 @np.errstate(all="ignore")  # infinities and NaN are values
@@ -39,7 +40,8 @@ def trace(graph: Graph, x: NDArray[Any], dtype: str, numerics: str) -> Iterator[
     activation, its formula."""
     assert graph.levels is not None
     by_depth = np.argsort(graph.levels, kind="stable").tolist()
-    names = {j: titled(graph, j) for j in by_depth}
+    title = titles(graph)
+    names = {j: title(j) for j in by_depth}
     formulas = {j: formula(graph, j) for j in by_depth if graph.activations[j] != ABSENT}
     outputs = set(graph.outputs.tolist())
     values, totals = traced(graph, x, dtype, numerics)
@@ -58,8 +60,8 @@ def trace(graph: Graph, x: NDArray[Any], dtype: str, numerics: str) -> Iterator[
 
 def table(graph: Graph, x: NDArray[Any], dtype: str, numerics: str) -> str:
     """The values as CSV: a row of names, then a row a sample, a column a neuron."""
-    labels = {label.first: label.name for label in graph.labels if not label.shape}
-    head = [labels.get(j, name) for j, name in enumerate(names_of(graph))]
+    called = Names(graph.labels)
+    head = [called.of(j) or name for j, name in enumerate(names_of(graph))]
     quoted = ['"' + word.replace('"', '""') + '"' if set(word) & set(',"\n') else word
               for word in head]
     values, _ = traced(graph, x, dtype, numerics)

@@ -14,7 +14,7 @@ Of `fcn 2 1`, a head line of names, then a row a neuron; the column says which n
 
 The first block is W, the second the terms of n W: down a column stands the sum of a neuron. Up to
 26 neurons are letters, and `ac` is the weight of the edge from a to c; more are `n00`, `n01`, ...
-and their weights `w0002`.
+and their weights `w0002`. The value of a in the last call is `~a`, a row behind the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def weights(graph: Graph) -> str:
     """Both blocks. NccError E402 where they would be too large."""
     single = letters(graph)
     if single is not None:
-        names, weight = list(single), _pair
+        names, weight = single, _pair
     else:
         names, weight = [f"n{name}" for name in names_of(graph)], _weight
     width = len(names[0])

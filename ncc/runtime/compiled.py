@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ncc.driver import kinds as emit
 from ncc.driver.compiler import Build, write
-from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Watch
-from ncc.driver.settings import options
-from ncc.ir.graph import Graph
-from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.driver.pipeline import AFTER_ORDER, Watch
+from ncc.driver.settings import arithmetic, options
+from ncc.ir.graph import Graph, refuse_states
+from ncc.ir.ssa import DTYPES
 from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
 from ncc.machine.helpers import CALL
@@ -49,8 +49,9 @@ class Compiled:
     """
 
     __module__ = "ncc"  # where users import it: no pickle depends on the rooms of this house
+    _stateful = False  # whether its calls may leave something for the next ones
 
-    def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = "f32", opt: int = 2,
+    def __init__(self, graph: Graph, params: Any = None, *, dtype: Any = None, opt: int = 2,
                  threads: int = 1, numerics: str | None = None,
                  passes: Mapping[str, Any] | None = None, build: Build | None = None,
                  cache: bool = True, watch: Watch | None = None, tune: bool = False,
@@ -81,16 +82,17 @@ class Compiled:
             raise ValueError(f"opt is {opt!r}, not 0..3")
         if threads < 0:
             raise ValueError(f"threads is {threads}, not 0 or more")
+        if not self._stateful:
+            refuse_states(graph, type(self).__name__)
         self.graph = graph
-        self.dtype = dtype_name(dtype)
+        self.dtype, self._numerics = arithmetic(graph, dtype, numerics)
         self._real = np.dtype(DTYPES[self.dtype])
-        self._n_inputs = len(graph.inputs)
+        self._n_inputs = graph.n_inputs
         self._n_outputs = len(graph.outputs)
         self._shape = (self._n_inputs,)
         self.opt = opt
         self.threads = threads
         self._asked = asked
-        self._numerics = numerics
         self._cache = cache
         self._brought = dict(brought or {})
         CALL.bring(self._brought.pop("call", None))
@@ -113,7 +115,7 @@ class Compiled:
 
     def __repr__(self) -> str:
         g, forms = self.graph, self._forms
-        words = [f"{len(g.inputs)} inputs -> {len(g.outputs)} outputs", f"{g.n_neurons} neurons",
+        words = [f"{g.n_inputs} inputs -> {len(g.outputs)} outputs", f"{g.n_own} neurons",
                  f"{g.n_edges} edges",
                  f"{g.n_params} parameters" + (" without values" if self._params is None else ""),
                  f"{self.dtype} {self.numerics}",
@@ -182,20 +184,23 @@ class Compiled:
             f"the net has {self.graph.n_params} parameters and "
             f"{int(np.isnan(self.graph.values).sum())} of them have no value: set fn.params")
 
-    def _desk(self) -> _Desk:
-        """Places for x, y and work, and what `forward` is called with there."""
+    def _desk(self, state: Array | None = None) -> _Desk:
+        """Places for x, y and work, and what `forward` is called with there; and with `state`, of a
+        net that has one."""
         held = self._arguments
         packed = self._weights(held)
         x, y = aligned(self._n_inputs, self._real), aligned(self._n_outputs, self._real)
         work = self._library.work("forward")
-        call = np.zeros(5, np.uintp)
+        call = np.zeros(6, np.uintp)
+        more = () if state is None else (state.ctypes.data,)
         addresses = (self._library.addresses["forward"], x.ctypes.data, *packed, y.ctypes.data,
-                     work.ctypes.data)
+                     *more, work.ctypes.data)
         call[: len(addresses)] = addresses
         # Without argument types, ctypes passes a c_void_p on as it is.
         caller = CALL.loaded()  # kept: threads that make it at once make one each
         function = ctypes.CFUNCTYPE(None)(caller.addresses["call"])
-        return x, y, function, ctypes.c_void_p(call.ctypes.data), (call, work, held, caller)
+        keep = (call, work, held, caller, state)
+        return x, y, function, ctypes.c_void_p(call.ctypes.data), keep
 
     def __call__(self, x: Any) -> Array:
         if type(x) is _ndarray and x.dtype is self._real and x.shape == self._copied:
@@ -394,7 +399,8 @@ class Compiled:
         path = Path(path)
         kind = emit.kind_of(path)
         chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
-                         **{"gradient": self._packs and emit.with_gradient(kind), **self._asked,
+                         **{"gradient": self._packs and not len(self.graph.states)
+                            and emit.with_gradient(kind), **self._asked,
                             "scalar": kind == "c", "name": c_identifier(path.stem)})
         graph = self.graph.with_(values=self._values())
         build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
@@ -436,7 +442,7 @@ def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
 def _known_options() -> list[str]:
     """The names of the passes' keyword-only parameters, and of what `options` chooses by."""
     found = ["name", "limit"]
-    for call in PIPELINE:
-        parameters = inspect.signature(call).parameters.values()
+    for step in AFTER_ORDER:
+        parameters = inspect.signature(step.call).parameters.values()
         found += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return found

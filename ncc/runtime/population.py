@@ -361,20 +361,37 @@ def _with_values(many: Union, values: Reals) -> Union:
     return Union(many.graph.with_(values=values), many.first, many.slots)
 
 
-def population(nets: Sequence[Net | str | Path], *, dtype: Any = "f32",
+def population(nets: Sequence[Net | str | Path], *, dtype: Any = None,
                numerics: str | None = None, threads: int = 1, cache: bool = True) -> Population:
     """A population of nets: `Net`s, files, or texts of the format nal.
 
-    dtype    "f32" or "f64" (or numpy's name or type of either): what is computed in
-    numerics "strict" or "fused"; the default is that of `ncc.compile`
+    dtype    "f32" or "f64" (or numpy's name or type of either): what is computed in; without it
+             what all net files ask for, else f32
+    numerics "strict" or "fused"; without it what all net files ask for, else that of `ncc.compile`
     threads  over the nets; 0 is one a core
     cache    whether the engine may come from the cache on disk, and be kept there
 
-    NccError E650 where a net has another number of inputs or outputs than the first one, or where
-    there is none; what `ncc.load` and `ncc.parse` raise.
+    NccError E650 where a net has another number of inputs or outputs than the first one, or asks
+    for another dtype or other numerics and nothing is said of them here, or where there is none;
+    what `ncc.load` and `ncc.parse` raise.
     """
-    return Population(union([_graph(net) for net in nets]), dtype=dtype, numerics=numerics,
-                      threads=threads, cache=cache)
+    graphs = [_graph(net) for net in nets]
+    many = union(graphs)
+    if dtype is None:
+        dtype = _common("dtype", [graph.dtype for graph in graphs]) or "f32"
+    if numerics is None:
+        numerics = _common("numerics", [graph.numerics for graph in graphs])
+    return Population(many, dtype=dtype, numerics=numerics, threads=threads, cache=cache)
+
+
+def _common(what: str, asked: Sequence[str | None]) -> str | None:
+    """What the files of all nets ask for, which one engine can evaluate."""
+    if any(word != asked[0] for word in asked):
+        k = next(k for k, word in enumerate(asked) if word != asked[0])
+        said = [word or f"no {what}" for word in (asked[0], asked[k])]
+        raise NccError("E650", f"net 0 asks for {said[0]}, net {k} for {said[1]}",
+                       help=f"{what}= says it for all")
+    return asked[0]
 
 
 def _graph(net: Net | str | Path) -> Graph:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError
 from ncc.images.image import images
 from ncc.images.kinds import Kinds, kinds_of
@@ -34,7 +35,8 @@ def tiered(graph: Graph, params: Any, dtype: Any, threads: int, numerics: str | 
            ) -> Tiered | None:
     """The net by an engine, until its own code is worth a compile; None where that is soon made, or
     an engine for it takes longer. Raises as `Compiled` does."""
-    if graph.n_neurons > NEURONS or numerics == "fast":
+    dtype, numerics = arithmetic(graph, dtype, numerics)
+    if graph.n_neurons > NEURONS or numerics == "fast" or len(graph.states):
         return None
     kinds, seconds, engine = _estimates(graph)
     if seconds <= SOON:
@@ -52,7 +54,8 @@ def for_rows(graph: Graph, rows: int, *, dtype: Any, threads: int, numerics: str
              ) -> Tiered | None:
     """The net by an engine, where that is the sooner done with so many samples; else None. Raises
     as `Compiled` does."""
-    if graph.levels is None or graph.n_neurons > NEURONS or numerics == "fast":
+    dtype, numerics = arithmetic(graph, dtype, numerics)
+    if graph.levels is None or graph.n_neurons > NEURONS or numerics == "fast" or len(graph.states):
         return None
     kinds, seconds, engine = _estimates(graph)
     if rows * graph.n_edges * AN_EDGES_SAMPLE > seconds or not (
@@ -80,7 +83,7 @@ class Tiered(Compiled):
     def __init__(self, graph: Graph, params: Any, kinds: Kinds, seconds: float, *, dtype: Any,
                  threads: int, numerics: str | None, cache: bool) -> None:
         self._begin(graph, dtype, 2, threads, numerics, None, cache, None)
-        self._engine: Kernel = kernel(kinds, self.dtype, numerics, cache)
+        self._engine: Kernel = kernel(kinds, self.dtype, self._numerics, cache)
         self.numerics: str = self._engine.numerics
         self._left = SHARE * seconds  # until it is worth a compile
         self._linking = threading.RLock()

@@ -107,13 +107,14 @@ def _calls(build: Build) -> tuple[Callable[[], Any], Callable[[], Any]]:
     library = Library(build.made, build.options["dtype"])
     rng = np.random.default_rng(0)
     g = build.graph
-    x = rng.standard_normal((BATCH, len(g.inputs))).astype(library.real)
+    x = rng.standard_normal((BATCH, g.n_inputs)).astype(library.real)
     y = np.empty((BATCH, len(g.outputs)), library.real)
     weights = []
     if library.n_packed is not None:
         weights = [library.pack(rng.uniform(-0.1, 0.1, g.n_params).astype(library.real))]
-    single = [x, *weights, y, library.work("forward")]
-    batch = [x, *weights, y, library.work("forward_batch")]
+    held = [np.zeros((BATCH, len(g.states)), library.real)] if len(g.states) else []
+    single = [x, *weights, y, *held, library.work("forward")]
+    batch = [x, *weights, y, *held, library.work("forward_batch")]
     # The calls keep the library, which owns the code.
     return (lambda: library.calls["forward"](*[a.ctypes.data for a in single]),
             lambda: library.calls["forward_batch"](BATCH, *[a.ctypes.data for a in batch]))

@@ -29,15 +29,15 @@ def tame(expr: Expr) -> bool:
     return all(node.op in _TAME for node in expr.nodes)
 
 
-def slope(expr: Expr, e: Emitter[V], x: V, y: V | None = None) -> V:
+def derivative_at(expr: Expr, e: Emitter[V], x: V, y: V | None = None) -> V:
     """expr'(x); `y` is expr(x), where the caller has it."""
     return _Adjoint(expr, e, x, y).run()
 
 
 def reads_argument(expr: Expr) -> bool:
-    """Whether `slope` computes with x where y is given: not of relu, tanh or exp, say."""
+    """Whether `derivative_at` computes with x where y is given: not of relu, tanh or exp, say."""
     trace = _Trace()
-    found = slope(expr, trace, 0, 1)
+    found = derivative_at(expr, trace, 0, 1)
     live = {found}
     for k in range(len(trace.reads) - 1, -1, -1):
         if k in live:

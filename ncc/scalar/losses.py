@@ -94,8 +94,9 @@ def element(e: Emitter[V], loss: Loss, y: V, t: V) -> tuple[V, V]:
     if loss.name == "huber":
         # With s the derivative, s (d - s/2) is d^2/2 inside and delta (|d| - delta/2) outside.
         delta = loss.option("delta")
-        slope = e.op("max", e.op("min", d, e.const(delta)), e.const(-delta))
-        return e.op("mul", slope, e.op("sub", d, e.op("mul", e.const(0.5), slope))), slope
+        derivative = e.op("max", e.op("min", d, e.const(delta)), e.const(-delta))
+        half = e.op("mul", e.const(0.5), derivative)
+        return e.op("mul", derivative, e.op("sub", d, half)), derivative
     raise ValueError(f"the loss {loss.name} does not go by outputs")
 
 

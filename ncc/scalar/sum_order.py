@@ -24,7 +24,8 @@ a round lacks count as +0. The sum of a round is
                are added in pairs, the pairs in pairs, ... : ((c0+c1)+(c2+c3))+((c4+c5)+(c6+c7))
     in order   one chain over all its samples, which begins with a rounded product: for the edges of
                dense layers, where the rows, not the samples, are a vector's lanes. These are the
-               first whole BLOCK[dtype]s of edges of those rows of SUMS that stand in
+               first whole BLOCK[dtype]s of edges of those rows of a sum, wherever its bias is
+               added, or a mean (SUMS of ncc/scalar/aggregations.py) that stand in
                whole BLOCK[dtype]s of rows with one leader.
 
 **Slots.** The sum of a chunk of a slot is that of its edges, added in the order of the canonical

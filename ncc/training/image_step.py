@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.driver.settings import arithmetic
 from ncc.images.image_back import table
 from ncc.images.kinds import kinds_of
 from ncc.ir.graph import Graph
-from ncc.ir.ssa import dtype_name
 from ncc.runtime.back import Images, training_kernel
 from ncc.scalar import losses, optimizers
 from ncc.training.freeze import Mask, freeze
@@ -27,9 +27,9 @@ class ImageStep(TrainStep):
     """
 
     def __init__(self, graph: Graph, loss: str, optimizer: str, *, params: Any = None,
-                 dtype: Any = "f32", threads: int = 1, numerics: str | None = None,
+                 dtype: Any = None, threads: int = 1, numerics: str | None = None,
                  cache: bool = True, frozen: Mask | None = None) -> None:
-        dtype = dtype_name(dtype)
+        dtype, numerics = arithmetic(graph, dtype, numerics)
         self._loss, self._optimizer = losses.parse(loss), optimizers.parse(optimizer)
         values = self._begin(graph, self._loss, params, threads, frozen)
         self._kernel = training_kernel(kinds_of([graph]), str(self._loss), str(self._optimizer),
@@ -54,7 +54,7 @@ class ImageStep(TrainStep):
         stays = kept >= 0
         new[:, stays] = old[:, kept[stays]]
 
-    def slopes(self, graph: Graph, params: Any, x: Any, target: Any) -> Array:
+    def gradient_of(self, graph: Graph, params: Any, x: Any, target: Any) -> Array:
         """The gradient (n_params,) of the mean loss of samples, of another net, which has levels,
         with parameters (n_params,). Nothing changes."""
         x, target = self._checked(x, target)

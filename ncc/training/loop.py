@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ncc.driver.settings import USUAL, Settings
 from ncc.errors import NccError
 from ncc.formats import weights
-from ncc.ir.graph import Graph, Reals
-from ncc.ir.ssa import DTYPES, dtype_name
+from ncc.ir.graph import Graph, Reals, refuse_states
+from ncc.ir.ssa import DTYPES
 from ncc.machine.header import graph_hash
 from ncc.machine.llvm import host
 from ncc.nets.net import Net, load
@@ -72,7 +72,7 @@ class History:
         return "\n".join(lines) + "\n"
 
 
-def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int = 2,
+def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = None, opt: int = 2,
         threads: int = 1, numerics: str | None = None, cache: bool = True, limit: bool = True,
         **how: Any) -> tuple[Compiled, History]:
     """`net` (or the file it names) trained on samples x and targets y: the compiled net with the
@@ -83,7 +83,7 @@ def fit(net: Net | str | Path, x: Any, y: Any, *, dtype: Any = "f32", opt: int =
     own handler; elsewhere KeyboardInterrupt passes through, or nothing happens.)
     """
     graph = (net if isinstance(net, Net) else load(net)).graph
-    settings = Settings(dtype, numerics, opt, cache, {"limit": limit})
+    settings = Settings(dtype, numerics, opt, cache, {"limit": limit}).of(graph)
     params, history = train(graph, x, y, threads=threads, settings=settings, **how)
     made = Compiled(graph, params, dtype=dtype, opt=opt, threads=threads, numerics=numerics,
                     cache=cache, passes=settings.passes)
@@ -118,7 +118,8 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
                  up to `epochs` in all: to the bit as if it had never stopped. Net, loss, optimizer,
                  batch, dtype, seed, samples, ... have to be the same, but the samples only where
                  `same_samples`; `lr`, `epochs` and `patience` may be others
-    settings     of the compiled step: dtype, numerics, opt, ...
+    settings     of the compiled step: dtype, numerics, opt, ...; `fit` and this take from the net
+                 what they do not say
 
     The best epoch has the lowest validation loss; without validation, the lowest loss. The result
     is the same for the same arguments, whatever `threads` is.
@@ -127,6 +128,7 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     (in `dtype`), E634 another option, E635 no samples, E636 no epoch whose loss is a number, E638
     a state of something else.
     """
+    refuse_states(graph, "training")
     task = losses.parse(loss)
     n_targets = losses.targets(task, len(graph.outputs))
     judge = optimizers.parse(optimizer)
@@ -138,7 +140,8 @@ def train(graph: Graph, x: Any, y: Any, *, loss: str = "mse", optimizer: str = "
     still = None if frozen is None else chosen(graph, frozen)
     if not graph.n_params or (still is not None and still.all()):
         raise NccError("E634", "the net has no parameters to train", status=1)
-    dtype = dtype_name(settings.dtype)
+    settings = settings.of(graph)
+    dtype = settings.dtype
     real = np.dtype(DTYPES[dtype])
     inputs, goals, held, classes = _data(x, y, sample_weight, validation, seed, task, graph,
                                          n_targets, real, names)

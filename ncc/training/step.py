@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ncc.driver.compiler import Build
 from ncc.driver.settings import USUAL, Settings
 from ncc.ir.graph import Graph
-from ncc.ir.ssa import dtype_name
 from ncc.machine.llvm import host
 from ncc.machine.native import Library, Sums, aligned, in_chunks
 from ncc.progress import Progress
@@ -43,7 +42,7 @@ class TrainStep:
             made = Build.of(freeze(graph, self._frozen, values), host(), settings, progress,
                             gradient=True, vjp=False, loss=str(of_loss),
                             optimizer=str(of_optimizer), apart=True).made
-        self._library = library = Library(made, dtype_name(settings.dtype))
+        self._library = library = Library(made, settings.of(graph).dtype)
         self._hold(library.real, library.functions["update"].buffers["state"])
         self._packed = aligned(library.n_packed or 0, self._real)
         self.params = values

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.driver.settings import arithmetic
 from ncc.errors import NccError
 from ncc.formats import weights
-from ncc.ir.graph import Graph, Longs, Reals
+from ncc.ir.graph import Graph, Longs, Reals, refuse_states
 from ncc.ir.graph_run import seen
 from ncc.nets.net import Net, load
 from ncc.runtime.compiled import Compiled
@@ -67,8 +68,9 @@ class Trainer:
     def __init__(self, net: Net | str | Path, loss: str = "mse", optimizer: str = "adam",
                  batch: int = 32, *, lr: float | None = None, params: Any = None,
                  init: str | None = None, frozen: Any = None, seed: int = 0, threads: int = 1,
-                 dtype: Any = "f32", numerics: str | None = None, cache: bool = True) -> None:
+                 dtype: Any = None, numerics: str | None = None, cache: bool = True) -> None:
         graph = (net if isinstance(net, Net) else load(net)).graph
+        refuse_states(graph, "training")
         if batch < 1 or int(batch) != batch:
             raise NccError("E634", f"batch is {batch}, not a whole number from 1 on")
         self._loss = losses.parse(loss)
@@ -82,6 +84,7 @@ class Trainer:
                         else chosen(graph, frozen))
         if self._frozen.all():
             raise NccError("E634", "the net has no parameters to train", status=1)
+        dtype, numerics = arithmetic(graph, dtype, numerics)
         self._how = {"dtype": dtype, "threads": threads, "numerics": numerics, "cache": cache}
         self._step = ImageStep(graph, loss, optimizer, params=params, frozen=self._frozen,
                                **self._how)
@@ -240,9 +243,9 @@ class Trainer:
         sources, targets = [np.concatenate([pair[k] for pair in drawn]) for k in (0, 1)]
         by = np.argsort(targets, kind="stable")
         tried = changed(graph, stays, sources[by], targets[by], levels=False)
-        slopes = np.abs(self._step.slopes(tried.graph, tried.graph.values, *self._last))
-        steep = np.empty(len(by), slopes.dtype)
-        steep[by] = -slopes[tried.kept < 0]  # new ones are numbered by target
+        sizes = np.abs(self._step.gradient_of(tried.graph, tried.graph.values, *self._last))
+        steep = np.empty(len(by), sizes.dtype)
+        steep[by] = -sizes[tried.kept < 0]  # new ones are numbered by target
         steep[np.isnan(steep)] = np.inf
         made = []
         for (_, few), first, last in zip(wanted, ends, ends[1:], strict=False):

@@ -295,7 +295,7 @@ class _Writer:
         self.done = 0  # the ops below this one are written
         self.uses: list[int] = []
         self.lists = False  # whether any loop is not to be unrolled
-        # A square that is read but not written yet: its first load, and the stores of its columns
+        # A tile that is read but not written yet: its first load, and the stores of its columns
         # so far, as (column, address).
         self.waiting: tuple[int, list[tuple[int, str]]] | None = None
         self.stack: list[str] = []  # arrays of the function's frame
@@ -305,7 +305,7 @@ class _Writer:
         self.part = self.kept_masks = ""  # of the vector whose turn it is, its first lane; an array
         self.elementwise = self.find_elementwise()  # loops whose vectors take turns
         self.block = "entry"  # the block that is written
-        self.addresses: dict[int, str] = {}  # of loads that their square's store makes
+        self.addresses: dict[int, str] = {}  # of loads that their tile's store makes
         # Accumulates whose sums over the lanes are still to be made: vectors of chains.
         self.sums: list[list[str]] = []
         # By the first accumulate of an outer product, its factors; by the last load of the second,
@@ -499,7 +499,7 @@ class _Writer:
             if at < self.done or opcode == "carry":  # its `for` has written it
                 continue
             if self.waiting is not None and not self.waits(at):
-                self.write_square()
+                self.write_tile()
             varying = self.varying[at]
             if opcode == "const":
                 self.scalar[at] = self.literal(imm)
@@ -582,8 +582,8 @@ class _Writer:
                               f"i64 {far}")
             self.lines.append(f"  {loaded} = load {self.real}, ptr %a{at}, "
                               f"align {self.bits // 8}")
-        elif self.varying[at] and self.square(at):
-            self.load_square(at)
+        elif self.varying[at] and self.is_tile(at):
+            self.load_tile(at)
         elif name in self.private and self.delayed(at):
             self.addresses[at] = self.address(
                 name, offset, self.scalar[reads[0]] if reads else None, self.lanes)
@@ -599,8 +599,8 @@ class _Writer:
             index = self.scalar[reads[1]] if len(reads) > 1 else None
             self.waiting[1].append((reads[0] - self.waiting[0],
                                     self.address(name, offset, index, self.lanes)))
-        elif self.square(at):
-            self.store_square(at)
+        elif self.is_tile(at):
+            self.store_tile(at)
         elif at in self.windows:
             base, far = self.pointer(at)
             self.lines.append(f"  %a{at} = getelementptr inbounds {self.real}, ptr {base}, "
@@ -1328,9 +1328,10 @@ class _Writer:
         chosen = list(elements)
         return f"<{len(chosen)} x i32> <{', '.join([f'i32 {k}' for k in chosen])}>"
 
-    # -- squares: as many consecutive elements of each lane's as there are lanes in a vector
+    # -- tile transposes: of a square tile, as many consecutive elements of each lane's as there are
+    # lanes in a vector
 
-    def square(self, at: int) -> bool:
+    def is_tile(self, at: int) -> bool:
         """Whether the loads, or the stores, from here on are of one."""
         opcode, reads, (name, offset) = self.func.ops[at]
         index = reads[-1] if len(reads) == (2 if opcode == "store" else 1) else -1
@@ -1346,15 +1347,15 @@ class _Writer:
             op[0] == opcode and op[2] == (name, offset + k) and op[1][-1:] == (index,)
             for k, op in enumerate(following))
 
-    # One part of the lanes at a time, from its loads to its stores: the registers hold a square,
+    # One part of the lanes at a time, from its loads to its stores: the registers hold a tile,
     # and not one of each part.
 
-    def load_square(self, at: int) -> None:
+    def load_tile(self, at: int) -> None:
         self.waiting = (at, [])
         self.done = at + self.native
 
     def waits(self, at: int) -> bool:
-        """Whether this op is written before the square that waits, or is a store of its column."""
+        """Whether this op is written before the tile that waits, or is a store of its column."""
         assert self.waiting is not None
         opcode, reads, imm = self.func.ops[at]
         if opcode == "store":
@@ -1369,7 +1370,7 @@ class _Writer:
             opcode in ("index", "iadd", "imul")
             or opcode == "load" and imm[0] in self.tables and not self.varying[at])
 
-    def write_square(self) -> None:
+    def write_tile(self) -> None:
         assert self.waiting is not None
         first, stores = self.waiting
         self.waiting = None
@@ -1399,7 +1400,7 @@ class _Writer:
         for k, vectors in enumerate(made):
             self.vectors[first + k] = vectors
 
-    # A square of each part in a loop: shuffles take LLVM long, many times as long as other ops.
+    # A tile of each part in a loop: shuffles take LLVM long, many times as long as other ops.
 
     def open_parts(self, at: int, from_last: bool = False) -> str:
         """Open a loop over the parts of the lanes: the number of the first lane of each."""
@@ -1466,7 +1467,7 @@ class _Writer:
         return self.uses
 
     def delayed(self, at: int) -> bool:
-        """Whether a private load is read by the stores of a square alone, and nothing is written
+        """Whether a private load is read by the stores of a tile alone, and nothing is written
         between."""
         ops = self.func.ops
         if self.native < 2 or self.lanes == self.native:
@@ -1475,7 +1476,7 @@ class _Writer:
         while end < len(ops) and (self.aside(end) or (
                 ops[end][0] == "load" and ops[end][2][0] in self.private)):
             end += 1
-        if end == len(ops) or ops[end][0] != "store" or not self.square(end):
+        if end == len(ops) or ops[end][0] != "store" or not self.is_tile(end):
             return False
         uses = self.count_uses()
         values = [op[1][0] for op in ops[end : end + self.native]]
@@ -1483,7 +1484,7 @@ class _Writer:
             ops[r][0] == "load" and ops[r][2][0] in self.private and uses[r] == 1
             and (r >= at or r in self.addresses) for r in values])
 
-    def store_square(self, at: int) -> None:
+    def store_tile(self, at: int) -> None:
         _, (_, index), (name, offset) = self.func.ops[at]
         v, size = self.type("f", True), self.bits // 8
         values = [op[1][0] for op in self.func.ops[at : at + self.native]]
@@ -1514,7 +1515,7 @@ class _Writer:
         self.done = at + self.native
 
     def transposed(self, rows: list[str]) -> list[str]:
-        """The columns of a square of vectors, in log2 of its side many steps of two-vector
+        """The columns of a square tile of vectors, in log2 of its side many steps of two-vector
         shuffles: in each 128 bits first, where each is one instruction of x86 and of Arm."""
         n, v = self.native, self.type("f", True)
         rows = list(rows)

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.ir.graph import INPUT, NONE, Graph, Ints
-from ncc.ir.syntax import Matrix, Syntax
+from ncc.ir.graph_types import distinct_constants
+from ncc.ir.syntax import Directives, Matrix, Syntax
 from ncc.ir.syntax_verify import (
     UNSAID,
     InLists,
@@ -55,6 +56,7 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
     default = _default(activation, net.functions)
     weights, biases, values, constants, names = _slots(net)
     inputs = np.flatnonzero(net.activations == INPUT).astype(np.int32)
+    said = Directives() if isinstance(syntax, Matrix) else syntax.directives
     graph = Graph(
         starts=net.starts,
         sources=net.sources,
@@ -69,8 +71,11 @@ def resolve(syntax: Syntax, *, activation: int | str = 0, outputs: str | None = 
         names=names,
         functions=net.functions,
         shows_inputs=isinstance(syntax, Matrix),
+        labels=said.labels,
+        numerics=said.numerics,
+        dtype=said.dtype,
     )
-    return with_states(graph, net.delayed) if net.delayed.any() else graph
+    return with_states(graph, net.delayed) if net.late else graph
 
 
 def with_states(graph: Graph, delayed: NDArray[np.bool_]) -> Graph:
@@ -150,19 +155,10 @@ def _slots(net: InLists) -> tuple[Ints, Ints, NDArray[np.float64], NDArray[np.fl
     slot_values = values[leads]
     valued = tied[~np.isnan(values[tied])]
     slot_values[codes[valued]] = values[valued]
-    constants, codes[constant] = _constants(values[constant])
+    constants, codes[constant] = distinct_constants(values[constant])
     biases[net.biased] = codes[~is_edge]
     names = {int(slots[leader[t]]): net.ties[t] for t in np.argsort(leader).tolist()}
     return codes[is_edge], biases, slot_values, constants, names
-
-
-def _constants(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Ints]:
-    """The different constants, told apart by bits, by first appearance; and their codes."""
-    _, firsts, inverse = np.unique(values.view(np.int64), return_index=True, return_inverse=True)
-    order = np.argsort(firsts)
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return values[firsts[order]], (-1 - rank[inverse]).astype(np.int32)
 
 
 # Outputs ------------------------------------------------------------------------------------------
@@ -177,7 +173,7 @@ def _outputs(syntax: Syntax, net: InLists, option: str | None) -> Ints:
     if out is not None:
         return np.array(out.indices, np.int32)
     ends = net.activations != INPUT
-    ends[net.sources[~net.delayed] if net.delayed.any() else net.sources] = False
+    ends[net.sources[~net.delayed] if net.late else net.sources] = False
     return np.flatnonzero(ends).astype(np.int32)
 
 

@@ -28,7 +28,7 @@ SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bit
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, far_lanes: int,
               alone_lanes: int, native: int, block: int, lanes_block: int, lanes_rows: int
               ) -> list[Func]:
-    """Of forward, forward_batch and pack those that the plan names, in its order.
+    """Of forward, forward_batch, steps, pack and reset those that the plan names, in its order.
 
     `straight` writes every edge as ops, of one sample on machines with vectors in the order of
     passes/lower/schedule.py, with slots of its own; `table` loops over rows and edges and reads
@@ -40,6 +40,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     cache and the values are not, or of `alone_lanes` where most edges are of rows by themselves,
     and what is `work` in `forward` is private to each sample; without vectors it is a loop of
     calls. Where no `pack` is wanted, all parameters are constants, and there is no `packed` buffer.
+    The values of the last call are in `state`, of each sample its own; `reset` makes them 0, and
+    `steps` is `forward` of samples one after another.
     """
     if not any(wanted.name in FORWARD for wanted in plan.functions):
         return []
@@ -55,12 +57,17 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
         made["forward"] = lowering.function("forward", plan.single, 0, block)
     if plan.wants("forward_batch"):
         if native == 1 and plan.batch.form == plan.single.form:
-            made["forward_batch"] = lowering.one_by_one(made["forward"])
+            made["forward_batch"] = lowering.one_by_one(made["forward"], "forward_batch",
+                                                        ("x", "y", "state"))
         else:
             made["forward_batch"] = lowering.function("forward_batch", plan.batch, lanes,
                                                       lanes_block)
+    if plan.wants("steps"):
+        made["steps"] = lowering.one_by_one(made["forward"], "steps", ("x", "y"))
     if lowering.packs:
         made["pack"] = lowering.pack()
+    if plan.wants("reset"):
+        made["reset"] = lowering.reset()
     return [made[wanted.name] for wanted in plan.functions if wanted.name in made]
 
 
@@ -106,10 +113,12 @@ class Forward(Loops):
         size = self.compute(b, schedule, sample, lanes, block)
         if lanes:
             b.close()
-        buffers = [Buffer("x", "in", len(g.inputs))]
+        buffers = [Buffer("x", "in", g.n_inputs)]
         if self.packs:
             buffers.append(Buffer("packed", "in", len(self.plan.packed)))
         buffers.append(Buffer("y", "out", len(g.outputs)))
+        if len(g.states):
+            buffers.append(Buffer("state", "inout", len(g.states)))
         buffers.append(Buffer("work", "private" if lanes else "work", size))
         return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
 
@@ -134,15 +143,16 @@ class Forward(Loops):
             self.rows(b, schedule, sample, block)
         return size
 
-    def one_by_one(self, func: Func) -> Func:
-        """A batch on a target without vectors: the function of one sample, sample by sample."""
+    def one_by_one(self, func: Func, name: str, rows: tuple[str, ...]) -> Func:
+        """The function of one sample, sample by sample: a batch on a target without vectors, or the
+        steps of a stream. `rows` are the buffers of which each sample has a row of its own."""
         b = self.builder()
         sample = b.loop(b.index(0), b.emit("count"))[0]
-        moved = [buffer for buffer in func.buffers if buffer.name in ("x", "y")]
+        moved = [buffer for buffer in func.buffers if buffer.name in rows]
         at = tuple([b.op("imul", sample, b.index(buffer.size)) for buffer in moved])
         b.emit("call_at", at, (func.name, tuple([buffer.name for buffer in moved])))
         b.close()
-        return Func("forward_batch", func.buffers, b.ops, counted=True)
+        return Func(name, func.buffers, b.ops, counted=True)
 
     def parameter_of(self, b: Builder, code: int) -> int:
         """The canonical parameter of this number."""
@@ -154,14 +164,18 @@ class Forward(Loops):
         chains of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
         run_of = np.repeat(np.arange(len(plan.runs)), [run.last - run.first for run in plan.runs])
-        row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
+        row_of_x = None if sample is None else b.op("imul", sample, b.index(g.n_inputs))
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
+        row_of_state = None
+        if sample is not None and len(g.states):
+            row_of_state = b.op("imul", sample, b.index(len(g.states)))
         wanted: dict[int, list[int]] = {}
         for k, o in enumerate(g.outputs.tolist()):
             wanted.setdefault(o, []).append(k)
         made: dict[int, int] = {}
         for k, i in enumerate(g.inputs.tolist()):
-            made[i] = b.load("x", k, row_of_x)
+            made[i] = (b.load("x", k, row_of_x) if k < g.n_inputs
+                       else b.load("state", k - g.n_inputs, row_of_state))
             for o in wanted.get(i, ()):
                 b.store(made[i], "y", o, row_of_y)
         codes: dict[int, int] = {}
@@ -198,6 +212,9 @@ class Forward(Loops):
                     b.store(value, "work", slots[j])
                 for o in wanted.get(j, ()):
                     b.store(value, "y", o, row_of_y)
+        # At the end: until then rows read what the last call left there.
+        for k, j in enumerate(g.states.tolist()):
+            b.store(made[j], "state", k, row_of_state)
 
     def abreast(self, run: Run, count: int) -> Iterator[tuple[int, int]]:
         """The rows of a run, `count` or fewer of one level at a time."""
@@ -206,6 +223,13 @@ class Forward(Loops):
         for low, high in pairwise(csr.borders(levels).tolist()):
             for first in range(low, high, count):
                 yield run.first + first, run.first + min(first + count, high)
+
+    def reset(self) -> Func:
+        b, size = self.builder(), len(self.plan.graph.states)
+        k = b.loop(b.index(0), b.index(size))[0]
+        b.store(b.const(0.0), "state", 0, k)
+        b.close()
+        return Func("reset", (Buffer("state", "out", size),), b.ops)
 
     def pack(self) -> Func:
         codes = self.plan.packed

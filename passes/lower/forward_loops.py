@@ -71,12 +71,8 @@ class Loops:
             self.weights = self.table("weights", "i", plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
         self.table("places", "i", schedule.slots[plan.rows[leader]])
-        row_of_x = None if sample is None else b.op("imul", sample, b.index(len(g.inputs)))
-        for k, count in b.columns(len(g.inputs), sample is not None):
-            x = k if row_of_x is None else b.op("iadd", row_of_x, k)
-            for c, value in enumerate([b.load("x", c, x) for c in range(count)]):
-                b.store(value, "work", c, k)
-            b.close()
+        self.columns_in(b, sample, "x", g.n_inputs, 0)
+        self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
         self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
         self.table("segment_edges", "i", self.segments[:, 3])
         if plan.phased:
@@ -87,13 +83,32 @@ class Loops:
                 self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
-        outs = self.table("outs", "i", schedule.slots[g.outputs])
-        row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
-        for k, count in b.columns(len(g.outputs), sample is not None):
-            values = [b.load("work", 0, b.load(outs, c, k)) for c in range(count)]
-            y = k if row_of_y is None else b.op("iadd", row_of_y, k)
+        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
+        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+
+    def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
+        """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
+        if not size:
+            return
+        row = None if sample is None else b.op("imul", sample, b.index(size))
+        for k, count in b.columns(size, sample is not None):
+            at = k if row is None else b.op("iadd", row, k)
+            for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
+                b.store(value, "work", to + c, k)
+            b.close()
+
+    def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
+                    ) -> None:
+        """What is in these slots, to a sample's row of a buffer."""
+        if not len(slots):
+            return
+        places = self.table(table, "i", slots)
+        row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
+        for k, count in b.columns(len(slots), sample is not None):
+            values = [b.load("work", 0, b.load(places, c, k)) for c in range(count)]
+            at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
-                b.store(value, "y", c, y)
+                b.store(value, name, c, at)
             b.close()
 
     def stretches(self) -> Iterator[tuple[int, list[_Kind]]]:

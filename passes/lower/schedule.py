@@ -141,17 +141,19 @@ def in_time(plan: Plan, dtype: str, fused: bool, side: int) -> list[list[int]]:
 
 
 def slots_of(plan: Plan, groups: list[list[int]]) -> tuple[list[int], int]:
-    """A slot of `work` for each neuron that a row reads, free again after its last reader, and -1
-    for the others; how many slots there are."""
+    """A slot of `work` for each neuron that a row reads, free again after its last reader (of one
+    that the next call reads, never), and -1 for the others; how many slots there are."""
     last = [-1] * plan.graph.n_neurons
     bounds, sources = plan.starts.tolist(), plan.graph.sources[plan.edges].tolist()
     for at, group in enumerate(groups):
         for r in group:
             for i in sources[bounds[r] : bounds[r + 1]]:
                 last[i] = at
+    for j in plan.graph.states.tolist():
+        last[j] = len(groups)
     slots = [-1] * plan.graph.n_neurons
     rows = plan.rows.tolist()
-    freed: list[list[int]] = [[] for _ in groups]
+    freed: list[list[int]] = [[] for _ in range(len(groups) + 1)]
     free: list[int] = []
     used = 0
     for at, group in enumerate(groups):

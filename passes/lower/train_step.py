@@ -165,7 +165,7 @@ class _Step:
 
         if loss.name != "ce":
             backward.seed("target")
-            backward.add_loss(update.slopes(b, loss, zero, end, output, place))
+            backward.add_loss(update.adjoints(b, loss, zero, end, output, place))
             return
         label = self.targets(backward, zero)
-        update.slopes_of_class(b, zero, end, label, output, place, backward.add_loss)
+        update.adjoints_of_class(b, zero, end, label, output, place, backward.add_loss)

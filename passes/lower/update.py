@@ -13,7 +13,7 @@ Output = Callable[[int], int]  # its value, by its number
 Place = Callable[[int], tuple[str, int]]  # where its adjoint is: a buffer, an index
 
 
-def slopes(b: Builder, loss: Loss, zero: int, end: int, output: Output, place: Place) -> int:
+def adjoints(b: Builder, loss: Loss, zero: int, end: int, output: Output, place: Place) -> int:
     """The adjoints of the outputs zero .. end-1, in whose places are their targets; their loss."""
     k, total = b.loop(zero, end, [b.const(0.0)])
     name, seed = place(k)
@@ -22,7 +22,7 @@ def slopes(b: Builder, loss: Loss, zero: int, end: int, output: Output, place: P
     return b.close(b.op("add", total, value))[0]
 
 
-def slopes_of_class(b: Builder, zero: int, end: int, label: int, output: Output, place: Place,
+def adjoints_of_class(b: Builder, zero: int, end: int, label: int, output: Output, place: Place,
                     add_loss: Callable[[int], None]) -> None:
     """The same of `ce`, whose target is one class, `label`; the loss goes to `add_loss`."""
     first = output(zero)
@@ -38,8 +38,8 @@ def slopes_of_class(b: Builder, zero: int, end: int, label: int, output: Output,
     add_loss(losses.ce_loss(b, total, top, chosen))
     k = b.loop(zero, end)[0]
     name, seed = place(k)
-    slope = losses.ce_derivative(b, b.load(name, 0, seed), total, b.op("real", k), label)
-    b.store(slope, name, 0, seed)
+    adjoint = losses.ce_derivative(b, b.load(name, 0, seed), total, b.op("real", k), label)
+    b.store(adjoint, name, 0, seed)
     b.close()
 
 

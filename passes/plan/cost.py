@@ -12,7 +12,7 @@ import numpy as np
 
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
-from ncc.ir.ssa_build import SQUARE, Builder
+from ncc.ir.ssa_build import TILE, Builder
 from ncc.machine import model
 from ncc.scalar.expressions import emit, expression
 from ncc.scalar.mathlib import SEQUENCES
@@ -42,8 +42,8 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     segments = np.array(plan.segments, np.float64).reshape(-1, 5)
     blocks, rows = segments[:, 1] - segments[:, 0], segments[:, 2]
     fan_in, side = segments[:, 3], segments[:, 4]
-    columns = [len(g.inputs), len(g.outputs)]
-    ends = sum(c * (model.SQUARE_COLUMN if c >= SQUARE else model.COLUMN) for c in columns)
+    columns = [len(g.inputs), len(g.results)]
+    ends = sum(c * (model.TILE_COLUMN if c >= TILE else model.COLUMN) for c in columns)
     around = ends + model.OP * float(ops.sum())
     # Every form waits for the longest row of each level, one behind the other.
     assert g.levels is not None

@@ -10,7 +10,7 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
-from ncc.ir.plan import FORMS, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted, many_kinds
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS
 from ncc.passes.plan.cost import Prediction, predict, size
@@ -66,17 +66,12 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     asked for. Where code is to be `small`, bytes decide. `timed` names the options whose form was
     not asked for but found by ncc/runtime/tune.py.
 
-    The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch; without
+    The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch, and of a
+    net with states `reset` and `steps`; without
     `forwards` only `pack`, for those who have the others and want gradients beside them; and
     `each`, a batch whose samples have parameters of their own, where it is asked for.
     """
-    refuse_states(graph, "code")
-    for name in (form, batch_form, backward_form):
-        if name not in ("auto", *FORMS):
-            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}")
-    if {form, batch_form} == {"table", "shared"}:
-        raise NccError("E602", "a table's weights are packed in another order than shared ones",
-                       help="the same form for both functions, or one of them straight")
+    _sound(graph, (form, batch_form, backward_form), gradient, each)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
@@ -84,7 +79,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
-    length = n_edges + len(alive) + len(graph.outputs)
+    length = n_edges + len(alive) + len(graph.results)
     costs = {name: predict(plan, name, native=native, dtype=dtype)
              for name, plan in plans.items()}
     costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
@@ -106,12 +101,28 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
-    functions = (() if embedded else ("pack",)) + (("forward", "forward_batch") if forwards else ())
+    functions: tuple[str, ...] = () if embedded else ("pack",)
+    if forwards:
+        functions += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
     functions += ("each",) * each
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
                                        functions=tuple([Wanted(name) for name in functions])))
+
+
+def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool, each: bool) -> None:
+    """NccError E602 where forms are not known or do not go together, E160 where a net with states
+    is asked for what it does not have."""
+    if gradient or each:
+        refuse_states(graph, "a gradient" if gradient
+                      else "a batch with parameters of each sample's own")
+    for name in forms:
+        if name not in ("auto", *FORMS):
+            raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}")
+    if {*forms[:2]} == {"table", "shared"}:
+        raise NccError("E602", "a table's weights are packed in another order than shared ones",
+                       help="the same form for both functions, or one of them straight")
 
 
 def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict[str, Plan]:

@@ -44,7 +44,8 @@ def place(plan: Plan) -> Plan:
     A linear scan over the rows: a slot is free again at the row that reads it last, which may
     itself take it, since a row stores after its loads (Poletto & Sarkar 1999, "Linear scan
     register allocation", on one array instead of registers). In the table form inputs are copied
-    into the first slots, and outputs stay until they are copied out. Blocks of rows that share
+    into the first slots, and outputs stay until they are copied out; in every form, so do values
+    that the next call reads. Blocks of rows that share
     their sources have consecutive slots, behind all others, for all the rows that they have room
     for; those are free again after the level that reads the last of them. So is every slot where
     loops compute the rows of a level in another order (`plan.phased`).
@@ -68,8 +69,10 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
         last[graph.sources[plan.edges[begin:end]]] = np.repeat(rows, np.diff(plan.starts)[rows])
     slots = np.full(graph.n_neurons, -1, np.int32)
     looped = schedule.form != "straight"
+    held = graph.states[graph.activations[graph.states] >= 0]
+    last[held] = n_rows  # what is read in the next call is stored at the end
     if looped:
-        last[graph.outputs] = n_rows
+        last[graph.results] = n_rows
         slots[graph.inputs] = np.arange(len(graph.inputs))
     used = len(graph.inputs) if looped else 0
     if looped and plan.phased:

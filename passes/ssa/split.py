@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ncc.ir.ssa import READ_ONLY, Func, Module, Op, types
 from ncc.machine.x86 import fits
 
@@ -64,7 +66,16 @@ def split(module: Module, *, piece: int = PIECE, whole: int = WHOLE,
             funcs.append(func)
         else:
             funcs += _split(func, piece, types(func, tables))
-    return module.with_(funcs=tuple(funcs))
+    made = {func.name: func for func in funcs}
+    return module.with_(funcs=tuple([_as_called(func, made) for func in funcs]))
+
+
+def _as_called(func: Func, made: dict[str, Func]) -> Func:
+    """`func` with as much work as the function that it calls sample by sample has now."""
+    called = [made[op[2][0]] for op in func.ops if op[0] == "call_at"]
+    sizes = {b.name: b.size for callee in called for b in callee.buffers if b.kind == "work"}
+    buffers = tuple(b._replace(size=sizes.get(b.name, b.size)) for b in func.buffers)
+    return replace(func, buffers=buffers) if sizes else func
 
 
 def _without_work(func: Func) -> Func:

@@ -18,6 +18,7 @@ and the command that shows it; status 1. `--nets N --seed S` are nets S .. S+N-1
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import shutil
@@ -43,6 +44,7 @@ import ncc  # noqa: E402
 from ncc.driver.compiler import Build  # noqa: E402
 from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
 from ncc.driver.settings import Settings, options  # noqa: E402
+from ncc.ir import graph_run  # noqa: E402
 from ncc.ir.graph import Graph  # noqa: E402
 from ncc.ir.ssa import DTYPES  # noqa: E402
 from ncc.machine import native as library  # noqa: E402
@@ -50,6 +52,8 @@ from ncc.machine.cache import Entry  # noqa: E402
 from ncc.machine.llvm import host, target  # noqa: E402
 from ncc.machine.native import Library  # noqa: E402
 from ncc.machine.targets import Target  # noqa: E402
+from ncc.passes.graph.merge import merge  # noqa: E402
+from ncc.passes.graph.prune import prune  # noqa: E402
 from ncc.runtime.compiled import Compiled  # noqa: E402
 from ncc.scalar import losses, optimizers  # noqa: E402
 from ncc.scalar import sum_order as sums  # noqa: E402
@@ -60,6 +64,7 @@ from ncc.training.step import TrainStep  # noqa: E402
 ROWS = 300  # samples of a net
 TOGETHER = 25  # nets of a process of the emulator
 RATE = 0.05
+EFFORTS = (0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1)  # of LLVM, which are slow; a prime number of them
 LONG = 1_000_000  # bytes of LLVM text, above which it is compiled without optimisation
 SHRINKING = 120.0  # seconds
 BACKWARD, BACKWARD_BATCH, STEP, STEP_BATCH, FORWARD, FORWARD_BATCH = KINDS = (
@@ -131,29 +136,32 @@ def ways(seed: int, places: Iterable[Place], full: bool = False) -> Iterator[Way
         for shift in range(len(names) if full else 1):
             form = names[(seed + k + shift) % len(names)]
             turn = seed // len(names)
-            yield Way(place, form, (0, 2, 0, 1)[(turn + k) % 4])
+            yield Way(place, form, EFFORTS[(turn + k) % len(EFFORTS)])
             if full or (turn + k) % len(every) == 0:
-                yield Way(place, form, (0, 0, 2)[turn % 3], True)
+                yield Way(place, form, EFFORTS[turn % len(EFFORTS)], True)
 
 
 # ---- nets
 
 
 def text_of(seed: int) -> str:
-    """A net of 3 to 600 neurons: every activation and aggregation, ties, constants, rows without
-    readers, in-lists of their own, dense ones and such as many rows share."""
+    """A net of 2 to 400 neurons, most of them of at most 16, one of 64 of 100 and more: every
+    activation and aggregation, ties, constants, rows without readers, in-lists of their own, dense
+    ones and such as many rows share."""
     rng = random.Random(seed)
     kind = seed % 8
-    if kind in (0, 3, 6):
-        return to_nal(some_net(seed, max_neurons=60, max_fan_in=(5, 9, 16)[kind // 3]))
+    if seed % 64 == 63:
+        return blocks(rng, rng.randint(100, 400))
+    neurons = rng.randint(2, 16) if rng.random() < 0.75 else rng.randint(10, 60)
     if kind == 1:
-        return compile_nets.neat(rng.randint(20, 120), rng.randint(40, 400), rng.randint(2, 8),
+        neurons += 12  # its inputs and outputs
+        return compile_nets.neat(neurons, rng.randint(neurons, 3 * neurons), rng.randint(2, 8),
                                  seed)
     if kind == 2:
-        return compile_nets.mixture(seed, rng.randint(20, 400))
-    if kind == 7 and seed % 3 == 0:
-        return blocks(rng, rng.randint(200, 600))
-    return blocks(rng, rng.randint(8, 60) if kind < 7 else rng.randint(60, 200))
+        return compile_nets.mixture(seed, 3 * neurons)
+    if kind in (5, 7):
+        return blocks(rng, neurons)
+    return to_nal(some_net(seed, max_neurons=neurons, max_fan_in=rng.choice((3, 5, 9, 16))))
 
 
 def blocks(rng: random.Random, neurons: int) -> str:
@@ -230,8 +238,21 @@ GRADIENTS = (
       for part in ((0, 1), (1, 4), (4, 21), (21, 150), (150, 300))],
     Call(BACKWARD_BATCH, 0, 300, dx=False), Call(BACKWARD_BATCH, 5, 8, dx=False),
 )
+# Pullbacks of `fn.vjp`.
+PULLED = (Call(BACKWARD_BATCH, 0, 300), Call(BACKWARD_BATCH, 10, 27), Call(BACKWARD, 7, 8))
 # Three, each from where the last one ended.
 STEPS = (Call(STEP_BATCH, 0, 140), Call(STEP, 7, 8), Call(STEP_BATCH, 140, 157))
+
+
+def chunks(call: Call) -> list[tuple[int, int]]:
+    """The parts of a call's samples that are summed up by themselves."""
+    return [(first, min(call.last, first + sums.CHUNK))
+            for first in range(call.first, call.last, sums.CHUNK)]
+
+
+def pruned(graph: Graph) -> Graph:
+    """The graph whose order the sums of its gradients have."""
+    return prune(merge(graph))
 
 
 class Case:
@@ -264,7 +285,8 @@ class Case:
                        if self.loss == "ce" else rng.random((ROWS, self.n_targets)).astype(real))
         self.frozen = rng.random(graph.n_params) < 0.3
         self._wanted: dict[tuple[bool, str], list[np.ndarray]] = {}
-        self._found: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._parts: dict[str, tuple[np.ndarray, np.ndarray, dict[tuple[int, int],
+                                                                  np.ndarray]]] = {}
 
     def numerics_of(self, aim: Target) -> str:
         return self.numerics if self.dtype in aim.fma else "strict"
@@ -278,41 +300,38 @@ class Case:
                                      if training else self._gradients(numerics))
         return self._wanted[key]
 
-    def part(self, numerics: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """dx and dparams of samples that are in one chunk."""
-        key = numerics, first, last
-        if key not in self._found:
+    def parts(self, numerics: str) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int],
+                                                                         np.ndarray]]:
+        """y and dx of all samples, and the sums dparams of each part of the samples that some call
+        needs, at most a chunk each; by the graph as `prune` leaves it, in one backward pass."""
+        if numerics not in self._parts:
+            parts = sorted({part for call in (*GRADIENTS, *PULLED) for part in chunks(call)})
+            graph = pruned(self.graph)
             with np.errstate(all="ignore"):
-                self._found[key] = self.graph.gradient(
-                    self.x[first:last], self.dy[first:last], self.params.astype(np.float64),
-                    self.dtype, numerics)
-        return self._found[key]
+                e, samples, table = graph_run.arguments(
+                    graph, self.x, self.params.astype(np.float64), self.dtype, numerics)
+                work, totals = graph_run.forward(graph, samples, table, e)
+                dx, dparams = graph_run.Reverse(graph, table, e, work, totals,
+                                                parts).by_parts(self.dy)
+            self._parts[numerics] = (work[graph.outputs].T.copy(), dx,
+                                     dict(zip(parts, dparams, strict=True)))
+        return self._parts[numerics]
 
-    def summed(self, numerics: str, first: int, last: int, start: np.ndarray) -> np.ndarray:
-        """dparams of samples: the chunks' sums, added to what there is."""
-        for begin in range(first, last, sums.CHUNK):
-            start = start + self.part(numerics, begin, min(last, begin + sums.CHUNK))[1]
+    def summed(self, numerics: str, call: Call, start: np.ndarray) -> np.ndarray:
+        """dparams of a call: the chunks' sums, added to what there is."""
+        for part in chunks(call):
+            start = start + self.parts(numerics)[2][part]
         return start
 
-    def moved(self, numerics: str) -> np.ndarray:
-        """dx of all samples."""
-        return np.concatenate([self.part(numerics, first, min(ROWS, first + sums.CHUNK))[0]
-                               for first in range(0, ROWS, sums.CHUNK)])
-
-    def values(self, numerics: str) -> np.ndarray:
-        """y of all samples."""
-        return self.graph.run(self.x, self.params.astype(np.float64), self.dtype, numerics)
-
     def _gradients(self, numerics: str) -> list[np.ndarray]:
-        dx, y = self.moved(numerics), self.values(numerics)
+        y, dx, _ = self.parts(numerics)
         out = []
         held = self.start
         for call in GRADIENTS:
             if call.dx:
                 out.append((y if call.kind in VALUES else dx)[call.first : call.last])
             if call.dparams:
-                held = self.summed(numerics, call.first, call.last,
-                                   self.start if call.fresh else held)
+                held = self.summed(numerics, call, self.start if call.fresh else held)
                 out.append(held)
         return out
 
@@ -329,7 +348,8 @@ class Case:
             x, target = self.x[call.first : call.last], self.target[call.first : call.last]
             y = graph.run(x, params.astype(np.float64), self.dtype, numerics)
             loss, dy = self._loss(e, y, target)
-            dparams = graph.gradient(x, dy, params.astype(np.float64), self.dtype, numerics)[1]
+            dparams = pruned(graph).gradient(x, dy, params.astype(np.float64), self.dtype,
+                                             numerics)[1]
             total = e.const(0.0)
             for first in range(0, len(x), sums.CHUNK):
                 some = loss[first : first + sums.CHUNK]
@@ -382,7 +402,7 @@ class Case:
         more = {"loss": self.loss, "optimizer": self.optimizer, "vjp": False} if way.training \
             else {}
         chosen = options(aim, dtype=self.dtype, numerics=self.numerics_of(aim), name=name,
-                         gradient=True, **more, **FORMS[way.form])
+                         gradient=True, limit=False, **more, **FORMS[way.form])
         made = Build(self.graph, aim, chosen, way.opt, None, AFTER_ORDER)
         if way.opt and len(made.llvm) > LONG:
             made = Build(self.graph, aim, chosen, 0, None, AFTER_ORDER)
@@ -477,20 +497,18 @@ def pulled(case: Case) -> Iterator[Compared]:
     """What `fn.vjp` gives, in one or two threads: of several pullbacks that live at once, each
     called twice, and of a single sample."""
     numerics, zeros = case.numerics_of(host()), np.zeros_like(case.start)
-    dx = case.moved(numerics)
-    with np.errstate(all="ignore"):
-        values = case.values(numerics)
+    values, dx, _ = case.parts(numerics)
     form = FORMS[[*FORMS][case.seed // 4 % len(FORMS)]]
-    parts = [slice(0, 300), slice(10, 27), 7]
+    fn = Compiled(case.graph, case.params, dtype=case.dtype, numerics=numerics,
+                  passes={**form, "limit": False}, cache=False, opt=case.seed // len(HERE_TOO) % 2)
+    parts = [slice(c.first, c.last) if c.kind == BACKWARD_BATCH else c.first for c in PULLED]
     for threads in (1, 2):
-        fn = Compiled(case.graph, case.params, dtype=case.dtype, opt=case.seed // 4 % 2,
-                      threads=threads, numerics=numerics, passes=form, cache=False)
+        fn.threads = threads
         made = [fn.vjp(case.x[part]) for part in parts]
-        for part, (y, pullback) in reversed([*zip(parts, made, strict=True)]):
-            first, last = (part, part + 1) if isinstance(part, int) else (part.start, part.stop)
-            wanted = [values[part], dx[part], case.summed(numerics, first, last, zeros)]
+        for call, part, (y, pullback) in reversed([*zip(PULLED, parts, made, strict=True)]):
+            wanted = [values[part], dx[part], case.summed(numerics, call, zeros)]
             for again in ("", ", again"):
-                names = [f"{what} of {first}:{last}, {threads} threads{again}"
+                names = [f"{what} of {call.first}:{call.last}, {threads} threads{again}"
                          for what in ("y", "dx", "dparams")]
                 yield from zip([y, *pullback(case.dy[part])], wanted, names, strict=True)
 
@@ -520,7 +538,8 @@ def trained(case: Case) -> Iterator[Compared]:
         yield from zip(found, wanted, names, strict=True)
 
 
-# What this machine is asked by Python: on one net of four each, unless all is asked for.
+# What this machine is asked by Python: on one net of HERE_EACH each, unless all is asked for.
+HERE_EACH = 12
 HERE_TOO: dict[str, Callable[[Case], Iterator[Compared]]] = {
     "host, vjp": pulled, "host, Trainer": trained}
 
@@ -863,7 +882,7 @@ def examined(cases: Iterable[Case], names: Sequence[str], full: bool = False,
         for way in ways(case.seed, places, full):
             tried(case, way, report, pending[way.place.name])
         for k, (name, check) in enumerate(HERE_TOO.items() if by_python else ()):
-            if full or (case.seed + case.seed // 8) % 4 == 2 * k:
+            if full or (case.seed + case.seed // 8) % HERE_EACH == k * HERE_EACH // 2:
                 difference, met = by(check, case)
                 report.add(case, name, "one of them", met)
                 if difference:
@@ -874,6 +893,8 @@ def examined(cases: Iterable[Case], names: Sequence[str], full: bool = False,
 
 
 def by_seeds(seeds: Sequence[int], names: Sequence[str], full: bool) -> Report:
+    gc.disable()  # what a compile makes goes by its references: a sixth of the time
+    gc.collect()
     return examined([Case(text_of(seed), seed) for seed in seeds], names, full)
 
 
@@ -1007,6 +1028,12 @@ def shown(fault: Fault, case: Case) -> str:
             f"(or with the net above in a file: --net FILE)")
 
 
+def spent() -> float:
+    """CPU seconds of this process, and of those that it waited for."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nets", type=int, default=1000)
@@ -1014,7 +1041,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only-target", default=",".join(PLACES), metavar="LIST",
                         help=",".join(PLACES))
     parser.add_argument("--full", action="store_true", help="every form for every target")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--net", type=Path, help="a file instead of random nets")
     parser.add_argument("--dtype", default="", choices=("f32", "f64"))
     parser.add_argument("--numerics", default="", choices=("strict", "fused"))
@@ -1046,12 +1073,14 @@ def main() -> None:
         with ProcessPoolExecutor(asked.jobs) as pool:
             parts = parts_of(seeds, TOGETHER)
             done = 0
-            for part, found in zip(parts, pool.map(by_seeds, parts, [asked.names] * len(parts),
-                                                   [asked.full] * len(parts)), strict=True):
+            map_ = map if asked.jobs == 1 else pool.map
+            for part, found in zip(parts, map_(by_seeds, parts, [asked.names] * len(parts),
+                                               [asked.full] * len(parts)), strict=True):
                 report.join(found)
                 done += len(part)
-                print(f"{done} nets, {len(report.faults)} faults, "
-                      f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+                print(f"{done} nets, {len(report.faults)} faults, {time.monotonic() - began:.0f} s "
+                      f"(CPU {spent():.0f}); to go on: --seed {asked.seed + done} "
+                      f"--nets {asked.nets - done}", file=sys.stderr, flush=True)
                 for fault in found.faults:
                     print(fault, file=sys.stderr, flush=True)
     print("\n".join(report.rows()))

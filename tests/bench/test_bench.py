@@ -368,7 +368,7 @@ def test_rewiring_is_measured_in_rows_and_calls_no_llvm(capsys, monkeypatch):
 
 
 @pytest.mark.skipif(PEERS["torch-csr"].absent() is not None, reason="no torch")
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adam"])
 def test_the_training_steps_by_hand_are_nccs(fast, optimizer):
     """`stepped` raises where they are not; here of a net that takes no time."""
     times, least, share = fast.stepped(fast.sparse(32, 3, 4), ("csr", "masked"), 0.01, optimizer)
@@ -553,7 +553,8 @@ def test_the_guide_says_the_bound(compiling):
     assert limit == (made.BASE, made.EDGE, made.PAIR, made.GRADIENT)
 
 
-@pytest.mark.parametrize("way", ["forward", "gradient", "build --dtype f64"])
+@pytest.mark.parametrize("way", [
+    "forward", "gradient", pytest.param("build --dtype f64", marks=pytest.mark.slow)])
 def test_a_compile_in_a_process_of_its_own(compiling, way):
     row = compiling.Row("two edges", lambda: "N 03\n00\n01\n02 tanh 00:1,01:2 +0.5\n", way)
     found = compiling.measured(row, 1_000, 6)

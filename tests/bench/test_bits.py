@@ -47,7 +47,7 @@ def test_gradients_and_training_have_one_answer(made, cases, name):
 
 
 def test_python_gives_it_in_any_number_of_threads(made, cases):
-    for case in (cases[0], cases[4]):
+    for case in (cases[1], cases[6]):
         for name, check in made.HERE_TOO.items():
             difference, met = made.by(check, case)
             assert not difference and sum(a.size for a in met) > 100, (name, difference)
@@ -66,6 +66,18 @@ def test_nets_that_lack_something_do_so_in_every_form(made, text):
     assert not report.faults, "\n".join(map(str, report.faults))
 
 
+def test_equal_neurons_are_one_in_the_order_of_sums(made):
+    """`merge` makes one of two neurons that are tied: their outputs' adjoints are added first."""
+    name = next((n for n in ("v3", "v2", "aarch64") if not made.PLACES[n].absent), None)
+    if name is None:
+        pytest.skip("neither this machine nor an emulator runs them")
+    case = made.Case("N 03\n00\n01 sin 00@k:-0.7854\n02 sin 00@k\n", 0, "f32")
+    report = made.examined([case], [name], by_python=False)
+    assert not report.faults, "\n".join(map(str, report.faults))
+    apart = case.graph.gradient(case.x, case.dy, case.params, "f32", "strict")[0]
+    assert (apart != case.parts("strict")[1]).any()  # or it would show nothing
+
+
 def test_five_nets_have_every_target_in_every_form(made):
     for first in (0, 13):
         chosen = [way for seed in range(first, first + 5)
@@ -79,7 +91,7 @@ def test_five_nets_have_every_target_in_every_form(made):
 
 def test_the_nets_have_everything(made):
     kinds, sizes, seen = set(), [], Counter()
-    for seed in range(64):
+    for seed in range(256):
         text = made.text_of(seed)
         assert text == made.text_of(seed)
         graph = ncc.parse(text).graph
@@ -97,7 +109,8 @@ def test_the_nets_have_everything(made):
         seen["shared"] += Counter(first.tolist()).most_common(1)[0][1] >= 16 if len(first) else 0
     assert {a for a, _ in kinds} >= set(range(32))
     assert {a for _, a in kinds} == set(range(len(AGGREGATIONS))) and len(kinds) > 150
-    assert min(sizes) <= 8 and sum(200 <= n <= 700 for n in sizes) >= 3
+    assert min(sizes) <= 3 and sum(100 <= n <= 500 for n in sizes) >= 3
+    assert sum(n <= 16 for n in sizes) > 128
     assert min(seen.values()) >= 8 and len(seen) == 4, seen
 
 
@@ -105,10 +118,10 @@ def test_a_fault_is_found_and_made_small(made, monkeypatch):
     """An oracle that adds in another order differs where four samples or more are summed up."""
     if made.PLACES["v2"].absent:
         pytest.skip("needs an x86-64 machine")
-    case = made.Case(made.text_of(4), 4)
+    case = made.Case(made.text_of(6), 6)
     monkeypatch.setattr(sums, "by_lanes", sums.one_by_one)
     fault = made.examined([case], ["v2"], by_python=False).faults[0]
-    assert fault.what.startswith("dparams of backward_batch 10:27")
+    assert fault.what.startswith("dparams of backward_batch")
     small = made.shrunk(case.text, lambda text: made.has(fault, text, case.dtype, case.numerics),
                         5.0)
     assert len(small) < len(case.text) / 2

@@ -45,6 +45,7 @@ def test_every_kind_of_a_case_has_its_hash(tree):
     assert run(tree) == (0, out)  # and the same at the next run
 
 
+@pytest.mark.slow
 def test_a_change_of_an_output_is_seen_and_only_where_it_is(tree):
     assert run(tree, "--against", "HEAD") == (0, "every output is that of HEAD\n")
     changed = [p for p in tree.glob("ncc/**/*.py") if "\nABI_VERSION = 1\n" in p.read_text()]

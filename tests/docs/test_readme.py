@@ -183,7 +183,7 @@ def test_every_kind_option_target_and_pass_is_in_a_guide() -> None:
         assert f"`{name}`" in command, name
     for step in PIPELINE:
         assert f"| `{step.__name__}` |" in passes, step
-    commands = "build check run train convert bench cache"
+    commands = "build check run train convert bench cache new export"
     options = "".join([in_process(f"ncc {command} --help") or "" for command in commands.split()])
     assert options.count("usage: ") == len(commands.split())
     for option in sorted(set(re.findall(r"--[a-z][a-z-]+", options)) - {"--help", "--emit"}):

@@ -63,7 +63,8 @@ def test_reasons():
     pytest.param(["test_few.py::test_named"], 6, {"passed": 6}, marks=pytest.mark.slow),
     pytest.param(["--slow"], 30, {"passed": 14, "skipped": 3}, marks=pytest.mark.slow),
     pytest.param(["--slow", "--no-skips"], 30, {"error": 1}, marks=pytest.mark.slow),  # a module
-    (["--slow", "--no-skips", "test_few.py"], 30, {"passed": 14, "error": 1, "skipped": 1}),
+    pytest.param(["--slow", "--no-skips", "test_few.py"], 30,
+                 {"passed": 14, "error": 1, "skipped": 1}, marks=pytest.mark.slow),
 ])
 def test_runs(tmp_path, words, examples, counts):
     shutil.copy(TESTS / "conftest.py", tmp_path)

@@ -173,7 +173,38 @@ NAM = [
     ("E116", 1, 1, "010~001~100"),
     ("E131", 1, 1, "00~00"),
 ]
-CASES = [("nal", *c) for c in NAL] + [("nel", *c) for c in NEL] + [("nam", *c) for c in NAM]
+# Lines of both: with a net behind them.
+HEADS = [
+    ("E150", 2, 1, "label 00"),
+    ("E150", 2, 1, "label zz eye"),
+    ("E150", 2, 1, "label 00 eye brow"),
+    ("E150", 2, 1, 'label 00 "eye'),
+    ("E150", 2, 1, 'label 00 "\\q"'),
+    ("E150", 2, 1, 'label 00 ""'),
+    ("E150", 2, 1, 'label 00 "\\n"'),
+    ("E150", 2, 1, 'label 00 "\\ud800"'),
+    ("E150", 2, 1, "label 00 eye 0x2"),
+    ("E150", 2, 1, "label 00 eye 2x"),
+    ("E150", 2, 1, "label 00 eye " + "x".join(["1"] * 33)),
+    ("E151", 3, 1, "label 00 eye~label 03 nose"),
+    ("E151", 2, 1, "label 00 eye 2x2"),
+    ("E151", 2, 1, "label " + "f" * 40 + " eye"),
+    ("E151", 2, 1, "label 00 eye " + "x".join(["9" * 10] * 32)),
+    ("E152", 4, 1, "label 00 eye~label 01 nose~label 02 eye"),
+    ("E153", 2, 10, "numerics exact"),
+    ("E153", 2, 9, "numerics"),
+    ("E001", 2, 17, "numerics strict fused"),
+    ("E153", 2, 7, "dtype f16"),
+    ("E153", 2, 7, "dtype 64"),
+    ("E154", 3, 1, "dtype f64~dtype f64"),
+    ("E154", 4, 1, "numerics fused~dtype f64~numerics strict"),
+    ("E106", 2, 1, "labels 00 eye"),
+    ("E106", 2, 1, "numeric strict"),
+]
+BEHIND = {"nal": "00~01~02 03 00,01", "nel": "00 02~01 02"}
+CASES = [(format, code, line, column, f"N 03~{text}~{net}") for code, line, column, text in HEADS
+         for format, net in BEHIND.items()]
+CASES += [("nal", *c) for c in NAL] + [("nel", *c) for c in NEL] + [("nam", *c) for c in NAM]
 
 
 @pytest.mark.parametrize("format, code, line, column, text", CASES)

@@ -7,20 +7,24 @@ import json
 import math
 import re
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given
-from nets import inputs_for, nets, some_net, to_nal
+from hypothesis import strategies as st
+from nets import inputs_for, nets, some_net, to_nal, with_delays
 from ulps import nasty, samples
 
 import ncc
 from ncc.errors import NccError
 from ncc.formats.exporters.registry import EXPORTERS, named, of_path
 from ncc.ir.graph import NONE, Graph
+from ncc.ir.labels import Label
 from ncc.scalar.activations import ACTIVATIONS
 
+NETS = Path(__file__).parents[2] / ".." / "shared" / "nets"
 FUNCTION = "max(x, x^2, min(1, 3*x))/(1+exp(-4.9*x)) - tanh(x)^3/x + step(x)*relu6(x)"
 # Only these compute with operations that Python rounds as ncc does: results are equal bits.
 EXACT = tuple(a.code for a in ACTIVATIONS if a.name in (
@@ -69,6 +73,20 @@ def test_python_computes_own_functions():
         assert same_bits(got, want) or abs(got - want) <= 1e-14 * max(1, abs(want)), at
 
 
+@pytest.mark.parametrize("text", [
+    "x-(x-(1.1-x))", "x+(0.1+(x+0.3))", "(x-0.1)-(x*x-3)*(x-(0.2-x))", "x*(3*(x*0.7))",
+    "x/(3/(x/0.7))", "1.7/(x*3)*x", "-(x-0.3)-(-x)*-(0.2+x)", "-x^2-(-x)^3", "(x/3)/(x+0.1)/7",
+    "min(x-1,-(x+2),max(x,x*x-(x-1)))", "abs(x-(0.1-x))*-0.3", "x-(-0.1)-(-(0.7))*x"])
+def test_python_keeps_the_brackets(text):
+    """Each rounds otherwise, or is another number, without one of its brackets."""
+    graph = graph_of(f"N 02\nfn 20 {text}\n00\n01 20 00:=1\n")
+    call = forward(graph)
+    x = np.concatenate([nasty("f64"), np.random.default_rng(0).normal(size=200)])
+    wanted = graph.run(x[:, None], dtype="f64", numerics="strict")[:, 0]
+    assert all(same_bits(call([at])[0], want)
+               for at, want in zip(x.tolist(), wanted.tolist(), strict=True))
+
+
 @given(nets(activations=EXACT, tame=False).flatmap(
     lambda net: inputs_for(net, wild=True).map(lambda x: (net, x))))
 def test_python_agrees_bit_for_bit_where_the_operations_are_exact(drawn):
@@ -107,14 +125,30 @@ def test_python_of_long_in_lists_and_deep_expressions():
     assert len(named("latex").write(graph, False)) < 20_000
 
 
+@given(nets(activations=EXACT, tame=False), st.integers(0, 2**32))
+def test_python_steps_a_net_with_state(net, seed):
+    graph = graph_of(with_delays(to_nal(net), seed))
+    graph = graph.with_(values=np.nan_to_num(graph.values, nan=0.75))
+    call, states = forward(graph), len(graph.states)
+    x = np.random.default_rng(0).normal(size=(5, graph.n_inputs))
+    state: list[float] | None = None
+    for row, want in zip(x, graph.run_steps(x, dtype="f64", numerics="strict"), strict=True):
+        if not states:
+            got = call(row)
+        else:
+            got, state = call(row) if state is None else call(row, state)
+            assert len(state) == states
+        assert all(map(same_bits, got, want.tolist()))
+
+
 def test_python_needs_values():
     with pytest.raises(NccError, match="2 of 2 parameters have no value"):
         ncc.parse("N 02\n00\n01 relu 00 +\n").to_formula()
 
 
-@given(nets(valued=False))
-def test_latex_is_balanced(net):
-    graph = graph_of(to_nal(net))
+@given(nets(valued=False), st.integers(0, 2**32))
+def test_latex_is_balanced(net, seed):
+    graph = graph_of(with_delays(to_nal(net), seed))
     text = named("latex").write(graph, False).decode()
     for opens, closes in (("{", "}"), (r"\bigl", r"\bigr"), (r"\begin", r"\end")):
         assert text.count(opens) == text.count(closes)
@@ -124,13 +158,13 @@ def test_latex_is_balanced(net):
         assert depth >= 0
     assert not re.search(r"nan|inf|[0-9]e[-+]?[0-9]", text)
     rows = text.split(r"\begin{align*}")[1].split(r"\end{align*}")[0].split("\\\\\n")
-    assert sum(row.lstrip().startswith("n_") for row in rows) == graph.n_neurons
+    assert sum(row.lstrip().startswith("n_") for row in rows) == graph.n_own
     assert sum(row.lstrip().startswith("y_") for row in rows) == len(graph.outputs)
 
 
 def test_latex_reads_well():
     text = ncc.parse("N 06\n00\n01\n02 tanh 00:-3.5,01:1 +1e-7\n03 relu 02,01@k_1 +\n"
-                     "04 sigmoid max 02:2,03:=-1 +0.5\n05 00 mean 02:2,03:3\n"
+                     "04 sigmoid max 02:2,03:=-1 +0.5\n05 00 sumbias 02:2,~03:3 +1\n"
                      ).to_formula("latex")
     n = [rf"n_{{\mathrm{{0{k}}}}}" for k in range(6)]
     for line in (
@@ -140,9 +174,46 @@ def test_latex_reads_well():
             rf"w_{{\mathrm{{02,03}}}} \, {n[2]} + \mathrm{{k\_1}} \, {n[1]}\bigr)",
             rf"{n[4]} &= \operatorname{{sigmoid}}\bigl(\max\bigl(2 \, {n[2]}, -{n[3]}\bigr) "
             r"+ 0.5\bigr)",
-            rf"{n[5]} &= \tfrac{{1}}{{2}} \bigl(2 \, {n[2]} + 3 \, {n[3]}\bigr)",
+            rf"{n[5]} &= 2 \, {n[2]} + 3 \, {n[3]}^{{(t-1)}} + 1",
             rf"y_{{0}} &= {n[4]}", r"\operatorname{relu}\bigl(x\bigr) &= \max\bigl(x, 0\bigr)"):
         assert f"{line} \\\\\n" in text or f"{line}\n" in text, line
+
+
+def normal(graph: Graph) -> str:
+    """A text of what a graph means: own functions by their texts, constants by their values."""
+    words = dict(enumerate(graph.constants.tolist()))
+    text = re.sub(r"(?<=[*+])c([0-9a-f]+)", lambda m: f"={words[int(m[1], 16)]!r}", str(graph))
+    for code, formula in graph.functions.items():
+        text = re.sub(f"(?m)^([0-9a-f]+ @[0-9]+) {code:02x} ",
+                      lambda m, f=formula: f"{m[1]} [{f}] ", text)
+    return re.sub(r"(?m)^fn .*\n|^constants.*\n(    .*\n)*", "", text)
+
+
+@given(nets(valued=False))
+@pytest.mark.parametrize("to", ["graphml", "node-link"])
+def test_what_is_exported_is_imported_as_the_same_net(tmp_path_factory, to, net):
+    graph = graph_of(to_nal(net))
+    path = tmp_path_factory.mktemp("net") / f"net{named(to).ending}"
+    path.write_bytes(named(to).write(graph, False))
+    again = ncc.load(path).graph
+    assert normal(again) == normal(graph)
+    assert named(to).write(again, False) == path.read_bytes()
+
+
+def test_networkx_and_scipy_come_back():
+    networkx = pytest.importorskip("networkx")
+    net = ncc.parse("N 04\nout 03,02\n00\n01\n02 tanh 01:1,00@k:0.5 +\n03 gelu 02@k,00:=1\n")
+    assert type(net.to_networkx()) is networkx.DiGraph
+    assert str(ncc.from_networkx(net.to_networkx()).graph) == str(net.graph)
+    pytest.importorskip("scipy.sparse")
+    assert str(ncc.from_scipy(weighted().to_scipy()).graph) == str(weighted().graph)
+
+
+@pytest.mark.parametrize("to", ["matrix-market", "scipy"])
+def test_matrices_come_back(to, tmp_path):
+    path = tmp_path / f"net{named(to).ending}"
+    weighted().export(path)
+    assert str(ncc.load(path).graph) == str(weighted().graph)
 
 
 def rebuilt(nodes, edges, functions) -> str:
@@ -304,6 +375,13 @@ def test_a_matrix_refuses_what_it_would_lose(text, to):
     assert named(to).write(graph, True)
 
 
+def test_a_matrix_has_no_state():
+    graph = graph_of("N 03\n00\n01 00 00:1\n02 00 01:1,~01:1\n")
+    for to in ("matrix-market", "scipy"):
+        with pytest.raises(NccError, match="a matrix of a net with state"):
+            named(to).write(graph, True)
+
+
 def test_a_matrix_holds_all_values_or_none():
     graph = graph_of("N 03\n00\n01\n02 00 00:1,01\n")
     for to in ("matrix-market", "scipy"):
@@ -330,7 +408,8 @@ def test_a_missing_library_is_named(monkeypatch):
     for call, name in ((net.to_networkx, "networkx"), (net.to_scipy, "scipy")):
         with pytest.raises(NccError, match=f"needs {name}") as caught:
             call()
-        assert (caught.value.code, caught.value.help) == ("E637", f"pip install {name}")
+        assert (caught.value.code, caught.value.help) == (
+                "E637", "pip install 'ncc-compiler[graphs]'")
 
 
 def test_the_command(ncc_, tmp_path):
@@ -338,9 +417,13 @@ def test_the_command(ncc_, tmp_path):
     net = str(tmp_path / "net.nal")
     graph = ncc.load(net).graph
     for exporter in EXPORTERS.values():
-        assert of_path(f"x{exporter.ending}") is exporter
+        if exporter.ending == ".net":  # of two tools; test_exported_nets.py
+            continue
+        first = next(e for e in EXPORTERS.values() if e.ending == exporter.ending)
+        assert of_path(f"x{exporter.ending}") is first
         path = tmp_path / f"out{exporter.ending}"
-        assert ncc_("export", net, "-o", path) == (0, "", "")
+        to = () if first is exporter else ("--to", exporter.name)
+        assert ncc_("export", net, *to, "-o", path) == (0, "", "")
         assert path.read_bytes() == exporter.write(graph, False)
         if exporter.text:
             assert ncc_("export", net, "--to", exporter.name)[1].encode() == path.read_bytes()
@@ -356,6 +439,47 @@ def test_what_the_command_refuses(ncc_, tmp_path, words, code, status):
     (tmp_path / "net.nal").write_text("N 03\n00\n01\n02 relu 00,01 +\n")
     got, out, err = ncc_("export", tmp_path / "net.nal", *words)
     assert (got, out) == (status, "") and f"error[{code}]" in err
+
+
+@pytest.mark.slow
+def test_nets_of_other_tools_go_out_again(tmp_path):
+    """Each that has values is the same to 1e-12 as Python, and the same bytes as a graph."""
+    if not NETS.is_dir():
+        pytest.skip("no nets of other tools here")
+    counts = {"python": 0, "graphml": 0, "node-link": 0}
+    for file in sorted(NETS.glob("*/*")):
+        try:
+            graph = ncc.load(file).graph
+        except NccError:
+            continue
+        for to in ("graphml", "node-link"):
+            path = tmp_path / f"net{named(to).ending}"
+            path.write_bytes(named(to).write(graph, False))
+            assert named(to).write(ncc.load(path).graph, False) == path.read_bytes(), file
+            counts[to] += 1
+        if np.isnan(graph.values).any():
+            continue
+        x = np.random.default_rng(0).normal(size=(5, graph.n_inputs))
+        call, got, state = forward(graph), [], [0.0] * len(graph.states)
+        for row in x:
+            if state:
+                y, state = call(row, state)
+            else:
+                y = call(row)
+            got.append(y)
+        want = (graph.run_steps(x, dtype="f64", numerics="strict") if state else
+                graph.run(x, dtype="f64", numerics="strict"))
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12, err_msg=str(file))
+        counts["python"] += 1
+    assert min(counts.values()) > 30, counts
+
+
+def test_python_shows_labels():
+    graph = graph_of("N 03\n00\n01 00 00:2\n02 00 01:1\n")
+    graph = graph.with_(labels=(Label(0, "eye"), Label(2, "# left"), Label(2, "again")))
+    text = named("python").write(graph, False).decode()
+    assert text.endswith("    [n00] = map(float, x)\n    n01 = n00*2.0\n"
+                         "    n02 = n01*1.0  # # left\n    return [n02]\n")
 
 
 def test_python_names():

@@ -93,6 +93,22 @@ def test_the_text_of_a_plan_reads_back(name, form, batch_form):
         reads_back(train(plan, loss="mse", optimizer="sgd:momentum=0.9", apart=True))
 
 
+@pytest.mark.parametrize("form", ["straight", "shared"])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.each_choice
+def test_gradients_over_the_rows_are_the_graphs(name, form):
+    graph, rng = graph_of(name), np.random.default_rng(0)
+    plan = group(graph, form=form, batch_form=form, gradient=True, native=16)
+    params = rng.uniform(-1, 1, graph.n_params)
+    x, dy = (rng.standard_normal((37, n)).astype(np.float32)
+             for n in (len(graph.inputs), len(graph.outputs)))
+    with np.errstate(all="ignore"):
+        for rows in (slice(None), 5):
+            for a, b in zip(plan.gradient(x[rows], dy[rows], params),
+                            graph.gradient(x[rows], dy[rows], params), strict=True):
+                assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", NETS)
 def test_plans_of_changed_graphs_read_back(name, dtype):

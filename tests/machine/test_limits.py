@@ -431,7 +431,9 @@ def test_no_default_form_is_refused_near_the_bound(monkeypatch):
         assert ncc.compile(XOR_NET, cache=False, **asked).vjp([1, 1])[0].shape == (1,)
 
 
-@pytest.mark.parametrize("name", ["x86-64-v3", "aarch64", "cortex-m4f", "rv32imac", "wasm32"])
+@pytest.mark.parametrize("name", [
+    "x86-64-v3", pytest.param("aarch64", marks=pytest.mark.slow), "cortex-m4f", "rv32imac",
+    "wasm32"])
 def test_small_straight_code_is_not_refused(name, ncc_, tmp_path):
     net = ROOT / "examples" / "rnn_2x3_h4.nam"
     for forms in (["--form"], ["--batch-form"], ["--backward-form"],

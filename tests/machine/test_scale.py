@@ -50,7 +50,8 @@ def net() -> ncc.Net:
     return ncc.parse(random_layers([512] * 6, 32, 1))
 
 
-@pytest.mark.parametrize("fan_in", [32, 512])  # rows of a `table`; blocks of `shared`
+# Rows of a `table`; blocks of `shared`.
+@pytest.mark.parametrize("fan_in", [32, pytest.param(512, marks=pytest.mark.slow)])
 def test_tables_outside_the_object_give_the_same_bits(fan_in: int, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCC_CACHE_DIR", str(tmp_path))

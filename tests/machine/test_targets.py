@@ -41,15 +41,17 @@ MARKS = {"i686": {"_GLOBAL_OFFSET_TABLE_"}, "x86_64-pc-windows-msvc": {"_fltused
          "x86_64-pc-windows-gnu": {"___chkstk_ms"}, "arm64-pc-windows-msvc": {"__chkstk"}}
 # The first layer is dense: whole blocks of rows and of edges, and what is left of them.
 DENSE = random_layers([17, 19, 18, 3], 17, seed=3, activation="tanh", weights=True)
+# Of whose kind there is another, in the tables below.
+LIKE_ANOTHER = ("rv32imc", "i686", "armv7-a", "cortex-m3", "cortex-m4", "cortex-m7")
+
 # ---- what is built
 
-
 BUILDS = {
-    "every activation": (EVERY, "straight", "-O2"),
     "aggregations": (AGGREGATES, "table", "-O0"),
     "layers": (random_layers([40, 40, 40], 8, seed=1, weights=True), "auto", "-O1"),
     "straight training": (SMALL, "straight", "--train=ce,adam"),
     "table training": (SMALL, "table", "--train=bce,sgd:momentum=0.9"),
+    "every activation": (EVERY, "straight", "-O2"),
 }
 
 
@@ -272,7 +274,8 @@ def assembled(tmp_path, net, *options):
     ("f32", EVERY, []), ("f64", AGGREGATES, ["--backward"]),
     ("f32", SMALL, ["--train", "ce,adam", "--form", "table"]),
 ], ids=["forward", "backward", "training"])
-@pytest.mark.parametrize("name", ASSEMBLERS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_ANOTHER)) for name in ASSEMBLERS])
 @pytest.mark.each_choice
 def test_gnus_assembler_takes_the_assembly(tmp_path, name, dtype, net, more):
     assembler = ASSEMBLERS[name]
@@ -398,13 +401,12 @@ def simulate(tmp_path, name, net, arrays, dtype, *options, driver=DRIVER):
 
 
 # Every form on one target of each kind of machine; on the others one, since LLVM is the same.
-LIKE_ANOTHER = ("rv32imc", "i686", "armv7-a", "cortex-m3", "cortex-m4", "cortex-m7")
 RUN_FORMS = [(name, form) for name in RUNS for form in ("straight", "table", "shared")
              if name not in LIKE_ANOTHER or form == "shared"]
 
 
 # At -O1, -O2 and -O3.
-NETS = {"every": EVERY, "aggregates": AGGREGATES, "some": to_nal(some_net(11, max_neurons=24))}
+NETS = {"aggregates": AGGREGATES, "every": EVERY, "some": to_nal(some_net(11, max_neurons=24))}
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -426,7 +428,8 @@ def test_targets_give_the_bits_of_the_host(tmp_path, name, dtype, form, net):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
-@pytest.mark.parametrize("name, form", [(name, form) for name, form in RUN_FORMS
+# Those that compile fast come first, for the quick run.
+@pytest.mark.parametrize("name, form", [(name, form) for name, form in RUN_FORMS[::-1]
                                         if form != "table" or name in LIKE_ANOTHER])
 @pytest.mark.each_choice("dtype", "form")
 def test_targets_compute_gradients_and_train(tmp_path, name, dtype, form):

@@ -89,6 +89,23 @@ def test_states_of_several_widths_and_shared_weights():
     assert np.allclose(net.graph.run(x, p, "f64")[:, 0], y, rtol=1e-12)
 
 
+@pytest.mark.parametrize("words", ["h4", "h4 l2 o1", "h3 h5 h2 o4"])
+def test_a_stream_makes_the_steps_of_the_unrolled_net(words):
+    stream, whole = new("rnn", "2", words, stream=True), new("rnn", "2x6", words)
+    stream.graph.verify()
+    assert sorted(stream.graph.names.values()) == sorted(whole.graph.names.values())
+    p = np.random.default_rng(1).normal(size=whole.n_params)
+    slot = {name: p[k] for k, name in whole.graph.names.items()}
+    q = np.full(stream.n_params, np.nan)
+    for k, name in stream.graph.names.items():
+        q[k] = slot[name]
+    free = len(p) - len(slot)  # the outputs' own
+    q[len(q) - free :] = p[len(p) - free :]
+    x = np.random.default_rng(2).normal(size=(6, 2))
+    y = stream.graph.run_steps(x, q, "f64")
+    assert np.allclose(y[-1], whole.graph.run(x.ravel(), p, "f64"), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("words", "shape"), [
     ("2x7x6 6k3x2s2p1g2 3", (2, 7, 6)), ("5x5 2k2 mean2s1 max2 4", (1, 5, 5)),
     ("4x6x6 8k3g4", (4, 6, 6)), ("1x9x9 3k4s3p2", (1, 9, 9))])
@@ -149,6 +166,20 @@ def convolved(graph, layers, x, p, free):
     return x.reshape(len(x), -1)
 
 
+def test_pictures_layers_and_states_are_labelled():
+    conv = new("conv", "2x6x5 3k3 max2 4")
+    assert {name: found.shape for name, found in conv.labels.items()} == {
+        "picture": (2, 6, 5), "conv1": (3, 4, 3), "max2": (3, 2, 1), "dense3": (4,)}
+    # The neuron of filter 2, row 3, column 1 reads rows 3 .. 5 and columns 1 .. 3 of the picture.
+    g, j = conv.graph, int(conv.labels["conv1"][2, 3, 1])
+    assert g.sources[g.starts[j] : g.starts[j + 1]].tolist() == conv.labels["picture"][
+        :, 3:6, 1:4].ravel().tolist()
+    rnn = new("rnn", "2x3 h4 h5")
+    assert {name: found.shape for name, found in rnn.labels.items()} == {
+        "x": (3, 2), "h1": (3, 4), "h2": (3, 5), "y": (2,)}
+    assert rnn.labels["y"].tolist() == rnn.outputs
+
+
 def test_a_pool_has_no_parameters():
     graph = new("conv", "4x4 max2").graph
     assert graph.n_params == 0 and graph.constants.tolist() == [1.0]
@@ -167,6 +198,9 @@ def test_radix_joins_every_input_to_every_output_by_one_path():
         assert step.sum(axis=0).tolist() == [(2, 3, 2)[layer]] * 12
         paths = paths @ step
     assert (paths == 1).all()
+    reads = [set(graph.sources[graph.starts[12 * k] :][: (2, 3, 2)[k - 1]].tolist())
+             for k in (1, 2, 3)]  # of place 0 in each layer
+    assert reads == [{0, 11}, {12, 12 + 10, 12 + 8}, {24, 24 + 6}]
     wide = new("radix", "2x3x2", "6", repeat=1, factor=3).graph
     assert wide.n_neurons == 5 * 36 and wide.n_edges == 36 * 3 * (2 + 3 + 2 + 6)
     assert new("radix", "32x32", repeat=3).n_edges == 6 * 1024 * 32
@@ -265,9 +299,12 @@ REFUSED = [
     (f"conv 4x4 k{'9' * 5000}", "E652", 2), ("conv 4x4 k5", "E654", 2),
     ("conv 4x4 k3p3", "E654", 2), ("conv 2x4x4 3k3g2", "E654", 2), ("conv 3x4x4 2k3g2", "E654", 2),
     ("rnn 2 h4", "E652", 2), ("rnn 2x3", "E652", 2), ("rnn 2x3 h4 h4 l3", "E652", 2),
-    ("rnn 2x3 h4 l2 l2", "E652", 2), ("rnn 2x3 x4", "E652", 2), ("radix", "E652", 2),
+    ("rnn 2x3 h4 l2 l2", "E652", 2), ("rnn 2x3 x4", "E652", 2),
+    ("rnn 2x3 h4 --stream", "E652", 2), ("fcn 2 3 --stream", "E651", 2),
+    ("rnn 2 h4 --stream --format nam", "E401", 1), ("radix", "E652", 2),
     ("radix 2x1", "E652", 2), ("radix 2x2 2x3", "E654", 2), ("radix 2x2 3x2 2x2", "E654", 2),
-    ("radix 2x2 --repeat 0", "E653", 2), ("random 4 4 --density 0", "E653", 2),
+    ("radix 2x2 --repeat 0", "E653", 2),
+    ("radix 2x2 --repeat 2000000000", "E655", 4), ("random 4 4 --density 0", "E653", 2),
     ("random 4 4 --density nan", "E653", 2), ("random 4 4 --distribution x", "E653", 2),
     ("dag 1 2", "E652", 2), ("dag 1 2 3 4", "E652", 2), ("dag 1 2 3 --edges 99", "E653", 2),
     ("dag 1 2 3 --edges 5 --density 0.5", "E653", 2), ("wann 3", "E652", 2),

@@ -127,6 +127,7 @@ def rows(net, count=5, seed=0):
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.each_choice
 def test_c_gives_the_bits_of_the_interpreter(tmp_path, seed, dtype, numerics, form):
     net = to_nal(some_net(seed, max_neurons=24))
     build = built(net, dtype=dtype, numerics=numerics, form=form, batch_form=form)
@@ -209,7 +210,8 @@ NAMES = ("net", "Net", "NET", "nEt")
 
 
 @pytest.mark.parametrize("compiler, standard", [
-    ("gcc", "c99"), ("g++", "c++17"), ("clang", "c11"), ("clang++", "c++17")])
+    ("gcc", "c99"), pytest.param("g++", "c++17", marks=pytest.mark.slow),
+    pytest.param("clang", "c11", marks=pytest.mark.slow), ("clang++", "c++17")])
 def test_files_of_any_names_stand_in_one_unit(tmp_path, compiler, standard):
     """Names that differ in case alone, both dtypes; what the first says ends with it."""
     if shutil.which(compiler) is None:

@@ -63,7 +63,9 @@ def seconds(net, form):
     return least(lambda: single(*given), 100), least(lambda: batch(256, *given), 2) / 256
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("mixed", "small")))
+    for name in NETS])
 def test_every_form_has_a_prediction(name):
     """Predicted beside measured (pytest -s): nothing is asserted of times."""
     net = NETS[name]()

@@ -25,7 +25,7 @@ from ncc.driver.observe import Watcher
 from ncc.errors import Source
 from ncc.ir.ssa import DTYPES, Module
 from ncc.scalar.activations import ACTIVATIONS
-from ncc.scalar.derivative import PARTIALS, slope
+from ncc.scalar.derivative import PARTIALS, derivative_at
 from ncc.scalar.expressions import expression, parse
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.opcodes import OPCODES
@@ -143,6 +143,7 @@ def everywhere(graph, x, dy, params, dtype, numerics, form, opt=0):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.each_choice
 def test_every_level_has_the_graphs_gradient(dtype, numerics, form):
     first = 1000 * (2 * (dtype == "f32") + (numerics == "fused"))
     for seed in range(first, first + len(SIZES) // 2):
@@ -193,7 +194,9 @@ def aggregating(aggregation):
 ODD |= {kind: aggregating(kind) for kind in ("sum", "mul", "mean", "max", "min", "maxabs")}
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("mul", "mean", "min", "maxabs")))
+    for name in ODD])
 def test_odd_nets_have_their_gradients(name):
     """And dparams are added to what the caller has, dx is overwritten, and each may be NULL."""
     graph = ncc.parse(ODD[name]).graph
@@ -250,7 +253,7 @@ def test_a_tied_nets_gradient_is_the_sum_over_its_untied_copy():
         close(together, (dx, np.bincount(slots, apart)), 1e-12)
 
 
-# ---- slopes
+# ---- derivatives
 
 SPECIAL = [0.0, -0.0, 1, -1, 3, -3, 6, -6, 2.5, -2.5, 1e-20, -1e-20, 1 + 1e-6, 3 - 1e-6, 6 + 1e-5,
            *[s * v for v in (10, 20, 40, 50, 88, 89, 100, 104, 600, 709.5, 746, 800, 1e4, 1e10,
@@ -267,7 +270,7 @@ def test_slopes_are_torchs_at_kinks_and_far_out(name, dtype, fused):
     at = torch.tensor(x, requires_grad=True)
     torch_activations(torch)[name](at).sum().backward()
     wanted = at.grad.numpy()
-    found = slope(expression(CODES[name], {}), Numpy(dtype, fused), x)
+    found = derivative_at(expression(CODES[name], {}), Numpy(dtype, fused), x)
     found = np.broadcast_to(found, x.shape)
     if name == "gelu_tanh":  # torch's is NaN where x^3 overflows
         wanted = np.where(np.abs(x) > 1e10, x > 0, wanted)
@@ -341,7 +344,7 @@ SATURATED = ("1:100", "1:-100", "2:200", "17:1e19", "17:-1e3", "0d:-1e30", "a:-1
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_what_is_saturated_is_flat(dtype, form):
-    """No NaN, though a factor of the slope overflows; what stands before it gets 0."""
+    """No NaN, though a factor of the derivative overflows; what stands before it gets 0."""
     rows = ["N 32", "fn 80 1/(1+exp(-4.9*x))", "fn 81 exp(-x^4)", "00", "01 00 00:1 +0.5"]
     for j, (code, _, weight) in enumerate([text.partition(":") for text in SATURATED]):
         flat, sum, product = (f"{3 * j + k:02x}" for k in (2, 3, 4))
@@ -381,6 +384,7 @@ def test_vectors_of_any_width_and_batches_of_any_size(dtype, vector_bits, lanes)
 
 @pytest.mark.parametrize("dtype, vector_bits", [("f32", 128), ("f64", 128), ("f32", 256),
                                                 ("f64", 256), ("f32", 512), ("f64", 512)])
+@pytest.mark.each_choice
 def test_tiles_of_vectors_of_any_width(dtype, vector_bits):
     """Blocks of rows that are full and that are not; sources in whole tiles and what is left."""
     nets = [random_layers([21, 37, 35], 21, seed=1), random_layers([18, 18, 40], 18, seed=2)]
@@ -473,6 +477,7 @@ def skips(n):
 
 @pytest.mark.parametrize("aggregation", ["sum", "mul"])
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.each_choice
 def test_operations_are_linear_in_edges_and_neurons(monkeypatch, form, aggregation):
     """Those that are written in straight code, and those that run in loops."""
     count = 0
@@ -490,7 +495,7 @@ def test_operations_are_linear_in_edges_and_neurons(monkeypatch, form, aggregati
             text = text.replace(" tanh ", f" tanh {aggregation} ").replace(
                 " relu ", f" relu {aggregation} ")
         graph = ncc.parse(text).graph
-        bound = 12 * graph.n_edges + 80 * graph.n_neurons  # tanh and its slope are 50
+        bound = 12 * graph.n_edges + 80 * graph.n_neurons  # tanh and its derivative are 50
         fn = Backward(graph, "f64", form)
         written = len(fn.module.func("backward").ops)
         assert written <= (bound if form == "straight" else 3000), (written, bound)

@@ -12,8 +12,9 @@ from modules import evaluate, some_module
 
 import ncc
 from ncc.driver.part import part
-from ncc.driver.pipeline import ORDERS, PIPELINE, arrives, departs, steps
+from ncc.driver.pipeline import ORDERS, PIPELINE, READING, arrives, departs, steps
 from ncc.errors import NccError, Source
+from ncc.formats.read import net
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
@@ -23,6 +24,8 @@ from ncc.passes.graph.embed import embed
 from ncc.passes.graph.merge import merge
 from ncc.passes.graph.order import order
 from ncc.passes.graph.prune import prune
+from ncc.passes.graph.resolve import resolve
+from ncc.passes.graph.unroll import unroll
 from ncc.passes.lower.lower import lower
 from ncc.passes.plan.differentiate import differentiate
 from ncc.passes.plan.group import group
@@ -117,6 +120,18 @@ def test_passes_that_want_depths_have_none_without_order():
         call(order(bare))
 
 
+def test_a_cycle_has_the_numbers_of_the_nets_own_neurons():
+    """Which is why `order` comes before `unroll`, and both are a part of reading a net."""
+    text = Source("net", "N 03\n00\n01 tanh 00,02,~02\n02 relu 01\n")
+    cyclic = resolve(net(text, "nal"))
+    with pytest.raises(NccError, match="a cycle: 01 -> 02 -> 01"):
+        order(cyclic)
+    assert unroll(cyclic, steps=2).n_neurons == 7  # which would be shown as one of these
+    assert tuple([call.__name__ for call in PIPELINE[: len(READING)]]) == READING
+    made = ncc.unroll(ncc.parse("N 02\n00\n01 tanh 00:1,~01:2\n"), 2).graph
+    assert made.names and embedded(made).names == made.names
+
+
 def test_lower_wants_slots_and_llvm_wants_arithmetic_and_short_functions():
     plan = group(graph(TWINS.format(1, 1)), form="table", batch_form="table")
     with pytest.raises(AssertionError):
@@ -129,7 +144,8 @@ def test_lower_wants_slots_and_llvm_wants_arithmetic_and_short_functions():
 
 
 def test_every_reason_is_shown():
-    shown = {*WITNESSES, (order, merge), (order, prune), (order, group), (place, lower),
+    shown = {*WITNESSES, (order, unroll), (unroll, embed), (order, merge), (order, prune),
+             (order, group), (place, lower),
              (expand, to_llvm), (split, to_llvm)}
     assert {(o.first, o.then) for o in ORDERS} == shown
     assert all(o.why for o in ORDERS)
@@ -158,10 +174,9 @@ def test_neighbours_without_a_reason_may_change_places():
     bound = {(o.first, o.then) for o in ORDERS}
     free = {(a, b) for a, b in pairwise(PIPELINE) if (a, b) not in bound
             and departs(a) is arrives(a) is departs(b) is arrives(b)}
-    assert free == {(order, embed), (place, differentiate), (differentiate, train), (cse, dce)}
-    net = graph(TWINS.format(1, -1)).with_(levels=None)
-    assert str(embedded(order(net))) == str(order(embedded(net)))
-    plan: Plan = group(order(net), form="table", batch_form="table", gradient=True)
+    assert free == {(place, differentiate), (differentiate, train), (cse, dce)}
+    twins = graph(TWINS.format(1, -1)).with_(levels=None)
+    plan: Plan = group(order(twins), form="table", batch_form="table", gradient=True)
     assert str(differentiate(place(plan))) == str(place(differentiate(plan)))
 
     def trained(plan: Plan) -> Plan:

@@ -35,7 +35,7 @@ def test_a_pointer_has_to_pay():
     assert len(windows([(k, "w", k) for k in range(WORTH)], 64)) == WORTH
 
 
-@pytest.mark.parametrize("numerics", ["strict", "fused"])
+@pytest.mark.parametrize("numerics", [pytest.param("strict", marks=pytest.mark.slow), "fused"])
 def test_the_code_is_shorter_and_the_results_are_the_same(numerics):
     net = ncc.parse(random_layers([60] * 4, 20, 3))
     x = np.random.default_rng(0).standard_normal((5, 60)).astype(np.float32)

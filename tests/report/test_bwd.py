@@ -205,7 +205,9 @@ def untied(net: Net, params: np.ndarray) -> tuple[Net, np.ndarray]:
     return net._replace(in_lists=tuple(in_lists), biases=tuple(free)), np.array(values)
 
 
-@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("aggregation", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("sum", "mul")))
+    for name in AGGREGATIONS])
 def test_smooth_nets_by_finite_differences(aggregation: str) -> None:
     rng = np.random.default_rng(3)
     compared = skipped = 0
@@ -216,13 +218,14 @@ def test_smooth_nets_by_finite_differences(aggregation: str) -> None:
     assert compared > 150 and skipped < compared / 20, (compared, skipped)
 
 
-def test_nets_of_everything_by_finite_differences() -> None:
+@pytest.mark.parametrize("nets", [10, pytest.param(40, marks=pytest.mark.slow)])
+def test_nets_of_everything_by_finite_differences(nets: int) -> None:
     rng = np.random.default_rng(4)
     compared = skipped = 0
-    for seed in range(40):
+    for seed in range(nets):
         done = judged(some_net(1000 + seed, max_neurons=10), rng)
         compared, skipped = compared + done[0], skipped + done[1]
-    assert compared > 600 and skipped < compared / 5, (compared, skipped)
+    assert compared > 15 * nets and skipped < compared / 5, (compared, skipped)
 
 
 def test_a_product_of_zeros_is_not_divided() -> None:

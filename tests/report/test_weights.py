@@ -24,6 +24,16 @@ c _____ _____ _____
 """
 
 
+def test_the_last_value_has_a_row():
+    text = weights(ncc.parse("N 02\n00\n01 relu 00,~01\n").graph)
+    assert text.split("\n\n")[1] == """\
+a b ~b
+a _____ +a*ab _____
+b _____ _____ _____
+~b _____ +~b*~bb _____
+"""
+
+
 def test_the_blocks_of_the_seeds_fcn():
     graph = ncc.load(SEED / "fcn_4_4_4_2.nam").graph
     names = "abcdefghijklmn"

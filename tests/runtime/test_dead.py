@@ -104,6 +104,7 @@ def dying(n: int, width: int) -> Any:
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.each_choice
 def test_bits_of_any_batch(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, fn = compiled(layers(40, 12, "+-0.3", 30), dtype=dtype, threads=threads)
     assert len(fn._parts) > 3

@@ -77,6 +77,8 @@ def test_a_drop_in_network_activates_as_neat_pythons(seed):
         assert all(type(v) is float for row in y for v in row)
         assert_close(np.array(y), theirs, X[:10])
         same(ours.population(X[:10])[0], np.array(y))
+        same(ours.activate_batch(X[:10]), np.array(y))
+        same(ours.activate_batch(X[:3]), np.array(y[:3]))
 
 
 @given(seed=st.integers(0, 10**6))

@@ -44,6 +44,7 @@ def nets():
 
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.each_choice
 def test_the_bits_are_those_of_compile(nets, dtype, numerics):
     few = nets[:12]
     pop = ncc.population(few, dtype=dtype, numerics=numerics)

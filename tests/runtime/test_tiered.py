@@ -59,6 +59,7 @@ def rows(net, n, dtype="f32"):
 
 @pytest.mark.parametrize("numerics", ["strict", "fused"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.each_choice
 def test_the_first_answers_have_the_bits_of_the_last(dtype, numerics):
     for seed in range(4):
         net = net_of(seed)

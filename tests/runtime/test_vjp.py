@@ -224,7 +224,9 @@ def both():
     return keeping(WIDE, opt=0)
 
 
-@pytest.mark.parametrize("seed, dtype", [(seed, ("f32", "f64")[seed % 2]) for seed in range(6, 12)])
+@pytest.mark.parametrize("seed, dtype", [
+    pytest.param(seed, ("f32", "f64")[seed % 2], marks=[pytest.mark.slow] * (seed > 8))
+    for seed in range(6, 12)])
 def test_what_is_kept_changes_no_bit(always, seed, dtype):
     net = some_net(seed, max_neurons=30, max_fan_in=9)
     fn, twice = keeping(ncc.parse(to_nal(net)), dtype=dtype, opt=0, threads=1 + seed % 3)

@@ -138,7 +138,8 @@ def test_calls_for_whole_chunks_are_one_call():
     same(np.concatenate(moved), dx)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [
+    pytest.param(threads, marks=[pytest.mark.slow] * (threads < 3)) for threads in (1, 2, 3)])
 def test_threads_change_no_bit(monkeypatch, threads):
     monkeypatch.setattr(library, "PRODUCTS_A_THREAD", 1)
     graph = drawn(MIXED)

@@ -13,7 +13,7 @@ from ncc.cli import main
 EVERY = "\n".join(["N 41", "00"] + [f"{k + 1:02x} {k:02x} 00:1" for k in range(0x20)]
                   + [f"{k + 0x21:02x} 00 {k + 1:02x}:1" for k in range(0x20)]) + "\n"
 # Every aggregation, ties, constants, a bias of each kind, an input read late.
-AGGREGATES = """N 0a
+AGGREGATES = """N 0e
 00
 01
 02
@@ -24,6 +24,10 @@ AGGREGATES = """N 0a
 07 01 maxabs 00:1,01:-1,02:1
 08 05 03:0.1,04:0.2,05:0.3,06:0.4,07:0.5 +0.1
 09 00 08:1,00:=1 +=-0.5
+0a 02 sumbias 00:0.5,01:0.25,02:-1 +0.3
+0b 00 maximum 00:1,01:=-1,02:0.5 +0.2
+0c 00 minimum 00:1,01:1,02:1
+0d 00 sumbias 09:1,0a:1,0b:0.5,0c:0.25
 """
 # What an object defines: with its weights embedded, without, and with --train.
 FORWARD = {"net_forward", "net_forward_batch"}

@@ -148,6 +148,7 @@ def test_loops_go_back_no_further_than_to_the_first_parameter(monkeypatch, form)
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])
 @pytest.mark.parametrize("optimizer", ["sgd:momentum=0.9:weight_decay=0.1", "adam",
                                        "adamw:weight_decay=0.1", "rmsprop:centered=1"])
+@pytest.mark.each_choice
 def test_frozen_parameters_stay_and_the_others_train_the_same(net, form, optimizer):
     mask = chosen(net.graph, "02,05")
     x, y = samples(net)

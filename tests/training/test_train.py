@@ -495,8 +495,10 @@ HOW = [
 @pytest.mark.parametrize("how", [
     pytest.param(how, id=",".join(how) or "plain", marks=[pytest.mark.slow] * (k < 4))
     for k, how in enumerate(HOW)])
-def test_training_goes_on_to_the_bit(how, tmp_path):
+def test_training_goes_on_to_the_bit(how, tmp_path, monkeypatch):
     """In one go, in two, in many, through a file or a pickle: one net, one history."""
+    monkeypatch.setenv("NCC_CACHE_DIR", str(tmp_path / "cache"))  # one compile is enough
+    monkeypatch.setenv("NCC_CACHE_SIZE", "64M")
     x, labels = blobs(50)
     how = dict(loss="ce", lr=0.05, batch=8, seed=5) | how
 
@@ -556,6 +558,13 @@ def test_patience_counts_on(scripted):
     assert again == history
 
 
+@pytest.fixture(scope="module")
+def three_epochs():
+    """How a training went, and its state."""
+    how = dict(x=X, y=Y, batch=4, seed=1, epochs=3)
+    return how, ncc.fit(ncc.parse(XOR), **how)[1].state
+
+
 @pytest.mark.parametrize("change, words", [
     (dict(net=XOR.replace("tanh", "relu")), "another net"),
     (dict(net=XOR.replace("02,03 +", "02,03")), "another net"),
@@ -567,18 +576,22 @@ def test_patience_counts_on(scripted):
     (dict(x=X[::-1]), "other samples"), (dict(y=1 - Y), "other samples"),
     (dict(epochs=2), "3 epochs behind it"), (dict(params=np.zeros(9)), "params are given"),
 ])
-def test_a_state_of_something_else_is_refused_with_the_reason(change, words):
-    how = dict(x=X, y=Y, batch=4, seed=1, epochs=3)
-    _, history = ncc.fit(ncc.parse(XOR), **how)
-    net = ncc.parse(change.pop("net", XOR))
+def test_a_state_of_something_else_is_refused_with_the_reason(three_epochs, change, words):
+    how, state = three_epochs
+    net = ncc.parse(change.get("net", XOR))
+    change = {name: value for name, value in change.items() if name != "net"}
     with pytest.raises(NccError, match=words) as caught:
-        ncc.fit(net, **(how | dict(epochs=4) | change), state=history.state)
+        ncc.fit(net, **(how | dict(epochs=4) | change), state=state)
     assert caught.value.code == ("E634" if "params" in change else "E638")
-    # What only says how long and how fast may be another.
+
+
+def test_a_state_goes_on_for_another_time_at_another_rate_and_if_asked_with_other_samples(
+        three_epochs):
+    how, state = three_epochs
     fn, _ = ncc.fit(ncc.parse(XOR.replace("00,01 +", "00:1,01 +")), **(how | dict(epochs=4)),
-                    lr=0.5, state=history.state)
+                    lr=0.5, state=state)
     assert np.isfinite(fn.params).all()
-    ncc.fit(ncc.parse(XOR), X[::-1], Y, batch=4, seed=1, epochs=4, state=history.state,
+    ncc.fit(ncc.parse(XOR), X[::-1], Y, batch=4, seed=1, epochs=4, state=state,
             same_samples=False)
 
 

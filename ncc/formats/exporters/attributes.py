@@ -1,10 +1,15 @@
 """A net as a directed graph whose nodes and edges have attributes: what GraphML, node-link JSON and
 networkx are made of.
 
-Nodes are `n0a`, in the order of the neurons; the edges of a neuron stand in the order of its
-in-list. Attributes, each only where there is something to say:
+Nodes are in the order of the neurons, the edges of a neuron in the order of its in-list. A node is
+called as its neuron is labelled, else `n0a`. Attributes, each only where there is something to say:
 
+    graph numerics     strict, fused or fast, where the net asks for one
+          dtype        f32 or f64, likewise
     node  input        True of an input
+          state        the node whose value of the call before (0 in the first) this one has
+          array        the name of an array of neurons that begins here, in their order
+          array_shape  its shape, 3x8x8
           output       1, 2, ...: its place among the outputs
           activation   a name, or the expression of an own function
           aggregation  where it is not the sum
@@ -21,14 +26,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from ncc.errors import NccError
 from ncc.formats.write import in_lists, names_of, sayable
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Reals
 from ncc.scalar.activations import name_of
 
-# The attributes of nodes and of edges, in the order in which they are written, and their types.
-OF_NODES: dict[str, type] = {"input": bool, "output": int, "activation": str, "aggregation": str,
-                             "bias": float, "bias_tie": str, "bias_const": bool}
+# The attributes of graphs, nodes and edges, in the order in which they are written; their types.
+OF_GRAPHS: dict[str, type] = {"numerics": str, "dtype": str}
+OF_NODES: dict[str, type] = {"input": bool, "state": str, "output": int, "activation": str,
+                             "aggregation": str, "bias": float, "bias_tie": str,
+                             "bias_const": bool, "array": str, "array_shape": str}
 OF_EDGES: dict[str, type] = {"weight": float, "tie": str, "const": bool}
+
+
+def ids(graph: Graph) -> list[str]:
+    """What the nodes are called, no two alike."""
+    names = [f"n{name}" for name in names_of(graph)]
+    taken = set(names)
+    for label in graph.labels:
+        if not label.shape and label.name not in taken:
+            names[label.first] = label.name
+            taken.add(label.name)
+    return names
+
+
+def directives(graph: Graph) -> dict[str, Any]:
+    """The attributes of the whole."""
+    return {name: said for name in OF_GRAPHS if (said := getattr(graph, name)) is not None}
 
 
 def nodes(graph: Graph, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -37,10 +63,14 @@ def nodes(graph: Graph, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
     sayable(graph, ending)
     outputs = {j: k for k, j in enumerate(graph.outputs.tolist(), 1)}
     activations, aggregations = graph.activations.tolist(), graph.aggregations.tolist()
-    biases = graph.biases.tolist()
-    for j, name in enumerate(names_of(graph)):
+    biases, names = graph.biases.tolist(), ids(graph)
+    arrays = {label.first: label for label in graph.labels if label.shape}
+    states = dict(zip(graph.inputs[graph.n_inputs :].tolist(), graph.states.tolist(), strict=True))
+    for j, name in enumerate(names):
         found: dict[str, Any] = {}
-        if activations[j] == INPUT:
+        if j in states:
+            found["state"] = names[states[j]]
+        elif activations[j] == INPUT:
             found["input"] = True
         if j in outputs:
             found["output"] = outputs[j]
@@ -51,16 +81,27 @@ def nodes(graph: Graph, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if biases[j] != NONE:
             found |= _parameter(graph, biases[j], "bias", "bias_tie", "bias_const")
             found.setdefault("bias", float("nan"))
-        yield f"n{name}", found
+        if j in arrays:
+            found |= {"array": arrays[j].name, "array_shape": "x".join(map(str, arrays[j].shape))}
+        yield name, found
 
 
 def edges(graph: Graph) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Each edge, (source, target, attributes)."""
-    names = names_of(graph)
+    names = ids(graph)
     for j, sources, weights in in_lists(graph):
         for i, code in zip(sources, weights, strict=True):
-            yield (f"n{names[i]}", f"n{names[j]}",
-                   _parameter(graph, code, "weight", "tie", "const"))
+            yield names[i], names[j], _parameter(graph, code, "weight", "tie", "const")
+
+
+def parameters(graph: Graph) -> Reals:
+    """What parameter codes are an index of, float64 (P + C): values, and constants from the end.
+    NccError E607 where a parameter has no value."""
+    missing = int(np.isnan(graph.values).sum())
+    if missing:
+        raise NccError("E607", f"{missing} of {graph.n_params} parameters have no value",
+                       help="--weights FILE or --init RULE")
+    return np.concatenate([graph.values, graph.constants[::-1]])
 
 
 def _parameter(graph: Graph, code: int, value: str, tie: str, const: str) -> dict[str, Any]:

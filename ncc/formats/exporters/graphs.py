@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from ncc.formats.exporters.attributes import OF_EDGES, OF_NODES, edges, nodes
+from ncc.formats.exporters.attributes import (
+    OF_EDGES,
+    OF_GRAPHS,
+    OF_NODES,
+    directives,
+    edges,
+    nodes,
+)
 from ncc.ir.graph import Graph
 
 TYPES = {bool: "boolean", int: "int", float: "double", str: "string"}
@@ -19,10 +26,11 @@ HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 def graphml(graph: Graph, lossy: bool = False) -> bytes:
     """GraphML (Brandes et al. 2002) with the attributes of attributes.py. NccError E401."""
     parts = [HEAD]
-    for kind, known in (("node", OF_NODES), ("edge", OF_EDGES)):
+    for kind, known in (("graph", OF_GRAPHS), ("node", OF_NODES), ("edge", OF_EDGES)):
         parts += [f'  <key id="{name}" for="{kind}" attr.name="{name}" '
                   f'attr.type="{TYPES[type]}"/>\n' for name, type in known.items()]
     parts.append('  <graph edgedefault="directed">\n')
+    parts += [f"    {_data(said)}\n"] if (said := directives(graph)) else []
     for name, held in nodes(graph, "graphml"):
         parts.append(f"    <node id={quoteattr(name)}>{_data(held)}</node>\n")
     for source, target, held in edges(graph):
@@ -52,7 +60,8 @@ def node_link(graph: Graph, lossy: bool = False) -> bytes:
     linked = [{"source": source, "target": target, **held}
               for source, target, held in edges(graph)]
     lines = [",\n".join([f"  {json.dumps(row)}" for row in rows]) for rows in (listed, linked)]
-    return ('{"directed": true, "multigraph": false, "graph": {},\n "nodes": [\n' + lines[0]
+    return ('{"directed": true, "multigraph": false, "graph": '
+            + json.dumps(directives(graph)) + ',\n "nodes": [\n' + lines[0]
             + '\n ],\n "links": [\n' + lines[1] + "\n ]\n}\n").encode()
 
 

@@ -34,6 +34,7 @@ MEANT: Final = {
     "expm1": r"\exp\bigl(x\bigr) - 1", "log1p": r"\ln\bigl(1 + x\bigr)",
     "erf": r"\frac{2}{\sqrt{\pi}} \int_0^x \exp\bigl(-t^2\bigr) \, dt",
 }
+WORDS: Final = {"max": r"\max", "min": r"\min", "maximum": r"\max", "minimum": r"\min"}
 SUM, PRODUCT, SIGN, ATOM = range(4)  # how tightly a formula binds
 TERMS = 4  # of a sum, on a line
 LONGEST = 80  # characters of what is written out more than once
@@ -113,12 +114,19 @@ def latex(graph: Graph, lossy: bool = False) -> bytes:
     """The document. A parameter is its value; one without is a symbol, its tie's name, w_{00,02}
     or b_{02}."""
     used: set[str] = set()
-    names = [f"n_{{\\mathrm{{{name}}}}}" for name in names_of(graph)]
-    lines = [rf"{names[j]} &= x_{{{k}}}" for k, j in enumerate(graph.inputs.tolist())]
+    names = [_neuron(name) for name in names_of(graph)]
+    lines = [rf"{names[j]} &= x_{{{k}}}"
+             for k, j in enumerate(graph.inputs[: graph.n_inputs].tolist())]
     lines += _neurons(graph, names, used)
     lines += [rf"y_{{{k}}} &= {names[j]}" for k, j in enumerate(graph.outputs.tolist())]
     lines += _functions(graph, used)
     return (HEAD + " \\\\\n".join(lines) + TAIL).encode()
+
+
+def _neuron(name: str) -> str:
+    """n_{00}; of a state neuron, which is another's value in the call before, n_{00}^{t-1}."""
+    late = "^{(t-1)}" if name[0] == "~" else ""
+    return rf"n_{{\mathrm{{{name.lstrip('~')}}}}}{late}"
 
 
 def _functions(graph: Graph, used: set[str]) -> Iterator[str]:
@@ -173,7 +181,7 @@ def _neurons(graph: Graph, names: Sequence[str], used: set[str]) -> Iterator[str
         if code in (INPUT, ABSENT):
             continue
         sources, weights = lists[j]
-        terms = [_term(_parameter(graph, w, rf"w_{{\mathrm{{{indices[i]},{indices[j]}}}}}"),
+        terms = [_term(_parameter(graph, w, rf"w_{{\mathrm{{{_index(indices[i])},{indices[j]}}}}}"),
                        names[i]) for i, w in zip(sources, weights, strict=True)]
         bias = None if graph.biases[j] == NONE else _parameter(
             graph, int(graph.biases[j]), rf"b_{{\mathrm{{{indices[j]}}}}}")
@@ -186,6 +194,10 @@ def _neurons(graph: Graph, names: Sequence[str], used: set[str]) -> Iterator[str
         yield f"{names[j]} &= {total}"
 
 
+def _index(name: str) -> str:
+    return name.replace("~", r"\sim")
+
+
 def _term(weight: str, name: str) -> str:
     return {"1": name, "-1": f"-{name}"}.get(weight, rf"{weight} \, {name}")
 
@@ -194,13 +206,15 @@ def _total(agg: str, terms: Sequence[str], bias: str | None) -> str:
     """What the activation is applied to."""
     if agg == "sum":
         return _sum([*([] if bias is None else [bias]), *terms])
+    if agg == "sumbias":
+        return _sum([*terms, *([] if bias is None else [bias])])
     if agg == "mean":
         made = rf"\tfrac{{1}}{{{len(terms)}}} \bigl({_sum(terms)}\bigr)"
     elif agg == "mul":
         made = _broken([rf"\bigl({term}\bigr)" if term[0] == "-" else term for term in terms],
                        r" \cdot ")
     else:
-        word = f"\\{agg}" if agg in ("max", "min") else rf"\operatorname{{{escaped(agg)}}}"
+        word = WORDS.get(agg) or rf"\operatorname{{{escaped(agg)}}}"
         made = rf"{word}\bigl({_broken(terms, ', ')}\bigr)"
     return made if bias is None else _sum([made, bias])
 

@@ -15,6 +15,7 @@ from ncc.errors import NccError
 from ncc.formats.write import only_edges
 from ncc.ir import csr
 from ncc.ir.graph import Graph, Ints, Longs, Reals
+from ncc.ir.graph_types import refuse_states
 
 
 class Rows(NamedTuple):
@@ -31,7 +32,9 @@ class Rows(NamedTuple):
 
 
 def rows(graph: Graph, ending: str, lossy: bool = False) -> Rows:
-    """The matrix of `graph`. NccError E401 where a file of that ending cannot say it."""
+    """The matrix of `graph`. NccError E401 where a file of that ending cannot say it, E160 for a
+    net with state."""
+    refuse_states(graph, "a matrix")
     only_edges(graph, ending, lossy=lossy, values=True)
     starts, edges = csr.grouped(graph.sources, graph.n_neurons)
     table = np.concatenate([graph.values, graph.constants[::-1]])  # a parameter code is its index

@@ -1,8 +1,9 @@
 """A net as a Python file: a line a neuron, no library but `math`.
 
 `forward(x)` computes what the interpreter does in float64 under `strict`: the same operations in
-the same order, each rounded, so only what `math` computes differs, in the last places. Where Python
-would raise (exp overflows, a division by 0, the log of 0) it returns what IEEE arithmetic says.
+the same order, each rounded, so only what `math` computes differs, in the last places. (What a net
+asks for, float32 or fused sums, is not looked at.) Where Python would raise (exp overflows, a
+division by 0, the log of 0) it returns what IEEE arithmetic says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ncc.errors import NccError
+from ncc.formats.exporters.attributes import parameters
 from ncc.formats.write import names_of
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
 from ncc.scalar import aggregations as aggregate
@@ -81,6 +82,12 @@ INFIX: Final = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 # How tightly a text binds: a comparison, a sum, a product, a sign, a name or call.
 COMPARISON, SUM, PRODUCT, SIGN, ATOM = range(5)
 LONGEST = 64  # characters of a text that goes into a longer one; beyond, it gets a name
+
+
+STATEFUL: Final = """
+
+With it comes the state, which the next call takes: y, state = forward(x, state).
+"""
 
 
 class Text(NamedTuple):
@@ -153,17 +160,15 @@ def _number(value: Text) -> bool:
 
 def python(graph: Graph, lossy: bool = False) -> bytes:
     """The file. NccError E607 where a parameter has no value."""
-    missing = int(np.isnan(graph.values).sum())
-    if missing:
-        raise NccError("E607", f"{missing} of {graph.n_params} parameters have no value",
-                       help="--weights FILE or --init RULE")
+    parameters(graph)
     used: set[str] = set()
     body = list(_forward(graph, used))
     functions = [_function(code, graph, used) for code in _codes(graph)
                  if _primitive(expression(code, graph.functions)) is None]
+    head = (f'"""A net, made by ncc: forward(x) of {graph.n_inputs} numbers is a list of '
+            f'{len(graph.outputs)}.{STATEFUL if len(graph.states) else ""}"""\n\nimport math\n')
     return "\n\n".join([
-        '"""A net, made by ncc: forward(x) of '
-        f'{len(graph.inputs)} numbers is a list of {len(graph.outputs)}."""\n\nimport math\n',
+        head,
         *[HELPERS[name] for name in HELPERS if name in used], *functions,
         "\n".join(body) + "\n"]).encode()
 
@@ -205,13 +210,20 @@ def _name(code: int) -> str:
 
 
 def _forward(graph: Graph, used: set[str]) -> Iterator[str]:
-    names = [f"n{name}" for name in names_of(graph)]
+    names = [f"n{name}".replace("n~", "last") for name in names_of(graph)]
     table = np.concatenate([graph.values, graph.constants[::-1]]).tolist()
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
     activations, biases = graph.activations.tolist(), graph.biases.tolist()
     primitives = {code: _primitive(expression(code, graph.functions)) for code in _codes(graph)}
-    yield "def forward(x):"
-    yield from _list("    [", [names[j] for j in graph.inputs.tolist()], "] = map(float, x)")
+    inputs = [names[j] for j in graph.inputs.tolist()]
+    results = [[names[j] for j in listed.tolist()] for listed in (graph.outputs, graph.states)]
+    states = len(graph.states)
+    comments = {label.first: f"  # {label.name}" for label in reversed(graph.labels)
+                if not label.shape}
+    yield f"def forward(x, state=(0.0,) * {states}):" if states else "def forward(x):"
+    yield from _list("    [", inputs[: graph.n_inputs], "] = map(float, x)")
+    if states:
+        yield from _list("    [", inputs[graph.n_inputs :], "] = state")
     assert graph.levels is not None
     for j in np.argsort(graph.levels, kind="stable").tolist():
         code = activations[j]
@@ -228,8 +240,12 @@ def _forward(graph: Graph, used: set[str]) -> Iterator[str]:
         elif primitive != "x":
             value = e.call(primitive, value)
         yield from [f"    {line}" for line in e.lines]
-        yield f"    {names[j]} = {value.text}"
-    yield from _list("    return [", [names[j] for j in graph.outputs.tolist()], "]")
+        yield f"    {names[j]} = {value.text}{comments.get(j, '')}"
+    if states:
+        yield from _list("    outputs = [", results[0], "]")
+        yield from _list("    return outputs, [", results[1], "]")
+    else:
+        yield from _list("    return [", results[0], "]")
 
 
 def _list(head: str, words: Sequence[str], tail: str) -> Iterator[str]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ncc.errors import NccError, near
+from ncc.formats.exporters.fann import fann
 from ncc.formats.exporters.graphs import graphml, node_link
 from ncc.formats.exporters.latex import latex
 from ncc.formats.exporters.matrices import matrix_market, scipy_npz
+from ncc.formats.exporters.neat_json import neat_json
 from ncc.formats.exporters.python_text import python
+from ncc.formats.exporters.sharpneat import sharpneat
 from ncc.ir.graph import Graph
 
 
@@ -37,8 +40,11 @@ EXPORTERS = {exporter.name: exporter for exporter in (
     Exporter("latex", ".tex", latex, "a LaTeX document, an equation a neuron"),
     Exporter("matrix-market", ".mtx", matrix_market, "the weights as a Matrix Market file"),
     Exporter("scipy", ".npz", scipy_npz, "the weights as a CSR matrix of scipy.sparse", text=False),
+    Exporter("sharpneat", ".net", sharpneat, "a net of SharpNEAT's: one function, no biases"),
+    Exporter("fann", ".net", fann, "a net of libfann's: sums, biases, FANN's functions"),
     Exporter("graphml", ".graphml", graphml, "a graph with attributes, GraphML"),
     Exporter("node-link", ".json", node_link, "the same as the JSON of networkx and D3"),
+    Exporter("neat", ".json", neat_json, "the JSON of neat-python, which computes the same bits"),
 )}
 
 

@@ -11,7 +11,8 @@ from ncc.errors import NccError, Source
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
 from ncc.ir.graph_types import Label
-from ncc.scalar.activations import FREE, code_of
+from ncc.ir.syntax_verify import activation_code, is_hex, unknown
+from ncc.scalar.activations import FREE, code_of, name_of
 from ncc.scalar.expressions import parse
 
 
@@ -35,6 +36,19 @@ class Late(NamedTuple):
     """As a source: the value of a neuron in the call before (0 in the first one)."""
 
     key: Hashable
+
+
+def asked(options: Options) -> str:
+    """The same of `options.activation`, which may be a code, too; identity where it is not given.
+    NccError E118: it is none."""
+    if options.activation is None:
+        return "identity"
+    word = options.activation if isinstance(options.activation, str) else f"{options.activation:x}"
+    code = activation_code(word, {})
+    text = formula(word, options.functions) if code == NONE else name_of(code)
+    if text is None or code == NONE and is_hex(word) and word not in options.functions:
+        raise unknown(word, {}, None, None)
+    return text
 
 
 def formula(name: str, own: Mapping[str, str]) -> str | None:

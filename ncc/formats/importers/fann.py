@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
+from math import isfinite
 from typing import Final, NamedTuple
 
 from ncc.formats.importers.builder import BARE, Bias, Builder, Constant, Number
-from ncc.formats.importers.fann_functions import RATIONAL, formula
+from ncc.formats.importers.fann_functions import RATIONAL, STEPWISE, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options
-from ncc.formats.importers.words import Word, declared, words
+from ncc.formats.importers.words import DECIMAL, Word, declared, words
 
 NEURONS: Final = "neurons (num_inputs, activation_function, activation_steepness)"
 EDGES: Final = "connections (connected_to_neuron, weight)"
 SCALES: Final = ("scale_mean", "scale_deviation", "scale_new_min", "scale_factor")
-TRIPLE: Final = re.compile(r"\(([0-9]{1,10}), ([0-9]{1,10}), ([^ ,()]{1,60})\) *")
-PAIR: Final = re.compile(r"\(([0-9]{1,10}), ([^ ,()]{1,60})\) *")
+TRIPLE: Final = re.compile(rf"\(([0-9]{{1,10}}), ([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
+PAIR: Final = re.compile(rf"\(([0-9]{{1,10}}), ({DECIMAL.pattern})\) *")
 COMMA: Final = "a comma where the decimal point is to be: written under another locale"
 
 
-class Cell(NamedTuple):
+Key = int | tuple[int, str]  # a neuron of FANN's, or the sum before a stepwise function of it
+
+
+class Node(NamedTuple):
     """A neuron: the number of its function, its steepness, its connections (source, weight)."""
 
     function: int
@@ -41,7 +45,7 @@ class Net(NamedTuple):
     inputs: int
     outputs: range
     biases: frozenset[int]
-    cells: list[Cell]
+    nodes: list[Node]
     scaling: tuple[list[str | None], list[str | None]] | None
 
 
@@ -73,22 +77,28 @@ class _Lines:
                 for each in words(self.file, whole.line, whole.text)]
 
     def tuples(self, key: str, shape: re.Pattern[str], count: int, what: str
-               ) -> Iterator[tuple[list[str], Word]]:
-        """The values of each tuple of a line, and where it is. E801, E816 for another number."""
+               ) -> Iterator[tuple[re.Match[str], Word]]:
+        """Each tuple of a line, and the line. NccErrors E801, E816 for another number of them."""
         whole = self.word(key)
         at = met = 0
         while at < len(whole.text):
             found = shape.match(whole.text, at)
-            here = whole._replace(column=whole.column + at, text=whole.text[at:at + 60])
             if found is None:
-                comma = re.match(r"\([0-9]+(?:, [0-9]+)?, [-0-9]+,[0-9]", whole.text[at:at + 60])
+                here = whole._replace(column=whole.column + at, text=whole.text[at:at + 60])
+                comma = re.match(r"\([0-9]+(?:, [0-9]+)?, [-0-9]+,[0-9]", here.text)
                 raise here.fault("E801", COMMA if comma else f"no {what} can be read here")
             met, at = met + 1, found.end()
             if met <= count:
-                yield list(found.groups()), here._replace(text=found[0].strip())
+                yield found, whole
         if met != count:
             raise whole._replace(text="").fault(
                 "E816", f"{met} of {what}, where the lines above make it {count}")
+
+
+def _at(found: tuple[re.Match[str], Word], group: int = 0) -> Word:
+    """Where a tuple is, or one of its values."""
+    match, line = found
+    return line._replace(column=line.column + match.start(group), text=match[group].strip())
 
 
 def recognises(file: Foreign) -> bool:
@@ -141,46 +151,48 @@ def _parsed(file: Foreign) -> Net:
     total = sum(sizes)
     declared(file, total, "neurons", found.word("layer_sizes"))
     starts = list(accumulate(sizes, initial=0))
-    cells: list[Cell] = []
+    nodes: list[Node] = []
     places = []
-    for (number, function, steepness), place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
-        cells.append(Cell(int(function), place._replace(text=steepness).real("a steepness"), []))
-        places.append((int(number), place))
+    for place in found.tuples(NEURONS, TRIPLE, total, "neurons"):
+        nodes.append(Node(int(place[0][2]), _at(place, 3).real("a steepness"), []))
+        places.append((int(place[0][1]), place))
     wanted = sum(count for count, _ in places)
     edges = found.tuples(EDGES, PAIR, wanted, "connections")
     for j, (count, place) in enumerate(places):
         if count and j < sizes[0]:
-            raise place.fault("E801", f"neuron {j}, an input, has connections")
-        for _ in range(count):
-            (source, weight), at = next(edges)
-            if int(source) >= j:
-                raise at.fault("E812", f"neuron {j} reads {source}, which is not yet computed: it "
-                                       "would be its value of the run before")
-            cells[j].reads.append((int(source), at._replace(text=weight).real("a weight")))
+            raise _at(place).fault("E801", f"neuron {j}, an input, has connections")
+        reads = nodes[j].reads
+        for edge in islice(edges, count):
+            source = int(edge[0][1])
+            if source >= j:
+                raise _at(edge).fault("E812", f"neuron {j} reads {source}, which is not yet "
+                                              "computed: it would be its value of the run before")
+            weight = float(edge[0][2])
+            reads.append((source, weight if isfinite(weight) else _at(edge, 2).real("a weight")))
         if count:
-            formula(cells[j].function, cells[j].steepness, place)
-    for _ in edges:
+            formula(nodes[j].function, nodes[j].steepness, _at(place))
+    for _ in edges:  # to the end, where their number is looked at
         pass
     if found.word("connection_rate").real("a rate") >= 1:
-        _implied(cells, starts, shortcut, places)
+        _implied(nodes, starts, shortcut, places)
     last = range(starts[-2], starts[-1] - int(not shortcut))
     if not last:
         raise found.word("layer_sizes").fault("E801", "an output layer of a bias alone")
     biases = frozenset([starts[1] - 1] if shortcut else [end - 1 for end in starts[1:]])
-    return Net(sizes[0] - 1, last, frozenset(j for j in biases if not cells[j].reads), cells,
+    return Net(sizes[0] - 1, last, frozenset(j for j in biases if not nodes[j].reads), nodes,
                _scaling(found, sizes[0] - 1, len(last)))
 
 
-def _implied(cells: Sequence[Cell], starts: Sequence[int], shortcut: bool,
-             places: Sequence[tuple[int, Word]]) -> None:
+def _implied(nodes: Sequence[Node], starts: Sequence[int], shortcut: bool,
+             places: Sequence[tuple[int, tuple[re.Match[str], Word]]]) -> None:
     """Whether sources are those that fann_run takes, which at a rate of 1 does not look at them:
     the first k of the layer before, or of the whole net. NccError E801."""
     for before, (first, end) in zip(starts, pairwise(starts[1:]), strict=False):
         base = 0 if shortcut else before
         for j in range(first, end):
-            for k, (source, _) in enumerate(cells[j].reads):
+            for k, (source, _) in enumerate(nodes[j].reads):
                 if source != base + k:
-                    raise places[j][1].fault(
+                    raise _at(places[j][1]).fault(
                         "E801", f"connection {k} of neuron {j} is from {source}, but at "
                                 f"connection_rate 1 libfann takes it from {base + k}")
 
@@ -222,22 +234,22 @@ def _n(value: float) -> str:
 
 
 def _built(net: Net, builder: Builder, simple: bool) -> set[int]:
-    """Neurons for the cells behind the inputs; the functions that they have."""
-    ones = {j for j, cell in enumerate(net.cells) if j >= net.inputs and not cell.reads}
+    """Neurons for the nodes behind the inputs; the functions that they have."""
+    ones = {j for j, node in enumerate(net.nodes) if j >= net.inputs and not node.reads}
     used = set()
     maker = _Sums(builder, ones, net.biases)
     for j in net.outputs:
         if j in ones:
             maker.one(j)
-    for j, cell in enumerate(net.cells):
-        if not cell.reads:
+    for j, node in enumerate(net.nodes):
+        if not node.reads:
             continue
-        used.add(cell.function)
-        made = formula(cell.function, cell.steepness)
-        if simple:
-            maker.plain(j, cell.reads, made)
-        else:
-            maker.by_fours(j, cell.reads, made)
+        used.add(node.function)
+        made, second = formula(node.function, node.steepness), STEPWISE.get(node.function)
+        key: Key = j if second is None else (j, "sum")
+        (maker.plain if simple else maker.by_fours)(key, node.reads, made)
+        if second is not None:
+            builder.neuron(j, [(key, Constant(1.0))], second, label=str(j))
     return used
 
 
@@ -254,13 +266,14 @@ class _Sums:
             self.builder.constant(key, 1.0, str(key))
         return key
 
-    def plain(self, key: int, reads: Sequence[tuple[int, float]], function: str) -> None:
+    def plain(self, key: Key, reads: Sequence[tuple[int, float]], function: str) -> None:
         bias = [weight for source, weight in reads if source in self.biases][:1]
         edges = [(self.one(source) if source in self.ones else source, weight)
                  for source, weight in reads if not bias or source not in self.biases]
-        self.builder.neuron(key, edges, function, bias=bias[0] if bias else BARE, label=str(key))
+        self.builder.neuron(key, edges, function, bias=bias[0] if bias else BARE,
+                            label=_label(key))
 
-    def by_fours(self, key: int, reads: Sequence[tuple[int, float]], function: str) -> None:
+    def by_fours(self, key: Key, reads: Sequence[tuple[int, float]], function: str) -> None:
         rest = len(reads) % 4
         fours = [list(reads[at:at + 4]) for at in range(rest, len(reads), 4)]
         terms: list[tuple[object, Number]] = [*reads[:rest][::-1]] or [*fours.pop(0)]
@@ -281,7 +294,12 @@ class _Sums:
         edges = [(self.one(source) if isinstance(source, int) and source in self.ones else source,
                   weight) for source, weight in edges]
         self.builder.neuron(key, edges, function, aggregation=how,
-                            bias=bias, label=str(key) if from_zero else None)
+                            bias=bias, label=_label(key))
+
+
+def _label(key: object) -> str | None:
+    """The number that FANN has for a neuron; sums of which it has none have no name."""
+    return str(key) if isinstance(key, int) else None
 
 
 IMPORTER = Importer("fann", "a net of FANN's", (".net",), recognises, read, ("scaling", "simple"))

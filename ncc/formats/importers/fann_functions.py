@@ -45,26 +45,10 @@ POINTS: Final = {
 FARTHEST: Final = 3  # from there on they are constant
 
 
-def formula(function: int, steepness: float, place: Word | None = None) -> str:
-    """A function of a steepness, in the sum x. NccErrors E811, E813 at `place`."""
-    if function not in FORMULAS and function not in POINTS:
-        assert place is not None
-        raise place.fault("E811", f"activation function {function} is none of FANN's 0 to 19")
-    if steepness < 0:
-        assert place is not None
-        raise place.fault("E813", f"a steepness of {steepness}, which turns the limits "
-                                  "of the sum about")
-    s = repr(steepness)
-    # 150/s is left to be divided: in the net's own dtype it is what FANN has.
-    z = f"max(min({s}*x,150/{s}),-(150/{s}))" if steepness else "(0*x)"
-    if function in POINTS:
-        return _stepwise(f"max(min({z},{FARTHEST}),-{FARTHEST})", *POINTS[function])
-    return FORMULAS[function].format(z=z)
-
-
-def _stepwise(z: str, points: tuple[float, ...], values: tuple[float, ...], least: int, most: int
-              ) -> str:
-    """The sum of all pieces, each times whether z lies in it: a sum with zeros is exact."""
+def _stepwise(points: tuple[float, ...], values: tuple[float, ...], least: int, most: int) -> str:
+    """The sum of all pieces, each times whether x lies in it: a sum with zeros is exact. From
+    FARTHEST on they are constant, and x is held there, so that no piece overflows."""
+    z = f"max(min(x,{FARTHEST}),-{FARTHEST})"
     beyond = [f"(1-step({_signed(v)}-{z}))" for v in points]  # z >= v
     parts = [f"{least}*(1-{beyond[0]})"] if least else []
     for k, ((v1, v2), (r1, r2)) in enumerate(zip(pairwise(points), pairwise(values), strict=True)):
@@ -76,3 +60,22 @@ def _stepwise(z: str, points: tuple[float, ...], values: tuple[float, ...], leas
 
 def _signed(value: float) -> str:
     return f"({value!r})" if value < 0 else repr(value)
+
+
+STEPWISE: Final = {number: _stepwise(*said) for number, said in POINTS.items()}
+
+
+def formula(function: int, steepness: float, place: Word | None = None) -> str:
+    """A function of a steepness, in the sum x; of a stepwise one its argument, whose function in
+    STEPWISE is a neuron of its own, as it is long. NccErrors E811, E813 at `place`."""
+    if function not in FORMULAS and function not in STEPWISE:
+        assert place is not None
+        raise place.fault("E811", f"activation function {function} is none of FANN's 0 to 19")
+    if steepness < 0:
+        assert place is not None
+        raise place.fault("E813", f"a steepness of {steepness}, which turns the limits "
+                                  "of the sum about")
+    s = repr(steepness)
+    # 150/s is left to be divided: in the net's own dtype it is what FANN has.
+    z = f"max(min({s}*x,150/{s}),-(150/{s}))" if steepness else "(0*x)"
+    return FORMULAS.get(function, "{z}").format(z=z)

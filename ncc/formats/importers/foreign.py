@@ -9,6 +9,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,12 +37,14 @@ class Options:
         "metavar": "V", "help": "what is added to every weight of a .wann.json"})
     config: str | Path | None = field(default=None, metadata={
         "metavar": "FILE", "help": "configuration of neat-python, for a pickled genome"})
+    time_step: float | None = field(default=None, metadata={
+        "metavar": "DT", "help": "time by which a CTRNN of neat-python goes on in a call"})
     fn: tuple[str, ...] | Mapping[str, str] = field(default=(), metadata={
         "metavar": "NAME=EXPR", "help": "formula in x of a function that is the user's own"})
     simple: bool = field(default=False, metadata={
         "help": "one neuron for one of the source, where that rounds in another order"})
     drop_zeros: bool = field(default=False, metadata={"help": "leave out edges of weight 0"})
-    activation: str | None = None  # --activation, which nets have, too
+    activation: str | int | None = None  # --activation, which nets have, too
     bias: float | None = field(default=None, metadata={
         "metavar": "V", "help": "a bias of this value for each neuron of a matrix or edge list"})
     layered: bool = field(default=False, metadata={
@@ -52,7 +55,7 @@ class Options:
         "help": "matrices are (outputs, inputs), not (inputs, outputs)"})
     allow_pickle: bool = field(default=False, metadata={
         "help": "unpickle a file that may run code as it is read: only one that you trust"})
-    tuned: str | None = field(default=None, metadata={
+    tuned: str | Path | None = field(default=None, metadata={
         "metavar": "FILE", "help": "the .wann.json with the weights of a .out"})
     shared: float | None = field(default=None, metadata={
         "metavar": "V", "help": "all weights of a .out are one parameter, of this value"})
@@ -102,8 +105,14 @@ class Foreign(Source):
         """A fault at a place: a JSON pointer or another path in the file (`at`), or a line."""
         if at:
             return NccError(code, message, Source(f"{self.name}:{at}", ""), note=note, help=help)
-        span = Span(line, column, length or max(len(self.line(line)), 1)) if line else None
-        return NccError(code, message, self, span, note=note, help=help)
+        if not line:
+            return NccError(code, message, self, note=note, help=help)
+        shown = self
+        if not self.text:
+            with suppress(NccError):  # of another encoding: only the number of the line is told
+                shown = self.as_text()
+        span = Span(line, column, length or max(len(shown.line(line)), 1))
+        return NccError(code, message, shown, span, note=note, help=help)
 
     @cached_property
     def words(self) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from ncc.errors import NccError
 from ncc.formats.importers.builder import Builder, Constant
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Json, Options, listed
 from ncc.formats.importers.words import Word, depths, lines, words
@@ -45,6 +44,13 @@ FUNCTIONS: Final = {
 RATIONAL: Final = ("SigmoidApproximation", "SigmoidSteepenedApproximation",
                    "SigmoidInverseAbsolute", "Linear", "LinearAbs", "LinearClipped", "Null",
                    "Sign", "Step")
+# Modules: our aggregation of the values of their inputs, and what becomes of it, since the largest
+# begins as the least int64.
+MODULES: Final = {
+    "MultiplyModuleActivation": ("mul", "identity"),
+    "MaxModuleActivation": ("maximum", "max(x,-9223372036854775808)"),
+    "MinModuleActivation": ("minimum", "identity"),
+}
 KINDS: Final = ("HIDN", "INPT", "OUTP", "BIAS")  # by their number in lines
 BOOLEANS: Final = {"1": True, "0": False, "true": True, "false": False, "t": True, "f": False}
 
@@ -56,11 +62,26 @@ class Node(NamedTuple):
     function: str
 
 
+class Module(NamedTuple):
+    """What sets the value of a node, whatever its own sum is: one of MODULES, of these nodes."""
+
+    function: str
+    sources: list[int]
+
+
 class Genome(NamedTuple):
-    """Nodes by id in the file's order; of each target the weights by source, in genes' order."""
+    """Nodes by id in the file's order; of each target the weights by source, in genes' order;
+    modules by the node that they write."""
 
     nodes: dict[int, Node]
     edges: dict[int, dict[int, float]]
+    modules: dict[int, Module]
+
+    def sources(self) -> dict[int, list[int]]:
+        """What each node reads that is no sensor."""
+        return {key: (self.modules[key].sources if key in self.modules else
+                      list(self.edges.get(key, ())))
+                for key, node in self.nodes.items() if node.kind in ("HIDN", "OUTP")}
 
 
 Place = Word | Json
@@ -70,7 +91,7 @@ class _Genes:
     """Takes nodes and genes, and checks them."""
 
     def __init__(self) -> None:
-        self.genome = Genome({}, {})
+        self.genome = Genome({}, {}, {})
         self.disabled = 0
 
     def node(self, key: int, kind: str, activation: str | None, place: Place, function_at: Place
@@ -106,6 +127,23 @@ class _Genes:
             raise place.fault("E801", f"a second gene from {source} to {target}",
                               note="goNEAT adds both, each rounded")
         edges[source] = weight
+
+    def module(self, function: str, sources: list[int], outputs: list[int], place: Json) -> None:
+        if function not in MODULES:
+            raise place.fault("E811", f"{function[:40]} is no module of goNEAT's",
+                              help="known are " + listed(MODULES))
+        if len(outputs) != 1 or not sources:
+            raise place.fault("E801", "a module of goNEAT's reads nodes and writes one")
+        for key in (*sources, *outputs):
+            if key not in self.genome.nodes:
+                raise place.fault("E801", f"a module names node {key}, which is none")
+        (target,) = outputs
+        if self.genome.nodes[target].kind in ("INPT", "BIAS"):
+            raise place.fault("E801", f"a module writes {target}, which is an input")
+        if target in self.genome.modules or len(set(sources)) < len(sources):
+            raise place.fault("E801", f"a second module of {target}, or one that reads a node "
+                                      "twice")
+        self.genome.modules[target] = Module(function, sources)
 
 
 def recognises(file: Foreign) -> bool:
@@ -168,9 +206,15 @@ def _of_yaml(file: Foreign, genes: _Genes) -> None:
     for place in top["genes"]:
         genes.gene(place["src_id"].integer(), place["tgt_id"].integer(), place["weight"].real(),
                    _flag(place["recurrent"]), _flag(place["enabled"]), place)
-    if top.has("modules") and top["modules"].value:
-        raise top["modules"].fault("E810", "modules write into neurons whose own sums they "
-                                           "replace: ncc has no such neurons")
+    if top.has("modules") and top["modules"].value is not None:
+        for place in top["modules"]:
+            if _flag(place["enabled"]):
+                genes.module(place["activation"].text(), _ids(place["inputs"]),
+                             _ids(place["outputs"]), place)
+
+
+def _ids(place: Json) -> list[int]:
+    return [each["id"].integer() for each in place]
 
 
 def _flag(place: Json) -> bool:
@@ -178,49 +222,53 @@ def _flag(place: Json) -> bool:
 
 
 def _built(file: Foreign, options: Options, genes: _Genes) -> Imported:
-    """The settled net. What no sensor reaches never switches on: it is 0, not its function of 0."""
-    nodes, edges = genes.genome
+    """The settled net. What no sensor and no module reaches never switches on: it is 0, not its
+    function of 0."""
+    nodes, edges, modules = genes.genome
     sensors = [key for key, node in nodes.items() if node.kind in ("INPT", "BIAS")]
+    sources = genes.genome.sources()
     try:
-        depth = depths({key: list(edges.get(key, ())) for key in nodes if key not in set(sensors)},
-                       sensors)
+        depth = depths(sources, sensors)
     except ValueError as error:
         raise file.fault("E812", f"{error}: goNEAT's values depend on how many steps an activation "
                                  "takes") from None
+    on = depths({key: read_by for key, read_by in sources.items() if key not in modules},
+                [*sensors, *modules])
+    outputs = [key for key, node in nodes.items() if node.kind == "OUTP"]
+    if not outputs:
+        raise file.fault("E801", "a genome without a node of kind OUTP (2)")
     builder = Builder(file, options)
-    seen = {source for read_by in edges.values() for source in read_by}
-    biases = [key for key in sensors if nodes[key].kind == "BIAS" and key in seen]
+    read_keys = {source for read_by in sources.values() for source in read_by}
+    biases = [key for key in sensors if nodes[key].kind == "BIAS" and key in read_keys]
     for key in sensors:
         if nodes[key].kind == "INPT":
             builder.input(key, str(key))
     for key in biases:
         builder.constant(key, 1.0, str(key))
-    outputs = [key for key, node in nodes.items() if node.kind == "OUTP"]
-    rational, off = True, 0
+    of_modules = {source for module in modules.values() for source in module.sources}
+    used = set()
     for key, node in nodes.items():
-        if key not in depth:
-            off += 1
-            if node.kind == "OUTP":
+        if key in modules:
+            how, function = MODULES[modules[key].function]
+            builder.neuron(key, [(source, Constant(1.0)) for source in modules[key].sources],
+                           function, aggregation=how, label=str(key))
+        elif key not in on:
+            if node.kind == "OUTP" or key in of_modules:
                 builder.constant(key, 0.0, str(key))
         elif node.kind in ("HIDN", "OUTP"):
             builder.neuron(key, [(source, weight) for source, weight in edges[key].items()
-                                 if source in depth],
+                                 if source in on],
                            FUNCTIONS[node.function], bias=Constant(0.0), label=str(key))
-            rational &= node.function in RATIONAL
-    if not outputs:
-        raise _no_outputs(file)
+            used.add(node.function)
     notes = [f"{genes.disabled} disabled genes are left out"] * (genes.disabled > 0)
+    off = sum(key not in on for key in sources)
     notes += [f"no sensor reaches {off} nodes: they never switch on, and are 0"] * (off > 0)
     notes += [f"node {listed(biases)} is a bias: 1, unless the caller of goNEAT gives another "
               "value"] * bool(biases)
     if max((depth.get(key, 0) for key in outputs), default=0) > 1:
         notes.append("the values are the settled ones, after as many time steps as the net is deep")
-    return builder.made(outputs, exactness="A" if rational else "B", importer="goneat",
-                        notes=notes, numerics="strict", dtype="f64")
-
-
-def _no_outputs(file: Foreign) -> NccError:
-    return file.fault("E801", "a genome without a node of kind OUTP (2)")
+    return builder.made(outputs, exactness="A" if used <= set(RATIONAL) else "B",
+                        importer="goneat", notes=notes, numerics="strict", dtype="f64")
 
 
 IMPORTER = Importer("goneat", "a genome of goNEAT or of Stanley's NEAT",

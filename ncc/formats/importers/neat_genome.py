@@ -14,7 +14,16 @@ from ncc.errors import NccError
 from ncc.formats.importers import pickles
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed, opened
 from ncc.formats.importers.neat_functions import ACTIVATIONS, OURS, own_name
-from ncc.formats.importers.neat_net import LARGEST_KEY, Function, Network, Node, built, own
+from ncc.formats.importers.neat_net import (
+    LARGEST_KEY,
+    Function,
+    Network,
+    Node,
+    built,
+    own,
+    step_of,
+    time_constant,
+)
 
 AGGREGATIONS: Final = {**OURS, "median": "median"}
 CLASSES: Final = ("neat.genome.DefaultGenome", "neat.genes.DefaultNodeGene",
@@ -27,7 +36,8 @@ LARGEST_CONFIG: Final = 2**20
 MOST_PINS: Final = 10**5
 NETWORKS: Final = {("neat.nn.feed_forward", "FeedForwardNetwork"): False,
                    ("neat.nn.recurrent", "RecurrentNetwork"): True}
-OTHERS: Final = {("neat.ctrnn", "CTRNN"), ("neat.iznn", "IZNN")}
+CTRNN: Final = ("neat.ctrnn", "CTRNN")
+IZNN: Final = ("neat.iznn", "IZNN")
 Activation = Callable[[str], Function | None]
 Aggregation = Callable[[str], str | None]
 
@@ -59,13 +69,12 @@ def from_object(value: Any, options: Options) -> Imported:
                                       help="ncc.from_neat(genome, config)")
     kind = _network_class(value)
     file = _object(type(value).__name__)
-    if kind in OTHERS:
-        raise file.fault("E812", "only FeedForwardNetwork and RecurrentNetwork are imported")
-    assert kind is not None
-    called = getattr(type(value), "activate", None)
-    if getattr(called, "__module__", "") != kind[0]:
-        raise file.fault("E810", "a network whose class has an activate of its own")
-    return _of_network(file, value, NETWORKS[kind], options)
+    if kind is None or kind == IZNN:
+        raise file.fault("E812", "its neurons spike: their potentials are no functions of sums")
+    word = "advance" if kind == CTRNN else "activate"
+    if getattr(getattr(type(value), word, None), "__module__", "") != kind[0]:
+        raise file.fault("E810", f"a network whose class has an {word} of its own")
+    return _of_network(file, value, kind, options)
 
 
 def _is_genome(value: Any) -> bool:
@@ -73,7 +82,7 @@ def _is_genome(value: Any) -> bool:
 
 
 def _network_class(value: Any) -> tuple[str, str] | None:
-    return next((name for name in _classes(value) if name in NETWORKS or name in OTHERS), None)
+    return next((name for name in _classes(value) if name in (*NETWORKS, CTRNN, IZNN)), None)
 
 
 def _classes(value: Any) -> list[tuple[str, str]]:
@@ -84,13 +93,18 @@ def _object(name: Any) -> Foreign:
     return Foreign(f"<{name}>", "")
 
 
-def _of_network(file: Foreign, net: Any, recurrent: bool, options: Options) -> Imported:
+def _of_network(file: Foreign, net: Any, kind: tuple[str, str], options: Options) -> Imported:
+    recurrent = NETWORKS.get(kind, True)
+    step = step_of(file, options, kind == CTRNN)
+    items = net.node_evals if kind != CTRNN else [
+        (key, node.activation, node.aggregation, node.bias, node.response, node.links,
+         node.time_constant) for key, node in net.node_evals.items()]
     inputs = _pins(file, net.input_nodes, (), "/input_nodes")
     outputs = _pins(file, net.output_nodes, inputs, "/output_nodes")
     nodes: dict[int, Node] = {}
-    for k, item in enumerate(net.node_evals):
+    for k, item in enumerate(items):
         at = f"/node_evals/{k}"
-        key, activation, aggregation, bias, response, links = item
+        key, activation, aggregation, bias, response, links, *constant = item
         key = _key(file, key, at)
         if key in nodes or key in inputs:
             raise file.fault("E801", f"a second node {key}", at)
@@ -100,7 +114,7 @@ def _of_network(file: Foreign, net: Any, recurrent: bool, options: Options) -> I
             _fold(file, getattr(aggregation, "__name__", "?"),
                   own_name(aggregation, "aggregation"), f"{at}/aggregation"),
             _number(file, bias, f"{at}/bias"), _number(file, response, f"{at}/response"),
-            edges, at)
+            edges, at, *(time_constant(file, _number(file, each, at), at) for each in constant))
     if not recurrent:
         for key in outputs:
             if key not in nodes:
@@ -112,7 +126,7 @@ def _of_network(file: Foreign, net: Any, recurrent: bool, options: Options) -> I
                 if source not in nodes and source not in inputs:
                     raise file.fault("E801", f"a connection from {source}, which is no node",
                                      node.at)
-    return built(file, options, Network(inputs, outputs, nodes, (), recurrent))
+    return built(file, options, Network(inputs, outputs, nodes, (), recurrent, step))
 
 
 def _edges(file: Foreign, links: Iterable[Any], at: str) -> list[tuple[int, float]]:
@@ -172,7 +186,8 @@ def _of_genome(genome: Any, config: Any, options: Options) -> Imported:
 def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
               aggregation: Aggregation, options: Options) -> Imported:
     """The net of a genome: its enabled connections, in their order, and the nodes that an output
-    depends on. `activation` and `aggregation` say what a name is, None for the user's own.
+    depends on; that of its CTRNN, whatever `pins` say, where `options` has a time step.
+    `activation` and `aggregation` say what a name is, None for the user's own.
 
     NccError E801 where it is malformed, E810 for genes that have more than neat-python's, E811 for
     functions of the user's, E812 for a cycle.
@@ -180,10 +195,12 @@ def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
     nodes, connections = (_dict(file, genome, name) for name in ("nodes", "connections"))
     edges, notes = _expressed(file, nodes, connections, pins)
     kept = _needed(pins.outputs, edges)
+    step = step_of(file, options, options.time_step is not None)
+    recurrent = step is not None or not pins.feed_forward
     made: dict[int, Node] = {}
     for k, gene in nodes.items():
         key, at = _key(file, k, "/nodes"), f"/nodes/{k}"
-        if key not in kept or (key not in edges and not pins.feed_forward):
+        if key not in kept or (key not in edges and recurrent):
             continue
         _known(file, gene, NODE_GENE, at)
         name = _word(file, gene, "activation", at)
@@ -196,7 +213,8 @@ def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
         made[key] = Node(function, _fold(file, word, aggregation(word), f"{at}/aggregation"),
                          _number(file, getattr(gene, "bias", None), f"{at}/bias"),
                          _number(file, getattr(gene, "response", None), f"{at}/response"),
-                         edges.get(key, []), at)
+                         edges.get(key, []), at, 1.0 if step is None else _time_constant(
+                             file, gene, at))
     left = len(nodes) - len([key for key in nodes if key in kept])
     if left:
         notes.append(f"{left} nodes that no output depends on are left out")
@@ -204,8 +222,16 @@ def of_genome(file: Foreign, genome: Any, pins: Pins, activation: Activation,
     if constants:
         notes.append(f"{constants} nodes without connections are constants, as in neat-python "
                      "1.1 and later")
-    return built(file, options,
-                 Network(pins.inputs, pins.outputs, made, notes, not pins.feed_forward))
+    return built(file, options, Network(pins.inputs, pins.outputs, made, notes, recurrent, step))
+
+
+def _time_constant(file: Foreign, gene: Any, at: str) -> float:
+    at += "/time_constant"
+    found = getattr(gene, "time_constant", None)
+    if found is None:
+        raise file.fault("E815", "a gene without a time constant, as earlier releases made them",
+                         at)
+    return time_constant(file, _number(file, found, at), at)
 
 
 def _expressed(file: Foreign, nodes: Mapping[Any, Any], connections: Mapping[Any, Any], pins: Pins
@@ -360,5 +386,7 @@ def configuration(file: Foreign) -> Pins:
     return Pins(range(-1, -count("num_inputs") - 1, -1), range(count("num_outputs")), flag)
 
 
+# --allow-pickle is for `ncc verify`, where neat-python itself reads the file.
 IMPORTER = Importer("neat-genome", "a genome or a network of neat-python", (".pickle", ".pkl"),
-                    recognises, read, ("fn", "simple", "config"), recognises_object, from_object)
+                    recognises, read, ("fn", "simple", "config", "time_step", "allow_pickle"),
+                    recognises_object, from_object)

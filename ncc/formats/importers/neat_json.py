@@ -14,6 +14,8 @@ from ncc.formats.importers.neat_net import (
     Node,
     built,
     own,
+    step_of,
+    time_constant,
 )
 
 TYPES: Final = ("input", "hidden", "output")
@@ -21,10 +23,7 @@ AGGREGATIONS: Final = {**OURS, "median": "median"}
 CONSTANTS: Final = (1, 1)  # the first version that has nodes without connections
 
 
-WHY_NOT: Final = {
-    "ctrnn": "a ctrnn network goes on by any time that its caller says, which a net does not",
-    "iznn": "an iznn network is of spiking neurons, whose potentials are no functions of sums",
-}
+KINDS: Final = ("feedforward", "recurrent", "ctrnn")
 
 
 def recognises(file: Foreign) -> bool:
@@ -40,7 +39,9 @@ def read(files: list[Foreign], options: Options) -> Imported:
     version = top["format_version"].text()
     if not re.fullmatch(r"1(\.\d+)*", version):
         raise top["format_version"].fault("E802", f"format version {version[:20]}; known are 1.x")
-    recurrent = _recurrent(top["network_type"])
+    kind = _kind(top["network_type"])
+    recurrent = kind != "feedforward"
+    step = step_of(file, options, kind == "ctrnn", "/network_type")
     topology = top["topology"]
     inputs = _keys(topology["input_keys"], {})
     outputs = _keys(topology["output_keys"], inputs)
@@ -48,7 +49,7 @@ def read(files: list[Foreign], options: Options) -> Imported:
         if topology.has(word) and topology[word].integer() != len(keys):
             raise topology[word].fault("E801", f"{word} is not the number of the keys, "
                                                f"{len(keys)}")
-    nodes = _nodes(top["nodes"], inputs, options)
+    nodes = _nodes(top["nodes"], inputs, options, kind == "ctrnn")
     for key, place in outputs.items():
         if key not in nodes and not recurrent:
             raise place.fault("E801", f"output {key} is no node",
@@ -57,17 +58,18 @@ def read(files: list[Foreign], options: Options) -> Imported:
     notes = _connect(top["connections"], inputs, nodes, recurrent)
     if not recurrent:
         _constants(top["metadata"], nodes)
-    return built(file, options, Network(list(inputs), list(outputs), nodes, notes, recurrent))
+    return built(file, options,
+                 Network(list(inputs), list(outputs), nodes, notes, recurrent, step))
 
 
-def _recurrent(place: Json) -> bool:
-    """Whether a network is recurrent, rather than feed-forward."""
+def _kind(place: Json) -> str:
     word = place.text()
-    if word in WHY_NOT:
-        raise place.fault("E812", WHY_NOT[word])
-    if word not in ("feedforward", "recurrent"):
+    if word == "iznn":
+        raise place.fault("E812", "the neurons of an iznn network spike: their potentials are no "
+                          "functions of sums")
+    if word not in KINDS:
         raise place.fault("E810", f"a {word[:40]} network is not known")
-    return word == "recurrent"
+    return word
 
 
 def key_of(place: Json) -> int:
@@ -89,7 +91,8 @@ def _keys(place: Json, others: dict[int, Json]) -> dict[int, Json]:
     return found
 
 
-def _nodes(places: Json, inputs: dict[int, Json], options: Options) -> dict[int, Node]:
+def _nodes(places: Json, inputs: dict[int, Json], options: Options, timed: bool
+           ) -> dict[int, Node]:
     """The nodes that are no inputs, without connections. What a file says of the functions of an
     input is ignored there, too."""
     nodes: dict[int, Node] = {}
@@ -109,7 +112,9 @@ def _nodes(places: Json, inputs: dict[int, Json], options: Options) -> dict[int,
             continue
         nodes[key] = Node(_activation(place["activation"], options),
                           _aggregation(place["aggregation"]), place["bias"].real(),
-                          place["response"].real(), [], place.at)
+                          place["response"].real(), [], place.at,
+                          time_constant(place.file, place["time_constant"].real(), place.at)
+                          if timed else 1.0)
     return nodes
 
 
@@ -174,4 +179,4 @@ def _constants(metadata: Json, nodes: dict[int, Node]) -> None:
 
 
 IMPORTER = Importer("neat", "a network that neat-python exported as JSON", (".json",),
-                    recognises, read, ("fn", "simple"))
+                    recognises, read, ("fn", "simple", "time_step"))

@@ -6,14 +6,19 @@ is added last (`sumbias`), and another one makes two, the second of which reads 
 weight that is the response. `Options.simple` makes one of each: the response goes into the
 weights, and the sum starts from the bias, as ncc's do.
 
-A recurrent network reads the values of the step before, its inputs as they are now.
+A recurrent network reads the values of the step before, its inputs as they are now. A CTRNN does
+so, too, and goes on from the value y of two steps before, as neat-python's two buffers take turns:
+
+    y(t) = y(t-2) + step / time_constant * (-y(t-2) + node(t))     outputs are y(t-1)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from math import frexp, inf
 from typing import Final, NamedTuple
 
+from ncc.errors import NccError
 from ncc.formats.importers.builder import Builder, Constant, Late, Number
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.formats.importers.neat_functions import EXACT, formula
@@ -36,6 +41,27 @@ class Function(NamedTuple):
     exact: bool = False
 
 
+def step_of(file: Foreign, options: Options, ctrnn: bool, at: str = "") -> float | None:
+    """The time step that a network, if it is a CTRNN, is imported for. NccErrors E812 without one,
+    E609 where it is none, or for another network."""
+    if not ctrnn:
+        if options.time_step is not None:
+            raise NccError("E609", "--time-step is for a CTRNN")
+        return None
+    if options.time_step is None:
+        raise file.fault("E812", "a CTRNN goes on by any time that its caller says", at,
+                         help="--time-step DT imports it as a net whose call is advance(x, DT, DT)")
+    if not 0 < options.time_step < inf:
+        raise NccError("E609", f"--time-step {options.time_step}: it is positive and finite")
+    return float(options.time_step)
+
+
+def time_constant(file: Foreign, value: float, at: str) -> float:
+    if value <= 0:
+        raise file.fault("E801", f"the time constant {value:g}, which is to be positive", at)
+    return value
+
+
 def own(name: str) -> Function:
     """An activation of neat-python's own."""
     return Function(formula(name), name in EXACT)
@@ -47,6 +73,7 @@ class Node(NamedTuple):
     aggregation  one of ncc's, or `median`
     edges        (key of the source, weight), in their order
     at           its place in the source, for faults
+    time_constant  of a CTRNN
     """
 
     activation: Function
@@ -55,17 +82,20 @@ class Node(NamedTuple):
     response: float
     edges: list[tuple[int, float]]
     at: str = ""
+    time_constant: float = 1.0
 
 
 class Network(NamedTuple):
     """Nodes by their keys, which are no inputs. Outputs, and all that nodes read, are inputs or
-    nodes; where the network is `recurrent`, what is neither is 0."""
+    nodes; where the network is `recurrent`, what is neither is 0. It is a CTRNN where `step` is its
+    step of time."""
 
     inputs: Sequence[int]
     outputs: Sequence[int]
     nodes: Mapping[int, Node]
     notes: Sequence[str] = ()
     recurrent: bool = False
+    step: float | None = None
 
 
 def built(file: Foreign, options: Options, net: Network, *, importer: str = "neat",
@@ -78,7 +108,10 @@ def built(file: Foreign, options: Options, net: Network, *, importer: str = "nea
     for key in net.inputs:
         builder.input(key, str(key))
     for key, node in net.nodes.items():
-        _add(builder, key, node, net.nodes if net.recurrent else ())
+        if net.step is None:
+            _add(builder, key, key, node, net.nodes if net.recurrent else ())
+        else:
+            _integrate(builder, key, node, net)
     if net.recurrent:
         read = [key for node in net.nodes.values() for key, _ in node.edges]
         for key in dict.fromkeys([*net.outputs, *read]):
@@ -86,8 +119,10 @@ def built(file: Foreign, options: Options, net: Network, *, importer: str = "nea
                 builder.constant(key, 0.0, str(key))
     if exactness is None:
         exact = all(node.activation.exact for node in net.nodes.values())
-        exactness = "C" if options.simple else "A" if exact else "B"
-    return builder.made(net.outputs, exactness=exactness, importer=importer, notes=net.notes,
+        exactness = "C" if options.simple or not _power_of_two(net.step) else "A" if exact else "B"
+    outputs = net.outputs if net.step is None else [
+        (key, "before") if key in net.nodes else key for key in net.outputs]
+    return builder.made(outputs, exactness=exactness, importer=importer, notes=net.notes,
                         numerics=numerics, dtype=dtype)
 
 
@@ -99,11 +134,28 @@ def refuse_cycle(file: Foreign, net: Network) -> None:
                          note="the tool never evaluates its nodes in a feed-forward net")
 
 
-def _add(builder: Builder, key: int, node: Node, late: Container[int]) -> None:
-    """The neurons of a node; the one with its key has its value. Nodes of `late` are read late."""
+def _power_of_two(step: float | None) -> bool:
+    """Whether neat-python's clock, which adds up steps, is exact."""
+    return step is None or frexp(step)[0] == 0.5
+
+
+def _integrate(builder: Builder, key: int, node: Node, net: Network) -> None:
+    """The neurons of a node of a CTRNN; the one with its key is y(t)."""
+    assert net.step is not None
+    before, drive, change = (key, "before"), (key, "drive"), (key, "change")
+    _add(builder, drive, key, node, net.nodes)
+    builder.neuron(before, [(Late(key), Constant(1.0))])
+    builder.neuron(change, [(Late(before), Constant(-1.0)), (drive, Constant(1.0))])
+    builder.neuron(key, [(Late(before), Constant(1.0)),
+                         (change, Constant(net.step / node.time_constant))], label=str(key))
+
+
+def _add(builder: Builder, name: Key, key: int, node: Node, late: Container[int]) -> None:
+    """The neurons of a node; the one called `name` has its value. Nodes of `late` are read late."""
+    label = str(key) if name == key else None
     aggregation, response = node.aggregation, node.response
     if not node.edges:
-        builder.neuron(key, [], node.activation.text, label=str(key),
+        builder.neuron(name, [], node.activation.text, label=label,
                        bias=node.bias + response * EMPTY.get(aggregation, 0.0))
         return
     weighted = node.edges
@@ -124,8 +176,8 @@ def _add(builder: Builder, key: int, node: Node, late: Container[int]) -> None:
             edges, aggregation = [((key, "aggregate"), response)], "sum"
     if aggregation == "sum" and len(edges) > 1 and not builder.options.simple:
         aggregation = "sumbias"
-    builder.neuron(key, edges, node.activation.text, aggregation=aggregation, bias=node.bias,
-                   label=str(key))
+    builder.neuron(name, edges, node.activation.text, aggregation=aggregation, bias=node.bias,
+                   label=label)
 
 
 def _scaled(node: Node) -> tuple[list[tuple[int, float]], str]:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ncc.errors import NccError, near
-from ncc.formats.importers import fann, goneat, neat_genome, neat_json, sharpneat, wann
+from ncc.formats.importers import (
+    fann,
+    goneat,
+    neat_genome,
+    neat_json,
+    sharpneat,
+    tensorneat,
+    wann,
+)
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, listed
 from ncc.formats.importers.graphs import graphml, node_link
 from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
@@ -19,6 +27,7 @@ from ncc.formats.importers.torch import modules as torch
 IMPORTERS: tuple[Importer, ...] = (
     neat_json.IMPORTER,
     neat_genome.IMPORTER,
+    tensorneat.IMPORTER,
     sharpneat.IMPORTER,
     goneat.IMPORTER,
     fann.IMPORTER,

@@ -72,9 +72,10 @@ class Net(NamedTuple):
 
 
 def recognises(file: Foreign) -> bool:
-    """The first line that is no comment is two integers."""
-    head = file.data[:4096].removeprefix(b"\xef\xbb\xbf")
-    return re.match(rb"(?:#[^\n]*\n)*[ \t]*[0-9]+[ \t]+[0-9]+[ \t]*\r?\n", head) is not None
+    """Two integers, and then whether the net is cyclic."""
+    head = file.data[:4096].removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    return re.match(rb"(?:#[^\n]*\n)*+[ \t]*[0-9]+[ \t]+[0-9]+[ \t]*\n\n(?:#[^\n]*\n)*+[ \t]*"
+                    rb"a?cyclic\b", head) is not None
 
 
 def read(files: list[Foreign], options: Options) -> Imported:
@@ -208,8 +209,9 @@ def _steps(net: Net, builder: Builder, reset: bool) -> list[tuple[int, int]]:
                     edges.append((Late((source, net.cycles)), weight))
             builder.neuron((key, step), edges, FUNCTIONS[net.function], bias=Constant(0.0),
                            label=str(key) if step == net.cycles else None)
-    net.notes.append(f"a call is {net.cycles} steps, " + ("from zero" if reset else
-                     "from where the call before ended; --state reset begins each from zero"))
+    begin = ("from zero" if reset else
+             "from where the call before ended; --state reset begins each from zero")
+    net.notes.append(f"a call is {net.cycles} step{'s' * (net.cycles > 1)}, {begin}")
     return [(key, net.cycles) for key in net.named]
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.formats.importers.builder import BARE, Bias, Builder, Constant, Number, Tied
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, opened
-from ncc.formats.importers.words import DECIMAL
 
 # By their numbers in `applyAct`, which takes any other for 1.
 FUNCTIONS: Final = {
@@ -34,7 +33,7 @@ FUNCTIONS: Final = {
     10: "cos(3.141592653589793*x)",
     11: "x^2",
 }
-NAN: Final = re.compile(r"[+-]?nan", re.IGNORECASE)
+ROW: Final = re.compile(r"[-+0-9.eEnaNA, ]*+")  # characters of numbers and of NaN
 
 
 class Net(NamedTuple):
@@ -112,10 +111,9 @@ def _parsed(file: Foreign, options: Options) -> Net:
         if len(words) != n + 1:
             raise file.fault("E801", f"{len(words)} numbers, where {n} lines need {n + 1} each",
                              line=i + 1)
-        try:
-            values = [_value(word.strip()) for word in words]
-        except ValueError as error:
-            raise file.fault("E801", f"{str(error)[:60]} is no finite number", line=i + 1) from None
+        values = _values(words) if ROW.fullmatch(row) else None
+        if values is None:
+            raise _no_number(file, words, i + 1)
         weights[i] = values[:-1]
         early = np.flatnonzero(weights[i, :i + 1])
         if len(early):
@@ -131,13 +129,18 @@ def _parsed(file: Foreign, options: Options) -> Net:
     return Net(weights, functions, inputs, outputs)
 
 
-def _value(word: str) -> float:
-    if NAN.fullmatch(word):
-        return np.nan
-    value = float(word) if DECIMAL.fullmatch(word) else np.inf
-    if not np.isfinite(value):
-        raise ValueError(repr(word))
-    return value
+def _values(words: list[str]) -> list[float] | None:
+    """The numbers of a line, NaN among them; None where a word is none, or overflows."""
+    try:
+        values = [*map(float, words)]
+    except ValueError:
+        return None
+    return None if np.isinf(values).any() else values
+
+
+def _no_number(file: Foreign, words: list[str], line: int) -> NccError:
+    word = next(word for word in words if not ROW.fullmatch(word) or _values([word]) is None)
+    return file.fault("E801", f"{word.strip()[:60]!r} is no finite number", line=line)
 
 
 def _sizes(file: Foreign, weights: NDArray[np.float64], functions: list[int], options: Options

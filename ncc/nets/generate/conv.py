@@ -77,13 +77,15 @@ def conv(words: Sequence[str], seed: int, *, activation: str = "relu",
 
     The weights of a filter and its bias are shared by all places (`c1_0_2_11`: layer 1, filter 0,
     channel 2 of its group, row 1, column 1; `c1_0_b`), unless `free`. The last layer has
-    `output_activation`; pools have neither activation nor bias, and constant weights of 1.
+    `output_activation`; pools have neither activation nor bias, and constant weights of 1. The
+    picture and the layers are labelled: `picture`, `conv1`, `max2`, `dense3`.
     """
     shape, layers, dense = _read(words)
     hidden, last = activation_code(activation), activation_code(output_activation)
     _fits(shape, layers, dense)
     draft = Draft()
     first = draft.inputs(shape.size)
+    draft.label(first, "picture", *shape)
     for k, layer in enumerate(layers, 1):
         code = last if k == len(layers) and not dense else hidden
         made = layer.of(shape)
@@ -97,9 +99,11 @@ def conv(words: Sequence[str], seed: int, *, activation: str = "relu",
         else:
             first = _tied(draft, layer, k, shape, made, (fans, sources, tie), code, bias)
         shape = made
+        draft.label(first, ("conv" if layer.kind == "filters" else layer.kind) + str(k), *shape)
     count = shape.size
     for k, width in enumerate(dense, 1):
         first = draft.dense(width, first, count, last if k == len(dense) else hidden, bias)
+        draft.label(first, f"dense{len(layers) + k}", width)
         count = width
     return draft.graph(count)
 

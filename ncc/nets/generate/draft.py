@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints, Longs
+from ncc.ir.labels import Label
 from ncc.scalar.activations import ACTIVATIONS, code_of
 
 # The most edges, or inputs, of a net that is made; on the way they take some 40 bytes each.
@@ -49,17 +50,20 @@ class Draft:
         self.biases: list[Longs] = []
         self.activations: list[Ints] = []
         self.aggregations: list[NDArray[np.int8]] = []
-        self.n_inputs = 0
         self.names: list[str] = []
         self.constants: list[float] = []
+        self.labels: list[Label] = []
 
     def inputs(self, count: int) -> int:
         """The first of so many input neurons."""
         fits(count, "neurons")
-        self.n_inputs += count
         none = np.zeros(0, np.int64)
         return self._add(np.zeros(count, np.int64), none.astype(np.int32), none,
                          np.full(count, NO_KEY), INPUT, 0)
+
+    def label(self, first: int, name: str, *shape: int) -> None:
+        """Names the neurons from `first` on, as an array of that shape."""
+        self.labels.append(Label(first, name, shape))
 
     def named(self, names: Sequence[str]) -> int:
         """The first of the keys of parameters that are shared under these names."""
@@ -76,6 +80,7 @@ class Draft:
               biases: NDArray[Any] | bool = False, aggregation: str = "sum") -> int:
         """The first of len(fans) new neurons, neuron j with fans[j] of the `sources`, in order.
 
+        sources  neurons; -1-j for the value of neuron j in the call before
         weights  keys (edges), the one key of all, or None: each has its own
         biases   keys (neurons), or whether each has its own
         """
@@ -107,6 +112,11 @@ class Draft:
     def graph(self, outputs: int) -> Graph:
         """The graph, without levels, whose outputs are the last `outputs` neurons. Parameters have
         no values; their slots are canonical: by target, in in-list order, then the bias."""
+        own, sources = self.count, np.concatenate(self.sources)
+        states = np.unique(-1 - sources[sources < 0])
+        first = self.inputs(len(states))
+        late = np.searchsorted(states, -1 - sources)
+        sources = np.where(sources < 0, first + late, sources).astype(np.int32)
         starts = csr.starts(np.concatenate(self.fans))
         weights, biases = np.concatenate(self.weights), np.concatenate(self.biases)
         bare = biases == NO_KEY
@@ -115,15 +125,16 @@ class Draft:
         keys = np.empty(len(weights) + self.count, np.int64)
         keys[edges], keys[ends] = weights, biases
         slots, names, n_params = self._slots(keys)
+        activations = np.concatenate(self.activations)
         return Graph(
-            starts=starts, sources=np.concatenate(self.sources),
+            starts=starts, sources=sources,
             weights=slots[edges], biases=np.where(bare, NONE, slots[ends]).astype(np.int32),
-            activations=np.concatenate(self.activations),
+            activations=activations,
             aggregations=np.concatenate(self.aggregations),
-            inputs=np.arange(self.n_inputs, dtype=np.int32),
-            outputs=np.arange(self.count - outputs, self.count, dtype=np.int32),
+            inputs=np.flatnonzero(activations == INPUT).astype(np.int32),
+            outputs=np.arange(own - outputs, own, dtype=np.int32), states=states,
             values=np.full(n_params, np.nan), constants=np.array(self.constants, np.float64),
-            names=names)
+            names=names, labels=tuple(self.labels))
 
     def _slots(self, keys: Longs) -> tuple[Ints, dict[int, str], int]:
         """Parameter codes of keys, numbered as they appear; the names of slots; how many slots."""

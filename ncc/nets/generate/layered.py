@@ -52,9 +52,9 @@ def radix(words: Sequence[str], seed: int, *, activation: str = "relu",
         if places % own if last and repeat == 1 else own != places:
             raise NccError("E654", f"{word}: its product is {own}, that of {words[0]} {places}",
                            help="all systems have one product; the last one may have a divisor")
+    fits(places * factor * factor * sum(map(sum, systems)) * repeat)
     radices = [(n, math.prod(system[:i]))
                for system in systems for i, n in enumerate(system)] * repeat
-    fits(places * factor * factor * sum(n for n, _ in radices))
     hidden, output = _codes(activation, output_activation)
     draft = Draft()
     width = places * factor

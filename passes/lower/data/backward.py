@@ -12,7 +12,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.forward import Forward
 from ncc.passes.lower.data.rows import Rows
 from ncc.scalar.aggregations import PLAIN_SUMS, start, step, taken
-from ncc.scalar.derivative import reads_argument, slope, tame, times
+from ncc.scalar.derivative import derivative_at, reads_argument, tame, times
 from ncc.scalar.sum_order import CHUNK, ROUND
 
 IMAGES = (Buffer("image", "indices", OPEN), Buffer("back", "indices", OPEN),
@@ -319,7 +319,7 @@ class Back:
         b, program = self.b, self.forward.of.programs[number]
         total = (self.element(b.op("iadd", self.at["work_sums"], row))
                  if reads_argument(program) else b.const(0.0))
-        derivative = slope(program, b, total, self.element(value))
+        derivative = derivative_at(program, b, total, self.element(value))
         # 0 in inactive lanes, where 0 times what is infinite is none.
         return b.op("mask", b.op("mul", d, derivative) if tame(program)
                     else times(b, d, derivative))

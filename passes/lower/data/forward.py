@@ -66,7 +66,7 @@ class Forward:
 
     def rows(self, b: Builder, head: int, n_in: int, sums: int | None = None) -> None:
         """The rows of an image, level by level, and in a level kind by kind; the argument of row
-        r's activation to element sums + r of `work`, where its slope reads that."""
+        r's activation to element sums + r of `work`, where its derivative reads that."""
         many = len(self.kinds.kinds)
         bounds = self.word(b, head, "bounds")
         parts = (self.word(b, head, "starts"), self.word(b, head, "sources"),

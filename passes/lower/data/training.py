@@ -84,13 +84,13 @@ class _Gradient(Back):
 
         if loss.name == "ce":
             label = b.load("target", 0, self.sample)
-            update.slopes_of_class(b, zero, end, label, output, place, self.add_loss)
+            update.adjoints_of_class(b, zero, end, label, output, place, self.add_loss)
             return
         row = b.op("imul", self.sample, self.n_out)
         k = b.loop(zero, end)[0]
         b.store(b.load("target", 0, b.op("iadd", row, k)), "work", 0, place(k)[1])
         b.close()
-        self.add_loss(update.slopes(b, loss, zero, end, output, place))
+        self.add_loss(update.adjoints(b, loss, zero, end, output, place))
 
     def add_loss(self, value: int) -> None:
         b = self.b

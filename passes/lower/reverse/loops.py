@@ -21,7 +21,7 @@ from ncc.passes.lower.reverse.layout import Signature
 from ncc.passes.lower.reverse.scatter import choice_backward, edges_backward, factors_backward
 from ncc.passes.lower.reverse.tiles import tiles_backward
 from ncc.scalar.aggregations import CHOICES
-from ncc.scalar.derivative import reads_argument, slope, tame, times
+from ncc.scalar.derivative import derivative_at, reads_argument, tame, times
 from ncc.scalar.expressions import Expr, expression
 
 
@@ -281,7 +281,7 @@ class Loops(Looped):
         b = self.b
         total = (b.load("sums", -self.local, element) if reads_argument(program)
                  else b.const(0.0))
-        derivative = slope(program, b, total, b.load("values", 0, element))
+        derivative = derivative_at(program, b, total, b.load("values", 0, element))
         # 0 in inactive lanes, where 0 times what is infinite is none.
         return self.mask(b.op("mul", d, derivative) if tame(program) else times(b, d, derivative))
 

@@ -10,7 +10,7 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.scalar.aggregations import SUMS, pull, step, total
-from ncc.scalar.derivative import slope, tame, times
+from ncc.scalar.derivative import derivative_at, tame, times
 from ncc.scalar.expressions import Expr, emit, expression
 
 
@@ -135,7 +135,7 @@ class Unrolled(Backward):
             if j not in adjoints:
                 continue
             d = adjoints.pop(j)
-            derivative = slope(program, b, argument, values[j])
+            derivative = derivative_at(program, b, argument, values[j])
             # 0 times what is infinite is no 0, so that lanes are made 0 where sums begin.
             d = self.mask(b.op("mul", d, derivative) if tame(program) else times(b, d, derivative))
             code = int(g.biases[j])

@@ -1,21 +1,20 @@
 """FANN's `.net`: functions and files against a reading of fann_run, and against libfann itself
 where it is installed."""
 
-import ctypes
 import math
-from ctypes.util import find_library
 
 import numpy as np
 import pytest
+from libfann import LIBRARIES, RECTIFIED
 from oracles import compare, mutants, shared, survives
 
 import ncc
-from ncc.formats.importers.fann_functions import FORMULAS, POINTS, RATIONAL
+from ncc.formats.importers.fann_functions import FORMULAS, RATIONAL, STEPWISE
 from ncc.formats.importers.foreign import opened
 from ncc.formats.importers.registry import read
 
 REALS = {"f32": np.float32, "f64": np.float64}
-FUNCTIONS = sorted([*FORMULAS, *POINTS])
+FUNCTIONS = sorted([*FORMULAS, *STEPWISE])
 ARGUMENTS = np.concatenate([
     np.random.default_rng(0).normal(size=200) * 2, np.random.default_rng(1).normal(size=50) * 1e3,
     [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.6466525, -2.6466524, 1.4722193, -1.4722195, 0.54930615,
@@ -132,34 +131,6 @@ def fann_run(sizes, cells, outputs, row, real):
     return value[first:first + outputs]
 
 
-def libraries():
-    """libfann in float and in double, as functions from a file and samples to outputs."""
-    found = {}
-    for dtype, name, kind in (("f32", "floatfann", ctypes.c_float),
-                              ("f64", "doublefann", ctypes.c_double)):
-        if find_library(name):
-            found[dtype] = _library(ctypes.CDLL(find_library(name)), kind, REALS[dtype])
-    return found
-
-
-def _library(lib, kind, real):
-    lib.fann_create_from_file.restype = ctypes.c_void_p
-    lib.fann_create_from_file.argtypes = [ctypes.c_char_p]
-    lib.fann_run.restype = ctypes.POINTER(kind)
-    lib.fann_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(kind)]
-    lib.fann_get_num_output.argtypes = [ctypes.c_void_p]
-
-    def run(path, x):
-        ann = lib.fann_create_from_file(str(path).encode())
-        outputs = lib.fann_get_num_output(ann)
-        rows = [lib.fann_run(ann, (kind * len(row))(*row))[:outputs] for row in x.tolist()]
-        return np.array(rows, real)
-    return run
-
-
-LIBRARIES = libraries()
-
-
 @pytest.fixture
 def saved(tmp_path):
     def save(words):
@@ -185,7 +156,7 @@ def test_every_function_is_that_of_the_source(saved, function, dtype):
         else:
             np.testing.assert_allclose(y, expected, **(
                 dict(rtol=1e-6, atol=3e-7) if dtype == "f32" else dict(rtol=1e-13, atol=1e-15)))
-        if dtype in LIBRARIES and function < 18:
+        if dtype in LIBRARIES and function < RECTIFIED:
             np.testing.assert_allclose(LIBRARIES[dtype](path, x), expected, rtol=1e-6, atol=1e-7)
 
 
@@ -225,7 +196,7 @@ def test_random_nets_have_the_bits_of_fann_run(saved, seed, dtype):
     net = ncc.load(path)
     y = net.graph.run(x, dtype=dtype, numerics="strict")
     np.testing.assert_array_equal(y, expected)
-    if dtype in LIBRARIES and not any(f >= 18 for f, _, reads in cells if reads):
+    if dtype in LIBRARIES and not any(f >= RECTIFIED for f, _, reads in cells if reads):
         np.testing.assert_array_equal(y, LIBRARIES[dtype](path, x))
     plain = ncc.load(path, simple=True)
     assert plain.n_neurons <= net.n_neurons
@@ -245,9 +216,26 @@ def test_shared_files_are_what_libfann_computes(name, exactness):
                           if name == "scaled" else ())
     net = ncc.load(path)
     for dtype, key in ("f32", "y"), ("f64", "y_double"):
-        compare(path, net.graph.run(found["x"], dtype=dtype, numerics="strict"), found[key],
-                exactness)
+        y = net.graph.run(found["x"], dtype=dtype, numerics="strict")
+        if exactness == "A":
+            fn = ncc.compile(net, dtype=dtype, numerics="strict")
+            np.testing.assert_array_equal(fn(found["x"]), y)
+        compare(path, y, found[key], exactness)
     compare(path, ncc.load(path, simple=True).graph.run(found["x"]), found["y"], "C")
+
+
+@pytest.mark.parametrize("name", ["fann/pieces_exact.net", "sharpneat/binary11.net"])
+def test_a_command_computes_as_the_tool_does_without_being_told(name, tmp_path, ncc_):
+    """The net asks for the dtype and the numerics, from its own file and from a net file."""
+    path = shared(name)
+    found = np.load(path.with_suffix(".npz"))
+    np.save(tmp_path / "x.npy", found["x"])
+    kept, y = tmp_path / "kept.nal", tmp_path / "y.npy"
+    assert ncc_("import", str(path), "-o", str(kept))[0] == 0
+    for net in (path, kept):
+        assert ncc_("run", str(net), "--input", str(tmp_path / "x.npy"), "-o", str(y))[0] == 0
+        made = np.load(y)
+        assert made.dtype == found["y"].dtype and (made == found["y"]).all()
 
 
 def test_shared_file_of_integers_is_refused():
@@ -296,7 +284,7 @@ GOOD = text((2, 3), LAYERS)
     (GOOD.replace("(0, 1.5)", "(0, 1,5)"), "E801", "a comma where the decimal point"),
     (GOOD.replace("rate=0.700000\nconnection_rate=1.0", "rate=0,7\nconnection_rate=1,0"), "E801",
      "a rate is wanted here, a finite number, not '1,0'"),
-    (GOOD.replace("(0, 1.5)", "(0, nan)"), "E801", "a weight is wanted here"),
+    (GOOD.replace("(0, 1.5)", "(0, nan)"), "E801", "no connections can be read here"),
     (GOOD.replace("(0, 1.5)", "(0, 1e999)"), "E801", "a weight is wanted here"),
     (GOOD.replace("(0, 1.5)", "(1, 1.5)"), "E801", "libfann takes it from 0"),
     (GOOD.replace("(0, 1.5)", "(2, 1.5)"), "E812", "neuron 2 reads 2"),

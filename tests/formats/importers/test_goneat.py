@@ -152,21 +152,21 @@ def test_shared_seeds_are_sigmoids_of_nothing(name, inputs):
     assert (net.graph.run(np.ones((1, inputs)), **EXACT) == 0.5).all()
 
 
-def test_shared_modules_are_refused():
-    with pytest.raises(ncc.NccError, match="/genome/modules: ") as caught:
+def test_shared_genome_whose_modules_make_a_cycle_is_refused():
+    with pytest.raises(ncc.NccError, match="a cycle: ") as caught:
         ncc.load(shared("goneat/test_seed_genome.yml"))
-    assert caught.value.code == "E810"
+    assert caught.value.code == "E812"
 
 
-def settled(nodes, genes, x):
+def settled(nodes, genes, x, modules=()):
     """The stepping rule of network.go: all neurons from the values of the step before, until they
-    stay; those into which nothing active came are not switched on."""
+    stay; those into which nothing active came are not switched on. Modules come last in a step."""
     value = {}
     inputs = iter(x)
     for key, kind, _ in nodes:
         value[key] = {1: lambda: next(inputs), 3: lambda: 1.0}.get(kind, lambda: 0.0)()
     active = {key: kind in (1, 3) for key, kind, _ in nodes}
-    for _ in range(len(nodes) + 1):
+    for _ in range(2 * len(nodes) + 1):
         total, on = dict.fromkeys(value, 0.0), dict(active)
         for source, target, weight in genes:
             total[target] += weight * value[source]
@@ -175,7 +175,61 @@ def settled(nodes, genes, x):
         for key, kind, function in nodes:
             if kind in (0, 2) and active[key]:
                 value[key] = READINGS[function](total[key])
+        for name, sources, target in modules:
+            read = [value[source] for source in sources]
+            value[target] = {"Multiply": math.prod, "Max": max, "Min": min}[name](read)
+            active[target] = True
     return [value[key] for key, kind, _ in nodes if kind == 2]
+
+
+def of_yaml(nodes, genes, modules):
+    kinds = ("HIDN", "INPT", "OUTP", "BIAS")
+    def links(keys):
+        return "[" + ", ".join(f"{{id: {key}, order: {k}}}" for k, key in enumerate(keys)) + "]"
+    rows = ["genome:", "  nodes:"]
+    rows += [f"  - {{id: {key}, type: {kinds[kind]}, activation: {function}Activation}}"
+             for key, kind, function in nodes]
+    rows += ["  genes:"]
+    rows += [f"  - {{src_id: {s}, tgt_id: {t}, weight: {w!r}, recurrent: false, enabled: true}}"
+             for s, t, w in genes]
+    rows += ["  modules:"]
+    rows += [f"  - {{activation: {name}ModuleActivation, enabled: true, inputs: {links(sources)}, "
+             f"outputs: {links([target])}}}" for name, sources, target in modules]
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_modules_have_the_bits_of_the_stepping_rule(saved, seed):
+    rng = np.random.default_rng(seed)
+    nodes = [(k + 1, kind, sorted(RATIONAL)[int(rng.integers(len(RATIONAL)))])
+             for k, kind in enumerate([1, 1, 3, 0, 0, 0, 0, 0, 0, 0, 2, 2])]
+    pairs = {tuple(sorted(rng.choice(12, 2, False).tolist())) for _ in range(20)}
+    genes = [(a + 1, b + 1, float(rng.normal())) for a, b in pairs if b > 2]
+    modules = [(name, sorted((rng.choice(target - 1, 2, False) + 1).tolist()), target)
+               for name, target in (("Multiply", 6), ("Max", 8), ("Min", 9), ("Multiply", 12))]
+    net = ncc.load(saved(of_yaml(nodes, genes, modules), "some.yml"))
+    x = rng.normal(size=(10, 2))
+    expected = [settled(nodes, genes, [float(v) for v in row], modules) for row in x]
+    np.testing.assert_array_equal(net.graph.run(x, **EXACT), expected)
+
+
+MODULAR = of_yaml([(1, 1, "Null"), (2, 0, "Linear"), (3, 2, "Linear")], [(1, 2, 1.0), (2, 3, 1.0)],
+                  [("Multiply", [1, 2], 3)])
+
+
+@pytest.mark.parametrize("before, after, code, message", [
+    ("MultiplyModule", "DivideModule", "E811", "/genome/modules/0: error[E811]: DivideModule"),
+    ("{id: 2, order: 1}", "{id: 9, order: 1}", "E801", "a module names node 9"),
+    ("{id: 2, order: 1}", "{id: 1, order: 1}", "E801", "reads a node twice"),
+    ("[{id: 3, order: 0}]", "[]", "E801", "reads nodes and writes one"),
+    ("{id: 3, order: 0}", "{id: 1, order: 0}", "E801", "writes 1, which is an input"),
+    ("{id: 2, order: 1}", "{id: 3, order: 1}", "E812", "a cycle: 3 -> 3"),
+])
+def test_which_modules_are_refused(saved, before, after, code, message):
+    with pytest.raises(ncc.NccError) as caught:
+        ncc.load(saved(MODULAR.replace(before, after), "some.yml"))
+    assert caught.value.code == code and message in str(caught.value)
+    assert ncc.load(saved(MODULAR, "some.yml")).graph.run([[3.0]])[0, 0] == 9
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from neat.export import export_network_json
 from objects import same
-from oracles import NETS as SHARED
-from oracles import compare
+from oracles import NETS, compare, shared
 
 import ncc
 from ncc.formats import write
@@ -24,7 +23,7 @@ from ncc.formats.importers.foreign import Foreign, Options, opened
 from ncc.formats.importers.neat_functions import EXACT
 from ncc.formats.importers.neat_net import selection
 
-FILES = SHARED / "neat"
+FILES = NETS / "neat"
 NAMES = [path.stem for path in sorted(FILES.glob("*.json"))]
 EVERY = config(aggregations=(*AGGREGATIONS, "median"))
 # Each value stays in bounds, so that recurrent networks do, too.
@@ -78,6 +77,13 @@ def test_files_of_pickled_genomes_give_what_neat_python_gave(name, of, ncc_, tmp
     status, _, err = ncc_("import", path, "--config", FILES / of, "-o", tmp_path / "net.nal")
     assert status == 0 and "strict f64" in err
     same(run(ncc.load(tmp_path / "net.nal"), held["x"]), y)
+
+
+@pytest.mark.parametrize("name", ["random_0.json", "random_2.json", "bipedal-winner.pickle"])
+def test_neat_python_itself_verifies_files(name, ncc_):
+    words = () if "json" in name else ("--config", shared("neat/bipedal-config"), "--allow-pickle")
+    status, out, err = ncc_("verify", shared(f"neat/{name}"), "--against", "neat-python", *words)
+    assert status == 0 and "held" in out, err
 
 
 def node(activation, aggregation="sum", links=((-1, 1.0),), bias=0.0, response=1.0):
@@ -151,10 +157,8 @@ def test_genomes_networks_and_their_json_are_one_net(seed):
         text = Foreign("net.json", "", export_network_json(theirs).encode())
         same(registry.read([text]).graph.run(X, dtype="f64", numerics="strict"), y)
         for ending in ("graph", "nal", "nel"):
-            plain = net.graph if ending == "graph" else net.graph.with_(
-                labels=(), numerics=None, dtype=None)
-            read = ncc.parse(write.net_file(plain, ending), ending).graph
-            assert str(read) == str(plain), ending
+            read = ncc.parse(write.net_file(net.graph, ending), ending).graph
+            assert str(read) == str(net.graph), ending
 
 
 def test_every_function_occurs_in_these_genomes():
@@ -170,13 +174,13 @@ def test_a_recurrent_network_of_comparisons_gives_the_same_bits_for_a_thousand_s
     moved = 0
     for k, (_, genome) in enumerate(genomes(PIECEWISE, 10, 11, mutations=6)):
         theirs = neat.nn.RecurrentNetwork.create(genome, PIECEWISE)
-        count = 20 if k else 1000
+        count = 20 if k > 2 else 1000
         expected = np.array([theirs.activate(row) for row in x[:count].tolist()])
-        assert (steps(ncc.from_neat(genome, PIECEWISE), x[:count]) == expected).all()
+        compiled = ncc.compile(ncc.from_neat(genome, PIECEWISE))
+        compare("a recurrent network of comparisons", compiled.steps(x[:count]), expected, "A")
         for other in (theirs, exported(theirs, tmp_path)):
             assert (steps(ncc.load(other), x[:20]) == expected[:20]).all()
         moved += np.ptp(expected, axis=0).max() > 0
-        assert k or moved
     assert moved > 4
 
 
@@ -200,7 +204,61 @@ def test_a_thousand_steps_of_a_recurrent_network_that_forgets():
     theirs = neat.nn.RecurrentNetwork([-1, -2, -3], [0, 1], evals)
     x = np.random.default_rng(6).normal(size=(1000, 3))
     expected = np.array([theirs.activate(row) for row in x.tolist()])
-    compare("a recurrent network", steps(ncc.load(theirs), x), expected, "B")
+    net = ncc.load(theirs)
+    y = ncc.compile(net).steps(x)
+    compare("a recurrent network", y, expected, "B")
+    same(steps(net, x[:20]), y[:20])
+
+
+@pytest.mark.parametrize("names, exactness", [(("clamped", "hat"), "A"), (("tanh", "sin"), "B")])
+def test_a_ctrnn_step_by_step_to_the_bit_where_the_step_is_a_power_of_two(names, exactness,
+                                                                          tmp_path):
+    made = config(feed_forward=False, hidden=3, connection="full_direct", response=0.5,
+                  activations=names, aggregations=("sum", "mean"))
+    x = np.random.default_rng(7).normal(size=(100, 3))
+    moved = 0
+    for _, genome in genomes(made, 2, 3, mutations=6):
+        for k, gene in enumerate(genome.nodes.values()):
+            gene.time_constant = (0.5, 2.0, 0.3)[k % 3]
+        for step in (0.125, 0.1):
+            theirs = neat.ctrnn.CTRNN.create(genome, made)
+            expected = np.array([theirs.advance(row, step, step) for row in x.tolist()])
+            theirs.reset()
+            sources = (theirs, (genome, made), exported(theirs, tmp_path))
+            for source in sources[: 3 if step == 0.125 else 1]:
+                y = ncc.compile(ncc.load(source, time_step=step)).steps(x)
+                if exactness == "A" and step == 0.125:
+                    assert (y == expected).all()
+                np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
+            moved += np.ptp(expected, axis=0).max() > 0
+        assert registry.of_object(theirs, Options(time_step=0.125)).exactness == exactness
+    assert moved > 2
+    for step, code in ((None, "E812"), (0, "E609"), (-1, "E609"), (math.inf, "E609")):
+        with pytest.raises(ncc.NccError) as caught:
+            ncc.load(theirs, time_step=step)
+        assert caught.value.code == code
+    with pytest.raises(ncc.NccError, match="--time-step is for a CTRNN"):
+        ncc.load(node("tanh"), time_step=1)
+    del genome.nodes[0].time_constant
+    with pytest.raises(ncc.NccError, match="E815.*time constant"):
+        ncc.from_neat(genome, made, time_step=1)
+    theirs.node_evals[0].time_constant = 0
+    with pytest.raises(ncc.NccError, match="E801.*time constant"):
+        ncc.load(theirs, time_step=0.1)
+
+
+def test_the_command_says_how_many_states_there_are(tmp_path, ncc_):
+    (_, genome), = genomes(PIECEWISE, 1, 2, mutations=0)
+    path = exported(neat.nn.RecurrentNetwork.create(genome, PIECEWISE), tmp_path)
+    status, _, err = ncc_("import", path, "-o", tmp_path / "net.nal")
+    assert status == 0 and ", 3 inputs, 2 outputs, " in err and " states; " in err
+    same(steps(ncc.load(tmp_path / "net.nal"), X), steps(ncc.load(path), X))
+    held = json.loads(path.read_text()) | {"network_type": "ctrnn"}
+    for item in held["nodes"]:
+        item["time_constant"] = 1.0
+    path.write_text(json.dumps(held))
+    status, _, err = ncc_("verify", path, "--time-step", "1", "--against", "neat-python")
+    assert status == 1 and "error[E812]" in err
 
 
 def test_recurrent_nodes_without_connections_are_zero_and_outputs_have_their_order():

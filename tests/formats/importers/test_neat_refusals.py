@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import random
 import time
 from types import SimpleNamespace
 
@@ -12,14 +11,13 @@ import neat
 import numpy as np
 import pytest
 from genomes import config, genomes
-from oracles import NETS as SHARED
+from oracles import mutants
 
 import ncc
 from ncc.errors import NccError
 from ncc.formats.importers import pickles, registry
 from ncc.formats.importers.foreign import Foreign, Options
 
-FILES = SHARED / "neat"
 MADE = config(2, 1, ("tanh",), ("sum",))
 CONFIG = "[DefaultGenome]\nnum_inputs = 2\nnum_outputs = 1\nfeed_forward = {}\n"
 
@@ -79,7 +77,7 @@ EDGE = {"from": -1, "to": 3, "weight": 1.0, "enabled": True}
     ("format_version", "2.0", "E802", "/format_version: "),
     ("format_version", "1.0-rc", "E802", "/format_version: "),
     ("format_version", 1.0, "E801", "/format_version: "),
-    ("network_type", "ctrnn", "E812", "/network_type: "),
+    ("network_type", "ctrnn", "E812", "/network_type: "),  # without a time step
     ("network_type", "iznn", "E812", "/network_type: "),
     ("network_type", "lstm", "E810", "/network_type: "),
     ("topology.num_inputs", 3, "E801", "/topology/num_inputs: "),
@@ -211,7 +209,8 @@ def test_of_live_objects_only_networks_and_pairs_are_read():
 
     evals = (made.input_nodes, made.output_nodes, made.node_evals)
     assert ncc.from_neat(Renamed(*evals)).n_params == 4
-    cases = [(genome, "E815"), (Own(*evals), "E810"), (object(), "E800"), ((1, 2), "E800"),
+    cases = [(neat.iznn.IZNN({}, [-1], [0]), "E812"), (genome, "E815"),
+             (Own(*evals), "E810"), (object(), "E800"), ((1, 2), "E800"),
              (neat.ctrnn.CTRNN.create(genome, MADE), "E812"),
              (neat.nn.FeedForwardNetwork([-1], [0], []), "E812"),
              (neat.nn.FeedForwardNetwork([-1], [0], [(0, *made.node_evals[0][1:5], [(9, 1.0)])]),
@@ -372,36 +371,13 @@ def test_what_data_is_made_of_comes_back():
         pickles.read(Foreign("a", "", pickle.dumps(np.complex128(1j))), [])
 
 
-def mutations(data, count, seed):
-    """Changed copies of a file: bytes, pieces, ends."""
-    rng = random.Random(seed)
-    for _ in range(count):
-        held = bytearray(data)
-        for _ in range(rng.choice((1, 1, 2, 5))):
-            at = rng.randrange(len(held))
-            kind = rng.randrange(5)
-            if kind == 0:
-                held[at] = rng.randrange(256)
-            elif kind == 1:
-                del held[at : at + rng.choice((1, 4, 40))]
-            elif kind == 2:
-                held[at:at] = bytes(rng.randrange(256) for _ in range(rng.choice((1, 8))))
-            elif kind == 3:
-                there = rng.randrange(len(held))
-                held[at:at] = held[there : there + 30]
-            else:
-                held[at:at] = rng.choice((b"9" * 30, b"-", b"1e400", b"null", b"\xff" * 8, b"0x"))
-            held = held or bytearray(b"{")
-        yield bytes(held)
-
-
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutated_files_are_read_or_refused(count, cfg):
     read = 0
     pickled = pickle.dumps(genome_of())
     for name, data, options in (("net.json", json.dumps(net()).encode(), Options()),
                                 ("genome.pickle", pickled, Options(config=cfg))):
-        for seed, bad in enumerate(mutations(data, count // 2, 0)):
+        for seed, bad in enumerate(mutants(data, 0, count // 2)):
             file = Foreign(name, "", bad)
             source = "neat" if name == "net.json" else "neat-genome"
             try:

@@ -1,12 +1,17 @@
 """Which importer a file is for, what is said where none is, and foreign files as nets."""
 
 import json
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ncc
 from ncc.cli import main
+from ncc.formats.importers import registry
+from ncc.formats.importers.foreign import Options
 from ncc.formats.importers.registry import BY_NAME, IMPORTERS
 
 NODES = [(0, "tanh", 0.5, [(-1, 1.5), (3, -2.0)]), (3, "relu", -0.25, [(-1, 1.0), (-2, 0.75)])]
@@ -122,3 +127,15 @@ def test_every_importer_has_a_name_an_ending_and_a_title():
     for importer in IMPORTERS:
         assert importer.endings and all(e.startswith(".") for e in importer.endings)
         assert importer.title[0].islower() or importer.title[0].isupper()
+
+
+def test_the_guide_has_a_row_for_every_importer_and_option():
+    options = {option.name for option in fields(Options) if option.metadata}
+    options |= {"outputs", "activation"}  # which nets of ncc's have, too
+    guide = Path(registry.__file__).with_name("README.md").read_text()
+    for importer in IMPORTERS:
+        row = next(line for line in guide.splitlines() if line.startswith(f"| `{importer.name}` "))
+        flags = {f"`--{word.replace('_', '-')}`" for word in importer.takes if word in options}
+        assert {*re.findall("`--[a-z-]+`", row)} == flags
+        assert {*re.findall(r"`(\.[a-z0-9.]+)`", row)} == set(importer.endings)
+    assert all(f"`--{option.replace('_', '-')}" in guide for option in options)

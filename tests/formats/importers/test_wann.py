@@ -113,7 +113,7 @@ GOOD = text(NET, [1, 1, 1, 9, 1])
 
 def test_weights_of_a_second_file_are_by_rows(saved):
     path, second = saved(GOOD), saved("[[1, 2, 3, 4], 99]", "some.wann.json")
-    net = ncc.load(path, tuned=str(second), weight_bias=-0.5)
+    net = ncc.load(path, tuned=second, weight_bias=-0.5)
     np.testing.assert_array_equal(net.graph.run([[-1.0, 2.0]], **EXACT),
                                   [[2.5 * 2 + 3.5 * max(0, 0.5 - 1.5)]])
     net = ncc.load(path, shared=-2.0)

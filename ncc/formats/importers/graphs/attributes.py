@@ -1,26 +1,27 @@
 """A graph of nodes and edges with attributes, which is what its readers answer, to a net.
 
-Of a node: `activation` (a name, an expression in x, or a name of --fn), `aggregation`, `bias`,
-`bias_tie`, `bias_const`, `input`, `output`. Of an edge: `weight`, `tie`, `const`. Of the graph:
-`numerics`, `dtype`. All others are left alone, and a note says so.
+Those that ncc's own export writes (ncc/formats/exporters/attributes.py says what they mean); an
+activation may also be a name of --fn. All others are left alone, and a note says so.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from ncc.errors import NccError, near
-from ncc.formats.importers.builder import BARE, Builder, Constant, Tied, formula
+from ncc.formats.exporters.attributes import OF_EDGES, OF_GRAPHS, OF_NODES
+from ncc.formats.importers.builder import BARE, Builder, Constant, Late, Tied, asked, formula
 from ncc.formats.importers.foreign import Foreign, Imported, Options, listed
 from ncc.ir.graph import AGGREGATIONS
+from ncc.ir.graph_types import Label
 from ncc.scalar.activations import ACTIVATIONS
 
-OF_NODES: Final = ("activation", "aggregation", "bias", "bias_tie", "bias_const", "input", "output")
-OF_EDGES: Final = ("weight", "tie", "const")
-OF_GRAPHS: Final = {"numerics": ("strict", "fused", "fast"), "dtype": ("f32", "f64")}
+DIRECTIVES: Final = {"numerics": ("strict", "fused", "fast"), "dtype": ("f32", "f64")}
+_SHAPE: Final = re.compile(r"[1-9]\d{0,9}(?:x[1-9]\d{0,9}){0,31}", re.ASCII)
 TAKES: Final = ("fn", "activation")  # the options of all these formats
 
 
@@ -74,26 +75,68 @@ def undirected(file: Foreign, place: Place) -> NccError:
                       "neuron to those that read it")
 
 
+def told(key: Hashable) -> str:
+    """The name of a node in a message."""
+    return str(key)[:40]
+
+
 def built(graph: Described, options: Options) -> Imported:
     """The net of a graph. NccErrors E801, E810 (parallel edges), E811, E817, E819."""
     in_lists = _in_lists(graph)
     values = _Values(graph, options)
-    inputs = _inputs(graph, in_lists, values)
-    outputs = _outputs(graph, inputs, values)
-    names = labels([node.key for node in graph.nodes])
+    states = _states(graph, in_lists)
+    nodes = [node for node in graph.nodes if node.key not in states]
+    inputs = _inputs(graph, nodes, in_lists, values)
+    outputs = _outputs(graph, nodes, inputs, values)
+    names = labels([node.key for node in nodes])
     builder = Builder(graph.file, options)
-    for node, name in zip(graph.nodes, names, strict=True):
+    for node, name in zip(nodes, names, strict=True):
         if node.key in inputs:
             builder.input(node.key, name)
             continue
         builder.neuron(
-            node.key, [(edge.source, values.parameter(edge, "weight", "tie", "const"))
+            node.key, [(states.get(edge.source, edge.source),
+                        values.parameter(edge, "weight", "tie", "const"))
                        for edge in in_lists[node.key]],
             values.activation(node), aggregation=values.aggregation(node),
             bias=values.bias(node), label=name)
-    return builder.made(outputs, exactness="B", importer=graph.importer,
+    made = builder.made(outputs, exactness="B", importer=graph.importer,
                         notes=[*graph.notes, *_unknown(graph)], numerics=values.said("numerics"),
-                        dtype=values.said("dtype"))
+                        dtype=values.said("dtype"), labels=_arrays(nodes, names, values))
+    return replace(made, on_cycle="a node with the attribute `state` has the value of another in "
+                                  "the call before")
+
+
+def _states(graph: Described, in_lists: Mapping[Hashable, list[Edge]]) -> dict[Hashable, Late]:
+    """The nodes that stand for the last value of another."""
+    found: dict[Hashable, Late] = {}
+    for node in graph.nodes:
+        if "state" in node.attributes:
+            of = node.attributes["state"]
+            if not isinstance(of, Hashable) or of not in in_lists or in_lists[node.key]:
+                raise graph.fault("E801", "a node with a state names another node, and no edge "
+                                  "leads into it", node.place, "state")
+            found[node.key] = Late(of)
+    for node in graph.nodes:
+        if node.key in found and found[node.key].key in found:
+            raise graph.fault("E801", "a state of a state", node.place, "state")
+    return found
+
+
+def _arrays(nodes: Sequence[Node], names: Sequence[str | None], values: _Values) -> list[Label]:
+    """The labels of arrays of neurons, without those whose name another label has."""
+    met = set(names)
+    made = []
+    for j, node in enumerate(nodes):
+        name, shape = values.word(node, "array"), values.word(node, "array_shape")
+        if name is None or shape is None or name in met or not name.isprintable():
+            continue
+        if not _SHAPE.fullmatch(shape):
+            raise values.graph.fault("E801", f"{shape[:40]!r} is no shape", node.place,
+                                     "array_shape")
+        met.add(name)
+        made.append(Label(j, name, tuple(map(int, shape.split("x")))))
+    return made
 
 
 def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
@@ -101,34 +144,35 @@ def _in_lists(graph: Described) -> dict[Hashable, list[Edge]]:
     found: dict[Hashable, list[Edge]] = {}
     for node in graph.nodes:
         if node.key in found:
-            raise graph.fault("E801", f"a second node {node.key}", node.place)
+            raise graph.fault("E801", f"a second node {told(node.key)}", node.place)
         found[node.key] = []
     met: set[tuple[Hashable, Hashable]] = set()
     for edge in graph.edges:
         ends = edge.source, edge.target
         for end, word in zip(ends, ("from", "to"), strict=True):
             if end not in found:
-                raise graph.fault("E801", f"an edge {word} {end}, which is no node", edge.place)
+                raise graph.fault("E801", f"an edge {word} {told(end)}, which is no node",
+                                  edge.place)
         if ends in met:
-            raise graph.fault(graph.parallel, f"a second edge from {ends[0]} to {ends[1]}",
-                              edge.place, help="add up the weights of parallel edges")
+            raise graph.fault(graph.parallel, f"a second edge from {told(ends[0])} to "
+                              f"{told(ends[1])}", edge.place,
+                              help="add up the weights of parallel edges")
         met.add(ends)
         found[edge.target].append(edge)
     return found
 
 
-def _inputs(graph: Described, in_lists: Mapping[Hashable, list[Edge]], values: _Values
-            ) -> set[Hashable]:
+def _inputs(graph: Described, nodes: Sequence[Node],
+            in_lists: Mapping[Hashable, list[Edge]], values: _Values) -> set[Hashable]:
     """What is marked so; and of the others nodes without edges into them and without a bias. Where
     there is none, those without edges into them: what an input says of a bias means nothing."""
-    marks = {node.key: values.mark(node, "input") for node in graph.nodes}
-    for node in graph.nodes:
+    marks = {node.key: values.mark(node, "input") for node in nodes}
+    for node in nodes:
         if marks[node.key] and in_lists[node.key]:
-            raise graph.fault("E801", f"node {node.key} is an input, and has an edge into it",
+            raise graph.fault("E801", f"node {told(node.key)} is an input, and has an edge into it",
                               node.place, "input")
-    ends = [node for node in graph.nodes
-            if marks[node.key] is None and not in_lists[node.key]]
-    found = [node for node in graph.nodes if marks[node.key]]
+    ends = [node for node in nodes if marks[node.key] is None and not in_lists[node.key]]
+    found = [node for node in nodes if marks[node.key]]
     found += [node for node in ends if not _says(node, "bias", "bias_tie")]
     found = found or ends
     idle = sum(_says(node, "bias", "bias_tie", "activation", "aggregation") for node in found)
@@ -138,15 +182,18 @@ def _inputs(graph: Described, in_lists: Mapping[Hashable, list[Edge]], values: _
     return {node.key for node in found}
 
 
-def _outputs(graph: Described, inputs: set[Hashable], values: _Values) -> list[Hashable]:
+def _outputs(graph: Described, nodes: Sequence[Node], inputs: set[Hashable], values: _Values
+             ) -> list[Hashable]:
     """What is marked so, true or by a number from 1 on, which tells the order; where nothing is,
     nodes that no other reads and that are no inputs."""
-    marks = {node.key: values.mark(node, "output") for node in graph.nodes}
-    found = [node for node in graph.nodes if marks[node.key]]
+    marks = {node.key: values.mark(node, "output") for node in nodes}
+    found = [node for node in nodes if marks[node.key]]
     if not found:
         read = {edge.source for edge in graph.edges}
-        found = [node for node in graph.nodes if node.key not in read and node.key not in inputs
+        found = [node for node in nodes if node.key not in read and node.key not in inputs
                  and marks[node.key] is None]
+    if not found and graph.edges:
+        found = [node for node in nodes if node.key not in inputs]  # a cycle, which `order` tells
     if not found:
         raise graph.fault("E801", "a net without outputs", Place())
     if all(isinstance(marks[node.key], bool | None) for node in found):
@@ -185,7 +232,7 @@ class _Values:
     """What attributes say, checked."""
 
     def __init__(self, graph: Described, options: Options) -> None:
-        self.graph, self.own, self.default = graph, options.functions, options.activation
+        self.graph, self.own, self.default = graph, options.functions, asked(options)
         self._ties: dict[str, float | None] = {}
         self._formulas: dict[str, str] = {}
         for node in graph.nodes:
@@ -195,7 +242,7 @@ class _Values:
 
     def _tie(self, item: Node | Edge, value: str, tie: str) -> None:
         """A parameter's value, which all that share it have, or say nothing of."""
-        name = self._word(item, tie)
+        name = self.word(item, tie)
         if name is None:
             return
         if not (name.isidentifier() and name.isascii()):
@@ -212,7 +259,7 @@ class _Values:
     def parameter(self, item: Node | Edge, value: str, tie: str, const: str
                   ) -> float | Constant | Tied | None:
         """A weight or bias; None where it has no value."""
-        number, name = self._number(item, value), self._word(item, tie)
+        number, name = self._number(item, value), self.word(item, tie)
         if self._flag(item, const):
             if number is None or name is not None:
                 raise self.graph.fault("E801", f"a constant has a {value} and no {tie}",
@@ -228,8 +275,8 @@ class _Values:
 
     def activation(self, node: Node) -> str:
         """A name of ncc's or an expression in x."""
-        name = self._word(node, "activation")
-        return self.formula(name or self.default or "identity", node.place)
+        name = self.word(node, "activation")
+        return self.default if name is None else self.formula(name, node.place)
 
     def formula(self, name: str, place: Place) -> str:
         if name not in self._formulas:
@@ -243,7 +290,7 @@ class _Values:
         return self._formulas[name]
 
     def aggregation(self, node: Node) -> str:
-        name = self._word(node, "aggregation") or "sum"
+        name = self.word(node, "aggregation") or "sum"
         if name not in AGGREGATIONS:
             raise self.graph.fault("E811", f"the aggregation {name[:40]!r} is none of ncc's",
                                    node.place, "aggregation", help=near(name, AGGREGATIONS))
@@ -252,8 +299,8 @@ class _Values:
     def said(self, word: str) -> str | None:
         """A directive of the graph."""
         said = self.graph.attributes.get(word)
-        if said is not None and said not in OF_GRAPHS[word]:
-            raise self.graph.fault("E801", f"{word} is {listed(OF_GRAPHS[word])}",
+        if said is not None and said not in DIRECTIVES[word]:
+            raise self.graph.fault("E801", f"{word} is {listed(DIRECTIVES[word])}",
                                    Place(f"/graph/{word}"))
         return said
 
@@ -271,7 +318,7 @@ class _Values:
             raise self.graph.fault("E801", f"true or false is wanted as {word}", item.place, word)
         return bool(said)
 
-    def _word(self, item: Node | Edge, word: str) -> str | None:
+    def word(self, item: Node | Edge, word: str) -> str | None:
         said = item.attributes.get(word)
         if said is not None and not isinstance(said, str):
             raise self.graph.fault("E801", f"a text is wanted as {word}", item.place, word)
@@ -300,17 +347,16 @@ def _plain(value: Any) -> Any:
 
 
 def labels(keys: Sequence[Hashable]) -> list[str | None]:
-    """A printable name of its own for each key; none at all where the keys are those that
-    ncc's own export gives to its neurons."""
-    digits = max(2, len(f"{len(keys) - 1:x}"))
-    if all(key == f"n{j:0{digits}x}" for j, key in enumerate(keys)):
-        return [None] * len(keys)
-    made: dict[str, None] = {}
+    """A printable name of its own for each key; none where the key is what ncc's own export calls
+    a neuron without a label."""
+    digits = max(2, len(f"{max(len(keys) - 1, 0):x}"))
+    met: set[str] = set()
     names: list[str | None] = []
-    for key in keys:
-        text = next((text for text in (str(key), repr(key))
-                     if text and text.isprintable() and text not in made), None)
+    for j, key in enumerate(keys):
+        text = None if key == f"n{j:0{digits}x}" else next(
+            (text for text in (str(key), repr(key))
+             if text and text.isprintable() and text not in met), None)
         names.append(text)
         if text is not None:
-            made[text] = None
+            met.add(text)
     return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, Final
 
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Json, Options
 from ncc.formats.importers.graphs import objects
@@ -16,6 +16,8 @@ from ncc.formats.importers.graphs.attributes import (
     built,
     undirected,
 )
+
+LARGEST: Final = 2**53  # a number as an id: larger ones can be chosen such that all hash alike
 
 
 def recognises(file: Foreign) -> bool:
@@ -43,12 +45,17 @@ def read(files: list[Foreign], options: Options) -> Imported:
 
 
 def _key(place: Json) -> Hashable:
-    """A node's id: a text or a number; a list is a tuple of such, as in networkx."""
+    """A node's id: a text, a number or a list of such, which is a tuple, as in networkx."""
+    if isinstance(place.value, list):
+        return tuple(_plain(each) for each in place)
+    return _plain(place)
+
+
+def _plain(place: Json) -> str | int | float:
     value = place.value
-    if isinstance(value, list):
-        return tuple(_key(each) for each in place)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise place.fault("E801", "the id of a node is a text or a number")
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or (
+            not isinstance(value, str) and abs(value) > LARGEST):
+        raise place.fault("E801", "the id of a node is a text, a number or a list of such")
     return value
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
-from ncc.formats.importers.builder import formula
+from ncc.formats.importers.builder import asked
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.formats.importers.matrices.assembly import assemble
 from ncc.ir.graph import INPUT, Graph, Ints, Reals
@@ -37,7 +37,7 @@ class Matrix:
     rows     int (E), of shape[0]
     columns  int (E), of shape[1]
     values   float64 (E), None where it gives none
-    place    what is told of entry k beside its row and column: its line, or where it stands
+    place    the line of entry k, where it has one: `line` of `Foreign.fault`
     """
 
     file: Foreign
@@ -50,8 +50,10 @@ class Matrix:
     def fault(self, code: str, k: int, what: str, help: str = "") -> NccError:
         """A fault of entry k, which is told by its place, or counted from 0."""
         place = self.place(k)
-        where = "" if place.get("line") else f"entry ({self.rows[k]}, {self.columns[k]}): "
-        return self.file.fault(code, where + what, help=help, **place)
+        if place.get("line"):
+            return self.file.fault(code, what, help=help, **place)
+        return self.file.fault(code, f"entry ({self.rows[k]}, {self.columns[k]}): {what}",
+                               help=help)
 
 
 def dense(file: Foreign, values: NDArray[Any], *, zeros: bool) -> Matrix:
@@ -86,32 +88,34 @@ def built(matrices: Sequence[Matrix], options: Options, importer: str, *, layere
         matrices = [replace(m, shape=m.shape[::-1], rows=m.columns, columns=m.rows)
                     for m in matrices]
     notes = list(notes)
-    for matrix in matrices:
-        _check(matrix, options)
-    matrices = [_without_zeros(m, options.drop_zeros, notes) for m in matrices]
+    _chained(matrices)
     first = matrices[0]
     square = len(matrices) == 1 and first.shape[0] == first.shape[1]
+    fits(first.file, first.shape[0] + (0 if square and not layered else sum(
+        m.shape[1] for m in matrices)), sum(len(m.rows) for m in matrices), options)
+    for matrix in matrices:
+        _check(matrix)
+    matrices = [_without_zeros(m, options.drop_zeros, notes) for m in matrices]
+    first = matrices[0]
     if square and not layered:
         lengths, sources, values = _in_lists(first)
         is_input = lengths == 0
         outputs = ~is_input
         outputs[sources] = False
+        if len(sources) and not outputs.any():
+            outputs = ~is_input  # there is a cycle, which `order` tells
     else:
         lengths, sources, values, labels = _layers(matrices, labels)
         is_input = np.arange(len(lengths)) < first.shape[0]
         outputs = np.arange(len(lengths)) >= len(lengths) - matrices[-1].shape[1]
-    _fits(first.file, len(lengths), len(sources), options)
     graph = _graph(first.file, lengths, sources, values, is_input,
                    np.flatnonzero(outputs).astype(np.int32), options, tuple(labels))
     return Imported(first.file.name, "", graph=graph, exactness="C", importer=importer,
                     notes=tuple(notes), on_cycle=LAYERED if square and not layered else "")
 
 
-def _check(matrix: Matrix, options: Options) -> None:
-    """Entries are in range, finite, and few enough. NccErrors E801, E819."""
-    entries = len(matrix.rows)
-    if entries > options.max_edges:
-        raise too_large(matrix.file, sum(matrix.shape), entries, options)
+def _check(matrix: Matrix) -> None:
+    """Entries are in range and finite. NccError E801."""
     for indices, size, what in zip((matrix.rows, matrix.columns), matrix.shape, ("row", "column"),
                                    strict=True):
         wild = np.flatnonzero((indices < 0) | (indices >= size))[:1]
@@ -129,9 +133,10 @@ def too_large(file: Foreign, neurons: int, edges: int, options: Options) -> NccE
                       help="--max-edges gives another limit")
 
 
-def _fits(file: Foreign, neurons: int, edges: int, options: Options) -> None:
+def fits(file: Foreign, neurons: int, edges: int, options: Options) -> None:
     """NccError E819 for a net that is too large, be it of neurons that the file only counts."""
-    if neurons > min(options.max_edges, MOST) or neurons - 2 * edges > ISOLATED:
+    if (edges > options.max_edges or neurons > min(options.max_edges, MOST)
+            or neurons - 2 * edges > ISOLATED):
         raise too_large(file, neurons, edges, options)
 
 
@@ -176,7 +181,6 @@ def _layers(matrices: Sequence[Matrix], labels: Sequence[Label]
             ) -> tuple[NDArray[Any], Ints, Reals | None, Sequence[Label]]:
     """The in-lists of the neurons of all layers, the inputs first, and names of the layers."""
     first = matrices[0].shape[0]
-    _chained(matrices)
     lengths, sources, values = [np.zeros(first, np.int64)], [], []
     named = [Label(0, "x", (first,))] if first else []
     begin = 0
@@ -207,11 +211,8 @@ def _graph(file: Foreign, lengths: NDArray[Any], sources: Ints, values: Reals | 
     """The graph of in-lists, one activation and one bias for all neurons but the inputs; those
     with neither edge nor bias have the constant bias 0."""
     if not len(outputs):
-        raise file.fault("E801", "a net without outputs: no neuron reads another")
-    text = formula(options.activation or "identity", options.functions)
-    if text is None:
-        raise file.fault("E811", f"the activation {options.activation} is none of ncc's, and no "
-                                 "expression in x")
+        raise file.fault("E801", "a net without outputs")
+    text = asked(options)
     code = code_of(text)
     computed = ~is_input
     bias = options.bias is not None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ncc.ir import csr
 from ncc.ir.graph import INPUT, NONE, Graph, Ints, Reals
+from ncc.ir.graph_types import distinct_constants
 
 Flags = NDArray[np.bool_]
 
@@ -41,9 +42,7 @@ def assemble(lengths: NDArray[Any], sources: Ints, values: Reals, biases: Reals,
     constants = np.zeros(0)
     if bool(constant.any()):
         codes = np.cumsum(~constant, dtype=np.int32) - np.int32(1)
-        bits, entries = np.unique(given[constant].view(np.int64), return_inverse=True)
-        codes[constant] = -1 - entries.astype(np.int32)
-        constants = bits.view(np.float64)
+        constants, codes[constant] = distinct_constants(given[constant])
         given = given[~constant]
     every_bias = np.full(len(biased), NONE, np.int32)
     every_bias[biased] = codes[at_bias]

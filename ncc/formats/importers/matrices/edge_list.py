@@ -43,7 +43,7 @@ def read(files: list[Foreign], options: Options) -> Imported:
     (file,) = files
     found = _UNDIRECTED.search(file.data)
     if found is not None:
-        raise file.as_text().fault("E810", "an undirected graph is no net: its edges have no "
+        raise file.fault("E810", "an undirected graph is no net: its edges have no "
                                    "direction", line=1 + file.data.count(b"\n", 0, found.start()))
     edges = _edges(file, ("from", "to", "weight"))
     ids, numbers = np.unique(np.concatenate([edges.rows, edges.columns]), return_inverse=True)
@@ -103,7 +103,7 @@ def _edges(file: Foreign, names: tuple[str, str, str], first: int = 0) -> Matrix
 
 
 def _below(file: Foreign, name: str, value: int, first: int, place: dict[str, Any]) -> NccError:
-    return file.as_text().fault("E801", f"{value} as {name}: ids are {first} or more", **place)
+    return file.fault("E801", f"{value} as {name}: ids are {first} or more", **place)
 
 
 IMPORTER = Importer("snap", "an edge list with decimal ids, as SNAP's", (".txt", ".tsv", ".edges"),

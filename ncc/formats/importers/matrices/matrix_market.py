@@ -53,11 +53,11 @@ def _field(file: Foreign) -> str:
         raise file.fault("E801", "a Matrix Market file begins with %%MatrixMarket")
     words = file.data[: 1024].partition(b"\n")[0].decode("ascii", "replace").lower().split()[1:]
     if len(words) != len(WORDS):
-        raise file.as_text().fault("E801", "the first line says object, format, field and symmetry",
+        raise file.fault("E801", "the first line says object, format, field and symmetry",
                                    line=1)
     for said, (what, known) in zip(words, WORDS, strict=True):
         if said not in known:
-            raise file.as_text().fault(
+            raise file.fault(
                 "E813", f"the {what} is {said[:40]}, and {listed(known)} is read", line=1,
                 help="scipy.io.mmwrite(file, scipy.sparse.coo_array(matrix.toarray()), "
                      "symmetry='general')")
@@ -74,7 +74,7 @@ def _sizes(file: Foreign) -> tuple[tuple[int, int, int], int]:
         if text.strip() and not text.startswith(b"%"):
             match = _SIZES.fullmatch(text)
             if match is None:
-                raise file.as_text().fault("E801", "the numbers of rows, columns and entries are "
+                raise file.fault("E801", "the numbers of rows, columns and entries are "
                                                    "wanted here", line=line)
             height, width, entries = map(int, match.groups())
             return (height, width, entries), end + 1 if end >= 0 else len(file.data)

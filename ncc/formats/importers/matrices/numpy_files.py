@@ -22,6 +22,7 @@ from ncc.formats.importers.matrices import objects
 from ncc.formats.importers.matrices.arrays import (
     TAKES,
     Matrix,
+    fits,
     real,
     too_large,
 )
@@ -29,10 +30,10 @@ from ncc.formats.importers.matrices.arrays import (
 LONGEST_HEAD: Final = 1 << 16  # bytes of the text before an array
 # Where arrays are so much larger than their file, and so many bytes, it is no net that they are.
 PACKED: Final = 200
-UNPACKED: Final = 1 << 28
+UNPACKED: Final = 1 << 26
 _PARTS: Final = {name: re.compile(rf"['\"]{name}['\"]\s*:\s*{value}") for name, value in (
     ("descr", r"['\"]([<>|=]?[a-zA-Z]\d+)['\"]"), ("fortran_order", "(True|False)"),
-    ("shape", r"\(([\d, ]*)\)"))}
+    ("shape", r"\(((?: *\d{1,18}L? *,)*+(?: *\d{1,18}L? *)?) *\)"))}
 AXES: Final = {"csr": (0, 1), "csc": (1, 0)}  # of what `indptr` and `indices` count
 
 
@@ -50,7 +51,7 @@ class Head(NamedTuple):
 
 def recognises(file: Foreign) -> bool:
     return file.data.startswith(b"\x93NUMPY") or (
-        file.data.startswith(b"PK") and b".npy" in file.data)
+        file.data.startswith(b"PK") and b".npy" in file.data and b"conns.npy" not in file.data)
 
 
 def read(files: list[Foreign], options: Options) -> Imported:
@@ -62,12 +63,13 @@ def read(files: list[Foreign], options: Options) -> Imported:
             head = _head(file, stream)
             items.append((file, _values(file, stream, _within(head, file, options))))
         else:
-            items += _Archive(file, options).matrices()
+            items += Archive(file, options).matrices()
     return objects.net(items, options, "scipy", layered=options.layered)
 
 
-class _Archive:
-    """The entries of an `.npz`."""
+class Archive:
+    """The entries of an `.npz`: `heads` by name, `array` for each. NccErrors E801, E802, E817, E818
+    and E819."""
 
     def __init__(self, file: Foreign, options: Options) -> None:
         self.file, self.options = file, options
@@ -88,12 +90,15 @@ class _Archive:
                              help="numpy.savez does not pack")
 
     def matrices(self) -> list[Matrix | objects.Array]:
+        if not self.heads:
+            raise self.file.fault("E801", "an archive without entries")
         if "format" not in self.heads:
             return [(self.file, self.array(name, 2)) for name in self.heads]
         word = self.array("format", 0).tobytes().replace(b"\0", b"").decode("ascii", "replace")
-        shape = [int(size) for size in self.array("shape", 1)[:3]]
+        shape = [int(size) for size in self.indices("shape")[:3]]
         if len(shape) != 2 or min(shape) < 0:
             raise self.file.fault("E801", f"{shape} is no shape of a matrix", "/shape")
+        fits(self.file, max(shape), self.head("data").size, self.options)
         if word == "coo":
             rows, columns = (self.indices(name, "data") for name in ("row", "col"))
         elif word in AXES:
@@ -164,7 +169,7 @@ def _head(file: Foreign, stream: IO[bytes], at: str = "") -> Head:
     """What stands before an array. NccErrors E801, E802."""
     at = f"/{at}" if at else ""
     magic = stream.read(8)
-    if magic[:6] != b"\x93NUMPY":
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8:
         raise file.fault("E801", "this is no array of numpy's", at)
     width = {1: 2, 2: 4, 3: 4}.get(magic[6])
     if width is None:
@@ -183,7 +188,7 @@ def _head(file: Foreign, stream: IO[bytes], at: str = "") -> Head:
         dtype = np.dtype(descr)
     except TypeError:
         raise file.fault("E801", f"no type of numpy's is called {descr}", at) from None
-    sizes = tuple(int(size) for size in shape.split(",") if size.strip())
+    sizes = tuple(int(size.strip(" L")) for size in shape.split(",")[:64] if size.strip())
     return Head(dtype, fortran == "True", sizes)
 
 
@@ -191,9 +196,9 @@ def _within(head: Head, file: Foreign, options: Options, at: str = "") -> Head:
     """The head of an array that memory may be taken for. NccErrors E817, E819."""
     if head.dtype.kind == "O":
         raise file.fault("E818", "an array of Python objects, which is a pickle", at)
-    if head.dtype.kind not in "fiubUS":
+    if head.dtype.kind not in "fiubUS" or head.dtype.itemsize > 64:
         raise file.fault("E817", f"an array of {head.dtype}: no real numbers", at)
-    if head.size > options.max_edges + 1 or head.dtype.itemsize > 64:
+    if head.size > options.max_edges + 1:
         raise too_large(file, max(head.shape, default=1), head.size, options)
     return head
 

@@ -72,10 +72,10 @@ def _fault(file: Foreign, begin: int, columns: Sequence[Column], comments: str |
         fields = text.split()
         if len(fields) != len(columns):
             what = f"{len(fields)} fields, not {len(columns)}: " + " ".join(n for n, _ in columns)
-            return file.as_text().fault("E801", what, line=line)
+            return file.fault("E801", what, line=line)
         for field, (name, kind) in zip(fields, columns, strict=True):
             if not _fits(field, np.dtype(kind)):
-                return file.as_text().fault(
+                return file.fault(
                     "E801", f"{field[:40]!r} as {name} is not {KINDS[np.dtype(kind).kind]}",
                     line=line)
     return file.fault("E801", "this is no table of numbers")
@@ -83,6 +83,6 @@ def _fault(file: Foreign, begin: int, columns: Sequence[Column], comments: str |
 
 def _fits(field: str, kind: np.dtype[Any]) -> bool:
     if kind.kind == "f":
-        return NUMBER.fullmatch(field) is not None
+        return NUMBER.fullmatch(field) is not None and "x" not in field.lower()
     digits = field[1:] if field[:1] in ("+", "-") else field
     return digits.isdecimal() and len(digits) < 20 and int(digits) < 2**31

@@ -46,6 +46,8 @@ def built(file: Foreign, estimator: Any, options: Options) -> Imported:
                              help="read are " + ", ".join(SCALERS))
     scalers = [step for step in steps if step.name in SCALERS]
     made = model(steps[-1]) if steps[-1] not in scalers else Model([])
+    if options.logits and made.classes is None:
+        raise file.fault("E609", f"--logits: {steps[-1].name} is no classifier")
     features = len(made.layers[0].weights) if made.layers else int(
         steps[-1].get("n_features_in_", 0))
     edges = sum(layer.weights.size for layer in made.layers)
