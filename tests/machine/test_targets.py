@@ -406,7 +406,7 @@ RUN_FORMS = [(name, form) for name in RUNS for form in ("straight", "table", "sh
 
 
 # At -O1, -O2 and -O3.
-NETS = {"aggregates": AGGREGATES, "every": EVERY, "some": to_nal(some_net(11, max_neurons=24))}
+NETS = {"aggregates": AGGREGATES, "every": EVERY, "some": to_nal(some_net(12, max_neurons=24))}
 
 
 @pytest.mark.parametrize("net", NETS)
