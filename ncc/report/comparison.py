@@ -64,7 +64,7 @@ class Other(NamedTuple):
     formulas: Callable[[], Mapping[str | int, str]] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Outputs y (n, outputs) of a net and `expected` ones: `ulps` and `differences` (n, outputs).
     `text` is all that there is to say."""
@@ -78,6 +78,10 @@ class Comparison:
     diverging: str = ""
 
     __module__ = "ncc"
+
+    def __repr__(self) -> str:
+        return (f"Comparison({'ok' if self.ok else 'not ok'}, {len(self.y)} samples, largest "
+                f"difference {self.differences.max(initial=0.0):.3g})")
 
     @property
     def within(self) -> NDArray[np.bool_]:

@@ -87,10 +87,11 @@ def test_old_values_are_read_before_new_ones_are_written(chosen, dtype):
     for m, numerics in enumerate(("strict", "fused", "fast"))])
 def test_every_level_agrees(seed, form, numerics):
     net = random_net(seed)
-    chosen = options(host(), dtype="f32", numerics=numerics, form=form, batch_form=form, piece=40,
-                     whole=10)
-    watcher = Watcher(verify_each=True, check=True, numerics=numerics)
-    walk(net.graph, chosen, watcher, until=Module, along=AFTER_ORDER, params=net.graph.values)
+    for aim in (host(), target("thumbv7em-none-eabihf", None, "")):  # without vectors, too
+        chosen = options(aim, dtype="f32", numerics=numerics if aim == host() else "strict",
+                         form=form, batch_form=form, piece=40, whole=10)
+        watcher = Watcher(verify_each=True, check=True, numerics=chosen["numerics"])
+        walk(net.graph, chosen, watcher, until=Module, along=AFTER_ORDER, params=net.graph.values)
 
 
 @pytest.mark.parametrize("form", ["straight", "table"])
