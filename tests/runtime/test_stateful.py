@@ -167,12 +167,9 @@ def test_states_that_no_output_depends_on_are_no_states():
     lambda net: ncc.Trainer(net),
     lambda net: ncc.population([net, net]),
     lambda net: net.graph.gradient(np.zeros(2), np.zeros(1)),
-    lambda net: net.to_formula("python"),
-    lambda net: net.to_formula("latex"),
-    lambda net: net.to_networkx(),
     lambda net: net.to_scipy(lossy=True),
 ], ids=["vjp", "each_vjp", "skip_dead", "Compiled", "fit", "Trainer", "population",
-        "gradient", "python", "latex", "networkx", "scipy"])
+        "gradient", "scipy"])
 def test_what_states_do_not_have_says_so(call):
     with pytest.raises(NccError, match="E160.*net with state") as caught:
         call(ncc.parse(CELL))
@@ -207,7 +204,7 @@ def test_run_makes_steps_of_rows(folder, kind):
     same(np.load("y.npy"), ncc.parse(CELL).graph.run_steps(inputs(7)))
 
 
-@pytest.mark.parametrize("kind", ["bwd", "weights", "image", "plan --backward",
+@pytest.mark.parametrize("kind", ["bwd", "image", "plan --backward",
                                   "header --train mse,adam"])
 def test_kinds_that_states_do_not_have(folder, capsys, kind):
     assert main(["build", "net.nal", "--emit", *kind.split(), "-o", "out"]) == 1
