@@ -165,6 +165,12 @@ class Reader:
             raise self.fault("E813", f"output {name} is -inf where a mask is")
         return value
 
+    def between(self) -> Iterator[tuple[str, Neurons]]:
+        """The tensors that nodes make; not those to which the node behind was added."""
+        changed = set(self.finished.values())
+        return ((name, held) for name, held in self.values.items()
+                if isinstance(held, Neurons) and name not in changed)
+
     # -- nodes
 
     def nodes(self, nodes: Sequence[Node], outputs: set[str]) -> None:
@@ -434,7 +440,8 @@ def imported(model: Any, name: str, options: Options) -> tuple[Imported, bool]:
     if not all(np.isfinite(held).all() for held in from_model.net.values):
         raise from_model.fault("E813", "a parameter that is not finite")
     try:
-        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype)
+        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype,
+                                            between=from_model.between())
     except NccError as error:
         if error.code != "E301":
             raise
