@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
+from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
@@ -83,6 +84,14 @@ class Net:
         if language not in ("python", "latex"):
             raise NccError("E102", f"no formulas in {language}", help="python or latex")
         return named(language).write(self.graph, False).decode()
+
+    def to_svg(self) -> str:
+        """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
+        return drawn(self.graph)
+
+    def _repr_svg_(self) -> str:
+        """What notebooks show."""
+        return self.to_svg()
 
     def to_state_dict(self, params: ArrayLike | None = None) -> dict[str, NDArray[Any]]:
         """The parameters `params` (n_params,), by default the net's own, as arrays by the names
