@@ -1,8 +1,8 @@
 """Where the nodes of a picture stand: a layered layout (Sugiyama, Tagawa & Toda 1981).
 
 Nodes have columns, and edges go to the right. An edge that passes over columns takes a *bend* in
-each: a place of its own, so that it runs between the nodes and not behind them; the edges of one
-source share their bends. Sweeps to and fro put each column in the order of the barycentres of its
+each: a place of its own, so that it runs between the nodes and not behind them; edges that begin as
+one share their bends. Sweeps to and fro put each column in the order of the barycentres of its
 neighbours, and the order with the fewest crossings is kept. Then each node moves as near to the
 middle of its neighbours as the order allows. Nothing is random: the same picture has the same
 layout.
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from ncc.ir.graph import Longs, Reals
 
-BENDS = 3000  # the most; in a picture that wants more all edges are straight
+PIECES = 4000  # of edges, between bends; in a picture that wants more all edges are straight
 SWEEPS = 8
 WIDE = 500  # nodes and bends; no crossings are counted between wider columns
 THIN = 9.0  # height of a bend
 
 
 class Layout(NamedTuple):
-    """The middle of each node (n), and the heights of the bends on the way of each edge by column:
-    bends[source][column]."""
+    """The middle of each node (n), and the heights of the bends of each trunk by column:
+    bends[trunk][column]."""
 
     y: Reals
-    bends: list[dict[int, float]]
+    bends: dict[int, dict[int, float]]
 
 
 class _Columns(NamedTuple):
@@ -40,43 +40,40 @@ class _Columns(NamedTuple):
     pairs: list[tuple[Longs, Longs]]
 
 
-def layout(columns: Longs, heights: Reals, sources: Longs, targets: Longs, pinned: Longs
-           ) -> Layout:
+def layout(columns: Longs, heights: Reals, sources: Longs, targets: Longs, trunks: Longs,
+           pinned: Longs) -> Layout:
     """The layout of nodes in `columns` (n), whose heights include the space around them; edges go
-    from `sources` (e) to `targets` (e), each to a higher column. The `pinned` columns stay in the
-    order of their nodes' numbers."""
-    made, bends = _with_bends(columns, heights, sources, targets)
+    from `sources` (e) to `targets` (e), each to a higher column. Those of a trunk (e), which has
+    one source, begin as one. The `pinned` columns stay in the order of their nodes' numbers."""
+    made, bends = _with_bends(columns, heights, sources, targets, trunks)
     fixed = set(pinned.tolist())
     order = _ordered(made, fixed)
     y = _placed(made._replace(members=order))
-    return Layout(y[: len(columns)], [{c: float(y[v]) for c, v in at.items()} for at in bends])
+    return Layout(y[: len(columns)], {k: {c: float(y[v]) for c, v in at.items()} for k, at in bends.items()})
 
 
-def _with_bends(columns: Longs, heights: Reals, sources: Longs, targets: Longs
-                ) -> tuple[_Columns, list[dict[int, int]]]:
+def _with_bends(columns: Longs, heights: Reals, sources: Longs, targets: Longs, trunks: Longs
+                ) -> tuple[_Columns, dict[int, dict[int, int]]]:
     n, last = len(columns), int(columns.max(initial=0))
-    furthest = columns.copy()
-    np.maximum.at(furthest, sources, columns[targets])
-    wanted = int(np.maximum(furthest - columns - 1, 0).sum())
-    bends: list[dict[int, int]] = [{} for _ in range(n)]
+    bends: dict[int, dict[int, int]] = {}
     members = [np.flatnonzero(columns == c).tolist() for c in range(last + 1)]
     total = n
-    if wanted <= BENDS:
-        for k in np.flatnonzero(furthest > columns + 1).tolist():
-            for c in range(int(columns[k]) + 1, int(furthest[k])):
-                bends[k][c] = total
-                members[c].append(total)
-                total += 1
+    if (columns[targets] - columns[sources]).sum() <= PIECES:
+        for k, s, t in zip(trunks.tolist(), sources.tolist(), targets.tolist(), strict=True):
+            at = bends.setdefault(k, {})
+            for c in range(int(columns[s]) + 1, int(columns[t])):
+                if c not in at:
+                    at[c] = total
+                    members[c].append(total)
+                    total += 1
     pairs: list[set[tuple[int, int]]] = [set() for _ in range(last)]
-    for s, t in zip(sources.tolist(), targets.tolist(), strict=True):
-        at = s
-        for c in range(int(columns[s]) + 1, int(columns[t])):
-            if c not in bends[s]:
-                break
-            pairs[c - 1].add((at, bends[s][c]))
-            at = bends[s][c]
-        else:
-            pairs[columns[t] - 1].add((at, t))
+    for k, s, t in zip(trunks.tolist(), sources.tolist(), targets.tolist(), strict=True):
+        before, over = s, range(int(columns[s]) + 1, int(columns[t]))
+        for c in over if bends else ():
+            pairs[c - 1].add((before, bends[k][c]))
+            before = bends[k][c]
+        if bends or not over:
+            pairs[columns[t] - 1].add((before, t))
     ends = [np.array(sorted(each), np.int64).reshape(-1, 2) for each in pairs]
     return _Columns([np.array(each, np.int64) for each in members],
                     np.append(heights, np.full(total - n, THIN)),

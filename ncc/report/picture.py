@@ -2,8 +2,8 @@
 
 A net of few neurons is drawn neuron by neuron. Of a larger one, neurons stand together in boxes:
 arrays that have a label, and layers of equal neurons; where that are still too many, all of a
-depth, then of several depths. So a picture of any net has at most NODES nodes and EDGES edges, and
-takes O(neurons + edges) array code.
+depth, then of several depths. So a picture of any net is small, and takes O(neurons + edges) array
+code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Longs, Reals
 from ncc.ir.labels import Label, Names, titled
 from ncc.scalar.activations import name_of
 
-NODES, EDGES = 200, 4000  # the most that are drawn
-BANDS = 60  # of depths, where a net is deeper than what can be drawn
+NODES, EDGES = 200, 4000  # of a net that is drawn neuron by neuron
+BOXES, JOINTS = 60, 300  # of others: boxes, and edges between them
+BANDS = 12  # of depths, where there are still more
 ARRAYS = 1000  # labels; a net with more of them is drawn without
 TERMS = 6  # of a formula that are spelt out
 CLIP = 60  # characters of a name in a tooltip
@@ -157,10 +158,10 @@ def _ranked(keys: Longs, shown: Mask) -> Longs:
 def _drawable(graph: Graph, node: Longs) -> bool:
     """Whether that are few enough nodes and edges, and no cycle."""
     count = int(node.max(initial=-1)) + 1
-    if count > NODES:
+    if count > BOXES:
         return False
     pairs = _pairs(node[graph.sources], node[csr.owners(graph.starts)], count)
-    return len(pairs) <= EDGES and _depths(pairs // count, pairs % count, count) is not None
+    return len(pairs) <= JOINTS and _depths(pairs // count, pairs % count, count) is not None
 
 
 def _pairs(sources: Longs, targets: Longs, count: int) -> Longs:
@@ -260,11 +261,11 @@ def _described(graph: Graph, node: Longs, count: int, inner: Longs, unseen: Mask
             tip += [f"equal to n{names[first[mine[0]]]}, computed once"] if equal[0] else []
         else:
             name = _box(graph, mine, arrays)
-            tip = [f"{clipped(name)}: {len(mine):,} neurons", words]
+            tip = [clipped(name), f"{len(mine):,} neurons, {words}"]
             tip += [f"{inner[k]:,} edges inside"] if inner[k] else []
             tip += [f"no output sees {dead.sum():,} of them"] if dead.any() else []
             tip += [f"{equal.sum():,} equal to others, computed once"] if equal.any() else []
-        yield Node(name, "" if index and given else words, "\n".join(line for line in tip if line),
+        yield Node(name, "" if words == "input" else words, "\n".join(line for line in tip if line),
                    index, len(mine), _places("x", given), _places("y", sorted(seen.tolist())),
                    bool((dead | equal).all()))
 

@@ -30,6 +30,7 @@ WIDTHS = 6
 NAME, WORDS, TIP = 24, 30, 400  # characters
 MARGIN = 14
 DOT = 13  # from a dot to the next
+SIGNS = "gpnz"  # classes of edges: grey, positive, negative, without a value or several
 
 STYLE = """
 svg.ncc{font:12px system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
@@ -46,6 +47,7 @@ svg.ncc:root{color:#1f2328;background:#fff}
 .ncc path.t{stroke-dasharray:5 4}
 .ncc rect,.ncc circle{fill:currentColor;fill-opacity:.06;stroke:currentColor}
 .ncc .x{fill-opacity:0}
+.ncc path.b{stroke-opacity:1}
 .ncc .g rect,.ncc .g circle{stroke-dasharray:2 2;stroke-opacity:.5}
 .ncc .g text{opacity:.5}
 """.strip()
@@ -68,17 +70,18 @@ def svg(drawn: Picture, title: str) -> str:
     sizes = [_size(node, dots) for node in drawn.nodes]
     heights = np.array([h + (4 if dots else 16) for _, h in sizes], np.float64)
     heights[:] = DOT if dots else heights
+    trunks = drawn.edges.sources * len(SIGNS) + np.array([SIGNS.index(m) for m in _sign(drawn)],
+                                                         np.int64)
     placed = layout(drawn.columns, heights, drawn.edges.sources[straight],
-                    drawn.edges.targets[straight], order)
+                    drawn.edges.targets[straight], trunks[straight], order)
     left, top = _margin(drawn, first=True), MARGIN + (22.0 if dots else 0.0)
     places, bends, width, height = _places(drawn, sizes, placed, dots, left, top)
-    depth = _depths(drawn, places)
-    arcs = list(_arcs(drawn, places, depth))
+    arcs = list(_arcs(drawn, places, height))
     below = max([height, *[low for _, low in arcs]])
     legend, wide = _legend(drawn, left, below + 24)
     whole = max(width + _margin(drawn, first=False), wide + MARGIN)
     total = below + 24 + (12 if legend else 0)
-    paths = _paths(drawn, places, bends, straight, dots)
+    paths = _paths(drawn, places, [bends.get(k, {}) for k in trunks.tolist()], straight, dots)
     body = [*paths, *(text for text, _ in arcs), *_headers(drawn, places, dots),
             *(line for k, node in enumerate(drawn.nodes)
               for line in _node(node, places[k], int(drawn.columns[k]), drawn, dots)), *legend]
@@ -159,21 +162,21 @@ def _margin(drawn: Picture, first: bool) -> float:
     column = 0 if first else int(drawn.columns.max(initial=0))
     tags = [node.input if first else node.output
             for node, c in zip(drawn.nodes, drawn.columns, strict=True) if c == column]
-    return MARGIN + max([_width(clipped(tag, NAME), 10) + 8 for tag in tags if tag], default=0.0)
+    return MARGIN + max([_width(clipped(tag, NAME), 10) + 14 for tag in tags if tag], default=0.0)
 
 
 def _places(drawn: Picture, sizes: list[tuple[float, float]], placed: Layout, dots: bool,
-            left: float, top: float) -> tuple[list[_Place], list[dict[int, float]], float, float]:
+            left: float, top: float) -> tuple[list[_Place], dict[int, dict[int, float]], float, float]:
     """The places of the nodes, and the heights of the bends; where on the right and below they
     end."""
     columns = drawn.columns.tolist()
     widest = [0.0] * (max(columns, default=0) + 1)
     for c, (wide, _) in zip(columns, sizes, strict=True):
         widest[c] = max(widest[c], wide)
-    ends = [y + h / 2 for y, (_, h) in zip(placed.y.tolist(), sizes, strict=True)]
-    low = max(ends, default=0.0)
-    begins = [y - h / 2 for y, (_, h) in zip(placed.y.tolist(), sizes, strict=True)]
-    high = min(begins, default=0.0)
+    turns = [y for at in placed.bends.values() for y in at.values()]
+    middles = placed.y.tolist()
+    low = max([*turns, *(y + h / 2 for y, (_, h) in zip(middles, sizes, strict=True))])
+    high = min([*turns, *(y - h / 2 for y, (_, h) in zip(middles, sizes, strict=True))])
     gap = min(320.0, max(90.0, 0.36 * (low - high))) if dots or len(widest) < 6 \
         else min(120.0, max(56.0, 0.2 * (low - high)))
     x, middle = left, []
@@ -181,8 +184,8 @@ def _places(drawn: Picture, sizes: list[tuple[float, float]], placed: Layout, do
         middle.append(x + wide / 2)
         x += wide + gap
     made = [_Place(middle[c], y - high + top, w / 2, h / 2)
-            for c, y, (w, h) in zip(columns, placed.y.tolist(), sizes, strict=True)]
-    bends = [{c: y - high + top for c, y in at.items()} for at in placed.bends]
+            for c, y, (w, h) in zip(columns, middles, sizes, strict=True)]
+    bends = {k: {c: y - high + top for c, y in at.items()} for k, at in placed.bends.items()}
     return made, bends, x - gap, low - high + top
 
 
@@ -213,10 +216,9 @@ def _stroke(scale: int, dots: bool) -> str:
 
 
 def _sign(drawn: Picture) -> list[str]:
-    """The class of each edge: grey, positive, negative, or of no value."""
+    """The class of each edge, of SIGNS."""
     edges = drawn.edges
-    return np.select([edges.grey, edges.weights > 0, edges.weights < 0], ["g", "p", "n"],
-                     "z").tolist()  # type: ignore[no-any-return]
+    return np.select([edges.grey, edges.weights > 0, edges.weights < 0], list(SIGNS[:3]), SIGNS[3]).tolist()  # type: ignore[no-any-return]
 
 
 def _paths(drawn: Picture, places: list[_Place], bends: list[dict[int, float]],
@@ -225,17 +227,18 @@ def _paths(drawn: Picture, places: list[_Place], bends: list[dict[int, float]],
     edges = drawn.edges
     scale, sign = _scale(drawn).tolist(), _sign(drawn)
     sources, targets = edges.sources.tolist(), edges.targets.tolist()
-    columns = _edges_of_columns(drawn, places)
+    columns = _borders(drawn, places)
     told = straight.sum() <= TOLD
     alike: dict[tuple[int, str], list[str]] = {}
     for k in sorted(np.flatnonzero(straight).tolist(), key=lambda k: (scale[k], sign[k], k)):
         s, t = sources[k], targets[k]
-        line = _line(places[s], places[t], columns, bends[s],
+        line = _line(places[s], places[t], columns, bends[k],
                      range(int(drawn.columns[s]) + 1, int(drawn.columns[t])), dots)
         if told:
             yield _told(drawn, k, line, f'class="{sign[k]}"{_stroke(scale[k], dots)}')
         else:
             alike.setdefault((scale[k], sign[k]), []).append(line)
+    yield from _counts(drawn, places, columns, straight, bends)
     for (width, mark), lines in alike.items():
         yield f'<path class="{mark}"{_stroke(width, dots)} d="{"".join(lines)}"/>'
 
@@ -250,7 +253,7 @@ def _told(drawn: Picture, k: int, line: str, how: str) -> str:
     return f'<path {how} d="{line}"><title>{escaped(tip)}</title></path>'
 
 
-def _edges_of_columns(drawn: Picture, places: list[_Place]) -> list[tuple[float, float]]:
+def _borders(drawn: Picture, places: list[_Place]) -> list[tuple[float, float]]:
     """Where each column begins and ends."""
     made = [(np.inf, -np.inf)] * (int(drawn.columns.max(initial=0)) + 1)
     for c, at in zip(drawn.columns.tolist(), places, strict=True):
@@ -281,35 +284,45 @@ def _line(source: _Place, target: _Place, columns: list[tuple[float, float]],
     return "".join(parts)
 
 
-def _depths(drawn: Picture, places: list[_Place]) -> list[float]:
-    """The lowest point of the nodes of each column."""
-    made = [0.0] * (int(drawn.columns.max(initial=0)) + 1)
-    for c, at in zip(drawn.columns.tolist(), places, strict=True):
-        made[c] = max(made[c], at.y + at.h)
-    return made
-
-
-def _arcs(drawn: Picture, places: list[_Place], depth: list[float]) -> Iterator[tuple[str, float]]:
-    """The edges that read the last call: dashed, below the nodes; a loop above a node that reads
-    itself. Each with its lowest point."""
+def _arcs(drawn: Picture, places: list[_Place], low: float) -> Iterator[tuple[str, float]]:
+    """The edges that read the last call, dashed: from the right of a node down, back below all
+    nodes, up and to the left of the reader; a loop above a node that reads itself. Each with its
+    lowest point."""
     scale, sign = _scale(drawn).tolist(), _sign(drawn)
+    columns = _borders(drawn, places)
     for turn, k in enumerate(np.flatnonzero(drawn.edges.late).tolist()):
         s, t = int(drawn.edges.sources[k]), int(drawn.edges.targets[k])
         a, b = places[s], places[t]
+        lane, aside = 0.0, 12 + 5 * (turn % 6)
         if s == t:
             y = a.y - a.h
-            line = (f"M{a.x + 7:.0f} {y:.0f}C{a.x + 22:.0f} {y - 20:.0f} {a.x - 22:.0f} "
-                    f"{y - 20:.0f} {a.x - 7:.0f} {y:.0f}m-5 -3l5 3l1 -6")
-            low = a.y + a.h
+            line = (f"M{a.x + 7:.0f} {y:.0f}C{a.x + 22:.0f} {y - 18:.0f} {a.x - 22:.0f} "
+                    f"{y - 18:.0f} {a.x - 7:.0f} {y:.0f}m-5 -4l5 4l1 -7")
         else:
-            first, last = sorted((int(drawn.columns[s]), int(drawn.columns[t])))
-            low = max(depth[first : last + 1]) + 10 + 6 * (turn % 8)
-            top = max(a.y + a.h, b.y + b.h)
-            control = top + (low - top) * 4 / 3
-            line = (f"M{a.x + 4:.0f} {a.y + a.h:.0f}C{a.x + 4:.0f} {control:.0f} {b.x - 4:.0f} "
-                    f"{control:.0f} {b.x - 4:.0f} {b.y + b.h:.0f}m-4 6l4 -6l4 6")
-        yield _told(drawn, k, line, f'class="t {sign[k]}"{_stroke(min(3, scale[k]), False)}') \
-            if drawn.edges.tips else f'<path class="t {sign[k]}" d="{line}"/>', low
+            lane = low + 10 + 7 * (turn % 12)
+            right = columns[int(drawn.columns[s])][1] + aside
+            left = columns[int(drawn.columns[t])][0] - aside
+            end = b.x - b.w
+            line = (f"M{a.x + a.w:.0f} {a.y:.0f}H{right - 6:.0f}q6 0 6 6V{lane - 6:.0f}q0 6 -6 6"
+                    f"H{left + 6:.0f}q-6 0 -6 -6V{b.y + 6:.0f}q0 -6 6 -6H{end:.0f}m-6 -4l6 4l-6 4")
+        how = f'class="t {sign[k]}"{_stroke(min(3, scale[k]), False)}'
+        yield _told(drawn, k, line, how) if drawn.edges.late.sum() <= TOLD \
+            else f'<path {how} d="{line}"/>', lane
+
+
+def _counts(drawn: Picture, places: list[_Place], columns: list[tuple[float, float]],
+            straight: NDArray[np.bool_], bends: list[dict[int, float]]) -> Iterator[str]:
+    """How many edges a line between boxes stands for, written on it, half of its last piece."""
+    if straight.sum() > 60:
+        return
+    for k in np.flatnonzero(straight & (drawn.edges.counts > 1)).tolist():
+        s, t = int(drawn.edges.sources[k]), int(drawn.edges.targets[k])
+        a, b = places[s], places[t]
+        before = int(drawn.columns[t]) - 1
+        x, y = (columns[before][1], bends[k][before]) if before in bends[k] \
+            else (a.x + a.w, a.y)
+        yield f'<text class="s" x="{(x + b.x - b.w) / 2:.0f}" y="{(y + b.y) / 2 - 5:.0f}">' \
+              f"{int(drawn.edges.counts[k]):,}</text>"
 
 
 # ---- nodes and words
@@ -329,12 +342,12 @@ def _node(node: Node, at: _Place, column: int, drawn: Picture, dots: bool) -> It
             yield f'<circle class="x" cx="{at.x:.0f}" cy="{at.y:.0f}" r="{at.w - 2:.1f}"/>'
     else:
         round_ = 3 if node.input or node.size > 1 else min(17.0, at.h)
-        if node.size > 1:
-            for shift in (6, 3):
-                yield _rect(at, shift, round_)
+        for shift in (0, 4) if node.size > 1 else ():
+            yield (f'<path class="b" d="M{at.x + at.w + shift:.1f} {at.y - at.h + shift + 4:.1f}h4'
+                   f'v{2 * at.h:.1f}h-{2 * at.w:.1f}v-4"/>')
         yield _rect(at, 0, round_)
         if node.output:
-            yield _rect(at, -3, round_)
+            yield _rect(at, 3, round_)
         down = 4 if not words else -2
         yield f'<text x="{at.x:.0f}" y="{at.y + down:.0f}">{escaped(name)}</text>'
         if words:
@@ -343,7 +356,7 @@ def _node(node: Node, at: _Place, column: int, drawn: Picture, dots: bool) -> It
         yield f'<text class="s i" x="{at.x - at.w - 5:.0f}" y="{at.y + 3.5:.1f}">' \
               f"{clipped(node.input, NAME)}</text>"
     if node.output and last:
-        yield f'<text class="s o" x="{at.x + at.w + 8:.0f}" y="{at.y + 3.5:.1f}">' \
+        yield f'<text class="s o" x="{at.x + at.w + (14 if node.size > 1 else 8):.0f}" y="{at.y + 3.5:.1f}">' \
               f"{clipped(node.output, NAME)}</text>"
     yield "</g>"
 
@@ -356,13 +369,11 @@ def _tip(node: Node) -> str:
 
 
 def _rect(at: _Place, grown: float, round_: float) -> str:
-    """The border of a node; below 0, an inner one; above, one that stands behind."""
-    if grown < 0:
-        return (f'<rect class="x" x="{at.x - at.w - grown:.1f}" y="{at.y - at.h - grown:.1f}" '
-                f'width="{2 * (at.w + grown):.1f}" height="{2 * (at.h + grown):.1f}" '
-                f'rx="{max(1.0, round_ + grown):.0f}"/>')
-    return (f'<rect x="{at.x - at.w + grown:.1f}" y="{at.y - at.h + grown:.1f}" '
-            f'width="{2 * at.w:.1f}" height="{2 * at.h:.1f}" rx="{round_:.0f}"/>')
+    """The border of a node, or another around it."""
+    empty = ' class="x"' if grown else ""
+    return (f'<rect{empty} x="{at.x - at.w - grown:.1f}" y="{at.y - at.h - grown:.1f}" '
+            f'width="{2 * (at.w + grown):.1f}" height="{2 * (at.h + grown):.1f}" '
+            f'rx="{round_ + grown:.0f}"/>')
 
 
 def _headers(drawn: Picture, places: list[_Place], dots: bool) -> Iterator[str]:
