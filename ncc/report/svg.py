@@ -65,6 +65,7 @@ class _Place(NamedTuple):
 def svg(drawn: Picture, title: str) -> str:
     """The picture as SVG, which has this title."""
     dots = _dotted(drawn)
+    drawn = drawn._replace(nodes=list(_told_inside(drawn)))
     order = _order(drawn)
     straight = _straight(drawn)
     sizes = [_size(node, dots) for node in drawn.nodes]
@@ -118,6 +119,15 @@ def _description(drawn: Picture) -> str:
 def _dotted(drawn: Picture) -> bool:
     return int(np.bincount(drawn.columns).max(initial=0)) > TALL \
         and all(node.size == 1 for node in drawn.nodes)
+
+
+def _told_inside(drawn: Picture) -> Iterator[Node]:
+    """The nodes; of outputs that have no room beside them, since other columns follow, their words
+    say which they are."""
+    last = int(drawn.columns.max(initial=0))
+    for node, c in zip(drawn.nodes, drawn.columns.tolist(), strict=True):
+        inside = node.output and c != last
+        yield node._replace(words=f"{node.words} \u2192 {node.output}") if inside else node
 
 
 def _straight(drawn: Picture) -> NDArray[np.bool_]:
@@ -178,7 +188,7 @@ def _places(drawn: Picture, sizes: list[tuple[float, float]], placed: Layout, do
     low = max([*turns, *(y + h / 2 for y, (_, h) in zip(middles, sizes, strict=True))])
     high = min([*turns, *(y - h / 2 for y, (_, h) in zip(middles, sizes, strict=True))])
     gap = min(320.0, max(90.0, 0.36 * (low - high))) if dots or len(widest) < 6 \
-        else min(120.0, max(56.0, 0.2 * (low - high)))
+        else min(120.0, max(36.0 if len(widest) > 30 else 56.0, 0.2 * (low - high)))
     x, middle = left, []
     for wide in widest:
         middle.append(x + wide / 2)
@@ -356,7 +366,8 @@ def _node(node: Node, at: _Place, column: int, drawn: Picture, dots: bool) -> It
         yield f'<text class="s i" x="{at.x - at.w - 5:.0f}" y="{at.y + 3.5:.1f}">' \
               f"{clipped(node.input, NAME)}</text>"
     if node.output and last:
-        yield f'<text class="s o" x="{at.x + at.w + (14 if node.size > 1 else 8):.0f}" y="{at.y + 3.5:.1f}">' \
+        aside, up = 14 if node.size > 1 else 8, 9 if drawn.edges.late.any() else -3.5
+        yield f'<text class="s o" x="{at.x + at.w + aside:.0f}" y="{at.y - up:.1f}">' \
               f"{clipped(node.output, NAME)}</text>"
     yield "</g>"
 
@@ -382,7 +393,7 @@ def _headers(drawn: Picture, places: list[_Place], dots: bool) -> Iterator[str]:
         return
     for c in range(int(drawn.columns.max(initial=0)) + 1):
         mine = np.flatnonzero(drawn.columns == c).tolist()
-        found = Counter("input" if drawn.nodes[k].input else drawn.nodes[k].words for k in mine)
+        found = Counter(drawn.nodes[k].words.partition(" \u2192")[0] or "input" for k in mine)
         words = ", ".join(f"{n} {word}" for word, n in found.most_common(3))
         top = min(places[k].y - places[k].h for k in mine)
         yield f'<text class="s" x="{places[mine[0]].x:.0f}" y="{top - 8:.0f}">' \
