@@ -49,7 +49,8 @@ def layout(columns: Longs, heights: Reals, sources: Longs, targets: Longs, trunk
     fixed = set(pinned.tolist())
     order = _ordered(made, fixed)
     y = _placed(made._replace(members=order))
-    return Layout(y[: len(columns)], {k: {c: float(y[v]) for c, v in at.items()} for k, at in bends.items()})
+    return Layout(y[: len(columns)], {k: {c: float(y[v]) for c, v in at.items()}
+                                      for k, at in bends.items()})
 
 
 def _with_bends(columns: Longs, heights: Reals, sources: Longs, targets: Longs, trunks: Longs

@@ -36,7 +36,7 @@ class Node(NamedTuple):
     name    of the neuron, or of the box with its shape
     words   what it computes: activations and aggregations
     tip     all that is known of it, in lines
-    index   of the neuron, in hex; empty for a box
+    neuron  its index in hex; empty for a box
     input   its places among the inputs: `x[0]`
     output  its places among the outputs: `y[0]`
     grey    whether no code is made of it
@@ -45,7 +45,7 @@ class Node(NamedTuple):
     name: str
     words: str
     tip: str
-    index: str
+    neuron: str
     size: int
     input: str
     output: str
@@ -325,7 +325,8 @@ def _formula(graph: Graph, j: int, names: list[str], table: Reals) -> str:
     if joint == ", ":
         inside = f"{aggregation}({inside})"
     text = graph.functions.get(code)
-    return f"{name_of(code)}({inside})" + ("" if text is None else f", the function {clipped(text)}")
+    more = "" if text is None else f", the function {clipped(text)}"
+    return f"{name_of(code)}({inside}){more}"
 
 
 def _factor(value: float, symbol: str = "w") -> str:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.ir.graph import Longs, Reals
+from ncc.ir.graph import Longs
 from ncc.report.layout import Layout, layout
 from ncc.report.picture import Node, Picture, clipped
 
@@ -44,6 +44,9 @@ svg.ncc:root{color:#1f2328;background:#fff}
 .ncc path.p{stroke:#2f7fd0;stroke-opacity:.85}
 .ncc path.n{stroke:#dd6b10;stroke-opacity:.85}
 .ncc path.g{stroke:currentColor;stroke-opacity:.25}
+.ncc .eg{opacity:.25}
+.ncc .ez{opacity:.5}
+.ncc .eg path,.ncc .ez path{stroke-opacity:1}
 .ncc path.t{stroke-dasharray:5 4}
 .ncc rect,.ncc circle{fill:currentColor;fill-opacity:.06;stroke:currentColor}
 .ncc .x{fill-opacity:0}
@@ -176,7 +179,8 @@ def _margin(drawn: Picture, first: bool) -> float:
 
 
 def _places(drawn: Picture, sizes: list[tuple[float, float]], placed: Layout, dots: bool,
-            left: float, top: float) -> tuple[list[_Place], dict[int, dict[int, float]], float, float]:
+            left: float, top: float
+            ) -> tuple[list[_Place], dict[int, dict[int, float]], float, float]:
     """The places of the nodes, and the heights of the bends; where on the right and below they
     end."""
     columns = drawn.columns.tolist()
@@ -214,7 +218,7 @@ def _scale(drawn: Picture) -> Longs:
         if not len(known):
             return np.ones(len(size), np.int64)
         part = np.nan_to_num(size / known[(len(known) - 1) * 98 // 100], nan=0.3)
-    return np.clip(np.ceil(part * WIDTHS) - 1, 0, WIDTHS - 1).astype(np.int64)
+    return np.asarray(np.clip(np.ceil(part * WIDTHS) - 1, 0, WIDTHS - 1), np.int64)
 
 
 def _stroke(scale: int, dots: bool) -> str:
@@ -228,36 +232,46 @@ def _stroke(scale: int, dots: bool) -> str:
 def _sign(drawn: Picture) -> list[str]:
     """The class of each edge, of SIGNS."""
     edges = drawn.edges
-    return np.select([edges.grey, edges.weights > 0, edges.weights < 0], list(SIGNS[:3]), SIGNS[3]).tolist()  # type: ignore[no-any-return]
+    which = np.select([edges.grey, edges.weights > 0, edges.weights < 0], [0, 1, 2], 3)
+    return [SIGNS[k] for k in which.tolist()]
 
 
 def _paths(drawn: Picture, places: list[_Place], bends: list[dict[int, float]],
            straight: NDArray[np.bool_], dots: bool) -> Iterator[str]:
-    """The edges that go to the right, weak ones first: a path each, or one for all alike."""
+    """The edges that go to the right, weak ones first: a path each, or one for all alike. What is
+    grey or has no sign is in a group each, so that what lies upon another is no darker."""
     edges = drawn.edges
     scale, sign = _scale(drawn).tolist(), _sign(drawn)
     sources, targets = edges.sources.tolist(), edges.targets.tolist()
     columns = _borders(drawn, places)
     told = straight.sum() <= TOLD
     alike: dict[tuple[int, str], list[str]] = {}
+    made: dict[str, list[str]] = {"g": [], "z": [], "pn": []}
+
+    def add(mark: str, path: str) -> None:
+        made["pn" if mark in "pn" else mark].append(path)
+
     for k in sorted(np.flatnonzero(straight).tolist(), key=lambda k: (scale[k], sign[k], k)):
         s, t = sources[k], targets[k]
         line = _line(places[s], places[t], columns, bends[k],
                      range(int(drawn.columns[s]) + 1, int(drawn.columns[t])), dots)
         if told:
-            yield _told(drawn, k, line, f'class="{sign[k]}"{_stroke(scale[k], dots)}')
+            add(sign[k], _told(drawn, k, line, f'class="{sign[k]}"{_stroke(scale[k], dots)}'))
         else:
             alike.setdefault((scale[k], sign[k]), []).append(line)
-    yield from _counts(drawn, places, columns, straight, bends)
     for (width, mark), lines in alike.items():
-        yield f'<path class="{mark}"{_stroke(width, dots)} d="{"".join(lines)}"/>'
+        add(mark, f'<path class="{mark}"{_stroke(width, dots)} d="{"".join(lines)}"/>')
+    for mark, paths in made.items():
+        yield from paths if mark == "pn" or not paths else (
+            f'<g class="e{mark}">', *paths, "</g>")
+    yield from _counts(drawn, places, columns, straight, bends)
 
 
 def _told(drawn: Picture, k: int, line: str, how: str) -> str:
     """An edge with its tooltip."""
     edges = drawn.edges
     ends = [drawn.nodes[k] for k in (int(edges.sources[k]), int(edges.targets[k]))]
-    names = ["n" + node.index if node.index else clipped(node.name, NAME) for node in ends]
+    names = ["n" + node.neuron if node.neuron else clipped(node.name, NAME) for node in ends]
     late = " of the last call" if edges.late[k] else ""
     tip = f"{names[0]}{late} \u2192 {names[1]}: {edges.tips[k]}"
     return f'<path {how} d="{line}"><title>{escaped(tip)}</title></path>'
@@ -343,7 +357,7 @@ def _node(node: Node, at: _Place, column: int, drawn: Picture, dots: bool) -> It
     inputs and outputs beside it."""
     last = column == int(drawn.columns.max(initial=0))
     name, words = _label(node)
-    mark = f' data-n="{node.index}"' if node.index else ""
+    mark = f' data-n="{node.neuron}"' if node.neuron else ""
     yield f'<g{" class=" + chr(34) + "g" + chr(34) if node.grey else ""}{mark}>' \
           f"<title>{escaped(clipped(_tip(node), TIP))}</title>"
     if dots:
