@@ -55,9 +55,9 @@ class Reader:
         self.end = len(data) if end is None else end
 
     def byte(self) -> int:
-        return self.bytes(1)[0]
+        return self.take(1)[0]
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         if self.at + count > self.end:
             raise strange("an end too soon")
         self.at += count
@@ -74,16 +74,16 @@ class Reader:
         raise strange("a number of more than ten bytes")
 
     def name(self) -> str:
-        return self.bytes(self.number()).decode(errors="replace")
+        return self.take(self.number()).decode(errors="replace")
 
     def part(self) -> Reader:
         """What comes next, with its size before it."""
         size = self.number()
-        self.bytes(size)
+        self.take(size)
         return Reader(self.data, self.at - size, self.at)
 
     def rest(self) -> bytes:
-        return self.bytes(self.end - self.at)
+        return self.take(self.end - self.at)
 
     def __bool__(self) -> bool:
         return self.at < self.end
@@ -216,7 +216,7 @@ def _imports(part: Reader) -> Iterator[tuple[str, bytes]]:
             if limits & 1:
                 part.number()
         elif kind == 3 and name in (BASE, TOP):
-            yield name, part.bytes(2)
+            yield name, part.take(2)
         else:
             raise strange(f"the import {module}.{name}")
 
@@ -230,7 +230,7 @@ def _segments(part: Reader, section: int) -> Iterator[tuple[int, bytes]]:
         if part.byte() != END:
             raise strange("data that is not placed by a number")
         size = part.number()
-        yield part.at - section, part.bytes(size)
+        yield part.at - section, part.take(size)
 
 
 def _custom(obj: Obj, name: str, part: Reader, order: list[int]) -> None:
