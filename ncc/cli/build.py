@@ -60,8 +60,8 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--embed-weights", action="store_true",
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
-                        help="emit the gradient functions; default: in obj, shared, header and c "
-                        "only, and not of a net with states")
+                        help="emit the gradient functions; default: in obj, shared, wasm, "
+                        "header and c only, and not of a net with states")
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
                         help="memory budget for stored activations; beyond it the backward pass "
                         "recomputes them (gradient checkpointing); default 0: no limit")
