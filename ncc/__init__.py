@@ -85,6 +85,8 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: i
              fused where there is an FMA) and options of the passes, such as `form`; with `limit`
              False, no compile is given up
 
+    Of a net with states it is a `Stateful`, whose calls are steps, compiled here.
+
     NccError E400 where the code would take, or took, more memory or time than there is: what may be
     large is made in a child process, and this one goes on.
     """
