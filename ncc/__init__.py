@@ -21,6 +21,7 @@ from ncc.nets.net import (
     Net,
     from_neat,
     from_networkx,
+    from_onnx,
     from_scipy,
     from_sklearn,
     from_torch,
@@ -57,8 +58,8 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch", "load", "new",
-           "parse", "population", "unroll"]
+           "from_neat", "from_networkx", "from_onnx", "from_scipy", "from_sklearn", "from_torch",
+           "load", "new", "parse", "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,
