@@ -336,6 +336,20 @@ def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = Fal
     return load(estimator, logits=logits, drop_zeros=drop_zeros)
 
 
+def from_keras(path: str | Path, *, trainable: str = "all", **options: Any) -> Net:
+    """The net of a model that Keras 2 or 3 has saved, `.keras` or `.h5`, with weights: a Sequential
+    or a Functional one, channels last, by h5py alone. Tensors of inputs are one after another,
+    row-major, and so the outputs. It is `load`, of a file of Keras's.
+
+    trainable  "none": the model's weights are constants
+
+    `net.tensors` has the parameters by the names of layers: "dense/kernel". NccErrors E637 without
+    h5py; E810: a layer that is no neurons', or code; E813: one of its options; E814: shapes that
+    are not fixed; E815: weights without a model; E816: weights of another model.
+    """
+    return load(path, source="keras", trainable=trainable, **options)
+
+
 def from_networkx(graph: Any, *, activation: str | int | None = None, **options: Any) -> Net:
     """The net of a DiGraph of networkx, by the attributes of its nodes and edges
     (ncc/formats/importers/graphs/attributes.py): activation, aggregation, bias, input, output;
