@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
+from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
@@ -84,6 +85,14 @@ class Net:
         if language not in ("python", "latex"):
             raise NccError("E102", f"no formulas in {language}", help="python or latex")
         return named(language).write(self.graph, False).decode()
+
+    def to_svg(self) -> str:
+        """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
+        return drawn(self.graph)
+
+    def _repr_svg_(self) -> str:
+        """What notebooks show."""
+        return self.to_svg()
 
     def to_state_dict(self, params: ArrayLike | None = None) -> dict[str, NDArray[Any]]:
         """The parameters `params` (n_params,), by default the net's own, as arrays by the names
@@ -325,6 +334,20 @@ def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = Fal
     NccErrors E801 (not fitted), E810 (not read as neurons), E816, E817, E819.
     """
     return load(estimator, logits=logits, drop_zeros=drop_zeros)
+
+
+def from_keras(path: str | Path, *, trainable: str = "all", **options: Any) -> Net:
+    """The net of a model that Keras 2 or 3 has saved, `.keras` or `.h5`, with weights: a Sequential
+    or a Functional one, channels last, by h5py alone. Tensors of inputs are one after another,
+    row-major, and so the outputs. It is `load`, of a file of Keras's.
+
+    trainable  "none": the model's weights are constants
+
+    `net.tensors` has the parameters by the names of layers: "dense/kernel". NccErrors E637 without
+    h5py; E810: a layer that is no neurons', or code; E813: one of its options; E814: shapes that
+    are not fixed; E815: weights without a model; E816: weights of another model.
+    """
+    return load(path, source="keras", trainable=trainable, **options)
 
 
 def from_networkx(graph: Any, *, activation: str | int | None = None, **options: Any) -> Net:
