@@ -126,7 +126,8 @@ class Reader:
             raise self.fault("E817", f"input {held.name} is a {kind or 'thing without a type'}")
         tensor = held.type.tensor_type
         if tensor.elem_type not in FLOATS:
-            word = library().TensorProto.DataType.Name(tensor.elem_type)
+            names = {number: name for name, number in library().TensorProto.DataType.items()}
+            word = names.get(tensor.elem_type, f"the type {tensor.elem_type}")
             raise self.fault("E817", f"input {held.name} is of {word}, not of reals", help=ONE_HOT)
         if FLOATS[tensor.elem_type] == "f64":
             self.dtype = "f64"
