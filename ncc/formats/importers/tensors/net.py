@@ -178,6 +178,7 @@ class TensorNet:
 
         NccError E819 beyond `max_edges`. A row without edges and without a bias is activation(0).
         """
+        sources = self._distinct(sources)
         n, k = sources.shape
         kept = sources >= 0
         lengths = kept.sum(axis=1, dtype=np.int64)
@@ -199,6 +200,29 @@ class TensorNet:
             wide.ravel() if every else wide[kept], held))
         self.count += n
         return np.arange(self.count - n, self.count, dtype=np.int32)
+
+    def _distinct(self, sources: NDArray[Any]) -> NDArray[Any]:
+        """The same sources, where a row reads a neuron again a copy of it: texts of nets have each
+        edge once."""
+        order = np.argsort(sources, axis=1, kind="stable")
+        held = np.take_along_axis(sources, order, axis=1)
+        again = (held[:, 1:] == held[:, :-1]) & (held[:, 1:] >= 0)
+        rows = np.flatnonzero(again.any(axis=1))
+        if not rows.size:
+            return sources
+        times = np.zeros(held[rows].shape, np.int64)  # how often a row has read it before
+        for at in range(1, held.shape[1]):
+            times[:, at] = np.where(again[rows, at - 1], times[:, at - 1] + 1, 0)
+        pairs, where = np.unique(np.stack([held[rows][times > 0], times[times > 0]]), axis=1,
+                                 return_inverse=True)
+        copies = self.rows(pairs[0][:, None], self.code(1.0))
+        changed = held[rows]
+        changed[times > 0] = copies[where.ravel()]
+        made = np.array(sources)
+        part = made[rows]
+        np.put_along_axis(part, order[rows], changed, axis=1)
+        made[rows] = part
+        return made
 
     def activation(self, text: str) -> int:
         """The code of a name or an expression."""
