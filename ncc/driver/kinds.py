@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import walk
@@ -22,9 +24,14 @@ from ncc.machine.llvm import host
 from ncc.machine.targets import Target, arch_of
 from ncc.machine.wasm import files as wasm_files
 from ncc.passes.emit.to_c import to_c
+from ncc.passes.graph.merge import numbered
+from ncc.passes.graph.order import order
+from ncc.passes.graph.prune import seen_of
 from ncc.report.dot import dot
 from ncc.report.formulas import bwd, fwd
 from ncc.report.matrix import matrix
+from ncc.report.picture import picture
+from ncc.report.svg import svg
 from ncc.report.weights import weights
 
 
@@ -74,6 +81,13 @@ def _c(build: Build, name: str) -> str:
 
 def _image(build: Build, name: str) -> bytes:
     return image_of(build, kinds_of([build.graph]))
+
+
+def drawn(graph: Graph) -> str:
+    """The net as an SVG picture, in which what the graph's passes remove is grey."""
+    leveled = graph if graph.levels is not None else order(graph)
+    return svg(picture(leveled, ~seen_of(leveled), numbered(leveled, fast=False).astype(np.int64)),
+               f"A net of {graph.n_own:,} neurons and {graph.n_edges:,} edges")
 
 
 def image_of(build: Build, kinds: Kinds) -> bytes:
@@ -149,6 +163,7 @@ KINDS = {
     "matrix": Kind("graph", lambda build, name: matrix(build.graph), of_net=True),
     "weights": Kind("graph", lambda build, name: weights(build.graph), of_net=True),
     "dot": Kind("graph", lambda build, name: dot(build.graph), of_net=True),
+    "svg": Kind("graph", lambda build, name: drawn(build.graph), of_net=True),
     "bc": Kind("llvm", lambda build, name: build.machine().bitcode(build.llvm), text=False),
     "obj": Kind("llvm", lambda build, name: build.object(), "o", text=False, gradient=True),
     "image": Kind("graph", _image, text=False, of_net=True),
