@@ -19,8 +19,10 @@ from ncc.ir.graph import refuse_states
 from ncc.nets.generate.kinds import new
 from ncc.nets.net import (
     Net,
+    from_keras,
     from_neat,
     from_networkx,
+    from_onnx,
     from_scipy,
     from_sklearn,
     from_torch,
@@ -57,8 +59,8 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch", "load", "new",
-           "parse", "population", "unroll"]
+           "from_keras", "from_neat", "from_networkx", "from_onnx", "from_scipy", "from_sklearn",
+           "from_torch", "load", "new", "parse", "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,

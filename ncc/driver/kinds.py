@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
-from ncc.machine.targets import Target
+from ncc.machine.targets import Target, arch_of
+from ncc.machine.wasm import files as wasm_files
 from ncc.passes.emit.to_c import to_c
 from ncc.passes.graph.merge import numbered
 from ncc.passes.graph.order import order
@@ -43,6 +44,7 @@ class Kind(NamedTuple):
     ending    of its files, where that is not its name
     text      whether it may go to a terminal
     gradient  whether it has the gradient functions unless told otherwise
+    target    the name of the target that alone has it; None: every target has it
     of_net    whether it takes the neurons of a net, which an ssa text does not have
     """
 
@@ -52,6 +54,7 @@ class Kind(NamedTuple):
     text: bool = True
     gradient: bool = False
     of_net: bool = False
+    target: str | None = None
 
 
 def _left(build: Build) -> Graph:
@@ -115,6 +118,17 @@ def shared(build: Build, name: str) -> bytes:
         return out.read_bytes()
 
 
+def wasm(build: Build, name: str) -> bytes:
+    """A module of WebAssembly that imports nothing. NccError E604 for another target."""
+    if arch_of(build.target.triple) != "wasm32":
+        raise NccError("E604", f"no module of WebAssembly for {build.target.name}",
+                       help="--target wasm32")
+    return wasm_files.module(
+        build.object(), build.made.facts["functions"], build.graph, name=build.options["name"],
+        dtype=build.options["dtype"], numerics=build.options["numerics"],
+        embedded=build.embedded)
+
+
 def compiler(aim: Target) -> list[str]:
     """The C compiler that links for a target. NccError E604 where ncc knows none, E500 where there
     is none."""
@@ -154,7 +168,10 @@ KINDS = {
     "obj": Kind("llvm", lambda build, name: build.object(), "o", text=False, gradient=True),
     "image": Kind("graph", _image, text=False, of_net=True),
     "shared": Kind("llvm", shared, "so", text=False, gradient=True),
+    "wasm": Kind("llvm", wasm, text=False, gradient=True, of_net=True, target="wasm32"),
 }
+# Kinds with files beside theirs, and what those are called.
+BESIDE = {"obj": "header", "wasm": "JavaScript"}
 
 
 def ending(kind: str) -> str:
@@ -195,12 +212,26 @@ def kind_of(path: Path) -> str:
     return kind
 
 
+def target_of(kinds: Iterable[str], usual: str | None = None) -> str | None:
+    """The name of the target that one of these kinds alone is for, else the `usual` one."""
+    return next((KINDS[kind].target for kind in kinds
+                 if kind in KINDS and KINDS[kind].target), usual)
+
+
+def companions(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
+    """The files that go beside the file `path` of a kind: the header of an object, what calls a
+    module of WebAssembly."""
+    if kind == "obj":
+        return {path.with_suffix(".h"): build.header().encode()}
+    if kind == "wasm":
+        beside = wasm_files.beside(path.name, build.options["dtype"])
+        return {path.with_suffix(ending): text.encode() for ending, text in beside.items()}
+    return {}
+
+
 def files(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
-    """A kind of a graph's build, or a net in its own format, as the file `path`; an object with its
-    header beside it."""
+    """A kind of a graph's build, or a net in its own format, as the file `path`, with those that
+    go beside it."""
     if kind not in KINDS:
         return {path: texts.net_file(build.graph, kind).encode()}
-    made = {path: contents(kind, build, path.name)}
-    if kind == "obj":
-        made[path.with_suffix(".h")] = build.header().encode()
-    return made
+    return {path: contents(kind, build, path.name), **companions(kind, build, path)}

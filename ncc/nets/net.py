@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import prod
@@ -19,6 +19,7 @@ from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
+from ncc.formats.exporters.onnx_model import onnx_model
 from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Imported, Options, opened
@@ -108,6 +109,12 @@ class Net:
                            help="ncc.from_torch(module, example, no_fold=True)")
         return {name: np.where(slots >= 0, held[slots], values)
                 for name, (slots, values) in self.tensors.items()}
+
+    def to_onnx(self) -> Any:
+        """An `onnx.ModelProto` of opset 17, x (batch, inputs) to y (batch, outputs), in the dtype
+        that the net asks for, else float32; a net with states has `state` and `next_state`, too.
+        NccError E401 for a function that is not written as ONNX, E607, E637 without onnx."""
+        return onnx_model(self.graph)
 
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
@@ -284,6 +291,26 @@ def from_torch(module: Any, example: Any = None, *, batch_dim: str = "0", no_fol
                 drop_zeros=drop_zeros, trainable=trainable)
 
 
+def from_onnx(model: Any, *, shape: Mapping[str, Sequence[int]] | None = None,
+              dim: Mapping[str, int] | None = None, batch_dim: str = "0", no_fold: bool = False,
+              drop_zeros: bool = False, trainable: str = "all") -> Net:
+    """The net of an ONNX model, a `ModelProto` or the path of a file, with the tensors of inputs
+    one after another, row-major, and so the outputs. It is `load`, of a model.
+
+    shape      shapes of inputs by name, where the model does not say them: {"x": (1, 3, 8, 8)}
+    dim        sizes of axes that it only names: {"steps": 4}
+    batch_dim  a first axis without a size is that of the batch; "none": it wants a size, too
+    no_fold, drop_zeros, trainable
+               as of `from_torch`; the parameters are the initialisers of reals
+
+    NccErrors E801, E802: no model; E810: an operator that is no neurons'; E813: one of its values;
+    E814: a shape that is not known, or a batch whose samples do not stay apart; E817: integers.
+    """
+    return load(model, **({"source": "onnx"} if isinstance(model, str | Path) else {}),
+                shape=shape or {}, dim=dim or {}, batch_dim=batch_dim, no_fold=no_fold,
+                drop_zeros=drop_zeros, trainable=trainable)
+
+
 def from_neat(net: Any, config: Any = None, **options: Any) -> Net:
     """The net of a network of neat-python's, live: a FeedForwardNetwork, or a RecurrentNetwork,
     which is one with state; or of a genome under a configuration. It is `load`, of what these are.
@@ -307,6 +334,20 @@ def from_sklearn(estimator: Any, *, logits: bool = False, drop_zeros: bool = Fal
     NccErrors E801 (not fitted), E810 (not read as neurons), E816, E817, E819.
     """
     return load(estimator, logits=logits, drop_zeros=drop_zeros)
+
+
+def from_keras(path: str | Path, *, trainable: str = "all", **options: Any) -> Net:
+    """The net of a model that Keras 2 or 3 has saved, `.keras` or `.h5`, with weights: a Sequential
+    or a Functional one, channels last, by h5py alone. Tensors of inputs are one after another,
+    row-major, and so the outputs. It is `load`, of a file of Keras's.
+
+    trainable  "none": the model's weights are constants
+
+    `net.tensors` has the parameters by the names of layers: "dense/kernel". NccErrors E637 without
+    h5py; E810: a layer that is no neurons', or code; E813: one of its options; E814: shapes that
+    are not fixed; E815: weights without a model; E816: weights of another model.
+    """
+    return load(path, source="keras", trainable=trainable, **options)
 
 
 def from_networkx(graph: Any, *, activation: str | int | None = None, **options: Any) -> Net:

@@ -36,3 +36,13 @@ def attention(net: TensorNet, q: Neurons, k: Neurons, v: Tensor, *, scale: float
     ids = np.full(here.shape, ABSENT, np.int32)
     ids[here] = scores.ids
     return matmul(net, softmax(net, Neurons(ids)), v)
+
+
+def additive(net: TensorNet, q: Neurons, k: Neurons, scale: Weights) -> Neurons:
+    """Scores (t, s) of queries (t, d) and keys (s, d): sums of scale (d) times tanh(q + k)
+    (Bahdanau et al. 2015)."""
+    t, s, d = q.shape[0], k.shape[0], q.shape[-1]
+    left = np.broadcast_to(q.ids[:, None], (t, s, d))
+    right = np.broadcast_to(k.ids[None], (t, s, d))
+    met = net.sum_of(np.stack([left, right], axis=-1), activation="tanh")
+    return net.sum_of(met.ids, np.broadcast_to(net.codes(scale), (t, s, d)), unit=False)

@@ -1,0 +1,1 @@
+"""Models of Keras, as files: their structure, their weights, what each layer is in neurons."""

@@ -1,0 +1,209 @@
+"""Files of Keras: `.keras`, a zip of JSON and HDF5, and the older `.h5`; neither needs Keras."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.errors import NccError
+from ncc.formats.importers.foreign import Foreign, Imported, Importer, Json, Options, listed
+from ncc.formats.importers.keras.model import Reader
+
+ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+LONGEST_JSON: Final = 2**26  # bytes
+RATIO: Final = 1100  # deflate makes no byte of less than a thousandth
+Reals = NDArray[np.float64]
+
+
+class Place(NamedTuple):
+    """Where the weights of a layer are: the group of a `.keras`, the names that an `.h5` has for
+    the layer and what it is in, of which the first is a group."""
+
+    group: str = ""
+    names: tuple[str, ...] = ()
+
+    def inside(self, group: str, name: str) -> Place:
+        return Place(f"{self.group}/{group}" if self.group else group,
+                     (*self.names, name) if name else self.names)
+
+
+class Arrays:
+    """The arrays of an HDF5 file, each read when it is asked for, none that points elsewhere."""
+
+    def __init__(self, file: Foreign, data: bytes) -> None:
+        try:
+            h5py = import_module("h5py")
+        except ImportError as error:
+            raise NccError("E637", f"h5py is not installed: {error}",
+                           help="pip install 'ncc-compiler[keras]'") from None
+        self.file, self.size, self.h5py = file, len(data), h5py
+        self.root = self.guarded(lambda: h5py.File(io.BytesIO(data), "r"))
+
+    def guarded(self, read: Callable[[], Any]) -> Any:
+        """What `read` gives; E801 for whatever the library of HDF5 says of a broken file."""
+        try:
+            return read()
+        except NccError:
+            raise
+        except Exception as error:
+            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise self.file.fault("E801", f"the HDF5 in it is broken: {words}") from None
+
+    def group(self, path: str) -> Any:
+        """A group or an array by its path, None where there is none."""
+        def read() -> Any:
+            now = self.root
+            for part in path.split("/"):
+                if not isinstance(now, self.h5py.Group) or part not in now:
+                    return None
+                if not isinstance(now.get(part, getlink=True), self.h5py.HardLink):
+                    raise self.file.fault("E801", f"{path} is a link to something else")
+                now = now[part]
+            return now
+
+        return self.guarded(read)
+
+    def attribute(self, group: Any, name: str) -> Any:
+        return self.guarded(lambda: group.attrs.get(name))
+
+    def array(self, held: Any, path: str) -> Reals:
+        """An array of reals, as float64."""
+        def read() -> Reals:
+            if not isinstance(held, self.h5py.Dataset):
+                raise self.file.fault("E801", f"{path} is no array")
+            if held.external or held.is_virtual:
+                raise self.file.fault("E801", f"{path} is kept in another file")
+            if held.dtype.kind != "f":
+                raise self.file.fault("E817", f"{path} is of {held.dtype}, not of reals")
+            if held.nbytes > RATIO * min(held.id.get_storage_size(), self.size):
+                raise self.file.fault("E801", f"{path} has the shape {held.shape}, of which the "
+                                      f"file holds {held.id.get_storage_size()} bytes")
+            return np.asarray(held[()], np.float64)
+
+        made: Reals = self.guarded(read)
+        if not np.isfinite(made).all():
+            raise self.file.fault("E801", f"{path} holds NaN or an infinity")
+        return made
+
+
+class ZipWeights:
+    """The weights of a `.keras`: numbered arrays in the group `vars` of each layer."""
+
+    def __init__(self, file: Foreign, data: bytes) -> None:
+        self.arrays = Arrays(file, data)
+
+    def read(self, place: Place, names: Sequence[str]) -> list[Reals]:
+        """The arrays of a layer, as many as names. NccError E816 where it has others."""
+        path = f"{place.group}/vars"
+        group = self.arrays.group(path)
+        count = 0 if group is None else self.arrays.guarded(lambda: len(group))
+        if count < len(names):
+            raise self.arrays.file.fault(
+                "E816", f"{'/'.join(place.names)} has {count} arrays of weights, and its "
+                f"structure asks for {len(names)}: {listed(names)}")
+        return [self.arrays.array(self.arrays.group(f"{path}/{k}"), f"{path}/{k}")
+                for k in range(len(names))]
+
+
+class H5Weights:
+    """The weights of an `.h5`: arrays by name, in the group of a layer of the outermost model."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    def read(self, place: Place, names: Sequence[str]) -> list[Reals]:
+        """The arrays of a layer, by their names ("kernel", or "kernel|depthwise_kernel")."""
+        top = f"model_weights/{place.names[0]}"
+        group = self.arrays.group(top)
+        paths = [] if group is None else [
+            word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
+            for word in self.arrays.guarded(
+                lambda: list(self.arrays.attribute(group, "weight_names")))]
+        found = []
+        for name in names:
+            fit = [path for path in paths
+                   if path.split("/")[-1].split(":")[0] in name.split("|")
+                   and _within(path, place.names[1:])]
+            if len(fit) != 1:
+                raise self.arrays.file.fault(
+                    "E816", f"{'/'.join(place.names)}: {len(fit)} arrays called {name}, not one")
+            found.append(self.arrays.array(self.arrays.group(f"{top}/{fit[0]}"), fit[0]))
+        return found
+
+
+def _within(path: str, names: Sequence[str]) -> bool:
+    """Whether names stand in a path in this order."""
+    parts = iter(path.split("/"))
+    return all(any(part == name for part in parts) for name in names)
+
+
+def _zipped(file: Foreign) -> tuple[Json, str, ZipWeights]:
+    def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+        info = archive.getinfo(name)
+        if info.file_size > min(most, RATIO * len(file.data)):
+            raise file.fault("E819", f"{name} in it has {info.file_size} bytes")
+        with archive.open(info) as held:
+            return held.read(most)
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
+            names = set(archive.namelist())
+            for name in ("config.json", "metadata.json", "model.weights.h5"):
+                if name not in names:
+                    raise file.fault("E801", f"no {name} is in it")
+            held = {name: member(archive, name, most) for name, most in (
+                ("config.json", LONGEST_JSON), ("metadata.json", LONGEST_JSON),
+                ("model.weights.h5", 2**31))}
+    except NccError:
+        raise
+    except Exception as error:  # whatever zipfile and zlib raise of a broken file
+        raise file.fault("E801", f"this is no zip: {error}") from None
+    metadata = Foreign(f"{file.name}/metadata.json", "", held["metadata.json"]).json()
+    version = metadata["keras_version"].text()
+    config = Foreign(f"{file.name}/config.json", "", held["config.json"]).json()
+    return config, version, ZipWeights(file, held["model.weights.h5"])
+
+
+def _h5(file: Foreign) -> tuple[Json, str, H5Weights]:
+    arrays = Arrays(file, file.data)
+    config = arrays.attribute(arrays.root, "model_config")
+    if config is None:
+        raise file.fault("E815", "it has weights, and does not say of what model",
+                         help="model.save('model.keras') writes both")
+    version = arrays.attribute(arrays.root, "keras_version") or "2"
+    words = [value if isinstance(value, bytes) else str(value).encode()
+             for value in (config, version)]
+    return (Foreign(f"{file.name}/model_config", "", words[0]).json(),
+            words[1].decode("ascii", "replace"), H5Weights(arrays))
+
+
+def _read(files: list[Foreign], options: Options) -> Imported:
+    (file,) = files
+    zipped = file.data[:4] == ZIP
+    if not zipped and file.data[:8] != HDF5:
+        raise file.fault("E801", "this is neither a zip, as a .keras is, nor HDF5")
+    config, version, weights = _zipped(file) if zipped else _h5(file)
+    major = version.split(".")[0]
+    if major not in ("2", "3"):
+        raise file.fault("E802", f"Keras {version[:20]}", note="known are versions 2 and 3")
+    reader = Reader(file, weights, Place(), int(major), options)
+    graph, tensors = reader.run(config)
+    return Imported(file.name, "", graph=graph, exactness="C", importer="keras",
+                    notes=tuple(reader.notes), tensors=tensors)
+
+
+def _recognises(file: Foreign) -> bool:
+    if file.data[:4] == ZIP:
+        return b"model.weights.h5" in file.data
+    return file.data[:8] == HDF5 and b"model_config" in file.data or (
+        file.data[:8] == HDF5 and file.name.lower().endswith((".h5", ".hdf5")))
+
+
+IMPORTER = Importer("keras", "a model of Keras", (".keras", ".h5", ".hdf5"), _recognises, _read,
+                    ("trainable",))
