@@ -22,6 +22,7 @@ from ncc.nets.net import (
     from_keras,
     from_neat,
     from_networkx,
+    from_onnx,
     from_scipy,
     from_sklearn,
     from_torch,
@@ -58,8 +59,8 @@ else:
 
 __version__ = "0.2.0"
 __all__ = ["Compiled", "History", "Net", "NccError", "Population", "Trainer", "compile", "fit",
-           "from_keras", "from_neat", "from_networkx", "from_scipy", "from_sklearn", "from_torch",
-           "load", "new", "parse", "population", "unroll"]
+           "from_keras", "from_neat", "from_networkx", "from_onnx", "from_scipy", "from_sklearn",
+           "from_torch", "load", "new", "parse", "population", "unroll"]
 
 
 def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: int = 2,
@@ -85,6 +86,8 @@ def compile(net: Net | str | Path, params: Any = None, dtype: Any = None, opt: i
     options  `numerics` ("strict", "fused", "fast"; without it what the net file asks for, else
              fused where there is an FMA) and options of the passes, such as `form`; with `limit`
              False, no compile is given up
+
+    Of a net with states it is a `Stateful`, whose calls are steps, compiled here.
 
     NccError E400 where the code would take, or took, more memory or time than there is: what may be
     large is made in a child process, and this one goes on.

@@ -137,6 +137,7 @@ ERRORS: dict[str, Fault] = {
     "E655": Fault(4, "`ncc new`: a net of too many edges"),
     "E700": Fault(70, "a bug in ncc: LLVM rejects a module, or fails on it"),
     "E701": Fault(70, "a bug in ncc"),
+    "E702": Fault(70, "a bug in ncc: an object for wasm32 with what its linker does not know"),
     "E800": Fault(1, "a file or an object of another tool that no importer knows, or several do"),
     "E801": Fault(1, "a net of another tool that is malformed; the message names the place"),
     "E802": Fault(1, "a version of another tool's format that is not known"),

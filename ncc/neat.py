@@ -116,7 +116,7 @@ class _Network:
 
     @classmethod
     def _opened(cls, made: dict[str, Any], of: Any, *nodes: list[int]) -> Self:
-        return cls(unpacked(made), Kinds.of_plain(of), *nodes)
+        return cls(unpacked(made, cls.recurrent), Kinds.of_plain(of), *nodes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._opened, (packed(self._made), self._of.plain, self.input_nodes,

@@ -123,7 +123,8 @@ def import_options(args: argparse.Namespace) -> Options:
                                "of outputs")
     outputs = None if args.outputs is None else int(args.outputs)
     activation = args.activation if "--activation" in args.given else None
-    return Options(**said | {"fn": tuple(args.fn)}, outputs=outputs, activation=activation)
+    said |= {name: tuple(said[name]) for name, held in said.items() if isinstance(held, list)}
+    return Options(**said, outputs=outputs, activation=activation)
 
 
 def common_options() -> Parser:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, r
 from ncc.cli.terminal import put
 from ncc.driver.compiler import Build, plain, write
 from ncc.driver.engine import Emitted
-from ncc.driver.kinds import KINDS, contents, ending, with_gradient
+from ncc.driver.kinds import (
+    BESIDE,
+    KINDS,
+    companions,
+    contents,
+    ending,
+    target_of,
+    with_gradient,
+)
 from ncc.driver.observe import Watcher
 from ncc.driver.request import Request, valued
 from ncc.errors import NccError, near
@@ -51,8 +60,8 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--embed-weights", action="store_true",
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
-                        help="emit the gradient functions; default: in obj, shared, header and c "
-                        "only, and not of a net with states")
+                        help="emit the gradient functions; default: in obj, shared, wasm, "
+                        "header and c only, and not of a net with states")
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
                         help="memory budget for stored activations; beyond it the backward pass "
                         "recomputes them (gradient checkpointing); default 0: no limit")
@@ -94,8 +103,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
                                      "c" if kind == "c" else "llvm")
             data = _contents(kind, made, syntax, path, _stem(args), rows)
             files = {}
-            if kind == "obj" and not isinstance(made.start, Module):
-                files = _header(made.header, path, watcher)
+            if kind in BESIDE and not isinstance(made.start, Module):
+                files = _beside(kind, partial(companions, kind, made), path, watcher)
         if path is not None:
             outputs |= {**files, path: data}
             continue
@@ -106,7 +115,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
             raise NccError("E608", f"{path} is the input: it would be overwritten")
     with watcher.working("write"):
         write(outputs)
-    return f"{args.net}: {made.footprint()}" if "obj" in kinds or "shared" in kinds else None
+    sized = {"obj", "shared", "wasm"}.intersection(kinds)
+    return f"{args.net}: {made.footprint()}" if sized else None
 
 
 def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
@@ -130,7 +140,8 @@ def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
     path = _path("obj", args, False, "engine")
     with watcher.emitting("engine"):
         code = made.made.code
-        files = _header(made.header, path, watcher)
+        files = _beside("obj", lambda at: {at.with_suffix(".h"): made.header().encode()}, path,
+                        watcher)
     with watcher.working("write"):
         if path is None:
             put(code)
@@ -171,7 +182,7 @@ def _kinds(args: argparse.Namespace) -> list[str]:
 def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
              ) -> tuple[Request, Build, Syntax | None]:
     """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
-    aim = target(args.target, args.cpu, args.features)
+    aim = target(args.target or target_of(kinds), args.cpu, args.features)
     if format_of(args) == "ssa":
         request = asked(args, aim, args.name)
         return request, enter(request, args, watcher), None
@@ -248,12 +259,14 @@ def _contents(kind: str, build: Build, syntax: Syntax | None, path: Path | None,
     return contents(kind, build, named, rows)
 
 
-def _header(header: Callable[[], str], path: Path | None, watcher: Watcher) -> dict[Path, bytes]:
-    """The header of an object, which goes beside a file and nowhere else."""
+def _beside(kind: str, make: Callable[[Path], dict[Path, bytes]], path: Path | None,
+            watcher: Watcher) -> dict[Path, bytes]:
+    """The files that go beside a file and nowhere else: the header of an object, what calls a
+    module of WebAssembly."""
     if path is None or not plain(path):
         return {}
-    beside = path.with_suffix(".h")
-    if beside == path:
-        raise NccError("E608", f"-o {path}: the header has this name, too")
-    with watcher.working("header"):
-        return {beside: header().encode()}
+    with watcher.working(BESIDE[kind]):
+        files = make(path)
+    if path in files:
+        raise NccError("E608", f"-o {path}: the {BESIDE[kind]} has this name, too")
+    return files

@@ -44,7 +44,7 @@ def import_(args: argparse.Namespace, watcher: Watcher) -> str:
         raise NccError("E609", "--format is for nets of ncc's own formats")
     with watcher.working("read"):
         made = imported(args, args.nets)
-    graph, _ = Text(args.nets[0], FOREIGN).graph(made, watcher)
+    graph, _ = Text(args.nets[0], FOREIGN, unroll=args.unroll).graph(made, watcher)
     warn_of_unused(graph, made)
     with watcher.working("write"):
         write({Path(args.out): texts.net_file(graph, ending, lossy=args.lossy).encode()})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
@@ -19,11 +21,17 @@ from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import host
-from ncc.machine.targets import Target
+from ncc.machine.targets import Target, arch_of
+from ncc.machine.wasm import files as wasm_files
 from ncc.passes.emit.to_c import to_c
+from ncc.passes.graph.merge import numbered
+from ncc.passes.graph.order import order
+from ncc.passes.graph.prune import seen_of
 from ncc.report.dot import dot
 from ncc.report.formulas import bwd, fwd
 from ncc.report.matrix import matrix
+from ncc.report.picture import picture
+from ncc.report.svg import svg
 from ncc.report.weights import weights
 
 
@@ -36,6 +44,7 @@ class Kind(NamedTuple):
     ending    of its files, where that is not its name
     text      whether it may go to a terminal
     gradient  whether it has the gradient functions unless told otherwise
+    target    the name of the target that alone has it; None: every target has it
     of_net    whether it takes the neurons of a net, which an ssa text does not have
     """
 
@@ -45,6 +54,7 @@ class Kind(NamedTuple):
     text: bool = True
     gradient: bool = False
     of_net: bool = False
+    target: str | None = None
 
 
 def _left(build: Build) -> Graph:
@@ -73,6 +83,13 @@ def _image(build: Build, name: str) -> bytes:
     return image_of(build, kinds_of([build.graph]))
 
 
+def drawn(graph: Graph) -> str:
+    """The net as an SVG picture, in which what the graph's passes remove is grey."""
+    leveled = graph if graph.levels is not None else order(graph)
+    return svg(picture(leveled, ~seen_of(leveled), numbered(leveled, fast=False).astype(np.int64)),
+               f"A net of {graph.n_own:,} neurons and {graph.n_edges:,} edges")
+
+
 def image_of(build: Build, kinds: Kinds) -> bytes:
     """The net as the graph's passes leave it, with the parameters' values, as an image for an
     engine of these kinds. NccError E147 where a row is of none of the kinds, E607 where a parameter
@@ -99,6 +116,17 @@ def shared(build: Build, name: str) -> bytes:
         if done.returncode or not out.is_file():
             raise NccError("E501", f"{command[0]} failed: {done.stderr.strip()}")
         return out.read_bytes()
+
+
+def wasm(build: Build, name: str) -> bytes:
+    """A module of WebAssembly that imports nothing. NccError E604 for another target."""
+    if arch_of(build.target.triple) != "wasm32":
+        raise NccError("E604", f"no module of WebAssembly for {build.target.name}",
+                       help="--target wasm32")
+    return wasm_files.module(
+        build.object(), build.made.facts["functions"], build.graph, name=build.options["name"],
+        dtype=build.options["dtype"], numerics=build.options["numerics"],
+        embedded=build.embedded)
 
 
 def compiler(aim: Target) -> list[str]:
@@ -135,11 +163,15 @@ KINDS = {
     "matrix": Kind("graph", lambda build, name: matrix(build.graph), of_net=True),
     "weights": Kind("graph", lambda build, name: weights(build.graph), of_net=True),
     "dot": Kind("graph", lambda build, name: dot(build.graph), of_net=True),
+    "svg": Kind("graph", lambda build, name: drawn(build.graph), of_net=True),
     "bc": Kind("llvm", lambda build, name: build.machine().bitcode(build.llvm), text=False),
     "obj": Kind("llvm", lambda build, name: build.object(), "o", text=False, gradient=True),
     "image": Kind("graph", _image, text=False, of_net=True),
     "shared": Kind("llvm", shared, "so", text=False, gradient=True),
+    "wasm": Kind("llvm", wasm, text=False, gradient=True, of_net=True, target="wasm32"),
 }
+# Kinds with files beside theirs, and what those are called.
+BESIDE = {"obj": "header", "wasm": "JavaScript"}
 
 
 def ending(kind: str) -> str:
@@ -180,12 +212,26 @@ def kind_of(path: Path) -> str:
     return kind
 
 
+def target_of(kinds: Iterable[str], usual: str | None = None) -> str | None:
+    """The name of the target that one of these kinds alone is for, else the `usual` one."""
+    return next((KINDS[kind].target for kind in kinds
+                 if kind in KINDS and KINDS[kind].target), usual)
+
+
+def companions(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
+    """The files that go beside the file `path` of a kind: the header of an object, what calls a
+    module of WebAssembly."""
+    if kind == "obj":
+        return {path.with_suffix(".h"): build.header().encode()}
+    if kind == "wasm":
+        beside = wasm_files.beside(path.name, build.options["dtype"])
+        return {path.with_suffix(ending): text.encode() for ending, text in beside.items()}
+    return {}
+
+
 def files(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
-    """A kind of a graph's build, or a net in its own format, as the file `path`; an object with its
-    header beside it."""
+    """A kind of a graph's build, or a net in its own format, as the file `path`, with those that
+    go beside it."""
     if kind not in KINDS:
         return {path: texts.net_file(build.graph, kind).encode()}
-    made = {path: contents(kind, build, path.name)}
-    if kind == "obj":
-        made[path.with_suffix(".h")] = build.header().encode()
-    return made
+    return {path: contents(kind, build, path.name), **companions(kind, build, path)}

@@ -140,7 +140,8 @@ def _shared(text: str) -> float:
 
 def _drawn(graph: Graph, rule: str, random: np.random.Generator) -> Reals:
     fan_in = np.diff(graph.starts)
-    fan_out = np.bincount(graph.sources, minlength=graph.n_neurons)
+    sources = graph.read_neurons
+    fan_out = np.bincount(sources, minlength=graph.n_neurons)
     targets: Ints = csr.owners(graph.starts, np.int32)
     first = np.full(graph.n_params, NONE, np.int64)  # the first edge of each slot
     trained = np.flatnonzero(graph.weights >= 0)[::-1]
@@ -151,7 +152,7 @@ def _drawn(graph: Graph, rule: str, random: np.random.Generator) -> Reals:
         draws = random.uniform(-1.0, 1.0, graph.n_params)[first >= 0] / np.sqrt(fan)
     else:
         if rule == "xavier":
-            fan += fan_out[graph.sources[edges]]
+            fan += fan_out[sources[edges]]
         draws = random.standard_normal(graph.n_params)[first >= 0] * np.sqrt(2.0 / fan)
     values = np.zeros(graph.n_params)
     values[first >= 0] = draws

@@ -43,6 +43,36 @@ class Union:
         bounds = np.searchsorted(rows, self.first)
         return rows, np.repeat(np.arange(len(self)), np.diff(bounds))
 
+    def verify(self, recurrent: bool = False) -> None:
+        """Raise NccError (E301, status 3) unless the graph is one, but for the levels of
+        `recurrent` nets, and consists of nets that share nothing. Of any other the images would
+        lead out of their memory."""
+        g, count = self.graph, len(self)
+        for bounds, end in ((self.first, g.n_neurons), (self.slots, g.n_params)):
+            if len(bounds) != count + 1 or bounds[0] or bounds[-1] != end or (
+                    np.diff(bounds) < 0).any():
+                raise NccError("E301", "the bounds of the nets do not ascend to the end")
+        # Names are unique in a net, not among nets.
+        g.with_(levels=None if recurrent else g.levels, names={}, labels=()).verify()
+        net = np.repeat(np.arange(count), np.diff(self.first))
+        slot = np.repeat(np.arange(count), np.diff(self.slots))
+        targets = np.repeat(net, np.diff(g.starts))
+        for name, mine, owner in (("an input", net[g.inputs], None),
+                                  ("an output", net[g.outputs], None),
+                                  ("a source", net[g.sources], targets),
+                                  ("a weight", slot[g.weights[g.weights >= 0]],
+                                   targets[g.weights >= 0]),
+                                  ("a bias", slot[g.biases[g.biases >= 0]], net[g.biases >= 0])):
+            if owner is None:  # of each net as many
+                if len(mine) % count:
+                    raise NccError("E301", f"{name} more than other nets have")
+                owner = np.repeat(np.arange(count), len(mine) // count)
+            if not np.array_equal(mine, owner):
+                raise NccError("E301", f"{name} of another net")
+        if g.levels is not None and (len(g.levels) != g.n_neurons or g.n_neurons and not (
+                0 <= g.levels.min() and g.levels.max() < g.n_neurons)):
+            raise NccError("E301", "a level that no net has")
+
     def net(self, k: int) -> Graph:
         """The graph of net k."""
         return self.part(k, k + 1).graph
@@ -242,8 +272,8 @@ def packed(many: Union) -> dict[str, Any]:
         "values": g.values, "constants": g.constants, "names": g.names, "functions": g.functions}
 
 
-def unpacked(held: dict[str, Any]) -> Union:
-    """The union that `packed` was made of."""
+def unpacked(held: dict[str, Any], recurrent: bool = False) -> Union:
+    """The union that `packed` was made of, verified: it comes from outside."""
     first, slots = starts(held["neurons"]), starts(held["slots"])
     begins = starts(held["lengths"])
     count = len(first) - 1
@@ -266,7 +296,9 @@ def unpacked(held: dict[str, Any]) -> Union:
         outputs=moved("outputs", len(held["outputs"]) // count), values=held["values"],
         constants=held["constants"], names=held["names"], functions=held["functions"],
         levels=None if levels is None else levels.astype(np.int32))
-    return Union(graph, first, slots)
+    made = Union(graph, first, slots)
+    made.verify(recurrent)
+    return made
 
 
 def _plain(begins: Longs, biased: NDArray[np.bool_]) -> tuple[Ints, Ints]:

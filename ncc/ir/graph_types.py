@@ -94,6 +94,15 @@ class Arrays:
         return int(self.inputs[self.n_inputs]) if len(self.states) else self.n_neurons
 
     @property
+    def read_neurons(self) -> Ints:
+        """The net's own neuron that each edge reads (E), now or in the last call."""
+        if not len(self.states):
+            return self.sources
+        own = np.arange(self.n_neurons, dtype=np.int32)
+        own[self.inputs[self.n_inputs :]] = self.states
+        return own[self.sources]
+
+    @property
     def results(self) -> Ints:
         """What a call leaves behind: the outputs, then the next value of each state neuron."""
         return np.concatenate([self.outputs, self.states]) if len(self.states) else self.outputs

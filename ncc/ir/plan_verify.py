@@ -296,7 +296,7 @@ def _functions(plan: PlanArrays) -> Iterator[Fault]:
     stateful = len(plan.graph.states) > 0
     need(stateful or not {"reset", "steps"} & {*names}, "reset or steps of a net without states")
     need("steps" not in names or "forward" in names, "steps without forward")
-    need(not stateful or {*names} <= {*FORWARD} and plan.backward is plan.each is None,
+    need(not stateful or {*names} <= {*FORWARD, "each"} and plan.backward is None,
          "a net with states goes forward only")
     need("forward" not in names or "pack" in names or bool((plan.packed < 0).all()),
          "forward without pack, and not all parameters are constants")

@@ -61,6 +61,8 @@ def _doc_each(m: str, real: str, func: Func) -> list[str]:
     lines = [f"y[n][{m}_OUTPUTS] of n samples x[n][{m}_INPUTS], each with canonical parameters of",
              f"its own, params[n][{m}_PARAMS]: row-major, of any alignment. Each row of y has the",
              "bits that the function of one sample gives with those parameters."]
+    if _stateful(func):
+        lines += [f"The samples are of n streams, with state[n][{m}_STATES], row-major."]
     if func.name == "each_backward":
         lines = ["The gradients of sum(y[k] * dy[k]) for each k, where y is as of `each`:",
                  f"dx[n][{m}_INPUTS], dparams[n][{m}_PARAMS], overwritten; either may be NULL."]

@@ -42,9 +42,9 @@ LLVM = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_vers
 # thought of a value in each round over the loops behind it. With 617 blocks that were 130 MB, with
 # 1,469 1.3 GB and 4.4 s of 7, and the code was a tenth smaller.
 NUMBERED = 512
-# Basic blocks of a function up to which its loops are unrolled and all is simplified twice, unless
-# they are long, as those of register tiles are. More of them are the loops of many kinds of rows,
-# over short lists: they ran no faster after it, and it took a third of the compile.
+# Basic blocks of a function up to which its loops are rotated and unrolled and all is simplified
+# twice, unless they are long, as those of register tiles are. More of them are the loops of many
+# kinds of rows, over short lists: they ran no faster after it, and it took a third of the compile.
 FEW, LONG = 200, 32  # blocks; lines of one, on average
 
 
@@ -208,8 +208,6 @@ def _loop_passes(function: Any) -> Any:
     passes = llvm.create_new_function_pass_manager()
     blocks = sum(1 for _ in islice(function.blocks, NUMBERED + 1))
     if blocks > FEW and str(function).count("\n") < LONG * blocks:
-        passes.add_loop_simplify_pass()
-        passes.add_loop_rotate_pass()
         passes.add_instruction_combine_pass()
         return passes
     passes.add_simplify_cfg_pass()

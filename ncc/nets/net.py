@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import prod
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import write
+from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.settings import arithmetic
 from ncc.errors import NccError, Source
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
+from ncc.formats.exporters.onnx_model import onnx_model
 from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Imported, Options, opened
@@ -84,6 +86,14 @@ class Net:
             raise NccError("E102", f"no formulas in {language}", help="python or latex")
         return named(language).write(self.graph, False).decode()
 
+    def to_svg(self) -> str:
+        """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
+        return drawn(self.graph)
+
+    def _repr_svg_(self) -> str:
+        """What notebooks show."""
+        return self.to_svg()
+
     def to_state_dict(self, params: ArrayLike | None = None) -> dict[str, NDArray[Any]]:
         """The parameters `params` (n_params,), by default the net's own, as arrays by the names
         that they have in the module that the net comes from; elements that are no parameters, such
@@ -99,6 +109,12 @@ class Net:
                            help="ncc.from_torch(module, example, no_fold=True)")
         return {name: np.where(slots >= 0, held[slots], values)
                 for name, (slots, values) in self.tensors.items()}
+
+    def to_onnx(self) -> Any:
+        """An `onnx.ModelProto` of opset 17, x (batch, inputs) to y (batch, outputs), in the dtype
+        that the net asks for, else float32; a net with states has `state` and `next_state`, too.
+        NccError E401 for a function that is not written as ONNX, E607, E637 without onnx."""
+        return onnx_model(self.graph)
 
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
@@ -272,6 +288,26 @@ def from_torch(module: Any, example: Any = None, *, batch_dim: str = "0", no_fol
     samples do not stay apart; E815: no example; E817: an input that is not real.
     """
     return load(module, example=example, batch_dim=batch_dim, no_fold=no_fold,
+                drop_zeros=drop_zeros, trainable=trainable)
+
+
+def from_onnx(model: Any, *, shape: Mapping[str, Sequence[int]] | None = None,
+              dim: Mapping[str, int] | None = None, batch_dim: str = "0", no_fold: bool = False,
+              drop_zeros: bool = False, trainable: str = "all") -> Net:
+    """The net of an ONNX model, a `ModelProto` or the path of a file, with the tensors of inputs
+    one after another, row-major, and so the outputs. It is `load`, of a model.
+
+    shape      shapes of inputs by name, where the model does not say them: {"x": (1, 3, 8, 8)}
+    dim        sizes of axes that it only names: {"steps": 4}
+    batch_dim  a first axis without a size is that of the batch; "none": it wants a size, too
+    no_fold, drop_zeros, trainable
+               as of `from_torch`; the parameters are the initialisers of reals
+
+    NccErrors E801, E802: no model; E810: an operator that is no neurons'; E813: one of its values;
+    E814: a shape that is not known, or a batch whose samples do not stay apart; E817: integers.
+    """
+    return load(model, **({"source": "onnx"} if isinstance(model, str | Path) else {}),
+                shape=shape or {}, dim=dim or {}, batch_dim=batch_dim, no_fold=no_fold,
                 drop_zeros=drop_zeros, trainable=trainable)
 
 

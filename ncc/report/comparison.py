@@ -3,7 +3,7 @@ they part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -64,7 +64,7 @@ class Other(NamedTuple):
     formulas: Callable[[], Mapping[str | int, str]] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Outputs y (n, outputs) of a net and `expected` ones: `ulps` and `differences` (n, outputs).
     `text` is all that there is to say."""
@@ -78,6 +78,10 @@ class Comparison:
     diverging: str = ""
 
     __module__ = "ncc"
+
+    def __repr__(self) -> str:
+        return (f"Comparison({'ok' if self.ok else 'not ok'}, {len(self.y)} samples, largest "
+                f"difference {self.differences.max(initial=0.0):.3g})")
 
     @property
     def within(self) -> NDArray[np.bool_]:
@@ -208,9 +212,8 @@ def titles(graph: Graph) -> Callable[[int], str]:
     return title
 
 
-def formula(graph: Graph, j: int) -> str:
-    """A neuron as relu(sum: 00*0.5 01*-1.0 +0.25)."""
-    names = names_of(graph)
+def formula(graph: Graph, j: int, names: Sequence[str]) -> str:
+    """A neuron as relu of sum: 00*0.5 01*-1.0 +0.25; `names` are those of all neurons."""
     code = int(graph.activations[j])
     if code == INPUT:
         return "input"
@@ -226,10 +229,10 @@ def formula(graph: Graph, j: int) -> str:
 
 def _described(graph: Graph, j: int, ours: Reals, totals: Reals, known: Mapping[int, float],
                numerics: str, sample: int, said: str) -> str:
-    title = titles(graph)
+    title, here = titles(graph), formula(graph, j, names_of(graph))
     lines = [f"first diverging neuron {title(j)}, in sample {sample}: "
-             f"{ours[j]!s} here, {ours.dtype.type(known[j])!s} there", f"  {formula(graph, j)}"]
-    if said not in ("", formula(graph, j)):
+             f"{ours[j]!s} here, {ours.dtype.type(known[j])!s} there", f"  {here}"]
+    if said not in ("", here):
         lines.append(f"  there {said}")
     at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
     sources = graph.sources[at].tolist()
@@ -290,6 +293,7 @@ def of_graph(graph: Graph, title: str, dtype: str, numerics: str) -> Other:
 
     def formulas() -> Mapping[str | int, str]:
         names = {label.first: label.name for label in graph.labels if not label.shape}
-        return {names.get(j, j): formula(graph, j) for j in range(graph.n_own)}
+        indices = names_of(graph)
+        return {names.get(j, j): formula(graph, j, indices) for j in range(graph.n_own)}
 
     return Other(title, outputs, values, formulas)

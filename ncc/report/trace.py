@@ -42,7 +42,8 @@ def trace(graph: Graph, x: NDArray[Any], dtype: str, numerics: str) -> Iterator[
     by_depth = np.argsort(graph.levels, kind="stable").tolist()
     title = titles(graph)
     names = {j: title(j) for j in by_depth}
-    formulas = {j: formula(graph, j) for j in by_depth if graph.activations[j] != ABSENT}
+    indices = names_of(graph)
+    formulas = {j: formula(graph, j, indices) for j in by_depth if graph.activations[j] != ABSENT}
     outputs = set(graph.outputs.tolist())
     values, totals = traced(graph, x, dtype, numerics)
     for sample, (value, total) in enumerate(zip(values, totals, strict=True)):

@@ -24,12 +24,11 @@ from collections.abc import Callable
 from ncc.formats.nam_labels import letters
 from ncc.formats.write import names_of, refuse_dense
 from ncc.ir import csr
-from ncc.ir.graph import Graph, refuse_states
+from ncc.ir.graph import Graph
 
 
 def weights(graph: Graph) -> str:
-    """Both blocks. NccError E402 where they would be too large, E160 of a net with states."""
-    refuse_states(graph, "the block of weights")
+    """Both blocks. NccError E402 where they would be too large."""
     single = letters(graph)
     if single is not None:
         names, weight = single, _pair

@@ -23,7 +23,7 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
 from ncc.machine.helpers import CALL
-from ncc.machine.llvm import host
+from ncc.machine.llvm import host, target
 from ncc.machine.native import KEPT, Library, aligned, backward, forward, shares, to_keep
 from ncc.machine.threads import WORKER
 from ncc.nets.net import fixed
@@ -392,18 +392,19 @@ class Compiled:
 
     def save(self, path: str | Path) -> None:
         """Write the net, with its parameters as they are now where the file has any, as what the
-        ending says: what `ncc build --emit` gives, for this machine (an object with its header
-        beside it: .o .so .c .h .ll .s .bc .ssa .plan .graph .image .fwd .bwd .matrix .dot), or its
-        text (.nal .nel .nam). Objects, C files and headers have the gradients. NccError E604 for
-        another ending, E622 where it cannot be written."""
+        ending says: what `ncc build --emit` gives, for this machine (.o .so .c .h .ll .s .bc .ssa
+        .plan .graph .image .fwd .bwd .matrix .dot) or WebAssembly (.wasm), or its text (.nal .nel
+        .nam). Objects (a header beside them), C files, headers and .wasm (.mjs beside it) have the
+        gradients. NccError E604 for another ending, E622 where it cannot be written."""
         path = Path(path)
         kind = emit.kind_of(path)
-        chosen = options(host(), dtype=self.dtype, numerics=self._numerics,
+        aim = target(emit.target_of([kind], "native"))
+        chosen = options(aim, dtype=self.dtype, numerics=self._numerics,
                          **{"gradient": self._packs and not len(self.graph.states)
                             and emit.with_gradient(kind), **self._asked,
                             "scalar": kind == "c", "name": c_identifier(path.stem)})
         graph = self.graph.with_(values=self._values())
-        build = Build(graph, host(), chosen, self.opt, None, AFTER_ORDER, not self._packs,
+        build = Build(graph, aim, chosen, self.opt, None, AFTER_ORDER, not self._packs,
                       cached=self._cache)
         write(emit.files(kind, build, path))
 

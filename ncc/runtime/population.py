@@ -324,7 +324,7 @@ class Population:
 
     def __setstate__(self, held: dict[str, Any]) -> None:
         kinds, dtype, numerics = held["of"]
-        self.__init__(unpacked(held["nets"]), dtype=dtype, numerics=numerics,  # type: ignore[misc]
+        self.__init__(unpacked(held["nets"], held["recurrent"]), dtype=dtype, numerics=numerics,  # type: ignore[misc]
                       threads=held["threads"], recurrent=held["recurrent"],
                       kinds=Kinds.of_plain(kinds))
         self._last = held["last"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.ir.graph import refuse_states
-from ncc.machine.native import forward
+from ncc.machine.native import forward, shares
 from ncc.runtime.compiled import Array, Compiled, reals
 
 
@@ -128,13 +128,32 @@ class Stateful(Compiled):
         refuse_states(self.graph, "a gradient")
 
     def each(self, x: Any, params: Any, *, shared: bool = False) -> Array:
-        """NccError E160: a batch is of one vector of parameters."""
-        refuse_states(self.graph, "a batch with parameters of each sample's own")
-        return super().each(x, params, shared=shared)
+        """A step of n streams whose parameters are their own: y (n, n_outputs) of x (n, n_inputs)
+        and params (n, n_params), either of them one row for all streams, or both, of one stream.
+        The state is that of `fn(x)` of as many streams, `fn.state` (n, S). ValueError where the
+        shapes do not fit, or samples are to be `shared`."""
+        if shared:
+            raise ValueError("shared samples are for nets without a state: each stream has its own")
+        x, params = self._rows_of(x, params, False)
+        if not self._states:
+            return super().each(x, params)
+        streams = max(x.shape[:-1], params.shape[:-1])
+        n = streams[0] if streams else 1
+        x, params = [np.ascontiguousarray(np.broadcast_to(rows, (n, rows.shape[-1])))
+                     for rows in (x, params)]
+        library = self._each()
+        y = np.empty((n, self._n_outputs), self._real)
+        with self._turn:
+            at = [(rows.ctypes.data, rows.strides[0])
+                  for rows in (x, params, y, self._held(streams))]
+            library.spread("each", lambda first, last: (
+                last - first, *[address + first * stride for address, stride in at]),
+                shares(n, self.threads, library, 2))
+        return y if streams else y[0]
 
     def each_vjp(self, x: Any, params: Any) -> Any:
-        """NccError E160, as of `fn.each`."""
-        self.each(x, params)
+        """NccError E160, as of `fn.vjp`."""
+        refuse_states(self.graph, "a gradient")
 
     def __reduce__(self) -> tuple[Any, ...]:
         with self._turn:

@@ -56,7 +56,7 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     if graph.levels is None:
         raise ValueError("merge wants a graph with levels")
     fast = numerics == "fast"
-    first = _numbered(graph, fast)
+    first = numbered(graph, fast)
     gone = first != np.arange(graph.n_neurons)
     if gone.any():
         graph = graph.without(gone)
@@ -65,8 +65,8 @@ def merge(graph: Graph, *, numerics: str = "fused") -> Graph:
     return _joined(graph) if fast else graph
 
 
-def _numbered(graph: Graph, fast: bool) -> Ints:
-    """The neuron that stands for each."""
+def numbered(graph: Graph, fast: bool) -> Ints:
+    """The neuron that stands for each of a graph with levels (N)."""
     assert graph.levels is not None
     keys = _keys(graph, fast)
     first = np.arange(graph.n_neurons, dtype=np.int32)

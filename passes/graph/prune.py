@@ -44,7 +44,7 @@ def prune(graph: Graph, *, numerics: str = "fused") -> Graph:
     """
     if numerics == "fast":
         graph = _without_zeros(graph)
-    seen = _seen_in_time(graph) if len(graph.states) else _seen(graph)
+    seen = seen_of(graph)
     gone = ~seen & (graph.activations >= 0)
     held = graph.inputs[graph.n_inputs :]
     kept = seen[held]
@@ -53,6 +53,11 @@ def prune(graph: Graph, *, numerics: str = "fused") -> Graph:
         graph = graph.with_(inputs=np.append(graph.inputs[: graph.n_inputs], held[kept]),
                             states=graph.states[kept])
     return graph.without(gone) if gone.any() else graph
+
+
+def seen_of(graph: Graph) -> NDArray[np.bool_]:
+    """Which neurons (N) some output sees, in this call or, in a net with states, a later one."""
+    return _seen_in_time(graph) if len(graph.states) else _seen(graph)
 
 
 def _seen(graph: Graph) -> NDArray[np.bool_]:

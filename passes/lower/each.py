@@ -28,7 +28,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     in tiles (`Builder.columns`), so that the net reads a parameter of all lanes as one vector;
     edges that share a parameter read one element. The form is `straight`, without index arrays, or
     loops that find an edge's parameter in the array `elements`. There are `lanes`, or no more than
-    a vector's `native` where more would need too much of the cache.
+    a vector's `native` where more would need too much of the cache. Each sample has a row
+    of `state`, of a net with states.
     """
     if plan.each is None or not plan.wants("each"):
         return []
@@ -64,9 +65,10 @@ class Each(Forward):
         names = self.tables.names
         ops = [(opcode, reads, (names.get(imm[0], imm[0]), imm[1])) if opcode == "load"
                else (opcode, reads, imm) for opcode, reads, imm in b.ops]
+        state = [Buffer("state", "inout", len(g.states))] if len(g.states) else []
         return Func("each", (
-            Buffer("x", "in", len(g.inputs)), Buffer("params", "in", g.n_params),
-            Buffer("y", "out", len(g.outputs)),
+            Buffer("x", "in", g.n_inputs), Buffer("params", "in", g.n_params),
+            Buffer("y", "out", len(g.outputs)), *state,
             Buffer("lane_params", "private", g.n_params + looped * len(plan.constants)),
             Buffer("work", "private", size)), ops, counted=True)
 

@@ -71,7 +71,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     `forwards` only `pack`, for those who have the others and want gradients beside them; and
     `each`, a batch whose samples have parameters of their own, where it is asked for.
     """
-    _sound(graph, (form, batch_form, backward_form), gradient, each)
+    _sound(graph, (form, batch_form, backward_form), gradient)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
@@ -111,12 +111,11 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                                        functions=tuple([Wanted(name) for name in functions])))
 
 
-def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool, each: bool) -> None:
+def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool) -> None:
     """NccError E602 where forms are not known or do not go together, E160 where a net with states
-    is asked for what it does not have."""
-    if gradient or each:
-        refuse_states(graph, "a gradient" if gradient
-                      else "a batch with parameters of each sample's own")
+    is asked for gradients."""
+    if gradient:
+        refuse_states(graph, "a gradient")
     for name in forms:
         if name not in ("auto", *FORMS):
             raise NccError("E602", f"no form {name}", help=f"one of {', '.join(FORMS)}")

@@ -49,6 +49,7 @@ TABLES = (
     Table("fast", "bench_fast.py", "", "--rows python-call,one-tagger --seconds 0.05"),
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("rewire", "bench_rewire.py", "", "--quick"),
+    Table("imports", "bench_imports.py", "", "--quick"),
     Table("cache", "bench_cache.py", "", "--quick"),
     Table("ulps", "bench_ulps.py", "", "--stride 9973 --samples 1000", "passes/README.md"),
 )

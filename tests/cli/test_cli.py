@@ -48,7 +48,8 @@ TWINS = """N 05
 """
 CSV = "1,2\n0.5,-1\n\n 3 , 4\n"
 PASSES = [step.name for step in pipeline.steps()]
-TEXTS = ["ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "dot"]
+TEXTS = ["ast", "graph", "plan", "ssa", "llvm", "asm", "header", "c", "fwd", "matrix", "weights",
+         "dot", "svg"]
 ENDINGS = {"llvm": "ll", "asm": "s", "header": "h", "obj": "o", "shared": "so"}
 
 

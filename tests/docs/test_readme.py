@@ -134,7 +134,8 @@ def test_blocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             (tmp_path / block.name).write_text(block.text)
         elif block.kind == "console":
             for command, expected in console(block.text):
-                if command.startswith("make ") and shutil.which("make") is None:
+                tool = command.split()[0]
+                if tool in ("make", "node") and shutil.which(tool) is None:
                     continue
                 got = None if processes else in_process(command)
                 got = bash(command, tmp_path) if got is None else got

@@ -10,8 +10,10 @@ from nets import nets, to_nal, with_delays
 from objects import same
 
 import ncc
+from ncc.formats.weights import init
 from ncc.formats.write import write_nal, write_nam, write_nel
 from ncc.ir.graph import Graph
+from ncc.machine.header import graph_hash
 
 STEPS = """N 05
 out 03,04
@@ -99,3 +101,21 @@ def test_states_of_a_graph_are_vectors():
     graph: Graph = ncc.parse(STEPS).graph
     with pytest.raises(ncc.NccError, match="states is no vector of int32"):
         graph.with_(states=graph.states.astype(np.int64)).verify()
+
+
+def test_fan_out_counts_who_reads_the_last_value():
+    net = ncc.parse("N 03\n00\n01 tanh 00,~01,~02\n02 relu 01,~01\n")
+    assert net.graph.read_neurons.tolist() == [0, 1, 2, 1, 1]
+    drawn = init(net.graph, "xavier", 3)
+    fans = np.array([3 + 1, 3 + 3, 3 + 1, 2 + 3, 2 + 3])
+    normal = np.random.default_rng(3).standard_normal(5)
+    np.testing.assert_allclose(drawn, normal * np.sqrt(2 / fans))
+
+
+def test_hashes_tell_states_apart():
+    texts = ("graph 05\ninputs 00 04\noutputs 03\nstates 01\nvalues 1.0 2.0 3.0 4.0\n"
+             "constants\n00 @0 input\n01 @1 tanh sum 00*p0\n02 @1 relu sum 00*p1\n"
+             "03 @2 relu sum 02*p2 04*p3\n04 @0 input\n")
+    one, other = (ncc.parse(text, "graph").graph
+                  for text in (texts, texts.replace("states 01", "states 02")))
+    assert graph_hash(one) != graph_hash(other)

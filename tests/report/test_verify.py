@@ -54,7 +54,8 @@ def test_equal_nets_are_equal(net, tmp_path, capsys):
     same = changed(tmp_path, "05 sigmoid", "05   sigmoid")
     assert main(["verify", str(net), "--against", str(same), "--samples", "7"]) == 0
     assert "equal 7 of 7" in capsys.readouterr().out
-    assert ncc.load(net).verify(ncc.load(same)).ok
+    made = ncc.load(net).verify(ncc.load(same))
+    assert made.ok and repr(made) == "Comparison(ok, 100 samples, largest difference 0)"
 
 
 def test_the_first_neuron_that_parts_is_named_with_its_inputs(net, tmp_path, capsys):

@@ -350,3 +350,34 @@ def test_recurrent_nets_read_the_step_before():
                         (lambda: setattr(pop, "state", state[1:]), ValueError)):
         with pytest.raises(kind):
             wrong()
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_forged_pickle_is_refused_or_stays_in_its_memory(recurrent):
+    given = {"neurons": [5, 6], "net": [0] * 4 + [1] * 5, "source": [0, 1, 2, 3, 0, 1, 2, 3, 4],
+             "target": [2, 3, 3, 4, 2, 3, 4, 5, 5], "activation": [2] * 11,
+             "weight": np.arange(9) / 8, "bias": [0.5] * 11}
+    pop = ncc.Population.from_edges(2, 1, **given, recurrent=recurrent)
+    held = pop.__getstate__()
+    rng = np.random.default_rng(3)
+    ends = set()
+    parts = [k for k, v in held["nets"].items() if isinstance(v, np.ndarray) and v.size]
+    for name in parts * 12:
+        forged = held["nets"][name].astype({"values": np.float64, "biases": np.uint8}.get(
+            name, np.int64))  # of biases there are bits
+        step = rng.choice([1, -1, 5, -7, 1000, 70_000])
+        forged.flat[rng.integers(forged.size)] += step % 256 if name == "biases" else step
+        again = ncc.Population.__new__(ncc.Population)
+        try:
+            again.__setstate__({**held, "nets": {**held["nets"], name: forged}})
+            again.step(np.ones((2, 2)))
+            if not recurrent:
+                again(np.ones((5, 2)))
+            ends.add((name, "went"))
+        except NccError as error:
+            assert error.code in ("E147", "E301"), error
+            ends.add((name, error.code))
+        except (IndexError, ValueError):
+            ends.add((name, "no arrays of a graph"))
+    assert {("inputs", "E301"), ("sources", "E301"), ("outputs", "E301"), ("slots", "E301"),
+            ("values", "went")} <= ends

@@ -30,7 +30,7 @@ import numpy as np
 
 from ncc.errors import NccError
 from ncc.formats.write import in_lists, names_of, sayable
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Reals, refuse_states
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Reals
 from ncc.scalar.activations import name_of
 
 # The attributes of graphs, nodes and edges, in the order in which they are written; their types.
@@ -59,8 +59,7 @@ def directives(graph: Graph) -> dict[str, Any]:
 
 def nodes(graph: Graph, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each node with its attributes. NccError E401 for what only passes make: two edges between the
-    same neurons, parameters that are shared without a name; E160 of a net with states."""
-    refuse_states(graph, f"a .{ending} file")
+    same neurons, parameters that are shared without a name."""
     sayable(graph, ending)
     outputs = {j: k for k, j in enumerate(graph.outputs.tolist(), 1)}
     activations, aggregations = graph.activations.tolist(), graph.aggregations.tolist()

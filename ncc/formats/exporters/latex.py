@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ncc.formats.write import in_lists, names_of
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, refuse_states
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
 from ncc.scalar.activations import name_of
 from ncc.scalar.expressions import Expr, expression
 
@@ -112,8 +112,7 @@ def escaped(word: str) -> str:
 
 def latex(graph: Graph, lossy: bool = False) -> bytes:
     """The document. A parameter is its value; one without is a symbol, its tie's name, w_{00,02}
-    or b_{02}. NccError E160 of a net with states."""
-    refuse_states(graph, "a document of formulas")
+    or b_{02}."""
     used: set[str] = set()
     names = [_neuron(name) for name in names_of(graph)]
     lines = [rf"{names[j]} &= x_{{{k}}}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from ncc.formats.exporters.attributes import parameters
 from ncc.formats.write import names_of
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, refuse_states
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
 from ncc.scalar import aggregations as aggregate
 from ncc.scalar.activations import name_of
 from ncc.scalar.expressions import Expr, expression
@@ -159,8 +159,7 @@ def _number(value: Text) -> bool:
 
 
 def python(graph: Graph, lossy: bool = False) -> bytes:
-    """The file. NccError E607 where a parameter has no value, E160 of a net with states."""
-    refuse_states(graph, "a function in Python")
+    """The file. NccError E607 where a parameter has no value."""
     parameters(graph)
     used: set[str] = set()
     body = list(_forward(graph, used))

@@ -12,6 +12,7 @@ from ncc.formats.exporters.graphs import graphml, node_link
 from ncc.formats.exporters.latex import latex
 from ncc.formats.exporters.matrices import matrix_market, scipy_npz
 from ncc.formats.exporters.neat_json import neat_json
+from ncc.formats.exporters.onnx_model import onnx_file
 from ncc.formats.exporters.python_text import python
 from ncc.formats.exporters.sharpneat import sharpneat
 from ncc.ir.graph import Graph
@@ -44,6 +45,7 @@ EXPORTERS = {exporter.name: exporter for exporter in (
     Exporter("fann", ".net", fann, "a net of libfann's: sums, biases, FANN's functions"),
     Exporter("graphml", ".graphml", graphml, "a graph with attributes, GraphML"),
     Exporter("node-link", ".json", node_link, "the same as the JSON of networkx and D3"),
+    Exporter("onnx", ".onnx", onnx_file, "an ONNX model, opset 17", text=False),
     Exporter("neat", ".json", neat_json, "the JSON of neat-python, which computes the same bits"),
 )}
 

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,6 +71,10 @@ class Options:
         "help": "leave batch norms as neurons of their own, with parameters of their own"})
     trainable: str = field(default="all", metadata={
         "metavar": "all|none", "help": "whether the parameters of a module stay parameters"})
+    shape: tuple[str, ...] | Mapping[str, Sequence[int]] = field(default=(), metadata={
+        "metavar": "NAME=1x3x8", "help": "shape of an input of an ONNX model"})
+    dim: tuple[str, ...] | Mapping[str, int] = field(default=(), metadata={
+        "metavar": "NAME=N", "help": "size of an axis that an ONNX model only names"})
     example: Any = None  # of ncc.from_torch: an input
     max_edges: int = field(default=MAX_EDGES, metadata={
         "metavar": "E", "help": f"most edges of an imported net, default {MAX_EDGES}"})
@@ -88,6 +92,42 @@ class Options:
                                help="--fn 'my_act=x*sigmoid(x)'")
             made[name.strip()] = text.strip()
         return made
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of --shape, by the names of inputs. NccError E814."""
+        return {name: _sizes("shape", f"{name}={given}", given.split("x")
+                             if isinstance(given, str) else given)
+                for name, given in _pairs("shape", self.shape)}
+
+    @cached_property
+    def dims(self) -> dict[str, int]:
+        """The sizes of --dim, by the names of axes. NccError E814."""
+        return {name: _sizes("dim", f"{name}={given}", [given])[0]
+                for name, given in _pairs("dim", self.dim)}
+
+
+def _pairs(option: str, given: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """NAME=VALUE of an option that may be given often."""
+    if isinstance(given, Mapping):
+        return list(given.items())
+    made = []
+    for word in given:
+        name, equals, value = word.rpartition("=")
+        if not equals or not name:
+            raise NccError("E814", f"--{option} {word} is no NAME=VALUE", status=2)
+        made.append((name, value))
+    return made
+
+
+def _sizes(option: str, said: str, given: Sequence[Any]) -> tuple[int, ...]:
+    try:
+        made = tuple(int(size) for size in given)
+    except (TypeError, ValueError):
+        made = (-1,)
+    if any(not 0 <= size < 2**31 for size in made):
+        raise NccError("E814", f"--{option} {said}: sizes are whole numbers", status=2)
+    return made
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, 
 from ncc.formats.importers.graphs import graphml, node_link
 from ncc.formats.importers.keras import files as keras
 from ncc.formats.importers.matrices import edge_list, matrix_market, numpy_files
+from ncc.formats.importers.onnx import files as onnx
 from ncc.formats.importers.sklearn import files as sklearn
 from ncc.formats.importers.torch import modules as torch
 
@@ -41,6 +42,7 @@ IMPORTERS: tuple[Importer, ...] = (
     edge_list.CHALLENGE,
     sklearn.IMPORTER,
     torch.IMPORTER,
+    onnx.IMPORTER,
     keras.IMPORTER,
 )
 BY_NAME = {importer.name: importer for importer in IMPORTERS}

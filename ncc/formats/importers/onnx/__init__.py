@@ -1,0 +1,1 @@
+"""ONNX models: their operators on arrays of neurons."""

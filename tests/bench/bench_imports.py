@@ -1,0 +1,106 @@
+"""Nets of other tools, imported: python tests/bench/bench_imports.py
+
+How far the outputs of imported nets are from those of their tools, by format, as the tests of the
+importers find it on `../shared/nets` and on nets that they make; the worst difference is relative
+to the largest output. Then how long a million edges take, and the memory beyond that of the process
+before, a process each. `--quick` takes one format and few edges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests" / "formats" / "importers"
+# The most that a net of the class may be off, as the tests have it.
+LIMITS = {"A": "0", "B": "1e-12, f32 1e-5", "C": "1e-12, f32 1e-5"}
+LOAD = """
+import pathlib, sys, time
+import ncc
+def memory(word):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split(word + ":")[1].split()[0]) * 1024
+ncc.parse("N 02\\n00\\n01 relu 00:1\\n")
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+before = memory("VmRSS")
+began = time.process_time()
+net = ncc.load(sys.argv[1])
+spent = time.process_time() - began
+print(net.n_edges, spent, (memory("VmHWM") - before) / net.n_edges)
+"""
+
+
+def differences(folder: Path, quick: bool) -> list[dict[str, object]]:
+    """What the tests have compared."""
+    kept = folder / "oracles.jsonl"
+    tests = TESTS / "test_sharpneat.py" if quick else TESTS
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+                   env={**os.environ, "NCC_ORACLES": str(kept)}, cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+
+
+def origin(path: str) -> str:
+    """The folder of `../shared/nets`, or that a test has made the net."""
+    parts = Path(path).parts
+    if "nets" in parts:
+        return parts[parts.index("nets") + 1]
+    return parts[0] if len(parts) > 1 and parts[0] != "/" else "made by the tests"
+
+
+def by_format(rows: list[dict[str, object]]) -> None:
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        found[origin(str(row["file"])), str(row["class"])].append(float(str(row["worst"])))
+    print("| what | measured | target |")
+    print("| --- | --- | --- |")
+    for (name, kind), worst in sorted(found.items()):
+        print(f"| {name}, class {kind}: {len(worst)} comparisons | {worst.count(0.0)} equal, "
+              f"worst {max(worst):.1e} | {LIMITS[kind]} |")
+
+
+def large(folder: Path, n: int) -> list[Path]:
+    """Files of n * n edges: each of n neurons reads n others before it."""
+    rng = np.random.default_rng(0)
+    targets = np.repeat(np.arange(n, 2 * n), n)
+    sources = np.concatenate([rng.choice(j, n, replace=False) for j in range(n, 2 * n)])
+    weights = rng.normal(size=n * n)
+    rows = [f"{i + 1} {j + 1} {w!r}" for i, j, w in zip(
+        sources.tolist(), targets.tolist(), weights.tolist(), strict=True)]
+    market = folder / "large.mtx"
+    market.write_text("%%MatrixMarket matrix coordinate real general\n"
+                      f"{2 * n} {2 * n} {n * n}\n" + "\n".join(rows) + "\n")
+    packed = folder / "large.npz"
+    by = np.lexsort((targets, sources))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=2 * n))])
+    np.savez(packed, indices=targets[by].astype(np.int32), indptr=starts.astype(np.int32),
+             data=weights[by], shape=np.array([2 * n, 2 * n]), format=np.array(b"csr"))
+    edges = folder / "large.edges"
+    edges.write_text("\n".join(rows) + "\n")
+    return [packed, market, edges]
+
+
+def main() -> None:
+    quick = "--quick" in sys.argv[1:]
+    with tempfile.TemporaryDirectory() as held:
+        folder = Path(held)
+        by_format(differences(folder, quick))
+        n = 100 if quick else 1000
+        for path in large(folder, n):
+            said = subprocess.run([sys.executable, "-c", LOAD, str(path)], check=True,
+                                  capture_output=True, text=True, cwd=ROOT).stdout.split()
+            assert int(said[0]) == n * n
+            print(f"| {n * n:,} edges in `{path.suffix}` | {float(said[1]):.2f} s of CPU, "
+                  f"{float(said[2]):.0f} bytes an edge | <= 3 s, <= 200 bytes |")
+
+
+if __name__ == "__main__":
+    main()
