@@ -432,8 +432,9 @@ class _Assembled:
         place = np.zeros(self.net.n_slots, np.int64)
         words = []
         for k, (name, slots) in enumerate(self.net.named.items()):
-            owner[slots.ravel()] = k
-            place[slots.ravel()] = np.arange(slots.size)
+            here = np.flatnonzero(slots.ravel() >= 0)
+            owner[slots.ravel()[here]] = k
+            place[slots.ravel()[here]] = here
             words.append(re.sub(r"\W", "_", name, flags=re.ASCII))
         found = {}
         for slot, who, k in zip(shared.tolist(), owner[shared].tolist(), place[shared].tolist(),
@@ -443,4 +444,5 @@ class _Assembled:
                 for slot, word in sorted(found.items())}
 
     def parameters(self) -> dict[str, Ints]:
-        return {name: self.slot[slots].astype(np.int32) for name, slots in self.net.named.items()}
+        return {name: np.where(slots >= 0, self.slot[slots], -1).astype(np.int32) if self.slot.size
+                else slots for name, slots in self.net.named.items()}
