@@ -5,6 +5,7 @@ import pytest
 from oracles import compare, mutants, shared, survives
 
 import ncc
+from ncc.cli import main
 
 onnx = pytest.importorskip("onnx")
 import onnx_cases  # noqa: E402
@@ -198,6 +199,8 @@ def test_shapes_come_from_the_options(tmp_path):
         assert ncc.from_onnx(model, **options).graph.n_inputs == 3
     path = tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())
+    assert main(["check", str(path), "--dim", "T=3", "--dim", "N=1"]) == 0
+    assert main(["check", str(path), "--shape", "x=1x3"]) == 0
     assert ncc.load(path, dim=["T=3", "N=2"]).graph.n_inputs == 6
     refused("E814", "T=many", path, dim=("T=many",))
 
@@ -288,7 +291,6 @@ def test_a_neuron_that_is_read_twice_is_copied(tmp_path):
                      {"r": [1, 1, 3], "w": reals(6, 3)})
     net = agrees(model, reals(3, 2, 2))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    from ncc.cli import main
     assert main(["import", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.nal")]) == 0
     x = reals(3, 4)
     back = ncc.load(tmp_path / "m.nal").graph.run(x, dtype="f64")
@@ -325,6 +327,17 @@ def one(op, inputs=("x",), weights=(), x=("N", 4), y=("N", 4), opset=18, **attri
     ("E802", "opset 6", one("Relu", opset=6)),
     ("E814", "no size", one("Relu", x=("N", None))),
     ("E819", "elements", one("Relu", x=("N", 2**40))),
+    ("E819", "elements", one("Tile", ("x", "r"), {"r": [1, 2**40]})),
+    ("E819", "elements", one("ConstantOfShape", ("s",), {"s": [2**20, 2**20]})),
+    ("E819", "elements", one("Range", ("a", "b", "c"), {
+        "a": np.float32(0), "b": np.float32(1e12), "c": np.float32(1)})),
+    ("E819", "elements", one("Pad", ("x", "p"), {"p": [0, 0, 0, 2**40]})),
+    ("E819", "terms", one("AveragePool", x=("N", 4, 2000, 2000), y=("N", 4, 1, 1),
+                          kernel_shape=[1000, 1000])),
+    ("E819", "terms", model_of([helper.make_node("Unsqueeze", ["x", "a"], ["c"]),
+                                helper.make_node("Unsqueeze", ["x", "b"], ["d"]),
+                                helper.make_node("MatMul", ["c", "d"], ["y"])],
+                               {"x": [30000]}, {"y": [30000, 30000]}, {"a": [1], "b": [0]})),
 ])
 def test_refusals(code, words, model):
     if model.opset_import[0].version == 18 and model.graph.node[0].domain:

@@ -15,7 +15,6 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.formats.importers.foreign import Foreign, Options
 from ncc.formats.importers.onnx.evaluate import (
-    MAKERS,
     Node,
     Uncomputed,
     body,
@@ -30,6 +29,7 @@ from ncc.formats.importers.onnx.values import (
     inner_names,
     is_real,
     kind_of,
+    made_size,
     masked,
     plain,
 )
@@ -264,16 +264,10 @@ class Reader:
 
     def fits(self, node: Node, inputs: list[Any]) -> None:
         """E819 for what makes more elements than a net may have edges."""
-        if node.kind not in MAKERS:
-            return
-        for held in inputs:
-            if isinstance(held, np.ndarray) and held.dtype.kind in "iu" and held.size:
-                size = float(np.prod(np.abs(held.astype(np.float64)) + (node.kind == "Pad")))
-                if node.kind == "Range":
-                    size = float(np.abs(held.astype(np.float64)).max())
-                if size > self.options.max_edges:
-                    raise self.fault("E819", f"it makes {size:.3g} elements, and "
-                                     f"{self.options.max_edges} are the most", node)
+        size = made_size(node, inputs)
+        if size > self.options.max_edges:
+            raise self.fault("E819", f"it makes {size:.3g} elements, and "
+                             f"{self.options.max_edges} are the most", node)
 
     def branch(self, node: Node, inputs: list[Any]) -> Sequence[Any]:
         """If, of a constant condition: the nodes of the branch, which see the names outside."""
