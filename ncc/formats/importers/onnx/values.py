@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ncc.formats.importers.onnx.evaluate import Node, library
 from ncc.formats.importers.tensors.net import ABSENT, Neurons, Weights
+
+# What makes elements of a few numbers: how many is known before it is done.
+MAKERS: Final = frozenset(("ConstantOfShape", "Expand", "Tile", "CenterCropPad", "Range", "OneHot",
+                           "Pad", "Resize", "Upsample"))
 
 
 def data_inputs(node: Node, count: int) -> range:
@@ -59,6 +63,9 @@ def kind_of(held: Any) -> tuple[int, Any]:
 
 def made_size(node: Node, inputs: list[Any]) -> float:
     """How many elements a node makes of a few numbers; 0 of one that does not."""
+    if node.kind not in MAKERS:
+        return 0.0
+
     def numbers(k: int) -> Any:
         held = inputs[k] if k < len(inputs) else None
         return None if held is None or isinstance(held, Neurons) else np.asarray(
