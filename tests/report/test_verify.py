@@ -160,7 +160,8 @@ def test_fann_computes_in_the_dtype_of_the_net(dtype, title, capsys):
     path = str(NETS / "fann/pieces_exact.net")
     assert main(["verify", path, "--against", "fann", "--dtype", dtype]) == 0
     assert f"against {title}\n" in capsys.readouterr().out
-    assert main(["verify", path, "--against", "fann", "--scaling"]) == 2
+    scaled = str(NETS / "fann/scaled.net")
+    assert main(["verify", scaled, "--against", "fann", "--dtype", dtype, "--scaling"]) == 2
 
 
 @pytest.mark.skipif(not NETS.exists(), reason="the nets of other tools are not here")
