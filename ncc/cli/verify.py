@@ -122,6 +122,8 @@ def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str
         graph = net.ordered(imported(given, [args.against]))
     else:
         graph = net.load(args.against).graph
+    if np.isnan(graph.values).any():  # it is given those that the first net is given
+        graph = valued(graph, args.weights, args.init, args.seed)
     missing(graph.values, graph.n_params)
     return of_graph(graph, args.against, dtype, numerics), Limits(0)
 

@@ -147,6 +147,13 @@ def test_tools_on_what_is_not_theirs_are_refused(words, said, status, tmp_path, 
     assert said in capsys.readouterr().err
 
 
+def test_both_nets_get_the_values_that_neither_has(tmp_path):
+    path = tmp_path / "net.nal"
+    path.write_text("N 03\n00\n01\n02 tanh 00@w,01@w +\n")
+    for words in ["--init", "he"], ["--init", "shared:1.5"]:
+        assert main(["verify", str(path), "--against", str(path), *words]) == 0
+
+
 def test_more_samples_than_memory_holds_are_refused(net, capsys):
     for command in (["verify", str(net), "--against", str(net)], ["trace", str(net)]):
         assert main([*command, "--samples", "1000000000"]) == 4
