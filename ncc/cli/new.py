@@ -45,6 +45,16 @@ def arguments(commands: Commands) -> None:
                         help="conv, rnn: do not share weights over places and steps")
     parser.add_argument("--stream", action="store_true", default=None,
                         help="rnn: a step a call, with a state, in place of unrolled steps")
+    parser.add_argument("--bidirectional", action="store_true", default=None,
+                        help="lstm, gru: each layer has a twin that goes backwards")
+    parser.add_argument("--residual", action="store_true", default=None,
+                        help="lstm, gru: what a layer reads is added to what it gives")
+    parser.add_argument("--causal", action="store_true", default=None,
+                        help="attention: a step sees none behind it")
+    parser.add_argument("--additive", action="store_true", default=None,
+                        help="attention: scores are w tanh(q + k)")
+    parser.add_argument("--last", action="store_true", default=None,
+                        help="transformer: only the logits behind the last position")
     parser.add_argument("--density", type=float, metavar="D",
                         help="random, dag: share of the possible edges, default 0.1")
     parser.add_argument("--distribution", metavar="uniform|erk",

@@ -18,8 +18,10 @@ from ncc.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
+import characters  # noqa: E402
 import conv  # noqa: E402
 import evolve  # noqa: E402
+import reverse  # noqa: E402
 import rewire_digits  # noqa: E402
 import rnn  # noqa: E402
 import sparse_digits  # noqa: E402
@@ -214,6 +216,66 @@ def test_evolution_runs_and_says_what_its_time_went_into(
     assert abs(sum(shares) - 100) <= 2
     if task == "swing_up":
         assert 0 <= evolve.stands(ncc.neat.population([(0, winner)], config), 5) <= 5
+
+
+# ---- sequences
+
+
+def test_what_a_bigram_model_can_reach():
+    """Of a text in which `a` is followed by `e` and by `n` as often, and `e` and `n` by `a`."""
+    numbers = np.array([characters.LETTERS.index(letter) for letter in "aeana" * 100])
+    pairs = {first + second: 0 for first in "aen" for second in "aen"}
+    for first, second in zip("aeana" * 100, ("aeana" * 100)[1:], strict=False):
+        pairs[first + second] += 1
+    of_a = np.array([pairs["aa"], pairs["ae"], pairs["an"]])
+    wanted = -(of_a * np.log(of_a / of_a.sum())).sum() / 499
+    assert abs(characters.bigrams(numbers) - wanted) < 1e-12
+    x, y = characters.samples(numbers)
+    letters = x.reshape(-1, characters.SEEN, len(characters.LETTERS)).argmax(axis=2)
+    assert (letters[5] == numbers[5:13]).all() and y[5] == numbers[13]
+
+
+def lstm(x, w, h, c):
+    found = []
+    for each in x:
+        i, f, g, o = (w["w_x"] @ each + w["w_h"] @ h + w["b"]).reshape(4, -1)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+        found.append(h)
+    return np.array(found), h, c
+
+
+def test_the_net_that_reverses_is_an_encoder_attention_and_a_decoder():
+    net = reverse.net(3, 4, 5)
+    rng = np.random.default_rng(0)
+    graph = net.graph.with_(values=rng.normal(size=net.n_params))
+    assert set(net.tensors) == {
+        *(f"{end}.{w}" for end in ("encoder", "decoder") for w in ("w_x", "w_h", "b")),
+        "query.weight", "query.bias", "key.weight", "score", "out.weight", "out.bias"}
+    w = net.to_state_dict(graph.values)
+    cells = [{name.split(".")[1]: value for name, value in w.items() if name.startswith(end)}
+             for end in ("encoder", "decoder")]
+    x = rng.normal(size=(2, 3, 4))
+    read, h, c = lstm(x[0], cells[0], np.zeros(5), np.zeros(5))
+    states, _, _ = lstm(x[1], cells[1], h, c)
+    met = np.tanh((states @ w["query.weight"].T + w["query.bias"])[:, None]
+                  + (read @ w["key.weight"].T)[None])
+    shares = np.exp(met @ w["score"])
+    seen = shares / shares.sum(axis=1, keepdims=True) @ read
+    y = np.concatenate([states, seen], axis=1) @ w["out.weight"].T + w["out.bias"]
+    assert np.allclose(graph.run(x.reshape(1, -1), dtype="f64"), y.ravel(), rtol=1e-12)
+
+
+def test_the_decoder_is_told_the_step_before():
+    x = reverse.inputs(np.array([[0, 1, 2]]), np.array([[3, 4, 0]])).reshape(6, reverse.SYMBOLS)
+    assert x.argmax(axis=1).tolist() == [0, 1, 2, 0, 3, 4] and not x[3].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", [characters, reverse])
+def test_sequences_are_learnt(lesson, capsys):
+    lesson.main()
+    assert "held-out" in capsys.readouterr().out
 
 
 # ---- the swing-up

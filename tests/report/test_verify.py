@@ -115,7 +115,7 @@ def test_functions_objects_and_shapes(net):
     (["--against", "neat-python"], "is not a file of that tool's"),
     (["--against", "missing.nal"], "cannot read"),
     (["--against", "x.unknown"], "unknown file extension"),
-    (["--against", "onnxruntime"], "neither a file nor one of neat-python, sklearn, fann"),
+    (["--against", "nothing"], "neither a file nor one of neat-python, sklearn, fann"),
     (["--against", "net.nal", "--max-ulp", "-1"], "limits are 0 or more"),
     (["--against", "net.nal", "--atol", "nan"], "limits are 0 or more"),
     (["--against", "net.nal", "--samples", "0"], "there must be one at least")])

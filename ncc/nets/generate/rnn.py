@@ -30,7 +30,7 @@ def rnn(words: Sequence[str], seed: int, *, activation: str = "tanh",
     A net that is to `stream` is of one step, `2 h4 l2`: its states read their values of the call
     before, so that it makes a step a call. Its parameters have the same names.
     """
-    (inputs, steps), states, outputs = _read(words, stream)
+    (inputs, steps), states, outputs = sizes(words, stream, EXAMPLE)
     hidden, last = activation_code(activation), activation_code(output_activation)
     below = [inputs, *states]
     fits(steps * sum(h * (h + b) for h, b in zip(states, below, strict=False))
@@ -71,31 +71,32 @@ def _named(draft: Draft, k: int, width: int, count: int, bias: bool
             biases + np.arange(width))
 
 
-def _read(words: Sequence[str], stream: bool) -> tuple[list[int], list[int], int]:
+def sizes(words: Sequence[str], stream: bool, example: str
+          ) -> tuple[list[int], list[int], int]:
     """[inputs, steps], the width of each layer's state, the outputs."""
     if not words:
-        refuse(words, "inputs and steps are wanted, and a state", EXAMPLE)
+        refuse(words, "inputs and steps are wanted, and a state", example)
     if stream:
-        sizes = [*product(words[0], 1, 1, "not a step's INPUTS, without a number of steps",
+        first = [*product(words[0], 1, 1, "not a step's INPUTS, without a number of steps",
                           "rnn 2 h4 l2 --stream"), 1]
     else:
-        sizes = product(words[0], 2, 2, "not INPUTSxSTEPS", EXAMPLE)
+        first = product(words[0], 2, 2, "not INPUTSxSTEPS", example)
     states: list[int] = []
     once: dict[str, int] = {}
     for word in words[1:]:
         found = re.fullmatch("([hlo])([0-9]+)", word)
         value = number(found[2]) if found else None
         if found is None or value is None or found[1] in once:
-            refuse([word], "not a state h4, once a number of layers l2 and of outputs o2", EXAMPLE)
+            refuse([word], "not a state h4, once a number of layers l2 and of outputs o2", example)
         if found[1] == "h":
             states.append(value)
         else:
             once[found[1]] = value
     layers = once.get("l")
     if not states:
-        refuse(words, "a state is wanted, h4", EXAMPLE)
+        refuse(words, "a state is wanted, h4", example)
     if layers is not None and layers != len(states):
         if len(states) > 1:
-            refuse(words, f"{layers} layers, but {len(states)} states", EXAMPLE)
+            refuse(words, f"{layers} layers, but {len(states)} states", example)
         states *= layers
-    return sizes, states, once.get("o", sizes[0])
+    return first, states, once.get("o", first[0])

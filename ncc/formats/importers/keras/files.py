@@ -177,7 +177,7 @@ def _h5(file: Foreign) -> tuple[Json, str, H5Weights]:
         raise file.fault("E815", "it has weights, and does not say of what model",
                          help="model.save('model.keras') writes both")
     version = arrays.attribute(arrays.root, "keras_version") or "2"
-    words = [value if isinstance(value, bytes) else str(value).encode()
+    words = [value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
              for value in (config, version)]
     return (Foreign(f"{file.name}/model_config", "", words[0]).json(),
             words[1].decode("ascii", "replace"), H5Weights(arrays))

@@ -114,6 +114,8 @@ class Reader:
 
     def _shape(self, name: str, shape: Json, layer: Json) -> tuple[int, ...]:
         """The shape of one sample."""
+        if not name or not name.isprintable():
+            raise layer.fault("E801", f"{name[:40]!r} is no name of an input")
         sizes = [each.value for each in shape]
         if not sizes or sizes[0] not in (None, 1):
             raise shape.fault("E814", f"input {name!r} has the shape {sizes}, whose first axis is "
