@@ -22,6 +22,7 @@ from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES
 from ncc.nets import net
 from ncc.report.comparison import Limits, Other, compared, limits_of, of_graph
+from ncc.report.oracle_onnx import onnxruntime
 from ncc.report.oracles import TOOLS
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.stateful import Stateful
@@ -34,7 +35,7 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("net", help="a net of ncc's or another tool's; - is standard input")
     parser.add_argument("--against", required=True, metavar="NET|TOOL",
                         help="another net, or the tool that reads the same file: "
-                        + " ".join(TOOLS))
+                        + " ".join([*TOOLS, "onnxruntime"]))
     samples_options(parser)
     parser.add_argument("--max-ulp", type=int, metavar="U",
                         help="limit in steps between neighbouring floats")
@@ -85,7 +86,7 @@ def verify(args: argparse.Namespace, watcher: Watcher) -> None:
         fn = kind(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
                   passes={"limit": not args.no_limit})
     y = fn.steps(x) if isinstance(fn, Stateful) else fn(x)
-    other, limits = _against(args, source, watcher, dtype, numerics)
+    other, limits = _against(args, source, graph, watcher, dtype, numerics)
     if args.max_ulp is not None or args.atol is not None:
         limits = Limits(args.max_ulp, args.atol or 0.0)
     try:
@@ -98,9 +99,13 @@ def verify(args: argparse.Namespace, watcher: Watcher) -> None:
                                f"those of {other.title} by more than the limit")
 
 
-def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str, numerics: str
-             ) -> tuple[Other, Limits]:
+def _against(args: argparse.Namespace, source: Any, graph: Graph, watcher: Watcher, dtype: str,
+             numerics: str) -> tuple[Other, Limits]:
     """What --against names, and how near the two are to be."""
+    if args.against == "onnxruntime" and not Path(args.against).exists():
+        own = getattr(source, "importer", "") == "onnx" and args.net != "-"
+        model = args.net if own else None
+        return onnxruntime(graph.with_(dtype=dtype), model), limits_of("C", dtype)
     if args.against in TOOLS and not Path(args.against).exists():
         if not isinstance(source, Imported):
             raise NccError("E609", f"--against {args.against}: {args.net} is not a file of that "
@@ -112,8 +117,8 @@ def _against(args: argparse.Namespace, source: Any, watcher: Watcher, dtype: str
     given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,
                                                "format": None})
     if format_of(given) == FOREIGN or foreign_ending(args.against):
-        graph = net.ordered(imported(given, [args.against]))
+        theirs = net.ordered(imported(given, [args.against]))
     else:
-        graph = net.load(args.against).graph
-    missing(graph.values, graph.n_params)
-    return of_graph(graph, args.against, dtype, numerics), Limits(0)
+        theirs = net.load(args.against).graph
+    missing(theirs.values, theirs.n_params)
+    return of_graph(theirs, args.against, dtype, numerics), Limits(0)

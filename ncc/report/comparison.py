@@ -194,10 +194,21 @@ def diverging(graph: Graph, x: Reals, theirs: Mapping[str | int, float], limits:
 
 
 def by_number(graph: Graph, theirs: Mapping[str | int, T]) -> dict[int, T]:
-    """What is said of neurons by label or by number, by the number of `graph`'s."""
-    by_label = {label.name: label.first for label in graph.labels if not label.shape}
-    found = {key if isinstance(key, int) else by_label.get(key, -1): value
-             for key, value in theirs.items()}
+    """What is said of neurons by label or by number, by the number of `graph`'s. Of an array of
+    neurons it is an array of as many elements, or a word for all."""
+    labels = {label.name: label for label in graph.labels}
+    found: dict[int, T] = {}
+    for key, value in theirs.items():
+        if isinstance(key, int):
+            found[key] = value
+        elif key in labels and not labels[key].shape:
+            found[labels[key].first] = value
+        elif key in labels:
+            first, size = labels[key].first, labels[key].size
+            each = np.ravel(np.asarray(value)).tolist()
+            if isinstance(value, str) or len(each) == size:
+                found |= dict(zip(range(first, first + size), each * (size // len(each)),
+                                  strict=True))
     return {j: value for j, value in found.items() if 0 <= j < graph.n_own}
 
 

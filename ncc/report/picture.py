@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.formats.write import names_of
+from ncc.formats.write import digits_of
 from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Longs, Reals
 from ncc.ir.labels import Label, Names, titled
@@ -235,6 +235,19 @@ def clipped(text: str, most: int = CLIP) -> str:
     return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
+class _Hexed:
+    """The indices of neurons as `names_of` spells them, of those that are asked for."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._digits = digits_of(graph)
+        held = graph.inputs[graph.n_inputs :].tolist()
+        self._late = dict(zip(held, graph.states.tolist(), strict=True))
+
+    def of(self, neuron: int) -> str:
+        late = self._late.get(neuron)
+        return f"{neuron:0{self._digits}x}" if late is None else f"~{late:0{self._digits}x}"
+
+
 def _described(graph: Graph, node: Longs, count: int, inner: Longs, unseen: Mask, first: Longs,
                table: Reals) -> Iterator[Node]:
     """The nodes, in order; `inner` (count) edges stand inside of each, `table` has the values of
@@ -242,23 +255,24 @@ def _described(graph: Graph, node: Longs, count: int, inner: Longs, unseen: Mask
     shown = np.flatnonzero(node >= 0)
     starts, by = csr.grouped(node[shown], count)
     members = shown[by]
-    place = {int(j): i for i, j in enumerate(graph.inputs[: graph.n_inputs])}
+    place = np.full(graph.n_neurons, -1, np.int64)
+    place[graph.inputs[: graph.n_inputs]] = np.arange(graph.n_inputs)
     outputs = csr.grouped(graph.outputs, graph.n_neurons)
-    names, called = names_of(graph), Names(graph.labels)
+    names, called = _Hexed(graph), Names(graph.labels)
     arrays = {(label.first, label.size): label for label in reversed(graph.labels)}
     for k in range(count):
         mine = members[starts[k] : starts[k + 1]]
-        given = [place[j] for j in mine.tolist() if j in place]
+        given = place[mine][place[mine] >= 0].tolist()
         seen = outputs[1][csr.ranges(outputs[0][mine], np.diff(outputs[0])[mine])]
         dead, equal = unseen[mine], first[mine] != mine
         words = _words(graph, mine)
-        index = names[mine[0]] if len(mine) == 1 else ""
+        index = names.of(int(mine[0])) if len(mine) == 1 else ""
         if index:
             name = called.of(int(mine[0])) or "n" + index
             tip = [f"n{index}" + ("" if name == "n" + index else " " + clipped(name)),
                    _formula(graph, int(mine[0]), names, table)]
             tip += ["no output sees it"] if dead[0] else []
-            tip += [f"equal to n{names[first[mine[0]]]}, computed once"] if equal[0] else []
+            tip += [f"equal to n{names.of(int(first[mine[0]]))}, computed once"] if equal[0] else []
         else:
             name = _box(graph, mine, arrays)
             tip = [clipped(name), f"{len(mine):,} neurons, {words}"]
@@ -306,14 +320,14 @@ def _places(letter: str, places: list[int]) -> str:
     return f"{letter}[{','.join(map(str, places[:3]))}{more}]" if places else ""
 
 
-def _formula(graph: Graph, j: int, names: list[str], table: Reals) -> str:
+def _formula(graph: Graph, j: int, names: _Hexed, table: Reals) -> str:
     """tanh(-3.01*n00 + 3.01*n01 - 1.7), with the first terms of a long one; `w` has no value."""
     code = int(graph.activations[j])
     if code == INPUT:
         return ""
     edges = slice(graph.starts[j], graph.starts[j + 1])
     weights = table[graph.weights[edges]].tolist() if len(table) else []
-    terms = [f"{_factor(w)}*n{names[i]}"
+    terms = [f"{_factor(w)}*n{names.of(i)}"
              for i, w in zip(graph.sources[edges].tolist()[:TERMS], weights, strict=False)]
     if len(weights) > TERMS:
         terms.append(f"... {len(weights) - TERMS} more")

@@ -311,10 +311,19 @@ def _line(source: _Place, target: _Place, columns: list[tuple[float, float]],
 def _arcs(drawn: Picture, places: list[_Place], low: float) -> Iterator[tuple[str, float]]:
     """The edges that read the last call, dashed: from the right of a node down, back below all
     nodes, up and to the left of the reader; a loop above a node that reads itself. Each with its
-    lowest point."""
+    lowest point. Where they are too many for that, they are straight."""
     scale, sign = _scale(drawn).tolist(), _sign(drawn)
     columns = _borders(drawn, places)
-    for turn, k in enumerate(np.flatnonzero(drawn.edges.late).tolist()):
+    late = np.flatnonzero(drawn.edges.late).tolist()
+    if len(late) > TOLD:
+        alike: dict[str, list[str]] = {}
+        for k in late:
+            a, b = places[drawn.edges.sources[k]], places[drawn.edges.targets[k]]
+            alike.setdefault(sign[k], []).append(f"M{a.x:.0f} {a.y:.0f}L{b.x:.0f} {b.y:.0f}")
+        for mark, lines in sorted(alike.items()):
+            yield f'<path class="t {mark}" stroke-width=".5" d="{"".join(lines)}"/>', 0.0
+        return
+    for turn, k in enumerate(late):
         s, t = int(drawn.edges.sources[k]), int(drawn.edges.targets[k])
         a, b = places[s], places[t]
         lane, aside = 0.0, 12 + 5 * (turn % 6)
@@ -330,8 +339,7 @@ def _arcs(drawn: Picture, places: list[_Place], low: float) -> Iterator[tuple[st
             line = (f"M{a.x + a.w:.0f} {a.y:.0f}H{right - 6:.0f}q6 0 6 6V{lane - 6:.0f}q0 6 -6 6"
                     f"H{left + 6:.0f}q-6 0 -6 -6V{b.y + 6:.0f}q0 -6 6 -6H{end:.0f}m-6 -4l6 4l-6 4")
         how = f'class="t {sign[k]}"{_stroke(min(3, scale[k]), False)}'
-        yield _told(drawn, k, line, how) if drawn.edges.late.sum() <= TOLD \
-            else f'<path {how} d="{line}"/>', lane
+        yield _told(drawn, k, line, how), lane
 
 
 def _counts(drawn: Picture, places: list[_Place], columns: list[tuple[float, float]],

@@ -128,7 +128,7 @@ def everywhere(graph, x, dy, params, dtype, numerics, form, opt=0):
     wanted = graph.gradient(x, dy, params, dtype, numerics)
     watch = Every(x, dy, params, wanted, dtype, numerics)
     fn = Backward(graph, dtype, form, opt, watch=watch, numerics=numerics)
-    passes = "embed merge prune lower fold cse dce expand split"
+    passes = "embed merge prune group place differentiate train lower fold cse dce expand split"
     assert watch.met == passes.split()
     for a, b in zip(fn(x, dy, params), watch.wanted, strict=True):
         same(a, b)

@@ -192,6 +192,9 @@ def test_arrays_that_wait_for_each_other_are_cut_by_depth():
     lambda: ncc.parse("N 59\n00\n" + "".join(  # each reads all before
         f"{j:02x} tanh {','.join(f'{i:02x}:{i - 3}' for i in range(j))}\n" for j in range(1, 89))),
     lambda: random_net(1, 200, state=True),
+    lambda: ncc.parse("N c8\n00\n" + "".join(  # each reads the last call of 19
+        f"{j:02x} tanh {','.join(f'~{i:02x}:{i - 99.25}' for i in range(j % 9, 200, 11))}\n"
+        for j in range(1, 200))),
     lambda: random_net(1, 255, state=True),
     lambda: ncc.parse("N c8\n" + "".join(
         f"label {j:02x} \"{'&' * 3000}{j}\"\n" for j in range(200)) + "00\n" + "".join(

@@ -59,7 +59,7 @@ export class Net {
         const pack = this.#sizes("pack");
         this.#ready = !pack;
         if (pack) {
-            this.#params = this.#take(pack.params);
+            this.#params = this.#take(this.nParams);
             this.#packed = this.#take(pack.packed);
             const [values] = WebAssembly.Module.customSections(module, "ncc.params");
             if (values || !this.#about.params)

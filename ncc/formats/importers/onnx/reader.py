@@ -25,6 +25,14 @@ from ncc.formats.importers.onnx.evaluate import (
 )
 from ncc.formats.importers.onnx.functions import Unkept
 from ncc.formats.importers.onnx.operations import OPERATIONS
+from ncc.formats.importers.onnx.values import (
+    data_inputs,
+    inner_names,
+    is_real,
+    kind_of,
+    masked,
+    plain,
+)
 from ncc.formats.importers.tensors.elementwise import concatenated
 from ncc.formats.importers.tensors.net import ABSENT, Neurons, TensorNet, Weights
 
@@ -118,7 +126,8 @@ class Reader:
             raise self.fault("E817", f"input {held.name} is a {kind or 'thing without a type'}")
         tensor = held.type.tensor_type
         if tensor.elem_type not in FLOATS:
-            word = library().TensorProto.DataType.Name(tensor.elem_type)
+            names = {number: name for name, number in library().TensorProto.DataType.items()}
+            word = names.get(tensor.elem_type, f"the type {tensor.elem_type}")
             raise self.fault("E817", f"input {held.name} is of {word}, not of reals", help=ONE_HOT)
         if FLOATS[tensor.elem_type] == "f64":
             self.dtype = "f64"
@@ -164,6 +173,12 @@ class Reader:
         if masked(value):
             raise self.fault("E813", f"output {name} is -inf where a mask is")
         return value
+
+    def between(self) -> Iterator[tuple[str, Neurons]]:
+        """The tensors that nodes make; not those to which the node behind was added."""
+        changed = set(self.finished.values())
+        return ((name, held) for name, held in self.values.items()
+                if isinstance(held, Neurons) and name not in changed)
 
     # -- nodes
 
@@ -379,52 +394,6 @@ class Reader:
         return [how(one) for one in held] if isinstance(held, list) else how(held)
 
 
-def data_inputs(node: Node, count: int) -> range:
-    """Which inputs of a node that moves are what it moves."""
-    if node.kind == "Concat":
-        return range(count)
-    if node.kind == "Where":
-        return range(1, 3)
-    if node.kind.startswith("Scatter"):
-        return range(0, 3, 2)
-    return range(0, count, 2) if node.kind == "Pad" and count > 2 else range(1)
-
-
-def masked(held: Any) -> bool:
-    """Whether elements are -inf."""
-    return isinstance(held, Neurons) and bool((held.ids == ABSENT).any())
-
-
-def inner_names(proto: Any) -> Iterator[str]:
-    """What the graphs inside a node read."""
-    for held in proto.attribute:
-        for graph in (held.g, *held.graphs):
-            for inner in graph.node:
-                yield from inner.input
-                yield from inner_names(inner)
-            yield from (one.name for one in graph.output)
-
-
-def is_real(held: Any) -> bool:
-    dtype = getattr(held, "dtype", None)
-    return dtype is not None and (dtype.kind == "f" or dtype.name == "bfloat16")
-
-
-def plain(held: Any) -> Any:
-    """A constant as an array."""
-    if isinstance(held, list):
-        return [plain(one) for one in held]
-    return held.values if isinstance(held, Weights) else held
-
-
-def kind_of(held: Any) -> tuple[int, Any]:
-    """Element type and shape, for a function that depends on them."""
-    if isinstance(held, Neurons | Weights):
-        return 1, held.shape
-    held = np.asarray(held)
-    return library("onnx.helper").np_dtype_to_tensor_dtype(held.dtype), held.shape
-
-
 def imported(model: Any, name: str, options: Options) -> tuple[Imported, bool]:
     """The net of a model, and whether an input has a batch. NccErrors E801 to E819."""
     from_model = Reader(model, name, options)
@@ -434,7 +403,8 @@ def imported(model: Any, name: str, options: Options) -> tuple[Imported, bool]:
     if not all(np.isfinite(held).all() for held in from_model.net.values):
         raise from_model.fault("E813", "a parameter that is not finite")
     try:
-        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype)
+        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype,
+                                            between=from_model.between())
     except NccError as error:
         if error.code != "E301":
             raise

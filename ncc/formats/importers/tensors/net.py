@@ -245,10 +245,12 @@ class TensorNet:
     # -- the graph
 
     def graph(self, outputs: Sequence[tuple[str, Tensor]], *, dtype: str | None = None,
-              numerics: str | None = None) -> tuple[Graph, dict[str, Ints]]:
+              numerics: str | None = None, between: Iterable[tuple[str, Tensor]] = ()
+              ) -> tuple[Graph, dict[str, Ints]]:
         """The graph whose outputs are these tensors, one after another, row-major, each labelled
-        where its neurons stand in a row; and the parameters by name: for each element its slot in
-        the canonical vector, -1 where nothing reads it.
+        where its neurons stand in a row, as are tensors `between` of which no neuron has a label
+        yet; and the parameters by name: for each element its slot in the canonical vector, -1 where
+        nothing reads it.
 
         Neurons that no output sees are left out (inputs are not), and so are those whose only
         reader is an activation of just their value, which they get instead.
@@ -263,6 +265,7 @@ class TensorNet:
             if len(mine) and (np.diff(mine) == 1).all() and mine[0] >= self.n_inputs and all(
                     name != label.name for label in labels):
                 labels.append(Label(int(mine[0]), name, tuple(tensor.shape)))
+        labels += held.labels_of(between, labels)
         return held.graph(tuple(labels), dtype, numerics), held.parameters()
 
     def _outputs(self, outputs: Sequence[tuple[str, Tensor]]) -> Ints:
@@ -300,7 +303,9 @@ class _Assembled:
             at = slice(b.first, b.first + len(b.lengths))
             self.activations[at], self.aggregations[at] = b.activation, b.aggregation
         live = self._live(outputs)
+        own = self.activations.copy()
         into = self._fused(live, outputs)  # what each neuron is read as
+        self.same = own == self.activations[into]  # whose value it still is
         kept = live & (into == np.arange(n))
         self.number = np.full(n, -1, np.int64)
         self.number[kept] = np.arange(int(kept.sum()))
@@ -373,6 +378,25 @@ class _Assembled:
             labels=self._labels(labels), numerics=numerics, dtype=dtype)
         graph.verify()
         return graph
+
+    def labels_of(self, tensors: Iterable[tuple[str, Tensor]], labels: Sequence[Label]
+                  ) -> list[Label]:
+        """Labels of those tensors whose neurons stand in a row and have none yet."""
+        taken = np.zeros(self.net.count + 1, np.bool_)
+        names = {label.name for label in labels}
+        for label in labels:
+            taken[label.first : label.first + max(label.size, 1)] = True
+        made = []
+        for name, tensor in tensors:
+            ids = tensor.ids.ravel() if isinstance(tensor, Neurons) else np.zeros(0, np.int32)
+            if name in names or not ids.size or ids.min() < 0 or not self.same[ids].all():
+                continue
+            mine = self.number[ids]
+            if mine[0] >= 0 and (np.diff(mine) == 1).all() and not taken[mine].any():
+                made.append(Label(int(mine[0]), name, tuple(tensor.shape)))
+                taken[mine] = True
+                names.add(name)
+        return made
 
     def _labels(self, labels: Iterable[Label]) -> tuple[Label, ...]:
         n = int(self.kept.sum())
