@@ -375,6 +375,14 @@ def test_arrays_that_are_not_there(tmp_path):
     assert refused(lambda g: g.__setitem__("0", np.full((2, 3), np.nan))) == "E801"
 
 
+def test_a_heap_that_is_larger_than_its_file(tmp_path):
+    """HDF5 takes the memory that the file says its heap of strings has: 4 GB of 32 kB."""
+    data = bytearray(shared("keras/mlp.h5").read_bytes())
+    at = data.index(b"GCOL") + 8
+    data[at : at + 8] = (2**32 - 1).to_bytes(8, "little")
+    assert survives(tmp_path / "m.h5", bytes(data)) == "E801"
+
+
 def test_a_zip_that_unpacks_to_more_than_may_be(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * 2**27)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from ncc.formats.importers.keras.model import Reader
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 LONGEST_JSON: Final = 2**26  # bytes
 RATIO: Final = 1100  # deflate makes no byte of less than a thousandth
+HEAP: Final = re.compile(b"(?:GCOL\x01|HEAP\x00)\x00\x00\x00(.{8})", re.DOTALL)
 Reals = NDArray[np.float64]
 
 
@@ -43,7 +46,12 @@ class Arrays:
             raise NccError("E637", f"h5py is not installed: {error}",
                            help="pip install 'ncc-compiler[keras]'") from None
         self.file, self.size, self.h5py = file, len(data), h5py
-        self.root = self.guarded(lambda: h5py.File(io.BytesIO(data), "r"))
+        for found in HEAP.finditer(data):  # HDF5 takes as much memory as a heap says it has
+            if int.from_bytes(found[1], "little") > len(data):
+                raise file.fault("E801", "the HDF5 in it is broken: a heap larger than the file")
+        if _longest_text(data) > len(data):
+            raise file.fault("E801", "the HDF5 in it is broken: a text longer than the file")
+        self.root = self.guarded(lambda: h5py.File(h5py.h5f.open_file_image(data)))
 
     def guarded(self, read: Callable[[], Any]) -> Any:
         """What `read` gives; E801 for whatever the library of HDF5 says of a broken file."""
@@ -70,7 +78,16 @@ class Arrays:
         return self.guarded(read)
 
     def attribute(self, group: Any, name: str) -> Any:
-        return self.guarded(lambda: group.attrs.get(name))
+        """An attribute, None where there is none."""
+        def read() -> Any:
+            if name not in group.attrs:
+                return None
+            held = group.attrs.get_id(name)
+            if held.dtype.itemsize * prod(held.shape or ()) > self.size:
+                raise self.file.fault("E801", f"the attribute {name} has the shape {held.shape}")
+            return group.attrs[name]
+
+        return self.guarded(read)
 
     def array(self, held: Any, path: str) -> Reals:
         """An array of reals, as float64."""
@@ -90,6 +107,29 @@ class Arrays:
         if not np.isfinite(made).all():
             raise self.file.fault("E801", f"{path} holds NaN or an infinity")
         return made
+
+
+def _longest_text(data: bytes) -> int:
+    """The longest text that an attribute of those that are read says it has. HDF5 takes memory for
+    it before it looks whether it is there. Of the format: an attribute message is a version, name,
+    type and dataspace with their sizes (padded to 8 bytes in version 1), and its data, of a text of
+    variable length (class 9) a length of 4 bytes, an address of 8 and an index of 4."""
+    longest = 0
+    for found in re.finditer(rb"(?:model_config|keras_version|weight_names)\0", data):
+        for version, before in ((1, 8), (2, 8), (3, 9)):
+            head = data[max(found.start() - before, 0) : found.start()]
+            if len(head) < before or head[0] != version:
+                continue
+            sizes = [int.from_bytes(head[k : k + 2], "little") for k in (2, 4, 6)]
+            padded = [-(-size // 8) * 8 if version == 1 else size for size in sizes]
+            kind = found.start() + padded[0]
+            at = kind + padded[1] + padded[2]
+            if data[kind : kind + 1] and data[kind] & 15 == 9:
+                dims = kind + padded[1] + 8 if version == 1 else kind + padded[1] + 4
+                count = int.from_bytes(data[dims : dims + 8], "little") if sizes[2] >= 12 else 1
+                for k in range(at, min(at + 16 * count, len(data)), 16):
+                    longest = max(longest, int.from_bytes(data[k : k + 4], "little"))
+    return longest
 
 
 class ZipWeights:

@@ -317,6 +317,10 @@ class Reader:
         more = {key: value for key, value in kwargs.items()
                 if value is not None and key != "training" and value is not False}
         row = LAYERS[layer.kind]
+        for each in (*args, *more.values()):
+            if not (each is True or isinstance(each, Neurons | Weights) or isinstance(each, list)
+                    and each and all(isinstance(one, Neurons | Weights) for one in each)):
+                raise layer.fault("E813", f"it is called with {str(each)[:40]}, not with tensors")
         for key in more:
             if key not in row.keywords:
                 raise layer.fault("E813", f"it is called with {key[:40]}, which is not kept")
