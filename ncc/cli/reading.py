@@ -43,7 +43,8 @@ def format_of(args: argparse.Namespace) -> str:
         return FOREIGN
     if found not in FORMATS:
         raise NccError("E102", f"{args.net}: unknown file extension",
-                       note="--format gives the format, whatever the extension",
+                       note="--format gives the format, --source that of another tool, whatever "
+                       "the extension",
                        help=near(found, FORMATS))
     return str(found)
 

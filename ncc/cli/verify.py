@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ncc.driver.compiler import missing
 from ncc.driver.observe import Watcher
 from ncc.driver.request import FOREIGN, valued
 from ncc.driver.settings import arithmetic
-from ncc.errors import NccError
+from ncc.errors import NccError, near
 from ncc.formats.importers.foreign import Imported
 from ncc.formats.importers.registry import foreign_ending
 from ncc.ir.graph import Graph
@@ -23,9 +23,11 @@ from ncc.ir.ssa import DTYPES
 from ncc.nets import net
 from ncc.report.comparison import Limits, Other, compared, limits_of, of_graph
 from ncc.report.oracle_onnx import onnxruntime
-from ncc.report.oracles import TOOLS
+from ncc.report.oracles import TOOLS, of_file
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.stateful import Stateful
+
+MOST: Final = 50_000_000  # inputs and outputs of all samples that are drawn: some 2 GB of arrays
 
 
 def arguments(commands: Commands) -> None:
@@ -68,6 +70,9 @@ def samples(args: argparse.Namespace, graph: Graph, dtype: str) -> Any:
             return load_samples(args, args.input, graph.n_inputs).astype(DTYPES[dtype])
     if args.samples < 1:
         raise NccError("E609", f"--samples {args.samples}: there must be one at least")
+    if args.samples * (graph.n_inputs + len(graph.outputs)) > MOST:
+        raise NccError("E400", f"--samples {args.samples}: their inputs and outputs are more than "
+                               f"{MOST} numbers", help="give fewer, or others by --seed")
     drawn = np.random.default_rng(args.seed).normal(size=(args.samples, graph.n_inputs))
     return drawn.astype(DTYPES[dtype])
 
@@ -86,6 +91,8 @@ def verify(args: argparse.Namespace, watcher: Watcher) -> None:
         fn = kind(graph, dtype=dtype, numerics=numerics, cache=not args.no_cache,
                   passes={"limit": not args.no_limit})
     y = fn.steps(x) if isinstance(fn, Stateful) else fn(x)
+    if (args.max_ulp or 0) < 0 or not (args.atol or 0.0) >= 0.0:
+        raise NccError("E609", "--max-ulp, --atol: limits are 0 or more")
     other, limits = _against(args, source, graph, watcher, dtype, numerics)
     if args.max_ulp is not None or args.atol is not None:
         limits = Limits(args.max_ulp, args.atol or 0.0)
@@ -107,18 +114,37 @@ def _against(args: argparse.Namespace, source: Any, graph: Graph, watcher: Watch
         model = args.net if own else None
         return onnxruntime(graph.with_(dtype=dtype), model), limits_of("C", dtype)
     if args.against in TOOLS and not Path(args.against).exists():
-        if not isinstance(source, Imported):
-            raise NccError("E609", f"--against {args.against}: {args.net} is not a file of that "
-                                   "tool's")
-        if args.logits:
-            raise NccError("E609", f"--logits: what {args.against} computes are probabilities")
-        other = TOOLS[args.against](args.net, args.allow_pickle, getattr(args, "config", None))
+        _fits(args, source)
+        other = of_file(args.against, args.net, dtype, args.allow_pickle,
+                        getattr(args, "config", None))
         return other, limits_of(source.exactness, dtype)
+    if not Path(args.against).suffix and not Path(args.against).exists():
+        raise NccError("E609", f"--against {args.against}: neither a file nor one of "
+                               + ", ".join([*TOOLS, "onnxruntime"]),
+                       help=near(args.against, TOOLS))
     given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,
                                                "format": None})
     if format_of(given) == FOREIGN or foreign_ending(args.against):
         theirs = net.ordered(imported(given, [args.against]))
     else:
         theirs = net.load(args.against).graph
+    if np.isnan(theirs.values).any():  # it is given those that the first net is given
+        theirs = valued(theirs, args.weights, args.init, args.seed)
     missing(theirs.values, theirs.n_params)
     return of_graph(theirs, args.against, dtype, numerics), Limits(0)
+
+
+def _fits(args: argparse.Namespace, source: Any) -> None:
+    """Whether the tool reads this file, and computes what the options ask for. NccError E609."""
+    what = f"--against {args.against}"
+    if args.net == "-":
+        raise NccError("E609", f"{what}: the tool reads the file itself, standard input is none")
+    if not isinstance(source, Imported) or source.importer not in TOOLS[args.against].importers:
+        raise NccError("E609", f"{what}: {args.net} is not a file of that tool's")
+    if args.logits:
+        raise NccError("E609", f"--logits: what {args.against} computes are probabilities")
+    if args.scaling:
+        raise NccError("E609", "--scaling: fann_run does not scale")
+    if args.unroll:
+        raise NccError("E609", f"--unroll: {args.against} makes a step a call; compare the net "
+                               "itself, whose samples are steps")

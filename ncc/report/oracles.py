@@ -8,12 +8,13 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
+import os
 import pickle
 import platform
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def wanted(module: str, extra: str) -> Any:
                        help=f"pip install 'ncc-compiler[{extra}]'") from None
 
 
-def neat_python(path: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+def neat_python(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None
+                ) -> Other:
     """neat-python's own network, of its JSON, or of a pickled genome and its configuration."""
     neat = wanted("neat", "neat")
     title = f"neat-python {neat.__version__}, Python {platform.python_version()}"
@@ -51,7 +53,8 @@ def neat_python(path: str, allow_pickle: bool = False, config: str | None = None
 
 
 def _neat_json(top: Any, neat: Any) -> Any:
-    """The network of an exported file, by neat-python's functions and its order of nodes."""
+    """The network of an exported file, by neat-python's functions and its order of nodes. Which
+    function a user's own is, neat-python's file does not say: NccError E811."""
     if top["network_type"] not in ("feedforward", "recurrent"):
         raise NccError("E812", f"a {top['network_type']} network is not verified against "
                        "neat-python, only feed-forward and recurrent ones")
@@ -59,6 +62,11 @@ def _neat_json(top: Any, neat: Any) -> Any:
     aggregations = neat.aggregations.AggregationFunctionSet()
     inputs, outputs = top["topology"]["input_keys"], top["topology"]["output_keys"]
     nodes = {node["id"]: node for node in top["nodes"] if node["id"] not in inputs}
+    for key, node in nodes.items():
+        for what in ("activation", "aggregation"):
+            if node[what].get("custom"):
+                raise NccError("E811", f"the {what} of node {key}, {node[what]['name']}, is the "
+                               "user's own: neat-python has no such function")
     links: dict[int, list[tuple[int, float]]] = {key: [] for key in nodes}
     for edge in top["connections"]:
         if edge["enabled"]:
@@ -89,7 +97,7 @@ def neat_network(network: Any, title: str = "neat-python") -> Other:
     return Other(title, outputs, None if hasattr(network, "reset") else values)
 
 
-def sklearn(path: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+def sklearn(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None) -> Other:
     """scikit-learn's own estimator, unpickled."""
     library = wanted("sklearn", "sklearn")
     if not allow_pickle:
@@ -111,35 +119,68 @@ def sklearn_estimator(estimator: Any, title: str = "scikit-learn") -> Other:
     return Other(title, outputs)
 
 
-def fann(path: str, allow_pickle: bool = False, config: str | None = None) -> Other:
-    """libfann's own net, in float."""
-    name = ctypes.util.find_library("fann")
-    if name is None:
-        raise NccError("E637", "libfann is not installed", help="apt-get install libfann2")
-    library = ctypes.CDLL(name)
-    real = ctypes.POINTER(ctypes.c_float)
+def fann(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+    """libfann's own net, in float, or libdoublefann's of a net in f64."""
+    name, real, kind = (("doublefann", ctypes.c_double, np.float64) if dtype == "f64"
+                        else ("fann", ctypes.c_float, np.float32))
+    found = ctypes.util.find_library(name)
+    if found is None:
+        raise NccError("E637", f"lib{name} is not installed", help="apt-get install libfann2")
+    library = ctypes.CDLL(found)
+    reals = ctypes.POINTER(real)
     library.fann_create_from_file.restype = ctypes.c_void_p
     library.fann_create_from_file.argtypes = [ctypes.c_char_p]
-    library.fann_run.restype, library.fann_run.argtypes = real, [ctypes.c_void_p, real]
+    library.fann_run.restype, library.fann_run.argtypes = reals, [ctypes.c_void_p, reals]
     for count in (library.fann_get_num_input, library.fann_get_num_output):
         count.restype, count.argtypes = ctypes.c_uint, [ctypes.c_void_p]
-    net = library.fann_create_from_file(path.encode())
+    net = library.fann_create_from_file(os.fsencode(path))
     if not net:
-        raise NccError("E801", f"{path}: libfann does not read it")
+        raise NccError("E801", f"{path}: lib{name} does not read it")
     n_outputs = library.fann_get_num_output(net)
 
     def outputs(x: Reals) -> Reals:
-        rows = np.ascontiguousarray(x, np.float32)
-        made = [np.ctypeslib.as_array(library.fann_run(net, row.ctypes.data_as(real)),
+        rows = np.ascontiguousarray(x, kind)
+        made = [np.ctypeslib.as_array(library.fann_run(net, row.ctypes.data_as(reals)),
                                       (n_outputs,)).copy() for row in rows]
         return np.array(made).reshape(len(rows), n_outputs)
 
-    return Other("libfann", outputs)
+    return Other(f"lib{name}", outputs)
 
 
-# By what --against calls them: file -> what it computes.
-TOOLS: Final[dict[str, Callable[..., Other]]] = {
-    "neat-python": neat_python, "sklearn": sklearn, "fann": fann}
+class Tool(NamedTuple):
+    """A tool: what it computes of a file, and whose importers' files it reads."""
+
+    read: Callable[..., Other]
+    importers: tuple[str, ...]
+
+
+# By what --against calls them.
+TOOLS: Final[dict[str, Tool]] = {
+    "neat-python": Tool(neat_python, ("neat", "neat-genome")),
+    "sklearn": Tool(sklearn, ("sklearn",)),
+    "fann": Tool(fann, ("fann",))}
+
+
+def of_file(tool: str, path: str, dtype: str, allow_pickle: bool, config: str | None) -> Other:
+    """What a tool of TOOLS computes of a file, for a net of `dtype`. NccErrors of the tool's
+    function, and E321 where the tool itself fails, as neat-python does where a float overflows."""
+    def failed(error: Exception) -> NccError:
+        return NccError("E321", f"{path}: {tool} itself fails: {type(error).__name__}: {error}")
+
+    try:
+        other = TOOLS[tool].read(path, dtype, allow_pickle, config)
+    except NccError:
+        raise
+    except Exception as error:  # any: it is the tool's code that raises
+        raise failed(error) from None
+
+    def outputs(x: Reals) -> Reals:
+        try:
+            return other.outputs(x)
+        except Exception as error:
+            raise failed(error) from None
+
+    return other._replace(outputs=outputs)
 
 
 def of_object(value: Any) -> Other | None:

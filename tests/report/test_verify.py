@@ -1,7 +1,10 @@
 """Comparisons of nets with nets and with other tools: distances, limits, the first neuron."""
 
+import io
 import json
 import math
+import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -112,11 +115,60 @@ def test_functions_objects_and_shapes(net):
     (["--against", "neat-python"], "is not a file of that tool's"),
     (["--against", "missing.nal"], "cannot read"),
     (["--against", "x.unknown"], "unknown file extension"),
+    (["--against", "nothing"], "neither a file nor one of neat-python, sklearn, fann"),
+    (["--against", "net.nal", "--max-ulp", "-1"], "limits are 0 or more"),
+    (["--against", "net.nal", "--atol", "nan"], "limits are 0 or more"),
     (["--against", "net.nal", "--samples", "0"], "there must be one at least")])
 def test_what_cannot_be_compared_is_refused(net, words, said, capsys, monkeypatch):
     monkeypatch.chdir(net.parent)
     assert main(["verify", str(net), *words]) in (1, 2)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, said, status", [
+    (["SELF", "--source", "neat", "--against", "sklearn"], "not a file of", 2),
+    (["-", "--source", "neat", "--against", "neat-python"], "standard input is none", 2),
+    (["SELF", "--unroll", "3", "--against", "neat-python"], "makes a step a call", 2),
+    (["SELF", "--against", "neat-python"], "itself fails: OverflowError", 3)])
+def test_tools_on_what_is_not_theirs_are_refused(words, said, status, tmp_path, capsys,
+                                                 monkeypatch):
+    """A tool that raises an exception is no fault of ncc's."""
+    pytest.importorskip("neat")
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({
+        "format_version": "1.0", "network_type": "recurrent", "metadata": {},
+        "topology": {"num_inputs": 1, "num_outputs": 1, "input_keys": [-1], "output_keys": [0]},
+        "nodes": [{"id": 0, "type": "output", "activation": {"name": "square", "custom": False},
+                   "aggregation": {"name": "sum", "custom": False}, "bias": 0, "response": 1}],
+        "connections": [{"from": -1, "to": 0, "weight": 1e200, "enabled": True},
+                        {"from": 0, "to": 0, "weight": 1, "enabled": True}]}))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    assert main(["verify", *[str(path) if word == "SELF" else word for word in words]]) == status
+    assert said in capsys.readouterr().err
+
+
+def test_both_nets_get_the_values_that_neither_has(tmp_path):
+    path = tmp_path / "net.nal"
+    path.write_text("N 03\n00\n01\n02 tanh 00@w,01@w +\n")
+    for words in ["--init", "he"], ["--init", "shared:1.5"]:
+        assert main(["verify", str(path), "--against", str(path), *words]) == 0
+
+
+def test_more_samples_than_memory_holds_are_refused(net, capsys):
+    for command in (["verify", str(net), "--against", str(net)], ["trace", str(net)]):
+        assert main([*command, "--samples", "1000000000"]) == 4
+        assert "E400" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype, title", [("f32", "libfann"), ("f64", "libdoublefann")])
+@pytest.mark.skipif(not NETS.exists(), reason="the nets of other tools are not here")
+@pytest.mark.skipif(find_library("doublefann") is None, reason="libfann is not installed")
+def test_fann_computes_in_the_dtype_of_the_net(dtype, title, capsys):
+    path = str(NETS / "fann/pieces_exact.net")
+    assert main(["verify", path, "--against", "fann", "--dtype", dtype]) == 0
+    assert f"against {title}\n" in capsys.readouterr().out
+    scaled = str(NETS / "fann/scaled.net")
+    assert main(["verify", scaled, "--against", "fann", "--dtype", dtype, "--scaling"]) == 2
 
 
 @pytest.mark.skipif(not NETS.exists(), reason="the nets of other tools are not here")

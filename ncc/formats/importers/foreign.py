@@ -305,6 +305,7 @@ class Importer(NamedTuple):
     takes       the options that it takes
     recognises_object, from_object
                 the same for live objects of Python, where it reads such; nothing is imported
+    layers      whether several files are one net, a layer each; else a file is a whole net
     """
 
     name: str
@@ -315,6 +316,7 @@ class Importer(NamedTuple):
     takes: tuple[str, ...] = ()
     recognises_object: Callable[[Any], bool] | None = None
     from_object: Callable[[Any, Options], Imported] | None = None
+    layers: bool = False
 
 
 def of_module(value: Any, *names: str) -> bool:

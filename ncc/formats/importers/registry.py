@@ -78,11 +78,14 @@ def importer_of(file: Foreign, source: str | None = None) -> Importer:
 
 def read(files: Sequence[Foreign], source: str | None = None, options: Options | None = None
          ) -> Imported:
-    """The net in files of another tool (nearly always one). NccErrors E800 to E819; E609 for an
-    option that this format does not take."""
+    """The net in files of another tool: one, or of some formats one a layer. NccErrors E800 to
+    E819; E609 for an option that this format does not take, or a file too many."""
     importer = importer_of(files[0], source)
     asked = options or Options()
     _takes(importer, asked)
+    if len(files) > 1 and not importer.layers:
+        raise NccError("E609", f"{files[1].name}: a second file, and {importer.title} is a whole "
+                               "net", help="of matrices there may be several, one a layer")
     return importer.read(list(files), asked)
 
 
@@ -107,3 +110,4 @@ def _takes(importer: Importer, options: Options) -> None:
                 and each.name not in (*importer.takes, "max_edges")):
             raise NccError("E609", f"--{each.name.replace('_', '-')}: {importer.title} has no use "
                                    "for it")
+    _ = options.functions  # which refuses a malformed --fn, whether a neuron wants it or not

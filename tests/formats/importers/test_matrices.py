@@ -394,7 +394,7 @@ def test_snap_that_is_refused(text, code, line, words):
     found = caught.value
     assert (found.code, found.span.line if found.span else None) == (code, line), found
     assert words in str(found)
-    with pytest.raises(ncc.NccError, match="one file"):
+    with pytest.raises(ncc.NccError, match="a second file"):
         graph_of([text, text], "snap")
 
 

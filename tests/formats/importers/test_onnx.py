@@ -5,6 +5,7 @@ import pytest
 from oracles import compare, mutants, shared, survives
 
 import ncc
+from ncc.cli import main
 
 onnx = pytest.importorskip("onnx")
 import onnx_cases  # noqa: E402
@@ -198,6 +199,8 @@ def test_shapes_come_from_the_options(tmp_path):
         assert ncc.from_onnx(model, **options).graph.n_inputs == 3
     path = tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())
+    assert main(["check", str(path), "--dim", "T=3", "--dim", "N=1"]) == 0
+    assert main(["check", str(path), "--shape", "x=1x3"]) == 0
     assert ncc.load(path, dim=["T=3", "N=2"]).graph.n_inputs == 6
     refused("E814", "T=many", path, dim=("T=many",))
 
@@ -225,6 +228,75 @@ def test_inputs_and_outputs_one_after_another():
     assert net.graph.dtype == "f64"
 
 
+@pytest.mark.parametrize("opset", [7, 9, 10, 11, 13, 18])
+def test_attributes_of_early_opsets_are_inputs_later(opset):
+    """Slice, Squeeze, Unsqueeze, Pad, Clip, Split, ReduceSum, and Softmax and BatchNormalization,
+    whose meanings differ, beside onnxruntime."""
+    runtime = pytest.importorskip("onnxruntime")
+    weights = {"s": np.float32([1, 2]), "b": reals(2), "m": reals(2), "v": np.float32([2, 1]),
+               "one": [1], "three": [3], "parts": [1, 3], "pads": [0, 1, 0, 0, 0, 1],
+               "low": np.float32(-0.5), "fill": np.float32(1.5)}
+
+    def node(op, first, out, since, inputs, **attributes):
+        out = out if isinstance(out, list) else [out]
+        if opset >= since:
+            return helper.make_node(op, [first, *inputs], out, axis=1) if op == "Split" else \
+                helper.make_node(op, [first, *inputs], out)
+        return helper.make_node(op, [first], out, **attributes)
+
+    nodes = [helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["n"]),
+             node("Slice", "n", "c", 10, ["one", "three", "two"], axes=[2], starts=[1], ends=[3]),
+             node("Pad", "c", "p", 11, ["pads", "fill" if opset >= 11 else ""],
+                  pads=[0, 1, 0, 0, 0, 1]),
+             helper.make_node("Softmax", ["p"], ["q"]),
+             node("Unsqueeze", "q", "u", 13, ["one"], axes=[1]),
+             node("Squeeze", "u", "z", 13, ["one"], axes=[1]),
+             node("Clip", "z", "l", 11, ["low"], min=-0.5),
+             helper.make_node("Flatten", ["l"], ["f"]),
+             helper.make_node("Slice", ["f"], ["g"], axes=[1], starts=[0], ends=[4])
+             if opset < 10 else helper.make_node("Slice", ["f", "zero", "four", "one"], ["g"]),
+             node("Split", "g", ["h", "i"], 13, ["parts"], axis=1, split=[1, 3]),
+             helper.make_node("Sub", ["h", "i"], ["y"])]
+    used = {name for one in nodes for name in one.input}
+    weights = {name: value for name, value in (weights | {"two": [2], "zero": [0], "four": [4]}
+                                               ).items() if name in used}
+    model = model_of(nodes, {"x": ["N", 2, 3]}, {"y": ["N", 3]}, weights, opset)
+    x = reals(4, 2, 3)
+    session = runtime.InferenceSession(model.SerializeToString(),
+                                       providers=["CPUExecutionProvider"])
+    agrees(model, x, session.run(None, {"x": x})[0])
+
+
+def test_upsample_is_the_nearest_before():
+    for opset, node in ((7, helper.make_node("Upsample", ["x"], ["y"], scales=[1.0, 1, 2, 3])),
+                        (9, helper.make_node("Upsample", ["x", "s"], ["y"])),
+                        (10, helper.make_node("Resize", ["x", "s"], ["y"]))):
+        weights = {"s": np.float32([1, 1, 2, 3])} if opset > 7 else {}
+        x = reals(2, 1, 2, 2)
+        model = model_of([node], {"x": ["N", 1, 2, 2]}, {"y": ["N", 1, 4, 6]}, weights, opset)
+        agrees(model, x, x.repeat(2, 2).repeat(3, 3))
+
+
+def test_value_of_a_pad_is_no_neuron():
+    refused("E813", "value 2", one("Pad", opset=9, pads=[0, 1, 0, 0], value=2.0, y=("N", 5)))
+
+
+def test_a_neuron_that_is_read_twice_is_copied(tmp_path):
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+             helper.make_node("MatMul", ["x", "t"], ["s"]),
+             helper.make_node("Tile", ["s", "r"], ["d"]), helper.make_node("MatMul", ["d", "w"],
+                                                                           ["m"]),
+             helper.make_node("Add", ["m", "m"], ["y"])]
+    model = model_of(nodes, {"x": ["N", 2, 2]}, {"y": ["N", 2, 3]},
+                     {"r": [1, 1, 3], "w": reals(6, 3)})
+    net = agrees(model, reals(3, 2, 2))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert main(["import", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.nal")]) == 0
+    x = reals(3, 4)
+    back = ncc.load(tmp_path / "m.nal").graph.run(x, dtype="f64")
+    assert np.abs(back - net.graph.run(x, dtype="f64")).max() < 1e-12
+
+
 # -- refusals
 
 def refused(code, words, model, **options):
@@ -250,9 +322,22 @@ def one(op, inputs=("x",), weights=(), x=("N", 4), y=("N", 4), opset=18, **attri
     ("E813", "finite", one("Mul", ("x", "w"), {"w": np.float32([np.inf])})),
     ("E814", "batch", one("Softmax", axis=0)),
     ("E814", "batch", one("ReduceSum", y=(1, 1), keepdims=1)),
+    ("E814", "batch", one("Transpose", perm=[1, 0], y=(4, "N"))),
+    ("E814", "batch of two", one("Reshape", ("x", "s"), {"s": [1, 4]})),
     ("E802", "opset 6", one("Relu", opset=6)),
     ("E814", "no size", one("Relu", x=("N", None))),
     ("E819", "elements", one("Relu", x=("N", 2**40))),
+    ("E819", "elements", one("Tile", ("x", "r"), {"r": [1, 2**40]})),
+    ("E819", "elements", one("ConstantOfShape", ("s",), {"s": [2**20, 2**20]})),
+    ("E819", "elements", one("Range", ("a", "b", "c"), {
+        "a": np.float32(0), "b": np.float32(1e12), "c": np.float32(1)})),
+    ("E819", "elements", one("Pad", ("x", "p"), {"p": [0, 0, 0, 2**40]})),
+    ("E819", "terms", one("AveragePool", x=("N", 4, 2000, 2000), y=("N", 4, 1, 1),
+                          kernel_shape=[1000, 1000])),
+    ("E819", "terms", model_of([helper.make_node("Unsqueeze", ["x", "a"], ["c"]),
+                                helper.make_node("Unsqueeze", ["x", "b"], ["d"]),
+                                helper.make_node("MatMul", ["c", "d"], ["y"])],
+                               {"x": [30000]}, {"y": [30000, 30000]}, {"a": [1], "b": [0]})),
 ])
 def test_refusals(code, words, model):
     if model.opset_import[0].version == 18 and model.graph.node[0].domain:

@@ -97,6 +97,20 @@ def test_an_option_that_a_format_does_not_take_is_refused(champion, capsys):
     assert "--weight-bias: a network that neat-python exported" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("importer", [i for i in IMPORTERS if not i.layers], ids=lambda i: i.name)
+def test_a_second_file_of_a_format_of_whole_nets_is_refused(importer, champion, tmp_path, capsys):
+    out = tmp_path / "net.nal"
+    assert main(["import", str(champion), str(champion), "--source", importer.name,
+                 "-o", str(out)]) == 2
+    assert "E609" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize("words", ["nonsense", "f=", "=x"])
+def test_a_malformed_formula_is_refused_though_no_neuron_wants_it(words, champion, capsys):
+    assert main(["check", str(champion), "--fn", words]) == 2
+    assert "--fn" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text, code, place", [
     ("[1", "E801", "this is no JSON"), ("{" * 2, "E801", "no JSON"),
     ("[" * 100_000, "E801", "nested too deep"),

@@ -38,8 +38,6 @@ def _is_table(file: Foreign) -> bool:
 def read(files: list[Foreign], options: Options) -> Imported:
     """The net of SNAP's: `from to`, perhaps a weight. Ids, which may have gaps, are numbered as
     they ascend, and stay as labels; `#` begins a comment."""
-    if len(files) > 1:
-        raise files[1].fault("E801", "an edge list is a whole net: one file")
     (file,) = files
     found = _UNDIRECTED.search(file.data)
     if found is not None:
@@ -110,4 +108,5 @@ IMPORTER = Importer("snap", "an edge list with decimal ids, as SNAP's", (".txt",
                     recognises, read, tuple(name for name in TAKES if name != "layered"))
 CHALLENGE = Importer("graph-challenge", "a layer of the Graph Challenge", (".tsv",),
                      recognises_challenge, read_challenge,
-                     (*(name for name in TAKES if name != "layered"), "inputs", "outputs"))
+                     (*(name for name in TAKES if name != "layered"), "inputs", "outputs"),
+                     layers=True)

@@ -83,4 +83,4 @@ def _sizes(file: Foreign) -> tuple[tuple[int, int, int], int]:
 
 
 IMPORTER = Importer("matrix-market", "a Matrix Market file", (".mtx", ".mm"), recognises, read,
-                    TAKES)
+                    TAKES, layers=True)

@@ -222,4 +222,4 @@ def _values(file: Foreign, stream: IO[bytes], head: Head, at: str = "") -> NDArr
 
 IMPORTER = Importer("scipy", "a matrix of scipy.sparse or numpy, live or as .npz or .npy",
                     (".npz", ".npy"), recognises, read, TAKES, objects.recognises,
-                    objects.from_object)
+                    objects.from_object, layers=True)

@@ -10,10 +10,6 @@ import numpy as np
 
 from ncc.errors import NccError
 
-# What makes elements of a few numbers: how many is known before it is done.
-MAKERS = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize",
-                    "EyeLike", "Upsample"))
-
 
 class Uncomputed(Exception):
     """A node that ONNX's evaluator does not compute; the message says why."""

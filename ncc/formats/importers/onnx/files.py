@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, of_module
 from ncc.formats.importers.onnx.evaluate import library
-from ncc.formats.importers.onnx.reader import imported
-
-CHECKED: Final = 10**6  # edges up to which samples are run to see that they stay apart
+from ncc.formats.importers.onnx.reader import Reader
+from ncc.formats.importers.tensors.net import Neurons, TensorNet
+from ncc.ir import csr
+from ncc.ir.csr import Ints
 
 
 def from_model(model: Any, name: str, options: Options) -> Imported:
-    """The net of a ModelProto, for inputs of its shapes. NccErrors as of `reader.imported`; E814
-    where the samples of a batch have to do with each other."""
+    """The net of a ModelProto, for inputs of its shapes. NccErrors as of `reader.imported`."""
     onnx = library()
     file = Foreign(name, "")
     if not model.HasField("graph"):
@@ -30,57 +33,71 @@ def from_model(model: Any, name: str, options: Options) -> Imported:
         onnx.checker.check_model(model)
     except Exception as error:  # ValidationError, or what the checker stumbles over
         raise file.fault("E801", f"this is no valid model: {words(error)}") from None
-    made, batched = imported(model, name, options)
-    if batched and made.graph.n_edges <= CHECKED:
-        _stays_apart(model, options, file)
+    return imported(model, name, options)
+
+
+def imported(model: Any, name: str, options: Options) -> Imported:
+    """The net of a model. NccErrors E801 to E819; E814 where the samples of a batch have to do with
+    each other."""
+    from_model = Reader(model, name, options)
+    outputs = from_model.run()
+    if not sum(int(np.prod(value.shape)) for _, value in outputs):
+        raise from_model.fault("E814", "its outputs have no elements")
+    if not all(np.isfinite(held).all() for held in from_model.net.values):
+        raise from_model.fault("E813", "a parameter that is not finite")
+    try:
+        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype,
+                                            between=from_model.between())
+    except NccError as error:
+        if error.code != "E301":
+            raise
+        raise from_model.fault("E813", error.message) from None
+    held = {key: (slots[key], values) for key, values in from_model.parameters.items()
+            if key in slots}
+    if from_model.batched:
+        _stays_apart(model, name, options, outputs)
+    return Imported(name, "", graph=graph, exactness="C", importer="onnx",
+                    notes=tuple(from_model.notes), tensors=held)
+
+
+def _stays_apart(model: Any, name: str, options: Options, single: list[tuple[str, Any]]) -> None:
+    """E814 where the net of a batch of two is not one of two samples, each of which sees its own
+    inputs alone."""
+    two = Reader(model, name, replace(options, max_edges=2 * options.max_edges), batch=2)
+    help = "--batch-dim none and --dim, if the first axis is no batch"
+    try:
+        outputs = two.run()
+    except NccError as error:
+        raise two.fault("E814", f"it does not compute a batch of two: {error.message}",
+                        help=help) from None
+    seen = _seen(two.net, [held.ids for held in two.batched.values()])
+    for (output, alone), (_, held) in zip(single, outputs, strict=True):
+        apart = held.shape[:1] == (2,) and alone.shape[:1] == (1,)
+        if apart and isinstance(held, Neurons):
+            reached = np.where(held.ids >= 0, seen[held.ids], 0)
+            apart = not (reached[0] & 2).any() and not (reached[1] & 1).any()
+        if not apart:
+            raise two.fault("E814", f"output {output}: the samples of a batch do not stay apart",
+                            help=help)
+
+
+def _seen(net: TensorNet, batches: Iterable[Ints]) -> NDArray[np.uint8]:
+    """Of each neuron which samples it depends on, of arrays of inputs (2, ...): 1 the first, 2 the
+    second, 3 both."""
+    made = np.zeros(net.count, np.uint8)
+    for ids in batches:
+        made[ids[0]], made[ids[1]] = 1, 2
+    for b in net.blocks:
+        at = np.flatnonzero(b.lengths)
+        if at.size:
+            starts = csr.starts(b.lengths)[at]
+            made[b.first + at] = np.bitwise_or.reduceat(made[b.sources], starts)
     return made
 
 
 def words(error: Exception) -> str:
     """The first line of what a library says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _stays_apart(model: Any, options: Options, file: Foreign) -> None:
-    """E814 where two samples at once do not give what each gives alone, or no batch of two."""
-    rng = np.random.default_rng(0)
-    helper = library("onnx.helper")
-    known = {held.name for held in model.graph.initializer}
-    two: dict[str, Any] = {}
-    single: list[dict[str, Any]] = [{}, {}]
-    for held in model.graph.input:
-        if held.name in known:
-            continue
-        tensor = held.type.tensor_type
-        if held.name in options.shapes:
-            return  # of sizes that the user says
-        sizes = [dim.dim_value if dim.WhichOneof("value") == "dim_value"
-                 else options.dims.get(dim.dim_param) for dim in tensor.shape.dim]
-        batch = bool(sizes) and sizes[0] is None
-        x = rng.standard_normal([2 if size is None else size for size in sizes]).astype(
-            helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        two[held.name] = x
-        for k, one in enumerate(single):
-            one[held.name] = x[k : k + 1] if batch else x
-    try:
-        run = library("onnx.reference").ReferenceEvaluator(model)
-        with np.errstate(all="ignore"):
-            alone = [run.run(None, one) for one in single]
-    except Exception:  # what the evaluator has no code for
-        return
-    try:
-        with np.errstate(all="ignore"):
-            together = run.run(None, two)
-    except Exception as error:
-        raise file.fault("E814", f"it does not compute a batch of two: {words(error)}",
-                         help="--batch-dim none and --dim, if the first axis is no batch"
-                         ) from None
-    for name, both, first, second in zip(model.graph.output, together, *alone, strict=True):
-        if both.shape[:1] != (2,) or not np.allclose(both, np.concatenate([first, second]),
-                                                     rtol=1e-3, atol=1e-5, equal_nan=True):
-            raise file.fault("E814", f"output {name.name}: the samples of a batch do not stay "
-                             "apart: two at once give another result than one at a time",
-                             help="--batch-dim none and --dim, if the first axis is no batch")
 
 
 def _recognises(file: Foreign) -> bool:

@@ -45,8 +45,8 @@ class Window:
                 self.stride + self.dilation) < 1:
             raise ValueError(f"strides {self.stride}, dilations {self.dilation}, pads {pads} over "
                              f"{dims} axes")
-        if max(pads) > 2**16 or max(self.kernel) > 2**16:
-            raise Unkept(f"pads {pads}, a kernel of {self.kernel}")
+        if max(pads) > 2**16 or max(self.kernel + self.dilation) > 2**16:
+            raise Unkept(f"pads {pads}, a kernel of {self.kernel}, dilations {self.dilation}")
         self.reach = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
         self.auto = attribute(node, "auto_pad", "NOTSET")
         self.padding: Border = list(zip(pads[:dims], pads[dims:], strict=True))
@@ -155,6 +155,7 @@ def average_pool(reader: Any, node: Node, x: Neurons) -> Neurons:
         around = [(0, low + size + high - there) for size, (low, high), there in zip(
             space, border, counted.shape[1:], strict=True)]
     seen = contraction.windows(counted, held.kernel, held.stride, around, held.dilation)
+    reader.net.fits(contraction.terms(space, [x.shape[1], *held.kernel], held.stride, border))
     axes = tuple(range(1 + len(space), 1 + 2 * len(space)))
     counts = (seen == 0).sum(axes)
 
@@ -175,6 +176,7 @@ def lp_pool(reader: Any, node: Node, x: Neurons) -> Tensor:
     held = Window(node, x.shape[2:])
     border = held.ceiled(x.shape[2:]) if attribute(node, "ceil_mode", 0) else held.padding
     raised = elementwise.unary(reader.net, x, raised_to(p))
+    reader.net.fits(contraction.terms(x.shape[2:], [x.shape[1], *held.kernel], held.stride, border))
 
     def summed(sample: Neurons) -> Neurons:
         found = contraction.windows(sample.ids, held.kernel, held.stride, border, held.dilation)

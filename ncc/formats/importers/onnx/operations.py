@@ -77,35 +77,10 @@ def binary(op: str, reader: Any, node: Node, a: Any, b: Any) -> Tensor:
             return masked
         if any(isinstance(held, Neurons) and (held.ids == ABSENT).any() for held in (a, b)):
             raise Unkept("-inf of a mask comes to it, and only a softmax takes that")
-    if op == "mul" and isinstance(a, Neurons) and isinstance(b, Neurons):
-        a, b = (elementwise.wide(held, np.broadcast_shapes(a.shape, b.shape)) for held in (a, b))
-        assert isinstance(a, Neurons) and isinstance(b, Neurons)
-        same = a.ids == b.ids
-        if same.any():  # a neuron may be read once by another: x*x is a square
-            if same.all():
-                return elementwise.unary(reader.net, a, "square")
-            ids = np.empty(a.shape, np.int32)
-            for where, made in ((same, elementwise.unary(
-                    reader.net, Neurons(a.ids[same]), "square")), (~same, elementwise.binary(
-                    reader.net, "mul", Neurons(a.ids[~same]), Neurons(b.ids[~same])))):
-                assert isinstance(made, Neurons)
-                ids[where] = made.ids
-            return Neurons(ids)
-    return elementwise.binary(reader.net, op, *_apart(reader, a, b))
-
-
-def _apart(reader: Any, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same with copies of those elements of b that a holds in the same place."""
-    if not (isinstance(a, Neurons) and isinstance(b, Neurons)):
-        return a, b
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    left, right = np.broadcast_to(a.ids, shape), np.broadcast_to(b.ids, shape)
-    same = (left == right) & (left >= 0)
-    if not same.any():
-        return a, b
-    ids = right.copy()
-    ids[same] = reader.net.rows(right[same][:, None], reader.net.code(1.0))
-    return Neurons(left), Neurons(ids)
+    if op == "mul" and isinstance(a, Neurons) and isinstance(b, Neurons) and np.array_equal(
+            a.ids, b.ids):
+        return elementwise.unary(reader.net, a, "square")
+    return elementwise.binary(reader.net, op, a, b)
 
 
 def tensor(held: Any) -> Tensor:
@@ -186,6 +161,21 @@ def dropout(reader: Any, node: Node, x: Tensor, ratio: Any = None, training: Any
     if training is not None and bool(np.asarray(fixed(training)).any()):
         raise Unkept("training_mode, which is random")
     return [x, np.ones(x.shape, bool)]
+
+
+def upsample(reader: Any, node: Node, x: Neurons, scales: Any = None) -> Neurons:
+    """Upsample, and Resize of opset 10, which is the same: the nearest element before it."""
+    if attribute(node, "mode", "nearest") != "nearest":
+        raise Unkept(f"mode {attribute(node, 'mode')}")
+    rates = fixed(scales) if scales is not None else np.array(attribute(node, "scales"))
+    if rates.shape != (len(x.shape),) or not (rates > 0).all():
+        raise ValueError(f"scales {rates} of the shape {x.shape}")
+    sizes = np.floor(np.array(x.shape) * rates.astype(np.float32))
+    if np.prod(sizes) > reader.options.max_edges:
+        raise Unkept(f"scales {rates}")
+    places = [np.minimum((np.arange(int(size)) / np.float32(rate)).astype(np.int64), old - 1)
+              for size, rate, old in zip(sizes, rates, x.shape, strict=True)]
+    return Neurons(x.ids[np.ix_(*places)])
 
 
 # -- reductions
@@ -352,6 +342,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
         ("L1", "l1"), ("L2", "l2"), ("SumSquare", "sumsquare"), ("LogSum", "logsum"),
         ("LogSumExp", "logsumexp"))},
     "Softmax": softmax, "LogSoftmax": partial(softmax, log=True),
+    "Upsample": upsample, "Resize": upsample,
     "MatMul": matmul, "Gemm": gemm, "Einsum": einsum,
     "Conv": layers.conv, "ConvTranspose": layers.conv_transposed,
     "MaxPool": layers.max_pool, "AveragePool": layers.average_pool, "LpPool": layers.lp_pool,

@@ -13,9 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from ncc.errors import NccError
-from ncc.formats.importers.foreign import Foreign, Imported, Options
+from ncc.formats.importers.foreign import Foreign, Options
 from ncc.formats.importers.onnx.evaluate import (
-    MAKERS,
     Node,
     Uncomputed,
     body,
@@ -30,6 +29,7 @@ from ncc.formats.importers.onnx.values import (
     inner_names,
     is_real,
     kind_of,
+    made_size,
     masked,
     plain,
 )
@@ -58,15 +58,15 @@ class Reader:
     """A model under way. `values` are tensors by name: Neurons, Weights, arrays of what is no real
     (integers, booleans), lists of such."""
 
-    def __init__(self, model: Any, name: str, options: Options) -> None:
-        self.model, self.name, self.options = model, name, options
+    def __init__(self, model: Any, name: str, options: Options, batch: int = 1) -> None:
+        self.model, self.name, self.options, self.batch = model, name, options, batch
         self.file = Foreign(name, "")
         self.net = TensorNet(options.max_edges, not options.drop_zeros)
         self.values: dict[str, Any] = {}
         self.parameters: dict[str, Any] = {}
         self.notes: list[str] = []
         self.dtype = "f32"
-        self.batched = False
+        self.batched: dict[str, Neurons] = {}  # inputs whose first axis is that of the batch
         self.depth = 0
         self.readers: dict[str, list[Node | None]] = {}  # None: what is no node of the same graph
         self.finished: dict[str, str] = {}  # outputs of nodes that the one before has done, too
@@ -138,7 +138,18 @@ class Reader:
         if size > self.options.max_edges:
             raise self.fault("E819", f"input {held.name} has {size} elements, and "
                              f"{self.options.max_edges} are the most")
-        return self.net.input(held.name, shape)
+        made = self.net.input(held.name, shape)
+        if self.is_batched(held.name, tensor):
+            self.batched[held.name] = made
+        return made
+
+    def is_batched(self, name: str, tensor: Any) -> bool:
+        """Whether the first axis is left open, so that it is that of the batch."""
+        if name in self.options.shapes or self.options.batch_dim == "none" or not tensor.shape.dim:
+            return False
+        first = tensor.shape.dim[0]
+        return (first.WhichOneof("value") != "dim_value"
+                and first.dim_param not in self.options.dims)
 
     def shape(self, name: str, tensor: Any) -> tuple[int, ...]:
         """Of --shape, else of the file, with sizes of --dim; a first one that the file leaves open
@@ -154,9 +165,8 @@ class Reader:
                 sizes.append(dim.dim_value)
             elif dim.dim_param in self.options.dims:
                 sizes.append(self.options.dims[dim.dim_param])
-            elif k == 0 and self.options.batch_dim != "none":
-                self.batched = True
-                sizes.append(1)
+            elif k == 0 and self.is_batched(name, tensor):
+                sizes.append(self.batch)
             else:
                 raise self.fault("E814", f"axis {k} of input {name} has no size, but is called "
                                  f"{dim.dim_param or 'nothing'}",
@@ -254,16 +264,10 @@ class Reader:
 
     def fits(self, node: Node, inputs: list[Any]) -> None:
         """E819 for what makes more elements than a net may have edges."""
-        if node.kind not in MAKERS:
-            return
-        for held in inputs:
-            if isinstance(held, np.ndarray) and held.dtype.kind in "iu" and held.size:
-                size = float(np.prod(np.abs(held.astype(np.float64)) + (node.kind == "Pad")))
-                if node.kind == "Range":
-                    size = float(np.abs(held.astype(np.float64)).max())
-                if size > self.options.max_edges:
-                    raise self.fault("E819", f"it makes {size:.3g} elements, and "
-                                     f"{self.options.max_edges} are the most", node)
+        size = made_size(node, inputs)
+        if size > self.options.max_edges:
+            raise self.fault("E819", f"it makes {size:.3g} elements, and "
+                             f"{self.options.max_edges} are the most", node)
 
     def branch(self, node: Node, inputs: list[Any]) -> Sequence[Any]:
         """If, of a constant condition: the nodes of the branch, which see the names outside."""
@@ -344,8 +348,13 @@ class Reader:
 
     def moves(self, node: Node, inputs: list[Any]) -> bool:
         """Whether what says how elements move is constant, and nothing is computed."""
+        if node.kind == "Resize" and node.opset == 10:
+            return False
         if node.kind == "Resize" and node.attrs.get("mode", "nearest") != "nearest":
             raise Unkept(f"mode {node.attrs['mode']}")
+        for name in ("value", "extrapolation_value"):  # which would be taken for a neuron
+            if node.kind in ("Pad", "Resize") and node.attrs.get(name):
+                raise Unkept(f"{name} {node.attrs[name]}")
         if node.kind.startswith("Scatter") and node.attrs.get("reduction", "none") != "none":
             raise Unkept(f"reduction {node.attrs['reduction']}")
         data = data_inputs(node, len(inputs))
@@ -392,25 +401,3 @@ class Reader:
 
     def nested(self, held: Any, how: Any) -> Any:
         return [how(one) for one in held] if isinstance(held, list) else how(held)
-
-
-def imported(model: Any, name: str, options: Options) -> tuple[Imported, bool]:
-    """The net of a model, and whether an input has a batch. NccErrors E801 to E819."""
-    from_model = Reader(model, name, options)
-    outputs = from_model.run()
-    if not sum(int(np.prod(value.shape)) for _, value in outputs):
-        raise from_model.fault("E814", "its outputs have no elements")
-    if not all(np.isfinite(held).all() for held in from_model.net.values):
-        raise from_model.fault("E813", "a parameter that is not finite")
-    try:
-        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype,
-                                            between=from_model.between())
-    except NccError as error:
-        if error.code != "E301":
-            raise
-        raise from_model.fault("E813", error.message) from None
-    held = {key: (slots[key], values) for key, values in from_model.parameters.items()
-            if key in slots}
-    made = Imported(name, "", graph=graph, exactness="C", importer="onnx",
-                    notes=tuple(from_model.notes), tensors=held)
-    return made, from_model.batched

@@ -55,3 +55,37 @@ def kind_of(held: Any) -> tuple[int, Any]:
         return 1, held.shape
     held = np.asarray(held)
     return library("onnx.helper").np_dtype_to_tensor_dtype(held.dtype), held.shape
+
+
+def made_size(node: Node, inputs: list[Any]) -> float:
+    """How many elements a node makes of a few numbers; 0 of one that does not."""
+    def numbers(k: int) -> Any:
+        held = inputs[k] if k < len(inputs) else None
+        return None if held is None or isinstance(held, Neurons) else np.asarray(
+            plain(held), np.float64).ravel()
+
+    size = float(np.prod(inputs[0].shape, dtype=np.float64)) if inputs and hasattr(
+        inputs[0], "shape") else 0.0
+    first, second = numbers(0), numbers(1)
+    if node.kind == "ConstantOfShape" and first is not None:
+        return float(np.prod(first))
+    if node.kind in ("Expand", "Tile", "CenterCropPad") and second is not None:
+        return float(np.prod(second)) * (size if node.kind == "Tile" else 1.0)
+    if node.kind == "Range" and first is not None and second is not None:
+        step = numbers(2)
+        return float(np.nan_to_num(np.abs((second - first) / step).max(initial=0.0)))
+    if node.kind == "OneHot" and second is not None:
+        return float(second.max(initial=0.0)) * size
+    if node.kind == "Pad":
+        pads = np.array(node.attrs.get("pads", second), np.float64).ravel()
+        shape = np.array(inputs[0].shape, np.float64)
+        if len(pads) == 2 * len(shape):
+            return float(np.prod(shape + pads[: len(shape)] + pads[len(shape) :]))
+        return size * float(np.prod(1 + np.abs(pads)))
+    if node.kind in ("Resize", "Upsample"):
+        scales = [numbers(k) for k in range(1, len(inputs))] + [node.attrs.get("scales")]
+        rates = [float(np.prod(held)) * (1.0 if k == 2 else size)
+                 for k, held in enumerate(scales) if held is not None and len(held)
+                 and (k != 0 or len(inputs) < 3)]
+        return max(rates, default=0.0)
+    return 0.0

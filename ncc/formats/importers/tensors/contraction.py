@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def linear(net: TensorNet, x: Tensor, w: Weights, bias: Weights | None = None) -
         return Weights(made if bias is None else made + bias.values)
     n, k = w.shape
     lead = x.shape[:-1]
+    net.fits(prod(lead) * n * k)
     sources = np.broadcast_to(x.ids.reshape(-1, 1, k), (int(np.prod(lead)), n, k))
     gone = w.values == 0.0
     if net.keep_zeros:
@@ -49,6 +51,7 @@ def matmul(net: TensorNet, a: Tensor, b: Tensor) -> Tensor:
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     if b.shape[-2] != k:
         raise ValueError(f"matrices of shapes {a.shape} and {b.shape} have no product")
+    net.fits(prod(lead) * m * k * n)
 
     def left(held: NDArray[Any]) -> NDArray[Any]:
         return np.broadcast_to(held[..., :, None, :], (*lead, m, n, k))
@@ -74,6 +77,14 @@ def dot(net: TensorNet, a: Ints, b: Ints, scale: float = 1.0) -> Neurons:
     return net.sum_of(terms)
 
 
+def terms(space: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Pairs
+          ) -> float:
+    """How many elements windows of a kernel (channels, ...) have at most, over a space in a border.
+    """
+    return prod(kernel) * prod((size + low + high) / s + 1 for size, s, (low, high) in zip(
+        space, stride, padding, strict=True))
+
+
 def windows(ids: Ints, kernel: Sequence[int], stride: Sequence[int], padding: Pairs,
             dilation: Sequence[int]) -> Ints:
     """Of an array (channels, *space) the windows (channels, *places, *kernel); ZERO lies around."""
@@ -95,6 +106,7 @@ def conv(net: TensorNet, x: Neurons, w: Weights, bias: Weights | None, *, stride
     if each * groups != x.shape[0] or out % groups:
         raise ValueError(f"filters of shape {w.shape} in {groups} groups, and {x.shape[0]} "
                          "channels")
+    net.fits(out * terms(x.shape[1:], w.shape[1:], stride, padding))
     seen = windows(x.ids, kernel, stride, padding, dilation)
     places = seen.shape[1 : 1 + len(kernel)]
     n = int(np.prod(places))
@@ -139,6 +151,7 @@ def pool(net: TensorNet, x: Neurons, how: str, kernel: Sequence[int], *, stride:
          ) -> Neurons:
     """max or mean over windows of x (channels, *space). A border takes no part, unless a mean
     `counts_border`."""
+    net.fits(terms(x.shape[1:], [x.shape[0], *kernel], stride, padding))
     seen = windows(x.ids, kernel, stride, padding, dilation or [1] * len(kernel))
     flat = seen.reshape(*seen.shape[: 1 + len(kernel)], -1)
     if how == "max":

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
+from ncc.formats.importers.tensors.repeated import repeated
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints
 from ncc.ir.labels import Label
@@ -176,9 +177,12 @@ class TensorNet:
         biases       codes (n), NONE where a row has none
         activation   a name of ncc's or an expression in x
 
-        NccError E819 beyond `max_edges`. A row without edges and without a bias is activation(0).
+        NccError E819 beyond `max_edges`. Of a neuron that a row reads twice it reads a copy. A row
+        without edges and without a bias is activation(0).
         """
         n, k = sources.shape
+        self.fits(n * k)
+        sources = self._distinct(sources)
         kept = sources >= 0
         lengths = kept.sum(axis=1, dtype=np.int64)
         total = int(lengths.sum())
@@ -199,6 +203,18 @@ class TensorNet:
             wide.ravel() if every else wide[kept], held))
         self.count += n
         return np.arange(self.count - n, self.count, dtype=np.int32)
+
+    def fits(self, terms: float) -> None:
+        """NccError E819 where arrays of so many terms, of which some are edges, are too large."""
+        if terms > 4 * self.max_edges:
+            raise NccError("E819", f"{terms:.3g} terms, and {self.max_edges} edges are the most",
+                           help="--max-edges gives another limit")
+
+    def _distinct(self, sources: NDArray[Any]) -> NDArray[Any]:
+        """The same sources, where a row reads a neuron again a copy of it."""
+        found = repeated(sources)
+        return sources if found is None else found.put(
+            self.rows(found.neurons[:, None], self.code(1.0)))
 
     def activation(self, text: str) -> int:
         """The code of a name or an expression."""
