@@ -379,7 +379,17 @@ def test_a_heap_that_is_larger_than_its_file(tmp_path):
     """HDF5 takes the memory that the file says its heap of strings has: 4 GB of 32 kB."""
     data = bytearray(shared("keras/mlp.h5").read_bytes())
     at = data.index(b"GCOL") + 8
-    data[at : at + 8] = (2**32 - 1).to_bytes(8, "little")
+    for place, size in ((at, 2**32 - 1), (at + 16, 0), (at + 16, 2**40)):
+        forged = data[:place] + size.to_bytes(8, "little") + data[place + 8 :]
+        assert survives(tmp_path / "m.h5", bytes(forged)) == "E801"
+
+
+def test_a_text_that_is_longer_than_its_file(tmp_path):
+    """As the attribute says; HDF5 takes the memory before it looks."""
+    data = bytearray(shared("keras/mlp.h5").read_bytes())
+    length = h5py.File(io.BytesIO(data)).attrs["model_config"].encode()
+    at = data.index(len(length).to_bytes(4, "little"), data.index(b"model_config\0"))
+    data[at : at + 4] = (2**32 - 16).to_bytes(4, "little")
     assert survives(tmp_path / "m.h5", bytes(data)) == "E801"
 
 

@@ -20,6 +20,7 @@ from ncc.formats.importers.keras.model import Reader
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 LONGEST_JSON: Final = 2**26  # bytes
 RATIO: Final = 1100  # deflate makes no byte of less than a thousandth
+GLOBAL: Final = ord("G")
 HEAP: Final = re.compile(b"(?:GCOL\x01|HEAP\x00)\x00\x00\x00(.{8})", re.DOTALL)
 Reals = NDArray[np.float64]
 
@@ -47,8 +48,10 @@ class Arrays:
                            help="pip install 'ncc-compiler[keras]'") from None
         self.file, self.size, self.h5py = file, len(data), h5py
         for found in HEAP.finditer(data):  # HDF5 takes as much memory as a heap says it has
-            if int.from_bytes(found[1], "little") > len(data):
-                raise file.fault("E801", "the HDF5 in it is broken: a heap larger than the file")
+            size = int.from_bytes(found[1], "little")
+            if size > len(data) - found.start() or found[0][0] == GLOBAL and not _whole(
+                    data[found.start() : found.start() + size]):
+                raise file.fault("E801", "the HDF5 in it is broken: a heap of a wrong size")
         if _longest_text(data) > len(data):
             raise file.fault("E801", "the HDF5 in it is broken: a text longer than the file")
         self.root = self.guarded(lambda: h5py.File(h5py.h5f.open_file_image(data)))
@@ -107,6 +110,18 @@ class Arrays:
         if not np.isfinite(made).all():
             raise self.file.fault("E801", f"{path} holds NaN or an infinity")
         return made
+
+
+def _whole(heap: bytes) -> bool:
+    """Whether the objects of a global heap end where it ends; HDF5 looks for its end for ever where
+    one has no size. An object has a number, 0 of free space, 6 bytes, a size of 8, its bytes."""
+    at = 16
+    while at + 16 <= len(heap):
+        size = int.from_bytes(heap[at + 8 : at + 16], "little")
+        at += 16 + -(-size // 8) * 8 if any(heap[at : at + 2]) else size
+        if not size:
+            return False
+    return at <= len(heap)
 
 
 def _longest_text(data: bytes) -> int:
