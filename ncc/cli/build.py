@@ -182,7 +182,8 @@ def _kinds(args: argparse.Namespace) -> list[str]:
 def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
              ) -> tuple[Request, Build, Syntax | None]:
     """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
-    aim = target(args.target or target_of(kinds), args.cpu, args.features)
+    aim = target(target_of(kinds) if args.target is None else args.target, args.cpu,
+                 args.features)
     if format_of(args) == "ssa":
         request = asked(args, aim, args.name)
         return request, enter(request, args, watcher), None
