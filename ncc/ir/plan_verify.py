@@ -263,7 +263,9 @@ def _keeps(plan: PlanArrays, schedule: Schedule, position: Longs) -> bool:
             return False
     if schedule.work != slot.max(initial=-1) + 1:
         return False
-    order = np.lexsort((written, slot))
+    # Of two that are written at once, such as an input that nothing reads and a row of the first
+    # depth, the one that goes at once is the first.
+    order = np.lexsort((last, written, slot))
     slot, written, last = slot[order], written[order], last[order]
     same = slot[1:] == slot[:-1]
     return bool((written[1:] >= last[:-1])[same].all())

@@ -162,7 +162,7 @@ def test_genomes_networks_and_their_json_are_one_net(seed):
 
 
 def test_every_function_occurs_in_these_genomes():
-    drawn = [genome for seed in range(20) for _, genome in genomes(EVERY, 1, seed)]
+    drawn = [genome for seed in range(60) for _, genome in genomes(EVERY, 1, seed)]
     nodes = [gene for genome in drawn for gene in genome.nodes.values()]
     assert {gene.activation for gene in nodes} == set(ACTIVATIONS)
     assert {gene.aggregation for gene in nodes} == {*AGGREGATIONS, "median"}
