@@ -235,7 +235,7 @@ def _keeps(plan: PlanArrays, schedule: Schedule, position: Longs) -> bool:
     levels, looped = g.levels[plan.rows], schedule.form != "straight"
     held = np.flatnonzero(slots >= 0)
     if looped and plan.phased:  # the rows of a depth are computed in any order
-        inner = until >= 0
+        inner = (until >= 0) & (until < len(plan.rows))  # neither unread nor absent
         until[inner] = np.searchsorted(levels, levels[until[inner]], "right") - 1
     until[g.states[position[g.states] >= 0]] = len(plan.rows)
     if looped:
