@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 
 class Fault(NamedTuple):
@@ -259,6 +260,16 @@ class NccError(Exception):
 def _rebuild(code: str, message: str, source: Source | None, span: Span | None, note: str,
              help: str, status: int) -> NccError:
     return NccError(code, message, source, span, note=note, help=help, status=status)
+
+
+def optional(module: str, extra: str) -> Any:
+    """A module of a library that comes with an extra of ncc's; NccError E637 where it cannot be
+    imported, with the command that installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise NccError("E637", f"{module.partition('.')[0]} is not installed: {error}",
+                       help=f"pip install 'ncc-compiler[{extra}]'") from None
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ncc.driver.compiler import write
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.settings import arithmetic
-from ncc.errors import NccError, Source
+from ncc.errors import NccError, Source, optional
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
 from ncc.formats.exporters.onnx_model import onnx_model
@@ -119,7 +118,7 @@ class Net:
     def to_networkx(self) -> Any:
         """A `networkx.DiGraph`, its attributes those of ncc/formats/exporters/attributes.py.
         NccError E637 without networkx, E401 for a net that only passes make."""
-        made = _optional("networkx", "to_networkx").DiGraph(
+        made = optional("networkx", "graphs").DiGraph(
             **directives(self.graph))
         made.add_nodes_from(nodes(self.graph, "graphml"))
         made.add_edges_from(edges(self.graph))
@@ -130,7 +129,7 @@ class Net:
         from i to j. NccError E637 without scipy, E401 for what it cannot hold (left out with
         `lossy`), E607 for a weight without a value."""
         held = valued(rows(self.graph, "npz", lossy))
-        sparse = _optional("scipy.sparse", "to_scipy")
+        sparse = optional("scipy.sparse", "graphs")
         return sparse.csr_array((held.weights, held.targets, held.starts),
                                 shape=(self.n_neurons, self.n_neurons))
 
@@ -192,16 +191,6 @@ class Net:
             limits = Limits(max_ulp, atol or 0.0)
         return compared(self.graph, of_graph(self.graph, "", dtype, numerics).outputs(rows), found,
                         rows, limits, numerics)
-
-
-def _optional(module: str, wanted_by: str) -> Any:
-    """A library of the extra `graphs`, E637 where it is missing."""
-    try:
-        return import_module(module)
-    except ImportError:
-        name = module.partition(".")[0]
-        raise NccError("E637", f"{wanted_by} needs {name}, which is not installed",
-                       help="pip install 'ncc-compiler[graphs]'") from None
 
 
 def unroll(net: Net, steps: int) -> Net:

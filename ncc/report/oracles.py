@@ -12,32 +12,21 @@ import os
 import pickle
 import platform
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ncc.errors import NccError
+from ncc.errors import NccError, optional
 from ncc.formats.importers.foreign import opened
 from ncc.formats.importers.sklearn.files import unpickled
 from ncc.report.comparison import Other, Reals
 
 
-def wanted(module: str, extra: str) -> Any:
-    """A module of an optional library; E637 where it is missing."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        top = module.split(".")[0]
-        raise NccError("E637", f"{top} is not installed: {error}",
-                       help=f"pip install 'ncc-compiler[{extra}]'") from None
-
-
 def neat_python(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None
                 ) -> Other:
     """neat-python's own network, of its JSON, or of a pickled genome and its configuration."""
-    neat = wanted("neat", "neat")
+    neat = optional("neat", "neat")
     title = f"neat-python {neat.__version__}, Python {platform.python_version()}"
     data = Path(path).read_bytes()
     if not data.lstrip()[:1] == b"{":
@@ -99,7 +88,7 @@ def neat_network(network: Any, title: str = "neat-python") -> Other:
 
 def sklearn(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None) -> Other:
     """scikit-learn's own estimator, unpickled."""
-    library = wanted("sklearn", "sklearn")
+    library = optional("sklearn", "sklearn")
     if not allow_pickle:
         raise NccError("E818", f"{path}: scikit-learn unpickles it, which may run code",
                        help="--allow-pickle, if you trust the file")

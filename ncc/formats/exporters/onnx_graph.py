@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.errors import NccError
+from ncc.errors import optional
 
 IR_VERSION: Final = 9  # which older runtimes read, too
 DTYPES: Final = {"f32": np.float32, "f64": np.float64}
@@ -57,11 +56,7 @@ OPERATORS: Final[dict[str, Operator]] = {
 
 def library(name: str) -> Any:
     """A module of onnx; NccError E637 where it is missing."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise NccError("E637", f"onnx is not installed: {error}",
-                       help="pip install 'ncc-compiler[onnx]'") from None
+    return optional(name, "onnx")
 
 
 class OnnxGraph:

@@ -6,14 +6,13 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.errors import NccError
+from ncc.errors import NccError, optional
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Json, Options, listed
 from ncc.formats.importers.keras.model import Reader
 
@@ -41,11 +40,7 @@ class Arrays:
     """The arrays of an HDF5 file, each read when it is asked for, none that points elsewhere."""
 
     def __init__(self, file: Foreign, data: bytes) -> None:
-        try:
-            h5py = import_module("h5py")
-        except ImportError as error:
-            raise NccError("E637", f"h5py is not installed: {error}",
-                           help="pip install 'ncc-compiler[keras]'") from None
+        h5py = optional("h5py", "keras")
         self.file, self.size, self.h5py = file, len(data), h5py
         for found in HEAP.finditer(data):  # HDF5 takes as much memory as a heap says it has
             size = int.from_bytes(found[1], "little")

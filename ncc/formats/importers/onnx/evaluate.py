@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncc.errors import NccError
+from ncc.errors import optional
 
 
 class Uncomputed(Exception):
@@ -36,11 +35,7 @@ class Node(NamedTuple):
 
 def library(name: str = "onnx") -> Any:
     """A module of onnx; NccError E637 where it is missing."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise NccError("E637", f"onnx is not installed: {error}",
-                       help="pip install 'ncc-compiler[onnx]'") from None
+    return optional(name, "onnx")
 
 
 def node_of(proto: Any, opset: int, given: Mapping[str, Any] | None = None) -> Node:

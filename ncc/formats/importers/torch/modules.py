@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from ncc.errors import NccError
+from ncc.errors import NccError, optional
 from ncc.formats.importers.foreign import Foreign, Imported, Importer, Options, of_module
 from ncc.formats.importers.torch import program
-
-
-def torch_module() -> Any:
-    try:
-        return import_module("torch")
-    except ImportError as error:
-        raise NccError("E637", f"torch is not installed: {error}",
-                       help="pip install 'ncc-compiler[torch]'") from None
 
 
 def from_module(module: Any, example: Any, options: Options, name: str = "") -> Imported:
     """The net of a module, as it computes when it is only evaluated, for inputs of the example's
     shapes: a tensor of batch 1, or a tuple of such. NccErrors as of `program.imported`; E814 where
     the samples of a batch have to do with each other."""
-    torch = torch_module()
+    torch = optional("torch", "torch")
     if example is None:
         raise NccError("E815", "a module says nothing of the shape of its input",
                        help="ncc.from_torch(module, torch.zeros(1, 8)): an example of batch 1")
@@ -83,7 +74,7 @@ def _recognises(file: Foreign) -> bool:
 
 def _read(files: list[Foreign], options: Options) -> Imported:
     (file,) = files
-    torch = torch_module()
+    torch = optional("torch", "torch")
     try:
         exported = torch.export.load(io.BytesIO(file.data))
     except Exception as error:  # of torch's reader, of whatever kind
