@@ -92,12 +92,13 @@ class Func:
     pure: bool = False
     neurons: list[int] | None = field(default=None, compare=False)
 
-    def with_ops(self, ops: list[Op], new: Sequence[int]) -> Func:
+    def with_ops(self, ops: list[Op], new: Sequence[int] | None = None) -> Func:
         """The function with the ops that a pass made of its own, one after another. `new` says for
         each old op which op has its value now, -1 for none: that op, and those that were made on
-        the way to it, are of the same neuron. An op that is new of several keeps the first's."""
-        if self.neurons is None:
-            return replace(self, ops=ops)
+        the way to it, are of the same neuron. An op that is new of several keeps the first's.
+        Without `new` the neurons are lost."""
+        if self.neurons is None or new is None:
+            return replace(self, ops=ops, neurons=None)
         neurons: list[int] = []
         for neuron, at in zip(self.neurons, new, strict=True):
             neurons += [neuron] * (at + 1 - len(neurons))
