@@ -94,7 +94,8 @@ class Module:
         - a call names an internal function whose buffers this one has, and which calls nothing;
         - a call_at names an exported function that is not counted, likewise, outside of lanes;
         - an apply names a pure function; that is internal, has no buffers, and consists of one
-          `argument`, arithmetic, constants, lookups, plain loops, and a `return` at its end.
+          `argument`, arithmetic, constants, lookups, plain loops, applies of pure functions above
+          it, and a `return` at its end.
         """
         Verifier(self.dtype, self.numerics, self.funcs, self.tables, place).check()
 

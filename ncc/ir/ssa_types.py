@@ -13,8 +13,8 @@ from ncc.errors import NccError, Source, Span
 from ncc.scalar.opcodes import OPS, Opcode
 
 Op = tuple[str, tuple[int, ...], Any]
-# What a pure function is made of; it applies no other.
-PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "control")) - {"apply"}
+# What a pure function is made of.
+PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "control"))
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 
 

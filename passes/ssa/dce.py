@@ -19,7 +19,10 @@ def dce(module: Module) -> Module:
         }
     """
     funcs = tuple(_dce(f) for f in module.funcs)
-    applied = {op[2] for f in funcs for op in f.ops if op[0] == "apply"}
+    applied: set[str] = set()
+    for f in sorted(reversed(funcs), key=lambda f: f.pure):  # a pure one applies those above it
+        if not f.pure or f.name in applied:
+            applied.update([op[2] for op in f.ops if op[0] == "apply"])
     funcs = tuple(f for f in funcs if not f.pure or f.name in applied)
     read = {op[2] if op[0] == "lookup" else op[2][0]
             for f in funcs for op in f.ops if op[0] in ("lookup", "load")}
