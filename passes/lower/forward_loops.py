@@ -15,7 +15,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step, total
-from ncc.scalar.expressions import emit, expression
+from ncc.scalar.expressions import Expr, emit, expression
 
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
@@ -35,7 +35,9 @@ class _Kind(NamedTuple):
 
 class Loops:
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+
+    held = "work"
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
@@ -54,7 +56,24 @@ class Loops:
         """The weight or the bias that is element offset + index of `packed`."""
         return b.load("packed", offset, index)
 
+    def value(self, b: Builder, program: Expr, argument: int) -> int:
+        """The value of a row, of the argument of its activation."""
+        return emit(program, b, argument)
+
+    def put(self, b: Builder, value: int, offset: int, place: int) -> None:
+        """Store the value of a row at element offset + place."""
+        b.store(value, self.held, offset, place)
+
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """A sample's y, and what it leaves for the next call, from its x and what the last left."""
+        g = self.plan.graph
+        self.values(b, schedule, sample, block)
+        assert schedule.slots is not None
+        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
+        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+
+    def values(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
@@ -83,8 +102,6 @@ class Loops:
                 self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
-        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
-        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -94,7 +111,7 @@ class Loops:
         for k, count in b.columns(size, sample is not None):
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
-                b.store(value, "work", to + c, k)
+                b.store(value, self.held, to + c, k)
             b.close()
 
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
@@ -105,7 +122,7 @@ class Loops:
         places = self.table(table, "i", slots)
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
         for k, count in b.columns(len(slots), sample is not None):
-            values = [b.load("work", 0, b.load(places, c, k)) for c in range(count)]
+            values = [b.load(self.held, 0, b.load(places, c, k)) for c in range(count)]
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
                 b.store(value, name, c, at)
@@ -171,8 +188,8 @@ class Loops:
                                     np.searchsorted(keys, turns * len(acts) + k),
                                     np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
             place = b.load("places", 0, q)
-            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
-            b.store(value, "work", 0, place)
+            value = self.value(b, expression(act, g.functions), b.load(self.held, 0, place))
+            self.put(b, value, 0, place)
             b.close()
         b.close()
 
@@ -274,7 +291,7 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load("work", 0, b.load("sources", offset, at)),
+            return [(b.load(self.held, 0, b.load("sources", offset, at)),
                      self.parameter(b, offset, by))]
 
         agg = AGGREGATIONS[run.aggregation]
@@ -283,7 +300,7 @@ class Loops:
             argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
                              biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
-            b.store(emit(program, b, argument), "work", 0, b.load("places", 0, q))
+            self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
         last = b.load("starts", 1, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
@@ -291,7 +308,7 @@ class Loops:
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        b.store(value, "work", 0, b.load("places", 0, q))
+        self.put(b, value, 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
         """Blocks q .. q+count-1, of one row each, in one loop."""
@@ -304,7 +321,7 @@ class Loops:
         def edge(i: int, j: int | None) -> tuple[int, int]:
             at = {name: held[i] if j is None else b.op("iadd", held[i], j)
                   for name, held in begins.items()}
-            return (b.load("work", 0, b.load("sources", 0, at["starts"])),
+            return (b.load(self.held, 0, b.load("sources", 0, at["starts"])),
                     self.parameter(b, 0, at[self.weights]))
 
         biases = None
@@ -313,7 +330,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
                            lambda j: [edge(i, j) for i in range(count)], biases, count)
         for i, value in enumerate(values):
-            b.store(value, "work", 0, b.load("places", i, q))
+            self.put(b, value, 0, b.load("places", i, q))
 
     def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
                  count: int) -> None:
@@ -328,7 +345,7 @@ class Loops:
         def edges(j: int | None) -> list[tuple[int, int]]:
             at = [read if j is None else b.op("iadd", read, j) for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [b.load("work", 0, b.load("sources", 0, a)) for a in at]
+            sources = [b.load(self.held, 0, b.load("sources", 0, a)) for a in at]
             return [(sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
@@ -336,7 +353,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
                            count)
         for place, value in zip(places, values, strict=True):
-            b.store(value, "work", 0, b.op("iadd", place, row))
+            self.put(b, value, 0, b.op("iadd", place, row))
         b.close()
 
     def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
@@ -352,7 +369,7 @@ class Loops:
             at, w = reads, weights
             if j is not None:
                 at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
-            n = b.load("work", 0, b.load("sources", 0, at))
+            n = b.load(self.held, 0, b.load("sources", 0, at))
             return [(n, self.parameter(b, i, w)) for i in range(count)]
 
         biases = None
@@ -363,7 +380,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
                            count)
         for i, value in enumerate(values):
-            b.store(value, "work", i, place)
+            self.put(b, value, i, place)
         b.close()
 
     def first(self, b: Builder, run: Run) -> int:
@@ -399,5 +416,5 @@ class Loops:
                 acc = b.op("div", acc, mean_of)
             bias = None if agg == "sum" or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
-            values.append(emit(program, b, acc))
+            values.append(self.value(b, program, acc))
         return values
