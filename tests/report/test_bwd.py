@@ -101,8 +101,8 @@ def forward(net: Net, x: np.ndarray, params: np.ndarray, dy: np.ndarray) -> dict
         if kind == "dot":
             products = [a * b for a, b in zip(products[::2], products[1::2], strict=True)]
         if net.activations[j] >= 0:
-            total = {"sum": sum, "dot": sum, "mul": np.prod, "mean": np.mean, "max": max, "min": min,
-                     "div": lambda p: p[0] / np.prod(p[1:]),
+            total = {"sum": sum, "dot": sum, "mul": np.prod, "mean": np.mean, "max": max,
+                     "min": min, "div": lambda p: p[0] / np.prod(p[1:]),
                      "maxabs": lambda p: max(p, key=abs)}[kind](products) if products else 0.0
             total += biases[j] or 0.0
             given[f"Df{name[j]}"] = slope(meaning(net, net.activations[j]), float(total))
