@@ -15,7 +15,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
-from ncc.scalar.expressions import emit, expression
+from ncc.scalar.expressions import Expr, emit, expression
 
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
@@ -35,7 +35,9 @@ class _Kind(NamedTuple):
 
 class Loops:
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+
+    held = "work"
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
@@ -54,7 +56,24 @@ class Loops:
         """The weight or the bias that is element offset + index of `packed`."""
         return b.load("packed", offset, index)
 
+    def value(self, b: Builder, program: Expr, argument: int) -> int:
+        """The value of a row, of the argument of its activation."""
+        return emit(program, b, argument)
+
+    def put(self, b: Builder, value: int, offset: int, place: int) -> None:
+        """Store the value of a row at element offset + place."""
+        b.store(value, self.held, offset, place)
+
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """A sample's y, and what it leaves for the next call, from its x and what the last left."""
+        g = self.plan.graph
+        self.values(b, schedule, sample, block)
+        assert schedule.slots is not None
+        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
+        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+
+    def values(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
@@ -83,8 +102,6 @@ class Loops:
                 self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
-        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
-        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -94,7 +111,7 @@ class Loops:
         for k, count in b.columns(size, sample is not None):
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
-                b.store(value, "work", to + c, k)
+                b.store(value, self.held, to + c, k)
             b.close()
 
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
@@ -105,7 +122,7 @@ class Loops:
         places = self.table(table, "i", slots)
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
         for k, count in b.columns(len(slots), sample is not None):
-            values = [b.load("work", 0, b.load(places, c, k)) for c in range(count)]
+            values = [b.load(self.held, 0, b.load(places, c, k)) for c in range(count)]
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
                 b.store(value, name, c, at)
@@ -171,8 +188,8 @@ class Loops:
                                     np.searchsorted(keys, turns * len(acts) + k),
                                     np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
             place = b.load("places", 0, q)
-            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
-            b.store(value, "work", 0, place)
+            value = self.value(b, expression(act, g.functions), b.load(self.held, 0, place))
+            self.put(b, value, 0, place)
             b.close()
         b.close()
 
@@ -264,7 +281,7 @@ class Loops:
 
     def sources_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
         """The values of the sources of a term whose first edge is number at + offset."""
-        return [b.load("work", 0, b.load("sources", offset + i, at))
+        return [b.load(self.held, 0, b.load("sources", offset + i, at))
                 for i in range(edges_a_term(AGGREGATIONS[run.aggregation]))]
 
     def edges_before(self, b: Builder, run: Run, j: int) -> int:
@@ -280,10 +297,11 @@ class Loops:
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
         agg = AGGREGATIONS[run.aggregation]
-        if edges_a_term(agg) > 1:
-            self.ragged_pairs(b, run, q)
-            return
         first = b.load("starts", 0, q)
+        if edges_a_term(agg) > 1:
+            edges_of = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
+            self.alone(b, run, q, edges_of, q, 1)
+            return
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
@@ -293,7 +311,7 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load("work", 0, b.load("sources", offset, at)),
+            return [(b.load(self.held, 0, b.load("sources", offset, at)),
                      self.parameter(b, offset, by))]
 
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
@@ -301,7 +319,7 @@ class Loops:
             argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
                              biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
-            b.store(emit(program, b, argument), "work", 0, b.load("places", 0, q))
+            self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
         last = b.load("starts", 1, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
@@ -309,23 +327,7 @@ class Loops:
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        b.store(value, "work", 0, b.load("places", 0, q))
-
-    def ragged_pairs(self, b: Builder, run: Run, q: int) -> None:
-        """Block q, of one row, whose in-list is pairs of edges, any number of them."""
-        agg = AGGREGATIONS[run.aggregation]
-        first, weights = b.load("starts", 0, q), b.load(self.weights, 0, q)
-        edges = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
-
-        def pairs(j: int | None) -> list[tuple[int, int]]:
-            at = first if j is None else b.op("iadd", first, self.edges_before(b, run, j))
-            by = weights if j is None else b.op("iadd", weights, j)
-            return [term(b, agg, self.sources_of(b, run, at), self.parameter(b, 0, by))]
-
-        biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        (value,) = self.sums(b, run, self.first(b, run), self.terms_in(b, run, edges), None, pairs,
-                             biases, 1)
-        b.store(value, "work", 0, b.load("places", 0, q))
+        self.put(b, value, 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
         """Blocks q .. q+count-1, of one row each of k edges, in one loop."""
@@ -348,7 +350,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s),
                            lambda j: [edge(i, j) for i in range(count)], biases, count)
         for i, value in enumerate(values):
-            b.store(value, "work", 0, b.load("places", i, q))
+            self.put(b, value, 0, b.load("places", i, q))
 
     def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
                  count: int) -> None:
@@ -373,7 +375,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
                            biases, count)
         for place, value in zip(places, values, strict=True):
-            b.store(value, "work", 0, b.op("iadd", place, row))
+            self.put(b, value, 0, b.op("iadd", place, row))
         b.close()
 
     def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
@@ -403,7 +405,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
                            biases, count)
         for i, value in enumerate(values):
-            b.store(value, "work", i, place)
+            self.put(b, value, i, place)
         b.close()
 
     def first(self, b: Builder, run: Run) -> int:
@@ -439,5 +441,5 @@ class Loops:
                 acc = b.op("div", acc, mean_of)
             bias = None if agg in FROM_BIAS or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
-            values.append(emit(program, b, acc))
+            values.append(self.value(b, program, acc))
         return values
