@@ -165,7 +165,10 @@ class Forward(Loops):
         chains of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
         run_of = np.repeat(np.arange(len(plan.runs)), [run.last - run.first for run in plan.runs])
+        # What several neurons share is of the first.
+        b.neuron = int(g.inputs[0]) if g.n_inputs else UNLINKED
         row_of_x = None if sample is None else b.op("imul", sample, b.index(g.n_inputs))
+        b.neuron = int(g.outputs[0]) if len(g.outputs) else UNLINKED
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
         row_of_state = None
         if sample is not None and len(g.states):
