@@ -58,6 +58,8 @@ ERRORS: dict[str, Fault] = {
     "E135": Fault(1, "`fn` without an expression"),
     "E136": Fault(1, "a range that runs backwards"),
     "E137": Fault(1, "an empty file"),
+    "E138": Fault(1, "a pair of sources outside `dot`, or a single source in one"),
+    "E139": Fault(1, "a malformed pair of sources"),
     "E140": Fault(1, "a weights file that cannot be read, or is no vector"),
     "E141": Fault(1, "weights of the wrong length"),
     "E142": Fault(1, "a weight that is not finite, or overflows"),

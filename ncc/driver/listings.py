@@ -51,7 +51,7 @@ def listings(build: Build, syntax: Syntax | None = None) -> list[Listing]:
     All passes run anew, and LLVM twice. Errors are those of the build.
     """
     levels = _Levels()
-    build = linked(replace(build, watch=levels, cached=False))
+    build = linking(replace(build, watch=levels, cached=False))
     located = build.llvm
     made = [] if syntax is None else [texts.of_syntax(syntax).listing("ast", "syntax")]
     for name, graph, same in levels.of(Graph):
@@ -71,7 +71,7 @@ def _named(level: str, name: str, same: str) -> tuple[str, str]:
             (f"{level} after {name}" if name else level) + same)
 
 
-def linked(build: Build) -> Build:
+def linking(build: Build) -> Build:
     """The same build, whose ops carry their neurons."""
     return replace(build, options={**build.options, "provenance": True})
 
@@ -86,7 +86,7 @@ def assembly(build: Build) -> Lines:
 def comment(build: Build) -> str:
     """What begins a comment in the assembly of a build's target."""
     arch = arch_of(build.target.triple)
-    return "//" if arch == "aarch64" else "@" if arch.startswith(("arm", "thumb")) else "#"
+    return {"aarch64": "//", "armv7": "@", "thumb": "@", "avr": ";"}.get(arch, "#")
 
 
 def _c(build: Build) -> str:
