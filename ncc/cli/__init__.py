@@ -22,10 +22,12 @@ from ncc.cli import (
     export,
     import_,
     new,
+    report,
     run,
     trace,
     train,
     verify,
+    view,
 )
 from ncc.cli.arguments import Parser, parse
 from ncc.cli.reproduce import keep
@@ -36,7 +38,7 @@ from ncc.progress import Progress
 
 # As the help lists them.
 COMMANDS = (build, check, run, cost, bench, train, new, convert, import_, export, verify, trace,
-            cache)
+            report, view, cache)
 
 
 def parser() -> Parser:

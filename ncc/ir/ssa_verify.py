@@ -57,6 +57,8 @@ class Verifier:
         if func.pure and (func.buffers or func.counted or func.exported or not func.ops
                           or func.ops[-1][0] != "return"):
             raise self.fault(func, None, "a pure function has no buffers, and returns at its end")
+        if func.neurons is not None and len(func.neurons) != len(func.ops):
+            raise self.fault(func, None, f"{len(func.neurons)} neurons of {len(func.ops)} ops")
         body = _Body(self, func, buffers)
         for at in range(len(func.ops)):
             body.op(at)

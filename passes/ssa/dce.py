@@ -73,10 +73,10 @@ def _dce(func: Func) -> Func:
             for r in reads:
                 live[r] = True
         at -= 1
-    new = [0] * len(ops)
+    new = [-1] * len(ops)
     out: list[Op] = []
     for at, (opcode, reads, imm) in enumerate(ops):
         if live[at]:
             new[at] = len(out)
             out.append((opcode, tuple([new[r] for r in reads]), imm))
-    return func.with_ops(out)
+    return func.with_ops(out, new)

@@ -140,7 +140,7 @@ def _expand(func: Func, builder: Builder, sequences: dict[str, Sequence],
         else:
             b.ops.append((opcode, tuple([new[r] for r in reads]), imm))
             new.append(len(b.ops) - 1)
-    return func.with_ops(b.ops)
+    return func.with_ops(b.ops, new)
 
 
 def _near(ops: list[Op], dtype: str) -> set[int]:
