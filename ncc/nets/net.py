@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import Build, write
+from ncc.driver.cost import Asked
+from ncc.driver.cost import cost as card
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.report import report
@@ -27,10 +29,12 @@ from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.machine.llvm import host
+from ncc.machine.llvm import target as machine
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
 from ncc.passes.graph.unroll import unroll as unrolled
 from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
+from ncc.report.cost import Cost
 from ncc.report.oracles.asked import Asked
 from ncc.report.oracles.table import of_object
 
@@ -160,6 +164,26 @@ class Net:
         has no value."""
         values = self.graph.values
         return None if np.isnan(values).any() else fixed(values)
+
+    def cost(self, target: str | None = None, *, dtype: Any = None, numerics: str | None = None,
+             cpu: str | None = None, features: str = "", opt: int | str | None = None,
+             embed: bool = False, backward: bool | None = None, train: str | None = None,
+             form: str = "auto", count: bool = True) -> Cost:
+        """What the net's object takes, as `ncc build` makes it: `.flash`, `.ram`, `.stack`,
+        `.cycles`, ... of the returned card, whose `.text` is for people, `.to_dict()` for JSON.
+
+        target, cpu, features, dtype, numerics, form
+                  as the options of these names; None for their defaults
+        opt       0 to 3, or "s" for the fewest bytes; None is 2, or "s" of small devices
+        embed     whether the parameters are constants of the code; then there are no gradients
+        backward  whether it has the gradient functions; None: if it can
+        train     a loss and an optimizer, "mse,adam", of a training step
+        count     whether instructions are counted, where unicorn is installed
+
+        NccErrors E400, E602, E603, E607, E610 to E612, E630, as of `ncc build`.
+        """
+        return card(Asked.of(self.graph, machine(target, cpu, features), dtype, numerics, opt,
+                             embed, backward, train, form).build(), name="net", count=count)
 
     def verify(self, other: Any, x: ArrayLike | None = None, *, samples: int = 100, seed: int = 0,
                dtype: str | None = None, numerics: str | None = None, max_ulp: int | None = None,
