@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import Build, write
-from ncc.driver.cost import Asked
+from ncc.driver.cost import Chosen
 from ncc.driver.cost import cost as card
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
@@ -182,7 +182,7 @@ class Net:
 
         NccErrors E400, E602, E603, E607, E610 to E612, E630, as of `ncc build`.
         """
-        return card(Asked.of(self.graph, machine(target, cpu, features), dtype, numerics, opt,
+        return card(Chosen.of(self.graph, machine(target, cpu, features), dtype, numerics, opt,
                              embed, backward, train, form).build(), name="net", count=count)
 
     def verify(self, other: Any, x: ArrayLike | None = None, *, samples: int = 100, seed: int = 0,
