@@ -10,7 +10,7 @@ from ncc.cli.arguments import Commands, common_options, pipeline_options, readin
 from ncc.cli.build import code_options, entered
 from ncc.cli.reading import format_of
 from ncc.cli.terminal import show
-from ncc.driver.cost import Asked, cost, help_for
+from ncc.driver.cost import Chosen, cost, help_for
 from ncc.driver.observe import Watcher
 from ncc.errors import NccError
 from ncc.report.cost import Cost, Limit, amount
@@ -56,10 +56,10 @@ def card(args: argparse.Namespace, watcher: Watcher) -> None:
         show(found.text)
     broken = [limit for limit in limits if not limit.held(found)]
     if broken:
-        tried = Asked(made.graph, request.target, request.settings, request.embed)
+        tried = Chosen(made.graph, request.target, request.settings, request.embed)
         counts = any(limit.what == "cycles" for limit in limits)
 
-        def again(other: Asked) -> Cost:
+        def again(other: Chosen) -> Cost:
             return cost(other.build(), name=args.net, count=counts)
 
         raise NccError("E403", f"{args.net}: " + "; ".join([b.broken(found) for b in broken]),

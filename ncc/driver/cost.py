@@ -39,7 +39,7 @@ TRIED, TRIED_IN_PAIRS = 20_000, 500
 
 
 @dataclass(frozen=True)
-class Asked:
+class Chosen:
     """A net on a target, and how its object is made."""
 
     graph: Graph
@@ -51,7 +51,7 @@ class Asked:
     @classmethod
     def of(cls, graph: Graph, target: Target, dtype: Any, numerics: str | None,
            opt: int | str | None, embed: bool, backward: bool | None, train: str | None,
-           form: str) -> Asked:
+           form: str) -> Chosen:
         """As Python asks: `ncc.nets.net.Net.cost`. NccErrors E609 for an `opt` that is none, and
         for gradients of parameters that are constants; E630."""
         if opt not in (None, 0, 1, 2, 3, "s"):
@@ -78,13 +78,13 @@ class Asked:
         made = Build.of(self.graph, self.target, self.settings, **more)
         return replace(made, embedded=self.embed)
 
-    def passes(self, **passes: Any) -> Asked:
+    def passes(self, **passes: Any) -> Chosen:
         """This with other options of passes."""
         settings = replace(self.settings, passes={**self.settings.passes, **passes})
         return replace(self, settings=settings)
 
 
-Change = Callable[[Asked], Asked]
+Change = Callable[[Chosen], Chosen]
 
 
 def cost(build: Build, *, name: str = "net", count: bool = True) -> Cost:
@@ -195,8 +195,8 @@ def _calling(build: Build, machine: Emulated, functions: Mapping[str, Function]
         yield name, machine.call(f"{build.options['name']}_{name}", arguments)
 
 
-def help_for(asked: Asked, limits: Sequence[Limit], now: Cost,
-             counts: Callable[[Asked], Cost]) -> str:
+def help_for(asked: Chosen, limits: Sequence[Limit], now: Cost,
+             counts: Callable[[Chosen], Cost]) -> str:
     """Which options would keep the limits, found by trying: one of them, or two (of larger nets,
     which each bring what is broken down), or all that do; else those that come nearest."""
     if asked.graph.n_edges > TRIED:
@@ -241,7 +241,7 @@ def _far(limits: Sequence[Limit], cost: Cost) -> float:
                 for n, limit in zip(found, limits, strict=True)])
 
 
-def _changes(asked: Asked, now: Cost) -> Iterator[tuple[str, Change]]:
+def _changes(asked: Chosen, now: Cost) -> Iterator[tuple[str, Change]]:
     """Options that may make code smaller or faster, those first that change least."""
     passes = asked.settings.passes
     trains = bool(passes.get("loss"))
@@ -252,6 +252,6 @@ def _changes(asked: Asked, now: Cost) -> Iterator[tuple[str, Change]]:
         yield "--embed-weights", lambda a: replace(a.passes(gradient=False), embed=True)
     for form in ("table", "straight"):
         if now.forms.get("single", "") != form:
-            yield f"--form {form}", partial(Asked.passes, form=form)
+            yield f"--form {form}", partial(Chosen.passes, form=form)
     if now.dtype == "f64":
         yield "--dtype f32", lambda a: replace(a, settings=replace(a.settings, dtype="f32"))
