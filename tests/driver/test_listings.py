@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -248,10 +249,10 @@ def test_instructions_of_ones_own_assembly():
     neurons = [made.neurons[k] for k in forward]
     assert neurons.count(UNLINKED) <= 10
     edges = [int(k) for k in build.graph.starts[1:] - build.graph.starts[:-1]]
-    for j, count in enumerate(edges):
+    for j, fan_in in enumerate(edges):
         sums = [k for k in forward if made.neurons[k] == j
                 and made.lines[k].startswith(("\tvfmadd", "\tvmul"))]
-        assert len(sums) >= count
+        assert len(sums) >= fan_in
 
 
 def shares(build: Build) -> tuple[float, float]:
@@ -272,15 +273,15 @@ def shares(build: Build) -> tuple[float, float]:
     return (sum(a for a, _ in counts) / sum(b for _, b in counts), sum(linked) / len(linked))
 
 
-@pytest.mark.parametrize(("seed", "gradient"), [
-    (2, False), *[pytest.param(seed, True, marks=pytest.mark.slow) for seed in (2, 5, 6)]])
-def test_nearly_every_line_of_random_nets_has_a_neuron(seed, gradient):
-    """Of some 50 neurons of all activations and aggregations: forward and backward, of one sample
-    and of batches. A batch's backward pass has loops around its unrolled code, of some 60 ops,
-    which are of no neuron: in a net of few neurons they are more."""
-    build = random_build(seed, size=60, gradient=gradient)
-    assert build.graph.n_neurons > 40
-    ops, lines = shares(build)
+@pytest.mark.parametrize(("number", "gradient"), [
+    (0, False), *[pytest.param(k, True, marks=pytest.mark.slow) for k in range(3)]])
+def test_nearly_every_line_of_random_nets_has_a_neuron(number, gradient):
+    """Of all activations and aggregations: forward and backward, of one sample and of batches.
+    A batch's backward pass has loops around its unrolled code, of some 60 ops, which are of no
+    neuron: in a net of few neurons they are more of it."""
+    builds = (random_build(seed, size=60, gradient=gradient) for seed in count())
+    large = (build for build in builds if len(build.module.func("forward").ops) > 300)
+    ops, lines = shares(next(islice(large, number, None)))
     assert ops >= 0.95
     assert lines >= 0.95
 
@@ -290,8 +291,8 @@ def test_every_op_of_a_sample_has_a_neuron(seed):
     """Whatever the net: of the backward pass all but two `if`s, of what the caller wants."""
     module = linking(random_build(seed, gradient=True)).module
     assert len(set(linked_ops(module.func("forward")))) == 1
-    linked, count = linked_ops(module.func("backward"))
-    assert count - linked <= 7
+    linked, ops = linked_ops(module.func("backward"))
+    assert ops - linked <= 7
 
 
 # ---- as texts
