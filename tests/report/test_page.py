@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -297,6 +298,9 @@ def test_a_click_marks_a_neuron_everywhere(tmp_path, browser):
     assert browser.value("document.querySelectorAll('#picture path.on').length") == 3
     assert "tanh(-3.0139*n00 + 3.0147*n01 - 1.698)" in browser.value(
         "document.getElementById('detail').textContent")
+    for pane in (1, 2):  # ssa, assembly
+        lines = marked(browser, pane)
+        assert len(lines) > 20 and not any("ret" in line for line in lines)
     # And back: a line marks its neuron.
     browser.value("document.querySelectorAll('.pane')[0].querySelectorAll('.l')[9].id = 'last'")
     browser.click("#last")
@@ -411,13 +415,30 @@ def test_boxes_narrow_windows_dark_and_print(tmp_path, browser):
     assert "lines" not in browser.value("document.querySelector('.pane .bar span').textContent")
     for width in (1400, 800, 360):
         browser.resize(width)
-        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value(f"""[...document.querySelectorAll("body *")].filter((e) =>
+            e.getBoundingClientRect().right > {width} && !e.closest("#picture, .lines, .scroll"))
+            .map((e) => e.outerHTML.slice(0, 80))""") == []
     browser.media(scheme="dark")
     assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
     browser.media(media="print")
     assert browser.value("getComputedStyle(document.querySelector('.lines')).display") == "none"
     browser.media()
     ended(browser)
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_first_page(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    command = next(line for line in (TOP / "examples/screenshot.py").read_text().split("\n")
+                   if line.startswith("    python "))
+    made = tmp_path / "report.png"
+    words = shlex.split(command.replace("examples/pictures/report.png", str(made)))
+    subprocess.run([sys.executable, *words[1:]], check=True, cwd=TOP,
+                   env={**os.environ, "PYTHONPATH": str(TOP)})
+    kept = (TOP / "examples/pictures/report.png").read_bytes()
+    assert made.read_bytes()[:24] == kept[:24] and len(kept) < 150_000  # and of the same size
+    assert "(examples/pictures/report.png)" in (TOP / "README.md").read_text()
 
 
 @pytest.mark.slow
