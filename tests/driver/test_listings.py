@@ -24,6 +24,7 @@ from ncc.ir.ssa_build import Builder
 from ncc.ir.ssa_text import read as read_ssa
 from ncc.machine.llvm import target
 from ncc.passes.emit.to_llvm import to_llvm
+from ncc.passes.lower.lower import lower
 from ncc.passes.ssa.cse import cse
 from ncc.passes.ssa.dce import dce
 from ncc.passes.ssa.fold import fold
@@ -95,6 +96,28 @@ def test_an_adjoint_is_of_its_neuron_and_a_gradient_of_the_neuron_that_has_the_p
     seed = next(n for op, n in zip(func.ops, func.neurons, strict=True)
                 if op[0] == "load" and op[2] == ("dy", 0))
     assert seed == 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_op_reads_of_its_neuron_and_of_those_beside_it(seed):
+    """As `lower` writes them: forward of its sources, backward of those and of its readers, up to
+    the gradients, in which parameters may be shared."""
+    build = random_build(seed, gradient=True)
+    g = build.plan.graph
+    sources = {j: set(g.sources[g.starts[j] : g.starts[j + 1]].tolist())
+               for j in range(g.n_neurons)}
+    module = lower(build.plan, dtype="f32", numerics="strict", provenance=True)
+    for name in ("forward", "backward"):
+        func = module.func(name)
+        for (opcode, reads, _), j in zip(func.ops, func.neurons, strict=True):
+            if opcode == "given":
+                break
+            for r in reads:
+                plain = func.ops[r][0] == "const" or (
+                    func.ops[r][0] == "load" and func.ops[r][2][0] == "packed")
+                i = func.neurons[r]
+                assert plain or i == j or i in sources[j] or (
+                    name == "backward" and j in sources[i]), (name, opcode, j, i)
 
 
 def test_lines_of_every_level_of_a_small_net():
