@@ -98,11 +98,17 @@ def test_an_adjoint_is_of_its_neuron_and_a_gradient_of_the_neuron_that_has_the_p
     assert seed == 3
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_an_op_reads_of_its_neuron_and_of_those_beside_it(seed):
+# Rows that take turns, edge by edge.
+ABREAST = "N 07\n00\n01\n02\n03\n" + "".join([
+    f"{j:02x} tanh {j - 4:02x}:1,{j - 3:02x}:2 +3\n" for j in (4, 5, 6)])
+
+
+@pytest.mark.parametrize("text", [ABREAST, *[to_nal(some_net(seed, max_neurons=30))
+                                             for seed in range(8)]], ids=range(9))
+def test_an_op_reads_of_its_neuron_and_of_those_beside_it(text):
     """As `lower` writes them: forward of its sources, backward of those and of its readers, up to
     the gradients, in which parameters may be shared."""
-    build = random_build(seed, gradient=True)
+    build = build_of(text, numerics="strict", gradient=True)
     g = build.plan.graph
     sources = {j: set(g.sources[g.starts[j] : g.starts[j + 1]].tolist())
                for j in range(g.n_neurons)}
