@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import ncc
-from ncc.driver.cost import Asked, cost
+from ncc.driver.cost import Chosen, cost
 from ncc.driver.settings import Settings
 from ncc.machine.emulator.emulated import Emulated
 from ncc.machine.llvm import target
@@ -50,7 +50,7 @@ def sizes():
     ratios = {}
     for name, net in nets():
         for device in DEVICES:
-            cards = [cost(Asked(net.graph, target(device), Settings(
+            cards = [cost(Chosen(net.graph, target(device), Settings(
                 cache=False, passes={"small": small, "name": "net"}), embed=True).build())
                 for small in (True, False)]
             counts = [card.functions["forward"].instructions

@@ -16,7 +16,7 @@ from simulators import SYSTEM, bits, simulated, tools
 
 import ncc
 from ncc.cli import main
-from ncc.driver.cost import Asked
+from ncc.driver.cost import Chosen
 from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir.ssa import DTYPES
@@ -108,7 +108,7 @@ def emulated(name, dtype, net, **passes):
     the names of its buffers, before and after."""
     emulator = pytest.importorskip("ncc.machine.emulator.emulated")
     pytest.importorskip("unicorn")
-    made = Asked(net.graph, target(name), Settings(dtype, cache=False, passes={
+    made = Chosen(net.graph, target(name), Settings(dtype, cache=False, passes={
         "gradient": True, "name": "net", **passes})).build()
     machine = emulator.Emulated(made.target, made.object())
 
