@@ -164,6 +164,16 @@ def test_learning_curves(tmp_path):
         with pytest.raises(NccError) as caught:
             curve(Source("c", wrong))
         assert caught.value.code == "E623"
+    net = ncc.parse("N 02\n00\n01 tanh 00 +\n")
+    fn, history = ncc.fit(net, [[0.0], [1.0]], [[0.0], [0.5]], epochs=3, init="uniform")
+    net.report(tmp_path / "net.html", [[1.0], [np.inf]], params=fn.params, history=history)
+    about = json.loads(block((tmp_path / "net.html").read_text(), "data"))
+    assert about["curve"]["loss"] == [row.loss for row in history.epochs]
+    assert about["edges"]["weights"] == [fn.params[0]]
+    assert about["samples"] == [[1.0], ["Infinity"]] and about["why"] == ""
+    for wrong in ({"x": [[1.0, 2.0]]}, {"params": [1.0]}):
+        with pytest.raises(ValueError, match="has"):
+            net.report(tmp_path / "net.html", **wrong)
     (tmp_path / "net.curve.csv").write_text(text)
     about = json.loads(block(written(tmp_path, XOR.read_text()).read_text(), "data"))
     assert about["curve"]["loss"] == [0.5, 0.25]
@@ -292,7 +302,11 @@ def strict(net, x, dtype="f32"):
 
 @pytest.mark.slow
 def test_a_click_marks_a_neuron_everywhere(tmp_path, browser):
-    opened(browser, written(tmp_path, XOR))
+    (tmp_path / "curve.csv").write_text("epoch,loss,validation\n1,2,3\n2,1,2\n3,0.5,2.5\n")
+    opened(browser, written(tmp_path, XOR, "--curve", str(tmp_path / "curve.csv")))
+    assert browser.value("document.getElementById('curve').textContent").endswith(
+        "3 epochs; least validation loss 2 after epoch 2")
+    assert browser.value("document.querySelectorAll('#curve path').length") == 2
     browser.click("g[data-n='02']")
     assert marked(browser, 0) == ["02 @1 tanh sum +p2 00*p0 01*p1"]
     assert browser.value("document.querySelectorAll('#picture path.on').length") == 3
