@@ -57,6 +57,12 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--kinds", metavar="LIST|FILE",
                         help="kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
                         "line, or net files; of an image, those of its engine (default: its own)")
+    code_options(parser)
+    parser.set_defaults(call=build)
+
+
+def code_options(parser: argparse.ArgumentParser) -> None:
+    """What an object has, and the machine that it is for."""
     parser.add_argument("--embed-weights", action="store_true",
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
@@ -78,7 +84,6 @@ def arguments(commands: Commands) -> None:
                         help="CPU of the target; native is this one")
     parser.add_argument("--features", default="",
                         help="CPU features to add and remove: +name,-name,..")
-    parser.set_defaults(call=build)
 
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
@@ -93,7 +98,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     kinds = _kinds(args)
     rows = _rows(args, kinds, watcher)
     _links(args, kinds)
-    request, made, syntax = _entered(args, kinds, watcher)
+    request, made, syntax = entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
     if args.explain and not isinstance(made.start, Module):
@@ -191,7 +196,7 @@ def _kinds(args: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(kinds))
 
 
-def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
+def entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
              ) -> tuple[Request, Build, Syntax | None]:
     """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
     aim = target(target_of(kinds) if args.target is None else args.target, args.cpu,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import Step
+from ncc.errors import NccError
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Module
+from ncc.ir.ssa import UNLINKED, Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import arch_of
 from ncc.passes.emit.to_c import to_c
@@ -60,11 +61,15 @@ def listings(build: Build, syntax: Syntax | None = None) -> list[Listing]:
     behind each of its passes that changed it; the plan; ssa behind each pass that changed it; LLVM
     text; assembly; C. Functions that are assembly already are spread out in the LLVM text.
 
-    All passes run anew, and LLVM twice. Errors are those of the build.
+    All passes run anew, and LLVM twice. A text that cannot be made, as of too large a net, is the
+    error that says why; one of the passes before (E146, say) is raised.
     """
     levels = _Levels()
     build = linking(replace(build, watch=levels, cached=False))
-    located = build.llvm
+    build.plan  # noqa: B018
+    code = [_listing("llvm", "LLVM", lambda: texts.spread(build.llvm, texts.of_llvm(build.llvm))),
+            _listing("asm", f"assembly for {build.target.name}", lambda: assembly(build)),
+            _listing("c", "C", lambda: texts.of_comments(_c(build)))]
     made = [] if syntax is None else [texts.of_syntax(syntax).listing("ast", "syntax")]
     for name, graph, same in levels.of(Graph):
         made.append(texts.of_graph(graph).listing(*_named("graph", name, same)))
@@ -72,10 +77,15 @@ def listings(build: Build, syntax: Syntax | None = None) -> list[Listing]:
         made.append(texts.of_plan(str(plan)).listing("plan", "plan"))
     for name, module, same in levels.of(Module):
         made.append(texts.of_comments(str(module)).listing(*_named("ssa", name, same)))
-    made.append(texts.spread(located, texts.of_llvm(located)).listing("llvm", "LLVM"))
-    made.append(assembly(build).listing("asm", f"assembly for {build.target.name}"))
-    made.append(texts.of_comments(_c(build)).listing("c", "C"))
-    return made
+    return made + code
+
+
+def _listing(name: str, title: str, make: Callable[[], Lines]) -> Listing:
+    try:
+        return make().listing(name, title)
+    except NccError as error:
+        lines = str(error).split("\n")
+        return Lines(lines, [UNLINKED] * len(lines)).listing(name, title)
 
 
 def _named(level: str, name: str, same: str) -> tuple[str, str]:

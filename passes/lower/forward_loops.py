@@ -297,10 +297,11 @@ class Loops:
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
         agg = AGGREGATIONS[run.aggregation]
-        if edges_a_term(agg) > 1:
-            self.ragged_pairs(b, run, q)
-            return
         first = b.load("starts", 0, q)
+        if edges_a_term(agg) > 1:
+            edges_of = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
+            self.alone(b, run, q, edges_of, q, 1)
+            return
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
@@ -326,22 +327,6 @@ class Loops:
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        self.put(b, value, 0, b.load("places", 0, q))
-
-    def ragged_pairs(self, b: Builder, run: Run, q: int) -> None:
-        """Block q, of one row, whose in-list is pairs of edges, any number of them."""
-        agg = AGGREGATIONS[run.aggregation]
-        first, weights = b.load("starts", 0, q), b.load(self.weights, 0, q)
-        edges = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
-
-        def pairs(j: int | None) -> list[tuple[int, int]]:
-            at = first if j is None else b.op("iadd", first, self.edges_before(b, run, j))
-            by = weights if j is None else b.op("iadd", weights, j)
-            return [term(b, agg, self.sources_of(b, run, at), self.parameter(b, 0, by))]
-
-        biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        (value,) = self.sums(b, run, self.first(b, run), self.terms_in(b, run, edges), None, pairs,
-                             biases, 1)
         self.put(b, value, 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from nets import some_net, to_nal
 
 import ncc
+from ncc.cli import main
 from ncc.driver.compiler import Build
 from ncc.driver.kinds import KINDS, contents
 from ncc.driver.listings import assembly, linking, listings
@@ -130,6 +132,17 @@ def test_passes_that_change_nothing_are_named_and_not_shown():
     ssa = [name for name in found if name.startswith("ssa")]
     assert ssa[0] == "ssa.lower"
     assert len({found[name].text for name in ssa}) == len(ssa)
+
+
+def test_a_text_that_cannot_be_made_says_why(monkeypatch):
+    def refused(build):
+        raise NccError("E400", "the code of this net would take too long", help="-O0")
+
+    monkeypatch.setattr("ncc.driver.listings.assembly", refused)
+    made = {each.name: each for each in listings(build_of(TINY))}
+    assert made["asm"].text.startswith("error[E400]: the code of this net")
+    assert set(made["asm"].neurons) == {UNLINKED}
+    assert max(made["llvm"].neurons) == 3
 
 
 # ---- through the passes
@@ -282,6 +295,20 @@ def test_every_op_of_a_sample_has_a_neuron(seed):
 
 
 # ---- as texts
+
+
+def test_the_option_of_the_command(tmp_path, capsys):
+    (tmp_path / "x.nal").write_text(TINY)
+    command = ["build", str(tmp_path / "x.nal"), "--provenance", "--no-cache", "--emit"]
+    assert main([*command, "asm,obj"]) == 2
+    assert "E609]: --provenance: obj has no lines of neurons" in capsys.readouterr().err
+    assert main([*command, "ssa"]) == 0
+    made = capsys.readouterr().out
+    assert "  %11 = mul %9, %10                     // n03\n" in made
+    (tmp_path / "x.ssa").write_text(made)
+    assert main(["build", str(tmp_path / "x.ssa"), "--emit", "ssa"]) == 0
+    assert re.sub(" +// n.*", "", made) == capsys.readouterr().out
+    assert main(["build", str(tmp_path / "x.ssa"), "--emit", "ssa", "--provenance"]) == 2
 
 
 def test_comments_say_neurons():

@@ -116,6 +116,10 @@ def test_the_page_of_digits_is_one_small_file(tmp_path, capfd):
     assert {"graph", "plan", "ssa"} <= set(kinds)
     for each in about["listings"]:
         assert len(each["text"].split("\n")) == len(each["neurons"])
+    card, functions = about["cost"]
+    assert ["multiply-adds of a sample", "2,720"] in card["rows"]
+    assert [row[0] for row in functions["rows"]] == [
+        "function", "pack", "forward", "forward_batch"]
     graph = next(each for each in about["listings"] if each["name"] == "graph")
     at = graph["neurons"].index(0x50)
     assert graph["text"].split("\n")[at].startswith("50 @1 relu")
