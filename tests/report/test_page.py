@@ -261,8 +261,10 @@ def test_view_serves_this_machine_and_the_file_as_it_is(tmp_path, serving, capfd
     assert json.loads(block(got(port, "/")[1], "data"))["count"] == 2
     assert main(["view", str(path), "--port", str(port), "--no-browser"]) == 2
     assert "E656" in capfd.readouterr().err
-    for words in (["-"], [str(path), "--port", "x"], [str(path), "--port", "65536"]):
+    for words in (["-"], [str(path), "--port", "x"], [str(path), "--port", "65536"],
+                  [str(path), "--target", "nonesuch"]):
         assert main(["view", *words]) == 2
+    assert main(["view", str(tmp_path / "none.nal"), "--no-browser"]) == 1
 
 
 # ---- in a browser
@@ -425,7 +427,12 @@ def test_boxes_narrow_windows_dark_and_print(tmp_path, browser):
     net = ncc.new("conv", "1x12x12", "4k3", "max2", 6, init="he")
     net.report(tmp_path / "page.html")
     opened(browser, tmp_path / "page.html")
+    strips = ("[...document.querySelectorAll('#picture g.node rect[style]')]"
+              ".map((rect) => rect.style.fill)")
+    cells = browser.value(strips)
+    assert len(cells) > 100 and all(cell.startswith("rgb") for cell in cells)
     browser.click("#random")
+    assert browser.value(strips) != cells
     browser.click("#picture g.node:nth-of-type(3)")
     assert "400 neurons" in browser.value("document.getElementById('detail').textContent")
     assert "400 lines" == browser.value("document.querySelector('.pane .bar span').textContent")
