@@ -276,7 +276,9 @@ def about_numerics(module: Module, real: str) -> str:
 
 
 def about_calls(module: Module, real: str, target_note: str, soft: bool) -> list[str]:
-    """What the object calls."""
+    """What the object calls, or C that is for no target."""
+    if not target_note:
+        return ["It calls nothing but what a compiler may call for arithmetic."]
     calls = soft_calls(module, target_note) if soft else ()
     if calls:
         return ["", f"This target has no {real} arithmetic: the object calls the compiler's",
