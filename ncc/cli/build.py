@@ -71,6 +71,9 @@ def arguments(commands: Commands) -> None:
                         help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
                         help="emit a training step: ce,adam or huber:delta=2,sgd:momentum=0.9")
+    parser.add_argument("--provenance", action="store_true",
+                        help="say in ssa, llvm, asm and c which neuron each line of unrolled code "
+                        "computes")
     parser.add_argument("--target", metavar="TRIPLE|NAME",
                         help="machine to compile for; native is this one")
     parser.add_argument("--cpu",
@@ -91,6 +94,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
                        help="ncc build --help")
     kinds = _kinds(args)
     rows = _rows(args, kinds, watcher)
+    _links(args, kinds)
     if any(KINDS[kind].folder for kind in kinds):
         return _folder(args, kinds, watcher)
     request, made, syntax = _entered(args, kinds, watcher)
@@ -186,6 +190,14 @@ def _rows(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> Kinds
     return kinds_asked(args.kinds, watcher)
 
 
+def _links(args: argparse.Namespace, kinds: list[str]) -> None:
+    """NccError E609 where --provenance is for none of the kinds, or for an ssa text."""
+    strange = [kind for kind in kinds if not KINDS[kind].linked]
+    if args.provenance and (strange or format_of(args) == "ssa"):
+        raise NccError("E609", f"--provenance: {strange[0] if strange else 'an ssa text'} has no "
+                               "lines of neurons", help="--emit ssa, llvm, asm or c, of a net")
+
+
 def _named(args: argparse.Namespace) -> list[str]:
     return [k for k in args.emit.replace(" ", "").split(",") if k]
 
@@ -242,9 +254,9 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
         linked = any(map(with_gradient, kinds))
         backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
-    asked: dict[str, Any] = {
-        "gradient": backward, "recompute": args.recompute, "each": args.each,
-        "scalar": "c" in kinds or any(KINDS[kind].folder for kind in kinds)}
+    asked: dict[str, Any] = {"provenance": True} if args.provenance else {}
+    asked |= {"gradient": backward, "recompute": args.recompute, "each": args.each,
+              "scalar": "c" in kinds}
     if args.train:
         if not backward:
             raise NccError("E609", "--train without --backward has no gradients")

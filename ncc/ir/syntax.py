@@ -85,6 +85,8 @@ class AdjacencyList:
     starts            int64 (S+1)    edges of line s are starts[s] .. starts[s+1]
     sources, weights  (E)            in file order
     delayed           bool (E)       `~`: the edge reads its source's value of the last call
+    paired            bool (E)       `*`: the edge is the first one of a pair, and has its weight;
+                                     the next one is the second, of constant weight 1
     biased, biases    (S)            whether there is a bias, and which
     """
 
@@ -102,6 +104,7 @@ class AdjacencyList:
     starts: Longs
     sources: Ints
     delayed: Truths
+    paired: Truths
     weights: Parameters
     biased: Truths
     biases: Parameters
@@ -109,11 +112,12 @@ class AdjacencyList:
     def edge_span(self, edge: int) -> Span:
         statement = int(np.searchsorted(self.starts, edge, side="right")) - 1
         start, text = self._field(statement, "list")
-        items = re.finditer(r"[^\s,]+", text)
+        items = re.finditer(r"[^\s,*]+", text)
         for _ in range(edge - int(self.starts[statement])):
             next(items)
         item = next(items)
-        return Span(int(self.lines[statement]), start + item.start() + 1, len(item[0]))
+        end = next(items).end() if self.paired[edge] else item.end()
+        return Span(int(self.lines[statement]), start + item.start() + 1, end - item.start())
 
     def neuron_span(self, neuron: int) -> Span:
         return self.part_span(neuron, "index")
@@ -144,9 +148,9 @@ class AdjacencyList:
                 parts.append(AGGREGATIONS[self.aggregations[s]])
             edges = range(self.starts[s], self.starts[s + 1])
             if edges:
+                sources = _sources(self, width)
                 parts.append(",".join(
-                    "~" * bool(self.delayed[e]) + f"{self.sources[e]:0{width}x}"
-                    + _after_source(weights(e)) for e in edges))
+                    sources(e) + _after_source(weights(e)) for e in edges if sources(e)))
             if self.biased[s]:
                 parts.append("+" + biases(s))
             yield " ".join(parts)
@@ -222,7 +226,7 @@ class EdgeList:
     """A `.nel`: E edges in file order; `biases` belongs to `bias`, entry by entry.
 
     lines, sources, targets  int32 (E)
-    delayed                  bool (E), as in an adjacency list
+    delayed, paired          bool (E), as in an adjacency list
     """
 
     source: Source
@@ -237,6 +241,7 @@ class EdgeList:
     lines: Ints
     sources: Ints
     delayed: Truths
+    paired: Truths
     targets: Ints
     weights: Parameters
     biases: Parameters
@@ -271,10 +276,12 @@ class EdgeList:
         for agg in self.aggs:
             yield f"agg {agg.index:0{width}x} {AGGREGATIONS[agg.aggregation]}"
         weights = _spell(self.weights, self.ties)
+        sources = _sources(self, width)
         for e in range(len(self.sources)):
+            if not sources(e):
+                continue
             weight = weights(e)
-            edge = f"{self.sources[e]:0{width}x} {self.targets[e]:0{width}x}"
-            edge = "~" * bool(self.delayed[e]) + edge
+            edge = f"{sources(e)} {self.targets[e]:0{width}x}"
             yield f"{edge} {weight}" if weight else edge
 
 
@@ -282,7 +289,7 @@ Syntax = AdjacencyList | Matrix | EdgeList
 
 _LINE = re.compile(
     r"[ \t]*(?P<index>[0-9a-fA-F]+)(?:[ \t]+(?P<word>[A-Za-z0-9_]+)"
-    r"(?:[ \t]+(?P<aggregation>[sm][a-z]+))?"
+    r"(?:[ \t]+(?P<aggregation>[sm][a-z]+|dot|div))?"
     r"(?:[ \t]+(?P<list>[~0-9a-fA-F][^\s,]*(?:[ \t]*,[ \t]*[^\s,]+)*))?"
     r"(?:[ \t]+(?P<bias>\+\S+))?)?"
 )
@@ -329,6 +336,23 @@ class _spell:
             tie: str = self.ties[self.parameters.ties[k]]
             return f"@{tie}:{number}" if number else f"@{tie}"
         return number
+
+
+class _sources:
+    """The source of edge e as it is written, `~04`, or both sources of a pair, `00*01`; nothing
+    where it is the second one of a pair."""
+
+    def __init__(self, syntax: AdjacencyList | EdgeList, width: int) -> None:
+        self.syntax = syntax
+        self.width = width
+
+    def one(self, e: int) -> str:
+        return "~" * bool(self.syntax.delayed[e]) + f"{self.syntax.sources[e]:0{self.width}x}"
+
+    def __call__(self, e: int) -> str:
+        if e and self.syntax.paired[e - 1]:
+            return ""
+        return self.one(e) + (f"*{self.one(e + 1)}" if self.syntax.paired[e] else "")
 
 
 def _after_source(weight: str) -> str:

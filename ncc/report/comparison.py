@@ -229,8 +229,11 @@ def formula(graph: Graph, j: int, names: Sequence[str]) -> str:
     if code == INPUT:
         return "input"
     at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
-    terms = [f"{names[i]}*{weight_text(graph, w).lstrip('=')}" for i, w in zip(
-        graph.sources[at].tolist(), graph.weights[at].tolist(), strict=True)]
+    sources, weights = graph.sources[at].tolist(), graph.weights[at].tolist()
+    size = aggregate.edges_a_term(AGGREGATIONS[graph.aggregations[j]])
+    terms = ["*".join([*[names[i] for i in sources[k : k + size]],
+                       weight_text(graph, weights[k]).lstrip("=")])
+             for k in range(0, len(sources), size)]
     shown = [*terms[:SHOWN], *(["..."] if len(terms) > SHOWN else [])]
     bias = [] if graph.biases[j] == NONE else [bias_text(graph, j).replace("+=", "+")]
     called = graph.functions.get(code) or name_of(code)

@@ -14,8 +14,8 @@ from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.aggregations import finish, start, step, total
-from ncc.scalar.expressions import emit, expression
+from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
+from ncc.scalar.expressions import Expr, emit, expression
 
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
@@ -35,7 +35,9 @@ class _Kind(NamedTuple):
 
 class Loops:
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+
+    held = "work"
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
@@ -54,7 +56,24 @@ class Loops:
         """The weight or the bias that is element offset + index of `packed`."""
         return b.load("packed", offset, index)
 
+    def value(self, b: Builder, program: Expr, argument: int) -> int:
+        """The value of a row, of the argument of its activation."""
+        return emit(program, b, argument)
+
+    def put(self, b: Builder, value: int, offset: int, place: int) -> None:
+        """Store the value of a row at element offset + place."""
+        b.store(value, self.held, offset, place)
+
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """A sample's y, and what it leaves for the next call, from its x and what the last left."""
+        g = self.plan.graph
+        self.values(b, schedule, sample, block)
+        assert schedule.slots is not None
+        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
+        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+
+    def values(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
@@ -67,7 +86,7 @@ class Loops:
         # One more than there are blocks: a block of fresh sources ends where the next begins.
         self.table("starts", "i", np.append(begins - lengths, begins[-1:]))
         self.weights = "starts"  # where each source has a weight, and in the same order
-        if not np.array_equal(begins - lengths, plan.weights):
+        if plan.seconds.any() or not np.array_equal(begins - lengths, plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
         self.table("places", "i", schedule.slots[plan.rows[leader]])
@@ -83,8 +102,6 @@ class Loops:
                 self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
-        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
-        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -94,7 +111,7 @@ class Loops:
         for k, count in b.columns(size, sample is not None):
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
-                b.store(value, "work", to + c, k)
+                b.store(value, self.held, to + c, k)
             b.close()
 
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
@@ -105,7 +122,7 @@ class Loops:
         places = self.table(table, "i", slots)
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
         for k, count in b.columns(len(slots), sample is not None):
-            values = [b.load("work", 0, b.load(places, c, k)) for c in range(count)]
+            values = [b.load(self.held, 0, b.load(places, c, k)) for c in range(count)]
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
                 b.store(value, name, c, at)
@@ -171,8 +188,8 @@ class Loops:
                                     np.searchsorted(keys, turns * len(acts) + k),
                                     np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
             place = b.load("places", 0, q)
-            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
-            b.store(value, "work", 0, place)
+            value = self.value(b, expression(act, g.functions), b.load(self.held, 0, place))
+            self.put(b, value, 0, place)
             b.close()
         b.close()
 
@@ -262,8 +279,27 @@ class Loops:
         first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
         return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
 
+    def sources_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
+        """The values of the sources of a term whose first edge is number at + offset."""
+        return [b.load(self.held, 0, b.load("sources", offset + i, at))
+                for i in range(edges_a_term(AGGREGATIONS[run.aggregation]))]
+
+    def edges_before(self, b: Builder, run: Run, j: int) -> int:
+        """The number of the edges of the first j terms of a row."""
+        size = edges_a_term(AGGREGATIONS[run.aggregation])
+        return j if size == 1 else b.op("imul", j, b.index(size))
+
+    def terms_in(self, b: Builder, run: Run, edges: int) -> int:
+        """How many terms so many edges are."""
+        size = edges_a_term(AGGREGATIONS[run.aggregation])
+        return edges if size == 1 else b.op("idiv", edges, b.index(size))
+
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
+        agg = AGGREGATIONS[run.aggregation]
+        if edges_a_term(agg) > 1:
+            self.ragged_pairs(b, run, q)
+            return
         first = b.load("starts", 0, q)
         # From a source to its weight, where they are not in the same order.
         shift = None
@@ -274,16 +310,15 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load("work", 0, b.load("sources", offset, at)),
+            return [(b.load(self.held, 0, b.load("sources", offset, at)),
                      self.parameter(b, offset, by))]
 
-        agg = AGGREGATIONS[run.aggregation]
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
         if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
             argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
                              biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
-            b.store(emit(program, b, argument), "work", 0, b.load("places", 0, q))
+            self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
         last = b.load("starts", 1, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
@@ -291,29 +326,46 @@ class Loops:
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        b.store(value, "work", 0, b.load("places", 0, q))
+        self.put(b, value, 0, b.load("places", 0, q))
+
+    def ragged_pairs(self, b: Builder, run: Run, q: int) -> None:
+        """Block q, of one row, whose in-list is pairs of edges, any number of them."""
+        agg = AGGREGATIONS[run.aggregation]
+        first, weights = b.load("starts", 0, q), b.load(self.weights, 0, q)
+        edges = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
+
+        def pairs(j: int | None) -> list[tuple[int, int]]:
+            at = first if j is None else b.op("iadd", first, self.edges_before(b, run, j))
+            by = weights if j is None else b.op("iadd", weights, j)
+            return [term(b, agg, self.sources_of(b, run, at), self.parameter(b, 0, by))]
+
+        biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
+        (value,) = self.sums(b, run, self.first(b, run), self.terms_in(b, run, edges), None, pairs,
+                             biases, 1)
+        self.put(b, value, 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
-        """Blocks q .. q+count-1, of one row each, in one loop."""
-        names = dict.fromkeys(("starts", self.weights))
-        begins = {name: [b.load(name, 0, q)] for name in names}
-        for held in begins.values():
+        """Blocks q .. q+count-1, of one row each of k edges, in one loop."""
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
+        steps = {"starts": k, self.weights: terms}
+        begins = {name: [b.load(name, 0, q)] for name in steps}
+        for name, held in begins.items():
             for _ in range(count - 1):
-                held.append(b.op("iadd", held[-1], k))
+                held.append(b.op("iadd", held[-1], steps[name]))
 
         def edge(i: int, j: int | None) -> tuple[int, int]:
-            at = {name: held[i] if j is None else b.op("iadd", held[i], j)
-                  for name, held in begins.items()}
-            return (b.load("work", 0, b.load("sources", 0, at["starts"])),
-                    self.parameter(b, 0, at[self.weights]))
+            at = {name: held[i] if j is None else b.op("iadd", held[i], self.edges_before(
+                b, run, j) if name == "starts" else j) for name, held in begins.items()}
+            return term(b, agg, self.sources_of(b, run, at["starts"]),
+                        self.parameter(b, 0, at[self.weights]))
 
         biases = None
         if run.biased:
             biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s),
                            lambda j: [edge(i, j) for i in range(count)], biases, count)
         for i, value in enumerate(values):
-            b.store(value, "work", 0, b.load("places", i, q))
+            self.put(b, value, 0, b.load("places", i, q))
 
     def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
                  count: int) -> None:
@@ -326,17 +378,19 @@ class Loops:
         row = b.loop(b.index(0), b.index(room), lanes=room)[0]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
-            at = [read if j is None else b.op("iadd", read, j) for read in reads]
+            at = [read if j is None else b.op("iadd", read, self.edges_before(b, run, j))
+                  for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [b.load("work", 0, b.load("sources", 0, a)) for a in at]
-            return [(sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
+            sources = [self.sources_of(b, run, a) for a in at]
+            return [term(b, agg, sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
         biases = [self.parameter(b, 0, b.op("iadd", at, row)) for at in shifts] or None
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
+                           biases, count)
         for place, value in zip(places, values, strict=True):
-            b.store(value, "work", 0, b.op("iadd", place, row))
+            self.put(b, value, 0, b.op("iadd", place, row))
         b.close()
 
     def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
@@ -351,24 +405,27 @@ class Loops:
         def edges(j: int | None) -> list[tuple[int, int]]:
             at, w = reads, weights
             if j is not None:
-                at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
-            n = b.load("work", 0, b.load("sources", 0, at))
-            return [(n, self.parameter(b, i, w)) for i in range(count)]
+                at = b.op("iadd", at, self.edges_before(b, run, j))
+                w = b.op("iadd", w, b.op("imul", j, b.index(room)))
+            ns = self.sources_of(b, run, at)
+            return [term(b, agg, ns, self.parameter(b, i, w)) for i in range(count)]
+
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
 
         biases = None
         if run.biased:
             at = b.op("iadd", b.load("biases", 0, q), row)
             biases = [self.parameter(b, i, at) for i in range(count)]
         place = b.op("iadd", b.load("places", 0, q), row)
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
+                           biases, count)
         for i, value in enumerate(values):
-            b.store(value, "work", i, place)
+            self.put(b, value, i, place)
         b.close()
 
     def first(self, b: Builder, run: Run) -> int:
-        """The edge at which the loop over a row's edges begins."""
-        return b.index(0 if AGGREGATIONS[run.aggregation] == "sum" else 1)
+        """The term at which the loop over a row's terms begins."""
+        return b.index(0 if AGGREGATIONS[run.aggregation] in FROM_BIAS else 1)
 
     def mean_of(self, b: Builder, run: Run, s: int) -> int | None:
         """The number of edges of the rows of segment s, as a real, where their mean is wanted."""
@@ -380,12 +437,12 @@ class Loops:
     def sums(self, b: Builder, run: Run, begin: int, end: int, mean_of: int | None,
              edges: Callable[[int | None], list[tuple[int, int]]], biases: list[int] | None,
              count: int) -> list[int]:
-        """The values of `count` rows of as many edges each, side by side: as many sums under way at
-        once hide the latency of each. `edges` are the sources and weights of edge j of each, for j
+        """The values of `count` rows of as many terms each, side by side: as many sums under way at
+        once hide the latency of each. `edges` are the sources and weights of term j of each, for j
         in begin .. end, None for the first one of an aggregation that starts from it."""
         agg = AGGREGATIONS[run.aggregation]
         program = expression(run.activation, self.plan.graph.functions)
-        if agg == "sum":
+        if agg in FROM_BIAS:
             # -0.0 + p is p, of either sign: the sum starts from its first product.
             firsts = biases or [b.const(-0.0)] * count
         else:
@@ -397,7 +454,7 @@ class Loops:
         for i, acc in enumerate(b.close(*accs)):
             if mean_of is not None:  # finish() divides by a number known here
                 acc = b.op("div", acc, mean_of)
-            bias = None if agg == "sum" or biases is None else biases[i]
+            bias = None if agg in FROM_BIAS or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
-            values.append(emit(program, b, acc))
+            values.append(self.value(b, program, acc))
         return values

@@ -28,26 +28,30 @@ SMOOTH = [CODES[name] for name in "sigmoid tanh silu gelu softplus sin gauss ide
 # A reader of the text that knows nothing of nets ------------------------------------------------
 
 
-def lines(text: str) -> Iterator[tuple[str, list[list[str]], int]]:
-    """(name, terms as lists of factors, divisor) of each line; any other line fails."""
+def lines(text: str) -> Iterator[tuple[str, list[list[str]], int | str]]:
+    """(name, terms as lists of factors, divisor) of each line, where a `-` before a term is a
+    factor; any other line fails."""
     assert text.endswith("\n")
     for line in text[:-1].split("\n"):
         name, right = line.split(" = ")
         assert NAME.fullmatch(name), line
         right, _, divisor = right.partition("/")
         terms = [] if right == "0" else right.split(" ")
-        assert all(term[0] == "+" for term in terms) and (terms or right == "0"), line
+        assert all(term[0] in "+-" for term in terms) and (terms or right == "0"), line
         factors = [term[1:].split("*") for term in terms]
         assert all(NAME.fullmatch(f) for term in factors for f in term), line
-        yield name, factors, int(divisor or 1)
+        factors = [["-"] * (term[0] == "-") + held for term, held in zip(
+            terms, factors, strict=True)]
+        yield name, factors, divisor if NAME.fullmatch(divisor) else int(divisor or 1)
 
 
 def evaluated(text: str, given: dict[str, float]) -> dict[str, float]:
     """Every name's value; a name that is used before its line, or defined twice, fails."""
-    known = dict(given)
+    known = given | {"-": -1.0}
     for name, terms, divisor in lines(text):
         assert name not in known, f"{name} is defined twice, or given"
-        known[name] = sum(np.prod([known[f] for f in term]) for term in terms) / divisor
+        known[name] = (sum(np.prod([known[f] for f in term]) for term in terms)
+                       / (known[divisor] if isinstance(divisor, str) else divisor))
     return known
 
 
@@ -94,8 +98,11 @@ def forward(net: Net, x: np.ndarray, params: np.ndarray, dy: np.ndarray) -> dict
             rank = {"max": lambda p: p, "min": lambda p: -p, "maxabs": abs}[kind]
             best = max(range(len(products)), key=lambda e: rank(products[e]))  # noqa: B023
             given |= {f"s{name[i]}{name[j]}": float(e == best) for e, i in enumerate(sources)}
+        if kind == "dot":
+            products = [a * b for a, b in zip(products[::2], products[1::2], strict=True)]
         if net.activations[j] >= 0:
-            total = {"sum": sum, "mul": np.prod, "mean": np.mean, "max": max, "min": min,
+            total = {"sum": sum, "dot": sum, "mul": np.prod, "mean": np.mean, "max": max,
+                     "min": min, "div": lambda p: p[0] / np.prod(p[1:]),
                      "maxabs": lambda p: max(p, key=abs)}[kind](products) if products else 0.0
             total += biases[j] or 0.0
             given[f"Df{name[j]}"] = slope(meaning(net, net.activations[j]), float(total))

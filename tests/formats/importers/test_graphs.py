@@ -154,6 +154,7 @@ def both(place, **changes):
     ("nodes/2", {"activation": "my_act"}, "E811", "/nodes/2/activation", "my_act"),
     ("nodes/2", {"activation": 3}, "E801", "/nodes/2/activation", "text"),
     ("nodes/2", {"aggregation": "median"}, "E811", "/nodes/2/aggregation", "median"),
+    ("nodes/2", {"aggregation": "dot"}, "E811", "/nodes/2/aggregation", "pairs"),
     ("nodes/2", {"bias": "1"}, "E817", "/nodes/2/bias", "not str"),
     ("nodes/2", {"bias": True}, "E817", "/nodes/2/bias", "not bool"),
     ("nodes/2", {"bias": 10**400}, "E801", "/nodes/2/bias", "no finite number"),
@@ -284,7 +285,8 @@ def graphs(draw):
     for node in made:
         if draw(st.booleans()) and made.pred[node]:
             made.nodes[node]["activation"] = draw(st.sampled_from(["relu", "abs(x)/2", "identity"]))
-            made.nodes[node]["aggregation"] = draw(st.sampled_from(AGGREGATIONS))
+            made.nodes[node]["aggregation"] = draw(st.sampled_from(
+                [name for name in AGGREGATIONS if name not in ("dot", "div")]))
             made.nodes[node]["bias"] = draw(st.integers(-8, 8)) / 4
     return made
 
