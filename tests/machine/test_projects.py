@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import ncc
 from ncc.cli import main
 from ncc.machine.projects.project import MARK
 
+ROOT = Path(__file__).parents[2]
 XOR = """N 05
 00
 01
@@ -200,6 +203,22 @@ def test_a_zephyr_module_is_built_into_its_sample(tmp_path):
     y = ncc.compile(ncc.parse(LAYERS), numerics="strict", tier="now")(np.full(4, 0.5, np.float32))
     found = np.array(done("./build/zephyr", folder=tmp_path).split(), np.float64)
     assert (found.astype(np.float32) == y).all()
+
+
+# ---- boards
+
+
+@pytest.mark.slow
+def test_the_boards_of_the_examples_give_the_bits_of_this_machine(tmp_path):
+    needs("make", "gcc", "avr-gcc", "simavr", "arm-none-eabi-gcc", "qemu-system-arm")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    said = done("make", "check", f"NCC={sys.executable} -m ncc",
+                folder=tmp_path / "examples/embed/board")
+    assert "AVR: same bits" in said and "Cortex-M0: same bits" in said
+    xor = ncc.compile(ncc.load(ROOT / "examples/xor.nal"), numerics="strict", tier="now")
+    y = xor(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+    bits = (tmp_path / "examples/embed/board/bits").read_text().split()
+    assert len(bits) == 14 and bits[10:] == [f"{v:08x}" for v in y.view(np.uint32).ravel()]
 
 
 # ---- what is written
