@@ -65,6 +65,9 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
                         help="memory budget for stored activations; beyond it the backward pass "
                         "recomputes them (gradient checkpointing); default 0: no limit")
+    parser.add_argument("--jacobian", action="store_true",
+                        help="emit functions that make the derivatives of all outputs by all "
+                        "inputs")
     parser.add_argument("--each", action="store_true",
                         help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
@@ -198,7 +201,7 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
     request, graph, syntax = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
-    if len(graph.states) and args.backward is None and not args.train:
+    if len(graph.states) and args.backward is None and not (args.train or args.jacobian):
         request = request.with_passes(gradient=False)  # which it has not, as it is
         watcher.gradient = False
     found = found_by_tuning(request, graph, watcher)
@@ -206,7 +209,7 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
 
 
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
-    """What the passes have to know of --backward, --each and --train."""
+    """What the passes have to know of --backward, --jacobian, --each and --train."""
     if args.embed_weights and (args.backward or args.train or args.each):
         word = "train" if args.train else "backward" if args.backward else "each"
         raise NccError("E609", f"--embed-weights: what --{word} moves would be constants")
@@ -217,6 +220,8 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
                              "each": args.each, "scalar": "c" in kinds}
+    if args.jacobian:
+        asked |= {"jacobian": True, "gradient": True, "vjp": backward}
     if args.train:
         if not backward:
             raise NccError("E609", "--train without --backward has no gradients")

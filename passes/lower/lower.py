@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
-from ncc.passes.lower import backward, each, forward, train_step
+from ncc.passes.lower import backward, each, forward, jacobian, train_step
 from ncc.passes.lower.tables import Tables
 
 
@@ -44,10 +44,10 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
         }
 
     First those that go forward (passes/lower/forward.py), with parameters for each sample, too
-    (passes/lower/each.py), then the gradients
-    (passes/lower/backward.py), then a step of training (passes/lower/train_step.py), whatever the
-    order of their names. `scalar` is for C, which has no sums over the lanes of a vector: then
-    gradients and training go sample by sample.
+    (passes/lower/each.py), then the gradients (passes/lower/backward.py), a step of training
+    (passes/lower/train_step.py), and the Jacobian (passes/lower/jacobian.py), whatever the order of
+    their names. `scalar` is for C, which has no sums over the lanes of a vector: then gradients and
+    training go sample by sample, and Jacobians direction by direction.
     """
     tables = Tables(dtype)
     funcs = forward.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
@@ -55,7 +55,7 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
                               block=block, lanes_block=lanes_block, lanes_rows=lanes_rows)
     funcs += each.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
                             native=native, lanes_block=lanes_block, lanes_rows=lanes_rows)
-    for written in (backward, train_step):
+    for written in (backward, train_step, jacobian):
         funcs += written.functions(plan, tables, dtype=dtype, numerics=numerics,
                                    native=1 if scalar else native, registers=registers)
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.made.values()))
