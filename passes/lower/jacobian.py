@@ -12,8 +12,8 @@ from ncc.passes.lower.reverse.directions import Looped, Straight, lanes_of
 from ncc.passes.lower.tables import Tables
 
 
-def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
-              ) -> list[Func]:
+def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int,
+              provenance: bool) -> list[Func]:
     """`jacobian` and `jacobian_batch`, where the plan names them.
 
         func jacobian(x in 2, packed in 3, jac out 2, work work 0) {
@@ -37,7 +37,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
             tables.begin()
         straight = plan.schedule_of(wanted).form == "straight"
         form = (Straight if straight else Looped)(
-            plan, dtype, numerics, tables, native, 0, registers)
+            plan, dtype, numerics, tables, native, 0, registers, provenance)
         made.append(_jacobian(form, plan, wanted.name, native))
     return made
 
@@ -64,4 +64,4 @@ def _jacobian(form: Straight | Looped, plan: Plan, name: str, native: int) -> Fu
     return Func(name, (
         Buffer("x", "in", len(g.inputs)), *packed,
         Buffer("jac", "out", len(g.inputs) * len(g.outputs)), *form.buffers.values()), form.b.ops,
-        counted=counted)
+        counted=counted, neurons=form.b.neurons)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Plan
+from ncc.ir.ssa import UNLINKED
 from ncc.passes.lower.kept import Kept
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.passes.lower.reverse.scatter import choice, factors
@@ -106,8 +107,11 @@ class Straight(Directions, Unrolled):
         b, g = self.b, self.g
         self.of = {i: b.load("x", k, self.row_of_x) for k, i in enumerate(g.inputs.tolist())}
         self.rows = self.run_forward(self.of)
-        self.slopes = [derivative_at(row.program, b, row.argument, self.of[row.neuron])
-                       for row in self.rows]
+        self.slopes = []
+        for row in self.rows:
+            b.neuron = row.neuron
+            self.slopes.append(derivative_at(row.program, b, row.argument, self.of[row.neuron]))
+        b.neuron = UNLINKED
 
     def parts(self, row: Row, d: int) -> list[int]:
         return pull(self.b, row.aggregation, [self.of[e.source] for e in row.edges],
@@ -121,12 +125,14 @@ class Straight(Directions, Unrolled):
         for row, slope in zip(reversed(self.rows), reversed(self.slopes), strict=True):
             if row.neuron not in found:
                 continue
+            b.neuron = row.neuron
             d = self.scaled(found.pop(row.neuron), slope, tame(row.program))
             parts = self.parts(row, d)
             for k in range(len(parts) - 1, -1, -1):
                 i, w, _ = row.edges[k]
                 found[i] = (step(b, "sum", found[i], parts[k], w) if i in found
                             else b.op("mul", parts[k], w))
+        b.neuron = UNLINKED
         at = self.place(self.n_inputs)
         for k, i in enumerate(g.inputs.tolist()):
             b.store(found.get(i, b.const(0.0)), "jac", k, at)
@@ -135,6 +141,7 @@ class Straight(Directions, Unrolled):
         b, g = self.b, self.g
         found = {i: self.seed(k) for k, i in enumerate(g.inputs.tolist())}
         for row, slope in zip(self.rows, self.slopes, strict=True):
+            b.neuron = row.neuron
             weights = [e.weight for e in row.edges]
             if row.aggregation not in SUMS:
                 weights = [b.op("mul", part, w) for part, w in zip(
@@ -143,6 +150,7 @@ class Straight(Directions, Unrolled):
             pairs = ((found[e.source], w) for e, w in zip(row.edges, weights, strict=True))
             t = total(b, agg, pairs, None) if weights else b.const(-0.0)
             found[row.neuron] = self.scaled(t, slope, tame(row.program))
+        b.neuron = UNLINKED
         at = self.place()
         for k, j in enumerate(g.outputs.tolist()):
             b.store(found[j], "jac", k * self.n_inputs, at)
@@ -166,8 +174,8 @@ class Looped(Directions):
     """
 
     def __init__(self, plan: Plan, dtype: str, numerics: str, tables: Tables, native: int,
-                 recompute: int, registers: int) -> None:
-        super().__init__(plan, dtype, numerics, tables, native, recompute, registers)
+                 recompute: int, registers: int, provenance: bool) -> None:
+        super().__init__(plan, dtype, numerics, tables, native, recompute, registers, provenance)
         self.kept = Kept(plan, tables, dtype, self.native)
 
     def values(self) -> None:
