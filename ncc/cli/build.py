@@ -68,6 +68,9 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--jacobian", action="store_true",
                         help="emit functions that make the derivatives of all outputs by all "
                         "inputs")
+    parser.add_argument("--abi", choices=["casadi"],
+                        help="other functions around the net's: casadi, those that CasADi's "
+                        "external calls, with the parameters, the Jacobian and f64")
     parser.add_argument("--each", action="store_true",
                         help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
@@ -91,6 +94,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         raise NccError("E600", "the following arguments are required: net",
                        help="ncc build --help")
     kinds = _kinds(args)
+    if args.abi:
+        _for_casadi(args, kinds)
     rows = _rows(args, kinds, watcher)
     request, made, syntax = _entered(args, kinds, watcher)
     for kind in kinds:
@@ -120,6 +125,15 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         write(outputs)
     sized = {"obj", "shared", "wasm"}.intersection(kinds)
     return f"{args.net}: {made.footprint()}" if sized else None
+
+
+def _for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:
+    """What CasADi asks of a build: f64, the Jacobian, and a kind that may have C beside it."""
+    if not {"obj", "shared", "c"}.issuperset(kinds) or format_of(args) in ("plan", "ssa"):
+        raise NccError("E609", "--abi casadi is for a net's obj, shared or c")
+    if args.dtype not in (None, "f64"):
+        raise NccError("E609", f"--abi casadi: CasADi computes in f64, not {args.dtype}")
+    args.dtype, args.jacobian = "f64", True
 
 
 def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
@@ -220,6 +234,8 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
                              "each": args.each, "scalar": "c" in kinds}
+    if args.abi:
+        asked["abi"] = args.abi
     if args.jacobian:
         asked |= {"jacobian": True, "gradient": True, "vjp": backward}
     if args.train:
