@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncc.driver.casadi import casadi
+from ncc.driver.abi.casadi import casadi
 from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import walk

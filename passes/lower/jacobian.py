@@ -8,7 +8,9 @@ import numpy as np
 from ncc.ir.graph_run import dependence, tangential
 from ncc.ir.plan import JACOBIAN, Plan
 from ncc.ir.ssa import Buffer, Func
-from ncc.passes.lower.reverse.directions import Looped, Straight, lanes_of
+from ncc.passes.lower.sample.directions import lanes_of
+from ncc.passes.lower.sample.looped import Looped
+from ncc.passes.lower.sample.straight import Straight
 from ncc.passes.lower.tables import Tables
 
 
