@@ -18,13 +18,16 @@ from ncc.cli import (
     cache,
     check,
     convert,
+    cost,
     export,
     import_,
     new,
+    report,
     run,
     trace,
     train,
     verify,
+    view,
 )
 from ncc.cli.arguments import Parser, parse
 from ncc.cli.reproduce import keep
@@ -34,7 +37,8 @@ from ncc.errors import NccError
 from ncc.progress import Progress
 
 # As the help lists them.
-COMMANDS = (build, check, run, bench, train, new, convert, import_, export, verify, trace, cache)
+COMMANDS = (build, check, run, cost, bench, train, new, convert, import_, export, verify, trace,
+            report, view, cache)
 
 
 def parser() -> Parser:

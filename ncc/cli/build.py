@@ -57,6 +57,12 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--kinds", metavar="LIST|FILE",
                         help="kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
                         "line, or net files; of an image, those of its engine (default: its own)")
+    code_options(parser)
+    parser.set_defaults(call=build)
+
+
+def code_options(parser: argparse.ArgumentParser) -> None:
+    """What an object has, and the machine that it is for."""
     parser.add_argument("--embed-weights", action="store_true",
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
@@ -75,13 +81,15 @@ def arguments(commands: Commands) -> None:
                         help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
                         help="emit a training step: ce,adam or huber:delta=2,sgd:momentum=0.9")
+    parser.add_argument("--provenance", action="store_true",
+                        help="say in ssa, llvm, asm and c which neuron each line of unrolled code "
+                        "computes")
     parser.add_argument("--target", metavar="TRIPLE|NAME",
                         help="machine to compile for; native is this one")
     parser.add_argument("--cpu",
                         help="CPU of the target; native is this one")
     parser.add_argument("--features", default="",
                         help="CPU features to add and remove: +name,-name,..")
-    parser.set_defaults(call=build)
 
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
@@ -97,7 +105,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
     if args.abi:
         _for_casadi(args, kinds)
     rows = _rows(args, kinds, watcher)
-    request, made, syntax = _entered(args, kinds, watcher)
+    _links(args, kinds)
+    request, made, syntax = entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
     if args.explain and not isinstance(made.start, Module):
@@ -176,6 +185,14 @@ def _rows(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> Kinds
     return kinds_asked(args.kinds, watcher)
 
 
+def _links(args: argparse.Namespace, kinds: list[str]) -> None:
+    """NccError E609 where --provenance is for none of the kinds, or for an ssa text."""
+    strange = [kind for kind in kinds if not KINDS[kind].linked]
+    if args.provenance and (strange or format_of(args) == "ssa"):
+        raise NccError("E609", f"--provenance: {strange[0] if strange else 'an ssa text'} has no "
+                               "lines of neurons", help="--emit ssa, llvm, asm or c, of a net")
+
+
 def _named(args: argparse.Namespace) -> list[str]:
     return [k for k in args.emit.replace(" ", "").split(",") if k]
 
@@ -196,7 +213,7 @@ def _kinds(args: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(kinds))
 
 
-def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
+def entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
              ) -> tuple[Request, Build, Syntax | None]:
     """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
     aim = target(target_of(kinds) if args.target is None else args.target, args.cpu,
@@ -232,8 +249,9 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
         linked = any(map(with_gradient, kinds))
         backward = bool(args.train) or (linked and not args.embed_weights)
     # C has no vectors, in which rounds of samples would be summed up at once.
-    asked: dict[str, Any] = {"gradient": backward, "recompute": args.recompute,
-                             "each": args.each, "scalar": "c" in kinds}
+    asked: dict[str, Any] = {"provenance": True} if args.provenance else {}
+    asked |= {"gradient": backward, "recompute": args.recompute, "each": args.each,
+              "scalar": "c" in kinds}
     if args.abi:
         asked["abi"] = args.abi
     if args.jacobian:

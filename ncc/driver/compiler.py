@@ -101,6 +101,11 @@ class Build:
         return self.start.graph if isinstance(self.start, Plan) else self.start
 
     @property
+    def linked(self) -> bool:
+        """Whether its ops carry their neurons, and its texts of code say them."""
+        return bool(self.options.get("provenance"))
+
+    @property
     def values(self) -> Reals | None:
         """The canonical parameters, NaN where one has no value."""
         return self.params if isinstance(self.start, Module) else self.graph.values

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ncc.driver import listings
 from ncc.driver.abi.casadi import casadi
 from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
@@ -30,8 +31,9 @@ from ncc.passes.graph.order import order
 from ncc.passes.graph.prune import seen_of
 from ncc.report.dot import dot
 from ncc.report.formulas import bwd, fwd
+from ncc.report.listings import of_llvm
 from ncc.report.matrix import matrix
-from ncc.report.picture import picture
+from ncc.report.picture import Picture, picture
 from ncc.report.svg import svg
 from ncc.report.weights import weights
 
@@ -46,6 +48,7 @@ class Kind(NamedTuple):
     text      whether it may go to a terminal
     gradient  whether it has the gradient functions unless told otherwise
     target    the name of the target that alone has it; None: every target has it
+    linked    whether its lines can say which neurons they compute
     of_net    whether it takes the neurons of a net, which an ssa text does not have
     """
 
@@ -56,6 +59,7 @@ class Kind(NamedTuple):
     gradient: bool = False
     of_net: bool = False
     target: str | None = None
+    linked: bool = False
 
 
 def _left(build: Build) -> Graph:
@@ -74,6 +78,16 @@ def _ssa(build: Build, name: str) -> str:
     return str(carrying(build.module, build.values))
 
 
+def _llvm(build: Build, name: str) -> str:
+    """With the neurons of its lines, where the build has them."""
+    return of_llvm(build.llvm).commented(";") if build.linked else build.llvm
+
+
+def _asm(build: Build, name: str) -> str:
+    return (listings.assembly(build).commented(listings.comment(build)) if build.linked
+            else build.assembly())
+
+
 def _c(build: Build, name: str) -> str:
     """Of an ssa text it is a file without the header, which is a net's."""
     text = to_c(build.module,
@@ -86,10 +100,16 @@ def _image(build: Build, name: str) -> bytes:
 
 
 def drawn(graph: Graph) -> str:
-    """The net as an SVG picture, in which what the graph's passes remove is grey."""
-    leveled = graph if graph.levels is not None else order(graph)
-    return svg(picture(leveled, ~seen_of(leveled), numbered(leveled, fast=False).astype(np.int64)),
+    """The net as an SVG picture."""
+    return svg(pictured(graph)[1],
                f"A net of {graph.n_own:,} neurons and {graph.n_edges:,} edges")
+
+
+def pictured(graph: Graph) -> tuple[Graph, Picture]:
+    """The graph with levels, and its picture, in which what the graph's passes remove is grey."""
+    leveled = graph if graph.levels is not None else order(graph)
+    return leveled, picture(leveled, ~seen_of(leveled),
+                            numbered(leveled, fast=False).astype(np.int64))
 
 
 def image_of(build: Build, kinds: Kinds) -> bytes:
@@ -161,11 +181,11 @@ KINDS = {
     "ast": Kind("syntax", None, of_net=True),
     "graph": Kind("graph", _graph, of_net=True),
     "plan": Kind("plan", lambda build, name: str(build.plan), of_net=True),
-    "ssa": Kind("ssa", _ssa),
-    "llvm": Kind("llvm", lambda build, name: build.llvm, "ll"),
-    "asm": Kind("llvm", lambda build, name: build.assembly(), "s"),
+    "ssa": Kind("ssa", _ssa, linked=True),
+    "llvm": Kind("llvm", _llvm, "ll", linked=True),
+    "asm": Kind("llvm", _asm, "s", linked=True),
     "header": Kind("ssa", lambda build, name: build.header(), "h", gradient=True, of_net=True),
-    "c": Kind("ssa", _c, gradient=True),
+    "c": Kind("ssa", _c, gradient=True, linked=True),
     "fwd": Kind("graph", lambda build, name: fwd(build.graph), of_net=True),
     "bwd": Kind("graph", lambda build, name: bwd(build.graph), of_net=True),
     "matrix": Kind("graph", lambda build, name: matrix(build.graph), of_net=True),

@@ -21,6 +21,7 @@ from ncc.ir.graph_types import (
     INPUT,
     NONE,
     NUMERICS,
+    PAIR_CODES,
     PLAIN_SUM_CODES,
     SUM_CODES,
     Arrays,
@@ -29,14 +30,16 @@ from ncc.ir.graph_types import (
     Longs,
     Reals,
     refuse_states,
+    seconds,
     settled,
 )
 from ncc.ir.graph_verify import faults
 from ncc.scalar.activations import name_of
 
-__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "PLAIN_SUM_CODES", "SUM_CODES",
+__all__ = ["ABSENT", "AGGREGATIONS", "INPUT", "NONE", "NUMERICS", "PAIR_CODES", "PLAIN_SUM_CODES",
+           "SUM_CODES",
            "Graph", "Ints", "Label", "Longs", "Reals", "code", "faults",
-           "refuse_states", "settled", "wrapped"]
+           "refuse_states", "seconds", "settled", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,7 @@ class Graph(Arrays):
         - so have ABSENT neurons, and nobody reads them, nor are they outputs;
         - each other neuron has an in-list or a bias, an in-list if its aggregation is not sum,
           or, without levels, sumbias;
+        - the in-list of a dot is pairs of edges, and the second of each has a constant weight of 1;
         - states are neurons, neither ABSENT nor state neurons themselves, and no more than inputs;
           behind a state neuron stand only others, and ABSENT ones;
         - labels have printable names, no two the same, and name neurons of the net;

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import AGGREGATIONS, NONE, SUM_CODES, Graph, Ints, Longs, Reals
+from ncc.ir.graph import (
+    AGGREGATIONS,
+    NONE,
+    PAIR_CODES,
+    SUM_CODES,
+    Graph,
+    Ints,
+    Longs,
+    Reals,
+    seconds,
+)
 from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import expression
 from ncc.scalar.sum_order import BLOCK, in_order
@@ -106,8 +116,9 @@ class PlanArrays:
                          blocks[b] .. blocks[b+1]
     packed  int32        parameter codes (as in Graph) that `pack` writes, in order: straight, those
                          that are used, by their first use; else the weights of each block, source
-                         by source, in each the rows' (-0.0 for the rows that a block lacks); then
-                         the biases of each run that has any, block by block in the same way
+                         by source (of a dot, pair by pair), in each the rows' (-0.0 for the rows
+                         that a block lacks); then the biases of each run that has any, block by
+                         block in the same way
     weights, biases  int64 (B)  where those of each block begin in `packed`, -1 for none; empty
                          where all forms are straight
     functions            those that `lower` is to write
@@ -177,12 +188,22 @@ class PlanArrays:
         return self.places_of(slice(0, len(self.rows)))
 
     def places_of(self, rows: slice) -> Longs:
-        """The positions in `packed` of the weights of some rows' edges."""
+        """The positions in `packed` of the weights of some rows' edges; of both edges of a pair
+        that of the first one's."""
         lengths = np.diff(self.starts)[rows]
         b, r = self.block_of[rows], np.arange(rows.start, rows.stop)
         first, size = self.weights[b] + r - self.blocks[b], self.sizes[b]
-        places: Longs = np.repeat(first, lengths) + csr.within(lengths) * np.repeat(size, lengths)
+        within = csr.within(lengths)
+        pairs = np.isin(self.graph.aggregations[self.rows[rows]], PAIR_CODES)
+        if pairs.any():
+            within >>= np.repeat(pairs, lengths)
+        places: Longs = np.repeat(first, lengths) + within * np.repeat(size, lengths)
         return places
+
+    @cached_property
+    def seconds(self) -> NDArray[np.bool_]:
+        """Whether each edge is the second one of a pair, and has no weight in `packed`."""
+        return seconds(self.starts, self.graph.aggregations[self.rows])
 
     @cached_property
     def bias_places(self) -> Longs:
@@ -222,7 +243,8 @@ class PlanArrays:
         g = self.graph
         found = np.full(len(self.packed), -1, np.int64)
         neuron = np.repeat(self.rows, np.diff(self.starts))
-        found[self.weight_places] = self.edges + neuron
+        held = ~self.seconds
+        found[self.weight_places[held]] = (self.edges + neuron)[held]
         has = self.bias_places >= 0
         found[self.bias_places[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
         return found
@@ -256,9 +278,17 @@ def first_uses(plan: PlanArrays) -> Ints:
     return used[used >= 0].astype(np.int32)
 
 
+def weights_a_row(plan: PlanArrays) -> Longs:
+    """How many weights a row of each block has: one an edge, or one a pair of a `dot`."""
+    lead = plan.blocks[:-1]
+    pairs = np.isin(plan.graph.aggregations[plan.rows[lead]], PAIR_CODES)
+    found: Longs = np.diff(plan.starts)[lead] // np.where(pairs, 2, 1)
+    return found
+
+
 def packed_starts(plan: PlanArrays) -> tuple[Longs, Longs, int]:
     """`weights` and `biases` of a plan of loops, and the length of `packed`."""
-    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
+    lengths = weights_a_row(plan)
     ends = np.cumsum(plan.sizes * lengths)
     at = int(ends[-1]) if len(ends) else 0
     biases = np.full(len(ends), -1, np.int64)
@@ -276,8 +306,9 @@ def packed_codes(plan: PlanArrays, length: int) -> Ints:
     g = plan.graph
     packed = np.full(length, -len(plan.constants), np.int32)  # the code of -0.0
     for part in csr.parts(np.diff(plan.starts)):
-        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
-        packed[plan.places_of(part)] = g.weights[edges]
+        bounds = slice(plan.starts[part.start], plan.starts[part.stop])
+        held = ~plan.seconds[bounds]
+        packed[plan.places_of(part)[held]] = g.weights[plan.edges[bounds][held]]
     own, places = g.biases[plan.rows], plan.bias_places
     packed[places[own != NONE]] = own[own != NONE]
     return packed

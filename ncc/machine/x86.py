@@ -94,6 +94,7 @@ class _Body:
         self.free = list(range(REGISTERS - 1, -1, -1))
         self.slots: dict[str, int] = {}  # the value that each place in `work` holds
         self.stack: list[str] = []  # places on the stack that are free
+        self.read: list[str] = []  # and those that the op at hand is the last to read
         self.frame = 0
         self.on_stack: dict[int, str] = {}
         calls = any(op[0] == "apply" for op in ops)
@@ -130,6 +131,8 @@ class _Body:
             if neurons is not None and neurons[at] != UNLINKED:
                 self.lines[first:] = [f"{line} # n{neurons[at]:02x}"
                                       for line in self.lines[first:]]
+            self.stack += self.read  # not before: the op's own value may push another out
+            self.read.clear()
         # Below the return address and what is saved; a callee finds the stack aligned to 16.
         above = 8 * (len(self.kept) + 1)
         frame = -(-(self.frame + above) // 16) * 16 - above if self.kept else self.frame
@@ -249,7 +252,7 @@ class _Body:
                     self.free.append(r)
                 place = self.on_stack.pop(value, None)
                 if place is not None:
-                    self.stack.append(place)
+                    self.read.append(place)
 
     def dies(self, value: int, at: int) -> bool:
         """Whether the op at `at` is the last to read a value."""

@@ -14,7 +14,7 @@ from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.aggregations import finish, start, step, total
+from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
 PART = 1024  # rows that are looked at together
@@ -86,7 +86,7 @@ class Loops:
         # One more than there are blocks: a block of fresh sources ends where the next begins.
         self.table("starts", "i", np.append(begins - lengths, begins[-1:]))
         self.weights = "starts"  # where each source has a weight, and in the same order
-        if not np.array_equal(begins - lengths, plan.weights):
+        if plan.seconds.any() or not np.array_equal(begins - lengths, plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
         self.table("places", "i", schedule.slots[plan.rows[leader]])
@@ -279,9 +279,29 @@ class Loops:
         first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
         return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
 
+    def sources_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
+        """The values of the sources of a term whose first edge is number at + offset."""
+        return [b.load(self.held, 0, b.load("sources", offset + i, at))
+                for i in range(edges_a_term(AGGREGATIONS[run.aggregation]))]
+
+    def edges_before(self, b: Builder, run: Run, j: int) -> int:
+        """The number of the edges of the first j terms of a row."""
+        size = edges_a_term(AGGREGATIONS[run.aggregation])
+        return j if size == 1 else b.op("imul", j, b.index(size))
+
+    def terms_in(self, b: Builder, run: Run, edges: int) -> int:
+        """How many terms so many edges are."""
+        size = edges_a_term(AGGREGATIONS[run.aggregation])
+        return edges if size == 1 else b.op("idiv", edges, b.index(size))
+
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
+        agg = AGGREGATIONS[run.aggregation]
         first = b.load("starts", 0, q)
+        if edges_a_term(agg) > 1:
+            edges_of = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
+            self.alone(b, run, q, edges_of, q, 1)
+            return
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
@@ -294,7 +314,6 @@ class Loops:
             return [(b.load(self.held, 0, b.load("sources", offset, at)),
                      self.parameter(b, offset, by))]
 
-        agg = AGGREGATIONS[run.aggregation]
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
         if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
             argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
@@ -311,23 +330,24 @@ class Loops:
         self.put(b, value, 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
-        """Blocks q .. q+count-1, of one row each, in one loop."""
-        names = dict.fromkeys(("starts", self.weights))
-        begins = {name: [b.load(name, 0, q)] for name in names}
-        for held in begins.values():
+        """Blocks q .. q+count-1, of one row each of k edges, in one loop."""
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
+        steps = {"starts": k, self.weights: terms}
+        begins = {name: [b.load(name, 0, q)] for name in steps}
+        for name, held in begins.items():
             for _ in range(count - 1):
-                held.append(b.op("iadd", held[-1], k))
+                held.append(b.op("iadd", held[-1], steps[name]))
 
         def edge(i: int, j: int | None) -> tuple[int, int]:
-            at = {name: held[i] if j is None else b.op("iadd", held[i], j)
-                  for name, held in begins.items()}
-            return (b.load(self.held, 0, b.load("sources", 0, at["starts"])),
-                    self.parameter(b, 0, at[self.weights]))
+            at = {name: held[i] if j is None else b.op("iadd", held[i], self.edges_before(
+                b, run, j) if name == "starts" else j) for name, held in begins.items()}
+            return term(b, agg, self.sources_of(b, run, at["starts"]),
+                        self.parameter(b, 0, at[self.weights]))
 
         biases = None
         if run.biased:
             biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s),
                            lambda j: [edge(i, j) for i in range(count)], biases, count)
         for i, value in enumerate(values):
             self.put(b, value, 0, b.load("places", i, q))
@@ -343,15 +363,17 @@ class Loops:
         row = b.loop(b.index(0), b.index(room), lanes=room)[0]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
-            at = [read if j is None else b.op("iadd", read, j) for read in reads]
+            at = [read if j is None else b.op("iadd", read, self.edges_before(b, run, j))
+                  for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [b.load(self.held, 0, b.load("sources", 0, a)) for a in at]
-            return [(sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
+            sources = [self.sources_of(b, run, a) for a in at]
+            return [term(b, agg, sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
         biases = [self.parameter(b, 0, b.op("iadd", at, row)) for at in shifts] or None
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
+                           biases, count)
         for place, value in zip(places, values, strict=True):
             self.put(b, value, 0, b.op("iadd", place, row))
         b.close()
@@ -368,24 +390,27 @@ class Loops:
         def edges(j: int | None) -> list[tuple[int, int]]:
             at, w = reads, weights
             if j is not None:
-                at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
-            n = b.load(self.held, 0, b.load("sources", 0, at))
-            return [(n, self.parameter(b, i, w)) for i in range(count)]
+                at = b.op("iadd", at, self.edges_before(b, run, j))
+                w = b.op("iadd", w, b.op("imul", j, b.index(room)))
+            ns = self.sources_of(b, run, at)
+            return [term(b, agg, ns, self.parameter(b, i, w)) for i in range(count)]
+
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
 
         biases = None
         if run.biased:
             at = b.op("iadd", b.load("biases", 0, q), row)
             biases = [self.parameter(b, i, at) for i in range(count)]
         place = b.op("iadd", b.load("places", 0, q), row)
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
+                           biases, count)
         for i, value in enumerate(values):
             self.put(b, value, i, place)
         b.close()
 
     def first(self, b: Builder, run: Run) -> int:
-        """The edge at which the loop over a row's edges begins."""
-        return b.index(0 if AGGREGATIONS[run.aggregation] == "sum" else 1)
+        """The term at which the loop over a row's terms begins."""
+        return b.index(0 if AGGREGATIONS[run.aggregation] in FROM_BIAS else 1)
 
     def mean_of(self, b: Builder, run: Run, s: int) -> int | None:
         """The number of edges of the rows of segment s, as a real, where their mean is wanted."""
@@ -397,12 +422,12 @@ class Loops:
     def sums(self, b: Builder, run: Run, begin: int, end: int, mean_of: int | None,
              edges: Callable[[int | None], list[tuple[int, int]]], biases: list[int] | None,
              count: int) -> list[int]:
-        """The values of `count` rows of as many edges each, side by side: as many sums under way at
-        once hide the latency of each. `edges` are the sources and weights of edge j of each, for j
+        """The values of `count` rows of as many terms each, side by side: as many sums under way at
+        once hide the latency of each. `edges` are the sources and weights of term j of each, for j
         in begin .. end, None for the first one of an aggregation that starts from it."""
         agg = AGGREGATIONS[run.aggregation]
         program = expression(run.activation, self.plan.graph.functions)
-        if agg == "sum":
+        if agg in FROM_BIAS:
             # -0.0 + p is p, of either sign: the sum starts from its first product.
             firsts = biases or [b.const(-0.0)] * count
         else:
@@ -414,7 +439,7 @@ class Loops:
         for i, acc in enumerate(b.close(*accs)):
             if mean_of is not None:  # finish() divides by a number known here
                 acc = b.op("div", acc, mean_of)
-            bias = None if agg == "sum" or biases is None else biases[i]
+            bias = None if agg in FROM_BIAS or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
             values.append(self.value(b, program, acc))
         return values

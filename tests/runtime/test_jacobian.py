@@ -44,6 +44,15 @@ out 0a,0b,0c,08,09,01,0e,0d
 0d 00 minimum 08:1,02:-2
 0e tanh maximum 03@a,02@b
 """
+# Rows of every aggregation that share an in-list, in tiles of several rows.
+SHARED = "\n".join([
+    "N 16", "out 14,15,13,12,11,10", "00", "01", "02", "03",
+    *[f"{4 + k:02x} tanh {agg} 00:0.{k + 1},01:-0.4,02:0.7,03:1.{k} +0.1" for k, agg in enumerate(
+        ["mul", "mul", "max", "max", "mean", "mean", "mean"])],
+    *[f"{11 + k:02x} tanh dot 04*05:0.{k + 3},06*0a:-0.7 +0.2" for k in range(3)],
+    *[f"{14 + k:02x} tanh div 06:0.{k + 3},0a:1.7,00:1.2" for k in range(3)],
+    *[f"{17 + k:02x} sin {agg} 0b:0.5,0e:-1.{k},0c:0.25" for k, agg in enumerate(
+        ["sum", "sum", "sumbias", "maxabs", "min"])]])
 
 
 def dense(*widths, activation, seed):
@@ -55,6 +64,7 @@ NETS = {
     "odd": ODD, "few": ODD.replace(ODD.splitlines()[1], "out 0b,0e"),
     "layers": dense(6, 19, 17, 4, activation="tanh", seed=3),
     "wide": dense(3, 17, 9, 20, activation="sigmoid", seed=4),
+    "shared": SHARED, "shared, few": SHARED.replace(SHARED.splitlines()[1], "out 14,15"),
     "sparse": random_layers([9, 12, 12, 11], 3, seed=5, activation="gelu", weights=True),
     "one": dense(5, 11, 1, activation="relu", seed=6),
 }

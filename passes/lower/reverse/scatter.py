@@ -8,7 +8,7 @@ from typing import Protocol
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
-from ncc.scalar.aggregations import start, step, taken
+from ncc.scalar.aggregations import divisor_part, start, step, taken
 
 
 def edges_backward(f: Looped, r: int, d: int) -> None:
@@ -70,9 +70,43 @@ def factors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> 
     factors(f.b, _Row(f, r, edges, kind), d)
 
 
+def divisors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
+    """Row r of delta d, which is a quotient."""
+    divisors(f.b, _Row(f, r, edges, kind), d)
+
+
+def pairs_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
+    """Row r of delta d adds products n0*w*n1: from the last pair to the first, and in each first
+    what n1 gets, which is the second edge's source."""
+    b, row = f.b, _Row(f, r, edges, kind)
+    pairs = f.terms(kind, edges)
+    k = b.loop(b.index(0), pairs)[0]
+    back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", pairs, b.index(-1)))
+    at = b.op("iadd", row.at, b.op("imul", back, b.index(2)))
+    by = back if kind.height == 1 else b.op("imul", back, b.index(kind.height))
+    w = b.load("packed", 0, b.op("iadd", row.weight, by))
+    places = [f.cell("places", i, at) for i in (0, 1)]
+    n0, n1 = [b.load("values", 0, place) for place in places]
+    f.push(places[1], b.op("mul", d, b.op("mul", n0, w)))
+    part = b.op("mul", d, n1)
+    f.push(places[0], part, w)
+    f.add_gradient(f.mask(part), f.mask(n0), 0, b.op("iadd", row.gradient, back))
+    b.close()
+
+
 def choice_backward(f: Looped, agg: str, r: int, edges: int, d: int, kind: Signature) -> None:
     """Row r of delta d, which is one of CHOICES."""
     choice(f.b, agg, _Row(f, r, edges, kind), d)
+
+
+def parts(b: Builder, agg: str, row: Parts, d: int) -> None:
+    """The parts of delta d that the edges of a row get, which is neither a sum nor one of pairs."""
+    if agg == "mul":
+        factors(b, row, d)
+    elif agg == "div":
+        divisors(b, row, d)
+    else:
+        choice(b, agg, row, d)
 
 
 def factors(b: Builder, row: Parts, d: int) -> None:
@@ -87,6 +121,22 @@ def factors(b: Builder, row: Parts, d: int) -> None:
     n, w = row.edge(back)
     row.add(back, n, w, b.op("mul", behind, b.load("products", 0, back)))
     b.close(b.op("mul", behind, b.op("mul", n, w)))
+
+
+def divisors(b: Builder, row: Parts, d: int) -> None:
+    """The row is a quotient: from the last divisor to the first, then what is divided."""
+    edges = row.edges
+    loop = b.loop(b.index(1), edges, [start(b, "div", *row.edge(b.index(0)))])
+    quotient = step(b, "div", loop[1], *row.edge(loop[0]))
+    b.store(quotient, "products", 0, loop[0])
+    b.close(quotient)
+    k, left = b.loop(b.index(1), edges, [d])
+    back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
+    n, w = row.edge(back)
+    left = b.op("div", left, b.op("mul", n, w))
+    row.add(back, n, w, divisor_part(b, left, b.load("products", 0, back)))
+    (left,) = b.close(left)
+    row.add(b.index(0), *row.edge(b.index(0)), left)
 
 
 def choice(b: Builder, agg: str, row: Parts, d: int) -> None:

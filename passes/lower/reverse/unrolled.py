@@ -122,7 +122,7 @@ class Unrolled(Backward):
         """The adjoints of the outputs, by neuron: 0 in inactive lanes, so that all deltas are."""
         b, outputs = self.b, self.g.outputs.tolist()
         if self.ends.seed is None:
-            b.neuron = UNLINKED
+            b.neuron = outputs[0] if outputs else UNLINKED  # what several share is of the first
             row_of_y = self.times_sample(self.n_outputs)
             seeds = []
             for k, j in enumerate(outputs):

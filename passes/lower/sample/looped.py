@@ -10,11 +10,11 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.plan import Plan, Segment
-from ncc.passes.lower.reverse.scatter import choice, factors
+from ncc.passes.lower.reverse.scatter import parts
 from ncc.passes.lower.sample.directions import Directions
 from ncc.passes.lower.sample.kept import Kept
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.aggregations import SUMS, step
+from ncc.scalar.aggregations import PAIRS, SUMS, step
 from ncc.scalar.derivative import tame
 from ncc.scalar.expressions import expression
 
@@ -115,6 +115,8 @@ class Looped(Directions):
         of how many loops there are and where they begin from above."""
         height = kind.height
         many = height if self.by_tiles(kind) else min(height, 8 if self.registers > 16 else 4)
+        if AGGREGATIONS[kind.aggregation] not in SUMS:
+            many = 1
         whole = self.heights // many
         found = []
         for count, rounds, top in ((1, self.heights - whole * many, self.heights),
@@ -201,15 +203,12 @@ class Looped(Directions):
         if agg not in SUMS:
             self.bias_gradient(kind, q, u, deltas)
             row = _Adjoints(self, kind, edges, first, weights, b.op("iadd", self.row(q), u))
-            if agg == "mul":
-                factors(b, row, deltas[0])
-            else:
-                choice(b, agg, row, deltas[0])
+            (row.pairs if agg in PAIRS else row.chain)(deltas[0])
             return
-        parts = [self.mean(s, d) for d in deltas] if agg == "mean" else deltas
-        self.gradient(kind, q, u, edges, first, deltas, parts)
+        shares = [self.mean(s, d) for d in deltas] if agg == "mean" else deltas
+        self.gradient(kind, q, u, edges, first, deltas, shares)
         if self.open_push(kind):
-            self.push(kind, edges, first, weights, parts)
+            self.push(kind, edges, first, weights, shares)
             self.close_push(kind)
 
     def push(self, kind: Kind, edges: int, first: int, weights: int, parts: list[int]) -> None:
@@ -296,10 +295,7 @@ class Looped(Directions):
         weights = b.op("iadd", self.cell("weights", 0, q), u)
         if agg not in SUMS:
             row = _Slopes(self, kind, edges, first, weights, b.index(0))
-            if agg == "mul":
-                factors(b, row, b.const(1.0))
-            else:
-                choice(b, agg, row, b.const(1.0))
+            (row.pairs if agg in PAIRS else row.chain)(b.const(1.0))
         k, *sums = b.loop(b.index(0), edges, [b.const(-0.0)] * count)
         t = b.load("tangents", 0, b.load(self.sources, 0, b.op("iadd", first, k)))
         at = b.op("iadd", weights, b.op("imul", k, b.index(kind.height)))
@@ -331,6 +327,29 @@ class Parts:
         b = self.b
         at = b.op("iadd", self.weights, b.op("imul", k, b.index(self.kind.height)))
         return b.load("values", 0, self.source(k)), self.of.weight(0, at)
+
+    def add(self, k: int, n: int, w: int, part: int) -> None:
+        raise NotImplementedError
+
+    def chain(self, d: int) -> None:
+        """The parts of delta d of a row that is neither a sum nor one of pairs."""
+        parts(self.b, AGGREGATIONS[self.kind.aggregation], self, d)
+
+    def pairs(self, d: int) -> None:
+        """The parts of delta d of a row of products n0*w*n1, from the last pair to the first: d*n1
+        with the weight w, and before it d*n0*w with the weight 1."""
+        b = self.b
+        count = b.op("idiv", self.edges, b.index(2))
+        k = b.loop(b.index(0), count)[0]
+        back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", count, b.index(-1)))
+        w = self.of.weight(0, b.op("iadd", self.weights, b.op("imul", back, b.index(
+            self.kind.height))))
+        edge = b.op("imul", back, b.index(2))
+        second = b.op("iadd", edge, b.index(1))
+        n0, n1 = [b.load("values", 0, self.source(e)) for e in (edge, second)]
+        self.add(second, n1, b.const(1.0), b.op("mul", d, b.op("mul", n0, w)))
+        self.add(edge, n0, w, b.op("mul", d, n1))
+        b.close()
 
 
 class _Adjoints(Parts):
