@@ -35,7 +35,13 @@ _M3 = {
     "dcmplt": (40, 55), "dcmpgt": (47, 64), "dcmple": (40, 55), "dcmpeq": (40, 55),
     "dcmpun": (8, 12), "dcmpge": (47, 64), "ui2f": (24, 28), "ui2d": (32, 42), "lmul": (5, 5),
     "llsl": (12, 12), "llsr": (12, 12), "lasr": (9, 11)}
-RUNTIME = {"thumbv6m": _M0, "thumbv7m": _M3, "thumbv7em": _M3}
+_RV32 = {name: (n, n) for name, n in {  # with the multiplier; nobody says its cycles
+    "__addsf3": 73, "__subsf3": 78, "__mulsf3": 107, "__divsf3": 101, "__ltsf2": 21, "__gtsf2": 20,
+    "__lesf2": 20, "__eqsf2": 17, "__unordsf2": 14, "__gesf2": 21, "__adddf3": 103, "__subdf3": 103,
+    "__muldf3": 199, "__divdf3": 206, "__ltdf2": 24, "__gtdf2": 24, "__ledf2": 24, "__eqdf2": 18,
+    "__unorddf2": 14, "__gedf2": 23, "__floatunsisf": 38, "__floatunsidf": 39, "__muldi3": 52,
+    "__ashldi3": 11, "__lshrdi3": 11}.items()}
+RUNTIME = {"thumbv6m": _M0, "thumbv7m": _M3, "thumbv7em": _M3, "riscv32": _RV32}
 
 
 class Count(NamedTuple):
