@@ -154,6 +154,18 @@ def test_the_emulator_gives_the_bits_of_the_interpreter(name, dtype, form):
     assert np.isfinite(after["params"]).all() and (after["params"] != params).sum() > 4
 
 
+@pytest.mark.parametrize("name", EMULATED)
+def test_the_stack_that_a_call_writes_to_is_what_the_card_says(name):
+    """Of x86 what a leaf may write below its frame is counted, and not written."""
+    pytest.importorskip("unicorn")
+    found = ncc.parse(LAYERS).cost(name, train="mse,sgd", form="table")
+    used = {f: c for f, c in found.functions.items() if c.stack_used is not None}
+    assert set(used) == {"pack", "forward", "backward", "train_step"}
+    slack = 16 if not name.startswith("x86") else 160
+    for function, c in used.items():
+        assert c.stack_used <= c.stack <= c.stack_used + slack, function
+
+
 ONE_CALL = SYSTEM.join(('#include "net.h"\n#include "data.h"\n', r"""
 static float y[NET_OUTPUTS], packed[NET_PACKED];
 static unsigned char NET_ALIGNED work[NET_WORK_BYTES + 1];

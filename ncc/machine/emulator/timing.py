@@ -47,12 +47,14 @@ RUNTIME = {"thumbv6m": _M0, "thumbv7m": _M3, "thumbv7em": _M3, "riscv32": _RV32}
 class Count(NamedTuple):
     """Of one call: `instructions` of the object; `calls` of the compiler's runtime by name, and the
     instructions that these take on average (`below`), None where nobody has measured them; `cycles`
-    of both by the machine's manual, None where that does not say."""
+    of both by the machine's manual, None where that does not say; the bytes of `stack` that it
+    wrote to, the runtime's own apart."""
 
     instructions: int
     calls: dict[str, int]
     below: int | None
     cycles: int | None
+    stack: int
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Timing:
     runtime: Mapping[str, tuple[int, int]]
     read: Callable[[int, int], bytes]
 
-    def count(self, blocks: Mapping[tuple[int, int], int], jumps: int, calls: Counter[str]
-              ) -> Count:
+    def count(self, blocks: Mapping[tuple[int, int], int], jumps: int, calls: Counter[str],
+              stack: int) -> Count:
         """Of basic blocks (address, bytes) that ran so often, with so many changes of address."""
         total = cycles = 0
         for (address, size), often in blocks.items():
@@ -84,7 +86,7 @@ class Timing:
             else:
                 below += often * takes[0]
                 known = None if known is None else known + often * takes[1]
-        return Count(total, dict(sorted(calls.items())), below, known)
+        return Count(total, dict(sorted(calls.items())), below, known, stack)
 
     def instructions(self, code: bytes) -> list[tuple[int, int]]:
         """The instructions of a block, each as two words of 16 bits, the second 0 where there is
