@@ -66,7 +66,8 @@ class Derived:
     small         whether few bytes come first
     balanced      whether they do only where that is not much slower: unless few bytes are asked for
     native_sqrt   whether the square root is an instruction
-    triple, vector_bits, index_bits, reach, assembles, attributes   as `Target` says them
+    triple, vector_bits, index_bits, reach, assembles, flash, divides, attributes   as `Target`
+                  says them
     """
 
     dtype: str
@@ -87,6 +88,8 @@ class Derived:
     index_bits: int
     reach: int
     assembles: bool
+    flash: int
+    divides: bool
     attributes: str
 
 
@@ -105,10 +108,14 @@ def derive(target: Target, dtype: str, numerics: str | None = None, small: bool 
     bytes, None where the target is one of few bytes; `longer` says whether some loops may have more
     lanes than others.
 
-    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
+    NccError E603 where fused is asked of a target without an FMA (fast is strict there), or a dtype
+    that its compilers do not have.
     """
     if numerics not in (None, "strict", "fused", "fast"):
         raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast")
+    if dtype not in target.dtypes:
+        raise NccError("E603", f"{target.name} has no {dtype}: its compilers' double is a float",
+                       help="--dtype f32")
     has_fma = dtype in target.fma
     if numerics == "fast" and not has_fma:
         numerics = "strict"
@@ -145,4 +152,6 @@ def derive(target: Target, dtype: str, numerics: str | None = None, small: bool 
         index_bits=target.index_bits,
         reach=target.reach,
         assembles=target.assembles,
+        flash=target.flash,
+        divides=target.divides,
         attributes=target.attributes + " optsize minsize" * small)
