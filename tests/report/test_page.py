@@ -81,7 +81,7 @@ def checked(page):
     assert {tag for tag, _ in made.elements} <= {
         "html", "head", "meta", "link", "title", "style", "body", "header", "h1", "h2", "p", "div",
         "main", "section", "aside", "span", "button", "input", "table", "canvas", "kbd", "script",
-        "noscript", "svg", "desc", "g", "path", "rect", "circle", "text"}
+        "label", "noscript", "svg", "desc", "g", "path", "rect", "circle", "text"}
     for tag, attrs in made.elements:
         assert not {"src", "srcset", "action", "ping"} & set(attrs)
         assert not any(name.startswith("on") for name in attrs)
@@ -325,6 +325,15 @@ def test_a_click_marks_a_neuron_everywhere(tmp_path, browser):
     browser.value("document.querySelectorAll('.pane')[0].querySelectorAll('.l')[9].id = 'last'")
     browser.click("#last")
     assert browser.value("document.querySelector('#picture g.on').dataset.n") == "04"
+    browser.value("""(() => {
+        const choice = document.querySelectorAll(".pane")[1].querySelector("select");
+        choice.value = [...choice.options].findIndex((o) => o.text.startsWith("ssa after expand"));
+        choice.dispatchEvent(new Event("change"));
+    })()""")
+    browser.click("#changes")
+    made = browser.value("""[...document.querySelectorAll(".pane")[1].querySelectorAll(".l.new")]
+        .map((line) => line.lastChild.textContent)""")
+    assert made and not any("tanh" in line or "load x" in line for line in made)
     # By keys: to the left, up, clear; a neuron by its index.
     browser.value("document.querySelector('#picture g.on').focus()")
     browser.key("ArrowLeft", "ArrowLeft", "ArrowDown")
