@@ -19,7 +19,7 @@ from ncc.scalar.expressions import Expr, emit, expression
 
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
-UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
+UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is longer than they are
 
 
 class _Kind(NamedTuple):
@@ -297,8 +297,10 @@ class Loops:
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
         agg = AGGREGATIONS[run.aggregation]
+        size = edges_a_term(agg)
+        few = fan_ins.min() == fan_ins.max() and size <= fan_ins[0] <= UNROLLED * size
         first = b.load("starts", 0, q)
-        if edges_a_term(agg) > 1:
+        if size > 1 and not few:
             edges_of = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
             self.alone(b, run, q, edges_of, q, 1)
             return
@@ -311,13 +313,13 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load(self.held, 0, b.load("sources", offset, at)),
-                     self.parameter(b, offset, by))]
+            return [term(b, agg, self.sources_of(b, run, at, offset * size),
+                         self.parameter(b, offset, by))]
 
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
-            argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
-                             biases[0] if biases else None)
+        if few:
+            terms = [edges(None, j)[0] for j in range(fan_ins[0] // size)]
+            argument = total(b, "sum" if size > 1 else agg, terms, biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
             self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return

@@ -239,7 +239,8 @@ def test_without_the_emulator_the_card_says_so(monkeypatch, capsys, xor):
     found = card(capsys, xor, "--target", "cortex-m4f")
     assert found["counted_by"] is None and "ncc-compiler[cost]" in found["why_not"]
     assert found["functions"]["forward"]["instructions"] is None
-    assert main(["cost", xor, "--target", "cortex-m4f", "--max-cycles", "1k"]) == 4
+    assert 200 < found["functions"]["forward"]["cycles"] < 800  # by the model
+    assert main(["cost", xor, "--target", "cortex-m0", "--max-cycles", "1k"]) == 4
     assert "[cost]" in capsys.readouterr().err
 
 
