@@ -127,6 +127,20 @@ def test_the_page_of_digits_is_one_small_file(tmp_path, capfd):
                    str(TOP / "examples/digits.csv")).read_text() == page
 
 
+def test_where_the_page_goes(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("net.nal").write_text("N 02\n00\n01 tanh 00:2\n")
+    Path("out").mkdir()
+    assert main(["report", "net.nal"]) == main(["report", "net.nal", "-o", "out"]) == 0
+    page = Path("net.html").read_bytes()
+    assert Path("out/net.html").read_bytes() == page
+    capfd.readouterr()
+    assert main(["report", "net.nal", "-o", "-"]) == 0
+    assert capfd.readouterr().out.encode() == page
+    assert main(["report", "net.nal", "-o", "net.nal"]) == 2
+    assert "E608" in capfd.readouterr().err
+
+
 def test_labels_are_no_markup(tmp_path):
     page = written(tmp_path, CELL, name="a&b<i>.nal").read_text()
     made = checked(page)
