@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncc.driver import listings
+from ncc.driver.abi.casadi import casadi
 from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import walk
@@ -95,8 +96,9 @@ def _asm(build: Build, name: str) -> str:
 
 def _c(build: Build, name: str) -> str:
     """Of an ssa text it is a file without the header, which is a net's."""
-    return to_c(build.module,
+    text = to_c(build.module,
                 "" if isinstance(build.start, Module) else build.header(compiled=False))
+    return text + "\n" + casadi(build, None) if build.options.get("abi") == "casadi" else text
 
 
 def _image(build: Build, name: str) -> bytes:
@@ -132,10 +134,16 @@ def shared(build: Build, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         made, out = Path(folder, "net.o"), Path(folder, "net.so")
         made.write_bytes(build.object())
+        more = []
+        if build.options.get("abi") == "casadi":
+            Path(folder, "net.h").write_text(build.header())
+            around = Path(folder, "net_casadi.c")
+            around.write_text(casadi(build, "net.h"))
+            more = ["-O2", "-fPIC", str(around)]
         try:
             done = subprocess.run(
                 [*command, "-shared", "-nostdlib", "-Xlinker", "-soname", "-Xlinker", name,
-                 "-o", str(out), str(made)],
+                 "-o", str(out), str(made), *more],
                 capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             raise NccError("E501", f"{command[0]} does not run: {error.strerror}") from None
@@ -280,7 +288,11 @@ def companions(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
     """The files that go beside the file `path` of a kind: the header of an object, what calls a
     module of WebAssembly."""
     if kind == "obj":
-        return {path.with_suffix(".h"): build.header().encode()}
+        header = path.with_suffix(".h")
+        files = {header: build.header().encode()}
+        if build.options.get("abi") == "casadi":
+            files[path.with_name(f"{path.stem}_casadi.c")] = casadi(build, header.name).encode()
+        return files
     if kind == "wasm":
         beside = wasm_files.beside(path.name, build.options["dtype"])
         return {path.with_suffix(ending): text.encode() for ending, text in beside.items()}

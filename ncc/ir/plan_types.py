@@ -27,13 +27,15 @@ from ncc.scalar.sum_order import BLOCK, in_order
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
-# The functions that a plan may want: forward, with each sample's parameters, backward, training.
+# The functions that a plan may want: forward, with each sample's parameters, backward, training,
+# the Jacobian, of which a batch is one sample after another.
 FORWARD = ("pack", "reset", "forward", "forward_batch", "steps")
 EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")
 TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
-FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING)
+JACOBIAN = ("jacobian", "jacobian_batch")
+FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING, *JACOBIAN)
 
 
 def keeper(name: str) -> str:
@@ -151,7 +153,8 @@ class PlanArrays:
 
     def schedule_of(self, wanted: Wanted) -> Schedule:
         """How a function that needs gradients is computed."""
-        schedule = self.backward_batch if wanted.batch else self.backward
+        batch = wanted.batch and wanted.name not in JACOBIAN
+        schedule = self.backward_batch if batch else self.backward
         assert schedule is not None
         return schedule
 

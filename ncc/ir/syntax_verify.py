@@ -22,9 +22,11 @@ from ncc.ir.syntax import (
     Matrix,
     Parameters,
     Syntax,
+    activation_code,
     digits,
+    functions_of,
+    unknown,
 )
-from ncc.ir.syntax_functions import activation_code, functions_of, unknown
 
 ROOM = 2**16  # neurons that even the shortest edge list may declare
 UNSAID = -3  # the activation code of a neuron that has one, which the file does not say

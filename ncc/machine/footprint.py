@@ -17,6 +17,11 @@ TABLES = (".rodata", ".progmem", "__const", "__literal", ".rdata", "DATA", ".ARM
           ".pdata", ".xdata", "__compact_unwind", "__eh_frame")
 
 
+def kind_of(section: str) -> str:
+    """What a section becomes: code, tables, or nothing of the program."""
+    return "code" if section.startswith(CODE) else "tables" if section.startswith(TABLES) else ""
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes: `code` and `tables` in flash; of the caller's memory `packed`, the largest `work` of a
@@ -52,8 +57,8 @@ def footprint(code: bytes, functions: Iterable[tuple[Mapping[str, int], int]], r
     buffers = {name: size for named, _ in held for name, size in named.items()}
     trains, state = "lr" in buffers, buffers.get("state", 0)
     return Footprint(
-        sum([n for name, n in shown if name.startswith(CODE)]),
-        sum([n for name, n in shown if name.startswith(TABLES)]),
+        sum([n for name, n in shown if kind_of(name) == "code"]),
+        sum([n for name, n in shown if kind_of(name) == "tables"]),
         buffers.get("packed", 0) * real,
         max([work for _, work in held], default=0) * real,
         (buffers.get("params", 0) + state) * real if trains else 0,

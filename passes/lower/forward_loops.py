@@ -19,7 +19,7 @@ from ncc.scalar.expressions import Expr, emit, expression
 
 PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
-UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
+UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is longer than they are
 
 
 class _Kind(NamedTuple):
@@ -297,10 +297,13 @@ class Loops:
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
         agg = AGGREGATIONS[run.aggregation]
-        if edges_a_term(agg) > 1:
-            self.ragged_pairs(b, run, q)
-            return
+        size = edges_a_term(agg)
+        few = fan_ins.min() == fan_ins.max() and size <= fan_ins[0] <= UNROLLED * size
         first = b.load("starts", 0, q)
+        if size > 1 and not few:
+            edges_of = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
+            self.alone(b, run, q, edges_of, q, 1)
+            return
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
@@ -310,13 +313,13 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load(self.held, 0, b.load("sources", offset, at)),
-                     self.parameter(b, offset, by))]
+            return [term(b, agg, self.sources_of(b, run, at, offset * size),
+                         self.parameter(b, offset, by))]
 
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
-            argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
-                             biases[0] if biases else None)
+        if few:
+            terms = [edges(None, j)[0] for j in range(fan_ins[0] // size)]
+            argument = total(b, "sum" if size > 1 else agg, terms, biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
             self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
@@ -326,22 +329,6 @@ class Loops:
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        self.put(b, value, 0, b.load("places", 0, q))
-
-    def ragged_pairs(self, b: Builder, run: Run, q: int) -> None:
-        """Block q, of one row, whose in-list is pairs of edges, any number of them."""
-        agg = AGGREGATIONS[run.aggregation]
-        first, weights = b.load("starts", 0, q), b.load(self.weights, 0, q)
-        edges = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
-
-        def pairs(j: int | None) -> list[tuple[int, int]]:
-            at = first if j is None else b.op("iadd", first, self.edges_before(b, run, j))
-            by = weights if j is None else b.op("iadd", weights, j)
-            return [term(b, agg, self.sources_of(b, run, at), self.parameter(b, 0, by))]
-
-        biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        (value,) = self.sums(b, run, self.first(b, run), self.terms_in(b, run, edges), None, pairs,
-                             biases, 1)
         self.put(b, value, 0, b.load("places", 0, q))
 
     def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:

@@ -17,6 +17,7 @@ from reference import ACTIVATION_NAMES, CODES, FUNCTIONS, Net, Weight, inputs
 
 AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum",
                 "dot", "div")
+SINGLE = AGGREGATIONS[:-2] + AGGREGATIONS[-1:]  # of single sources, not of pairs
 ONE = Weight("const", "", 1.0)  # of the second edge of a pair of a dot
 # Defined only where x > 0, or without bound near 0: a tame net moves their argument above 0.
 POSITIVE = tuple(CODES[name] for name in ("log", "sqrt", "rsqrt", "recip"))
