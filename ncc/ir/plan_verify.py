@@ -158,10 +158,12 @@ def _packed(plan: PlanArrays) -> Iterator[Fault]:
     if len(packed) != length:
         yield f"packed has {len(packed)} elements, and the tiles take {length}", "packed", 0
     if not np.array_equal(plan.weights, weights):
-        yield "the weights of each tile stand behind those of the tile before", "weights", 0
+        yield ("the weights of each tile stand behind those of the tile before, or where a tile "
+               "before has the same"), "weights", 0
     if not np.array_equal(plan.biases, biases):
-        yield "the biases of each tile stand behind all weights, by run", "biases", 0
-    if not np.array_equal(packed, packed_codes(plan, length)):
+        yield ("the biases of each tile stand behind all weights, by run, or where a tile before "
+               "has the same"), "biases", 0
+    if not np.array_equal(packed, packed_codes(plan, weights, biases, length)):
         yield "a weight or bias is not where its tile has it", "packed", 0
 
 

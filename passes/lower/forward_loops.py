@@ -62,13 +62,26 @@ class Loops:
         leader = plan.blocks[:-1]
         lengths = np.diff(plan.starts)[leader]
         fresh = self.fresh(leader, lengths)
-        begins = np.cumsum(np.where(fresh, lengths, 0))
-        self.table("sources", "i", self.sources(schedule, leader[fresh], lengths[fresh]))
-        # One more than there are blocks: a block of fresh sources ends where the next begins.
-        self.table("starts", "i", np.append(begins - lengths, begins[-1:]))
+        sources = self.sources(schedule, leader[fresh], lengths[fresh])
+        ends = np.cumsum(np.where(fresh, lengths, 0))
+        self.starts, self.bases, self.lengths = ends - lengths, None, lengths
+        repeated = csr.repeated(lengths[fresh], sources)
+        if repeated is None:
+            # One more than there are blocks: a block of fresh sources ends where the next begins.
+            self.table("starts", "i", np.append(self.starts, ends[-1:]))
+        else:
+            begins, bases, sources = repeated
+            of = np.cumsum(fresh) - 1
+            self.starts, self.bases = begins[of], bases[of]
+            self.table("starts", "i", self.starts)
+            self.table("bases", "i", self.bases)
+        self.table("sources", "i", sources)
         self.weights = "starts"  # where each source has a weight, and in the same order
-        if not np.array_equal(begins - lengths, plan.weights):
+        if not np.array_equal(self.starts, plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
+        ends = plan.weights + plan.sizes * lengths
+        self.shares = not np.array_equal(plan.weights[1:], ends[:-1])
+        self.shares = len(np.unique(plan.weights)) < len(plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
         self.table("places", "i", schedule.slots[plan.rows[leader]])
         self.columns_in(b, sample, "x", g.n_inputs, 0)
@@ -85,6 +98,17 @@ class Loops:
                 b.close()
         self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
         self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+
+    def base(self, b: Builder, block: int, number: int = 0) -> int | None:
+        """What is added to the sources of block `block` + number, of lists that many share."""
+        return None if self.bases is None else b.load("bases", number, block)
+
+    def source(self, b: Builder, base: int | None, offset: int, at: int) -> int:
+        """The value that element offset + at of `sources` tells of, `base` further on."""
+        return self.moved(b, b.load("sources", offset, at), base)
+
+    def moved(self, b: Builder, slot: int, base: int | None) -> int:
+        return b.load("work", 0, slot if base is None else b.op("iadd", slot, base))
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -202,7 +226,7 @@ class Loops:
             for count in dict.fromkeys((many, unit)):
                 q = self.blocks(b, mine, s, f"{room}_{side}", count, many)
                 if room == 1:
-                    self.alone(b, run, q, k, s, count)
+                    self.alone(b, run, q, k, s, count, self.chunks(mine, count, many))
                 elif lanes:
                     self.in_lanes(b, run, q, k, s, room, side, count)
                 else:
@@ -264,7 +288,7 @@ class Loops:
 
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
-        first = b.load("starts", 0, q)
+        first, base = b.load("starts", 0, q), self.base(b, q)
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
@@ -274,8 +298,7 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load("work", 0, b.load("sources", offset, at)),
-                     self.parameter(b, offset, by))]
+            return [(self.source(b, base, offset, at), self.parameter(b, offset, by))]
 
         agg = AGGREGATIONS[run.aggregation]
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
@@ -285,7 +308,10 @@ class Loops:
             program = expression(run.activation, self.plan.graph.functions)
             b.store(emit(program, b, argument), "work", 0, b.load("places", 0, q))
             return
-        last = b.load("starts", 1, q)
+        if self.bases is None:
+            last = b.load("starts", 1, q)
+        else:
+            last = b.load(self.table("ends", "i", self.starts + self.lengths), 0, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
         count = None
         if agg == "mean":
@@ -293,27 +319,52 @@ class Loops:
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
         b.store(value, "work", 0, b.load("places", 0, q))
 
-    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
-        """Blocks q .. q+count-1, of one row each, in one loop."""
-        names = dict.fromkeys(("starts", self.weights))
-        begins = {name: [b.load(name, 0, q)] for name in names}
-        for held in begins.values():
-            for _ in range(count - 1):
-                held.append(b.op("iadd", held[-1], k))
+    def chunks(self, mine: Any, count: int, many: int) -> Longs:
+        """The first block of each round of the loop that `blocks` opens."""
+        first, last = self.segments[mine, 0], self.segments[mine, 1]
+        done = first + (last - first) // many * many
+        begin, end = (first, done) if count == many else (done, last)
+        rounds = (end - begin) // count
+        return np.repeat(begin, rounds) + csr.within(rounds) * count
 
-        def edge(i: int, j: int | None) -> tuple[int, int]:
-            at = {name: held[i] if j is None else b.op("iadd", held[i], j)
+    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, firsts: Longs
+              ) -> None:
+        """Blocks q .. q+count-1, of one row each, in one loop; q is one of `firsts`. Where they
+        always have one list of weights, or of sources but for their bases, it is read once."""
+        begins = {name: self.begins(b, name, q, k, count, firsts)
+                  for name in ("starts", self.weights)}
+        bases = [self.base(b, q, i) for i in range(count)]
+
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at = {name: [i if j is None else b.op("iadd", i, j) for i in held]
                   for name, held in begins.items()}
-            return (b.load("work", 0, b.load("sources", 0, at["starts"])),
-                    self.parameter(b, 0, at[self.weights]))
+            slots = [b.load("sources", 0, i) for i in at["starts"]]
+            weights = [self.parameter(b, 0, i) for i in at[self.weights]]
+            return [(self.moved(b, slot, base), weight) for slot, weight, base in zip(
+                    slots * (count // len(slots)), weights * (count // len(weights)), bases,
+                    strict=True)]
 
         biases = None
         if run.biased:
             biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
-                           lambda j: [edge(i, j) for i in range(count)], biases, count)
+                           edges, biases, count)
         for i, value in enumerate(values):
             b.store(value, "work", 0, b.load("places", i, q))
+
+    def begins(self, b: Builder, name: str, q: int, k: int, count: int, firsts: Longs
+               ) -> list[int]:
+        """Where the lists of blocks q .. q+count-1 of k edges begin by the array `name`: one behind
+        the other, where no block has another's list. One, where they always have one list."""
+        if self.bases is not None if name == "starts" else self.shares:
+            begins = self.starts if name == "starts" else self.plan.weights
+            chunks = begins[firsts[:, None] + np.arange(count)]
+            same = bool((chunks == chunks[:, :1]).all())
+            return [b.load(name, i, q) for i in range(1 if same else count)]
+        found = [b.load(name, 0, q)]
+        for _ in range(count - 1):
+            found.append(b.op("iadd", found[-1], k))
+        return found
 
     def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
                  count: int) -> None:
@@ -323,12 +374,13 @@ class Loops:
         weights = [b.load(self.weights, i, q) for i in range(count)]
         places = [b.load("places", i, q) for i in range(count)]
         shifts = [b.load("biases", i, q) for i in range(count)] if run.biased else []
+        bases = [self.base(b, q, i) for i in range(0, count, side)]
         row = b.loop(b.index(0), b.index(room), lanes=room)[0]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
             at = [read if j is None else b.op("iadd", read, j) for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [b.load("work", 0, b.load("sources", 0, a)) for a in at]
+            sources = [self.source(b, base, 0, a) for base, a in zip(bases, at, strict=True)]
             return [(sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
@@ -345,14 +397,14 @@ class Loops:
         held = -(-np.diff(self.plan.blocks) // count)
         u = b.loop(b.index(0), b.load(self.table(f"parts_{count}", "i", held), 0, q))[0]
         row = b.op("imul", u, b.index(count))
-        reads = b.load("starts", 0, q)
+        reads, base = b.load("starts", 0, q), self.base(b, q)
         weights = b.op("iadd", b.load(self.weights, 0, q), row)
 
         def edges(j: int | None) -> list[tuple[int, int]]:
             at, w = reads, weights
             if j is not None:
                 at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
-            n = b.load("work", 0, b.load("sources", 0, at))
+            n = self.source(b, base, 0, at)
             return [(n, self.parameter(b, i, w)) for i in range(count)]
 
         biases = None

@@ -226,9 +226,8 @@ def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     if not plan.looped:
         return plan.with_(packed=first_uses(plan))
-    weights, biases, length = packed_starts(plan)
-    plan = plan.with_(weights=weights, biases=biases)
-    return plan.with_(packed=packed_codes(plan, length))
+    layout = packed_starts(plan)
+    return plan.with_(packed=packed_codes(plan, *layout), weights=layout[0], biases=layout[1])
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:
