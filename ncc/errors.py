@@ -136,6 +136,7 @@ ERRORS: dict[str, Fault] = {
     "E653": Fault(2, "`ncc new`: a number out of range"),
     "E654": Fault(2, "`ncc new`: sizes that do not fit one another"),
     "E655": Fault(4, "`ncc new`: a net of too many edges"),
+    "E656": Fault(2, "`ncc view`: a port that cannot be had"),
     "E700": Fault(70, "a bug in ncc: LLVM rejects a module, or fails on it"),
     "E701": Fault(70, "a bug in ncc"),
     "E702": Fault(70, "a bug in ncc: an object for wasm32 with what its linker does not know"),

@@ -21,10 +21,12 @@ from ncc.cli import (
     export,
     import_,
     new,
+    report,
     run,
     trace,
     train,
     verify,
+    view,
 )
 from ncc.cli.arguments import Parser, parse
 from ncc.cli.reproduce import keep
@@ -34,7 +36,8 @@ from ncc.errors import NccError
 from ncc.progress import Progress
 
 # As the help lists them.
-COMMANDS = (build, check, run, bench, train, new, convert, import_, export, verify, trace, cache)
+COMMANDS = (build, check, run, bench, train, new, convert, import_, export, verify, trace, report,
+            view, cache)
 
 
 def parser() -> Parser:

@@ -30,7 +30,7 @@ from ncc.passes.graph.prune import seen_of
 from ncc.report.dot import dot
 from ncc.report.formulas import bwd, fwd
 from ncc.report.matrix import matrix
-from ncc.report.picture import picture
+from ncc.report.picture import Picture, picture
 from ncc.report.svg import svg
 from ncc.report.weights import weights
 
@@ -84,10 +84,16 @@ def _image(build: Build, name: str) -> bytes:
 
 
 def drawn(graph: Graph) -> str:
-    """The net as an SVG picture, in which what the graph's passes remove is grey."""
-    leveled = graph if graph.levels is not None else order(graph)
-    return svg(picture(leveled, ~seen_of(leveled), numbered(leveled, fast=False).astype(np.int64)),
+    """The net as an SVG picture."""
+    return svg(pictured(graph)[1],
                f"A net of {graph.n_own:,} neurons and {graph.n_edges:,} edges")
+
+
+def pictured(graph: Graph) -> tuple[Graph, Picture]:
+    """The graph with levels, and its picture, in which what the graph's passes remove is grey."""
+    leveled = graph if graph.levels is not None else order(graph)
+    return leveled, picture(leveled, ~seen_of(leveled),
+                            numbered(leveled, fast=False).astype(np.int64))
 
 
 def image_of(build: Build, kinds: Kinds) -> bytes:

@@ -78,7 +78,7 @@ def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] 
     if len(some):
         bases[some] = np.minimum.reduceat(elements, first[some])
     begins, kept = distinct(first, elements - np.repeat(bases, lengths))
-    if len(elements) - len(kept) < max(len(elements) // 2, 2 * len(lengths)):
+    if len(elements) - len(kept) <= max(len(elements) // 2, 2 * len(lengths)):
         return None
     return begins, bases, kept
 

@@ -191,6 +191,12 @@ class PlanArrays:
         return row_places(self, self.biases)
 
     @cached_property
+    def shares(self) -> bool:
+        """Whether blocks have the weights of others, and not behind those of the block before."""
+        ends = self.weights + self.sizes * np.diff(self.starts)[self.blocks[:-1]]
+        return not np.array_equal(self.weights[1:], ends[:-1])
+
+    @cached_property
     def cells(self) -> Cells:
         """A place for each edge and bias, where each block has its own, as gradients want it."""
         weights, biases, length = spread(self)

@@ -25,6 +25,7 @@ from ncc.ir.ssa_types import (
     KINDS,
     OPEN,
     READ_ONLY,
+    UNLINKED,
     Buffer,
     Func,
     Op,
@@ -37,8 +38,8 @@ from ncc.ir.ssa_types import (
 from ncc.ir.ssa_verify import Verifier
 from ncc.scalar.numpy_eval import Numpy
 
-__all__ = ["DTYPES", "KINDS", "OPEN", "READ_ONLY", "Buffer", "Func", "Module", "Op", "Place",
-           "Table", "dtype_name", "layout", "types"]
+__all__ = ["DTYPES", "KINDS", "OPEN", "READ_ONLY", "UNLINKED", "Buffer", "Func", "Module", "Op",
+           "Place", "Table", "dtype_name", "layout", "types"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Module:
         - an op reads only values made above it, in its own or an enclosing loop;
         - `carry` stands directly after its `for` (or another carry of it), `result` directly after
           its `yield`, which names as many values as there are carries, of their types;
+        - a function with neurons has one for each op;
         - loops are closed; lanes loops do not nest and carry nothing;
         - loads and stores name a buffer of the function (a table only to load), a constant index
           lies inside it, and nothing is stored to an `in` buffer or to `indices`, or loaded from an
@@ -92,7 +94,8 @@ class Module:
         - a call names an internal function whose buffers this one has, and which calls nothing;
         - a call_at names an exported function that is not counted, likewise, outside of lanes;
         - an apply names a pure function; that is internal, has no buffers, and consists of one
-          `argument`, arithmetic, constants, lookups, plain loops, and a `return` at its end.
+          `argument`, arithmetic, constants, lookups, plain loops, applies of pure functions above
+          it, and a `return` at its end.
         """
         Verifier(self.dtype, self.numerics, self.funcs, self.tables, place).check()
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
-from ncc.ir.ssa_types import DTYPES, Op, Table
+from ncc.ir.ssa_types import DTYPES, UNLINKED, Op, Table
 
 TILE = 16  # columns that are transposed with samples at once: a vector's lanes
 
 
 @dataclass
 class Builder:
-    """Collects ops; also the Emitter that expressions and sequences are replayed on."""
+    """Collects ops; also the Emitter that expressions and sequences are replayed on.
+
+    neuron    the neuron that the next ops compute, as `Func.neurons` has it; whoever writes them
+              says so, and only `Linked` notes it
+    neurons   of each op, where that is asked for
+    """
 
     dtype: str
     fused: bool
     ops: list[Op] = field(default_factory=list)
     tables: dict[tuple[int, ...], Table] = field(default_factory=dict)
+    neuron: int = UNLINKED
+    neurons: list[int] | None = None
 
     def emit(self, opcode: str, reads: tuple[int, ...] = (), imm: Any = None) -> int:
         self.ops.append((opcode, reads, imm))
@@ -29,6 +37,10 @@ class Builder:
     def op(self, name: str, *reads: int) -> int:
         self.ops.append((name, reads, None))
         return len(self.ops) - 1
+
+    def in_turn(self, first: int, neurons: Sequence[int]) -> None:
+        """The ops from number `first` on are of these neurons in turn, as `abreast` of
+        ncc/scalar/expressions.py writes them; a constant is of the first neuron."""
 
     def const(self, value: float) -> int:
         """A real, rounded to the dtype."""
@@ -89,3 +101,28 @@ class Builder:
         """Close the innermost loop with the carries' next values: their last values."""
         self.emit("yield", values)
         return [self.emit("result", (), k) for k in range(len(values))]
+
+
+@dataclass
+class Linked(Builder):
+    """A builder that notes the neuron of each op."""
+
+    neurons: list[int] = field(default_factory=list)
+
+    def emit(self, opcode: str, reads: tuple[int, ...] = (), imm: Any = None) -> int:
+        self.neurons.append(self.neuron)
+        return super().emit(opcode, reads, imm)
+
+    def op(self, name: str, *reads: int) -> int:
+        self.neurons.append(self.neuron)
+        return super().op(name, *reads)
+
+    def in_turn(self, first: int, neurons: Sequence[int]) -> None:
+        turns = cycle(neurons)
+        self.neurons[first:] = [neurons[0] if op[0] == "const" else next(turns)
+                                for op in self.ops[first:]]
+
+
+def builder(dtype: str, fused: bool, provenance: bool = False) -> Builder:
+    """A builder; with `provenance`, one that notes the neuron of each op."""
+    return (Linked if provenance else Builder)(dtype, fused)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +13,8 @@ from ncc.errors import NccError, Source, Span
 from ncc.scalar.opcodes import OPS, Opcode
 
 Op = tuple[str, tuple[int, ...], Any]
-# What a pure function is made of; it applies no other.
-PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "control")) - {"apply"}
+# What a pure function is made of.
+PURE = frozenset(o.name for o in OPS.values() if o.effect in ("", "control"))
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 
 
@@ -43,6 +43,7 @@ Place = Callable[[str, int | None], tuple[Source, Span]]
 KINDS = ("in", "out", "inout", "value", "indices", "work", "private")
 READ_ONLY = ("in", "value", "indices")
 OPEN = -1  # the size of a buffer that is as long as the caller says; in texts, `*`
+UNLINKED = -1  # of an op that computes no neuron, or something of several
 
 
 class Buffer(NamedTuple):
@@ -75,7 +76,13 @@ class Table:
 @dataclass(frozen=True)
 class Func:
     """A function; `counted` where it takes a number of samples first; `exported` or internal;
-    `pure` where it makes a real of a real, has no buffers, and is applied, not called."""
+    `pure` where it makes a real of a real, has no buffers, and is applied, not called.
+
+    neurons    the neuron that each op computes (its value, its adjoint, or the gradient of one of
+               its parameters), or UNLINKED; None where nobody asked for them (the option
+               `provenance` of `lower`), so that they take neither time nor memory. They say where
+               an op comes from, not what it is: functions that differ in them alone are equal.
+    """
 
     name: str
     buffers: tuple[Buffer, ...]
@@ -83,9 +90,20 @@ class Func:
     counted: bool = False
     exported: bool = True
     pure: bool = False
+    neurons: list[int] | None = field(default=None, compare=False)
 
-    def with_ops(self, ops: list[Op]) -> Func:
-        return replace(self, ops=ops)
+    def with_ops(self, ops: list[Op], new: Sequence[int] | None = None) -> Func:
+        """The function with the ops that a pass made of its own, one after another. `new` says for
+        each old op which op has its value now, -1 for none: that op, and those that were made on
+        the way to it, are of the same neuron. An op that is new of several keeps the first's.
+        Without `new` the neurons are lost."""
+        if self.neurons is None or new is None:
+            return replace(self, ops=ops, neurons=None)
+        neurons: list[int] = []
+        for neuron, at in zip(self.neurons, new, strict=True):
+            neurons += [neuron] * (at + 1 - len(neurons))
+        neurons += [UNLINKED] * (len(ops) - len(neurons))
+        return replace(self, ops=ops, neurons=neurons)
 
     def __str__(self) -> str:
         return _print_func(self)
@@ -146,8 +164,15 @@ def _print_func(func: Func) -> str:
         lines.append("  " * depth + print_op(at, opcode, reads, imm))
         if opcode == "for":
             depth += 1
+    if func.neurons is not None:
+        lines[1:] = map(linked, lines[1:], func.neurons)
     lines.append("}\n")
     return "\n".join(lines)
+
+
+def linked(line: str, neuron: int, comment: str = "//") -> str:
+    """A line of code with the neuron that it computes, if any, as a comment behind it."""
+    return line if neuron == UNLINKED else f"{line:<39} {comment} n{neuron:02x}"
 
 
 def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:

@@ -57,11 +57,17 @@ class Verifier:
         if func.pure and (func.buffers or func.counted or func.exported or not func.ops
                           or func.ops[-1][0] != "return"):
             raise self.fault(func, None, "a pure function has no buffers, and returns at its end")
+        if func.neurons is not None and len(func.neurons) != len(func.ops):
+            raise self.fault(func, None, f"{len(func.neurons)} neurons of {len(func.ops)} ops")
         body = _Body(self, func, buffers)
         for at in range(len(func.ops)):
             body.op(at)
         if body.loops:
             raise self.fault(func, len(func.ops) - 1, "a loop is not closed")
+
+    def above(self, name: str, other: str) -> bool:
+        """Whether one function stands above another."""
+        return self.names.index(name) < self.names.index(other)
 
     def fits(self, kind: str, imm: Any, buffers: Mapping[str, Buffer]) -> bool:
         """Whether an immediate is of its row's kind."""
@@ -194,6 +200,8 @@ class _Body:
         callee = self.of.funcs.get(name)
         if opcode == "apply":
             self.need(at, callee is not None and callee.pure, f"no pure function {name}")
+            self.need(at, not self.func.pure or self.of.above(name, self.func.name),
+                      f"{name} stands below the pure function that applies it")
             self.closed = (at, [at] * len(reads))
             return
         if opcode == "call":

@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from ncc.ir.ssa import Func, layout
+from ncc.ir.ssa import UNLINKED, Func, layout
 from ncc.scalar.opcodes import COMMUTES
 
 ARGUMENTS = ("%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9")
@@ -60,7 +60,8 @@ def fits(func: Func) -> bool:
 def assembly(func: Func, dtype: str, symbol: str, applied: Sequence[str]) -> str:
     """The body of the function `symbol`, in the syntax of AT&T as LLVM's inline assembly has it (a
     dollar sign is two); `applied` are the symbols of the pure functions, over a vector of 128 bits,
-    that its applies call, in order."""
+    that its applies call, in order. Where the ops have neurons, each instruction has its one as a
+    comment."""
     return _Body(func, dtype, symbol, applied).text()
 
 
@@ -93,6 +94,7 @@ class _Body:
         self.free = list(range(REGISTERS - 1, -1, -1))
         self.slots: dict[str, int] = {}  # the value that each place in `work` holds
         self.stack: list[str] = []  # places on the stack that are free
+        self.read: list[str] = []  # and those that the op at hand is the last to read
         self.frame = 0
         self.on_stack: dict[int, str] = {}
         calls = any(op[0] == "apply" for op in ops)
@@ -122,8 +124,15 @@ class _Body:
     # -- text
 
     def text(self) -> str:
+        neurons = self.func.neurons
         for at, op in enumerate(self.func.ops):
+            first = len(self.lines)
             self.op(at, *op)
+            if neurons is not None and neurons[at] != UNLINKED:
+                self.lines[first:] = [f"{line} # n{neurons[at]:02x}"
+                                      for line in self.lines[first:]]
+            self.stack += self.read  # not before: the op's own value may push another out
+            self.read.clear()
         # Below the return address and what is saved; a callee finds the stack aligned to 16.
         above = 8 * (len(self.kept) + 1)
         frame = -(-(self.frame + above) // 16) * 16 - above if self.kept else self.frame
@@ -243,7 +252,7 @@ class _Body:
                     self.free.append(r)
                 place = self.on_stack.pop(value, None)
                 if place is not None:
-                    self.stack.append(place)
+                    self.read.append(place)
 
     def dies(self, value: int, at: int) -> bool:
         """Whether the op at `at` is the last to read a value."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ncc.driver.compiler import write
+from ncc.driver.compiler import Build, write
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
-from ncc.driver.settings import arithmetic
+from ncc.driver.report import report
+from ncc.driver.settings import Settings, arithmetic
 from ncc.errors import NccError, Source, optional
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
@@ -24,6 +25,7 @@ from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
+from ncc.machine.llvm import host
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
 from ncc.passes.graph.unroll import unroll as unrolled
@@ -88,6 +90,12 @@ class Net:
     def to_svg(self) -> str:
         """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
         return drawn(self.graph)
+
+    def report(self, path: str | Path) -> None:
+        """Write the page of `ncc report`: the picture, every level of its code for this machine,
+        what that costs, and the net itself, to be tried, in one file of HTML. NccError E622."""
+        build = Build.of(self.graph, host(), Settings(passes={"name": "net", "gradient": False}))
+        write({Path(path): report(build, Path(path).stem).encode()})
 
     def _repr_svg_(self) -> str:
         """What notebooks show."""

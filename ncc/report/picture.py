@@ -77,7 +77,7 @@ class Picture(NamedTuple):
 def picture(graph: Graph, unseen: Mask, first: Longs) -> Picture:
     """The picture of a graph with levels. `unseen` (N) are the neurons that no output sees, `first`
     (N) the one that is computed in place of each: itself, or one that is equal."""
-    node = _nodes(graph)
+    node = nodes_of(graph)
     target = csr.owners(graph.starts)
     source = graph.sources.astype(np.int64)
     held = graph.inputs[graph.n_inputs :]
@@ -104,7 +104,7 @@ def picture(graph: Graph, unseen: Mask, first: Longs) -> Picture:
 # ---- which neurons stand together
 
 
-def _nodes(graph: Graph) -> Longs:
+def nodes_of(graph: Graph) -> Longs:
     """The node that each neuron is drawn in (N), -1 where in none: ABSENT and state neurons."""
     assert graph.levels is not None
     shown = graph.activations != ABSENT

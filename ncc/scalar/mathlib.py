@@ -51,6 +51,12 @@ def exp_near(e: Emitter, x: Value) -> Value:
     return Builder(e).exp_near(x)
 
 
+def exp_below(e: Emitter, x: Value) -> Value:
+    """exp(x), the same bits, where x is at most 0, or NaN."""
+    b = Builder(e)
+    return b.mul(*b.exp_wide(e.op("max", x, b.c(b.format.exp_low))))
+
+
 def expm1(e: Emitter, x: Value) -> Value:
     """exp(x) - 1 = 2 (2^(n-1) expm1(r) + (2^(n-1) - 1/2)), r with the rest of its reduction."""
     b = Builder(e)
@@ -80,6 +86,17 @@ def sigmoid(e: Emitter, x: Value) -> Value:
     return b.mad(e.op("neg", top), part, top)
 
 
+def sigmoid_by_exp(e: Emitter, x: Value) -> Value:
+    """The same bits. The power of two in z is exact unless z is subnormal, where 1+z is 1 in either
+    case; and exp clamps."""
+    b = Builder(e)
+    z = e.op("exp", e.op("neg", e.op("abs", x)))
+    one = b.c(1.0)
+    part = b.div(z, b.add(z, one))
+    top = b.pick(e.op("lt", x, b.c(0.0)), z, one)
+    return b.mad(e.op("neg", top), part, top)
+
+
 def softplus(e: Emitter, x: Value) -> Value:
     """log(1 + exp(x)) = relu(x) + log(1+z) with z = exp(-|x|), which is at most 1: what the sum in
     z lost and the terms from the cubic ones on join relu(x) first, where a sum is smallest, z
@@ -100,7 +117,19 @@ def tanh(e: Emitter, x: Value) -> Value:
     """An odd polynomial below 0.5625; above, 1 - 2 z/(1+z) with z = exp(-2|x|), which is > 0."""
     b = Builder(e)
     a = e.op("min", e.op("abs", x), b.c(b.format.tanh_high))
-    z = b.exp_near(b.mul(a, b.c(-2.0)))
+    return _tanh(b, x, a, b.exp_near(b.mul(a, b.c(-2.0))))
+
+
+def tanh_by_exp(e: Emitter, x: Value) -> Value:
+    """The same bits: without the clamp of |x|, z only becomes smaller, where 1 - 2 z/(1+z) is 1."""
+    b = Builder(e)
+    a = e.op("abs", x)
+    return _tanh(b, x, a, e.op("exp", b.mul(a, b.c(-2.0))))
+
+
+def _tanh(b: Builder, x: Value, a: Value, z: Value) -> Value:
+    """tanh of x by a = |x| and z."""
+    e = b.e
     one = b.c(1.0)
     far = b.mad(b.div(z, b.add(z, one)), b.c(-2.0), one)
     square = b.mul(a, a)
@@ -110,12 +139,21 @@ def tanh(e: Emitter, x: Value) -> Value:
 
 def erf(e: Emitter, x: Value) -> Value:
     """An odd polynomial below 1; above, 1 - exp(-a^2) P(1/(a+2)) (Shepherd & Laframboise)."""
-    b = Builder(e)
+    return _erf(Builder(e), x, exp_near)
+
+
+def erf_by_exp(e: Emitter, x: Value) -> Value:
+    """The same bits."""
+    return _erf(Builder(e), x, lambda e, y: e.op("exp", y))
+
+
+def _erf(b: Builder, x: Value, exp: Callable[[Emitter, Value], Value]) -> Value:
+    e = b.e
     a = e.op("min", e.op("abs", x), b.c(b.format.erf_high))
     square = b.mul(a, a)
     near = b.mad(a, b.polynomial(ERF, square), a)
     one = b.c(1.0)
-    z = b.exp_near(e.op("neg", square))
+    z = exp(e, e.op("neg", square))
     t = b.div(one, b.add(a, b.c(2.0)))
     far = b.mad(e.op("neg", z), b.polynomial(ERFC, t), one)
     return b.signed(b.pick(e.op("lt", a, one), near, far), b.sign(x))
@@ -350,4 +388,11 @@ SEQUENCES: dict[str, Callable[[Emitter, Value], Value]] = {
     "sqrt": sqrt,
     "relu": relu,
     "step": step,
+}
+# The same functions with the opcode exp in them, of what is at most 0: for small code, which has
+# one exp for all.
+BY_EXP: dict[str, Callable[[Emitter, Value], Value]] = {
+    "sigmoid": sigmoid_by_exp,
+    "tanh": tanh_by_exp,
+    "erf": erf_by_exp,
 }

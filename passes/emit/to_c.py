@@ -8,7 +8,8 @@ from decimal import Decimal
 import numpy as np
 
 from ncc.errors import NccError
-from ncc.ir.ssa import Buffer, Func, Module, Table, layout, types
+from ncc.ir.ssa import UNLINKED, Buffer, Func, Module, Table, layout, types
+from ncc.ir.ssa_types import linked
 from ncc.passes.emit.c_texts import (
     CLOSE,
     ERRORS,
@@ -48,7 +49,7 @@ def to_c(module: Module, header: str = "") -> str:
     which stand where they are read; a lanes loop is a plain loop over samples. Needs an expanded
     module (`native_sqrt` is welcome). Raises KeyError for an opcode that has no expression, and
     NccError E604 for sums over the lanes of a vector, which the option `scalar` of `differentiate`
-    and `train` avoids.
+    and `train` avoids. Where ops have neurons, each line ends with its one, as a comment.
     """
     for func in module.funcs:
         loops: list[int] = []
@@ -148,6 +149,7 @@ class _Writer:
         self.read = dict.fromkeys([r for op in func.ops for r in op[1]])
         self.values: list[str] = []
         self.lines: list[str] = []
+        self.neuron = UNLINKED  # of the op that is written
         self.depth = 1
 
     def text(self) -> str:
@@ -160,6 +162,7 @@ class _Writer:
                 self.values.append("")
                 continue
             value = f"v{at}"
+            self.neuron = func.neurons[at] if func.neurons is not None else UNLINKED
             args = [self.values[r] for r in reads]
             if opcode in OPCODES:
                 self.local(at, EXPRESSIONS[opcode].format(*args, **self.marks))
@@ -287,7 +290,7 @@ class _Writer:
             self.types[at]]
 
     def line(self, text: str) -> None:
-        self.lines.append("    " * self.depth + text)
+        self.lines.append(linked("    " * self.depth + text, self.neuron))
 
     def local(self, at: int, expression: str) -> None:
         self.line(f"const {self.type(at)} v{at} = {expression};")

@@ -14,6 +14,7 @@ from ncc.ir.ssa import READ_ONLY, Func, Module, Op, Table, layout, types
 from ncc.machine.model import PAGE
 from ncc.machine.x86 import assembly, fits
 from ncc.passes.emit.anchors import Window, windows
+from ncc.passes.emit.links import Links
 from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS
 from ncc.scalar.sum_order import CHAIN, ROUND
 
@@ -133,6 +134,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     Straight functions of plain reals are assembly, ncc's own (ncc/machine/x86.py), on a target for
     which it `assembles`.
 
+    Functions whose ops have neurons say those of their instructions (passes/emit/links.py).
+
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
     """
@@ -140,28 +143,23 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     # The name of the object's own file (its symbol of type FILE), which has none.
     head = ([f'source_filename = "{module.name}"', f'target triple = "{triple}"']
             if triple else [])
-    lines = [*head, ""]
     elf = "linux" in triple or "none" in triple
-    for table in module.tables:
-        if outside and large(table):
-            size = len(table.values) * cell(table).itemsize
-            lines.append(f"@{module.name}.{table.name} = external constant [{size} x i8], align 64")
-        else:
-            lines.append(_table(table, module.name, elf, vector_bits))
+    lines = [*head, "", *_tables(module, outside, elf, vector_bits)]
     used: set[str] = set()
     applied: dict[Variant, None] = {}
     rare: dict[tuple[Op, ...], Func] = {}
+    links = Links()
 
     def writer(func: Func) -> _Writer:
         return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
-                       applied, rare, elf)
+                       applied, rare, elf, links)
 
     for func in module.funcs:
         if assembles and func.exported and fits(func):
             lines.append(_assembled(module, func, applied, elf))
         elif not func.pure:
             lines.append(writer(func).text())
-    lines += [*_variants(module, applied, rare, writer), *sorted(used)]
+    lines += [*_variants(module, applied, rare, writer), *sorted(used), *links.lines]
     return "\n".join([*lines, *_attributes(module, attributes, assembles, bool(applied))]) + "\n"
 
 
@@ -203,6 +201,15 @@ def large(table: Table) -> bool:
     """Whether the table is one of those that `outside` leaves out."""
     size: int = len(table.values) * cell(table).itemsize
     return size >= LARGE
+
+
+def _tables(module: Module, outside: bool, elf: bool, vector_bits: int) -> Iterator[str]:
+    for table in module.tables:
+        if outside and large(table):
+            size = len(table.values) * cell(table).itemsize
+            yield f"@{module.name}.{table.name} = external constant [{size} x i8], align 64"
+        else:
+            yield _table(table, module.name, elf, vector_bits)
 
 
 def _table(table: Table, prefix: str, elf: bool, vector_bits: int) -> str:
@@ -250,7 +257,7 @@ def _assembled(module: Module, func: Func, applied: dict[Variant, None], elf: bo
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
                  reach: int, registers: int, used: set[str], applied: dict[Variant, None],
-                 rare: dict[tuple[Op, ...], Func], elf: bool) -> None:
+                 rare: dict[tuple[Op, ...], Func], elf: bool, links: Links) -> None:
         self.module = module
         self.func = func
         self.real = real
@@ -273,10 +280,10 @@ class _Writer:
                       if b.kind not in ("private", "value", "indices")}
         self.types = types(func, {t.name: t.type for t in module.tables})
         self.lines: list[str] = []
+        self.links = links.of(func, self.lines)
         self.holes: dict[tuple[int, int], int] = {}  # lines of phis that want their next value
         self.scalar: dict[int, str] = {}
         self.vectors: dict[int, list[str]] = {}
-        self.fresh = 0
         self.loops: list[tuple[int, list[int]]] = []  # that are open: `for`, carries
         self.again = 0  # the `for` of the loop that is written twice
         self.templates: dict[tuple[str, str, int], str] = {}
@@ -323,7 +330,7 @@ class _Writer:
         self.step = ""  # the index of the lanes loop that is open
         self.real_lanes: list[str] = []  # for each part, which lanes hold a sample of their own
         self.windows: dict[int, Window] = {}  # of loads and stores
-        self.pointers = 0  # of windows, so far
+        self.fresh = self.pointers = 0  # names, and pointers of windows, so far
         if self.rows and reach:
             near = [(at, *op[2]) for at, op in enumerate(func.ops)
                     if op[0] in ("load", "store") and op[2][0] in self.plain]
@@ -481,12 +488,16 @@ class _Writer:
         if self.lists:
             self.used.add('!0 = distinct !{!0, !{!"llvm.loop.unroll.disable"}}')
         kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
+        lines = self.lines
         if any(op[0] == "for" for op in ops):
             attribute = "#2"
         if self.elf and func.exported:  # of its own, so that a linker drops what nobody calls
             attribute += f' section ".text.{self.symbol(func.name)}"'
+        if self.links is not None:
+            located, lines = self.links.end(self.symbol(func.name))
+            attribute += located
         return (f"define {kind}void @{self.symbol(func.name)}({', '.join(arguments)}) {attribute} "
-                "{\nentry:\n" + "\n".join([*self.stack, *filter(None, self.lines)]) + "\n}\n")
+                "{\nentry:\n" + "\n".join([*self.stack, *filter(None, lines)]) + "\n}\n")
 
     def body(self) -> None:
         """Write the ops."""
@@ -500,6 +511,8 @@ class _Writer:
                 continue
             if self.waiting is not None and not self.waits(at):
                 self.write_tile()
+            if self.links is not None:
+                self.links.begin(at)
             varying = self.varying[at]
             if opcode == "const":
                 self.scalar[at] = self.literal(imm)
@@ -539,6 +552,8 @@ class _Writer:
                     [column for p in range(self.parts()) for column in self.transposed(
                         [self.vector(d)[p] for d in ds[k : k + self.native]])]
                     for k in range(0, len(ds), self.native)]
+        if self.links is not None:
+            self.links.begin(-1)
 
     def arithmetic(self, at: int) -> None:
         """Write an op of the table of opcodes."""

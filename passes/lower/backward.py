@@ -19,8 +19,8 @@ from ncc.passes.lower.reverse.unrolled import Unrolled
 from ncc.passes.lower.tables import Tables
 
 
-def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
-              ) -> list[Func]:
+def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int,
+              provenance: bool) -> list[Func]:
     """Of the functions that `differentiate` asks for those that the plan names.
 
         08 <- 04 05              =>     %9 = load dy[0]             adjoint of neuron 08
@@ -46,7 +46,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
             tables.begin()
         wide = lanes(native, dtype) if wanted.batch else 0
         form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                             wanted.recompute, registers)
+                             wanted.recompute, registers, provenance)
         if wanted.name == "each_backward":
             own = {"packed": Buffer("params", "in", g.n_params),
                    "dparams": Buffer("dparams", "out", g.n_params)}
@@ -65,8 +65,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
 
 
 def backward_pass(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: Tables,
-                  native: int, recompute: int = 0, registers: int = 16) -> Backward:
+                  native: int, recompute: int, registers: int, provenance: bool) -> Backward:
     """The form that the schedule names; tables are added to `tables`. Where the table form would
     keep more than `recompute` bytes of values, it computes them again by blocks of the net."""
     form = Unrolled if schedule.form == "straight" else Loops
-    return form(plan, dtype, numerics, tables, native, recompute, registers)
+    return form(plan, dtype, numerics, tables, native, recompute, registers, provenance)

@@ -14,7 +14,7 @@ CACHED = 64 << 10  # bytes of parameters and values: more lanes than one vector'
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, native: int,
-              lanes_block: int, lanes_rows: int) -> list[Func]:
+              lanes_block: int, lanes_rows: int, provenance: bool) -> list[Func]:
     """`each`, where the plan names it.
 
         func each(count, x in 1, params in 2, y out 1, lane_params private 2, work private 0) {
@@ -38,7 +38,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     held = (plan.graph.n_params + plan.each.work) * size
     longer = lanes if held * lanes <= CACHED else native
     more = max(1, lanes // longer)
-    lowering = Each(plan, tables, dtype, numerics, native, max(1, lanes_rows * more))
+    lowering = Each(plan, tables, dtype, numerics, native, max(1, lanes_rows * more), provenance)
     return [lowering.each(longer, lanes_block * more)]
 
 
@@ -70,7 +70,7 @@ class Each(Forward):
             Buffer("x", "in", g.n_inputs), Buffer("params", "in", g.n_params),
             Buffer("y", "out", len(g.outputs)), *state,
             Buffer("lane_params", "private", g.n_params + looped * len(plan.constants)),
-            Buffer("work", "private", size)), ops, counted=True)
+            Buffer("work", "private", size)), ops, counted=True, neurons=b.neurons)
 
     def copy(self, b: Builder, sample: int) -> None:
         """The parameters of the lanes, each lane's from a row of its own."""

@@ -11,8 +11,8 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE, Ints
 from ncc.ir.plan import FORWARD, Plan, Run, Schedule
-from ncc.ir.ssa import DTYPES, Buffer, Func
-from ncc.ir.ssa_build import Builder
+from ncc.ir.ssa import DTYPES, UNLINKED, Buffer, Func
+from ncc.ir.ssa_build import Builder, builder
 from ncc.machine.model import FAR_WEIGHTS, NEAR_VALUES
 from ncc.passes.lower.forward_loops import Loops
 from ncc.passes.lower.packing import copy_tiles
@@ -26,8 +26,8 @@ SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bit
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, far_lanes: int,
-              alone_lanes: int, native: int, block: int, lanes_block: int, lanes_rows: int
-              ) -> list[Func]:
+              alone_lanes: int, native: int, block: int, lanes_block: int, lanes_rows: int,
+              provenance: bool) -> list[Func]:
     """Of forward, forward_batch, steps, pack and reset those that the plan names, in its order.
 
     `straight` writes every edge as ops, of one sample on machines with vectors in the order of
@@ -51,7 +51,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     elif alone_lanes and plan.batch.form != "straight" and 2 * _alone(plan) > len(plan.edges):
         longer = alone_lanes
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
-    lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows)
+    lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows, provenance)
     made: dict[str, Func] = {}
     if plan.wants("forward"):
         made["forward"] = lowering.function("forward", plan.single, 0, block)
@@ -87,9 +87,10 @@ def _alone(plan: Plan) -> int:
 
 class Forward(Loops):
     def __init__(self, plan: Plan, tables: Tables, dtype: str, numerics: str, native: int,
-                 lanes_rows: int) -> None:
+                 lanes_rows: int, provenance: bool) -> None:
         super().__init__(plan, tables, dtype, native, lanes_rows)
         self.fused = numerics != "strict"
+        self.provenance = provenance
         self.packs = plan.wants("pack")
         if not self.packs and len(plan.weights):
             self.table("packed", "f", self.constants(plan.packed))
@@ -102,7 +103,7 @@ class Forward(Loops):
         return self.plan.constants[-1 - codes].astype(DTYPES[self.dtype])
 
     def builder(self) -> Builder:
-        return Builder(self.dtype, self.fused)
+        return builder(self.dtype, self.fused, self.provenance)
 
     def function(self, name: str, schedule: Schedule, lanes: int, block: int) -> Func:
         g = self.plan.graph
@@ -120,7 +121,7 @@ class Forward(Loops):
         if len(g.states):
             buffers.append(Buffer("state", "inout", len(g.states)))
         buffers.append(Buffer("work", "private" if lanes else "work", size))
-        return Func(name, tuple(buffers), b.ops, counted=bool(lanes))
+        return Func(name, tuple(buffers), b.ops, counted=bool(lanes), neurons=b.neurons)
 
     def compute(self, b: Builder, schedule: Schedule, sample: int | None, lanes: int, block: int
                 ) -> int:
@@ -174,6 +175,7 @@ class Forward(Loops):
             wanted.setdefault(o, []).append(k)
         made: dict[int, int] = {}
         for k, i in enumerate(g.inputs.tolist()):
+            b.neuron = i
             made[i] = (b.load("x", k, row_of_x) if k < g.n_inputs
                        else b.load("state", k - g.n_inputs, row_of_state))
             for o in wanted.get(i, ()):
@@ -192,21 +194,30 @@ class Forward(Loops):
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
             rows = plan.rows[group].tolist()
-            shifts: list[int | None] = [
-                None if biases[j] == NONE else parameter(biases[j]) for j in rows]
+            shifts: list[int | None] = []
+            for j in rows:
+                b.neuron = j
+                shifts.append(None if biases[j] == NONE else parameter(biases[j]))
             accs: list[int | None] = [x if agg == "sum" else None for x in shifts]
             edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].tolist() for r in group]
             for turn in zip_longest(*edges):
                 for i, e in enumerate(turn):
                     if e is not None:
+                        b.neuron = rows[i]
                         ends = made[sources[e]], parameter(weights[e])
                         acc = accs[i]
                         accs[i] = (start(b, agg, *ends) if acc is None
                                    else step(b, agg, acc, *ends))
-            totals = [finish(b, agg, acc, len(edges[i]), None if agg == "sum" else shifts[i])
-                      for i, acc in enumerate(accs)]
+            totals = []
+            for i, j in enumerate(rows):
+                b.neuron = j
+                totals.append(finish(b, agg, accs[i], len(edges[i]),
+                                     None if agg == "sum" else shifts[i]))
+            first = len(b.ops)
             values = abreast(program, b, totals)
+            b.in_turn(first, rows)
             for j, value in zip(rows, values, strict=True):
+                b.neuron = j
                 made[j] = value
                 if slots[j] >= 0 and sample is None:
                     b.store(value, "work", slots[j])
@@ -214,7 +225,9 @@ class Forward(Loops):
                     b.store(value, "y", o, row_of_y)
         # At the end: until then rows read what the last call left there.
         for k, j in enumerate(g.states.tolist()):
+            b.neuron = j
             b.store(made[j], "state", k, row_of_state)
+        b.neuron = UNLINKED
 
     def abreast(self, run: Run, count: int) -> Iterator[tuple[int, int]]:
         """The rows of a run, `count` or fewer of one level at a time."""

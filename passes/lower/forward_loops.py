@@ -13,11 +13,11 @@ from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
+from ncc.passes.lower.lists import lists_of
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import finish, start, step, total
-from ncc.scalar.expressions import emit, expression
+from ncc.scalar.expressions import Expr, emit, expression
 
-PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
 
@@ -35,7 +35,9 @@ class _Kind(NamedTuple):
 
 class Loops:
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+
+    held = "work"
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
@@ -54,36 +56,37 @@ class Loops:
         """The weight or the bias that is element offset + index of `packed`."""
         return b.load("packed", offset, index)
 
+    def value(self, b: Builder, program: Expr, argument: int) -> int:
+        """The value of a row, of the argument of its activation."""
+        return emit(program, b, argument)
+
+    def put(self, b: Builder, value: int, offset: int, place: int) -> None:
+        """Store the value of a row at element offset + place."""
+        b.store(value, self.held, offset, place)
+
     def rows(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """A sample's y, and what it leaves for the next call, from its x and what the last left."""
+        g = self.plan.graph
+        self.values(b, schedule, sample, block)
+        assert schedule.slots is not None
+        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
+        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+
+    def values(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
+        """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
-        # Blocks of one group, which follow one another often, have one in-list.
-        leader = plan.blocks[:-1]
-        lengths = np.diff(plan.starts)[leader]
-        fresh = self.fresh(leader, lengths)
-        sources = self.sources(schedule, leader[fresh], lengths[fresh])
-        ends = np.cumsum(np.where(fresh, lengths, 0))
-        self.starts, self.bases, self.lengths = ends - lengths, None, lengths
-        repeated = csr.repeated(lengths[fresh], sources)
-        if repeated is None:
-            # One more than there are blocks: a block of fresh sources ends where the next begins.
-            self.table("starts", "i", np.append(self.starts, ends[-1:]))
-        else:
-            begins, bases, sources = repeated
-            of = np.cumsum(fresh) - 1
-            self.starts, self.bases = begins[of], bases[of]
-            self.table("starts", "i", self.starts)
-            self.table("bases", "i", self.bases)
-        self.table("sources", "i", sources)
+        lists = self.lists = lists_of(plan, schedule.slots)
+        self.table("sources", "i", lists.sources)
+        self.table("starts", "i", lists.starts)
+        if lists.bases is not None:
+            self.table("bases", "i", lists.bases)
         self.weights = "starts"  # where each source has a weight, and in the same order
-        if not np.array_equal(self.starts, plan.weights):
+        if not np.array_equal(lists.starts[: len(plan.weights)], plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
-        ends = plan.weights + plan.sizes * lengths
-        self.shares = not np.array_equal(plan.weights[1:], ends[:-1])
-        self.shares = len(np.unique(plan.weights)) < len(plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
-        self.table("places", "i", schedule.slots[plan.rows[leader]])
+        self.table("places", "i", schedule.slots[plan.rows[plan.blocks[:-1]]])
         self.columns_in(b, sample, "x", g.n_inputs, 0)
         self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
         self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
@@ -96,19 +99,17 @@ class Loops:
                 self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
-        self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
-        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
 
     def base(self, b: Builder, block: int, number: int = 0) -> int | None:
         """What is added to the sources of block `block` + number, of lists that many share."""
-        return None if self.bases is None else b.load("bases", number, block)
+        return None if self.lists.bases is None else b.load("bases", number, block)
 
     def source(self, b: Builder, base: int | None, offset: int, at: int) -> int:
         """The value that element offset + at of `sources` tells of, `base` further on."""
         return self.moved(b, b.load("sources", offset, at), base)
 
     def moved(self, b: Builder, slot: int, base: int | None) -> int:
-        return b.load("work", 0, slot if base is None else b.op("iadd", slot, base))
+        return b.load(self.held, 0, slot if base is None else b.op("iadd", slot, base))
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -118,7 +119,7 @@ class Loops:
         for k, count in b.columns(size, sample is not None):
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
-                b.store(value, "work", to + c, k)
+                b.store(value, self.held, to + c, k)
             b.close()
 
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
@@ -129,7 +130,7 @@ class Loops:
         places = self.table(table, "i", slots)
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
         for k, count in b.columns(len(slots), sample is not None):
-            values = [b.load("work", 0, b.load(places, c, k)) for c in range(count)]
+            values = [b.load(self.held, 0, b.load(places, c, k)) for c in range(count)]
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
                 b.store(value, name, c, at)
@@ -195,8 +196,8 @@ class Loops:
                                     np.searchsorted(keys, turns * len(acts) + k),
                                     np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
             place = b.load("places", 0, q)
-            value = emit(expression(act, g.functions), b, b.load("work", 0, place))
-            b.store(value, "work", 0, place)
+            value = self.value(b, expression(act, g.functions), b.load(self.held, 0, place))
+            self.put(b, value, 0, place)
             b.close()
         b.close()
 
@@ -216,17 +217,20 @@ class Loops:
             return
         s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
         k = b.load("segment_edges", 0, s)
-        shapes = {(room, side): None for room, side in segments[kind.segments][:, [2, 4]].tolist()}
-        for room, side in shapes:
+        same = self.same(block)
+        shapes = {(room, side, once): None for (room, side), once in zip(
+            segments[kind.segments][:, [2, 4]].tolist(), same[kind.segments].tolist(), strict=True)}
+        for room, side, once in shapes:
             lanes = not batch and self.native > 1 and room > 1
-            mine = (segments[:, 2] == room) & (segments[:, 4] == side)
+            mine = (segments[:, 2] == room) & (segments[:, 4] == side) & (same == once)
             unit = side if lanes else 1
             # As many at a time as hide the latency of a sum, which runs in in-list order.
             many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
             for count in dict.fromkeys((many, unit)):
-                q = self.blocks(b, mine, s, f"{room}_{side}", count, many)
+                name = f"{room}_{side}" + f"_{once}" * (once > 0)
+                q = self.blocks(b, mine, s, name, count, many)
                 if room == 1:
-                    self.alone(b, run, q, k, s, count, self.chunks(mine, count, many))
+                    self.alone(b, run, q, k, s, count, once if count > 1 else 0)
                 elif lanes:
                     self.in_lanes(b, run, q, k, s, room, side, count)
                 else:
@@ -241,36 +245,6 @@ class Loops:
             return b.index(int(first[0])), b.index(int(last[0]))
         return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
                 b.load(self.table(f"{name}_last", "i", last), 0, turn))
-
-    def sources(self, schedule: Schedule, rows: Longs, lengths: Longs) -> Ints:
-        """The slots that these rows read, one row after another; a part of them at a time, as what
-        is computed on the way takes many times the memory."""
-        plan = self.plan
-        assert schedule.slots is not None
-        ends = np.cumsum(lengths)
-        found = np.empty(lengths.sum(), np.int32)
-        for part in range(0, len(rows), PART):
-            n, end = lengths[part : part + PART], ends[part : part + PART]
-            at = csr.ranges(plan.starts[rows[part : part + PART]], n)
-            found[end[0] - n[0] : end[-1]] = schedule.slots[plan.graph.sources[plan.edges[at]]]
-        return found
-
-    def fresh(self, leader: Longs, lengths: Longs) -> Any:
-        """Which blocks read other sources than the block before."""
-        plan = self.plan
-        fresh = np.ones(len(leader), bool)
-        wide = np.flatnonzero((plan.sizes[1:] > 1) & (plan.sizes[:-1] > 1)
-                              & (lengths[1:] == lengths[:-1])) + 1
-        if not len(wide):
-            return fresh
-        count = lengths[wide]
-        sources = plan.graph.sources[plan.edges]
-        here = sources[csr.ranges(plan.starts[leader[wide]], count)]
-        before = sources[csr.ranges(plan.starts[leader[wide - 1]], count)]
-        differs = np.zeros(len(leader), bool)
-        differs[np.repeat(wide, count)[here != before]] = True
-        fresh[wide] = differs[wide]
-        return fresh
 
     def blocks(self, b: Builder, mine: Any, s: int, kind: str, count: int, many: int) -> int:
         """A loop over segment s's blocks, `count` at a time: `many`, or of those that are left
@@ -306,33 +280,40 @@ class Loops:
             argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
                              biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
-            b.store(emit(program, b, argument), "work", 0, b.load("places", 0, q))
+            self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
-        if self.bases is None:
-            last = b.load("starts", 1, q)
-        else:
-            last = b.load(self.table("ends", "i", self.starts + self.lengths), 0, q)
+        last = (b.load("starts", 1, q) if self.lists.bases is None
+                else b.load(self.table("ends", "i", self.lists.ends), 0, q))
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
         count = None
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        b.store(value, "work", 0, b.load("places", 0, q))
+        self.put(b, value, 0, b.load("places", 0, q))
 
-    def chunks(self, mine: Any, count: int, many: int) -> Longs:
-        """The first block of each round of the loop that `blocks` opens."""
-        first, last = self.segments[mine, 0], self.segments[mine, 1]
-        done = first + (last - first) // many * many
-        begin, end = (first, done) if count == many else (done, last)
-        rounds = (end - begin) // count
-        return np.repeat(begin, rounds) + csr.within(rounds) * count
+    def same(self, count: int) -> Longs:
+        """Of each segment of rows by themselves: 1 where each `count` that go together have one
+        list of weights, 2 where they have one of sources, but for their bases; or both."""
+        found = np.zeros(len(self.segments), np.int64)
+        pairs = [(1, self.plan.weights, self.plan.shares),
+                 (2, self.lists.starts, self.lists.bases is not None)]
+        first, last = self.segments[:, 0], self.segments[:, 1]
+        rounds = np.where(self.segments[:, 2] == 1, (last - first) // count, 0)
+        chunks = np.repeat(first, rounds) + csr.within(rounds) * count
+        for bit, begins, shared in pairs:
+            if shared:
+                at = begins[chunks[:, None] + np.arange(count)]
+                other = np.repeat(np.arange(len(first)), rounds)[(at != at[:, :1]).any(axis=1)]
+                alike = rounds > 0
+                alike[other] = False
+                found += bit * alike
+        return found
 
-    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, firsts: Longs
-              ) -> None:
-        """Blocks q .. q+count-1, of one row each, in one loop; q is one of `firsts`. Where they
-        always have one list of weights, or of sources but for their bases, it is read once."""
-        begins = {name: self.begins(b, name, q, k, count, firsts)
-                  for name in ("starts", self.weights)}
+    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, once: int) -> None:
+        """Blocks q .. q+count-1, of one row each, in one loop; `once` as `same` says."""
+        begins = {"starts": self.begins(b, "starts", q, k, 1 if once & 2 else count)}
+        if self.weights != "starts":
+            begins[self.weights] = self.begins(b, self.weights, q, k, 1 if once & 1 else count)
         bases = [self.base(b, q, i) for i in range(count)]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
@@ -350,17 +331,13 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
                            edges, biases, count)
         for i, value in enumerate(values):
-            b.store(value, "work", 0, b.load("places", i, q))
+            self.put(b, value, 0, b.load("places", i, q))
 
-    def begins(self, b: Builder, name: str, q: int, k: int, count: int, firsts: Longs
-               ) -> list[int]:
+    def begins(self, b: Builder, name: str, q: int, k: int, count: int) -> list[int]:
         """Where the lists of blocks q .. q+count-1 of k edges begin by the array `name`: one behind
-        the other, where no block has another's list. One, where they always have one list."""
-        if self.bases is not None if name == "starts" else self.shares:
-            begins = self.starts if name == "starts" else self.plan.weights
-            chunks = begins[firsts[:, None] + np.arange(count)]
-            same = bool((chunks == chunks[:, :1]).all())
-            return [b.load(name, i, q) for i in range(1 if same else count)]
+        the other, where no block has another's list."""
+        if self.lists.bases is not None if name == "starts" else self.plan.shares:
+            return [b.load(name, i, q) for i in range(count)]
         found = [b.load(name, 0, q)]
         for _ in range(count - 1):
             found.append(b.op("iadd", found[-1], k))
@@ -388,7 +365,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
                            count)
         for place, value in zip(places, values, strict=True):
-            b.store(value, "work", 0, b.op("iadd", place, row))
+            self.put(b, value, 0, b.op("iadd", place, row))
         b.close()
 
     def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
@@ -415,7 +392,7 @@ class Loops:
         values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
                            count)
         for i, value in enumerate(values):
-            b.store(value, "work", i, place)
+            self.put(b, value, i, place)
         b.close()
 
     def first(self, b: Builder, run: Run) -> int:
@@ -451,5 +428,5 @@ class Loops:
                 acc = b.op("div", acc, mean_of)
             bias = None if agg == "sum" or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
-            values.append(emit(program, b, acc))
+            values.append(self.value(b, program, acc))
         return values

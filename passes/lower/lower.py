@@ -11,7 +11,7 @@ from ncc.passes.lower.tables import Tables
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           lanes: int = 16, far_lanes: int = 0, alone_lanes: int = 0, native: int = 1,
           block: int = 8, lanes_block: int = 2, lanes_rows: int = 4, registers: int = 16,
-          scalar: bool = False) -> Module:
+          scalar: bool = False, provenance: bool = False) -> Module:
     """Write each function that the plan names, in its form.
 
         plan 3 neurons, 1 rows, 2 edges, 2 packed
@@ -47,15 +47,19 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     (passes/lower/each.py), then the gradients
     (passes/lower/backward.py), then a step of training (passes/lower/train_step.py), whatever the
     order of their names. `scalar` is for C, which has no sums over the lanes of a vector: then
-    gradients and training go sample by sample.
+    gradients and training go sample by sample. With `provenance`, each op of unrolled code carries
+    the neuron that it computes from here on (`Func.neurons`).
     """
     tables = Tables(dtype)
     funcs = forward.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
                               far_lanes=far_lanes, alone_lanes=alone_lanes, native=native,
-                              block=block, lanes_block=lanes_block, lanes_rows=lanes_rows)
+                              block=block, lanes_block=lanes_block, lanes_rows=lanes_rows,
+                              provenance=provenance)
     funcs += each.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
-                            native=native, lanes_block=lanes_block, lanes_rows=lanes_rows)
+                            native=native, lanes_block=lanes_block, lanes_rows=lanes_rows,
+                            provenance=provenance)
     for written in (backward, train_step):
         funcs += written.functions(plan, tables, dtype=dtype, numerics=numerics,
-                                   native=1 if scalar else native, registers=registers)
+                                   native=1 if scalar else native, registers=registers,
+                               provenance=provenance)
     return Module(name, dtype, numerics, tuple(funcs), tuple(tables.made.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Buffer, Func
+from ncc.ir.ssa import UNLINKED, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower import update
 from ncc.passes.lower.backward import backward_pass
@@ -19,8 +19,8 @@ from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer
 
 
-def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int
-              ) -> list[Func]:
+def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int,
+              provenance: bool) -> list[Func]:
     """Of train_step, train_step_batch, gradient_batch and update those that the plan names: what
     they do, passes/plan/train.py says. Their backward passes are those of gradients, seeded by the
     loss, not the caller's dy."""
@@ -36,7 +36,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
             funcs.append(step.update(Builder(dtype, numerics != "strict")))
             continue
         form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                             wanted.recompute, registers)
+                             wanted.recompute, registers, provenance)
         ends = step.gradient() if wanted.name == "gradient_batch" else step.step()
         funcs.append(form.function(wanted.name, wide if wanted.batch else 0, ends))
     return funcs
@@ -129,27 +129,41 @@ class _Step:
 
     def seed(self, backward: Unrolled, ys: list[int]) -> list[int]:
         b, loss = backward.b, self.loss
+        outputs = backward.g.outputs.tolist()
         if loss.name != "ce":
-            pairs = [losses.element(b, loss, y, self.targets(backward, b.index(k)))
-                     for k, y in enumerate(ys)]
+            pairs = []
+            for k, j in enumerate(outputs):
+                b.neuron = j
+                pairs.append(losses.element(b, loss, ys[k], self.targets(backward, b.index(k))))
             total = b.const(0.0)
-            for value, _ in pairs:
+            for j, (value, _) in zip(outputs, pairs, strict=True):
+                b.neuron = j
                 total = b.op("add", total, value)
+            b.neuron = UNLINKED
             backward.add_loss(total)
             return [d for _, d in pairs]
         label = self.targets(backward, b.index(0))
         top = chosen = ys[0]
         numbers = [b.const(float(k)) for k in range(len(ys))]
-        for y, number in zip(ys[1:], numbers[1:], strict=True):
+        for j, y, number in zip(outputs[1:], ys[1:], numbers[1:], strict=True):
+            b.neuron = j
             top = losses.ce_top(b, top, y)
             chosen = losses.ce_gather(b, chosen, y, number, label)
-        terms = [losses.ce_term(b, y, top) for y in ys]
+        terms = []
+        for j, y in zip(outputs, ys, strict=True):
+            b.neuron = j
+            terms.append(losses.ce_term(b, y, top))
         total = b.const(0.0)
-        for term in terms:
+        for j, term in zip(outputs, terms, strict=True):
+            b.neuron = j
             total = b.op("add", total, term)
+        b.neuron = UNLINKED
         backward.add_loss(losses.ce_loss(b, total, top, chosen))
-        return [losses.ce_derivative(b, term, total, number, label)
-                for term, number in zip(terms, numbers, strict=True)]
+        adjoints = []
+        for j, term, number in zip(outputs, terms, numbers, strict=True):
+            b.neuron = j
+            adjoints.append(losses.ce_derivative(b, term, total, number, label))
+        return adjoints
 
     def loops(self, backward: Loops) -> None:
         b, loss = backward.b, self.loss

@@ -67,4 +67,4 @@ def _cse(func: Func, tables: set[str]) -> Func:
                 scopes[-1].append(key)
         new.append(len(out))
         out.append((opcode, reads, imm))
-    return func.with_ops(out)
+    return func.with_ops(out, new)

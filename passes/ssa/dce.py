@@ -19,7 +19,10 @@ def dce(module: Module) -> Module:
         }
     """
     funcs = tuple(_dce(f) for f in module.funcs)
-    applied = {op[2] for f in funcs for op in f.ops if op[0] == "apply"}
+    applied: set[str] = set()
+    for f in sorted(reversed(funcs), key=lambda f: f.pure):  # a pure one applies those above it
+        if not f.pure or f.name in applied:
+            applied.update([op[2] for op in f.ops if op[0] == "apply"])
     funcs = tuple(f for f in funcs if not f.pure or f.name in applied)
     read = {op[2] if op[0] == "lookup" else op[2][0]
             for f in funcs for op in f.ops if op[0] in ("lookup", "load")}
@@ -70,10 +73,10 @@ def _dce(func: Func) -> Func:
             for r in reads:
                 live[r] = True
         at -= 1
-    new = [0] * len(ops)
+    new = [-1] * len(ops)
     out: list[Op] = []
     for at, (opcode, reads, imm) in enumerate(ops):
         if live[at]:
             new[at] = len(out)
             out.append((opcode, tuple([new[r] for r in reads]), imm))
-    return func.with_ops(out)
+    return func.with_ops(out, new)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from ncc.ir.ssa import Func, Module, Op
 from ncc.ir.ssa_build import Builder
 from ncc.machine.x86 import SOME
 from ncc.scalar.coefficients import EXP_NEAR
-from ncc.scalar.mathlib import SEQUENCES, exp_near
+from ncc.scalar.mathlib import BY_EXP, SEQUENCES, exp_below, exp_near
+from ncc.scalar.mathlib_builder import Emitter, Value
 from ncc.scalar.opcodes import OPCODES
 
 INLINE = 300  # ops of a function with all sequences in it
@@ -18,7 +20,7 @@ SHORT = 8  # ops: of a sequence that takes no more than a call
 
 
 def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
-           assembles: bool = False) -> Module:
+           assembles: bool = False, small: bool = False, native: int = 1) -> Module:
     """Replace every mathematical op by its sequence from `ncc/scalar/mathlib.py`.
 
         func forward(x in 1, y out 1) {          func forward(x in 1, y out 1) {
@@ -34,38 +36,71 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
     `assembles` itself, neighbours are applied together. `sqrt` stays where the target has the
     instruction, which rounds correctly, as the sequence; `exp` of what is clamped, and so needs no
     clamp and no second factor, is a shorter sequence with the same bits.
+
+    Where code is to be `small`, on a machine without vectors (`native` 1), no sequence stands twice
+    in the module: what would is applied, and so is `exp` in tanh, sigmoid and erf, if several of
+    these are used.
     """
     builder = Builder(module.dtype, module.fused)
     for table in module.tables:
         if table.type == "w":
             builder.tables[tuple(table.values.tolist())] = table
-    mathematical = {name for name, row in OPCODES.items() if row.math}
+    sequences = {name: (name, SEQUENCES[name]) for name, row in OPCODES.items() if row.math}
     if native_sqrt:
-        mathematical.remove("sqrt")
+        del sequences["sqrt"]
+    often: set[str] = set()
+    if small and native == 1:
+        module, sequences["exp"] = _by_exp(module, builder, sequences["exp"])
+        often = _often(module)
     made = {f.name: f for f in module.funcs if f.pure}
     funcs = []
     for func in module.funcs:
         counts = Counter(op[0] for op in func.ops)
-        used = {name: made.get(name) or _pure(name, builder)
-                for name in sorted(mathematical & counts.keys())}
+        used = {opcode: made.get(name) or _pure(name, sequence, builder)
+                for opcode, (name, sequence) in sorted(sequences.items()) if opcode in counts}
         whole = len(func.ops) + sum([counts[name] * len(f.ops) for name, f in used.items()])
         side = 1
         if assembles and len(func.ops) > SOME and "for" not in counts:
             side = 4 if module.dtype == "f32" else 2
-        applied = {name: f for name, f in used.items()
-                   if (side > 1 or whole > inline) and len(f.ops) > SHORT}
-        made |= applied
-        funcs.append(_expand(func, builder, mathematical, applied, side))
+        applied = {opcode: f for opcode, f in used.items() if len(f.ops) > SHORT and (
+            side > 1 or whole > inline or opcode in often)}
+        made |= {f.name: f for f in applied.values()}
+        funcs.append(_expand(func, builder, sequences, applied, side))
     old = [t for t in module.tables if t.type != "w"]
     pure = [f for f in made.values() if f not in module.funcs]
     return module.with_(funcs=(*pure, *funcs), tables=(*old, *builder.tables.values()))
 
 
-def _pure(name: str, builder: Builder) -> Func:
-    """A function of the opcode's name and sequence."""
+Sequence = tuple[str, Callable[[Emitter, Value], Value]]  # the name of its function, and itself
+
+
+def _pure(name: str, sequence: Callable[[Emitter, Value], Value], builder: Builder) -> Func:
+    """A function of the name and sequence."""
     b = Builder(builder.dtype, builder.fused, [], builder.tables)
-    b.emit("return", (SEQUENCES[name](b, b.emit("argument")),))
+    b.emit("return", (sequence(b, b.emit("argument")),))
     return Func(name, (), b.ops, exported=False, pure=True)
+
+
+def _often(module: Module) -> set[str]:
+    """The opcodes that stand in the module more than once."""
+    counts = Counter(op[0] for func in module.funcs for op in func.ops)
+    return {opcode for opcode, count in counts.items() if count > 1}
+
+
+def _by_exp(module: Module, builder: Builder, exp: Sequence) -> tuple[Module, Sequence]:
+    """The module with the opcode exp in all that can be made by it, if several such are in it; and
+    which exp is enough."""
+    there = {op[0] for func in module.funcs for op in func.ops}
+    if len(there & {"exp", *BY_EXP}) < 2 or any(func.pure for func in module.funcs):
+        return module, exp
+    used: dict[str, Sequence] = {name: (name, BY_EXP[name]) for name in sorted(BY_EXP)
+                                 if name in there}
+    often = _often(module)
+    applied = {name: _pure(name, sequence, builder) for name, (_, sequence) in used.items()
+               if name in often}
+    funcs = [_expand(func, builder, used, applied, 1) for func in module.funcs]
+    return (module.with_(funcs=(*applied.values(), *funcs)),
+            exp if "exp" in there else ("exp_below", exp_below))
 
 
 def _groups(ops: list[Op], applied: dict[str, Func], side: int) -> dict[int, int]:
@@ -84,8 +119,8 @@ def _groups(ops: list[Op], applied: dict[str, Func], side: int) -> dict[int, int
     return found
 
 
-def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[str, Func],
-            side: int) -> Func:
+def _expand(func: Func, builder: Builder, sequences: dict[str, Sequence],
+            applied: dict[str, Func], side: int) -> Func:
     """`side` neighbours of one opcode, or fewer, are one apply."""
     b = Builder(builder.dtype, builder.fused, [], builder.tables)
     new: list[int] = []
@@ -98,14 +133,14 @@ def _expand(func: Func, builder: Builder, mathematical: set[str], applied: dict[
         if opcode in applied:
             end = groups.get(at, at + 1)
             arguments = tuple([new[ops[k][1][0]] for k in range(at, end)])
-            new.append(b.emit("apply", arguments, opcode))
+            new.append(b.emit("apply", arguments, applied[opcode].name))
             new += [b.emit("result", (), k) for k in range(1, end - at)]
-        elif opcode in mathematical:
-            new.append((exp_near if at in near else SEQUENCES[opcode])(b, new[reads[0]]))
+        elif opcode in sequences:
+            new.append((exp_near if at in near else sequences[opcode][1])(b, new[reads[0]]))
         else:
             b.ops.append((opcode, tuple([new[r] for r in reads]), imm))
             new.append(len(b.ops) - 1)
-    return func.with_ops(b.ops)
+    return func.with_ops(b.ops, new)
 
 
 def _near(ops: list[Op], dtype: str) -> set[int]:

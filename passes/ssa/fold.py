@@ -97,7 +97,7 @@ def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
             else:
                 op = simpler
         new.append(op)
-    return func.with_ops(out)
+    return func.with_ops(out, new)
 
 
 def _identity(opcode: str, reads: tuple[int, ...], facts: list[Any]) -> Op | int | None:

@@ -83,11 +83,13 @@ def _without_work(func: Func) -> Func:
     out: list[Op] = []
     new: list[int] = []
     for opcode, reads, imm in func.ops:
+        if opcode == "store" and imm[0] == "work":
+            new.append(-1)
+            continue
         new.append(len(out))
-        if opcode != "store" or imm[0] != "work":
-            out.append((opcode, tuple([new[r] for r in reads]), imm))
+        out.append((opcode, tuple([new[r] for r in reads]), imm))
     buffers = tuple(b._replace(size=0) if b.kind == "work" else b for b in func.buffers)
-    return Func(func.name, buffers, out, func.counted, func.exported)
+    return replace(func.with_ops(out, new), buffers=buffers)
 
 
 def _split(func: Func, size: int, typed: list[str]) -> list[Func]:
@@ -117,6 +119,8 @@ def _split(func: Func, size: int, typed: list[str]) -> list[Func]:
     where.clear()
     holds.clear()
     bodies: list[list[Op]] = [[]]
+    own = func.neurons
+    neurons: list[list[int]] = [[]]  # of their ops: those of the ops that read what is made afresh
     new = [0] * len(ops)
     made = [-1] * len(ops)  # the piece in which `new` is valid
     for at, (opcode, reads, imm) in enumerate(ops):
@@ -124,6 +128,7 @@ def _split(func: Func, size: int, typed: list[str]) -> list[Func]:
             continue
         if piece[at] >= len(bodies):
             bodies.append([])
+            neurons.append([])
         out = bodies[-1]
         here = len(bodies) - 1
         args = []
@@ -148,11 +153,14 @@ def _split(func: Func, size: int, typed: list[str]) -> list[Func]:
             holds[imm[1]] = reads[0]
         elif at in spilled:
             out.append(("store", (new[at],), ("work", spilled[at])))
+        if own is not None:
+            neurons[-1] += [own[at]] * (len(out) - len(neurons[-1]))
     total = slots + len(spilled)
     buffers = tuple(b._replace(size=total) if b.kind == "work" else b for b in func.buffers)
+    linked = neurons if own is not None else [None] * len(bodies)
     if len(bodies) == 1:
-        return [Func(func.name, buffers, bodies[0])]
-    funcs = [Func(f"{func.name}_{k}", buffers, body, exported=False)
+        return [Func(func.name, buffers, bodies[0], neurons=linked[0])]
+    funcs = [Func(f"{func.name}_{k}", buffers, body, exported=False, neurons=linked[k])
              for k, body in enumerate(bodies)]
     calls: list[Op] = [("call", (), f.name) for f in funcs]
     return [*funcs, Func(func.name, buffers, calls)]

@@ -244,6 +244,11 @@ RULES = [  # (what the message says, a text that breaks one rule)
      func("call g", "x in 1") + "internal g(y out 1) {\n}\n"),
     ("g wants buffers that are not here",
      func("call g", "x in 1") + "internal g(x in 2) {\n}\n"),
+    ("b stands below the pure function that applies it",
+     "module m f32 strict\npure a() {\n%0 = argument\n%1 = apply b %0\nreturn %1\n}\n"
+     "pure b() {\n%0 = argument\nreturn %0\n}\n"),
+    ("a stands below the pure function that applies it",
+     "module m f32 strict\npure a() {\n%0 = argument\n%1 = apply a %0\nreturn %1\n}\n"),
     ("a called function calls nothing",
      func("call g", "x in 1") + "internal g(x in 1) {\n  call h\n}\ninternal h(x in 1) {\n}\n"),
 ]

@@ -92,6 +92,17 @@ def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
             assert re.fullmatch("__" + f"({arithmetic})", symbol), symbol
 
 
+def test_small_code_has_each_function_once(tmp_path, capfd):
+    """A bound that whoever makes the code larger has to move knowingly."""
+    net = "N 05\n00\n01\n02 tanh 00:-3.0139,01:3.0147 +-1.698\n" \
+        "03 tanh 00:3.0138,01:-3.0136 +-1.6974\n04 sigmoid 02:6.4375,03:6.4376 +6.449\n"
+    flash = {}
+    for option in ("-Os", "-O3"):
+        build(tmp_path, net, "--target", "cortex-m4f", "--embed-weights", option)
+        flash[option] = int(re.search(r"flash (\d+) ", capfd.readouterr().err)[1])
+    assert flash["-Os"] < 600 < flash["-O3"]
+
+
 @pytest.mark.parametrize("options, code", [
     (["--target", "pdp11"], "E610"),
     (["--target", "x86_64-pc-windows-macho"], "E610"),

@@ -53,6 +53,25 @@ def test_an_ssa_text_may_apply_several_anywhere(tmp_path, target, capsys):
     assert calls.count("call fastcc") >= 4
 
 
+@pytest.mark.parametrize("target", ["native", "x86-64", "aarch64", "cortex-m4", "wasm32"])
+def test_a_pure_function_may_apply_another(tmp_path, target):
+    path = tmp_path / "pair.ssa"
+    (tmp_path / "out").mkdir()
+    outer = "pure twice() {\n  %0 = argument\n  %1 = apply exp %0\n  %2 = apply exp %1\n" \
+        "  return %2\n}\n\nfunc pack"
+    text = SSA.replace("func pack", outer, 1).replace("apply exp %0, %1", "apply twice %0, %1")
+    path.write_text(text.replace("apply exp %5, %6", "apply twice %5, %6"))
+    assert main(["build", str(path), "--target", target, "--emit", "ssa,obj,c", "-o",
+                 str(tmp_path / "out") + "/", "--verify-each"]) == 0
+    assert (tmp_path / "out" / "pair.ssa").read_text().count("pure ") == 2
+    if target == "native":
+        out = tmp_path / "y.csv"
+        rows = tmp_path / "x.csv"
+        rows.write_text("2,3\n1,4\n")
+        assert main(["run", str(path), "--input", str(rows), "-o", str(out)]) == 0
+        assert np.loadtxt(out, delimiter=",").tolist() == [[81.0, 16.0], [256.0, 1.0]]
+
+
 # Passes behind `expand` may make short what was long enough for ncc's own assembly: an evolved XOR
 # net did not compile.
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -16,7 +16,7 @@ import pytest
 from ulps import BITS, BOUNDS, INF, NAN, REALS, WIDE, WIDER, Array, samples, ulps, widen
 
 from ncc.scalar.coefficients import EXP_NEAR
-from ncc.scalar.mathlib import SEQUENCES, exp_near
+from ncc.scalar.mathlib import BY_EXP, SEQUENCES, exp_below, exp_near
 from ncc.scalar.numpy_eval import EVALUATORS, Numpy
 from ncc.scalar.opcodes import OPCODES
 
@@ -42,6 +42,20 @@ def test_within_the_bound(name: str, dtype: str, fused: bool) -> None:
         error = ulps(got, WIDE[name](widen(x)))
     worst = int(np.argmax(error))
     assert error[worst] <= BOUNDS[dtype], (x[worst], got[worst])
+
+
+@BOTH
+@MODES
+def test_the_functions_by_exp_have_the_same_bits(dtype: str, fused: bool) -> None:
+    x, e = samples(dtype), Numpy(dtype, fused)
+    x = np.concatenate([x, REALS[dtype](np.linspace(-30, 30, 2001))])
+    with np.errstate(all="ignore"):
+        pairs = [(e.op(name, x), by_exp(e, x)) for name, by_exp in BY_EXP.items()]
+        pairs.append((e.op("exp", -np.abs(x)), exp_below(e, -np.abs(x))))
+    for want, got in pairs:
+        known = ~np.isnan(want)
+        np.testing.assert_array_equal(np.isnan(got), ~known)
+        np.testing.assert_array_equal(got[known].view(BITS[dtype]), want[known].view(BITS[dtype]))
 
 
 @BOTH

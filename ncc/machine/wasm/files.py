@@ -38,7 +38,16 @@ def beside(name: str, dtype: str) -> dict[str, str]:
     and calls it, and what TypeScript has to know of that."""
     found = {}
     for ending in ENDINGS:
-        text = files("ncc.machine.wasm").joinpath(f"net{ending}").read_text(encoding="utf-8")
+        text = _read(f"net{ending}")
         found[ending] = text.replace("net.wasm", quote(name)).replace(
             "type Reals = Float32Array", f"type Reals = Float{8 * DTYPES[dtype]().itemsize}Array")
     return found
+
+
+def runtime() -> str:
+    """JavaScript that calls a module: that of the file beside it, for a page that holds both."""
+    return _read("net.mjs")
+
+
+def _read(name: str) -> str:
+    return files("ncc.machine.wasm").joinpath(name).read_text(encoding="utf-8")

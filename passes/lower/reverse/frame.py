@@ -11,7 +11,7 @@ import numpy as np
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
-from ncc.ir.ssa_build import Builder
+from ncc.ir.ssa_build import builder
 from ncc.passes.lower.tables import Tables
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
@@ -51,7 +51,7 @@ class Backward:
     """What both forms share: buffers, and what becomes of the gradients at the end."""
 
     def __init__(self, plan: Plan, dtype: str, numerics: str, tables: Tables,
-                 native: int, recompute: int, registers: int) -> None:
+                 native: int, recompute: int, registers: int, provenance: bool) -> None:
         self.plan = plan
         # Rows of a tile: half the registers for sums of two of the lanes' vectors at a time.
         self.tile = max(1, registers // 4)
@@ -61,7 +61,7 @@ class Backward:
         self.dtype = dtype
         self.tables = tables
         self.native = max(1, native)
-        self.b = Builder(dtype, numerics != "strict")
+        self.b = builder(dtype, numerics != "strict", provenance)
         self.n_inputs, self.n_outputs = len(self.g.inputs), len(self.g.outputs)
         self.buffers: dict[str, Buffer] = {}
         self.result = "dparams"  # what `after` adds to
@@ -101,7 +101,8 @@ class Backward:
             ends.finish(self)
         if not self.buffers:
             self.memory("work", 0)
-        return Func(name, (*ends.buffers, *self.buffers.values()), b.ops, counted=bool(lanes))
+        return Func(name, (*ends.buffers, *self.buffers.values()), b.ops, counted=bool(lanes),
+                    neurons=b.neurons)
 
     def each(self, name: str, lanes: int, ends: Ends) -> Func:
         """The pass over one sample, of as many as `lanes` side by side, each with parameters of its
@@ -127,7 +128,7 @@ class Backward:
         b.close()
         b.close()
         memory = [buffer._replace(kind="private") for buffer in self.buffers.values()]
-        return Func(name, (*ends.buffers, *memory), b.ops, counted=True)
+        return Func(name, (*ends.buffers, *memory), b.ops, counted=True, neurons=b.neurons)
 
     def packed(self) -> None:
         """`packed` of the lanes' parameters, transposed to where each stands first; then where it

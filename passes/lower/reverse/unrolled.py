@@ -8,6 +8,7 @@ import numpy as np
 
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE
+from ncc.ir.ssa import UNLINKED
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.scalar.aggregations import SUMS, pull, step, total
 from ncc.scalar.derivative import derivative_at, tame, times
@@ -31,9 +32,10 @@ class _Row(NamedTuple):
 
 
 class _Product(NamedTuple):
-    """A term of the gradient of a parameter: a delta times a value. `order` is where its edge or
-    bias stands among the graph's, `at` among the plan's edges and then its rows."""
+    """A term of the gradient of a parameter of a neuron: a delta times a value. `order` is where
+    its edge or bias stands among the graph's, `at` among the plan's edges and then its rows."""
 
+    neuron: int
     param: int
     order: int
     at: int
@@ -65,10 +67,14 @@ class Unrolled(Backward):
 
     def body(self) -> None:
         b, g = self.b, self.g
-        values = {i: b.load("x", k, self.row_of_x) for k, i in enumerate(g.inputs.tolist())}
+        values: dict[int, int] = {}
+        for k, i in enumerate(g.inputs.tolist()):
+            b.neuron = i
+            values[i] = b.load("x", k, self.row_of_x)
         rows = self.run_forward(values)
         adjoints = self.seeded(values)
         gradient = self.run_back(rows, values, adjoints)
+        b.neuron = UNLINKED
         self.only_if(b.emit("given", (), "dparams"))
         if self.lanes:
             self.accumulated(gradient)
@@ -78,7 +84,9 @@ class Unrolled(Backward):
         if "dx" in self.named:
             self.only_if(b.emit("given", (), "dx"))
             for k, i in enumerate(g.inputs.tolist()):
+                b.neuron = i
                 b.store(adjoints.get(i, b.const(0.0)), "dx", k, self.row_of_x)
+            b.neuron = UNLINKED
             b.close()
 
     def run_forward(self, values: dict[int, int]) -> list[_Row]:
@@ -99,7 +107,7 @@ class Unrolled(Backward):
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
             for r in range(run.first, run.last):
-                j = int(plan.rows[r])
+                j = b.neuron = int(plan.rows[r])
                 at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
                 code = int(g.biases[j])
                 bias = None if code == NONE else parameter(code)
@@ -114,12 +122,17 @@ class Unrolled(Backward):
         """The adjoints of the outputs, by neuron: 0 in inactive lanes, so that all deltas are."""
         b, outputs = self.b, self.g.outputs.tolist()
         if self.ends.seed is None:
+            b.neuron = UNLINKED
             row_of_y = self.times_sample(self.n_outputs)
-            seeds = [b.load("dy", k, row_of_y) for k in range(self.n_outputs)]
+            seeds = []
+            for k, j in enumerate(outputs):
+                b.neuron = j
+                seeds.append(b.load("dy", k, row_of_y))
         else:
             seeds = self.ends.seed(self, [values[j] for j in outputs])
         adjoints: dict[int, int] = {}
         for j, d in zip(outputs, seeds, strict=True):
+            b.neuron = j
             d = self.mask(d)
             adjoints[j] = b.op("add", adjoints[j], d) if j in adjoints else d
         return adjoints
@@ -134,27 +147,30 @@ class Unrolled(Backward):
             j, program, agg, edges, argument = rows[r]
             if j not in adjoints:
                 continue
+            b.neuron = j
             d = adjoints.pop(j)
             derivative = derivative_at(program, b, argument, values[j])
             # 0 times what is infinite is no 0, so that lanes are made 0 where sums begin.
             d = self.mask(b.op("mul", d, derivative) if tame(program) else times(b, d, derivative))
             code = int(g.biases[j])
             if code >= 0:
-                gradient.append(_Product(code, int(g.starts[j + 1]) + j, len(plan.edges) + r, d,
-                                         None))
+                gradient.append(_Product(j, code, int(g.starts[j + 1]) + j, len(plan.edges) + r,
+                                         d, None))
             if not edges:
                 continue
             parts = pull(b, agg, [values[e.source] for e in edges], [e.weight for e in edges], d)
             first_edge = int(plan.starts[r])
             for k in range(len(edges) - 1, -1, -1):
                 (i, w, code), part = edges[k], parts[k]
+                b.neuron = i
                 if i in adjoints:
                     adjoints[i] = step(b, "sum", adjoints[i], part, w)
                 else:
                     adjoints[i] = b.op("mul", part, w)
+                b.neuron = j
                 if code >= 0:
                     part = part if agg in SUMS else self.mask(part)
-                    gradient.append(_Product(code, int(plan.edges[first_edge + k]) + j,
+                    gradient.append(_Product(j, code, int(plan.edges[first_edge + k]) + j,
                                              first_edge + k, part, values[i]))
         return gradient
 
@@ -167,16 +183,22 @@ class Unrolled(Backward):
         b = self.b
         one = b.const(1.0)
         for p in sorted(gradient, key=lambda p: int(self.element_at[p.at])):
-            element = int(self.element_at[p.at])
+            element, b.neuron = int(self.element_at[p.at]), p.neuron
             b.accumulate(p.delta, one if p.value is None else self.mask(p.value), self.sums,
                          self.element_of(element), in_order=element >= self.loss_element)
+        b.neuron = UNLINKED
 
     def added(self, gradient: list[_Product]) -> None:
         """To `dparams`, of one sample: for each parameter the sum of its edges' products."""
         b = self.b
         sums: dict[int, int] = {}
+        owner: dict[int, int] = {}
         for p in sorted(gradient, key=lambda p: (p.param, p.order)):
+            b.neuron = p.neuron
+            owner.setdefault(p.param, p.neuron)
             part = p.delta if p.value is None else b.op("mul", p.delta, p.value)
             sums[p.param] = b.op("add", sums[p.param], part) if p.param in sums else part
         for param, value in sums.items():
+            b.neuron = owner[param]
             b.store(b.op("add", b.load(self.result, param), value), self.result, param)
+        b.neuron = UNLINKED
