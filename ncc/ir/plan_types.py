@@ -173,7 +173,7 @@ class PlanArrays:
     def phased(self) -> bool:
         """Whether loops compute the rows of a level in another order: first the sums of each
         aggregation, then the values of each activation."""
-        return bool((self.sizes == 1).all()) and many_kinds(self.graph, self.rows)
+        return many_kinds(self.graph, self.rows)
 
     @cached_property
     def block_of(self) -> Longs:

@@ -248,11 +248,10 @@ def _keeps(plan: PlanArrays, schedule: Schedule, position: Longs) -> bool:
     if looped and len(plan.rows):
         sizes, first = plan.sizes, plan.blocks[:-1]
         early = np.where(sizes > 1, first - 1, first)
+        if plan.phased:
+            early = np.searchsorted(levels, levels[first], "left") - 1
         row = position[held]
         written = np.where(row < 0, row, early[plan.block_of[np.maximum(row, 0)]])
-        if plan.phased:
-            begins = np.searchsorted(levels, levels, "left") - 1
-            written = np.where(row < 0, row, begins[np.maximum(row, 0)])
         room = sizes - np.diff(plan.blocks)
         wide = np.flatnonzero(room > 0)
         spare = csr.ranges(slots[plan.rows[plan.blocks[wide + 1] - 1]] + 1, room[wide])

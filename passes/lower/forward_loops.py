@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,22 +15,12 @@ from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.lists import lists_of
 from ncc.passes.lower.tables import Tables
+from ncc.passes.lower.turns import Kind, spans, stretches
 from ncc.scalar.aggregations import finish, start, step, total
 from ncc.scalar.expressions import Expr, emit, expression
 
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
-
-
-class _Kind(NamedTuple):
-    """Rows with one activation and one aggregation: their segments, and where those of each turn
-    begin and end."""
-
-    run: Run
-    name: str
-    segments: Longs
-    first: Longs
-    last: Longs
 
 
 class Loops:
@@ -92,8 +82,8 @@ class Loops:
         self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
         self.table("segment_edges", "i", self.segments[:, 3])
         if plan.phased:
-            self.in_phases(b)
-        for depth, kinds in () if plan.phased else self.stretches():
+            self.in_phases(b, schedule, sample is not None, block)
+        for depth, kinds in () if plan.phased else stretches(plan, self.segments):
             turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
             for kind in kinds:
                 self.kind(b, kind, turn, sample is not None, block)
@@ -136,78 +126,72 @@ class Loops:
                 b.store(value, name, c, at)
             b.close()
 
-    def stretches(self) -> Iterator[tuple[int, list[_Kind]]]:
-        """The kinds of rows, in loops of so many turns: where each kind's segments follow one
-        another, each has a loop of its own of one turn; else all take turns, depth by depth, so
-        that the code of a kind stands once however often it returns."""
-        plan, segments = self.plan, self.segments
-        levels = plan.graph.levels
-        assert levels is not None
-        first = plan.blocks[segments[:, 0]]
-        run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-        keys = [(run.activation, run.aggregation) for run in plan.runs]
-        names = {key: k for k, key in enumerate(sorted(dict.fromkeys(keys)))}
-        number = np.array([names[key] for key in keys], np.int64)[run_of]
-        runs = {key: run for key, run in zip(keys, plan.runs, strict=True)}
-        alternate = np.count_nonzero(np.diff(number)) >= len(names)
-        # Every turn goes through the kinds in their order, as the rows of a depth do.
-        turn = np.zeros(len(first), np.int64)
-        if alternate:
-            turn = np.unique(levels[plan.rows[first]], return_inverse=True)[1]
-        count = int(turn.max(initial=-1)) + 1
-        made = []
-        for key, k in names.items():
-            mine = np.flatnonzero(number == k)
-            order = np.arange(count + 1)
-            bounds = np.searchsorted(turn * len(names) + number, order * len(names) + k)
-            ends = np.searchsorted(turn * len(names) + number, order * len(names) + k, "right")
-            if not alternate:
-                bounds, ends = mine[:1], mine[-1:] + 1
-            made.append(_Kind(runs[key], f"{k}", mine, bounds[:count], ends[:count]))
-        if alternate:
-            yield count, made
-        else:
-            yield from ((1, [kind]) for kind in sorted(made, key=lambda kind: kind.first[0]))
-
-    def in_phases(self, b: Builder) -> None:
-        """Rows by themselves, depth by depth: first the sums of each aggregation, which stand in
-        the values' slots meanwhile, then the activations."""
+    def in_phases(self, b: Builder, schedule: Schedule, batch: bool, block: int) -> None:
+        """Depth by depth: first the sums of each aggregation, which stand in the values' slots
+        meanwhile, then the activations."""
         plan, g = self.plan, self.plan.graph
-        assert g.levels is not None
-        rows = plan.rows
+        assert g.levels is not None and schedule.slots is not None
+        rows, first = plan.rows, plan.blocks[self.segments[:, 0]]
         turn = np.unique(g.levels[rows], return_inverse=True)[1]
         turns = np.arange(int(turn.max(initial=-1)) + 1)
         t = b.loop(b.index(0), b.index(len(turns)))[0]
         for agg in np.unique(g.aggregations[rows]).tolist():
-            mine = np.flatnonzero(g.aggregations[rows] == agg)
-            name = f"rows_of_{AGGREGATIONS[agg]}"
-            k = b.loop(*self.bounds(b, name, t, np.searchsorted(turn[mine], turns),
-                                    np.searchsorted(turn[mine], turns, "right")))[0]
             biased = any(run.biased for run in plan.runs if run.aggregation == agg)
-            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k),
-                        np.diff(plan.starts)[mine])
+            run, name = Run(0, 0, 0, agg, biased), AGGREGATIONS[agg]
+            mine = np.flatnonzero(g.aggregations[rows[first]] == agg)
+            if (self.segments[mine, 2] > 1).any():
+                kind = Kind(run, name, mine, *spans(turn[first[mine]], turns), listed=True)
+                self.kind(b, kind, t, batch, block)
+                continue
+            mine = np.flatnonzero(g.aggregations[rows] == agg)
+            k = b.loop(*self.bounds(b, f"rows_of_{name}", t, *spans(turn[mine], turns)))[0]
+            listed = self.table(f"rows_of_{name}", "i", plan.block_of[mine])
+            self.ragged(b, run, b.load(listed, 0, k), np.diff(plan.starts)[mine])
             b.close()
+        wide = plan.sizes[plan.block_of] > 1
+        lanes = not batch and self.native > 1 and bool(wide.any())
+        places = "places"
+        if bool(wide.any()) and not lanes:
+            places = self.table("row_places", "i", schedule.slots[rows])
         acts, number = np.unique(g.activations[rows], return_inverse=True)
-        keys = turn * len(acts) + number
         for k, act in enumerate(acts.tolist()):
             if act == 0:  # the identity
                 continue
-            q = b.loop(*self.bounds(b, f"rows_with_{k}", t,
-                                    np.searchsorted(keys, turns * len(acts) + k),
-                                    np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
-            place = b.load("places", 0, q)
-            value = self.value(b, expression(act, g.functions), b.load(self.held, 0, place))
-            self.put(b, value, 0, place)
+            program = expression(act, g.functions)
+            if lanes:
+                self.activate(b, program, f"{k}", t, turns, turn, np.flatnonzero(number == k))
+                continue
+            q = b.loop(*self.bounds(b, f"rows_with_{k}", t, *spans(
+                turn * len(acts) + number, turns * len(acts) + k)))[0]
+            place = b.load(places, 0, q)
+            self.put(b, self.value(b, program, b.load(self.held, 0, place)), 0, place)
             b.close()
         b.close()
 
-    def kind(self, b: Builder, kind: _Kind, turn: int | None, batch: bool, block: int) -> None:
+    def activate(self, b: Builder, program: Expr, name: str, t: int, turns: Longs, turn: Longs,
+                 rows: Longs) -> None:
+        """The values of `rows` of one sample, in whose slots are their sums: those of turn t, by
+        themselves or tile by tile, whose rows are lanes."""
+        plan = self.plan
+        blocks = np.unique(plan.block_of[rows])
+        for room in np.unique(plan.sizes[blocks]).tolist():
+            mine = blocks[plan.sizes[blocks] == room]
+            listed = f"tiles_{room}_with_{name}"
+            k = b.loop(*self.bounds(b, listed, t, *spans(turn[plan.blocks[mine]], turns)))[0]
+            place = b.load("places", 0, b.load(self.table(listed, "i", mine), 0, k))
+            if room > 1:
+                place = b.op("iadd", place, b.loop(b.index(0), b.index(room), lanes=room)[0])
+            self.put(b, self.value(b, program, b.load(self.held, 0, place)), 0, place)
+            for _ in range(1 + (room > 1)):
+                b.close()
+
+    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int) -> None:
         """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
         row by row."""
         segments, run = self.segments, kind.run
         counts = segments[kind.segments, 1] - segments[kind.segments, 0]
         held = segments[kind.segments, 2]
-        if (held == 1).all() and counts.sum() < SHORT * len(counts):
+        if (held == 1).all() and counts.sum() < SHORT * len(counts) and not kind.listed:
             borders = np.append(segments[:, 0], segments[-1:, 1])
             lo, hi = self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
                                  borders[kind.last])
@@ -216,6 +200,8 @@ class Loops:
             b.close()
             return
         s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        if kind.listed:
+            s = b.load(self.table(f"segments_{kind.name}", "i", kind.segments), 0, s)
         k = b.load("segment_edges", 0, s)
         same = self.same(block)
         shapes = {(room, side, once): None for (room, side), once in zip(

@@ -10,7 +10,7 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
-from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS
 from ncc.passes.plan.cost import Prediction, predict, size
@@ -132,7 +132,7 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+    if "shared" in asked or (shares and "table" not in asked):
         plans["shared"] = _plan(graph, alive, first, native, True)
         if "table" in plans and not _short(plans["shared"]):
             del plans["shared"]
@@ -164,7 +164,9 @@ def _short(plan: Plan) -> bool:
     """Whether the code of shared rows is short for a net of so many edges."""
     first = plan.blocks[[segment.first for segment in plan.segments]]
     run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-    kinds = {(*plan.runs[k][2:4], segment.rows, segment.side)
+    # Where there are many, code for sums is one for all activations.
+    what = slice(3, 4) if plan.phased else slice(2, 4)
+    kinds = {(*plan.runs[k][what], segment.rows, segment.side)
              for k, segment in zip(run_of.tolist(), plan.segments, strict=True)}
     return len(kinds) <= KINDS + len(plan.edges) // PER_KIND
 
