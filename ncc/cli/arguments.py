@@ -137,7 +137,8 @@ def common_options() -> Parser:
                        help="rounding of sums; default what the net file asks for, else fused "
                        "where the target has an FMA, else strict")
     group.add_argument("--weights", metavar="FILE",
-                       help="parameters: .npy, .npz (entry params) or text, one number a line")
+                       help="parameters: .npy, .npz (entry params), .safetensors (by the names "
+                       "that the net has) or text, one number a line")
     group.add_argument("--init", metavar="RULE",
                        help="initialize parameters that have no value: he, xavier, uniform, or "
                        "shared:VALUE for one value")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ncc.cli.arguments import Commands, reading_options
-from ncc.cli.reading import read_net
+from ncc.cli.reading import read_named
 from ncc.cli.terminal import put
 from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher
@@ -29,7 +29,7 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--to", metavar="FORMAT",
                         help="format, whatever the extension: " + " ".join(EXPORTERS))
     parser.add_argument("--weights", metavar="FILE",
-                        help="parameters: .npy, .npz or text, one number a line")
+                        help="parameters: .npy, .npz, .safetensors or text, one number a line")
     parser.add_argument("--init", metavar="RULE",
                         help="initialize parameters that have no value: he, xavier, uniform, "
                         "shared:V")
@@ -46,9 +46,10 @@ def export(args: argparse.Namespace, watcher: Watcher) -> None:
     exporter = of_path(args.out) if args.to is None else named(args.to)
     if not to_file and not exporter.text and sys.stdout is not None and sys.stdout.isatty():
         raise NccError("E608", f"{exporter.name} is no text for a terminal", help="-o PATH")
-    graph = valued(read_net(args, watcher), args.weights, args.init, args.seed)
+    graph, tensors = read_named(args, watcher)
+    graph = valued(graph, args.weights, args.init, args.seed)
     with watcher.working("write"):
-        data = exporter.write(graph, args.lossy)
+        data = exporter.file(graph, args.lossy, tensors)
         if to_file:
             write({Path(args.out): data})
         else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from ncc.driver.levels import FORMATS, NETS
 from ncc.driver.observe import Watcher
 from ncc.driver.request import FOREIGN, Text
 from ncc.errors import NccError, Source, near
+from ncc.formats import safetensors
 from ncc.formats import samples as data
 from ncc.formats.importers import registry
-from ncc.formats.importers.foreign import Imported, opened
+from ncc.formats.importers.foreign import Foreign, Imported, opened
 from ncc.formats.importers.registry import foreign_ending
+from ncc.formats.importers.torch import modules as torch
 from ncc.formats.read import decode
+from ncc.formats.weights import ByName, Tensors
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.images.kinds_text import joined, read, split
 from ncc.ir.graph import Graph
@@ -55,21 +59,43 @@ def text_of(args: argparse.Namespace) -> Text:
 
 def read_net(args: argparse.Namespace, watcher: Watcher) -> Graph:
     """The ordered graph of the file, its unused inputs warned of."""
+    return read_named(args, watcher)[0]
+
+
+def read_named(args: argparse.Namespace, watcher: Watcher) -> tuple[Graph, Tensors]:
+    """The same, and the names of its parameters in the tool that it comes from."""
     with watcher.working("read"):
         source = net_source(args)
     graph, _ = text_of(args).graph(source, watcher)
     warn_of_unused(graph, source)
-    return graph
+    return graph, source.tensors if isinstance(source, Imported) else {}
 
 
 def net_source(args: argparse.Namespace) -> Source:
     """The text of the net, or what an importer makes of it, whose notes are said."""
-    return imported(args, [args.net]) if format_of(args) == FOREIGN else source_of(args.net)
+    if format_of(args) != FOREIGN:
+        return source_of(args.net)
+    files, weights = [opened(args.net)], str(getattr(args, "weights", None))
+    if not weights.endswith(".safetensors"):
+        return _read(args, files)
+    if registry.importer_of(files[0], args.source) is torch.IMPORTER:
+        args.weights = None  # the module gets them, whatever the net makes of them
+        return _read(args, files, safetensors.read(weights))
+    made = _read(args, files)
+    args.weights = ByName(weights, made.tensors)
+    return made
 
 
 def imported(args: argparse.Namespace, paths: Sequence[str]) -> Imported:
     """The net in files of another tool, its notes said. NccErrors E101, E800 to E819."""
-    made = registry.read([opened(path) for path in paths], args.source, import_options(args))
+    return _read(args, [opened(path) for path in paths])
+
+
+def _read(args: argparse.Namespace, files: Sequence[Foreign],
+          state: Mapping[str, Any] | None = None) -> Imported:
+    """The same of open files; of torch's with the arrays `state` in the place of its own."""
+    options = replace(import_options(args), state_dict=state)
+    made = registry.read(files, args.source, options)
     for note in made.notes:
         say(f"{made.name}: note: {note}")
     return made

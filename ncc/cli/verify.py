@@ -22,8 +22,8 @@ from ncc.ir.graph import Graph
 from ncc.ir.ssa import DTYPES
 from ncc.nets import net
 from ncc.report.comparison import Limits, Other, compared, limits_of, of_graph
-from ncc.report.oracle_onnx import onnxruntime
-from ncc.report.oracles import TOOLS, of_file
+from ncc.report.oracles.asked import Asked
+from ncc.report.oracles.table import TOOLS, answers
 from ncc.runtime.compiled import Compiled
 from ncc.runtime.stateful import Stateful
 
@@ -37,7 +37,7 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("net", help="a net of ncc's or another tool's; - is standard input")
     parser.add_argument("--against", required=True, metavar="NET|TOOL",
                         help="another net, or the tool that reads the same file: "
-                        + " ".join([*TOOLS, "onnxruntime"]))
+                        + " ".join(TOOLS))
     samples_options(parser)
     parser.add_argument("--max-ulp", type=int, metavar="U",
                         help="limit in steps between neighbouring floats")
@@ -109,18 +109,19 @@ def verify(args: argparse.Namespace, watcher: Watcher) -> None:
 def _against(args: argparse.Namespace, source: Any, graph: Graph, watcher: Watcher, dtype: str,
              numerics: str) -> tuple[Other, Limits]:
     """What --against names, and how near the two are to be."""
-    if args.against == "onnxruntime" and not Path(args.against).exists():
-        own = getattr(source, "importer", "") == "onnx" and args.net != "-"
-        model = args.net if own else None
-        return onnxruntime(graph.with_(dtype=dtype), model), limits_of("C", dtype)
     if args.against in TOOLS and not Path(args.against).exists():
+        tool = TOOLS[args.against]
+        own = getattr(source, "importer", "") in tool.importers and args.net != "-"
+        if not own and tool.exports:
+            return answers(args.against, Asked(graph, dtype)), limits_of("C", dtype)
         _fits(args, source)
-        other = of_file(args.against, args.net, dtype, args.allow_pickle,
-                        getattr(args, "config", None))
-        return other, limits_of(source.exactness, dtype)
+        asked = Asked(graph, dtype, args.net, source.places, args.allow_pickle,
+                      getattr(args, "config", None))
+        other = answers(args.against, asked)
+        return other, limits_of(source.exactness, "f32" if other.single else dtype)
     if not Path(args.against).suffix and not Path(args.against).exists():
         raise NccError("E609", f"--against {args.against}: neither a file nor one of "
-                               + ", ".join([*TOOLS, "onnxruntime"]),
+                               + ", ".join(TOOLS),
                        help=near(args.against, TOOLS))
     given = argparse.Namespace(**vars(args) | {"net": args.against, "source": None,
                                                "format": None})

@@ -23,6 +23,8 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_]+")
 _ENDLESS: Final = re.compile(r"[+-]?(?:nan(?:\(\w*\))?|inf(?:inity)?)", re.IGNORECASE)
 SKIPPED: Final = re.compile(r"(?:[ \t]*+(?:[%#][^\n]*+)?+\n)*+")
 HEAD_WORDS: Final = ("fn", "out", "label", "numerics", "dtype")
+_PAIRED_FIRST: Final = re.compile(r"~?[0-9a-fA-F]+\*")
+_PAIRED: Final = re.compile(_PAIRED_FIRST.pattern + r"~?[0-9a-fA-F]+")
 _BLANKS: Final = re.compile(r"[ \t]*")
 _INK: Final = re.compile(r"[^ \t]*")
 _ITEM: Final = re.compile(r"[^\s,]*")
@@ -79,6 +81,37 @@ class _Line:
                               help=help or f"{what} is written in the digits 0-9 a-f, without 0x")
         self.take(len(word))
         return None
+
+    def edge_source(self, help: str) -> NccError | None:
+        """Take the source of an edge, or the pair that stands for it, or say what is wrong."""
+        word = self.word()
+        if "*" not in word:
+            return self.hex("the source", help, delayed=True)
+        match = _PAIRED.match(word)
+        if match is None or match.end() < len(word):
+            return self.pair(word, match)
+        self.take(len(word))
+        return None
+
+    def pair(self, item: str, match: re.Match[str] | None) -> NccError:
+        """What is wrong with a pair of sources, of which `match` is as much as is well-formed."""
+        stop = match.end() if match else 0
+        help = "a pair is two indices and a `*`, without blanks: 00*01:0.5"
+        if match is not None and item[stop : stop + 1] == "*":
+            return self.fault("E139", "more than two sources in a product", skip=stop,
+                              length=len(item) - stop, help="a product of more is a neuron of its "
+                              "own: 04 identity mul 00:=1,01:=1,02:=1")
+        if match is not None:
+            return self.fault("E139", f"{_short(item[stop:])} after a pair of sources", skip=stop,
+                              length=len(item) - stop, help=help)
+        star = item.index("*")
+        weight = _HEX.match(item.removeprefix("~"))
+        if weight is not None and re.search("[:@]", item[:star]):
+            return self.fault("E139", "a weight within a pair of sources", length=len(item),
+                              help="it follows the pair: 00*01:0.5")
+        which = "second" if _PAIRED_FIRST.match(item) else "first"
+        return self.fault("E139", f"the {which} source of a pair is missing, or is no hexadecimal "
+                          "index", length=len(item), help=help)
 
     def aggregation(self, word: str) -> NccError | None:
         """Take the name of an aggregation, or say that there is none of this name."""
@@ -182,10 +215,15 @@ def _explain_out(line: _Line) -> NccError | None:
 def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
     """The items between commas, up to the first that nothing follows."""
     while True:
-        if weights and line.text.startswith("~", line.at):
-            line.at += 1
         item = line.text[line.at : _end(_ITEM, line.text, line.at)]
-        good = _HEX.match(item)
+        if weights and "*" in item:
+            good = _PAIRED.match(item)
+            if good is None or item[good.end() :][:1] not in ("", ":", "@"):
+                return line.pair(item, good)
+        else:
+            if weights and item.startswith("~"):
+                line.at, item = line.at + 1, item[1:]
+            good = _HEX.match(item)
         if not item:
             return line.fault("E001", "an index is missing")
         stop = good.end() if good else 0
@@ -198,6 +236,8 @@ def _explain_items(line: _Line, *, weights: bool) -> NccError | None:
             if found:
                 return found
         line.take(len(item))
+        if weights and line.text.startswith("*", line.at):
+            return line.pair(line.word(), None)
         if not line.text.startswith(",", line.at):
             return None
         line.take(1)
@@ -231,7 +271,7 @@ def _explain_neuron(line: _Line) -> NccError | None:
         return line.fault("E120", "a bias without an activation", length=len(word),
                           help="the activation comes first: 04 03 00,01 +0.5")
     if not _WORD.fullmatch(word):
-        if re.match("~|[0-9a-fA-F]+[,:@]", word):
+        if re.match("~|[0-9a-fA-F]+[,:@*]", word):
             return line.fault("E120", "an in-list without an activation", length=len(word),
                               help="the activation comes first: 04 03 00,01")
         return line.surplus()
@@ -276,7 +316,7 @@ def _explain_edge(line: _Line) -> NccError | None:
         return line.fault("E106", f"{_short(word)} is no hexadecimal index", length=len(word),
                           help=near(word, ("act", "agg", "bias", *HEAD_WORDS)))
     help = "an edge is: source target weight, as 00 04 0.5"
-    found = line.hex("the source", help, delayed=True) or line.hex("the target", help)
+    found = line.edge_source(help) or line.hex("the target", help)
     if found or not line.rest:
         return found
     word = line.word()

@@ -19,6 +19,8 @@ Octets = NDArray[np.uint8]
 COMMENTS: Final = "%#"  # each begins one
 COMMENT: Final = re.compile(r"[%#][^\n]*")
 
+PAIR: Final = re.compile(r"([~0-9a-fA-F]++)\*([~0-9a-fA-F]++)([^,\n]*+)")  # 00*01:0.5
+
 _NIBBLE: Final = np.zeros(256, np.uint8)
 _NIBBLE[np.frombuffer(b"0123456789", np.uint8)] = np.arange(10)
 _NIBBLE[np.frombuffer(b"abcdef", np.uint8)] = np.arange(10, 16)

@@ -10,6 +10,7 @@ import numpy as np
 from ncc.errors import Source
 from ncc.formats.fields import (
     COMMENT,
+    PAIR,
     Column,
     ParameterColumns,
     decimals,
@@ -32,6 +33,7 @@ from ncc.parsing import Token, text_of
 
 # The look behind keeps a long run of blanks from being tried at each of them.
 _COMMA: Final = re.compile(r"(?<![ \t])[ \t]*+,[ \t]*+")
+_AGGREGATIONS: Final = {name: code for code, name in enumerate(AGGREGATIONS)}
 _ITEM_WEIGHT: Final = re.compile(r"[:@][^,]*")
 
 
@@ -42,7 +44,7 @@ class _Neurons:
         self.source = source
         # Every line but the last has an end, every edge but a line's last a comma.
         lines = source.text.count("\n")
-        edges = lines + source.text.count(",")
+        edges = lines + source.text.count(",") + source.text.count("*")
         self.words: dict[str, int] = {}
         self.ties: dict[str, int] = {}
         self.indices = int_column(lines)
@@ -52,6 +54,7 @@ class _Neurons:
         self.counts: list[int] = []
         self.sources = int_column(edges)
         self.delayed = Column(edges, np.False_)
+        self.paired = Column(edges, np.False_)
         self.weights = ParameterColumns(edges)
         self.biased: list[bool] = []
         self.biases = ParameterColumns(lines)
@@ -77,21 +80,20 @@ class _Neurons:
             edges = ""
             if len(fields) > 2:
                 edges = fields[2]
-                if len(fields) > 3 or edges[0] in "+sm":
+                if len(fields) > 3 or edges[0] in "+smd":
+                    edges = ""
                     for field in fields[2:]:
-                        # An in-list starts with a hex digit or ~, an aggregation with s or m.
+                        # An in-list starts with a hex digit or ~.
                         if field[0] == "+":
                             bias = field
-                        elif field[0] in "sm":
+                        elif field[0] in "smd" and field in _AGGREGATIONS:
                             aggregation = field
                         else:
                             edges = field
-                    if edges[0] in "+sm":
-                        edges = ""
             self.activations.append(
                 words.setdefault(fields[1], len(words)) if len(fields) > 1 else -1)
-            self.aggregations.append(AGGREGATIONS.index(aggregation) if aggregation else -1)
-            self.counts.append(edges.count(",") + 1 if edges else 0)
+            self.aggregations.append(_AGGREGATIONS[aggregation] if aggregation else -1)
+            self.counts.append(edges.count(",") + edges.count("*") + 1 if edges else 0)
             if edges:
                 lists.append(edges)
             self.biased.append(bool(bias))
@@ -104,6 +106,7 @@ class _Neurons:
                         else no_parameters(len(where)))
 
     def _edges(self, text: str) -> None:
+        text = self._pairs(text)
         if ":" not in text and "@" not in text and "~" not in text:
             sources = hex_list(text)
             self.sources.add(sources)
@@ -135,6 +138,19 @@ class _Neurons:
         self.weights.add(scatter(parameters_of(texts, self.ties), stops < ends))
 
 
+    def _pairs(self, text: str) -> str:
+        """The items of in-lists with two for each pair: 00*01:0.5 is 00:0.5,01:=1. Which items are
+        the first of one is noted."""
+        if "*" not in text:
+            self.paired.add(nowhere(text.count(",") + bool(text)))
+            return text
+        paired: list[bool] = []
+        for item in text.split(","):
+            paired += [True, False] if "*" in item else [False]
+        self.paired.add(np.array(paired))
+        return PAIR.sub(r"\1\3,\2:=1", text)
+
+
 def adjacency_list(source: Source, tokens: list[Token]) -> AdjacencyList:
     neurons = _Neurons(source)
     for token in of_kind(tokens, "NEURONS"):
@@ -155,6 +171,7 @@ def adjacency_list(source: Source, tokens: list[Token]) -> AdjacencyList:
         starts=starts,
         sources=neurons.sources.whole(),
         delayed=neurons.delayed.whole(),
+        paired=neurons.paired.whole(),
         weights=neurons.weights.whole(),
         biased=np.array(neurons.biased, np.bool_),
         biases=neurons.biases.whole(),

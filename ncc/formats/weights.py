@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError, Source, Span
+from ncc.formats import safetensors
 from ncc.formats.read import decode
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Reals
 from ncc.parsing import NUMBER, real
 
 RULES = ("he", "xavier", "uniform", "shared")
+# Parameters by the names of the tool that a net comes from: the slot of each element of an array
+# (-1 where it has none), and its first value.
+Tensors = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 
 
-def load(path: str | Path, n_params: int) -> Reals:
+@dataclass(frozen=True)
+class ByName:
+    """A file of arrays, and what a net's parameters are called there."""
+
+    path: str
+    tensors: Tensors
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def load(path: str | Path | ByName, n_params: int) -> Reals:
     """The canonical parameter vector in a file: float64 (n_params).
 
-    `.npy`: a vector; `.npz`: its entry `params`; else text, a number a line, with comments as in
-    nets. Raises NccError: E140 unreadable, E141 a wrong length, E142 not finite, E143 no number.
+    `.npy`: a vector; `.npz`: its entry `params`; `.safetensors`: arrays by name, or the vector
+    `params`; else text, a number a line, with comments as in nets. Raises NccError: E140
+    unreadable, E141 a wrong length, E142 not finite, E143 no number.
     """
-    path = Path(path)
+    tensors = path.tensors if isinstance(path, ByName) else {}
+    path = Path(str(path))
+    if path.suffix == ".safetensors":
+        return _by_name(path, tensors, n_params)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -41,6 +61,40 @@ def load(path: str | Path, n_params: int) -> Reals:
     if len(values) != n_params:
         raise NccError("E141", f"it holds {len(values)} values, but the net has {n_params} "
                        "parameters", source)
+    return _finite(values, source)
+
+
+def _by_name(path: Path, tensors: Tensors, n_params: int) -> Reals:
+    """The vector that arrays by name are; what are no parameters must be what they were."""
+    source = Source(str(path), "")
+    arrays = safetensors.read(path)
+    if not tensors or "params" in arrays:
+        if "params" not in arrays:
+            raise NccError("E140", "it has arrays by name, and the net no such names, but only a "
+                           "vector, `params`", source,
+                           help="--weights for the file of torch, ONNX or Keras itself")
+        tensors = {"params": (np.arange(n_params), arrays["params"])}
+    values = np.full(n_params, np.nan)
+    for name, (slots, held) in tensors.items():
+        given = arrays.get(name)
+        mine = slots >= 0
+        if given is None and not mine.any():
+            continue
+        if given is None or given.shape != slots.shape:
+            raise NccError("E141", f"it has no {name}" if given is None else f"{name} has the "
+                           f"shape {given.shape}, but in the net {slots.shape}", source)
+        values[slots[mine]] = given[mine]
+        if not np.allclose(given[~mine], held[~mine], 1e-6, 0, equal_nan=True):
+            raise NccError("E141", f"{name} has other values where it is no parameter of the net",
+                           source)
+    if np.isnan(values).any() and all(np.isfinite(arrays[name]).all() for name in tensors
+                                      if name in arrays):
+        raise NccError("E141", "the net has parameters that were computed from several", source,
+                       help="--no-fold leaves batch norms apart")
+    return _finite(values, source)
+
+
+def _finite(values: Reals, source: Source) -> Reals:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         k = int(wrong[0])

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncc.errors import NccError
 from ncc.ir import csr, labels
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, refuse_states
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, PAIR_CODES, Graph, refuse_states
 from ncc.scalar.activations import name_of
 
 DENSE = 2**31  # characters of the largest dense text
@@ -48,6 +48,17 @@ def in_lists(graph: Graph) -> Iterator[tuple[int, list[int], list[int]]]:
     for j in range(graph.n_own):
         at = slice(starts[j], starts[j + 1])
         yield j, graph.sources[at].tolist(), graph.weights[at].tolist()
+
+
+def _spelt(graph: Graph, names: list[str]) -> Iterator[tuple[int, list[str], list[int]]]:
+    """The same with sources as net files spell them: `04`, `~04`, or `04*05` of a pair of a `dot`,
+    which has one weight."""
+    for j, sources, weights in in_lists(graph):
+        words = [names[i] for i in sources]
+        if graph.aggregations[j] in PAIR_CODES:
+            words = [f"{a}*{b}" for a, b in zip(words[::2], words[1::2], strict=True)]
+            weights = weights[::2]
+        yield j, words, weights
 
 
 def _number(value: float) -> str:
@@ -103,7 +114,7 @@ def write_nal(graph: Graph, *, lossy: bool = False) -> str:
     _order(graph, "nal", lossy)
     names, said = names_of(graph), set[int]()
     lines = _head(graph, outputs=_default_outputs(graph))
-    for j, sources, weights in in_lists(graph):
+    for j, sources, weights in _spelt(graph, names):
         if graph.activations[j] == INPUT:
             lines.append(names[j])
             continue
@@ -111,7 +122,7 @@ def write_nal(graph: Graph, *, lossy: bool = False) -> str:
         if graph.aggregations[j]:
             words.append(AGGREGATIONS[graph.aggregations[j]])
         if sources:
-            words.append(",".join(_edge(names[i], weight_text(graph, w, said))
+            words.append(",".join(_edge(i, weight_text(graph, w, said))
                                   for i, w in zip(sources, weights, strict=True)))
         if graph.biases[j] != NONE:
             words.append(bias_text(graph, j, said))
@@ -128,11 +139,11 @@ def write_nel(graph: Graph, *, lossy: bool = False) -> str:
     for first, last, code in _runs(graph):
         where = names[first] if first == last else f"{names[first]}-{names[last]}"
         lines.append(f"act {where} {_activation(code)}")
-    for j, sources, weights in in_lists(graph):
+    for j, sources, weights in _spelt(graph, names):
         if graph.aggregations[j]:
             lines.append(f"agg {names[j]} {AGGREGATIONS[graph.aggregations[j]]}")
         for i, w in zip(sources, weights, strict=True):
-            lines.append(f"{names[i]} {names[j]} {weight_text(graph, w, said)}".rstrip())
+            lines.append(f"{i} {names[j]} {weight_text(graph, w, said)}".rstrip())
         if graph.biases[j] != NONE:
             lines.append(f"bias {names[j]} {bias_text(graph, j, said)}")
     return "".join(line + "\n" for line in lines)
@@ -175,6 +186,14 @@ def only_edges(graph: Graph, ending: str, *, lossy: bool, values: bool) -> None:
 
 WRITERS = {"nal": write_nal, "nel": write_nel, "nam": write_nam}
 NETS = (*WRITERS, "graph")
+
+
+def refuse_pairs(graph: Graph, ending: str) -> None:
+    """E401 where a neuron is a dot: its pairs of sources are no edges."""
+    mine = np.flatnonzero(np.isin(graph.aggregations, PAIR_CODES))
+    if len(mine):
+        raise _loss(ending, f"pairs of sources (neuron {names_of(graph)[mine[0]]})",
+                    help=".nal, .nel, .graph, .onnx, .py and .tex can")
 
 
 def _head(graph: Graph, outputs: bool) -> list[str]:
@@ -225,7 +244,8 @@ def _plain(graph: Graph, target: str, lossy: bool) -> None:
     if (graph.activations == ABSENT).any():
         raise _loss(target, "neurons that a pass has removed")
     target_of = csr.owners(graph.starts)
-    edges = np.sort(target_of * graph.n_neurons + graph.sources)
+    edges = target_of * graph.n_neurons + graph.sources
+    edges = np.sort(edges[~np.isin(graph.aggregations, PAIR_CODES)[target_of]])
     if (edges[1:] == edges[:-1]).any():
         raise _loss(target, "duplicate sources in an in-list")
     if len(np.unique(graph.outputs)) != len(graph.outputs):

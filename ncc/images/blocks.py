@@ -16,8 +16,8 @@ The values are ZERO and ONE, two constants; the inputs, net by net; `state` valu
 rows of the step before where nets are recurrent; and the rows. Recurrent nets may have levels all
 the same: an edge into a later level reads the value of this step, any other that of the step
 before. A row of fewer edges than its block
-has turns takes edges that leave its aggregate as it is, to the bit: 0 * -0 to a sum or a mean,
-1 * 1 to a product, its last edge again to a greatest or least one.
+has turns takes edges that leave its aggregate as it is, to the bit: 0 * -0 to a sum, a mean or a
+dot, 1 * 1 to a product or a quotient, its last edge again to a greatest or least one.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from ncc.images.union import Union
 from ncc.ir.csr import ranges, starts, within
 from ncc.ir.graph import Graph, Longs
 from ncc.ir.ssa import DTYPES
-from ncc.scalar.aggregations import SUMS
+from ncc.scalar.aggregations import PAIRS, SUMS
 
 WIDTH: Final = {"f32": 16, "f64": 8}  # rows: a vector of 64 bytes, on every target
 CHUNK: Final = 256  # nets: their values fit in the level-2 cache
+PRODUCTS: Final = ("mul", "div")  # whose aggregate a factor of 1 leaves as it is
 ZERO, ONE, FIXED = 0, 1, 2  # the numbers of the constants, and how many there are
 
 
@@ -129,11 +130,11 @@ def blocks(many: Union, kinds: Kinds, dtype: str, recurrent: bool = False) -> Bl
     # The last edge again, where a row has fewer than its block has turns, and 0 * -0 and 1 * 1 do
     # not leave its aggregate as it is.
     left = np.diff(first)[row // width] - held.lengths
-    left[np.isin(aggregations, (*SUMS, "mul"))[row // width]] = 0
+    left[np.isin(aggregations, (*SUMS, *PAIRS, *PRODUCTS))[row // width]] = 0
     again = np.repeat(np.cumsum(held.lengths) - 1, left)
     at = np.concatenate([at, at[again] + (within(left) + 1) * width])
     edges = np.concatenate([held.edges, held.edges[again]])
-    product = np.repeat(np.repeat(aggregations == "mul", np.diff(first)), width)
+    product = np.repeat(np.repeat(np.isin(aggregations, PRODUCTS), np.diff(first)), width)
     sources = np.where(product, ONE, ZERO)
     sources[at] = np.append(read, read[again])
     counts = np.ones(n_blocks * width)

@@ -10,7 +10,7 @@ bytes. Its head is HEAD words: those of `Head`, the rest 0. Then, each where the
               value inputs + k
     outs      (outputs) words: the values that are outputs
     biases    (rows) reals: of a row without one, what leaves its aggregate as it is: -0
-    weights   (edges) reals
+    weights   (edges) reals; that of a pair's second edge is 1
 
 Rows are sorted by level, by kind, and by the graph's order, and edges as in-lists have them.
 """

@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.errors import NccError
+from ncc.ir import csr
 from ncc.ir.csr import Ints as Ints
 from ncc.ir.csr import Longs as Longs
 from ncc.ir.labels import Label as Label
-from ncc.scalar.aggregations import PLAIN_SUMS, SUMS
+from ncc.scalar.aggregations import PAIRS, PLAIN_SUMS, SUMS
 
 Reals = NDArray[np.float64]
 
 NONE = -(2**31)  # no bias
 INPUT = -1  # the activation code of an input
 ABSENT = -2  # the activation code of a neuron that a pass has removed
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum",
+                "dot", "div")
+PAIR_CODES = [AGGREGATIONS.index(name) for name in PAIRS]
 PLAIN_SUM_CODES = [AGGREGATIONS.index(name) for name in PLAIN_SUMS]
 SUM_CODES = [AGGREGATIONS.index(name) for name in SUMS]
 NUMERICS = ("strict", "fused", "fast")
@@ -36,7 +39,8 @@ class Arrays:
     weights      int32 (E)    parameter codes
     biases       int32 (N)    parameter codes
     activations  int32 (N)    activation codes; INPUT, ABSENT
-    aggregations int8 (N)     indices into AGGREGATIONS
+    aggregations int8 (N)     indices into AGGREGATIONS; the in-list of a `dot` is pairs of edges,
+                              in each first one with the weight, then one of constant weight 1
     inputs       int32        ascending
     outputs      int32        in the order the caller sees; may repeat after `merge`
     values       float64 (P)  the file's parameter values, NaN where it gives none
@@ -102,10 +106,25 @@ class Arrays:
         own[self.inputs[self.n_inputs :]] = self.states
         return own[self.sources]
 
+    def seconds(self) -> NDArray[np.bool_]:
+        """Whether each edge (E) is the second one of a pair of a `dot`."""
+        return seconds(self.starts, self.aggregations)
+
     @property
     def results(self) -> Ints:
         """What a call leaves behind: the outputs, then the next value of each state neuron."""
         return np.concatenate([self.outputs, self.states]) if len(self.states) else self.outputs
+
+
+def seconds(starts: Longs, aggregations: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether each edge of in-lists `starts` (N+1) of these aggregations (N) is the second one of a
+    pair: (E,). Takes no memory where there are no pairs."""
+    paired = np.isin(aggregations, PAIR_CODES)
+    if not paired.any():
+        return np.broadcast_to(np.False_, int(starts[-1]))
+    lengths = np.diff(starts)
+    made: NDArray[np.bool_] = np.repeat(paired, lengths) & (csr.within(lengths) % 2 == 1)
+    return made
 
 
 def refuse_states(graph: Arrays, what: str) -> None:

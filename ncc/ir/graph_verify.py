@@ -16,6 +16,7 @@ from ncc.ir.graph_types import (
     INPUT,
     NONE,
     NUMERICS,
+    PAIR_CODES,
     PLAIN_SUM_CODES,
     Arrays,
     Ints,
@@ -91,6 +92,12 @@ def faults(graph: Arrays) -> Iterator[tuple[str, int | None]]:
     lone = PLAIN_SUM_CODES if g.levels is None else [0]  # `order` makes sums of the others
     yield from (("its aggregation has no in-list", j)
                 for j in first(~np.isin(g.aggregations, lone) & (lengths == 0)))
+    pairs = np.isin(g.aggregations, PAIR_CODES)
+    yield from (("its in-list is no pairs of edges", j) for j in first(pairs & (lengths % 2 == 1)))
+    if pairs.any():
+        one = -1 - np.flatnonzero(g.constants == 1.0)
+        yield from (("the weight of a pair's second edge is no constant 1", j)
+                    for j in first(g.seconds() & ~np.isin(g.weights, one), target))
     if g.levels is not None:
         yield from (("its level is negative", j) for j in first(g.levels < 0))
         falls = g.levels[g.sources] >= g.levels[target]

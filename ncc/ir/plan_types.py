@@ -10,20 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import AGGREGATIONS, NONE, SUM_CODES, Graph, Ints, Longs, Reals
+from ncc.ir.graph import (
+    AGGREGATIONS,
+    NONE,
+    PAIR_CODES,
+    SUM_CODES,
+    Graph,
+    Ints,
+    Longs,
+    Reals,
+    seconds,
+)
 from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import expression
 from ncc.scalar.sum_order import BLOCK, in_order
 
 PAIRS = 8  # of an activation and an aggregation: for fewer, each has loops of its own
 FORMS = ("straight", "table", "shared")
-# The functions that a plan may want: forward, with each sample's parameters, backward, training.
+# The functions that a plan may want: forward, with each sample's parameters, backward, training,
+# the Jacobian, of which a batch is one sample after another.
 FORWARD = ("pack", "reset", "forward", "forward_batch", "steps")
 EACH = ("each", "each_backward")
 BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forward_batch_keep",
             "backward_batch_kept")
 TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
-FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING)
+JACOBIAN = ("jacobian", "jacobian_batch")
+FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING, *JACOBIAN)
 
 
 def keeper(name: str) -> str:
@@ -114,8 +126,9 @@ class PlanArrays:
                          blocks[b] .. blocks[b+1]
     packed  int32        parameter codes (as in Graph) that `pack` writes, in order: straight, those
                          that are used, by their first use; else the weights of each block, source
-                         by source, in each the rows' (-0.0 for the rows that a block lacks); then
-                         the biases of each run that has any, block by block in the same way
+                         by source (of a dot, pair by pair), in each the rows' (-0.0 for the rows
+                         that a block lacks); then the biases of each run that has any, block by
+                         block in the same way
     weights, biases  int64 (B)  where those of each block begin in `packed`, -1 for none; empty
                          where all forms are straight. Of repeated structure, such as the
                          positions of a convolution, equal blocks of parameters stand once
@@ -152,7 +165,8 @@ class PlanArrays:
 
     def schedule_of(self, wanted: Wanted) -> Schedule:
         """How a function that needs gradients is computed."""
-        schedule = self.backward_batch if wanted.batch else self.backward
+        batch = wanted.batch and wanted.name not in JACOBIAN
+        schedule = self.backward_batch if batch else self.backward
         assert schedule is not None
         return schedule
 
@@ -186,6 +200,11 @@ class PlanArrays:
         return edge_places(self, self.weights, slice(0, len(self.rows)))
 
     @cached_property
+    def seconds(self) -> NDArray[np.bool_]:
+        """Whether each edge is the second one of a pair, and has no weight in `packed`."""
+        return seconds(self.starts, self.graph.aggregations[self.rows])
+
+    @cached_property
     def bias_places(self) -> Longs:
         """The position in `packed` of each row's bias, -1 for none."""
         return row_places(self, self.biases)
@@ -193,7 +212,7 @@ class PlanArrays:
     @cached_property
     def shares(self) -> bool:
         """Whether blocks have the weights of others, and not behind those of the block before."""
-        ends = self.weights + self.sizes * np.diff(self.starts)[self.blocks[:-1]]
+        ends = self.weights + self.sizes * weights_a_row(self)
         return not np.array_equal(self.weights[1:], ends[:-1])
 
     @cached_property
@@ -235,7 +254,8 @@ class PlanArrays:
         g, cells = self.graph, self.cells
         found = np.full(len(cells.codes), -1, np.int64)
         neuron = np.repeat(self.rows, np.diff(self.starts))
-        found[cells.edges] = self.edges + neuron
+        held = ~self.seconds
+        found[cells.edges[held]] = (self.edges + neuron)[held]
         has = cells.biases >= 0
         found[cells.biases[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
         return found
@@ -269,12 +289,25 @@ def first_uses(plan: PlanArrays) -> Ints:
     return used[used >= 0].astype(np.int32)
 
 
+def weights_a_row(plan: PlanArrays) -> Longs:
+    """How many weights a row of each block has: one an edge, or one a pair of a `dot`."""
+    lead = plan.blocks[:-1]
+    pairs = np.isin(plan.graph.aggregations[plan.rows[lead]], PAIR_CODES)
+    found: Longs = np.diff(plan.starts)[lead] // np.where(pairs, 2, 1)
+    return found
+
+
 def edge_places(plan: PlanArrays, weights: Longs, rows: slice) -> Longs:
-    """The place of each edge of some rows, where the weights of block b begin at weights[b]."""
+    """The place of each edge of some rows, where the weights of block b begin at weights[b]; of
+    both edges of a pair that of the first one's."""
     lengths = np.diff(plan.starts)[rows]
     b, r = plan.block_of[rows], np.arange(rows.start, rows.stop)
     first, size = weights[b] + r - plan.blocks[b], plan.sizes[b]
-    places: Longs = np.repeat(first, lengths) + csr.within(lengths) * np.repeat(size, lengths)
+    within = csr.within(lengths)
+    pairs = np.isin(plan.graph.aggregations[plan.rows[rows]], PAIR_CODES)
+    if pairs.any():
+        within >>= np.repeat(pairs, lengths)
+    places: Longs = np.repeat(first, lengths) + within * np.repeat(size, lengths)
     return places
 
 
@@ -287,7 +320,7 @@ def row_places(plan: PlanArrays, biases: Longs) -> Longs:
 def spread(plan: PlanArrays) -> tuple[Longs, Longs, int]:
     """Where the weights and the biases of each block begin, and where all end, in a layout that has
     those of each block: the weights, block by block, then the biases of each run that has any."""
-    lengths = np.diff(plan.starts)[plan.blocks[:-1]]
+    lengths = weights_a_row(plan)
     ends = np.cumsum(plan.sizes * lengths)
     at = int(ends[-1]) if len(ends) else 0
     biases = np.full(len(ends), -1, np.int64)
@@ -305,15 +338,14 @@ def packed_starts(plan: PlanArrays) -> tuple[Longs, Longs, int]:
     or, where that leaves at most half of it, with those of equal blocks once."""
     g = plan.graph
     weights, biases, length = spread(plan)
-    codes = g.weights[plan.edges]
+    codes = np.where(plan.seconds, 0, g.weights[plan.edges])
     used = np.zeros(g.n_params + len(plan.constants), np.bool_)
     used[codes] = True
     if 2 * np.count_nonzero(used) > length:
         return weights, biases, length
-    chosen, rows = np.arange(len(weights)), np.diff(plan.blocks)
-    sizes = plan.sizes * np.diff(plan.starts)[plan.blocks[:-1]]
-    own, end = _once(sizes, csr.representatives(
-        plan.starts[plan.blocks], codes, chosen, plan.sizes, rows))
+    lengths = weights_a_row(plan)
+    own, end = _once(plan.sizes * lengths, csr.representatives(
+        plan.starts[plan.blocks], codes, np.arange(len(weights)), plan.sizes, lengths))
     some = np.flatnonzero(biases >= 0)
     shifts, more = _once(plan.sizes[some], csr.representatives(
         plan.blocks, g.biases[plan.rows], some, plan.sizes))
@@ -335,8 +367,9 @@ def packed_codes(plan: PlanArrays, weights: Longs, biases: Longs, length: int) -
     g = plan.graph
     codes = np.full(length, -len(plan.constants), np.int32)  # the code of -0.0
     for part in csr.parts(np.diff(plan.starts)):
-        edges = plan.edges[plan.starts[part.start] : plan.starts[part.stop]]
-        codes[edge_places(plan, weights, part)] = g.weights[edges]
+        bounds = slice(plan.starts[part.start], plan.starts[part.stop])
+        held = ~plan.seconds[bounds]
+        codes[edge_places(plan, weights, part)[held]] = g.weights[plan.edges[bounds][held]]
     own, places = g.biases[plan.rows], row_places(plan, biases)
     codes[places[own != NONE]] = own[own != NONE]
     return codes

@@ -172,7 +172,9 @@ def _print_func(func: Func) -> str:
 
 def linked(line: str, neuron: int, comment: str = "//") -> str:
     """A line of code with the neuron that it computes, if any, as a comment behind it."""
-    return line if neuron == UNLINKED else f"{line:<39} {comment} n{neuron:02x}"
+    if neuron == UNLINKED:
+        return line
+    return f"{line}{' ' * max(1, 40 - len(line.expandtabs()))}{comment} n{neuron:02x}"
 
 
 def print_op(at: int, opcode: str, reads: tuple[int, ...], imm: Any) -> str:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.errors import Source, Span
+from ncc.errors import NccError, Source, Span, near
 from ncc.ir import labels
-from ncc.ir.graph import AGGREGATIONS, Ints, Label, Longs, Reals
+from ncc.ir.graph import AGGREGATIONS, NONE, Ints, Label, Longs, Reals
+from ncc.scalar.activations import ACTIVATIONS, FREE, code_of
+from ncc.scalar.expressions import parse
 
 Bytes = NDArray[np.int8]
 Truths = NDArray[np.bool_]
@@ -85,6 +87,8 @@ class AdjacencyList:
     starts            int64 (S+1)    edges of line s are starts[s] .. starts[s+1]
     sources, weights  (E)            in file order
     delayed           bool (E)       `~`: the edge reads its source's value of the last call
+    paired            bool (E)       `*`: the edge is the first one of a pair, and has its weight;
+                                     the next one is the second, of constant weight 1
     biased, biases    (S)            whether there is a bias, and which
     """
 
@@ -102,6 +106,7 @@ class AdjacencyList:
     starts: Longs
     sources: Ints
     delayed: Truths
+    paired: Truths
     weights: Parameters
     biased: Truths
     biases: Parameters
@@ -109,11 +114,12 @@ class AdjacencyList:
     def edge_span(self, edge: int) -> Span:
         statement = int(np.searchsorted(self.starts, edge, side="right")) - 1
         start, text = self._field(statement, "list")
-        items = re.finditer(r"[^\s,]+", text)
+        items = re.finditer(r"[^\s,*]+", text)
         for _ in range(edge - int(self.starts[statement])):
             next(items)
         item = next(items)
-        return Span(int(self.lines[statement]), start + item.start() + 1, len(item[0]))
+        end = next(items).end() if self.paired[edge] else item.end()
+        return Span(int(self.lines[statement]), start + item.start() + 1, end - item.start())
 
     def neuron_span(self, neuron: int) -> Span:
         return self.part_span(neuron, "index")
@@ -144,9 +150,9 @@ class AdjacencyList:
                 parts.append(AGGREGATIONS[self.aggregations[s]])
             edges = range(self.starts[s], self.starts[s + 1])
             if edges:
+                sources = _sources(self, width)
                 parts.append(",".join(
-                    "~" * bool(self.delayed[e]) + f"{self.sources[e]:0{width}x}"
-                    + _after_source(weights(e)) for e in edges))
+                    sources(e) + _after_source(weights(e)) for e in edges if sources(e)))
             if self.biased[s]:
                 parts.append("+" + biases(s))
             yield " ".join(parts)
@@ -222,7 +228,7 @@ class EdgeList:
     """A `.nel`: E edges in file order; `biases` belongs to `bias`, entry by entry.
 
     lines, sources, targets  int32 (E)
-    delayed                  bool (E), as in an adjacency list
+    delayed, paired          bool (E), as in an adjacency list
     """
 
     source: Source
@@ -237,6 +243,7 @@ class EdgeList:
     lines: Ints
     sources: Ints
     delayed: Truths
+    paired: Truths
     targets: Ints
     weights: Parameters
     biases: Parameters
@@ -271,10 +278,12 @@ class EdgeList:
         for agg in self.aggs:
             yield f"agg {agg.index:0{width}x} {AGGREGATIONS[agg.aggregation]}"
         weights = _spell(self.weights, self.ties)
+        sources = _sources(self, width)
         for e in range(len(self.sources)):
+            if not sources(e):
+                continue
             weight = weights(e)
-            edge = f"{self.sources[e]:0{width}x} {self.targets[e]:0{width}x}"
-            edge = "~" * bool(self.delayed[e]) + edge
+            edge = f"{sources(e)} {self.targets[e]:0{width}x}"
             yield f"{edge} {weight}" if weight else edge
 
 
@@ -282,7 +291,7 @@ Syntax = AdjacencyList | Matrix | EdgeList
 
 _LINE = re.compile(
     r"[ \t]*(?P<index>[0-9a-fA-F]+)(?:[ \t]+(?P<word>[A-Za-z0-9_]+)"
-    r"(?:[ \t]+(?P<aggregation>[sm][a-z]+))?"
+    r"(?:[ \t]+(?P<aggregation>[sm][a-z]+|dot|div))?"
     r"(?:[ \t]+(?P<list>[~0-9a-fA-F][^\s,]*(?:[ \t]*,[ \t]*[^\s,]+)*))?"
     r"(?:[ \t]+(?P<bias>\+\S+))?)?"
 )
@@ -331,5 +340,68 @@ class _spell:
         return number
 
 
+class _sources:
+    """The source of edge e as it is written, `~04`, or both sources of a pair, `00*01`; nothing
+    where it is the second one of a pair."""
+
+    def __init__(self, syntax: AdjacencyList | EdgeList, width: int) -> None:
+        self.syntax = syntax
+        self.width = width
+
+    def one(self, e: int) -> str:
+        return "~" * bool(self.syntax.delayed[e]) + f"{self.syntax.sources[e]:0{self.width}x}"
+
+    def __call__(self, e: int) -> str:
+        if e and self.syntax.paired[e - 1]:
+            return ""
+        return self.one(e) + (f"*{self.one(e + 1)}" if self.syntax.paired[e] else "")
+
+
 def _after_source(weight: str) -> str:
     return weight if weight == "" or weight[0] == "@" else ":" + weight
+
+
+def functions_of(source: Source, functions: tuple[Function, ...]) -> dict[int, str]:
+    """The texts of `fn` lines by ascending code: E110, E126, E127, E201 .. E206."""
+    lines: dict[int, int] = {}
+    for f in functions:
+        if f.code < FREE:
+            raise NccError("E126", f"code {f.code:02x} is {ACTIVATIONS[f.code].name}", source,
+                           f.span, help=f"codes from {FREE:02x} on are free")
+        if f.code >= OUT_OF_RANGE:
+            raise NccError("E110", "the code is out of range", source, f.span,
+                           help=f"codes from {FREE:02x} on are free")
+        if f.code in lines:
+            raise NccError("E127", f"function {f.code:02x} is defined twice", source, f.span,
+                           note=f"the first is on line {lines[f.code]}")
+        lines[f.code] = f.span.line
+        parse(source, f.text, f.body.line, f.body.column)
+    return {f.code: f.text for f in sorted(functions, key=lambda f: f.code)}
+
+
+def activation_code(word: str, functions: dict[int, str]) -> int:
+    """The code that a number or a name stands for; NONE where there is no such activation."""
+    code = code_of(word)
+    if code is not None:
+        return code
+    if not is_hex(word):
+        return NONE
+    number = int(word, 16)
+    return number if 0 <= number < FREE or number in functions else NONE
+
+
+def is_hex(word: str) -> bool:
+    return word != "" and not word.strip("0123456789abcdefABCDEF")
+
+
+def unknown(word: str, functions: dict[int, str], source: Source | None,
+             span: Span | None) -> NccError:
+    shown = word if len(word) <= 40 else word[:37] + "..."
+    if is_hex(word):
+        help = f"codes are 00 to {FREE - 1:02x}, or defined by `fn {shown} ...`"
+    elif word in AGGREGATIONS:
+        help = "an aggregation comes after the activation: 09 00 mul 04,05"
+    else:
+        help = near(word, [a.name for a in ACTIVATIONS])
+    return NccError("E118", f"unknown activation {shown}", source, span, help=help,
+                    status=1 if source else 2)

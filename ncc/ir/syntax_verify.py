@@ -11,22 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.errors import NccError, Source, Span, near
+from ncc.errors import NccError, Source, Span
 from ncc.ir import csr, labels
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Ints, Longs
+from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, PAIR_CODES, Ints, Longs
 from ncc.ir.syntax import (
     OUT_OF_RANGE,
     AdjacencyList,
     Directives,
     EdgeList,
-    Function,
     Matrix,
     Parameters,
     Syntax,
+    activation_code,
     digits,
+    functions_of,
+    unknown,
 )
-from ncc.scalar.activations import ACTIVATIONS, FREE, code_of
-from ncc.scalar.expressions import parse
 
 ROOM = 2**16  # neurons that even the shortest edge list may declare
 UNSAID = -3  # the activation code of a neuron that has one, which the file does not say
@@ -44,7 +44,9 @@ def verify(syntax: Syntax) -> None:
       has one has an in-list or a bias (E121);
     - no neuron has two biases (E123) or two aggregations (E124), and one with an aggregation has an
       in-list (E122);
-    - no neuron reads itself but for its value of the last call (E114), nor another twice (E115);
+    - the in-list of a dot is pairs of sources, `00*01`, and no other has such (E138);
+    - no neuron reads itself but for its value of the last call (E114), nor, but for a dot, another
+      twice (E115);
     - the value of a tie is given once (E125);
     - labels have printable names (E150), each its own (E152), and name neurons (E151);
     - outputs are neurons (E130), each named once (E129), and there is one (E131).
@@ -55,13 +57,14 @@ def verify(syntax: Syntax) -> None:
 def in_lists(syntax: Syntax, *, outputs: bool = True) -> InLists:
     """The net of a file that keeps the rules of `verify`; without `outputs` those of its `out` line
     do not count, in whose place the caller has others."""
-    functions = {} if isinstance(syntax, Matrix) else _functions(syntax.source, syntax.functions)
+    functions = {} if isinstance(syntax, Matrix) else functions_of(syntax.source, syntax.functions)
     if isinstance(syntax, AdjacencyList):
         net = _adjacency(syntax, functions)
     elif isinstance(syntax, Matrix):
         net = _matrix(syntax)
     else:
         net = _edges(syntax, functions)
+    _sound_pairs(net)
     _sound_edges(net)
     _no_idle_aggregation(net)
     _one_value_a_tie(net)
@@ -81,7 +84,8 @@ class InLists:
 
     `starts` int64 (N+1), `sources` int32 (E), `delayed` bool (E): whether an edge reads its
     source's value of the last call; `activations` int32 (N) codes, INPUT or UNSAID;
-    `aggregations` int8 (N), -1 where none is said; `functions` by ascending code.
+    `aggregations` int8 (N), -1 where none is said; `functions` by ascending code; `paired` bool
+    (E): whether an edge is the first one of a pair, with the weight, and the next one the second.
     `edge_span` takes an edge of the file; `order` (or None: as it is) maps ours to it.
     `bias_span` takes an entry of `biases`, of which `biased` are the neurons, ascending.
     """
@@ -90,6 +94,7 @@ class InLists:
     starts: Longs
     sources: Ints
     delayed: NDArray[np.bool_]
+    paired: NDArray[np.bool_]
     weights: Parameters
     biased: Ints
     biases: Parameters
@@ -144,8 +149,8 @@ def _adjacency(syntax: AdjacencyList, functions: dict[int, str]) -> InLists:
     assert len(activations) == count
     return InLists(
         source=syntax.source, starts=syntax.starts, sources=syntax.sources,
-        delayed=syntax.delayed, weights=syntax.weights, biased=biased, biases=biases,
-        ties=syntax.ties, functions=functions,
+        delayed=syntax.delayed, paired=syntax.paired, weights=syntax.weights, biased=biased,
+        biases=biases, ties=syntax.ties, functions=functions,
         activations=activations, aggregations=syntax.aggregations,
         edge_span=syntax.edge_span,
         bias_span=lambda k: syntax.part_span(int(biased[k]), "bias"),
@@ -158,7 +163,8 @@ def _matrix(syntax: Matrix) -> InLists:
     starts, order = csr.grouped(syntax.targets, syntax.size)
     return InLists(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
-        delayed=np.broadcast_to(np.False_, count), weights=_nothing(count),
+        delayed=np.broadcast_to(np.False_, count), paired=np.broadcast_to(np.False_, count),
+        weights=_nothing(count),
         biased=np.zeros(0, np.int32), biases=_nothing(0), ties=(), functions={},
         activations=np.where(np.diff(starts) > 0, UNSAID, INPUT).astype(np.int32),
         aggregations=np.full(syntax.size, -1, np.int8),
@@ -208,6 +214,7 @@ def _edges(syntax: EdgeList, functions: dict[int, str]) -> InLists:
     return InLists(
         source=syntax.source, starts=starts, sources=syntax.sources[order],
         delayed=syntax.delayed[order] if syntax.delayed.strides != (0,) else syntax.delayed,
+        paired=syntax.paired[order] if syntax.paired.strides != (0,) else syntax.paired,
         weights=_at(weights, order), biased=biased[ascending].astype(np.int32),
         biases=_at(biases, ascending), ties=syntax.ties, functions=functions,
         activations=activations, aggregations=aggregations,
@@ -296,8 +303,32 @@ def _one_line_each(syntax: AdjacencyList) -> None:
                    f"{syntax.lines[k - 1]}")
 
 
+def _sound_pairs(net: InLists) -> None:
+    """All edges of a dot are of pairs, and no others are."""
+    wants = np.isin(net.aggregations, PAIR_CODES)
+    has = net.paired.strides != (0,)
+    if not has and not wants.any():
+        return
+    inside = net.paired.copy()
+    inside[1:] |= net.paired[:-1]
+    target = csr.owners(net.starts)
+    wrong = np.flatnonzero(inside != wants[target])
+    if not len(wrong):
+        return
+    e = int(wrong[0])
+    j, name = int(target[e]), net.name(int(net.sources[e]))
+    if inside[e]:
+        agg = AGGREGATIONS[max(0, net.aggregations[j])]
+        raise NccError("E138", f"a pair of sources, in the in-list of a {agg}", net.source,
+                       net.place(e), help="04 identity dot 00*01:0.5: the aggregation dot adds "
+                       "products of two sources")
+    raise NccError("E138", "one source, in the in-list of a dot", net.source, net.place(e),
+                   help=f"a dot has pairs, as {name}*01:0.5; sums of single sources are a neuron "
+                   "of their own")
+
+
 def _sound_edges(net: InLists) -> None:
-    """Sources exist, none is its own target, none comes twice into one neuron."""
+    """Sources exist, none is its own target, none comes twice into one neuron, if it is no dot."""
     wrong = np.flatnonzero(net.sources >= net.n_neurons)
     if len(wrong):
         raise _out_of_range(net.n_neurons, net.source, net.place(int(wrong[0])))
@@ -312,6 +343,9 @@ def _sound_edges(net: InLists) -> None:
                        net.place(e), help=f"~{net.name(int(targets[e]))} is its value of the last "
                        "call")
     same = targets[1:] == targets[:-1]
+    dots = np.isin(net.aggregations, PAIR_CODES)
+    if dots.any():
+        same &= ~dots[targets[1:]]
     if not bool((same & (net.sources[1:] <= net.sources[:-1])).any()):
         return  # ascending in-lists have no repeats
     del same
@@ -320,6 +354,8 @@ def _sound_edges(net: InLists) -> None:
     keys += net.sources
     if net.late:
         keys += net.n_neurons * net.delayed  # the value of the last call is another one
+    if dots.any():
+        keys = keys[~dots[targets]]
     keys.sort()
     repeats = keys[1:][keys[1:] == keys[:-1]]
     if len(repeats):
@@ -342,23 +378,6 @@ def _no_idle_aggregation(net: InLists) -> None:
         n = int(idle[0])
         raise NccError("E122", f"{AGGREGATIONS[net.aggregations[n]]} of nothing: neuron "
                        f"{net.name(n)} has no in-edges", net.source, net.agg_span(n))
-
-
-def _functions(source: Source, functions: tuple[Function, ...]) -> dict[int, str]:
-    lines: dict[int, int] = {}
-    for f in functions:
-        if f.code < FREE:
-            raise NccError("E126", f"code {f.code:02x} is {ACTIVATIONS[f.code].name}", source,
-                           f.span, help=f"codes from {FREE:02x} on are free")
-        if f.code >= OUT_OF_RANGE:
-            raise NccError("E110", "the code is out of range", source, f.span,
-                           help=f"codes from {FREE:02x} on are free")
-        if f.code in lines:
-            raise NccError("E127", f"function {f.code:02x} is defined twice", source, f.span,
-                           note=f"the first is on line {lines[f.code]}")
-        lines[f.code] = f.span.line
-        parse(source, f.text, f.body.line, f.body.column)
-    return {f.code: f.text for f in sorted(functions, key=lambda f: f.code)}
 
 
 def _one_value_a_tie(net: InLists) -> None:
@@ -420,31 +439,3 @@ def _sound_outputs(syntax: Syntax, net: InLists) -> None:
             raise NccError("E129", f"{net.name(index)} is an output twice", net.source, span,
                            note=f"first at {seen[index].line}:{seen[index].column}")
         seen[index] = span
-
-
-def activation_code(word: str, functions: dict[int, str]) -> int:
-    """The code that a number or a name stands for; NONE where there is no such activation."""
-    code = code_of(word)
-    if code is not None:
-        return code
-    if not is_hex(word):
-        return NONE
-    number = int(word, 16)
-    return number if 0 <= number < FREE or number in functions else NONE
-
-
-def is_hex(word: str) -> bool:
-    return word != "" and not word.strip("0123456789abcdefABCDEF")
-
-
-def unknown(word: str, functions: dict[int, str], source: Source | None,
-             span: Span | None) -> NccError:
-    shown = word if len(word) <= 40 else word[:37] + "..."
-    if is_hex(word):
-        help = f"codes are 00 to {FREE - 1:02x}, or defined by `fn {shown} ...`"
-    elif word in AGGREGATIONS:
-        help = "an aggregation comes after the activation: 09 00 mul 04,05"
-    else:
-        help = near(word, [a.name for a in ACTIVATIONS])
-    return NccError("E118", f"unknown activation {shown}", source, span, help=help,
-                    status=1 if source else 2)

@@ -12,25 +12,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import Build, write
+from ncc.driver.cost import Chosen
+from ncc.driver.cost import cost as card
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
-from ncc.driver.report import report
+from ncc.driver.report import Beside, report
 from ncc.driver.settings import Settings, arithmetic
 from ncc.errors import NccError, Source, optional
 from ncc.formats.exporters.attributes import directives, edges, nodes
 from ncc.formats.exporters.matrices import rows, valued
 from ncc.formats.exporters.onnx_model import onnx_model
+from ncc.formats.exporters.parameters import state_dict
 from ncc.formats.exporters.registry import named, of_path
 from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.machine.llvm import host
+from ncc.machine.llvm import target as machine
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
 from ncc.passes.graph.unroll import unroll as unrolled
 from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
-from ncc.report.oracles import of_object
+from ncc.report.cost import Cost
+from ncc.report.oracles.asked import Asked
+from ncc.report.oracles.table import of_object
+from ncc.report.page.curve import curve
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,11 +47,14 @@ class Net:
 
     tensors  of a net of torch's or the like, its parameters there: for each name its slots (-1
              where an element has none) and its first values
+    places   of such a net, the tensors on the way: for each name the numbers of the neurons that
+             its elements are, -1 where one is none
     """
 
     __module__ = "ncc"
     graph: Graph
     tensors: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    places: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (f"Net({self.n_neurons} neurons, {self.n_edges} edges, {self.n_params} parameters, "
@@ -78,7 +88,7 @@ class Net:
         of `ncc export`. NccError E102 for an unknown one, E401 where it cannot say the net (with
         `lossy`, what can be left out is), E607 where it holds values and one is missing."""
         exporter = of_path(str(path)) if to is None else named(to)
-        write({Path(path): exporter.write(self.graph, lossy)})
+        write({Path(path): exporter.file(self.graph, lossy, self.tensors)})
 
     def to_formula(self, language: str = "python") -> str:
         """The net as text, "python" (a file with `forward(x)`, which needs only `math`) or
@@ -91,11 +101,28 @@ class Net:
         """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
         return drawn(self.graph)
 
-    def report(self, path: str | Path) -> None:
+    def report(self, path: str | Path, x: ArrayLike | None = None, *,
+               params: ArrayLike | None = None, history: Any = None) -> None:
         """Write the page of `ncc report`: the picture, every level of its code for this machine,
-        what that costs, and the net itself, to be tried, in one file of HTML. NccError E622."""
-        build = Build.of(self.graph, host(), Settings(passes={"name": "net", "gradient": False}))
-        write({Path(path): report(build, Path(path).stem).encode()})
+        what that costs, and the net itself, to be tried, in one file of HTML.
+
+        x        samples (n, n_inputs) that it begins with
+        params   (n_params,) instead of the net's own
+        history  of `ncc.fit`: its learning curve
+
+        ValueError for samples or parameters of another shape; NccError E622.
+        """
+        rows = None if x is None else np.atleast_2d(np.asarray(x, np.float64))
+        if rows is not None and (rows.ndim > 2 or rows.shape[1] != self.graph.n_inputs):
+            raise ValueError(f"x has shape {rows.shape}, the net has {self.graph.n_inputs} inputs")
+        held = self.graph.values if params is None else np.asarray(params, np.float64)
+        if held.shape != (self.n_params,):
+            raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")
+        build = Build.of(self.graph.with_(values=held), host(),
+                         Settings(passes={"name": "net", "gradient": False}))
+        lines = None if history is None else curve(Source("history", history.csv()))
+        page = report(build, Path(path).stem, beside=Beside(rows, curve=lines))
+        write({Path(path): page.encode()})
 
     def _repr_svg_(self) -> str:
         """What notebooks show."""
@@ -109,13 +136,7 @@ class Net:
         held = self.graph.values if params is None else np.asarray(params, np.float64)
         if held.shape != (self.n_params,):
             raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")
-        known = sum(int((slots >= 0).sum()) for slots, _ in self.tensors.values())
-        if not self.tensors or known < self.n_params:
-            raise NccError("E401", "its parameters are not those of a module" if not self.tensors
-                           else "some of its parameters were computed from several of the module's",
-                           help="ncc.from_torch(module, example, no_fold=True)")
-        return {name: np.where(slots >= 0, held[slots], values)
-                for name, (slots, values) in self.tensors.items()}
+        return state_dict(held, self.tensors)
 
     def to_onnx(self) -> Any:
         """An `onnx.ModelProto` of opset 17, x (batch, inputs) to y (batch, outputs), in the dtype
@@ -162,6 +183,26 @@ class Net:
         values = self.graph.values
         return None if np.isnan(values).any() else fixed(values)
 
+    def cost(self, target: str | None = None, *, dtype: Any = None, numerics: str | None = None,
+             cpu: str | None = None, features: str = "", opt: int | str | None = None,
+             embed: bool = False, backward: bool | None = None, train: str | None = None,
+             form: str = "auto", count: bool = True) -> Cost:
+        """What the net's object takes, as `ncc build` makes it: `.flash`, `.ram`, `.stack`,
+        `.cycles`, ... of the returned card, whose `.text` is for people, `.to_dict()` for JSON.
+
+        target, cpu, features, dtype, numerics, form
+                  as the options of these names; None for their defaults
+        opt       0 to 3, or "s" for the fewest bytes; None is 2, or "s" of small devices
+        embed     whether the parameters are constants of the code; then there are no gradients
+        backward  whether it has the gradient functions; None: if it can
+        train     a loss and an optimizer, "mse,adam", of a training step
+        count     whether instructions are counted, where unicorn is installed
+
+        NccErrors E400, E602, E603, E607, E610 to E612, E630, as of `ncc build`.
+        """
+        return card(Chosen.of(self.graph, machine(target, cpu, features), dtype, numerics, opt,
+                             embed, backward, train, form).build(), name="net", count=count)
+
     def verify(self, other: Any, x: ArrayLike | None = None, *, samples: int = 100, seed: int = 0,
                dtype: str | None = None, numerics: str | None = None, max_ulp: int | None = None,
                atol: float | None = None) -> Comparison:
@@ -169,8 +210,9 @@ class Net:
         normal distribution; `.ok` says whether all are within the limits, `.text` how far they are
         apart and which neuron is the first to differ.
 
-        other     a Net, the path of a net file, a live network of neat-python's or an estimator of
-                  scikit-learn's, or a function: y (n, n_outputs) of x
+        other     a Net, the path of a net file, a live network of neat-python's, an estimator of
+                  scikit-learn's, a module or an exported program of torch's, a model of Keras's or
+                  of ONNX, or a function: y (n, n_outputs) of x
         dtype, numerics
                   what this net, and another Net, is evaluated in; default: the net's, else f32
                   and fused
@@ -192,7 +234,8 @@ class Net:
             theirs = other if isinstance(other, Net) else load(other)
             found: Other | None = of_graph(theirs.graph, repr(theirs), dtype, numerics)
         else:
-            found, limits = of_object(other), limits_of("C", dtype)
+            found = of_object(other, Asked(self.graph, dtype, places=self.places))
+            limits = limits_of("C", "f32" if found is None or found.single else dtype)
         if found is None:
             raise ValueError(f"a {type(other).__qualname__} cannot be evaluated")
         if max_ulp is not None or atol is not None:
@@ -263,7 +306,7 @@ def load(net: Any, format: str | None = None, *, source: str | None = None, **op
 
 
 def _imported(made: Imported) -> Net:
-    return Net(ordered(made), made.tensors)
+    return Net(ordered(made), made.tensors, made.places)
 
 
 def from_torch(module: Any, example: Any = None, *, batch_dim: str = "0", no_fold: bool = False,

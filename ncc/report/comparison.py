@@ -56,12 +56,16 @@ def limits_of(exactness: str, dtype: str) -> Limits:
 class Other(NamedTuple):
     """What a net is compared with: a title; y (n, outputs) of x (n, inputs), the rows of a net with
     state being steps; the values of neurons, by label or by number, of sample k of x, where they
-    are known; likewise the formulas of those that are neurons of ncc's."""
+    are known; likewise the formulas of those that are neurons of ncc's. `places` are the numbers of
+    the neurons that tensors of the other's are, by name, -1 where an element is none. `single` says
+    that it computes in float32, in parts at least, whatever it is asked for."""
 
     title: str
     outputs: Callable[[Reals], Reals]
     values: Callable[[Reals, int], Mapping[str | int, float]] | None = None
     formulas: Callable[[], Mapping[str | int, str]] | None = None
+    places: Mapping[str, NDArray[Any]] = {}  # which nobody writes to
+    single: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,12 +146,36 @@ def compared(graph: Graph, y: Reals, other: Other, x: Reals, limits: Limits, num
                    np.abs(y.astype(np.float64) - expected.astype(np.float64)))
     far = np.where(np.isnan(far), np.inf, far)
     made = Comparison(y, expected, ulps(y, expected), far, limits, other.title)
-    if made.ok or other.values is None or len(graph.states):
+    if made.ok and not other.places or other.values is None or len(graph.states) or not len(y):
         return made
     theirs = other.values(x, made.worst)
-    said = {} if other.formulas is None else by_number(graph, other.formulas())
-    text = diverging(graph, x[made.worst], theirs, limits, numerics, made.worst, said)
+    text = on_the_way(graph, x[made.worst], theirs, other.places, numerics, made.worst)
+    if not made.ok:
+        said = {} if other.formulas is None else other.formulas()
+        text += diverging(graph, x[made.worst], by_number(graph, theirs, other.places), limits,
+                          numerics, made.worst, by_number(graph, said, other.places), other.places)
     return Comparison(y, expected, made.ulps, far, limits, other.title, text)
+
+
+def on_the_way(graph: Graph, x: Reals, theirs: Mapping[str | int, Any],
+               places: Mapping[str, NDArray[Any]], numerics: str, sample: int) -> str:
+    """How far, in one sample, the tensors are apart whose places are known; empty for none."""
+    ours = node_values(graph, x, dtype_of(x), numerics)[0]
+    worst, where, neurons, tensors = 0.0, "", 0, 0
+    for name, place in places.items():
+        if name not in theirs or np.size(theirs[name]) != place.size:
+            continue
+        here = place.ravel() >= 0
+        if not here.any():
+            continue
+        tensors, neurons = tensors + 1, neurons + int(here.sum())
+        a, b = ours[place.ravel()[here]], np.ravel(theirs[name])[here].astype(ours.dtype)
+        apart = np.where((a == b) | np.isnan(a) & np.isnan(b), 0.0, np.abs(a - b))
+        most = float(np.where(np.isnan(apart), np.inf, apart).max())
+        if most > worst:
+            worst, where = most, f", in {name}"
+    return (f"tensors on the way {tensors}, {neurons} neurons of sample {sample}: largest "
+            f"difference {worst:.3g}{where}\n" if tensors else "")
 
 
 def ulps(a: Reals, b: Reals) -> NDArray[np.uint64]:
@@ -173,14 +201,17 @@ def node_values(graph: Graph, x: Reals, dtype: str, numerics: str) -> tuple[Real
     return work[:, 0], totals[:, 0]
 
 
-def diverging(graph: Graph, x: Reals, theirs: Mapping[str | int, float], limits: Limits,
-              numerics: str, sample: int, said: Mapping[int, str]) -> str:
+def dtype_of(x: Reals) -> str:
+    return "f32" if x.dtype == np.float32 else "f64"
+
+
+def diverging(graph: Graph, x: Reals, known: Mapping[int, float], limits: Limits,
+              numerics: str, sample: int, said: Mapping[int, str],
+              places: Mapping[str, NDArray[Any]]) -> str:
     """Of the neurons whose values of one sample are known on both sides the first, by depth, that
     is beyond the limits; its inputs, its formula (and the other's, if `said`), and whether a kink
     lies between; empty where none is."""
-    dtype = "f32" if x.dtype == np.float32 else "f64"
-    ours, totals = node_values(graph, x, dtype, numerics)
-    known = by_number(graph, theirs)
+    ours, totals = node_values(graph, x, dtype_of(x), numerics)
     assert graph.levels is not None
     for j in sorted(known, key=lambda j: (int(graph.levels[j]), j)):  # type: ignore[index]
         a, b = ours[j], np.asarray(known[j], ours.dtype)[()]
@@ -189,18 +220,33 @@ def diverging(graph: Graph, x: Reals, theirs: Mapping[str | int, float], limits:
         if limits.ulp is not None:
             near = near or int(ulps(np.array([a]), np.array([b]))[0]) <= limits.ulp
         if not near and not (np.isnan(a) and np.isnan(b)):
-            return _described(graph, j, ours, totals, known, numerics, sample, said.get(j, ""))
+            return _described(graph, j, ours, totals, known, numerics, sample, said.get(j, ""),
+                              element(j, places))
     return ""
 
 
-def by_number(graph: Graph, theirs: Mapping[str | int, T]) -> dict[int, T]:
-    """What is said of neurons by label or by number, by the number of `graph`'s. Of an array of
-    neurons it is an array of as many elements, or a word for all."""
+def element(j: int, places: Mapping[str, NDArray[Any]]) -> str:
+    """Neuron j as an element of the first tensor that has it: fc1/linear[0,3]."""
+    for name, place in places.items():
+        if (found := np.argwhere(place == j)).size or not place.ndim and place == j:
+            return name + (f"[{','.join(map(str, found[0].tolist()))}]" if place.ndim else "")
+    return ""
+
+
+def by_number(graph: Graph, theirs: Mapping[str | int, T], places: Mapping[str, NDArray[Any]]
+              ) -> dict[int, T]:
+    """What is said of neurons by label, by number or by the names of `places`, by the number of
+    `graph`'s. Of an array of neurons it is an array of as many elements, or a word for all."""
     labels = {label.name: label for label in graph.labels}
     found: dict[int, T] = {}
     for key, value in theirs.items():
         if isinstance(key, int):
             found[key] = value
+        elif key in places:
+            mine, each = places[key].ravel(), np.ravel(np.asarray(value)).tolist()
+            if isinstance(value, str) or len(each) == mine.size:
+                told = zip(mine.tolist(), each * (mine.size // len(each)), strict=True)
+                found |= {j: one for j, one in told if j not in found}
         elif key in labels and not labels[key].shape:
             found[labels[key].first] = value
         elif key in labels:
@@ -229,8 +275,11 @@ def formula(graph: Graph, j: int, names: Sequence[str]) -> str:
     if code == INPUT:
         return "input"
     at = slice(int(graph.starts[j]), int(graph.starts[j + 1]))
-    terms = [f"{names[i]}*{weight_text(graph, w).lstrip('=')}" for i, w in zip(
-        graph.sources[at].tolist(), graph.weights[at].tolist(), strict=True)]
+    sources, weights = graph.sources[at].tolist(), graph.weights[at].tolist()
+    size = aggregate.edges_a_term(AGGREGATIONS[graph.aggregations[j]])
+    terms = ["*".join([*[names[i] for i in sources[k : k + size]],
+                       weight_text(graph, weights[k]).lstrip("=")])
+             for k in range(0, len(sources), size)]
     shown = [*terms[:SHOWN], *(["..."] if len(terms) > SHOWN else [])]
     bias = [] if graph.biases[j] == NONE else [bias_text(graph, j).replace("+=", "+")]
     called = graph.functions.get(code) or name_of(code)
@@ -239,9 +288,10 @@ def formula(graph: Graph, j: int, names: Sequence[str]) -> str:
 
 
 def _described(graph: Graph, j: int, ours: Reals, totals: Reals, known: Mapping[int, float],
-               numerics: str, sample: int, said: str) -> str:
+               numerics: str, sample: int, said: str, place: str) -> str:
     title, here = titles(graph), formula(graph, j, names_of(graph))
-    lines = [f"first diverging neuron {title(j)}, in sample {sample}: "
+    called = title(j) + (f", {place}" if place and f"({place})" not in title(j) else "")
+    lines = [f"first diverging neuron {called}, in sample {sample}: "
              f"{ours[j]!s} here, {ours.dtype.type(known[j])!s} there", f"  {here}"]
     if said not in ("", here):
         lines.append(f"  there {said}")

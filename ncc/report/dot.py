@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ncc.formats.write import bias_text, in_lists, names_of, weight_text
-from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
+from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, PAIR_CODES, Graph
 from ncc.ir.labels import Names
 from ncc.scalar.activations import name_of
 
@@ -38,8 +38,11 @@ def dot(graph: Graph) -> str:
                 label += f"\\n{bias_text(graph, j)}"
         lines.append(f'  n{name} [label="{label}"{shape}];')
     for j, sources, weights in in_lists(graph):
-        for i, code in zip(sources, weights, strict=True):
+        for k, (i, code) in enumerate(zip(sources, weights, strict=True)):
             spelt = weight_text(graph, code)
+            if graph.aggregations[j] in PAIR_CODES:  # each says the other one
+                other = names[sources[k ^ 1]]
+                spelt = f"*n{other}" if k % 2 else f"{spelt} *n{other}".lstrip()
             words = [f'label="{spelt}"'] if spelt else []
             words += ["style=dashed", "constraint=false"] if i in of else []
             label = f" [{', '.join(words)}]" if words else ""

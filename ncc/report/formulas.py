@@ -79,6 +79,13 @@ each neuron and each trainable parameter has exactly one line, or is a seed.
                l0608 = +l0508*p0508                     0: l is the product of the factors to the
                r0408 = +p0508*r0508                     left (none at the first), r of those to the
                Dn08_p0508 = +Df08*l0508*r0508           right; Dn_n and Dn_w as under max
+    div        p0408 = +n04*w0408                       q is the quotient with this divisor, u the
+               q0508 = +p0408/p0508                     derivative by what it divides; the first
+               u0508 = +Df08/p0508                      product has the u of the first divisor
+               Dn08_p0508 = -u0508*q0508
+    dot        p0408 = +n04*w0408                       of a pair 04*05, whose weight is w0408
+               Dn08_p0408 = +Df08*n05                   Dn_n04 and Dn_w as under max
+               Dn08_n05 = +Df08*p0408
 
 Terms: 4 an edge and 1 a bias under a sum, at most 8 an edge under a product, and 1 for each
 appearance of a tie.
@@ -99,7 +106,7 @@ import numpy as np
 from ncc.formats.write import in_lists, names_of
 from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints, refuse_states
-from ncc.scalar.aggregations import SUMS
+from ncc.scalar.aggregations import PAIRS, SUMS, edges_a_term
 
 
 def fwd(graph: Graph) -> str:
@@ -112,7 +119,10 @@ def fwd(graph: Graph) -> str:
         me = names[j]
         agg = AGGREGATIONS[graph.aggregations[j]]
         words = [] if agg == "sum" else [agg]
-        words += [f"+n{names[i]}*w{names[i]}{me}" for i in sources]
+        size = edges_a_term(agg)
+        words += ["*".join([f"+n{names[sources[k]]}*w{names[sources[k]]}{me}",
+                            *[f"n{names[i]}" for i in sources[k + 1 : k + size]]])
+                  for k in range(0, len(sources), size)]
         words += [] if graph.biases[j] == NONE else [f"+b{me}"]
         lines.append(f"n{me} = f{me}({''.join(' ' + word for word in words)})\n")
     return "".join(lines)
@@ -174,12 +184,20 @@ def _edges(me: str, agg: str, ins: Sequence[tuple[str, str, bool]]) -> list[str]
     """The lines of neuron `me`'s in-edges: (source, suffix, whether the weight is trained)."""
     text: list[str] = []
     adjoint = f"Df{me}"
+    if agg in PAIRS:
+        for (i, x, trained), (other, y, _) in zip(ins[::2], ins[1::2], strict=True):
+            edge = i + me + x
+            text += [f"p{edge} = +n{i}*w{edge}\n", f"Dn{me}_p{edge} = +Df{me}*n{other}\n",
+                     *_by_product(me, i, x, trained), f"Dn{me}_n{other}{y} = +Df{me}*p{edge}\n"]
+        return text
     if agg == "mean":
         adjoint = f"Dm{me}"
         text.append(f"{adjoint} = +Df{me}/{len(ins)}\n")
     each = agg not in SUMS
     if agg == "mul":
         text += _factors(me, [(i, i + me + x) for i, x, _ in ins])
+    if agg == "div":
+        text += _divisors(me, [(i, i + me + x) for i, x, _ in ins])
     for k, (i, x, trained) in enumerate(ins):
         edge = i + me + x
         if each:
@@ -188,12 +206,36 @@ def _edges(me: str, agg: str, ins: Sequence[tuple[str, str, bool]]) -> list[str]
                 left = f"*l{edge}" if k else ""
                 right = f"*r{edge}" if k < len(ins) - 1 else ""
                 text.append(f"{adjoint} = +Df{me}{left}{right}\n")
+            elif agg == "div":
+                first = f"u{ins[1][0]}{me}{ins[1][1]}" if len(ins) > 1 else f"Df{me}"
+                text.append(f"{adjoint} = -u{edge}*q{edge}\n" if k else f"{adjoint} = +{first}\n")
             else:
                 text.append(f"{adjoint} = +Df{me}*s{edge}\n")
-        text.append(f"Dn{me}_n{i}{x} = +{adjoint}*w{edge}\n")
-        if trained:
-            text.append(f"Dn{me}_w{edge} = +{adjoint}*n{i}\n"
-                        f"DLY_w{edge} = +DLY_n{me}*Dn{me}_w{edge}\n")
+        text += _by_product(me, i, x, trained, adjoint)
+    return text
+
+
+def _by_product(me: str, i: str, x: str, trained: bool, adjoint: str = "") -> list[str]:
+    """The lines of what makes a product: the source i, and the weight where it is trained."""
+    edge = i + me + x
+    adjoint = adjoint or f"Dn{me}_p{edge}"
+    text = [f"Dn{me}_n{i}{x} = +{adjoint}*w{edge}\n"]
+    if trained:
+        text.append(f"Dn{me}_w{edge} = +{adjoint}*n{i}\n"
+                    f"DLY_w{edge} = +DLY_n{me}*Dn{me}_w{edge}\n")
+    return text
+
+
+def _divisors(me: str, ins: Sequence[tuple[str, str]]) -> list[str]:
+    """Products, quotients, and the derivatives by what is divided, of each edge: (source, edge)."""
+    edges = [edge for _, edge in ins]
+    text = [f"p{edge} = +n{i}*w{edge}\n" for i, edge in ins] if len(ins) > 1 else []
+    for k in range(1, len(edges)):
+        text.append(f"q{edges[k]} = +{'q' if k > 1 else 'p'}{edges[k - 1]}/p{edges[k]}\n")
+    after = f"Df{me}"
+    for edge in edges[:0:-1]:
+        text.append(f"u{edge} = +{after}/p{edge}\n")
+        after = f"u{edge}"
     return text
 
 

@@ -149,7 +149,8 @@ def _instructions(lines: Iterable[str]) -> Iterator[tuple[int, str, str, int]]:
 def of_assembly(plain: str, located: str) -> Lines:
     """Assembly, and the neurons that the same assembly has whose directives say them. Between
     directives the machine may order instructions of a function otherwise: the first of equal ones
-    is the first of them in both."""
+    is the first of them in both. What has none, as LLVM moved it elsewhere, has that of the first
+    reader."""
     said: dict[tuple[str, str], list[int]] = {}
     for _, function, text, neuron in _instructions(located.split("\n")):
         said.setdefault((function, text), []).append(neuron)
@@ -161,7 +162,40 @@ def of_assembly(plain: str, located: str) -> Lines:
         rest = said.get((function, text))
         if rest:
             neurons[k] = rest.pop()
+    _by_readers(lines, neurons)
     return Lines(lines, neurons)
+
+
+# Where values are: vector registers, whatever their width, and places on the stack.
+_VALUES = re.compile(r"%[xyz]mm(?P<x86>\d+)|(?P<stack>-?\d*\(%rsp\)|\[sp[^]]*\])"
+                     r"|\b[bhsdqv](?P<arm>\d+)\b")
+_NO_RESULT = re.compile(r"v?u?comis|fcmp|cmp|test")
+_STORE = re.compile(r"st[rpu]")  # of a machine whose results stand first
+
+
+def _by_readers(lines: Sequence[str], neurons: list[int]) -> None:
+    """Give each instruction that makes a value and has no neuron that of the next one that reads
+    the value, from the last to the first."""
+    readers: dict[str, int] = {}
+    function = None
+    for k, here, text, _ in reversed(list(_instructions(lines))):
+        if here != function:
+            readers, function = {}, here
+        word, _, operands = text.strip().partition("\t")
+        found = list(_VALUES.finditer(operands))
+        values = [next(f"{kind}{v}" for kind, v in m.groupdict().items() if v) for m in found]
+        # x86's results stand last, and so do the places that others store to.
+        last = "%" in operands or _STORE.match(word) is not None
+        result = None
+        if found and not _NO_RESULT.match(word) and (
+                found[-1].end() == len(operands) if last else found[0].start() == 0):
+            result = values.pop(-1 if last else 0)
+        if neurons[k] == UNLINKED and result is not None:
+            neurons[k] = readers.get(result, UNLINKED)
+        if result is not None and not word.startswith(("vfm", "vfnm", "fml")):  # which add to it
+            readers.pop(result, None)
+        if neurons[k] != UNLINKED:
+            readers |= dict.fromkeys(values, neurons[k])
 
 
 def instructions(plain: str) -> list[int]:

@@ -19,6 +19,7 @@ from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Longs, Reals
 from ncc.ir.labels import Label, Names, titled
 from ncc.scalar.activations import name_of
+from ncc.scalar.aggregations import edges_a_term
 
 NODES, EDGES = 200, 4000  # of a net that is drawn neuron by neuron
 BOXES, JOINTS = 60, 300  # of others: boxes, and edges between them
@@ -327,14 +328,16 @@ def _formula(graph: Graph, j: int, names: _Hexed, table: Reals) -> str:
         return ""
     edges = slice(graph.starts[j], graph.starts[j + 1])
     weights = table[graph.weights[edges]].tolist() if len(table) else []
-    terms = [f"{_factor(w)}*n{names.of(i)}"
-             for i, w in zip(graph.sources[edges].tolist()[:TERMS], weights, strict=False)]
+    aggregation = AGGREGATIONS[graph.aggregations[j]]
+    size = edges_a_term(aggregation)
+    weights, sources = weights[::size], graph.sources[edges][: TERMS * size].reshape(-1, size)
+    terms = ["*n".join([_factor(w), *[names.of(i) for i in of_term]])
+             for of_term, w in zip(sources.tolist(), weights, strict=False)]
     if len(weights) > TERMS:
         terms.append(f"... {len(weights) - TERMS} more")
     if graph.biases[j] != NONE:
         terms.append(_factor(float(table[graph.biases[j]]), "b"))
-    aggregation = AGGREGATIONS[graph.aggregations[j]]
-    joint = " + " if aggregation in ("sum", "sumbias") else ", "
+    joint = " + " if aggregation in ("sum", "sumbias", "dot") else ", "
     inside = joint.join(terms).replace("+ -", "- ")
     if joint == ", ":
         inside = f"{aggregation}({inside})"

@@ -1,12 +1,13 @@
 """Aggregations, as one fold over (n, w) in in-list order, for every emitter.
 
 `start` makes the accumulator of the first edge, `step` takes a further one in, `finish` makes the
-sum that the activation sees; `total` is all three, where the edges come one by one. A `sum` with a
-bias starts from the bias itself: the caller gives it to the first `step` as the accumulator, and
-None to `finish`.
+sum that the activation sees; `total` is all three, where the edges come one by one. A `sum` or
+`dot` (FROM_BIAS) with a bias starts from the bias itself: the caller gives it to the first `step`
+as the accumulator, and None to `finish`.
 
     sum, sumbias, mean   acc = fma(n, w, acc)      under `fused`, else acc + n*w
-    mul                  acc = acc * (n*w)
+    dot                  acc = fma(n0*w, n1, acc)  under `fused`, else acc + (n0*w)*n1
+    mul, div             acc = acc * (n*w), acc / (n*w)
     max, min             acc = n*w if n*w > acc else acc              (min: <)
     maxabs               acc = n*w if |n*w| > |acc| else acc
     maximum, minimum     as max, min, but acc = n*w where n*w is a NaN
@@ -16,6 +17,9 @@ later product loses, as "only if strictly greater" says; of maximum and minimum 
 
 `sumbias` starts from the first product and adds the bias last, rounded by itself, as most tools do;
 without edges it is the bias.
+
+The edges of a `dot` come in pairs, (n0, w) and (n1, 1): its terms are products of two sources. What
+is folded is made of a pair by `term`: (n1, n0*w), of which a `dot` is the sum.
 """
 
 from __future__ import annotations
@@ -25,25 +29,40 @@ from typing import Final
 
 from ncc.scalar.emitter import Emitter, V
 
+FROM_BIAS: Final = ("sum", "dot")  # what begins with the bias, where there is one
+PAIRS: Final = ("dot",)  # whose in-lists are pairs of edges; the second of a pair has the weight 1
 PLAIN_SUMS: Final = ("sum", "sumbias")  # each product has the adjoint of the sum
 SUMS: Final = (*PLAIN_SUMS, "mean")  # all products have one adjoint
 # Those that choose a product: the op that says what is greater, of the products themselves.
 CHOICES: Final = {"max": "gt", "min": "lt", "maximum": "gt", "minimum": "lt", "maxabs": "gt"}
 
 
+def edges_a_term(agg: str) -> int:
+    """How many edges of an in-list are folded together."""
+    return 2 if agg in PAIRS else 1
+
+
+def term(e: Emitter[V], agg: str, ns: Sequence[V], w: V) -> tuple[V, V]:
+    """What `start` and `step` take, of the sources of a term's edges and the weight of the first
+    one."""
+    if len(ns) != edges_a_term(agg):
+        raise ValueError(f"{len(ns)} edges are no term of {agg}")
+    return (ns[0], w) if len(ns) == 1 else (ns[1], e.op("mul", ns[0], w))
+
+
 def start(e: Emitter[V], agg: str, n: V, w: V) -> V:
-    """The accumulator after the first edge: its rounded product."""
+    """The accumulator after the first term: its rounded product."""
     return e.op("mul", n, w)
 
 
 def step(e: Emitter[V], agg: str, acc: V, n: V, w: V) -> V:
-    """The accumulator after one more edge; ValueError for an unknown aggregation."""
-    if agg in SUMS:
+    """The accumulator after one more term; ValueError for an unknown aggregation."""
+    if agg in SUMS or agg in PAIRS:
         if e.fused:
             return e.op("fma", n, w, acc)
         return e.op("add", acc, e.op("mul", n, w))
     product = e.op("mul", n, w)
-    if agg in ("max", "min", "mul"):
+    if agg in ("max", "min", "mul", "div"):
         return e.op(agg, acc, product)
     if agg in ("maximum", "minimum"):
         extreme = e.op("max" if agg == "maximum" else "min", acc, product)
@@ -64,26 +83,31 @@ def taken(e: Emitter[V], agg: str, acc: V, product: V) -> V:
 
 def total(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None) -> V:
     """The activation's argument, of all edges (n, w), taken one by one, and the bias."""
-    acc = bias if agg == "sum" else None
-    count = 0
-    for n, w in edges:
-        acc = start(e, agg, n, w) if acc is None else step(e, agg, acc, n, w)
+    acc = bias if agg in FROM_BIAS else None
+    count, coming = 0, iter(edges)
+    for n, w in coming:
+        ns = [n, *[next(coming)[0] for _ in range(edges_a_term(agg) - 1)]]
+        made = term(e, agg, ns, w)
+        acc = start(e, agg, *made) if acc is None else step(e, agg, acc, *made)
         count += 1
-    return finish(e, agg, acc, count, None if agg == "sum" else bias)
+    return finish(e, agg, acc, count, None if agg in FROM_BIAS else bias)
 
 
 def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> list[V]:
     """The adjoint of each product n*w, of the adjoint d of the aggregate of one edge or more.
 
     A mean divides by the number of edges; a product of products is taken apart by what stands
-    before and behind each, so that factors of 0 do no harm; of one of CHOICES the
-    last that was `taken` gets all. Raises ValueError for an unknown aggregation.
+    before and behind each, so that factors of 0 do no harm; a quotient q = p/c has 1/c and -q/c;
+    a pair of a `dot` has n1 and n0*w; of one of CHOICES the last that was `taken` gets all. Raises
+    ValueError for an unknown aggregation.
     """
     if agg in PLAIN_SUMS:
         return [d] * len(ns)
     if agg == "mean":
         return [e.op("div", d, e.const(float(len(ns))))] * len(ns)
     products = [e.op("mul", n, w) for n, w in zip(ns, ws, strict=True)]
+    if agg in PAIRS:
+        return [e.op("mul", d, x) for k in range(0, len(ns), 2) for x in (ns[k + 1], products[k])]
     before = [products[0]]
     for n, w in zip(ns[1:], ws[1:], strict=True):
         before.append(step(e, agg, before[-1], n, w))
@@ -93,12 +117,20 @@ def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> lis
         if agg == "mul":
             out.append(e.op("mul", d, acc))
             d = e.op("mul", d, product)
+        elif agg == "div":
+            d = e.op("div", d, product)
+            out.append(divisor_part(e, d, before[k]))
         else:
             zero = e.const(0.0)
             chosen = taken(e, agg, acc, product)
             out.append(e.op("select", chosen, d, zero))
             d = e.op("select", chosen, zero, d)
     return [d, *reversed(out)]
+
+
+def divisor_part(e: Emitter[V], d: V, quotient: V) -> V:
+    """The adjoint of the divisor c of p/c = quotient, of the adjoint d of p."""
+    return e.op("neg", e.op("mul", d, quotient))
 
 
 def finish(e: Emitter[V], agg: str, acc: V | None, count: int, bias: V | None) -> V:

@@ -18,7 +18,7 @@ from ncc.passes.lower.forward_loops import Loops
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.passes.lower.tables import Tables
-from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term
 from ncc.scalar.expressions import abreast, expression
 
 TILED = 1 << 15  # parameters that lie as far apart from where `pack` copies them tile by tile
@@ -165,7 +165,10 @@ class Forward(Loops):
         chains of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
         run_of = np.repeat(np.arange(len(plan.runs)), [run.last - run.first for run in plan.runs])
+        # What several neurons share is of the first.
+        b.neuron = int(g.inputs[0]) if g.n_inputs else UNLINKED
         row_of_x = None if sample is None else b.op("imul", sample, b.index(g.n_inputs))
+        b.neuron = int(g.outputs[0]) if len(g.outputs) else UNLINKED
         row_of_y = None if sample is None else b.op("imul", sample, b.index(len(g.outputs)))
         row_of_state = None
         if sample is not None and len(g.states):
@@ -198,13 +201,16 @@ class Forward(Loops):
             for j in rows:
                 b.neuron = j
                 shifts.append(None if biases[j] == NONE else parameter(biases[j]))
-            accs: list[int | None] = [x if agg == "sum" else None for x in shifts]
-            edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].tolist() for r in group]
+            accs: list[int | None] = [x if agg in FROM_BIAS else None for x in shifts]
+            size = edges_a_term(agg)
+            edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].reshape(-1, size).tolist()
+                     for r in group]
             for turn in zip_longest(*edges):
-                for i, e in enumerate(turn):
-                    if e is not None:
+                for i, of_term in enumerate(turn):
+                    if of_term is not None:
                         b.neuron = rows[i]
-                        ends = made[sources[e]], parameter(weights[e])
+                        ends = term(b, agg, [made[sources[e]] for e in of_term],
+                                    parameter(weights[of_term[0]]))
                         acc = accs[i]
                         accs[i] = (start(b, agg, *ends) if acc is None
                                    else step(b, agg, acc, *ends))
@@ -212,7 +218,7 @@ class Forward(Loops):
             for i, j in enumerate(rows):
                 b.neuron = j
                 totals.append(finish(b, agg, accs[i], len(edges[i]),
-                                     None if agg == "sum" else shifts[i]))
+                                     None if agg in FROM_BIAS else shifts[i]))
             first = len(b.ops)
             values = abreast(program, b, totals)
             b.in_turn(first, rows)

@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
-from ncc.passes.lower.lists import lists_of
+from ncc.passes.lower.lists import lists_of, once
 from ncc.passes.lower.tables import Tables
 from ncc.passes.lower.turns import Kind, spans, stretches
-from ncc.scalar.aggregations import finish, start, step, total
+from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
-UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
+UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is longer than they are
 
 
 class Loops:
@@ -73,7 +72,8 @@ class Loops:
         if lists.bases is not None:
             self.table("bases", "i", lists.bases)
         self.weights = "starts"  # where each source has a weight, and in the same order
-        if not np.array_equal(lists.starts[: len(plan.weights)], plan.weights):
+        if plan.seconds.any() or not np.array_equal(lists.starts[: len(plan.weights)],
+                                                    plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
         self.table("places", "i", schedule.slots[plan.rows[plan.blocks[:-1]]])
@@ -94,12 +94,15 @@ class Loops:
         """What is added to the sources of block `block` + number, of lists that many share."""
         return None if self.lists.bases is None else b.load("bases", number, block)
 
-    def source(self, b: Builder, base: int | None, offset: int, at: int) -> int:
-        """The value that element offset + at of `sources` tells of, `base` further on."""
-        return self.moved(b, b.load("sources", offset, at), base)
-
     def moved(self, b: Builder, slot: int, base: int | None) -> int:
+        """The value in this slot, `base` further on."""
         return b.load(self.held, 0, slot if base is None else b.op("iadd", slot, base))
+
+    def end(self, b: Builder, block: int) -> int:
+        """Where the list of sources of a block ends."""
+        if self.lists.bases is None:
+            return b.load("starts", 1, block)
+        return b.load(self.table("ends", "i", self.lists.ends), 0, block)
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -150,9 +153,8 @@ class Loops:
             b.close()
         wide = plan.sizes[plan.block_of] > 1
         lanes = not batch and self.native > 1 and bool(wide.any())
-        places = "places"
-        if bool(wide.any()) and not lanes:
-            places = self.table("row_places", "i", schedule.slots[rows])
+        places = "places" if lanes or not wide.any() else self.table(
+            "row_places", "i", schedule.slots[rows])
         acts, number = np.unique(g.activations[rows], return_inverse=True)
         for k, act in enumerate(acts.tolist()):
             if act == 0:  # the identity
@@ -193,9 +195,8 @@ class Loops:
         held = segments[kind.segments, 2]
         if (held == 1).all() and counts.sum() < SHORT * len(counts) and not kind.listed:
             borders = np.append(segments[:, 0], segments[-1:, 1])
-            lo, hi = self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
-                                 borders[kind.last])
-            q = b.loop(lo, hi)[0]
+            q = b.loop(*self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
+                                    borders[kind.last]))[0]
             self.ragged(b, run, q, segments[kind.segments, 3])
             b.close()
             return
@@ -203,20 +204,20 @@ class Loops:
         if kind.listed:
             s = b.load(self.table(f"segments_{kind.name}", "i", kind.segments), 0, s)
         k = b.load("segment_edges", 0, s)
-        same = self.same(block)
-        shapes = {(room, side, once): None for (room, side), once in zip(
+        same = once(self.plan, self.lists, segments, block)
+        shapes = {(*shape, alike): None for shape, alike in zip(
             segments[kind.segments][:, [2, 4]].tolist(), same[kind.segments].tolist(), strict=True)}
-        for room, side, once in shapes:
+        for room, side, alike in shapes:
             lanes = not batch and self.native > 1 and room > 1
-            mine = (segments[:, 2] == room) & (segments[:, 4] == side) & (same == once)
+            mine = (segments[:, 2] == room) & (segments[:, 4] == side) & (same == alike)
             unit = side if lanes else 1
             # As many at a time as hide the latency of a sum, which runs in in-list order.
             many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
             for count in dict.fromkeys((many, unit)):
-                name = f"{room}_{side}" + f"_{once}" * (once > 0)
+                name = f"{room}_{side}" + f"_{alike}" * (alike > 0)
                 q = self.blocks(b, mine, s, name, count, many)
                 if room == 1:
-                    self.alone(b, run, q, k, s, count, once if count > 1 else 0)
+                    self.alone(b, run, q, k, s, count, alike if count > 1 else 0)
                 elif lanes:
                     self.in_lanes(b, run, q, k, s, room, side, count)
                 else:
@@ -246,9 +247,37 @@ class Loops:
         first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
         return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
 
+    def slots_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
+        """The slots, without a base, of the sources of a term whose first edge is number at +
+        offset."""
+        return [b.load("sources", offset + i, at)
+                for i in range(edges_a_term(AGGREGATIONS[run.aggregation]))]
+
+    def sources_of(self, b: Builder, run: Run, base: int | None, at: int, offset: int = 0
+                   ) -> list[int]:
+        """Their values."""
+        return [self.moved(b, slot, base) for slot in self.slots_of(b, run, at, offset)]
+
+    def edges_before(self, b: Builder, run: Run, j: int) -> int:
+        """The number of the edges of the first j terms of a row."""
+        size = edges_a_term(AGGREGATIONS[run.aggregation])
+        return j if size == 1 else b.op("imul", j, b.index(size))
+
+    def terms_in(self, b: Builder, run: Run, edges: int) -> int:
+        """How many terms so many edges are."""
+        size = edges_a_term(AGGREGATIONS[run.aggregation])
+        return edges if size == 1 else b.op("idiv", edges, b.index(size))
+
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
+        agg = AGGREGATIONS[run.aggregation]
+        size = edges_a_term(agg)
+        few = fan_ins.min() == fan_ins.max() and size <= fan_ins[0] <= UNROLLED * size
         first, base = b.load("starts", 0, q), self.base(b, q)
+        if size > 1 and not few:
+            edges_of = b.op("iadd", self.end(b, q), b.op("imul", first, b.index(-1)))
+            self.alone(b, run, q, edges_of, q, 1, 0)
+            return
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
@@ -258,18 +287,17 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(self.source(b, base, offset, at), self.parameter(b, offset, by))]
+            return [term(b, agg, self.sources_of(b, run, base, at, offset * size),
+                         self.parameter(b, offset, by))]
 
-        agg = AGGREGATIONS[run.aggregation]
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
-            argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
-                             biases[0] if biases else None)
+        if few:
+            terms = [edges(None, j)[0] for j in range(fan_ins[0] // size)]
+            argument = total(b, "sum" if size > 1 else agg, terms, biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
             self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
-        last = (b.load("starts", 1, q) if self.lists.bases is None
-                else b.load(self.table("ends", "i", self.lists.ends), 0, q))
+        last = self.end(b, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
         count = None
         if agg == "mean":
@@ -277,44 +305,42 @@ class Loops:
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
         self.put(b, value, 0, b.load("places", 0, q))
 
-    def same(self, count: int) -> Longs:
-        """Of each segment of rows by themselves: 1 where each `count` that go together have one
-        list of weights, 2 where they have one of sources, but for their bases; or both."""
-        found = np.zeros(len(self.segments), np.int64)
-        pairs = [(1, self.plan.weights, self.plan.shares),
-                 (2, self.lists.starts, self.lists.bases is not None)]
-        first, last = self.segments[:, 0], self.segments[:, 1]
-        rounds = np.where(self.segments[:, 2] == 1, (last - first) // count, 0)
-        chunks = np.repeat(first, rounds) + csr.within(rounds) * count
-        for bit, begins, shared in pairs:
-            if shared:
-                at = begins[chunks[:, None] + np.arange(count)]
-                other = np.repeat(np.arange(len(first)), rounds)[(at != at[:, :1]).any(axis=1)]
-                alike = rounds > 0
-                alike[other] = False
-                found += bit * alike
-        return found
-
-    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, once: int) -> None:
-        """Blocks q .. q+count-1, of one row each, in one loop; `once` as `same` says."""
-        begins = {"starts": self.begins(b, "starts", q, k, 1 if once & 2 else count)}
-        if self.weights != "starts":
-            begins[self.weights] = self.begins(b, self.weights, q, k, 1 if once & 1 else count)
+    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, same: int) -> None:
+        """Blocks q .. q+count-1, of one row each of k edges, in one loop; `same` as `once` says."""
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
+        begins = {"starts": [b.load("starts", 0, q)], self.weights: [b.load(self.weights, 0, q)]}
+        for name, held in begins.items():
+            starts = name == "starts"
+            for i in range(1, 1 if same & (2 if starts else 1) else count):
+                apart = self.lists.bases is not None if starts else self.plan.shares
+                held.append(b.load(name, i, q) if apart
+                            else b.op("iadd", held[-1], k if starts else terms))
         bases = [self.base(b, q, i) for i in range(count)]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
-            at = {name: [i if j is None else b.op("iadd", i, j) for i in held]
-                  for name, held in begins.items()}
-            slots = [b.load("sources", 0, i) for i in at["starts"]]
-            weights = [self.parameter(b, 0, i) for i in at[self.weights]]
-            return [(self.moved(b, slot, base), weight) for slot, weight, base in zip(
-                    slots * (count // len(slots)), weights * (count // len(weights)), bases,
-                    strict=True)]
+            at: dict[int, int] = {}
+            slots: dict[int, list[int]] = {}
+            weights: dict[int, int] = {}
+            found = []
+            for i in range(count):
+                first, weight = (held[i % len(held)] for held in (
+                    begins["starts"], begins[self.weights]))
+                for begin, by in ((first, "edges"), (weight, "terms")):
+                    if begin not in at:
+                        at[begin] = begin if j is None else b.op(
+                            "iadd", begin, self.edges_before(b, run, j) if by == "edges" else j)
+                if first not in slots:
+                    slots[first] = self.slots_of(b, run, at[first])
+                ns = [self.moved(b, slot, bases[i]) for slot in slots[first]]
+                if weight not in weights:
+                    weights[weight] = self.parameter(b, 0, at[weight])
+                found.append(term(b, agg, ns, weights[weight]))
+            return found
 
         biases = None
         if run.biased:
             biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s),
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s),
                            edges, biases, count)
         for i, value in enumerate(values):
             self.put(b, value, 0, b.load("places", i, q))
@@ -341,15 +367,18 @@ class Loops:
         row = b.loop(b.index(0), b.index(room), lanes=room)[0]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
-            at = [read if j is None else b.op("iadd", read, j) for read in reads]
+            at = [read if j is None else b.op("iadd", read, self.edges_before(b, run, j))
+                  for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [self.source(b, base, 0, a) for base, a in zip(bases, at, strict=True)]
-            return [(sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
+            sources = [self.sources_of(b, run, base, a)
+                       for base, a in zip(bases, at, strict=True)]
+            return [term(b, agg, sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
         biases = [self.parameter(b, 0, b.op("iadd", at, row)) for at in shifts] or None
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
+                           biases, count)
         for place, value in zip(places, values, strict=True):
             self.put(b, value, 0, b.op("iadd", place, row))
         b.close()
@@ -366,24 +395,27 @@ class Loops:
         def edges(j: int | None) -> list[tuple[int, int]]:
             at, w = reads, weights
             if j is not None:
-                at, w = b.op("iadd", at, j), b.op("iadd", w, b.op("imul", j, b.index(room)))
-            n = self.source(b, base, 0, at)
-            return [(n, self.parameter(b, i, w)) for i in range(count)]
+                at = b.op("iadd", at, self.edges_before(b, run, j))
+                w = b.op("iadd", w, b.op("imul", j, b.index(room)))
+            ns = self.sources_of(b, run, base, at)
+            return [term(b, agg, ns, self.parameter(b, i, w)) for i in range(count)]
+
+        agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
 
         biases = None
         if run.biased:
             at = b.op("iadd", b.load("biases", 0, q), row)
             biases = [self.parameter(b, i, at) for i in range(count)]
         place = b.op("iadd", b.load("places", 0, q), row)
-        values = self.sums(b, run, self.first(b, run), k, self.mean_of(b, run, s), edges, biases,
-                           count)
+        values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
+                           biases, count)
         for i, value in enumerate(values):
             self.put(b, value, i, place)
         b.close()
 
     def first(self, b: Builder, run: Run) -> int:
-        """The edge at which the loop over a row's edges begins."""
-        return b.index(0 if AGGREGATIONS[run.aggregation] == "sum" else 1)
+        """The term at which the loop over a row's terms begins."""
+        return b.index(0 if AGGREGATIONS[run.aggregation] in FROM_BIAS else 1)
 
     def mean_of(self, b: Builder, run: Run, s: int) -> int | None:
         """The number of edges of the rows of segment s, as a real, where their mean is wanted."""
@@ -395,12 +427,12 @@ class Loops:
     def sums(self, b: Builder, run: Run, begin: int, end: int, mean_of: int | None,
              edges: Callable[[int | None], list[tuple[int, int]]], biases: list[int] | None,
              count: int) -> list[int]:
-        """The values of `count` rows of as many edges each, side by side: as many sums under way at
-        once hide the latency of each. `edges` are the sources and weights of edge j of each, for j
+        """The values of `count` rows of as many terms each, side by side: as many sums under way at
+        once hide the latency of each. `edges` are the sources and weights of term j of each, for j
         in begin .. end, None for the first one of an aggregation that starts from it."""
         agg = AGGREGATIONS[run.aggregation]
         program = expression(run.activation, self.plan.graph.functions)
-        if agg == "sum":
+        if agg in FROM_BIAS:
             # -0.0 + p is p, of either sign: the sum starts from its first product.
             firsts = biases or [b.const(-0.0)] * count
         else:
@@ -412,7 +444,7 @@ class Loops:
         for i, acc in enumerate(b.close(*accs)):
             if mean_of is not None:  # finish() divides by a number known here
                 acc = b.op("div", acc, mean_of)
-            bias = None if agg == "sum" or biases is None else biases[i]
+            bias = None if agg in FROM_BIAS or biases is None else biases[i]
             acc = finish(b, "sum" if agg == "mean" else agg, acc, 0, bias)
             values.append(self.value(b, program, acc))
         return values

@@ -74,3 +74,22 @@ def _fresh(plan: Plan, leader: Longs, lengths: Longs) -> NDArray[np.bool_]:
     differs[np.repeat(wide, count)[here != before]] = True
     fresh[wide] = differs[wide]
     return fresh
+
+
+def once(plan: Plan, lists: Lists, segments: Longs, count: int) -> Longs:
+    """Of each segment (a row of `segments`) of rows by themselves: 1 where each `count` that go
+    together have one list of weights, 2 where they have one of sources, but for their bases; or
+    both."""
+    found = np.zeros(len(segments), np.int64)
+    first, last = segments[:, 0], segments[:, 1]
+    rounds = np.where(segments[:, 2] == 1, (last - first) // count, 0)
+    chunks = np.repeat(first, rounds) + csr.within(rounds) * count
+    for bit, begins, shared in ((1, plan.weights, plan.shares),
+                                (2, lists.starts, lists.bases is not None)):
+        if shared:
+            at = begins[chunks[:, None] + np.arange(count)]
+            other = np.repeat(np.arange(len(first)), rounds)[(at != at[:, :1]).any(axis=1)]
+            alike = rounds > 0
+            alike[other] = False
+            found += bit * alike
+    return found

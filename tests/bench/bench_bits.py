@@ -903,7 +903,7 @@ def by_seeds(seeds: Sequence[int], names: Sequence[str], full: bool) -> Report:
 
 class Rows:
     """A net's text, taken apart: heads, and of each neuron [activation, aggregation], in-list and
-    bias."""
+    bias; an edge is its source, or the two of a pair, and its weight."""
 
     def __init__(self, text: str) -> None:
         self.functions, self.out, self.rows = [], [], []
@@ -921,10 +921,11 @@ class Rows:
                 edges = []
                 for edge in words[at].split(",") if len(words) > at else []:
                     source = edge.replace("@", ":").split(":")[0]
-                    edges.append((int(source, 16), edge[len(source):]))
+                    edges.append((tuple([int(i, 16) for i in source.split("*")]),
+                                  edge[len(source):]))
                 self.rows.append((words[1:at], edges, bias))
         if not self.out:
-            read = {i for _, edges, _ in self.rows for i, _ in edges}
+            read = {i for _, edges, _ in self.rows for of, _ in edges for i in of}
             self.out = [j for j in range(len(self.rows)) if j not in read]
 
     def with_(self, out: Iterable[int] | None = None,
@@ -942,11 +943,11 @@ class Rows:
             j = left.pop()
             if j not in seen:
                 seen.add(j)
-                left += [i for i, _ in self.rows[j][1]]
+                left += [i for of, _ in self.rows[j][1] for i in of]
         place = {j: k for k, j in enumerate(sorted(seen))}
         made = self.with_([place[j] for j in self.out])
-        made.rows = [(head, [(place[i], w) for i, w in edges], bias) for head, edges, bias in
-                     [self.rows[j] for j in sorted(seen)]]
+        made.rows = [(head, [(tuple([place[i] for i in of]), w) for of, w in edges], bias)
+                     for head, edges, bias in [self.rows[j] for j in sorted(seen)]]
         return made
 
     def __str__(self) -> str:
@@ -955,7 +956,8 @@ class Rows:
         lines += [line for line in self.functions if line.split()[1] in used]
         lines.append("out " + ",".join([f"{j:02x}" for j in self.out]))
         for j, (head, edges, bias) in enumerate(self.rows):
-            words = [f"{j:02x}", *head, ",".join([f"{i:02x}{w}" for i, w in edges]), bias]
+            listed = ["*".join([f"{i:02x}" for i in of]) + w for of, w in edges]
+            words = [f"{j:02x}", *head, ",".join(listed), bias]
             lines.append(" ".join([w for w in words if w]))
         return "\n".join(lines) + "\n"
 
@@ -975,7 +977,9 @@ class Rows:
         for j in computed:
             head, edges, bias = self.rows[j]
             if len(head) > 1:
-                yield self.with_(rows={j: (head[:1], edges, bias)})
+                single = list(dict.fromkeys([of[0] for of, _ in edges]))
+                yield self.with_(rows={j: (head[:1], [((i,), ":1") for i in single]
+                                           if head[1] == "dot" else edges, bias)})
             if head and head[0] not in ("identity", "00"):
                 yield self.with_(rows={j: (["identity", *head[1:]], edges, bias)})
             if bias and edges:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 NAMES = ("identity sigmoid tanh relu silu gelu swish leaky_relu elu selu softplus softsign "
          "hard_sigmoid exp log abs square cube sqrt rsqrt recip sin cos gauss step gelu_tanh mish "
          "hard_swish relu6 clip atan erf").split()
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum",
+                "dot", "div")
 # What neat-python, SharpNEAT and their like evolve with; a net of k activations has the first k.
 NEAT = ("sigmoid", "tanh", "relu", "gauss", "sin", "softplus", "abs", "elu")
 FUNCTIONS = ("1/(1+exp(-4.9*x))", "x*sigmoid(1.702*x)", "x/(1+abs(x))", "tanh(2.5*x)",
@@ -38,9 +39,16 @@ class Text:
 
     def neuron(self, activation: str, sources: Iterable[int], weights: Iterable[object],
                bias: object = "", aggregation: str = "") -> int:
-        """A neuron; a weight is a number, or what stands behind the source: `@k0`, `:=1`."""
-        edges = [f"{i:x}{w}" if str(w)[:1] in "@:" else f"{i:x}:{w}"
-                 for i, w in zip(sources, weights, strict=True)]
+        """A neuron; a weight is a number, or what stands behind the source: `@k0`, `:=1`. A dot
+        takes sources two by two, and squares the last one of an odd number; weights that are left
+        over are not looked at."""
+        words = [f"{i:x}" for i in sources]
+        if aggregation == "dot":
+            words += words[-1:] * (len(words) % 2)
+            words = [f"{a}*{b}" for a, b in zip(words[::2], words[1::2], strict=True)]
+            weights = list(weights)[: len(words)]
+        edges = [f"{i}{w}" if str(w)[:1] in "@:" else f"{i}:{w}"
+                 for i, w in zip(words, weights, strict=True)]
         words = [activation, aggregation if edges and aggregation != "sum" else "", ",".join(edges),
                  f"+{bias}" if bias != "" else ""]
         return self._line(" " + " ".join([w for w in words if w]))

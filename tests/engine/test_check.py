@@ -126,7 +126,7 @@ def test_forged_indices_are_refused(small):
 
 
 def test_rows_that_begin_with_an_edge_have_one(tmp_path):
-    for aggregation in ("mul", "mean", "max", "min", "maxabs", "sum"):
+    for aggregation in ("mul", "mean", "max", "min", "maxabs", "div", "sum"):
         graph = ncc.parse(f"N 04\n00\n01 tanh 00:1\n02 relu {aggregation} 01:2 +1\n"
                           "03 tanh 02:1,01:1\n").graph
         both = Both(tmp_path, kinds_of([graph]), "f32")

@@ -155,6 +155,15 @@ def test_bad_texts_are_refused_with_a_place(old: str, new: str, code: str, line:
     assert (caught.value.code, caught.value.line, caught.value.status) == (code, line, 1)
 
 
+def _dot(nal: str, neuron: int):
+    """A graph of sums, with one of them made a dot."""
+    def made(_: Graph) -> Graph:
+        graph = graph_of(nal + "\n")
+        return graph.with_(aggregations=np.where(np.arange(graph.n_neurons) == neuron,
+                                                 AGGREGATIONS.index("dot"), 0).astype(np.int8))
+    return made
+
+
 def _set(name: str, index: int, value: Any) -> Callable[[Graph], Graph]:
     def change(graph: Graph) -> Graph:
         array = getattr(graph, name).copy()
@@ -200,6 +209,9 @@ BREACHES: list[tuple[str, Callable[[Graph], Graph]]] = [
     ("an output is absent", _set("activations", 0xB, ABSENT)),
     ("neither in-list nor bias", _set("biases", 9, NONE)),
     ("aggregation has no in-list", _set("aggregations", 9, 3)),
+    ("no pairs of edges", _dot("N 04\n00\n01\n02\n03 00 00,01:=1,02", 3)),
+    ("no constant 1", _dot("N 03\n00\n01\n02 00 00,01:1", 2)),
+    ("no constant 1", _dot("N 03\n00\n01\n02 00 00:=1,01:=2", 2)),
     ("no printable text", lambda g: g.with_(labels=(Label(0, "a\n"),))),
     ("no printable text", lambda g: g.with_(labels=(Label(0, ""),))),
     ("label eyes has no shape", lambda g: g.with_(labels=(Label(0, "eyes", (2, 0)),))),
@@ -257,12 +269,26 @@ def test_the_sum_starts_from_the_bias_in_order(numerics: str) -> None:
 @pytest.mark.parametrize(("agg", "expected"), [
     ("sum", 2 - 6 + 6 + 0.5), ("mean", 2 / 3 + 0.5), ("mul", -72 + 0.5), ("max", 6.5),
     ("min", -5.5), ("maxabs", -5.5), ("sumbias", 2 - 6 + 6 + 0.5), ("maximum", 6.5),
-    ("minimum", -5.5)])
+    ("minimum", -5.5), ("div", 2 / -6 / 6 + 0.5)])
 def test_aggregations(agg: str, expected: float) -> None:
     graph = graph_of("N 04\n00\n01\n02\n03 00 sum 00:=1,01:=-2,02:=1.5 +=0.5\n")
     graph = graph.with_(aggregations=np.array([0, 0, 0, AGGREGATIONS.index(agg)], np.int8))
     graph.verify()
     assert graph.run([2, 3, 4], dtype="f64")[0] == pytest.approx(expected, rel=1e-15)
+
+
+def test_a_dot_is_a_sum_of_products_of_two_sources() -> None:
+    graph = graph_of("N 04\n00\n01\n02\n03 00 dot 00*01:0.5,02*02:=-3,01*00@k:2 +0.25\n")
+    assert graph.sources.tolist() == [0, 1, 2, 2, 1, 0]
+    assert graph.run([2, 3, 4], dtype="f64")[0] == 0.25 + 3 - 48 + 12
+    dx, dparams = graph.gradient([2, 3, 4], [1], dtype="f64")
+    assert dx.tolist() == [3 * 0.5 + 2 * 3, 2 * 0.5 + 2 * 2, -6 * 4]
+    assert dparams.tolist() == [6, 6, 1]
+    big = 1 + 2.0**-12  # a product of which is rounded, but not the last
+    one = graph_of("N 03\n00\n01\n02 00 dot 00*01:=1.000244140625 +=-1\n")
+    for numerics, expected in (("fused", np.float64(np.float32(big * big)) * big - 1),
+                               ("strict", np.float32(np.float32(big * big) * np.float32(big)) - 1)):
+        assert one.run([big, big], dtype="f32", numerics=numerics)[0] == np.float32(expected)
 
 
 def test_ties_and_nans_of_extremes() -> None:

@@ -16,20 +16,25 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 
 # Of those that other tests have less of, some cases run always; of the others in the long run.
-NEW = ("sumbias", "maximum", "minimum")
+NEW = ("sumbias", "dot", "div")
 EACH = [agg if agg in NEW else pytest.param(agg, marks=pytest.mark.slow) for agg in AGGREGATIONS]
 
 
 def net_of(agg: str, act: str = "tanh") -> ncc.Net:
     """Rows that share an in-list, enough of them for tiles; rows of one to six edges of their own;
     biases in some of either; and rows that read all these."""
-    rng = np.random.default_rng(3)
+    rng, values = np.random.default_rng(3), np.random.default_rng(4)
     lines, n = [f"{j:02x}" for j in range(8)], 8
 
     def row(sources: list[int], biased: bool) -> None:
-        edges = ",".join([f"{i:02x}:{w:.3f}" for i, w in zip(
-            sources, rng.normal(size=len(sources)), strict=True)])
-        bias = f" +{rng.normal():.3f}" if biased else ""
+        words = [f"{i:02x}" for i in sources]
+        if agg == "dot":  # a square where one is left over, and the first pair again
+            words += words[-1:] * (len(words) % 2)
+            words = [f"{a}*{b}" for a, b in zip(words[::2], words[1::2], strict=True)]
+            words += words[:1]
+        edges = ",".join([f"{word}:{w:.3f}" for word, w in zip(
+            words, values.normal(size=len(words)), strict=True)])
+        bias = f" +{values.normal():.3f}" if biased else ""
         lines.append(f"{len(lines):02x} {act} {agg} {edges}{bias}")
 
     for k in range(35):

@@ -183,7 +183,7 @@ def test_an_export_of_neat_pythons_is_verified_by_neat_python(name, capsys):
 @pytest.mark.skipif(not NETS.exists(), reason="the nets of other tools are not here")
 def test_a_node_of_neat_pythons_that_differs_is_named_by_its_key(tmp_path):
     neat = pytest.importorskip("neat")
-    from ncc.report.oracles import _neat_json
+    from ncc.report.oracles.evolved import _neat_json
     path = NETS / "neat/random_1.json"
     held = json.loads(path.read_text())
     net = ncc.load(path)

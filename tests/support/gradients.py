@@ -98,14 +98,18 @@ def torch_run(torch, net, x, params):
 
 def torch_aggregate(torch, kind, products):
     """None of no products. Of equals the first moves, under max, min and maxabs."""
+    if kind == "dot":
+        products = [a * b for a, b in zip(products[::2], products[1::2], strict=True)]
     total = None
     for p in products:
         if total is None:
             total = p
-        elif kind in ("sum", "sumbias", "mean"):
+        elif kind in ("sum", "sumbias", "mean", "dot"):
             total = total + p
         elif kind == "mul":
             total = total * p
+        elif kind == "div":
+            total = total / p
         else:
             later = {"max": p > total, "min": p < total, "maximum": p > total,
                      "minimum": p < total, "maxabs": abs(p) > abs(total)}[kind]

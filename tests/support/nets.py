@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import ACTIVATION_NAMES, CODES, FUNCTIONS, Net, Weight, inputs
 
-AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum")
+AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum",
+                "dot", "div")
+SINGLE = AGGREGATIONS[:-2] + AGGREGATIONS[-1:]  # of single sources, not of pairs
+ONE = Weight("const", "", 1.0)  # of the second edge of a pair of a dot
 # Defined only where x > 0, or without bound near 0: a tame net moves their argument above 0.
 POSITIVE = tuple(CODES[name] for name in ("log", "sqrt", "rsqrt", "recip"))
 # The largest magnitude each may reach for an argument of at most b; others: about b itself.
@@ -110,9 +113,14 @@ def _build(choose: Choose, max_neurons: int, max_fan_in: int, activations: Seque
         bias = weight() if fan_in == 0 or choose(0, 1) else None
         code = codes[choose(0, len(codes) - 1)]
         aggregation = aggregations[choose(0, len(aggregations) - 1)] if fan_in else "sum"
+        if aggregation == "dot":  # the last source may be left over
+            in_list = in_list[: fan_in // 2 * 2]
+            in_list = [(s, ONE if k % 2 else w) for k, (s, w) in enumerate(in_list)]
+            aggregation = "dot" if in_list else "sum"
+            in_list = in_list or [(0, weight())]
         bound = _bound(in_list, aggregation, bounds)
         if tame and code in POSITIVE:
-            bias = Weight("weight", "", min(math.ceil(bound), 1000) + 0.5)
+            bias = Weight("weight", "", math.ceil(min(bound, 1000)) + 0.5)
         bound += 2.0 if bias is None or bias.value is None else abs(bias.value)
         if tame and _reach(code, bound) > 1000:
             code, bound = CODES["tanh"], 1.0
@@ -150,6 +158,10 @@ def _bound(in_list: list[tuple[int, Weight]], aggregation: str, bounds: list[flo
     terms = [bounds[s] * (2.0 if w.value is None else abs(w.value)) for s, w in in_list]
     if aggregation == "mul":
         return math.prod(terms)
+    if aggregation == "div":  # by what may be 0
+        return math.inf if len(terms) > 1 else terms[0]
+    if aggregation == "dot":
+        return sum(a * b for a, b in zip(terms[::2], terms[1::2], strict=True))
     return sum(terms) if aggregation in ("sum", "sumbias") else max(terms, default=0.0)
 
 
@@ -200,7 +212,12 @@ def to_nal(net: Net) -> str:
         if net.in_lists[j]:
             if net.aggregations[j] != "sum":
                 words.append(net.aggregations[j])
-            words.append(",".join(edge(source, w) for source, w in net.in_lists[j]))
+            edges = net.in_lists[j]
+            if net.aggregations[j] == "dot":
+                words.append(",".join(f"{a:02x}*{edge(b, w)}" for (a, w), (b, _) in zip(
+                    edges[::2], edges[1::2], strict=True)))
+            else:
+                words.append(",".join(edge(source, w) for source, w in edges))
         if bias is not None:
             words.append(f"+{spelt(bias)}")
         lines.append(" ".join(words))
@@ -297,10 +314,10 @@ def with_delays(text: str, seed: int, share: float = 0.4) -> str:
     def delayed(items: str) -> str:
         made: dict[str, str] = {}
         for item in items.split(","):
-            source = item[:2]
-            if draw.random() < share:
-                source = f"~{draw.randrange(count):02x}"
-            made.setdefault(source, source + item[2:])
+            end = 5 if item[2:3] == "*" else 2  # a pair has two sources
+            source = "*".join([f"~{draw.randrange(count):02x}" if draw.random() < share else one
+                               for one in item[:end].split("*")])
+            made.setdefault(source, source + item[end:])
         return ",".join(made.values())
 
     for k, line in enumerate(lines):

@@ -29,7 +29,8 @@ class Weight(NamedTuple):
 
 class Net(NamedTuple):
     """Neuron j reads `in_lists[j]`, pairs (source, Weight) in order; an input has neither in-list
-    nor bias. Activations are codes (-1 for inputs); `outputs` None means the contract's default;
+    nor bias. The edges of a dot come in pairs, the second with a constant weight of 1. Activations
+    are codes (-1 for inputs); `outputs` None means the contract's default;
     `functions` maps codes that the file defines to their texts."""
 
     n: int
@@ -295,7 +296,10 @@ def _neuron(net: Net, j: int, neurons: dict[int, Approximate], numbers: _Numbers
         start = rounding.exact(np.full(samples, bias))
     if not products:
         total = start
-    elif net.aggregations[j] == "sum":
+    elif net.aggregations[j] in ("sum", "dot"):
+        if net.aggregations[j] == "dot":
+            products = [_product(a, b, rounding)
+                        for a, b in zip(products[::2], products[1::2], strict=True)]
         total = _sum(products if bias is None else [start, *products], rounding)
     else:
         total = _aggregate(net.aggregations[j], products, rounding)
@@ -314,6 +318,15 @@ def _product(a: Approximate, b: Approximate, rounding: _Rounding) -> Approximate
         certain |= (p.error == 0) & np.isnan(p.value)
         certain |= (p.error == 0) & np.isinf(p.value) & (np.abs(q.value) > q.error)
         certain |= (p.error == 0) & np.isinf(p.value) & (q.error == 0)
+    return rounding.settled(value, _unless_finite(value, error, certain))
+
+
+def _quotient(a: Approximate, b: Approximate, rounding: _Rounding) -> Approximate:
+    value = a.value / b.value
+    least = np.abs(b.value) - b.error  # that the divisor may be in magnitude
+    error = np.where(least > 0, (a.error + np.abs(value) * b.error) / np.maximum(least, 1e-300),
+                     np.inf) + rounding.eps * np.abs(value) + rounding.tiny
+    certain = (a.error == 0) & (b.error == 0)
     return rounding.settled(value, _unless_finite(value, error, certain))
 
 
@@ -338,10 +351,10 @@ def _unless_finite(value: Reals, error: Reals, certain: NDArray[np.bool_]) -> Re
 
 
 def _aggregate(kind: str, products: list[Approximate], rounding: _Rounding) -> Approximate:
-    if kind == "mul":
+    if kind in ("mul", "div"):
         product = products[0]
         for p in products[1:]:
-            product = _product(product, p, rounding)
+            product = (_product if kind == "mul" else _quotient)(product, p, rounding)
         return product
     if kind == "sumbias":
         return _sum(products, rounding)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from ncc.errors import NccError
-from ncc.formats.write import in_lists, names_of, sayable
+from ncc.formats.write import in_lists, names_of, refuse_pairs, sayable
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Reals
 from ncc.scalar.activations import name_of
 
@@ -58,8 +58,9 @@ def directives(graph: Graph) -> dict[str, Any]:
 
 
 def nodes(graph: Graph, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each node with its attributes. NccError E401 for what only passes make: two edges between the
-    same neurons, parameters that are shared without a name."""
+    """Each node with its attributes. NccError E401 for pairs of sources, and for what only passes
+    make: two edges between the same neurons, parameters that are shared without a name."""
+    refuse_pairs(graph, ending)
     sayable(graph, ending)
     outputs = {j: k for k, j in enumerate(graph.outputs.tolist(), 1)}
     activations, aggregations = graph.activations.tolist(), graph.aggregations.tolist()

@@ -12,6 +12,7 @@ import numpy as np
 from ncc.formats.write import in_lists, names_of
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph
 from ncc.scalar.activations import name_of
+from ncc.scalar.aggregations import FROM_BIAS, edges_a_term
 from ncc.scalar.expressions import Expr, expression
 
 HEAD = r"""\documentclass{article}
@@ -181,8 +182,11 @@ def _neurons(graph: Graph, names: Sequence[str], used: set[str]) -> Iterator[str
         if code in (INPUT, ABSENT):
             continue
         sources, weights = lists[j]
-        terms = [_term(_parameter(graph, w, rf"w_{{\mathrm{{{_index(indices[i])},{indices[j]}}}}}"),
-                       names[i]) for i, w in zip(sources, weights, strict=True)]
+        size = edges_a_term(AGGREGATIONS[graph.aggregations[j]])
+        terms = [_term(_parameter(graph, weights[k],
+                                  rf"w_{{\mathrm{{{_index(indices[sources[k]])},{indices[j]}}}}}"),
+                       r" \, ".join(names[i] for i in sources[k : k + size]))
+                 for k in range(0, len(sources), size)]
         bias = None if graph.biases[j] == NONE else _parameter(
             graph, int(graph.biases[j]), rf"b_{{\mathrm{{{indices[j]}}}}}")
         total = _total(AGGREGATIONS[graph.aggregations[j]], terms, bias)
@@ -204,7 +208,7 @@ def _term(weight: str, name: str) -> str:
 
 def _total(agg: str, terms: Sequence[str], bias: str | None) -> str:
     """What the activation is applied to."""
-    if agg == "sum":
+    if agg in FROM_BIAS:
         return _sum([*([] if bias is None else [bias]), *terms])
     if agg == "sumbias":
         return _sum([*terms, *([] if bias is None else [bias])])
@@ -213,6 +217,12 @@ def _total(agg: str, terms: Sequence[str], bias: str | None) -> str:
     elif agg == "mul":
         made = _broken([rf"\bigl({term}\bigr)" if term[0] == "-" else term for term in terms],
                        r" \cdot ")
+    elif agg == "div":
+        made = terms[0]
+        if len(terms) > 1:
+            under = _broken([rf"\bigl({term}\bigr)" if term[0] == "-" else term
+                             for term in terms[1:]], r" \cdot ")
+            made = rf"\bigl({made}\bigr) / \bigl({under}\bigr)"
     else:
         word = WORDS.get(agg) or rf"\operatorname{{{escaped(agg)}}}"
         made = rf"{word}\bigl({_broken(terms, ', ')}\bigr)"

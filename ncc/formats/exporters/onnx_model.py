@@ -20,14 +20,15 @@ from ncc.formats.exporters.attributes import parameters
 from ncc.formats.exporters.onnx_graph import OnnxGraph
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Ints
 from ncc.scalar.activations import FREE, name_of
+from ncc.scalar.aggregations import edges_a_term
 from ncc.scalar.expressions import emit, expression
 
 OPSET: Final = 17
 LARGEST: Final = 2**31 - 2**20  # bytes of a protobuf
-LONGEST: Final = 256  # edges of a maxabs, which are compared one by one
+LONGEST: Final = 256  # edges of a maxabs or a div, which are taken one by one
 REDUCE: Final = {"sum": "ReduceSum", "sumbias": "ReduceSum", "mean": "ReduceMean",
                  "mul": "ReduceProd", "max": "ReduceMax", "maximum": "ReduceMax",
-                 "min": "ReduceMin", "minimum": "ReduceMin"}
+                 "min": "ReduceMin", "minimum": "ReduceMin", "dot": "ReduceSum"}
 DIRECT: Final = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "neg": "Neg",
                  "abs": "Abs", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin",
                  "cos": "Cos", "sigmoid": "Sigmoid", "softplus": "Softplus", "relu": "Relu",
@@ -172,17 +173,24 @@ class _Exported:
     def reduced(self, kind: str, neurons: Ints, count: int) -> str:
         graph, node = self.graph, self.onnx.node
         edges = self.edges(neurons, count)
-        held = self.read(graph.sources[edges].ravel())
-        shape = self.onnx.fixed(np.array([-1, len(neurons), count], np.int64))
-        codes = graph.weights[edges]
-        products = node("Reshape", held, shape)
+        size = edges_a_term(kind)
+        products = self.of_edges(edges[:, ::size])
+        codes = graph.weights[edges[:, ::size]]
         if (codes >= 0).any() or (self.table[codes] != 1.0).any():
             products = node("Mul", products, self.codes(codes))
-        made = (self.greatest(products, len(neurons), count) if kind == "maxabs" else
+        if size > 1:
+            products = node("Mul", products, self.of_edges(edges[:, 1::size]))
+        made = (self.in_turn(kind, products, count) if kind in ("maxabs", "div") else
                 self.fold(REDUCE[kind], products))
         if graph.biases[neurons[0]] != NONE:
             made = node("Add", made, self.codes(graph.biases[neurons]))
         return made
+
+    def of_edges(self, edges: NDArray[Any]) -> str:
+        """What edges (n, count) read: (batch, n, count)."""
+        held = self.read(self.graph.sources[edges].ravel())
+        shape = self.onnx.fixed(np.array([-1, *edges.shape], np.int64))
+        return self.onnx.node("Reshape", held, shape)
 
     def fold(self, op: str, products: str) -> str:
         """Over the last axis; up to opset 18 only ReduceSum has axes as an input."""
@@ -191,10 +199,11 @@ class _Exported:
             return self.onnx.node(op, products, axes, keepdims=0)
         return self.onnx.node(op, products, axes=[2], keepdims=0)
 
-    def greatest(self, products: str, n: int, count: int) -> str:
-        """Of (batch, n, count) what is greatest in magnitude, the first of equals."""
+    def in_turn(self, kind: str, products: str, count: int) -> str:
+        """Of (batch, n, count) the quotient, or what is greatest in magnitude, the first of
+        equals."""
         if count > LONGEST:
-            raise NccError("E401", f"a maxabs of {count} edges is not written as ONNX, only of "
+            raise NccError("E401", f"a {kind} of {count} edges is not written as ONNX, only of "
                            f"{LONGEST}")
         node = self.onnx.node
 
@@ -204,6 +213,9 @@ class _Exported:
         acc = each(0)
         for k in range(1, count):
             one = each(k)
+            if kind == "div":
+                acc = node("Div", acc, one)
+                continue
             more = node("Relu", node("Sign", node("Sub", node("Abs", one), node("Abs", acc))))
             rest = node("Sub", self.onnx.real(1.0), more)
             acc = node("Add", node("Mul", acc, rest), node("Mul", one, more))

@@ -13,8 +13,10 @@ from ncc.formats.exporters.latex import latex
 from ncc.formats.exporters.matrices import matrix_market, scipy_npz
 from ncc.formats.exporters.neat_json import neat_json
 from ncc.formats.exporters.onnx_model import onnx_file
+from ncc.formats.exporters.parameters import safetensors_file
 from ncc.formats.exporters.python_text import python
 from ncc.formats.exporters.sharpneat import sharpneat
+from ncc.formats.weights import Tensors
 from ncc.ir.graph import Graph
 
 
@@ -27,6 +29,8 @@ class Exporter(NamedTuple):
             (`lossy`: what can be left out is), E607 where it holds values and one is missing
     what    in a line of the help
     text    whether it may go to a terminal
+    by_name (graph, names of its parameters in the tool that it comes from) -> the file, of a format
+            that has such names; else `write` is what writes
     """
 
     name: str
@@ -34,6 +38,10 @@ class Exporter(NamedTuple):
     write: Callable[[Graph, bool], bytes]
     what: str
     text: bool = True
+    by_name: Callable[[Graph, Tensors], bytes] | None = None
+
+    def file(self, graph: Graph, lossy: bool, tensors: Tensors) -> bytes:
+        return self.write(graph, lossy) if self.by_name is None else self.by_name(graph, tensors)
 
 
 EXPORTERS = {exporter.name: exporter for exporter in (
@@ -46,6 +54,8 @@ EXPORTERS = {exporter.name: exporter for exporter in (
     Exporter("graphml", ".graphml", graphml, "a graph with attributes, GraphML"),
     Exporter("node-link", ".json", node_link, "the same as the JSON of networkx and D3"),
     Exporter("onnx", ".onnx", onnx_file, "an ONNX model, opset 17", text=False),
+    Exporter("safetensors", ".safetensors", lambda graph, lossy: safetensors_file(graph, {}),
+             "the parameters by the names that they come with", False, safetensors_file),
     Exporter("neat", ".json", neat_json, "the JSON of neat-python, which computes the same bits"),
 )}
 

@@ -76,6 +76,7 @@ class Options:
     dim: tuple[str, ...] | Mapping[str, int] = field(default=(), metadata={
         "metavar": "NAME=N", "help": "size of an axis that an ONNX model only names"})
     example: Any = None  # of ncc.from_torch: an input
+    state_dict: Mapping[str, Any] | None = None  # parameters and buffers instead of a program's
     max_edges: int = field(default=MAX_EDGES, metadata={
         "metavar": "E", "help": f"most edges of an imported net, default {MAX_EDGES}"})
 
@@ -264,6 +265,9 @@ class Imported(Source):
     the importer has taken for granted, left out, or wants to be known, a line each.
 
     on_cycle   what helps where the net turns out to have a cycle
+    tensors    parameters by the names that they have there: the slot of each element (-1 where it
+               has none), and its first value
+    places     tensors on the way by name: the number of the neuron that is each element, or -1
     exactness  A: equal bits. B: the same operations in the same order, but exp, log, sin and the
                like may differ by some ulp. C: sums are added in another order
     """
@@ -273,6 +277,7 @@ class Imported(Source):
     importer: str = field(kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
     tensors: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, kw_only=True)
+    places: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     on_cycle: str = field(default="", kw_only=True)
 
 

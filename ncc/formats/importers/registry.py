@@ -104,7 +104,7 @@ def of_object(value: Any, options: Options | None = None) -> Imported:
 
 def _takes(importer: Importer, options: Options) -> None:
     for each in fields(Options):
-        if each.name == "example":  # which may be any object, and is for objects alone
+        if each.name in ("example", "state_dict"):  # which may be any object
             continue
         if (getattr(options, each.name) != each.default
                 and each.name not in (*importer.takes, "max_edges")):

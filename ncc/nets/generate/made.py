@@ -38,5 +38,5 @@ def made(net: TensorNet, y: Tensor, rest: Mapping[str, Weights] | None = None) -
     values = np.concatenate([np.zeros(0), *net.values])
     firsts = {name: np.where(slots >= 0, values[slots], 0.0) if values.size else
               np.zeros(slots.shape) for name, slots in net.named.items()}
-    graph, found = net.graph([("y", y)])
+    graph, found, _ = net.graph([("y", y)])
     return Made(graph, {name: (slots, firsts[name]) for name, slots in found.items()})

@@ -11,7 +11,7 @@ from ncc.ir.ssa import OPEN, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.data.forward import Forward
 from ncc.passes.lower.data.rows import Rows
-from ncc.scalar.aggregations import PLAIN_SUMS, start, step, taken
+from ncc.scalar.aggregations import PAIRS, PLAIN_SUMS, divisor_part, start, step, taken
 from ncc.scalar.derivative import derivative_at, reads_argument, tame, times
 from ncc.scalar.sum_order import CHUNK, ROUND
 
@@ -339,8 +339,9 @@ class Back:
         if agg == "mean":
             b.store(b.op("div", d, b.op("real", edges)), "work", 0, value)
         else:
-            parts = self.entry("parts", row)
-            (self.factors if agg == "mul" else self.choice)(agg, first, edges, parts, d)
+            way = (self.factors if agg == "mul" else self.divisors if agg == "div" else
+                   self.pairs if agg in PAIRS else self.choice)
+            way(agg, first, edges, self.entry("parts", row), d)
 
     def edge(self, first: int, k: int) -> tuple[int, int]:
         b = self.b
@@ -362,6 +363,31 @@ class Back:
         before = self.element(b.op("iadd", self.at["work_before"], k))
         self.part(parts, k, b.op("mul", behind, before))
         b.close(b.op("mul", behind, b.op("mul", *self.edge(first, k))))
+
+    def divisors(self, agg: str, first: int, edges: int, parts: int, d: int) -> None:
+        """From the last divisor to the first, then what is divided."""
+        b, one = self.b, self.b.index(1)
+        k, acc = b.loop(one, edges, [start(b, agg, *self.edge(first, self.zero))])
+        quotient = step(b, agg, acc, *self.edge(first, k))
+        b.store(quotient, "work", 0, b.op("iadd", self.at["work_before"], k))
+        b.close(quotient)
+        k, left = b.loop(one, edges, [d])
+        k = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
+        left = b.op("div", left, b.op("mul", *self.edge(first, k)))
+        quotient = self.element(b.op("iadd", self.at["work_before"], k))
+        self.part(parts, k, divisor_part(b, left, quotient))
+        (left,) = b.close(left)
+        self.part(parts, self.zero, left)
+
+    def pairs(self, agg: str, first: int, edges: int, parts: int, d: int) -> None:
+        """Each source of a pair gets the other, times the weight the second one."""
+        b = self.b
+        k = b.op("imul", b.loop(self.zero, b.op("idiv", edges, b.index(2)))[0], b.index(2))
+        behind = b.op("iadd", k, b.index(1))
+        (n0, w), (n1, _) = self.edge(first, k), self.edge(first, behind)
+        self.part(parts, k, b.op("mul", d, n1))
+        self.part(parts, behind, b.op("mul", d, b.op("mul", n0, w)))
+        b.close()
 
     def choice(self, agg: str, first: int, edges: int, parts: int, d: int) -> None:
         """All goes to the first edge that has the value that was chosen, down the chain of choices,

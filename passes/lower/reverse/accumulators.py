@@ -8,6 +8,7 @@ import numpy as np
 
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
+from ncc.ir.plan_types import weights_a_row
 from ncc.passes.lower.reverse.layout import Arrays, Edges, Elements, Flags, Routes, RowClasses
 from ncc.passes.lower.reverse.readers import Readers
 
@@ -92,11 +93,11 @@ def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Route
     # Biases row by row, or one for each row for which a tile has room.
     of_biases = cells.biases[cells.biases >= 0]
     if batch:
-        of_biases = np.arange(int((plan.sizes * np.diff(plan.starts)[plan.blocks[:-1]]).sum()),
-                              len(cells.codes))
+        of_biases = np.arange(int((plan.sizes * weights_a_row(plan)).sum()), len(cells.codes))
     places = cells.edges
     parts = [np.where(ordered[gathered], -1, places[gathered]),
-             places[tiled & ~direct & ~ordered], places[~listed & ~tiled & ~ordered],
+             places[tiled & ~direct & ~ordered],
+             places[~listed & ~tiled & ~ordered & ~plan.seconds],
              of_biases, places[ordered & ~direct]]
     made = np.concatenate(parts).astype(np.int64)
     return Accumulators(made, len(made) - len(parts[-1]), ordered, direct, tiled)

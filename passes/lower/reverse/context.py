@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ncc.ir.graph import SUM_CODES, Longs
+from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
@@ -25,7 +25,7 @@ from ncc.passes.lower.reverse.layout import (
     tiles_together,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
-from ncc.scalar.aggregations import step
+from ncc.scalar.aggregations import edges_a_term, step, term
 from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.sum_order import BLOCK
 
@@ -114,8 +114,9 @@ class Looped(Backward):
         self.memory("seeds", self.n_outputs)
         if self.scatters or len(self.stages) > 1:
             self.memory("adjoints", self.elements.nowhere + 1)
-        if not plan.additive.all():
-            self.memory("products", int(np.diff(plan.starts)[~plan.additive].max()))
+        chained = ~np.isin(self.g.aggregations[plan.rows], [*SUM_CODES, *PAIR_CODES])
+        if chained.any():
+            self.memory("products", int(np.diff(plan.starts)[chained].max()))
 
     def transpose_weights(self) -> None:
         """The weights in the order of the readers: read from end to end for each round of samples.
@@ -195,11 +196,19 @@ class Looped(Backward):
         return self.b.load(self.table("fan_in", "f", counts), 0, s)
 
     def edge(self, at: int, weight: int, k: int, kind: Signature) -> tuple[int, int]:
-        """The source's value and the weight of edge k of a row whose first ones stand there."""
-        b = self.b
+        """The source's value and the weight of edge k of a row whose first ones stand there; of
+        the k-th pair, what is folded for it."""
+        b, agg = self.b, AGGREGATIONS[kind.aggregation]
         by = k if kind.height == 1 else b.op("imul", k, b.index(kind.height))
-        return (b.load("values", 0, self.cell("places", 0, b.op("iadd", at, k))),
-                b.load("packed", 0, b.op("iadd", weight, by)))
+        size = edges_a_term(agg)
+        first = b.op("iadd", at, k if size == 1 else b.op("imul", k, b.index(size)))
+        ns = [b.load("values", 0, self.cell("places", i, first)) for i in range(size)]
+        return term(b, agg, ns, b.load("packed", 0, b.op("iadd", weight, by)))
+
+    def terms(self, kind: Signature, edges: int) -> int:
+        """How many terms so many edges are."""
+        size = edges_a_term(AGGREGATIONS[kind.aggregation])
+        return edges if size == 1 else self.b.op("idiv", edges, self.b.index(size))
 
     # -- adjoints and the gradient
 

@@ -9,7 +9,7 @@ import numpy as np
 from ncc.ir.graph import AGGREGATIONS
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
-from ncc.scalar.aggregations import finish, start, step
+from ncc.scalar.aggregations import FROM_BIAS, finish, start, step
 from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import emit, expression
 
@@ -82,14 +82,14 @@ def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> Non
     weights = [f.cell("weights", i, r) for i in range(count)]
     biases = [b.load("packed", 0, f.cell("biases", i, r)) if kind.biased else None
               for i in range(count)]
-    if agg == "sum":
+    if agg in FROM_BIAS:
         begin = 0
         firsts = [b.const(-0.0) if x is None else x for x in biases]
     else:
         begin = 1
         firsts = [start(b, agg, *f.edge(e, w, b.index(0), kind))
                   for e, w in zip(at, weights, strict=True)]
-    loop = b.loop(b.index(begin), edges, firsts)
+    loop = b.loop(b.index(begin), f.terms(kind, edges), firsts)
     accs = [step(b, agg, acc, *f.edge(e, w, loop[0], kind))
             for acc, e, w in zip(loop[1:], at, weights, strict=True)]
     _finished(f, kind, b.close(*accs), biases, element, s)
@@ -105,7 +105,7 @@ def _finished(f: Looped, kind: Signature, accs: Sequence[int], biases: Sequence[
         if agg == "mean":
             acc = b.op("div", acc, f.fan_in(s))
         total = finish(b, "sum" if agg == "mean" else agg, acc, 0,
-                       None if agg == "sum" else biases[i])
+                       None if agg in FROM_BIAS else biases[i])
         if kind.activation is not None:
             program = expression(kind.activation, f.g.functions)
             if reads_argument(program):

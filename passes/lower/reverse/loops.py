@@ -18,9 +18,15 @@ from ncc.passes.lower.reverse.gather import (
     seeded,
 )
 from ncc.passes.lower.reverse.layout import Signature
-from ncc.passes.lower.reverse.scatter import choice_backward, edges_backward, factors_backward
+from ncc.passes.lower.reverse.scatter import (
+    choice_backward,
+    divisors_backward,
+    edges_backward,
+    factors_backward,
+    pairs_backward,
+)
 from ncc.passes.lower.reverse.tiles import tiles_backward
-from ncc.scalar.aggregations import CHOICES
+from ncc.scalar.aggregations import CHOICES, PAIRS
 from ncc.scalar.derivative import derivative_at, reads_argument, tame, times
 from ncc.scalar.expressions import Expr, expression
 
@@ -301,6 +307,10 @@ class Loops(Looped):
         b.store(d, "values", 0, element)
         if agg == "mul":
             factors_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
+        elif agg == "div":
+            divisors_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
+        elif agg in PAIRS:
+            pairs_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
         elif agg in CHOICES:
             choice_backward(self, agg, r, self.cell("segment_edges", 0, s), d, kind)
         elif not self.is_tiled(kind):

@@ -16,7 +16,7 @@ F = torch.nn.functional
 
 def run(net, outputs, x):
     """y (batch, n) of x (batch, inputs), and the graph."""
-    graph, _ = net.graph([("y", outputs)], dtype="f64")
+    graph, *_ = net.graph([("y", outputs)], dtype="f64")
     return order(graph).run(x.reshape(len(x), -1), dtype="f64"), graph
 
 
@@ -59,12 +59,12 @@ def test_pruned_weights_are_no_edges_and_parameters_know_their_slots():
     w = net.parameter("w", [[1.0, 2.0, 0.0], [0.0, 4.0, 5.0]])
     mask = np.array([[1, 0, 1], [0, 1, 1]], bool)
     pruned = Weights(np.where(mask, w.values, 0), np.where(mask, w.slots, -1).astype(np.int32))
-    graph, slots = net.graph([("y", con.linear(net, x, pruned))])
+    graph, slots, _ = net.graph([("y", con.linear(net, x, pruned))])
     assert graph.n_edges == 4 and graph.values.tolist() == [1.0, 0.0, 4.0, 5.0]
     assert slots["w"].tolist() == [[0, -1, 1], [-1, 2, 3]]
     net = TensorNet(keep_zeros=False)
     x = net.input("x", (3,))
-    graph, _ = net.graph([("y", con.linear(net, x, net.parameter("w", [[1.0, 0.0, 2.0]])))])
+    graph, *_ = net.graph([("y", con.linear(net, x, net.parameter("w", [[1.0, 0.0, 2.0]])))])
     assert graph.n_edges == 2
 
 
@@ -229,7 +229,7 @@ def test_what_no_output_sees_is_left_out_and_outputs_come_once():
     ew.unary(net, x, "exp")
     y = ew.unary(net, x, "tanh")
     again = Neurons(np.concatenate([y.ids, y.ids, x.ids, [ZERO]]))
-    graph, _ = net.graph([("y", again)])
+    graph, *_ = net.graph([("y", again)])
     assert graph.n_neurons == 2 + 2 + 4 + 1
     np.testing.assert_allclose(order(graph).run([0.5, 1], dtype="f64"),
                                [*np.tanh([0.5, 1])] * 2 + [0.5, 1, 0])

@@ -118,7 +118,7 @@ def test_pruned_weights_are_edges_no_more_and_go_back():
     net = ncc.from_torch(module, torch.zeros(1, 5))
     assert net.n_edges == 10 + 8 and net.n_params == 10 + 4 + 8 + 2
     state = net.to_state_dict(np.arange(net.n_params))
-    assert sorted(state) == ["0.bias", "0.weight_orig", "2.bias", "2.weight"]
+    assert sorted(state) == ["0.bias", "0.weight_mask", "0.weight_orig", "2.bias", "2.weight"]
     mask = module[0].weight_mask.numpy() == 1
     assert (np.sort(np.concatenate([state["0.weight_orig"][mask], *[
         state[k].ravel() for k in ("0.bias", "2.bias", "2.weight")]]))
@@ -133,7 +133,7 @@ def test_trained_parameters_go_back_into_the_module():
     net = ncc.from_torch(module, torch.zeros(1, 5, 3, dtype=torch.float64))
     new = net.params + np.random.default_rng(0).normal(size=net.n_params)
     module.load_state_dict({key: torch.tensor(held)
-                            for key, held in net.to_state_dict(new).items()}, strict=False)
+                            for key, held in net.to_state_dict(new).items()})
     x = torch.randn(1, 5, 3, dtype=torch.float64)
     y = net.graph.run(x.numpy().reshape(1, -1), new, dtype="f64")
     np.testing.assert_allclose(y[0, :10], module(x)[0].detach().numpy().ravel(), rtol=1e-12)

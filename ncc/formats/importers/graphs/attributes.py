@@ -19,6 +19,7 @@ from ncc.formats.importers.foreign import Foreign, Imported, Options, listed
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.graph_types import Label
 from ncc.scalar.activations import ACTIVATIONS
+from ncc.scalar.aggregations import PAIRS
 
 DIRECTIVES: Final = {"numerics": ("strict", "fused", "fast"), "dtype": ("f32", "f64")}
 _SHAPE: Final = re.compile(r"[1-9]\d{0,9}(?:x[1-9]\d{0,9}){0,31}", re.ASCII)
@@ -294,6 +295,10 @@ class _Values:
         if name not in AGGREGATIONS:
             raise self.graph.fault("E811", f"the aggregation {name[:40]!r} is none of ncc's",
                                    node.place, "aggregation", help=near(name, AGGREGATIONS))
+        if name in PAIRS:
+            raise self.graph.fault("E811", f"a {name} has pairs of sources, which the edges of a "
+                                   "graph do not say", node.place, "aggregation",
+                                   help="a node of its own for each product: mul")
         return name
 
     def said(self, word: str) -> str | None:

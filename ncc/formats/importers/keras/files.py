@@ -243,9 +243,10 @@ def _read(files: list[Foreign], options: Options) -> Imported:
     if major not in ("2", "3"):
         raise file.fault("E802", f"Keras {version[:20]}", note="known are versions 2 and 3")
     reader = Reader(file, weights, Place(), int(major), options)
-    graph, tensors = reader.run(config)
+    graph, tensors, places = reader.run(config)
     return Imported(file.name, "", graph=graph, exactness="C", importer="keras",
-                    notes=tuple(reader.notes), tensors=tensors)
+                    notes=tuple(reader.notes), tensors=tensors,
+                    places=places)
 
 
 def _recognises(file: Foreign) -> bool:

@@ -45,9 +45,11 @@ class Reader:
         self.computed: dict[str, Weights] = {}  # those that are no arrays of the file
         self.notes: list[str] = []
         self.dtype = ""
+        self.path: list[str] = []  # the layers that are being called, one within another
+        self.between: dict[str, Tensor] = {}  # what calls of layers made, by path
 
-    def run(self, config: Json) -> tuple[Graph, dict[str, tuple[Any, Any]]]:
-        """The graph, and the parameters by name."""
+    def run(self, config: Json) -> tuple[Graph, dict[str, tuple[Any, Any]], dict[str, Any]]:
+        """The graph, the parameters by name, and the places of what layers make."""
         kind = config["class_name"].text()
         if kind not in MODELS:
             raise config.fault("E810", f"a model of the class {kind[:60]!r}, which is code and no "
@@ -58,9 +60,10 @@ class Reader:
         made = self.model(model, inputs, 0)
         named = [("y" if len(made) == 1 else f"y{k}", self.sized(model, tensor))
                  for k, tensor in enumerate(made)]
-        graph, slots = self.net.graph(named, dtype=self.dtype or "f32")
+        graph, slots, places = self.net.graph(named, dtype=self.dtype or "f32",
+                                              between=self.between.items())
         return graph, {name: (slots[name], held.values) for name, held in self.parameters.items()
-                       if name in slots}
+                       if name in slots}, places
 
     def parameter(self, name: str, values: NDArray[np.float64], of_file: bool = True) -> Weights:
         """A parameter by its name, once for all calls of its layer."""
@@ -226,7 +229,7 @@ class Reader:
         while ready:
             key = ready.pop()
             given, kwargs = _mapped(calls[key], lambda ref: self._value(model, ref, values))
-            values[key] = self.applied(layers[key[0]], given, kwargs, depth)
+            values[key] = self.applied(layers[key[0]], given, kwargs, depth, key[1])
             for reader in readers.pop(key, ()):
                 missing[reader] -= 1
                 if not missing[reader]:
@@ -301,9 +304,20 @@ class Reader:
 
     # -- layers
 
-    def applied(self, layer: Layer, args: list[Any], kwargs: dict[str, Any], depth: int
-                ) -> list[Tensor]:
-        """The outputs of a layer or a model for its arguments."""
+    def applied(self, layer: Layer, args: list[Any], kwargs: dict[str, Any], depth: int,
+                call: int = 0) -> list[Tensor]:
+        """The outputs of a layer or a model for its arguments. In `between` they are called by the
+        path, inner/dense, of call k of a shared layer inner/dense:k."""
+        self.path.append(f"{layer.name}:{call}" if call else layer.name)
+        made = self._applied(layer, args, kwargs, depth)
+        name = "/".join(self.path)
+        self.path.pop()
+        for k, tensor in enumerate(made):
+            self.between[f"{name}.{k}" if len(made) > 1 else name] = tensor
+        return made
+
+    def _applied(self, layer: Layer, args: list[Any], kwargs: dict[str, Any], depth: int
+                 ) -> list[Tensor]:
         if layer.kind in MODELS:
             flat = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
             return self.model(layer, flat, depth + 1)

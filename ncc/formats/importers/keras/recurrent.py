@@ -140,7 +140,7 @@ def time_distributed(layer: Any, x: Tensor) -> Tensor:
     parts = []
     for k in range(x.shape[0]):
         step = x.moved(lambda held, k=k: held[k])  # type: ignore[misc]
-        (part,) = layer.reader.applied(inner, [step], {}, 1)
+        (part,) = layer.reader.applied(inner, [step], {}, 1, -1)
         parts.append(part.moved(lambda held: held[None]))
     return elementwise.concatenated(layer.net, parts, 0)
 

@@ -46,8 +46,8 @@ def imported(model: Any, name: str, options: Options) -> Imported:
     if not all(np.isfinite(held).all() for held in from_model.net.values):
         raise from_model.fault("E813", "a parameter that is not finite")
     try:
-        graph, slots = from_model.net.graph(outputs, dtype=from_model.dtype,
-                                            between=from_model.between())
+        graph, slots, places = from_model.net.graph(outputs, dtype=from_model.dtype,
+                                                    between=from_model.between())
     except NccError as error:
         if error.code != "E301":
             raise
@@ -57,7 +57,8 @@ def imported(model: Any, name: str, options: Options) -> Imported:
     if from_model.batched:
         _stays_apart(model, name, options, outputs)
     return Imported(name, "", graph=graph, exactness="C", importer="onnx",
-                    notes=tuple(from_model.notes), tensors=held)
+                    notes=tuple(from_model.notes), tensors=held,
+                    places=places)
 
 
 def _stays_apart(model: Any, name: str, options: Options, single: list[tuple[str, Any]]) -> None:

@@ -11,7 +11,6 @@ edge from there is none. ABSENT stands for what takes no part, as a masked score
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
+from ncc.formats.importers.tensors.assembled import Assembled
 from ncc.formats.importers.tensors.repeated import repeated
-from ncc.ir import csr
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints
+from ncc.ir.graph import AGGREGATIONS, NONE, Graph, Ints
 from ncc.ir.labels import Label
 from ncc.scalar.activations import FREE, code_of
 from ncc.scalar.expressions import emit, expression
@@ -31,8 +30,6 @@ from ncc.scalar.numpy_eval import Numpy
 
 ZERO: Final = -1
 ABSENT: Final = -2
-SUM: Final = AGGREGATIONS.index("sum")
-LINEAR: Final = 0  # the code of the identity
 Reals = NDArray[np.float64]
 Index = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -88,6 +85,16 @@ class Block(NamedTuple):
     sources: Ints
     weights: Ints
     biases: Ints
+
+
+class Built(NamedTuple):
+    """A graph; the parameters by name, for each element its slot in the canonical vector, -1 where
+    nothing reads it; tensors on the way by name, for each element the number of its neuron, -1
+    where it has none."""
+
+    graph: Graph
+    slots: dict[str, Ints]
+    places: dict[str, Ints]
 
 
 class TensorNet:
@@ -175,6 +182,7 @@ class TensorNet:
         sources      (n, k); an edge from ZERO or ABSENT is left out
         weights      codes, (n, k) or what broadcasts to that
         biases       codes (n), NONE where a row has none
+        aggregation  of ncc's; `dots` makes the pairs of a dot
         activation   a name of ncc's or an expression in x
 
         NccError E819 beyond `max_edges`. Of a neuron that a row reads twice it reads a copy. A row
@@ -182,7 +190,8 @@ class TensorNet:
         """
         n, k = sources.shape
         self.fits(n * k)
-        sources = self._distinct(sources)
+        if aggregation != "dot":
+            sources = self._distinct(sources)
         kept = sources >= 0
         lengths = kept.sum(axis=1, dtype=np.int64)
         total = int(lengths.sum())
@@ -203,6 +212,35 @@ class TensorNet:
             wide.ravel() if every else wide[kept], held))
         self.count += n
         return np.arange(self.count - n, self.count, dtype=np.int32)
+
+    def dots(self, left: NDArray[Any], right: NDArray[Any],
+             weights: NDArray[Any] | int | None = None, biases: NDArray[Any] | int | None = None,
+             activation: str = "identity") -> Ints:
+        """A neuron (n) for each row of pairs: the sum of products left * right * weight (n, k), as
+        `rows`; a pair with ZERO or ABSENT in it is left out. Weights are 1 where none are given."""
+        n, k = left.shape
+        self.fits(2.0 * n * k)
+        gone = (left < 0) | (right < 0)
+        codes = np.broadcast_to(np.asarray(self.code(1.0) if weights is None else weights,
+                                           np.int32), (n, k))
+        held = None if biases is None else np.broadcast_to(np.asarray(biases, np.int32), (n,))
+        bare = gone.all(axis=1)
+        if bare.any():  # a dot has one pair at least
+            made, rest = np.empty(n, np.int32), ~bare
+            for rows, of in ((bare, None), (rest, left[rest])):
+                mine = None if held is None else held[rows]
+                if of is None:
+                    made[rows] = self.rows(np.zeros((int(rows.sum()), 0), np.int32), 0, mine,
+                                           activation)
+                elif len(of):
+                    made[rows] = self.dots(of, right[rows], codes[rows], mine, activation)
+            return made
+        sources = np.stack([left, right], axis=-1)
+        sources[gone] = ZERO
+        pairs = np.full((n, k, 2), self.code(1.0), np.int32)
+        pairs[..., 0] = codes
+        return self.rows(sources.reshape(n, 2 * k), pairs.reshape(n, 2 * k), held, activation,
+                         "dot")
 
     def fits(self, terms: float) -> None:
         """NccError E819 where arrays of so many terms, of which some are edges, are too large."""
@@ -262,17 +300,16 @@ class TensorNet:
 
     def graph(self, outputs: Sequence[tuple[str, Tensor]], *, dtype: str | None = None,
               numerics: str | None = None, between: Iterable[tuple[str, Tensor]] = ()
-              ) -> tuple[Graph, dict[str, Ints]]:
+              ) -> Built:
         """The graph whose outputs are these tensors, one after another, row-major, each labelled
         where its neurons stand in a row, as are tensors `between` of which no neuron has a label
-        yet; and the parameters by name: for each element its slot in the canonical vector, -1 where
-        nothing reads it.
+        yet.
 
         Neurons that no output sees are left out (inputs are not), and so are those whose only
         reader is an activation of just their value, which they get instead.
         """
         ids = self._outputs(outputs)
-        held = _Assembled(self, ids)
+        held = Assembled(self, ids)
         labels = [*self.labels]
         at = 0
         for name, tensor in outputs:
@@ -281,8 +318,10 @@ class TensorNet:
             if len(mine) and (np.diff(mine) == 1).all() and mine[0] >= self.n_inputs and all(
                     name != label.name for label in labels):
                 labels.append(Label(int(mine[0]), name, tuple(tensor.shape)))
-        labels += held.labels_of(between, labels)
-        return held.graph(tuple(labels), dtype, numerics), held.parameters()
+        places = {name: held.places(tensor.ids) for name, tensor in between
+                  if isinstance(tensor, Neurons)}
+        labels += held.labels_of(places, labels)
+        return Built(held.graph(tuple(labels), dtype, numerics), held.parameters(), places)
 
     def _outputs(self, outputs: Sequence[tuple[str, Tensor]]) -> Ints:
         """The neurons of all outputs, each once: an input or a neuron that comes again is copied by
@@ -296,145 +335,3 @@ class TensorNet:
             ids = ids.copy()
             ids[again] = self.rows(ids[again][:, None], self.code(1.0))
         return ids
-
-
-class _Assembled:
-    """All blocks as one list of neurons, without what is dead and with activations put where they
-    belong; `number` says what each neuron of the builder's is then (-1: nothing)."""
-
-    def __init__(self, net: TensorNet, outputs: Ints) -> None:
-        self.net = net
-        blocks = net.blocks
-        n = net.count
-        self.lengths = np.concatenate([np.zeros(net.n_inputs, np.int64),
-                                       *(b.lengths for b in blocks)])
-        self.starts = csr.starts(self.lengths)
-        self.sources = np.concatenate([np.zeros(0, np.int32), *(b.sources for b in blocks)])
-        self.weights = np.concatenate([np.zeros(0, np.int32), *(b.weights for b in blocks)])
-        self.biases = np.concatenate([np.full(net.n_inputs, NONE, np.int32),
-                                      *(b.biases for b in blocks)])
-        self.activations = np.full(n, INPUT, np.int32)
-        self.aggregations = np.zeros(n, np.int8)
-        for b in blocks:
-            at = slice(b.first, b.first + len(b.lengths))
-            self.activations[at], self.aggregations[at] = b.activation, b.aggregation
-        live = self._live(outputs)
-        own = self.activations.copy()
-        into = self._fused(live, outputs)  # what each neuron is read as
-        self.same = own == self.activations[into]  # whose value it still is
-        kept = live & (into == np.arange(n))
-        self.number = np.full(n, -1, np.int64)
-        self.number[kept] = np.arange(int(kept.sum()))
-        self.number = self.number[into]
-        self.number[~live] = -1
-        self.kept, self.outputs = kept, outputs
-
-    def _live(self, outputs: Ints) -> NDArray[np.bool_]:
-        """Which neurons an output sees; blocks only read those before them."""
-        live = np.zeros(self.net.count, np.bool_)
-        live[: self.net.n_inputs] = True
-        live[outputs] = True
-        for b in reversed(self.net.blocks):
-            mine = live[b.first : b.first + len(b.lengths)]
-            if mine.all():
-                live[b.sources] = True
-            elif mine.any():
-                live[b.sources[np.repeat(mine, b.lengths)]] = True
-        return live
-
-    def _fused(self, live: NDArray[np.bool_], outputs: Ints) -> NDArray[np.int64]:
-        """An identity whose one reader is f(1 * it) becomes f, and the reader is it."""
-        n = self.net.count
-        target = csr.owners(self.starts)
-        readers = np.bincount(self.sources[live[target]], minlength=n)
-        readers[outputs] += 2  # an output stays what it is
-        one = self.net.code(1.0)
-        alone = ((self.lengths == 1) & (self.aggregations == SUM) & (self.biases == NONE)
-                 & (self.activations != INPUT) & live)
-        at = np.flatnonzero(alone)
-        source = self.sources[self.starts[at]]
-        good = ((self.weights[self.starts[at]] == one) & (self.activations[source] == LINEAR)
-                & (readers[source] == 1))
-        into = np.arange(n, dtype=np.int64)
-        pairs = dict(zip(at[good].tolist(), source[good].tolist(), strict=True))
-        for reader, read in pairs.items():  # ascending: a chain ends at its first neuron
-            root = int(into[read])
-            if self.activations[root] == LINEAR:
-                self.activations[root] = self.activations[reader]
-                into[reader] = root
-        return into
-
-    def graph(self, labels: tuple[Label, ...], dtype: str | None, numerics: str | None) -> Graph:
-        net, kept = self.net, self.kept
-        edges = np.repeat(kept, self.lengths)
-        starts = csr.starts(self.lengths[kept])
-        sources = self.number[self.sources[edges]].astype(np.int32)
-        weights, biases = self.weights[edges].copy(), self.biases[kept].copy()
-        values = np.concatenate([np.zeros(0), *net.values])
-        # Slots by first appearance: by target, in-list, then the bias.
-        codes = np.insert(weights, starts[1:], biases)
-        used = codes[codes >= 0]
-        slots, first, times = np.unique(used, return_index=True, return_counts=True)
-        by = np.argsort(first, kind="stable")
-        self.slot = np.full(net.n_slots, -1, np.int64)
-        self.slot[slots[by]] = np.arange(len(slots))
-        for held in (weights, biases):
-            at = held >= 0
-            held[at] = self.slot[held[at]]
-        table = np.array(list(net._table), np.int64).view(np.float64)
-        shared = slots[times > 1]
-        graph = Graph(
-            starts=starts, sources=sources, weights=weights, biases=biases,
-            activations=self.activations[kept], aggregations=self.aggregations[kept],
-            inputs=np.arange(net.n_inputs, dtype=np.int32),
-            outputs=self.number[self.outputs].astype(np.int32), values=values[slots[by]],
-            constants=table, names=self._names(shared),
-            functions={code: text for text, code in net.functions.items()
-                       if bool((self.activations[kept] == code).any())},
-            labels=self._labels(labels), numerics=numerics, dtype=dtype)
-        graph.verify()
-        return graph
-
-    def labels_of(self, tensors: Iterable[tuple[str, Tensor]], labels: Sequence[Label]
-                  ) -> list[Label]:
-        """Labels of those tensors whose neurons stand in a row and have none yet."""
-        taken = np.zeros(self.net.count + 1, np.bool_)
-        names = {label.name for label in labels}
-        for label in labels:
-            taken[label.first : label.first + max(label.size, 1)] = True
-        made = []
-        for name, tensor in tensors:
-            ids = tensor.ids.ravel() if isinstance(tensor, Neurons) else np.zeros(0, np.int32)
-            if name in names or not ids.size or ids.min() < 0 or not self.same[ids].all():
-                continue
-            mine = self.number[ids]
-            if mine[0] >= 0 and (np.diff(mine) == 1).all() and not taken[mine].any():
-                made.append(Label(int(mine[0]), name, tuple(tensor.shape)))
-                taken[mine] = True
-                names.add(name)
-        return made
-
-    def _labels(self, labels: Iterable[Label]) -> tuple[Label, ...]:
-        n = int(self.kept.sum())
-        return tuple(label for label in labels if label.first + label.size <= n)
-
-    def _names(self, shared: Ints) -> dict[int, str]:
-        """Names of the slots that several edges share: the parameter's and the element's number."""
-        owner = np.full(self.net.n_slots, -1, np.int64)
-        place = np.zeros(self.net.n_slots, np.int64)
-        words = []
-        for k, (name, slots) in enumerate(self.net.named.items()):
-            here = np.flatnonzero(slots.ravel() >= 0)
-            owner[slots.ravel()[here]] = k
-            place[slots.ravel()[here]] = here
-            words.append(re.sub(r"\W", "_", name, flags=re.ASCII))
-        found = {}
-        for slot, who, k in zip(shared.tolist(), owner[shared].tolist(), place[shared].tolist(),
-                                strict=True):
-            found[int(self.slot[slot])] = f"{words[who]}_{k}" if who >= 0 else f"t_{slot}"
-        return {slot: word if word[:1].isalpha() or word[:1] == "_" else f"p_{word}"
-                for slot, word in sorted(found.items())}
-
-    def parameters(self) -> dict[str, Ints]:
-        return {name: np.where(slots >= 0, self.slot[slots], -1).astype(np.int32) if self.slot.size
-                else slots for name, slots in self.net.named.items()}

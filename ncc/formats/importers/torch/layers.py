@@ -26,7 +26,7 @@ def linear(reader: Any, node: Any, x: Tensor, w: Tensor, bias: Tensor | None = N
     assert bias is None or isinstance(bias, Weights)
     w, bias, batch_norm = _with_norm(reader, node, w, bias)
     made = contraction.linear(reader.net, x, w, bias)
-    return _folded(reader, batch_norm, made)
+    return _folded(reader, node, batch_norm, made)
 
 
 def matmul(reader: Any, node: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -57,9 +57,10 @@ def _with_norm(reader: Any, node: Any, w: Weights, bias: Weights | None
             reader.net.parameter(f"{name or node.name}.folded_bias", offsets), user)
 
 
-def _folded(reader: Any, batch_norm: Any, made: Any) -> Any:
+def _folded(reader: Any, node: Any, batch_norm: Any, made: Any) -> Any:
     if batch_norm is not None:
         reader.done.add(batch_norm)
+        reader.folded.add(node)
     return made
 
 
@@ -113,7 +114,8 @@ def _convolved(reader: Any, node: Any, x: Neurons, w: Any, bias: Any, dims: int,
         else:
             made.append(contraction.conv(reader.net, Neurons(sample), w, bias, stride=stride,
                                          padding=border, dilation=dilation, groups=groups).ids)
-    found: Neurons = _folded(reader, batch_norm, Neurons(np.stack(made) if batched else made[0]))
+    found: Neurons = _folded(reader, node, batch_norm,
+                             Neurons(np.stack(made) if batched else made[0]))
     return found
 
 

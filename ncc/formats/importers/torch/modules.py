@@ -28,16 +28,21 @@ def from_module(module: Any, example: Any, options: Options, name: str = "") -> 
     was = module.training
     module.eval()
     try:
-        try:
-            exported = torch.export.export(module, given, strict=False)
-        except Exception as error:  # whatever the module's own code raises while it is traced
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise NccError("E810", f"torch.export cannot trace the module: {words}") from None
+        exported = traced(module, given, torch)
         if options.batch_dim != "none":
             _stays_apart(module, given, torch)
     finally:
         module.train(was)
     return program.imported(exported, name or type(module).__name__, options)
+
+
+def traced(module: Any, given: tuple[Any, ...], torch: Any) -> Any:
+    """The exported program of a module for such inputs. NccError E810 where there is none."""
+    try:
+        return torch.export.export(module, given, strict=False)
+    except Exception as error:  # whatever the module's own code raises while it is traced
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NccError("E810", f"torch.export cannot trace the module: {words}") from None
 
 
 def _stays_apart(module: Any, given: tuple[Any, ...], torch: Any) -> None:
@@ -83,16 +88,16 @@ def _read(files: list[Foreign], options: Options) -> Imported:
     return program.imported(exported, file.name, options)
 
 
-def _is_module(value: Any) -> bool:
+def is_module(value: Any) -> bool:
     return of_module(value, "torch") and hasattr(value, "state_dict") and hasattr(value, "eval")
 
 
-def _is_program(value: Any) -> bool:
+def is_program(value: Any) -> bool:
     return type(value).__name__ == "ExportedProgram"
 
 
 def _of_object(value: Any, options: Options) -> Imported:
-    if _is_program(value):
+    if is_program(value):
         return program.imported(value, "ExportedProgram", options)
     return from_module(value, options.example, options)
 
@@ -100,5 +105,5 @@ def _of_object(value: Any, options: Options) -> Imported:
 IMPORTER = Importer(
     "torch", "a program that torch exported", (".pt2",), _recognises, _read,
     ("drop_zeros", "batch_dim", "no_fold", "trainable", "example"),
-    recognises_object=lambda value: _is_program(value) or _is_module(value),
+    recognises_object=lambda value: is_program(value) or is_module(value),
     from_object=_of_object)

@@ -6,7 +6,7 @@ is done by torch on the numbers of neurons; the rest stands in the tables of `op
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -43,10 +43,15 @@ def imported(program: Any, name: str, options: Options) -> Imported:
     torch = import_module("torch")
     found = _Reader(program, name, options, torch)
     outputs = found.run()
-    graph, slots = found.net.graph(outputs, dtype=found.dtype)
+    graph, slots, places = found.net.graph(outputs, dtype=found.dtype, between=found.between())
     held = {key: (slots[key], values) for key, values in found.parameters.items() if key in slots}
+    if held:  # and what load_state_dict wants besides
+        for key in found.program.state_dict.keys() - held.keys():
+            values = found.state(key).detach().numpy()
+            held[key] = (np.full(values.shape, -1, np.int32), values)
     return Imported(name, "", graph=graph, exactness="C", importer="torch",
-                    notes=tuple(found.notes), tensors=held)
+                    notes=tuple(found.notes), tensors=held,
+                    places=places)
 
 
 class _Reader:
@@ -58,6 +63,7 @@ class _Reader:
         self.parameters: dict[str, Any] = {}
         self.notes: list[str] = []
         self.dtype = "f32"
+        self.folded: set[Any] = set()  # what batch norms are folded into
         self.done: set[Any] = set()  # batch norms that are folded into what is before them
         self.joined: dict[bytes, Weights] = {}  # biases that are only added, by the first
 
@@ -68,11 +74,7 @@ class _Reader:
             self.parameters[name] = values
 
     def fault(self, code: str, message: str, node: Any = None, help: str = "") -> NccError:
-        where = ""
-        if node is not None:
-            stack = node.meta.get("nn_module_stack") or {}
-            path = [entry[0] for entry in stack.values() if entry[0]]
-            where = (path[-1] if path else node.name) + ": "
+        where = "" if node is None else (path_of(node) or node.name) + ": "
         return Foreign(self.name, "").fault(code, where + message, help=help)
 
     def run(self) -> list[tuple[str, Any]]:
@@ -95,6 +97,14 @@ class _Reader:
                 return self.outputs(node.args[0])
         raise self.fault("E801", "a program without outputs")
 
+    def between(self) -> Iterator[tuple[str, Neurons]]:
+        """What operations compute, by `tensor_name`; not what a batch norm behind was folded into.
+        """
+        for node, held in self.values.items():
+            if (node.op == "call_function" and isinstance(held, Neurons)
+                    and op_name(node.target) not in MOVES and node not in self.folded):
+                yield tensor_name(node), held
+
     def placeholder(self, node: Any, spec: Any) -> Any:
         kind = spec.kind.name
         if kind == "USER_INPUT":
@@ -115,21 +125,36 @@ class _Reader:
                 self.dtype = "f64"
             return self.net.input(node.name, tuple(held.shape))
         if kind == "PARAMETER":
-            values = self.program.state_dict[spec.target].detach().double().numpy()
+            values = self.state(spec.target).detach().double().numpy()
             self.parameters[spec.target] = values
             if self.options.trainable == "none":
                 return Weights(np.asarray(values))
             return self.net.parameter(spec.target, values)
-        held = (self.program.state_dict if spec.target in self.program.state_dict
-                else self.program.constants)[spec.target]
-        return self.constant(held)
+        if spec.target in self.program.state_dict:
+            return self.constant(self.state(spec.target))
+        return self.constant(self.program.constants[spec.target])
+
+    def state(self, name: str) -> Any:
+        """A parameter or a buffer of the program's, or what is given in its place. NccError E816.
+        """
+        own, given = self.program.state_dict[name], self.options.state_dict
+        if given is None:
+            return own
+        if name not in given:
+            raise self.fault("E816", f"the parameters in its place have no {name}")
+        if tuple(given[name].shape) != tuple(own.shape):
+            raise self.fault("E816", f"{name} has the shape {tuple(own.shape)}, and what is in its "
+                             f"place {tuple(given[name].shape)}")
+        made = self.torch.as_tensor(np.array(given[name]))
+        if own.is_floating_point() and not bool(self.torch.isfinite(made).all()):
+            raise self.fault("E816", f"what is in the place of {name} is not finite")
+        return made.to(own.dtype) if made.is_floating_point() != own.is_floating_point() else made
 
     def constant(self, held: Any) -> Any:
         return Weights(held.detach().double().numpy()) if held.dtype.is_floating_point else held
 
     def outputs(self, held: Any) -> list[tuple[str, Any]]:
-        flat = self.flat(held)
-        made = [(node, self.values[node]) for node in flat if node is not None]
+        made = [(node, self.values[node]) for node in flat(held) if node is not None]
         named = []
         for k, (_, value) in enumerate(made):
             if not isinstance(value, Neurons | Weights):
@@ -137,17 +162,10 @@ class _Reader:
             named.append(("y" if len(made) == 1 else f"y{k}", value))
         return named
 
-    def flat(self, held: Any) -> list[Any]:
-        if isinstance(held, Mapping):
-            return [node for value in held.values() for node in self.flat(value)]
-        if isinstance(held, list | tuple):
-            return [node for value in held for node in self.flat(value)]
-        return [held]
-
     # -- operations
 
     def call(self, node: Any) -> Any:
-        name = _name(node.target)
+        name = op_name(node.target)
         args, kwargs = self.given(node.args), self.given(node.kwargs)
         if name == "getitem":
             return args[0][args[1]]
@@ -216,7 +234,7 @@ class _Reader:
     def computed(self, node: Any, args: Any, kwargs: Any, tensors: Sequence[Weights]) -> Any:
         """An operation of constants, by torch. What is made of parameters is parameters of its own,
         but for those that a mask of 0 and 1 prunes, which stay themselves."""
-        if _name(node.target) == "mul" and len(tensors) == 2:
+        if op_name(node.target) == "mul" and len(tensors) == 2:
             for held, mask in (tensors, tensors[::-1]):
                 if held.slots is not None and mask.slots is None and np.isin(
                         mask.values, (0.0, 1.0)).all() and held.shape == mask.shape:
@@ -249,13 +267,39 @@ class _Reader:
         if len(users) != 1 or self.options.no_fold or users[0].op != "call_function":
             return None
         user = users[0]
-        name = _name(user.target)
+        name = op_name(user.target)
         if name not in ("batch_norm", "_native_batch_norm_legit_no_training"):
             return None
         return user if name != "batch_norm" or not user.args[5] else None
 
 
-def _name(target: Any) -> str:
+def flat(held: Any) -> list[Any]:
+    """The nodes in a structure of outputs, in order."""
+    if isinstance(held, Mapping):
+        return [node for value in held.values() for node in flat(value)]
+    if isinstance(held, list | tuple):
+        return [node for value in held for node in flat(value)]
+    return [held]
+
+
+def path_of(node: Any) -> str:
+    """The path of the module whose operation a node is, as encoder.layers.0.linear1; empty for the
+    outermost one's."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = [entry[0] for entry in stack.values() if entry[0]]
+    return str(path[-1]) if path else ""
+
+
+def tensor_name(node: Any) -> str:
+    """What the tensor of a node is called: encoder.layers.0.linear1/linear_3. The parts of what an
+    LSTM makes are lstm.0, ..."""
+    path, name = path_of(node), node.name
+    if op_name(node.target) == "getitem":
+        name = f"{node.args[0].name}.{node.args[1]}"
+    return f"{path}/{name}" if path else str(name)
+
+
+def op_name(target: Any) -> str:
     """linear of aten.linear.default, getitem of operator.getitem."""
     schema = getattr(target, "_schema", None)
     return str(schema.name).split("::")[-1] if schema is not None else getattr(

@@ -1,7 +1,4 @@
-"""Other tools on their own files: what a net that comes from there is verified against.
-
-Each reads the original file by the original tool, so that a fault of an importer cannot hide.
-"""
+"""neat-python, scikit-learn and libfann as what nets that come from them are verified against."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ import json
 import os
 import pickle
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +18,17 @@ from ncc.errors import NccError, optional
 from ncc.formats.importers.foreign import opened
 from ncc.formats.importers.sklearn.files import unpickled
 from ncc.report.comparison import Other, Reals
+from ncc.report.oracles.asked import Asked
 
 
-def neat_python(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None
-                ) -> Other:
+def neat_python(asked: Asked) -> Other:
     """neat-python's own network, of its JSON, or of a pickled genome and its configuration."""
     neat = optional("neat", "neat")
     title = f"neat-python {neat.__version__}, Python {platform.python_version()}"
+    path, config = str(asked.path), asked.config
     data = Path(path).read_bytes()
     if not data.lstrip()[:1] == b"{":
-        if not allow_pickle or config is None:
+        if not asked.allow_pickle or config is None:
             raise NccError("E818", f"{path}: neat-python unpickles it, which may run code",
                            help="--allow-pickle, with --config, if you trust the file")
         held = neat.Config(neat.DefaultGenome, neat.DefaultReproduction, neat.DefaultSpeciesSet,
@@ -86,10 +84,11 @@ def neat_network(network: Any, title: str = "neat-python") -> Other:
     return Other(title, outputs, None if hasattr(network, "reset") else values)
 
 
-def sklearn(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+def sklearn(asked: Asked) -> Other:
     """scikit-learn's own estimator, unpickled."""
     library = optional("sklearn", "sklearn")
-    if not allow_pickle:
+    path = str(asked.path)
+    if not asked.allow_pickle:
         raise NccError("E818", f"{path}: scikit-learn unpickles it, which may run code",
                        help="--allow-pickle, if you trust the file")
     estimator = unpickled(opened(path))
@@ -108,9 +107,9 @@ def sklearn_estimator(estimator: Any, title: str = "scikit-learn") -> Other:
     return Other(title, outputs)
 
 
-def fann(path: str, dtype: str, allow_pickle: bool = False, config: str | None = None) -> Other:
+def fann(asked: Asked) -> Other:
     """libfann's own net, in float, or libdoublefann's of a net in f64."""
-    name, real, kind = (("doublefann", ctypes.c_double, np.float64) if dtype == "f64"
+    name, real, kind = (("doublefann", ctypes.c_double, np.float64) if asked.dtype == "f64"
                         else ("fann", ctypes.c_float, np.float32))
     found = ctypes.util.find_library(name)
     if found is None:
@@ -122,9 +121,9 @@ def fann(path: str, dtype: str, allow_pickle: bool = False, config: str | None =
     library.fann_run.restype, library.fann_run.argtypes = reals, [ctypes.c_void_p, reals]
     for count in (library.fann_get_num_input, library.fann_get_num_output):
         count.restype, count.argtypes = ctypes.c_uint, [ctypes.c_void_p]
-    net = library.fann_create_from_file(os.fsencode(path))
+    net = library.fann_create_from_file(os.fsencode(str(asked.path)))
     if not net:
-        raise NccError("E801", f"{path}: lib{name} does not read it")
+        raise NccError("E801", f"{asked.path}: lib{name} does not read it")
     n_outputs = library.fann_get_num_output(net)
 
     def outputs(x: Reals) -> Reals:
@@ -134,50 +133,3 @@ def fann(path: str, dtype: str, allow_pickle: bool = False, config: str | None =
         return np.array(made).reshape(len(rows), n_outputs)
 
     return Other(f"lib{name}", outputs)
-
-
-class Tool(NamedTuple):
-    """A tool: what it computes of a file, and whose importers' files it reads."""
-
-    read: Callable[..., Other]
-    importers: tuple[str, ...]
-
-
-# By what --against calls them.
-TOOLS: Final[dict[str, Tool]] = {
-    "neat-python": Tool(neat_python, ("neat", "neat-genome")),
-    "sklearn": Tool(sklearn, ("sklearn",)),
-    "fann": Tool(fann, ("fann",))}
-
-
-def of_file(tool: str, path: str, dtype: str, allow_pickle: bool, config: str | None) -> Other:
-    """What a tool of TOOLS computes of a file, for a net of `dtype`. NccErrors of the tool's
-    function, and E321 where the tool itself fails, as neat-python does where a float overflows."""
-    def failed(error: Exception) -> NccError:
-        return NccError("E321", f"{path}: {tool} itself fails: {type(error).__name__}: {error}")
-
-    try:
-        other = TOOLS[tool].read(path, dtype, allow_pickle, config)
-    except NccError:
-        raise
-    except Exception as error:  # any: it is the tool's code that raises
-        raise failed(error) from None
-
-    def outputs(x: Reals) -> Reals:
-        try:
-            return other.outputs(x)
-        except Exception as error:
-            raise failed(error) from None
-
-    return other._replace(outputs=outputs)
-
-
-def of_object(value: Any) -> Other | None:
-    """A live network or estimator, or any function of x (n, inputs); None for another object."""
-    if hasattr(value, "activate"):
-        return neat_network(value)
-    if hasattr(value, "predict"):
-        return sklearn_estimator(value)
-    if callable(value):
-        return Other(getattr(value, "__name__", type(value).__name__), value)
-    return None
