@@ -18,6 +18,7 @@ from ncc.cli import (
     cache,
     check,
     convert,
+    cost,
     export,
     import_,
     new,
@@ -36,8 +37,8 @@ from ncc.errors import NccError
 from ncc.progress import Progress
 
 # As the help lists them.
-COMMANDS = (build, check, run, bench, train, new, convert, import_, export, verify, trace, report,
-            view, cache)
+COMMANDS = (build, check, run, cost, bench, train, new, convert, import_, export, verify, trace,
+            report, view, cache)
 
 
 def parser() -> Parser:

@@ -14,7 +14,7 @@ from ncc.cli.arguments import Commands, common_options, pipeline_options, readin
 from ncc.cli.reading import format_of, kinds_asked
 from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read, settings
 from ncc.cli.terminal import put
-from ncc.driver.compiler import Build, plain, write
+from ncc.driver.compiler import Build, make_folder, plain, write
 from ncc.driver.engine import Emitted
 from ncc.driver.kinds import (
     BESIDE,
@@ -22,6 +22,7 @@ from ncc.driver.kinds import (
     companions,
     contents,
     ending,
+    folder,
     target_of,
     with_gradient,
 )
@@ -33,6 +34,7 @@ from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
+from ncc.machine.projects.project import claim
 from ncc.scalar import losses, optimizers
 
 SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
@@ -57,6 +59,12 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--kinds", metavar="LIST|FILE",
                         help="kinds of rows of an engine: sum:tanh,max:relu, a file with one a "
                         "line, or net files; of an image, those of its engine (default: its own)")
+    code_options(parser)
+    parser.set_defaults(call=build)
+
+
+def code_options(parser: argparse.ArgumentParser) -> None:
+    """What an object has, and the machine that it is for."""
     parser.add_argument("--embed-weights", action="store_true",
                         help="make the parameters constants of the code")
     parser.add_argument("--backward", action=argparse.BooleanOptionalAction,
@@ -65,6 +73,12 @@ def arguments(commands: Commands) -> None:
     parser.add_argument("--recompute", type=int, default=0, metavar="BYTES",
                         help="memory budget for stored activations; beyond it the backward pass "
                         "recomputes them (gradient checkpointing); default 0: no limit")
+    parser.add_argument("--jacobian", action="store_true",
+                        help="emit functions that make the derivatives of all outputs by all "
+                        "inputs")
+    parser.add_argument("--abi", choices=["casadi"],
+                        help="other functions around the net's: casadi, those that CasADi's "
+                        "external calls, with the parameters, the Jacobian and f64")
     parser.add_argument("--each", action="store_true",
                         help="emit functions of a batch whose samples have their own parameters")
     parser.add_argument("--train", metavar="LOSS,OPTIMIZER",
@@ -78,7 +92,6 @@ def arguments(commands: Commands) -> None:
                         help="CPU of the target; native is this one")
     parser.add_argument("--features", default="",
                         help="CPU features to add and remove: +name,-name,..")
-    parser.set_defaults(call=build)
 
 
 def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
@@ -91,9 +104,13 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         raise NccError("E600", "the following arguments are required: net",
                        help="ncc build --help")
     kinds = _kinds(args)
+    if args.abi:
+        _for_casadi(args, kinds)
     rows = _rows(args, kinds, watcher)
     _links(args, kinds)
-    request, made, syntax = _entered(args, kinds, watcher)
+    if any(KINDS[kind].folder for kind in kinds):
+        return _folder(args, kinds, watcher)
+    request, made, syntax = entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
     if args.explain and not isinstance(made.start, Module):
@@ -121,6 +138,38 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         write(outputs)
     sized = {"obj", "shared", "wasm"}.intersection(kinds)
     return f"{args.net}: {made.footprint()}" if sized else None
+
+
+def _folder(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> str:
+    """Write a folder: a project of another build system."""
+    kind = kinds[0]
+    if len(kinds) > 1:
+        raise NccError("E604", f"{kind} is a folder, and emitted alone")
+    if args.out == "-":
+        raise NccError("E608", f"{kind} is a folder, not for standard output", help="-o FOLDER")
+    # What a device computes with is known, unless it is to be trained there.
+    args.embed_weights = args.embed_weights or not (args.backward or args.train or args.each)
+    request, made, _ = entered(args, kinds, watcher)
+    request.part.reaches(kind)
+    with watcher.emitting(kind, False):
+        request.part.expands(made.module, made.options["native_sqrt"], "c")
+        files = folder(kind, made, args.target is not None or args.cpu is not None)
+    place = Path(args.out or f"{made.options['name']}-{kind}")
+    claim(place, files)
+    with watcher.working("write"):
+        for path in files:
+            make_folder((place / path).parent)
+        write({place / path: data for path, data in files.items()})
+    return f"{args.net}: {len(files) - 1} files in {place}"
+
+
+def _for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:
+    """What CasADi asks of a build: f64, the Jacobian, and a kind that may have C beside it."""
+    if not {"obj", "shared", "c"}.issuperset(kinds) or format_of(args) in ("plan", "ssa"):
+        raise NccError("E609", "--abi casadi is for a net's obj, shared or c")
+    if args.dtype not in (None, "f64"):
+        raise NccError("E609", f"--abi casadi: CasADi computes in f64, not {args.dtype}")
+    args.dtype, args.jacobian = "f64", True
 
 
 def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
@@ -191,7 +240,7 @@ def _kinds(args: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(kinds))
 
 
-def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
+def entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
              ) -> tuple[Request, Build, Syntax | None]:
     """What is asked for, the text at the start of the pipeline, and its syntax, if it has one."""
     aim = target(target_of(kinds) if args.target is None else args.target, args.cpu,
@@ -210,7 +259,7 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
     request, graph, syntax = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
-    if len(graph.states) and args.backward is None and not args.train:
+    if len(graph.states) and args.backward is None and not (args.train or args.jacobian):
         request = request.with_passes(gradient=False)  # which it has not, as it is
         watcher.gradient = False
     found = found_by_tuning(request, graph, watcher)
@@ -218,7 +267,7 @@ def _entered(args: argparse.Namespace, kinds: list[str], watcher: Watcher
 
 
 def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
-    """What the passes have to know of --backward, --each and --train."""
+    """What the passes have to know of --backward, --jacobian, --each and --train."""
     if args.embed_weights and (args.backward or args.train or args.each):
         word = "train" if args.train else "backward" if args.backward else "each"
         raise NccError("E609", f"--embed-weights: what --{word} moves would be constants")
@@ -230,6 +279,10 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     asked: dict[str, Any] = {"provenance": True} if args.provenance else {}
     asked |= {"gradient": backward, "recompute": args.recompute, "each": args.each,
               "scalar": "c" in kinds}
+    if args.abi:
+        asked["abi"] = args.abi
+    if args.jacobian:
+        asked |= {"jacobian": True, "gradient": True, "vjp": backward}
     if args.train:
         if not backward:
             raise NccError("E609", "--train without --backward has no gradients")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ncc.driver import listings
+from ncc.driver.abi.casadi import casadi
 from ncc.driver.compiler import Build, in_range, missing
 from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import walk
@@ -20,8 +21,12 @@ from ncc.formats import write as texts
 from ncc.images.image import image
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
-from ncc.ir.ssa import Module
+from ncc.ir.ssa import DTYPES, Module
+from ncc.machine.header import macro
+from ncc.machine.header_docs import work_size
 from ncc.machine.llvm import host
+from ncc.machine.projects import arduino, cmake, zephyr
+from ncc.machine.projects.project import Project, marked
 from ncc.machine.targets import Target, arch_of
 from ncc.machine.wasm import files as wasm_files
 from ncc.passes.emit.to_c import to_c
@@ -49,6 +54,7 @@ class Kind(NamedTuple):
     target    the name of the target that alone has it; None: every target has it
     linked    whether its lines can say which neurons they compute
     of_net    whether it takes the neurons of a net, which an ssa text does not have
+    folder    (a project) -> its files by path, of a kind that is a folder and has no `make`
     """
 
     level: str
@@ -59,6 +65,7 @@ class Kind(NamedTuple):
     of_net: bool = False
     target: str | None = None
     linked: bool = False
+    folder: Callable[[Project], Mapping[str, str | bytes]] | None = None
 
 
 def _left(build: Build) -> Graph:
@@ -89,8 +96,9 @@ def _asm(build: Build, name: str) -> str:
 
 def _c(build: Build, name: str) -> str:
     """Of an ssa text it is a file without the header, which is a net's."""
-    return to_c(build.module,
+    text = to_c(build.module,
                 "" if isinstance(build.start, Module) else build.header(compiled=False))
+    return text + "\n" + casadi(build, None) if build.options.get("abi") == "casadi" else text
 
 
 def _image(build: Build, name: str) -> bytes:
@@ -126,10 +134,16 @@ def shared(build: Build, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         made, out = Path(folder, "net.o"), Path(folder, "net.so")
         made.write_bytes(build.object())
+        more = []
+        if build.options.get("abi") == "casadi":
+            Path(folder, "net.h").write_text(build.header())
+            around = Path(folder, "net_casadi.c")
+            around.write_text(casadi(build, "net.h"))
+            more = ["-O2", "-fPIC", str(around)]
         try:
             done = subprocess.run(
                 [*command, "-shared", "-nostdlib", "-Xlinker", "-soname", "-Xlinker", name,
-                 "-o", str(out), str(made)],
+                 "-o", str(out), str(made), *more],
                 capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             raise NccError("E501", f"{command[0]} does not run: {error.strerror}") from None
@@ -189,9 +203,41 @@ KINDS = {
     "image": Kind("graph", _image, text=False, of_net=True),
     "shared": Kind("llvm", shared, "so", text=False, gradient=True),
     "wasm": Kind("llvm", wasm, text=False, gradient=True, of_net=True, target="wasm32"),
+    # C for boards that may have no FPU, so without an FMA.
+    "arduino": Kind("ssa", None, text=False, of_net=True, target="cortex-m0", folder=arduino.files),
+    "cmake": Kind("ssa", None, text=False, of_net=True, folder=cmake.files),
+    "zephyr": Kind("ssa", None, text=False, of_net=True, target="cortex-m0", folder=zephyr.files),
 }
 # Kinds with files beside theirs, and what those are called.
 BESIDE = {"obj": "header", "wasm": "JavaScript"}
+
+
+def folder(kind: str, build: Build, compiled: bool) -> dict[str, bytes]:
+    """The files of a kind that is a folder, by their paths in it: C for any compiler, or the object
+    of the build, where it is to be `compiled`. NccError E604 where the kind has no objects."""
+    make = KINDS[kind].folder
+    assert make is not None
+    if compiled and KINDS[kind].target:
+        raise NccError("E604", f"{kind} is C for every board: there is no target to choose",
+                       help="--emit cmake, or obj, of one machine")
+    name = build.options["name"]
+    code = "" if compiled else to_c(build.module)
+    forward = build.module.func("forward")
+    graph, real = build.graph, DTYPES[build.options["dtype"]]()
+    if not build.embedded:
+        missing(build.values, graph.n_params, f"{kind} holds them: ")
+    made = make(Project(
+        name=name, macro=macro(name), real="float" if real.itemsize == 4 else "double",
+        about=f"A neural net of {graph.n_own:,} neurons and {graph.n_edges:,} edges.",
+        header=build.header(compiled=compiled, anywhere=not compiled), code=code,
+        object=build.object() if compiled else b"",
+        buffers=tuple(dict.fromkeys("work" if b.kind in ("work", "private") else b.name
+                                    for b in forward.buffers)),
+        work=work_size(forward) * real.itemsize,
+        params=None if build.embedded else build.values, math="<math.h>" in code))
+    files = {path: data if isinstance(data, bytes) else data.encode()
+             for path, data in made.items()}
+    return marked(kind, name, files)
 
 
 def ending(kind: str) -> str:
@@ -242,7 +288,11 @@ def companions(kind: str, build: Build, path: Path) -> dict[Path, bytes]:
     """The files that go beside the file `path` of a kind: the header of an object, what calls a
     module of WebAssembly."""
     if kind == "obj":
-        return {path.with_suffix(".h"): build.header().encode()}
+        header = path.with_suffix(".h")
+        files = {header: build.header().encode()}
+        if build.options.get("abi") == "casadi":
+            files[path.with_name(f"{path.stem}_casadi.c")] = casadi(build, header.name).encode()
+        return files
     if kind == "wasm":
         beside = wasm_files.beside(path.name, build.options["dtype"])
         return {path.with_suffix(ending): text.encode() for ending, text in beside.items()}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import Step
+from ncc.errors import NccError
 from ncc.ir.graph import Graph, Reals
 from ncc.ir.plan import Plan
-from ncc.ir.ssa import Module
+from ncc.ir.ssa import UNLINKED, Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.targets import arch_of
 from ncc.passes.emit.to_c import to_c
@@ -30,7 +33,7 @@ class _Levels:
             self.made.append(("", level))
 
     def after(self, step: Step, old: Any, new: Any, seconds: float, params: Reals | None) -> None:
-        if type(new) is type(old) and str(new) == str(old):
+        if new is old or type(new) is type(old) and _equal(new, old):
             self.same.setdefault(len(self.made) - 1, []).append(step.name)
         else:
             self.made.append((step.name, new))
@@ -43,16 +46,30 @@ class _Levels:
                 yield name, level, f" (unchanged by {', '.join(same)})" if same else ""
 
 
+def _equal(new: Any, old: Any) -> bool:
+    """Whether two levels of a type have the same text; of graphs, which may be large, whether they
+    hold the same."""
+    if isinstance(new, Graph):
+        return all(np.array_equal(getattr(new, f.name), getattr(old, f.name), equal_nan=True)
+                   if isinstance(getattr(new, f.name), np.ndarray)
+                   else getattr(new, f.name) == getattr(old, f.name) for f in fields(Graph))
+    return str(new) == str(old)
+
+
 def listings(build: Build, syntax: Syntax | None = None) -> list[Listing]:
     """The texts of a net: the syntax that it was read from, if any; the graph at the beginning and
     behind each of its passes that changed it; the plan; ssa behind each pass that changed it; LLVM
     text; assembly; C. Functions that are assembly already are spread out in the LLVM text.
 
-    All passes run anew, and LLVM twice. Errors are those of the build.
+    All passes run anew, and LLVM twice. A text that cannot be made, as of too large a net, is the
+    error that says why; one of the passes before (E146, say) is raised.
     """
     levels = _Levels()
     build = linking(replace(build, watch=levels, cached=False))
-    located = build.llvm
+    build.plan  # noqa: B018
+    code = [_listing("llvm", "LLVM", lambda: texts.spread(build.llvm, texts.of_llvm(build.llvm))),
+            _listing("asm", f"assembly for {build.target.name}", lambda: assembly(build)),
+            _listing("c", "C", lambda: texts.of_comments(_c(build)))]
     made = [] if syntax is None else [texts.of_syntax(syntax).listing("ast", "syntax")]
     for name, graph, same in levels.of(Graph):
         made.append(texts.of_graph(graph).listing(*_named("graph", name, same)))
@@ -60,10 +77,15 @@ def listings(build: Build, syntax: Syntax | None = None) -> list[Listing]:
         made.append(texts.of_plan(str(plan)).listing("plan", "plan"))
     for name, module, same in levels.of(Module):
         made.append(texts.of_comments(str(module)).listing(*_named("ssa", name, same)))
-    made.append(texts.spread(located, texts.of_llvm(located)).listing("llvm", "LLVM"))
-    made.append(assembly(build).listing("asm", f"assembly for {build.target.name}"))
-    made.append(texts.of_comments(_c(build)).listing("c", "C"))
-    return made
+    return made + code
+
+
+def _listing(name: str, title: str, make: Callable[[], Lines]) -> Listing:
+    try:
+        return make().listing(name, title)
+    except NccError as error:
+        lines = str(error).split("\n")
+        return Lines(lines, [UNLINKED] * len(lines)).listing(name, title)
 
 
 def _named(level: str, name: str, same: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ncc.errors import NccError, Source, Span, near
 from ncc.images.kinds import Kind, Kinds
 from ncc.ir.graph import AGGREGATIONS, NONE
-from ncc.ir.syntax_functions import activation_code, unknown
+from ncc.ir.syntax import activation_code, unknown
 from ncc.scalar.activations import ACTIVATIONS
 from ncc.scalar.expressions import parse
 

@@ -11,7 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.ir.csr import starts, within
-from ncc.ir.graph import ABSENT, INPUT, NONE, Graph, Ints, Longs, refuse_states, settled
+from ncc.ir.graph import (
+    ABSENT,
+    AGGREGATIONS,
+    INPUT,
+    NONE,
+    PAIR_CODES,
+    Graph,
+    Ints,
+    Longs,
+    refuse_states,
+    settled,
+)
 from ncc.scalar.activations import FREE
 
 
@@ -217,6 +228,12 @@ def from_edges(n_inputs: int, n_outputs: int, neurons: ArrayLike, net: ArrayLike
     if len(bare):
         k = int(np.searchsorted(first, bare[0], "right")) - 1
         raise NccError("E650", f"neuron {bare[0] - first[k]} of net {k} has neither edges nor bias")
+    folds = np.where(rows, of_neurons(aggregation, 0), 0)
+    wrong = np.flatnonzero((folds < 0) | (folds >= len(AGGREGATIONS)) | np.isin(folds, PAIR_CODES))
+    if len(wrong):
+        k = int(np.searchsorted(first, wrong[0], "right")) - 1
+        raise NccError("E650", f"neuron {wrong[0] - first[k]} of net {k} has the aggregation "
+                       f"{folds[wrong[0]]}, which is none of single edges")
     csr = starts(lengths)
     if weight is None:  # one for all edges of a net; its biases behind it
         slots = starts(1 + np.add.reduceat(biased.astype(np.int64), first[:-1]))
@@ -240,7 +257,7 @@ def from_edges(n_inputs: int, n_outputs: int, neurons: ArrayLike, net: ArrayLike
         starts=csr, sources=(first[nets] + ends[0])[by].astype(np.int32),
         weights=weights.astype(np.int32), biases=np.where(biased, codes, NONE).astype(np.int32),
         activations=activations,
-        aggregations=settled(csr, np.where(rows, of_neurons(aggregation, 0), 0).astype(np.int8)),
+        aggregations=settled(csr, folds.astype(np.int8)),
         inputs=np.flatnonzero(~rows).astype(np.int32),
         outputs=(np.repeat(first[1:], n_outputs) - n_outputs + np.tile(
             np.arange(n_outputs), count)).astype(np.int32),

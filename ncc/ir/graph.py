@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncc.errors import NccError
 from ncc.ir import csr, labels
-from ncc.ir.graph_run import Reverse, arguments, forward
+from ncc.ir.graph_run import Reverse, arguments, dependence, forward, tangential, tangents
 from ncc.ir.graph_types import (
     ABSENT,
     AGGREGATIONS,
@@ -148,6 +148,30 @@ class Graph(Arrays):
         with np.errstate(all="ignore"):
             dx, dparams = Reverse(self, table, e, *forward(self, samples, table, e)).run(seeds)
         return dx if np.ndim(x) == 2 else dx[0], dparams
+
+
+    @np.errstate(all="ignore")
+    def jacobian(self, x: ArrayLike, params: ArrayLike | None = None, dtype: str = "f32",
+                 numerics: str = "fused") -> NDArray[Any]:
+        """The derivative of each output by each input, (n_outputs, n_inputs), of one sample x
+        (n_inputs,), in `dtype`; of an ordered graph: the meaning of every function that makes
+        Jacobians, bit for bit.
+
+        In reverse mode row k is dx of `gradient`, where dy is 1 for output k and 0 for the others.
+        In forward mode, which a net with fewer inputs than outputs has, column i is what
+        `tangents` of ncc/ir/graph_run.py says of the seed 1 for input i and 0 for the others. What
+        no path of edges leads to is +0 in both. Raises as `gradient` does.
+        """
+        refuse_states(self, "a Jacobian")
+        n_inputs, n_outputs = self.n_inputs, len(self.outputs)
+        if tangential(self):
+            e, samples, table = arguments(self, np.tile(x, (n_inputs, 1)), params, dtype, numerics)
+            found = tangents(self, table, e, *forward(self, samples, table, e))
+            found = found[self.outputs]
+        else:
+            found, _ = self.gradient(np.tile(x, (n_outputs, 1)), np.eye(n_outputs), params, dtype,
+                                     numerics)
+        return np.where(dependence(self), found, found.dtype.type(0))
 
 
 def _lines(graph: Graph) -> Iterator[str]:

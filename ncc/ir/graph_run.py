@@ -1,4 +1,4 @@
-"""The interpreter of the graph level: the forward pass, and the backward pass."""
+"""The interpreter of the graph level: the forward pass, the backward pass, and Jacobians."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ncc.scalar import sum_order as sums
 from ncc.scalar.derivative import derivative_at, tame, times
 from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
+
+COLUMNS = 512  # inputs that are looked at together: 64 bytes a neuron
 
 
 class Reverse:
@@ -124,6 +126,62 @@ class Reverse:
             self.adjoints[i] = aggregate.step(self.e, "sum", self.adjoints[i],
                                               apart[0 if alike else k, r], weights[k, r])
             self.touched[i] = True
+
+
+def tangents(graph: Arrays, table: NDArray[Any], e: Numpy, work: NDArray[Any],
+             totals: NDArray[Any]) -> NDArray[Any]:
+    """The forward mode: by how much each neuron moves with each input, (N, n_inputs), where `work`
+    and `totals` (N, n_inputs) are those of one sample, in each column.
+
+    The tangent of a sum (or mean) is that of its sources, in the order of the in-list; of another
+    aggregation each source has in the place of its weight the derivative by it, rounded. It is then
+    multiplied by the derivative of the activation, as adjoints are.
+    """
+    levels = graph.levels if graph.levels is not None else _levels(graph)
+    found = np.zeros_like(work)
+    found[graph.inputs] = np.eye(len(graph.inputs))
+    for rows in _groups(graph, levels):
+        agg, edges = AGGREGATIONS[graph.aggregations[rows[0]]], _edges(graph, rows)
+        weights = [table[graph.weights[at]] for at in edges]
+        if edges and agg not in aggregate.SUMS:
+            ns = [work[graph.sources[at]] for at in edges]
+            parts = aggregate.pull(e, agg, ns, weights, np.ones_like(totals[rows]))
+            weights = [e.op("mul", part, w) for part, w in zip(parts, weights, strict=True)]
+        pairs = ((found[graph.sources[at]], w) for at, w in zip(edges, weights, strict=True))
+        summed = (aggregate.total(e, "mean" if agg == "mean" else "sum", pairs, None) if edges
+                  else np.full_like(totals[rows], -0.0))
+        program = expression(int(graph.activations[rows[0]]), graph.functions)
+        slope = np.asarray(derivative_at(program, e, totals[rows], work[rows]))
+        found[rows] = e.op("mul", summed, slope) if tame(program) else times(e, summed, slope)
+    return found
+
+
+def tangential(graph: Arrays) -> bool:
+    """Whether the Jacobian is made in forward mode, a pass for each input: there are fewer of them
+    than outputs. The mode is a part of what is computed: the two add in different orders."""
+    return graph.n_inputs < len(graph.outputs)
+
+
+def dependence(graph: Arrays) -> NDArray[np.bool_]:
+    """Of a graph with depths: (n_outputs, n_inputs), whether a path of edges leads from the input
+    to the output. Elsewhere the Jacobian is 0, whatever the weights and values are."""
+    assert graph.levels is not None
+    rows = np.flatnonzero(np.diff(graph.starts) > 0)
+    rows = rows[np.argsort(graph.levels[rows], kind="stable")]
+    turns = np.split(rows, csr.borders(graph.levels[rows])[1:-1])
+    inputs = graph.inputs[: graph.n_inputs]
+    found = np.zeros((len(graph.outputs), len(inputs)), np.bool_)
+    for first in range(0, len(inputs), COLUMNS):
+        some = inputs[first : first + COLUMNS]
+        reach = np.zeros((graph.n_neurons, -(-len(some) // 8)), np.uint8)
+        reach[some] = np.packbits(np.eye(len(some), dtype=np.bool_), axis=1)
+        for turn in turns if len(rows) else []:
+            lengths = np.diff(graph.starts)[turn]
+            sources = graph.sources[csr.ranges(graph.starts[turn], lengths)]
+            reach[turn] |= np.bitwise_or.reduceat(reach[sources], csr.starts(lengths)[:-1])
+        bits = np.unpackbits(reach[graph.outputs], axis=1, count=len(some))
+        found[:, first : first + len(some)] = bits.astype(np.bool_)
+    return found
 
 
 def documented(graph: Arrays, levels: Ints, dtype: str) -> tuple[Longs, Longs, Longs]:

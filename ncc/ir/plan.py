@@ -18,6 +18,7 @@ from ncc.ir.plan_types import (
     FORMS,
     FORWARD,
     FUNCTIONS,
+    JACOBIAN,
     PlanArrays,
     Run,
     Schedule,
@@ -31,8 +32,8 @@ from ncc.scalar.aggregations import total
 from ncc.scalar.expressions import emit, expression
 from ncc.scalar.numpy_eval import Numpy
 
-__all__ = ["FORMS", "FORWARD", "FUNCTIONS", "Plan", "Run", "Schedule", "Segment", "Wanted",
-           "keeper", "many_kinds"]
+__all__ = ["FORMS", "FORWARD", "FUNCTIONS", "JACOBIAN", "Plan", "Run", "Schedule", "Segment",
+           "Wanted", "keeper", "many_kinds"]
 
 
 @dataclass(frozen=True, eq=False)

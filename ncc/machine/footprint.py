@@ -13,8 +13,13 @@ from ncc.machine.targets import Target
 # The names of sections, by each format's custom, that become code and constants. Whatever else an
 # object has stays out of the program.
 CODE = (".text", "__text", "CODE")
-TABLES = (".rodata", "__const", "__literal", ".rdata", "DATA", ".ARM.ex", ".eh_frame", ".pdata",
-          ".xdata", "__compact_unwind", "__eh_frame")
+TABLES = (".rodata", ".progmem", "__const", "__literal", ".rdata", "DATA", ".ARM.ex", ".eh_frame",
+          ".pdata", ".xdata", "__compact_unwind", "__eh_frame")
+
+
+def kind_of(section: str) -> str:
+    """What a section becomes: code, tables, or nothing of the program."""
+    return "code" if section.startswith(CODE) else "tables" if section.startswith(TABLES) else ""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ def footprint(code: bytes, functions: Iterable[tuple[Mapping[str, int], int]], r
     buffers = {name: size for named, _ in held for name, size in named.items()}
     trains, state = "lr" in buffers, buffers.get("state", 0)
     return Footprint(
-        sum([n for name, n in shown if name.startswith(CODE)]),
-        sum([n for name, n in shown if name.startswith(TABLES)]),
+        sum([n for name, n in shown if kind_of(name) == "code"]),
+        sum([n for name, n in shown if kind_of(name) == "tables"]),
         buffers.get("packed", 0) * real,
         max([work for _, work in held], default=0) * real,
         (buffers.get("params", 0) + state) * real if trains else 0,
@@ -107,6 +112,8 @@ def stacks(text: str, frames: Mapping[str, int], target: Target) -> dict[str, in
 def _own(frame: int, arguments: Iterable[int], target: Target) -> int:
     """A function's own bytes, that calls others with so many `arguments`."""
     triple, counts = target.triple, list(arguments)
+    if triple.startswith("avr"):  # the return address, which has 22 bits where flash is large
+        return frame + (3 if target.cpu == "atmega2560" else 2)
     if not triple.startswith(("x86_64", "i686")):
         return frame  # the return address is a register, saved in the frame where it must be
     word = 8 if triple.startswith("x86_64") else 4

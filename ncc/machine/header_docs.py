@@ -98,8 +98,17 @@ def _doc_step(m: str, real: str, func: Func) -> list[str]:
                     f"{m}_ALIGN."]
 
 
+def _doc_jacobian(m: str, real: str, func: Func) -> list[str]:
+    rows = f"n][{m}_" if func.counted else f"{m}_"
+    many = "of n samples" if func.counted else "of one sample"
+    lines = [f"The Jacobian {many}, x[{rows}INPUTS], row-major, of any alignment:",
+             f"jac[{rows}OUTPUTS][{m}_INPUTS] has the derivative of each output by each input."]
+    return lines + _doc_memory(m, f"{func.name.upper()}_WORK_BYTES", func)
+
+
 DOCS = {"pack": _doc_pack, "reset": _doc_reset, "forward": _doc_forward,
         "forward_batch": _doc_batch, "steps": _doc_steps,
         "each": _doc_each, "each_backward": _doc_each,
         "backward": _doc_backward, "backward_batch": _doc_backward,
-        "train_step": _doc_step, "train_step_batch": _doc_step}
+        "train_step": _doc_step, "train_step_batch": _doc_step,
+        "jacobian": _doc_jacobian, "jacobian_batch": _doc_jacobian}

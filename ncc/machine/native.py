@@ -308,3 +308,12 @@ def placed(array: Array) -> Array:
     copy = aligned(len(array), array.dtype)
     copy[...] = array
     return copy
+
+
+def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
+    """`values` as a row-major array of reals, itself where it is one."""
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{what} is complex ({array.dtype}), the net is real")
+    with np.errstate(all="ignore"):  # what overflows is an infinity, which is no fault of x's
+        return np.asarray(array, dtype, order="C")

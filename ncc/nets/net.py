@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ncc.driver.compiler import Build, write
+from ncc.driver.cost import Chosen
+from ncc.driver.cost import cost as card
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
-from ncc.driver.report import report
+from ncc.driver.report import Beside, report
 from ncc.driver.settings import Settings, arithmetic
 from ncc.errors import NccError, Source, optional
 from ncc.formats.exporters.attributes import directives, edges, nodes
@@ -27,12 +29,15 @@ from ncc.formats.importers.foreign import Imported, Options, opened
 from ncc.formats.read import decode
 from ncc.ir.graph import Graph, Reals
 from ncc.machine.llvm import host
+from ncc.machine.llvm import target as machine
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
 from ncc.passes.graph.unroll import unroll as unrolled
 from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of, of_graph
+from ncc.report.cost import Cost
 from ncc.report.oracles.asked import Asked
 from ncc.report.oracles.table import of_object
+from ncc.report.page.curve import curve
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,11 +101,28 @@ class Net:
         """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
         return drawn(self.graph)
 
-    def report(self, path: str | Path) -> None:
+    def report(self, path: str | Path, x: ArrayLike | None = None, *,
+               params: ArrayLike | None = None, history: Any = None) -> None:
         """Write the page of `ncc report`: the picture, every level of its code for this machine,
-        what that costs, and the net itself, to be tried, in one file of HTML. NccError E622."""
-        build = Build.of(self.graph, host(), Settings(passes={"name": "net", "gradient": False}))
-        write({Path(path): report(build, Path(path).stem).encode()})
+        what that costs, and the net itself, to be tried, in one file of HTML.
+
+        x        samples (n, n_inputs) that it begins with
+        params   (n_params,) instead of the net's own
+        history  of `ncc.fit`: its learning curve
+
+        ValueError for samples or parameters of another shape; NccError E622.
+        """
+        rows = None if x is None else np.atleast_2d(np.asarray(x, np.float64))
+        if rows is not None and (rows.ndim > 2 or rows.shape[1] != self.graph.n_inputs):
+            raise ValueError(f"x has shape {rows.shape}, the net has {self.graph.n_inputs} inputs")
+        held = self.graph.values if params is None else np.asarray(params, np.float64)
+        if held.shape != (self.n_params,):
+            raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")
+        build = Build.of(self.graph.with_(values=held), host(),
+                         Settings(passes={"name": "net", "gradient": False}))
+        lines = None if history is None else curve(Source("history", history.csv()))
+        page = report(build, Path(path).stem, beside=Beside(rows, curve=lines))
+        write({Path(path): page.encode()})
 
     def _repr_svg_(self) -> str:
         """What notebooks show."""
@@ -160,6 +182,26 @@ class Net:
         has no value."""
         values = self.graph.values
         return None if np.isnan(values).any() else fixed(values)
+
+    def cost(self, target: str | None = None, *, dtype: Any = None, numerics: str | None = None,
+             cpu: str | None = None, features: str = "", opt: int | str | None = None,
+             embed: bool = False, backward: bool | None = None, train: str | None = None,
+             form: str = "auto", count: bool = True) -> Cost:
+        """What the net's object takes, as `ncc build` makes it: `.flash`, `.ram`, `.stack`,
+        `.cycles`, ... of the returned card, whose `.text` is for people, `.to_dict()` for JSON.
+
+        target, cpu, features, dtype, numerics, form
+                  as the options of these names; None for their defaults
+        opt       0 to 3, or "s" for the fewest bytes; None is 2, or "s" of small devices
+        embed     whether the parameters are constants of the code; then there are no gradients
+        backward  whether it has the gradient functions; None: if it can
+        train     a loss and an optimizer, "mse,adam", of a training step
+        count     whether instructions are counted, where unicorn is installed
+
+        NccErrors E400, E602, E603, E607, E610 to E612, E630, as of `ncc build`.
+        """
+        return card(Chosen.of(self.graph, machine(target, cpu, features), dtype, numerics, opt,
+                             embed, backward, train, form).build(), name="net", count=count)
 
     def verify(self, other: Any, x: ArrayLike | None = None, *, samples: int = 100, seed: int = 0,
                dtype: str | None = None, numerics: str | None = None, max_ulp: int | None = None,

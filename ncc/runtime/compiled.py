@@ -24,10 +24,11 @@ from ncc.machine.cache import Carried
 from ncc.machine.header import c_identifier
 from ncc.machine.helpers import CALL
 from ncc.machine.llvm import host, target
-from ncc.machine.native import KEPT, Library, aligned, backward, forward, shares, to_keep
+from ncc.machine.native import KEPT, Library, aligned, forward, reals, shares, to_keep
 from ncc.machine.threads import WORKER
 from ncc.nets.net import fixed
 from ncc.progress import Progress
+from ncc.runtime.derivatives import jacobian, vjp
 from ncc.runtime.each import evaluate, pull
 from ncc.runtime.tune import tuned
 
@@ -329,28 +330,35 @@ class Compiled:
         """
         x = np.array(reals(x, self._real, "x"))
         self._fits(x)
-        params = self._params  # once: another thread may set others meanwhile
-        if params is None:
-            self._weights(())
-            params = self.graph.values
+        params = self._known()
         library = self._backward()
         kept = to_keep(library, x, KEPT)
         packed, own = self._packed_both(library, params, kept is None)
-        if kept is None:
-            y = forward(self._library, x, own, self.threads)
-        else:
-            y = forward(library, x, packed, self.threads, kept)
+        return vjp(library, self._library, x, packed, own, kept, self.graph.n_params, self.threads)
 
-        def pullback(dy: Any) -> tuple[Array, Array]:
-            dy = reals(dy, self._real, "dy")
-            if dy.shape != y.shape:
-                raise ValueError(f"dy has shape {dy.shape}, y has {y.shape}")
-            dx = np.empty_like(x)
-            dparams = np.zeros(self.graph.n_params, self._real)
-            backward(library, x, packed, dy, dx, dparams, self.threads, kept)
-            return dx, dparams
+    def jacobian(self, x: Any) -> Array:
+        """The derivative of each output by each input: (n_outputs, n_inputs) of x (n_inputs,),
+        (batch, n_outputs, n_inputs) of x (batch, n_inputs).
 
-        return y, pullback
+        A net that has fewer inputs than outputs goes forward for each input, any other back for
+        each output: row k has then the bits of dx of `fn.vjp`, for a dy of 1 at k and 0 elsewhere.
+        It is +0 where no path leads from the input to the output. The code is compiled at the
+        first call. ValueError as of `fn(x)`.
+        """
+        x = self._real_rows(x, "x")
+        self._fits(x)
+        params = self._known()
+        library = self._on_demand("jacobian", gradient=True, vjp=False, jacobian=True)
+        packed, _ = self._packed_both(library, params, False)
+        return jacobian(library, x, packed, self._n_outputs, self.threads)
+
+    def _known(self) -> Array:
+        """The parameters as they are now: another thread may set others meanwhile."""
+        params = self._params
+        if params is None:
+            self._weights(())
+            params = self.graph.values
+        return params
 
     def _packed_both(self, library: Library, params: Array, both: bool
                      ) -> tuple[Array, Array | None]:
@@ -429,15 +437,6 @@ class Compiled:
 
 # x, y, the function that computes y there, its argument, and what has to live as long as they do.
 _Desk = tuple[Array, Array, Callable[..., None], ctypes.c_void_p, Any]
-
-
-def reals(values: Any, dtype: np.dtype[Any], what: str) -> Array:
-    """`values` as a row-major array of reals, itself where it is one."""
-    array = np.asarray(values)
-    if array.dtype.kind == "c":
-        raise ValueError(f"{what} is complex ({array.dtype}), the net is real")
-    with np.errstate(all="ignore"):  # what overflows is an infinity, which is no fault of x's
-        return np.asarray(array, dtype, order="C")
 
 
 def _known_options() -> list[str]:

@@ -72,7 +72,7 @@ class Population:
                      yet and comes before its biases
         bias         (sum of neurons,), NaN where there is none
         aggregation  (sum of neurons,) numbers of sum, mul, mean, max, min, maxabs, sumbias,
-                     maximum, minimum; else sums
+                     maximum, minimum, and 10 of div; else sums
         options      those of the class
 
         NccError E650 where the numbers make no nets, E116 for a cycle; ValueError for a wrong

@@ -9,8 +9,8 @@ import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.ir.graph import refuse_states
-from ncc.machine.native import forward, shares
-from ncc.runtime.compiled import Array, Compiled, reals
+from ncc.machine.native import forward, reals, shares
+from ncc.runtime.compiled import Array, Compiled
 
 
 class Stateful(Compiled):

@@ -14,8 +14,9 @@ from ncc.images.image import images
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.images.union import union
 from ncc.ir.graph import Graph
+from ncc.machine.native import reals
 from ncc.passes.graph.prune import prune
-from ncc.runtime.compiled import Array, Compiled, reals
+from ncc.runtime.compiled import Array, Compiled
 from ncc.runtime.kernel import Kernel, at_hand, head, kernel
 
 # Seconds of CPU that a compile takes, roughly: measured over the nets of

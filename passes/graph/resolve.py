@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError
 from ncc.ir.graph import INPUT, NONE, Graph, Ints
 from ncc.ir.graph_types import distinct_constants
-from ncc.ir.syntax import Directives, Matrix, Syntax
-from ncc.ir.syntax_functions import activation_code, is_hex, unknown
+from ncc.ir.syntax import Directives, Matrix, Syntax, activation_code, is_hex, unknown
 from ncc.ir.syntax_verify import UNSAID, InLists, in_lists, plain, silent
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncc.ir.plan import Plan, Schedule, keeper
+from ncc.ir.plan import Plan, Wanted, keeper
 from ncc.ir.ssa import Buffer, Func
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
+from ncc.passes.lower.sample.single import Single, fits
 from ncc.passes.lower.tables import Tables
 
 
@@ -45,8 +46,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
         if not funcs:
             tables.begin()
         wide = lanes(native, dtype) if wanted.batch else 0
-        form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                             wanted.recompute, registers, provenance)
+        form = backward_pass(wanted, plan, dtype, numerics, tables, native, registers, provenance)
         if wanted.name == "each_backward":
             own = {"packed": Buffer("params", "in", g.n_params),
                    "dparams": Buffer("dparams", "out", g.n_params)}
@@ -64,9 +64,15 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
     return funcs
 
 
-def backward_pass(schedule: Schedule, plan: Plan, dtype: str, numerics: str, tables: Tables,
-                  native: int, recompute: int, registers: int, provenance: bool) -> Backward:
-    """The form that the schedule names; tables are added to `tables`. Where the table form would
-    keep more than `recompute` bytes of values, it computes them again by blocks of the net."""
-    form = Unrolled if schedule.form == "straight" else Loops
-    return form(plan, dtype, numerics, tables, native, recompute, registers, provenance)
+def backward_pass(wanted: Wanted, plan: Plan, dtype: str, numerics: str, tables: Tables,
+                  native: int, registers: int, provenance: bool) -> Backward:
+    """The form of a function, which its schedule names; tables are added to `tables`. Where the
+    table form would keep more bytes of values than are `wanted`, it computes them again by blocks
+    of the net."""
+    form: type[Backward] = Loops
+    if plan.schedule_of(wanted).form == "straight":
+        form = Unrolled
+    elif (native > 1 and not wanted.batch and not wanted.recompute
+          and not wanted.name.endswith("_kept") and fits(plan)):
+        form = Single
+    return form(plan, dtype, numerics, tables, native, wanted.recompute, registers, provenance)

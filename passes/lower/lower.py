@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
-from ncc.passes.lower import backward, each, forward, train_step
+from ncc.passes.lower import backward, each, forward, jacobian, train_step
 from ncc.passes.lower.tables import Tables
 
 
@@ -44,11 +44,11 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
         }
 
     First those that go forward (passes/lower/forward.py), with parameters for each sample, too
-    (passes/lower/each.py), then the gradients
-    (passes/lower/backward.py), then a step of training (passes/lower/train_step.py), whatever the
-    order of their names. `scalar` is for C, which has no sums over the lanes of a vector: then
-    gradients and training go sample by sample. With `provenance`, each op of unrolled code carries
-    the neuron that it computes from here on (`Func.neurons`).
+    (passes/lower/each.py), then the gradients (passes/lower/backward.py), a step of training
+    (passes/lower/train_step.py), and the Jacobian (passes/lower/jacobian.py), whatever the order of
+    their names. `scalar` is for C, which has no sums over the lanes of a vector: then gradients and
+    training go sample by sample, and Jacobians direction by direction. With `provenance`, each op
+    of unrolled code carries the neuron that it computes from here on (`Func.neurons`).
     """
     tables = Tables(dtype)
     funcs = forward.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
@@ -58,7 +58,7 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     funcs += each.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
                             native=native, lanes_block=lanes_block, lanes_rows=lanes_rows,
                             provenance=provenance)
-    for written in (backward, train_step):
+    for written in (backward, train_step, jacobian):
         funcs += written.functions(plan, tables, dtype=dtype, numerics=numerics,
                                    native=1 if scalar else native, registers=registers,
                                provenance=provenance)

@@ -13,6 +13,7 @@ from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
+from ncc.passes.lower.sample.single import Single
 from ncc.passes.lower.tables import Tables
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
@@ -35,8 +36,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: 
         if wanted.name == "update":
             funcs.append(step.update(Builder(dtype, numerics != "strict")))
             continue
-        form = backward_pass(plan.schedule_of(wanted), plan, dtype, numerics, tables, native,
-                             wanted.recompute, registers, provenance)
+        form = backward_pass(wanted, plan, dtype, numerics, tables, native, registers, provenance)
         ends = step.gradient() if wanted.name == "gradient_batch" else step.step()
         funcs.append(form.function(wanted.name, wide if wanted.batch else 0, ends))
     return funcs
@@ -165,7 +165,7 @@ class _Step:
             adjoints.append(losses.ce_derivative(b, term, total, number, label))
         return adjoints
 
-    def loops(self, backward: Loops) -> None:
+    def loops(self, backward: Loops | Single) -> None:
         b, loss = backward.b, self.loss
         zero, end = b.index(0), b.index(backward.n_outputs)
 

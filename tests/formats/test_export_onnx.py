@@ -31,6 +31,8 @@ def a_net(seed, dtype, states=False):
     for k, name in enumerate([*names, "20", "21", "22", "23", "24"]):
         agg = AGGREGATIONS[k % len(AGGREGATIONS)]
         edges = [f"{i}:{'=' * int(rng.integers(2))}{rng.normal():.3f}" for i in read(1 + k % 4)]
+        if agg == "div":  # by the inputs, which are not 0
+            edges = [f"{i}:{rng.normal():.3f}" for i in range(1 + k % 4)]
         if agg == "dot":
             edges = [f"{i}*{edge}" for i, edge in zip(read(len(edges)), edges, strict=True)]
         bias = ("", f" +{rng.normal():.3f}", f" +={rng.normal():.3f}")[k % 3]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import inputs_for, nets, some_net, to_nal, with_delays
+from nets import SINGLE, inputs_for, nets, some_net, to_nal, with_delays
 from ulps import nasty, samples
 
 import ncc
@@ -163,10 +163,11 @@ def test_latex_is_balanced(net, seed):
 
 
 def test_latex_reads_well():
-    text = ncc.parse("N 06\n00\n01\n02 tanh 00:-3.5,01:1 +1e-7\n03 relu 02,01@k_1 +\n"
+    text = ncc.parse("N 08\n00\n01\n02 tanh 00:-3.5,01:1 +1e-7\n03 relu 02,01@k_1 +\n"
                      "04 sigmoid max 02:2,03:=-1 +0.5\n05 00 sumbias 02:2,~03:3 +1\n"
+                     "06 00 dot 02*03:=-2,03*03:1 +1\n07 00 div 02:=1,03:=-1,00:2 +1\n"
                      ).to_formula("latex")
-    n = [rf"n_{{\mathrm{{0{k}}}}}" for k in range(6)]
+    n = [rf"n_{{\mathrm{{0{k}}}}}" for k in range(8)]
     for line in (
             rf"{n[0]} &= x_{{0}}",
             rf"{n[2]} &= \tanh\bigl(1 \cdot 10^{{-7}} - 3.5 \, {n[0]} + {n[1]}\bigr)",
@@ -175,6 +176,9 @@ def test_latex_reads_well():
             rf"{n[4]} &= \operatorname{{sigmoid}}\bigl(\max\bigl(2 \, {n[2]}, -{n[3]}\bigr) "
             r"+ 0.5\bigr)",
             rf"{n[5]} &= 2 \, {n[2]} + 3 \, {n[3]}^{{(t-1)}} + 1",
+            rf"{n[6]} &= 1 - 2 \, {n[2]} \, {n[3]} + {n[3]} \, {n[3]}",
+            rf"{n[7]} &= \bigl({n[2]}\bigr) / \bigl(\bigl(-{n[3]}\bigr) \cdot 2 \, {n[0]}\bigr)"
+            r" + 1",
             rf"y_{{0}} &= {n[4]}", r"\operatorname{relu}\bigl(x\bigr) &= \max\bigl(x, 0\bigr)"):
         assert f"{line} \\\\\n" in text or f"{line}\n" in text, line
 
@@ -189,7 +193,7 @@ def normal(graph: Graph) -> str:
     return re.sub(r"(?m)^fn .*\n|^constants.*\n(    .*\n)*", "", text)
 
 
-@given(nets(valued=False))
+@given(nets(valued=False, aggregations=SINGLE))
 @pytest.mark.parametrize("to", ["graphml", "node-link"])
 def test_what_is_exported_is_imported_as_the_same_net(tmp_path_factory, to, net):
     graph = graph_of(to_nal(net))
@@ -254,7 +258,7 @@ def rebuilt(nodes, edges, functions) -> str:
     return "\n".join(lines) + "\n"
 
 
-@given(nets(valued=False))
+@given(nets(valued=False, aggregations=SINGLE))
 def test_nothing_is_lost_in_node_link_json(net):
     graph = graph_of(to_nal(net))
     held = json.loads(named("node-link").write(graph, False), parse_constant=lambda c: 1 / 0)
@@ -263,7 +267,7 @@ def test_nothing_is_lost_in_node_link_json(net):
     assert str(graph_of(rebuilt(nodes, links, graph.functions))) == str(graph)
 
 
-@given(nets(valued=False))
+@given(nets(valued=False, aggregations=SINGLE))
 def test_nothing_is_lost_in_graphml(net):
     graph = graph_of(to_nal(net))
     root = ElementTree.fromstring(named("graphml").write(graph, False))
@@ -286,7 +290,7 @@ READ = {"boolean": lambda text: text == "true", "int": int, "double": float, "st
 @pytest.mark.parametrize("seed", range(6))
 def test_networkx_reads_graphml_and_json(seed, tmp_path):
     networkx = pytest.importorskip("networkx")
-    net = ncc.parse(to_nal(some_net(seed, valued=seed % 2 == 0)))
+    net = ncc.parse(to_nal(some_net(seed, valued=seed % 2 == 0, aggregations=SINGLE)))
     net.export(tmp_path / "net.graphml")
     net.export(tmp_path / "net.json")
     made = net.to_networkx()
@@ -351,6 +355,13 @@ def test_npz_is_scipys_layout_and_always_the_same_bytes():
         "indices": [1, 2, 2], "indptr": [0, 2, 3, 3], "format": b"csr", "shape": [3, 3],
         "data": [2.0, 4.0, 0.0]}
     assert named("scipy").write(graph, True) == data
+
+
+@pytest.mark.parametrize("to", ["graphml", "node-link", "neat", "fann", "sharpneat"])
+def test_edges_that_are_no_pairs_do_not_say_a_dot(to):
+    with pytest.raises(NccError, match="pairs|aggregation dot|dot") as caught:
+        named(to).write(graph_of("N 03\n00\n01\n02 relu dot 00*01:1,00*00:2\n"), True)
+    assert caught.value.code == "E401"
 
 
 LOST = {

@@ -307,6 +307,23 @@ def test_aggregations_are_written_as_the_docstring_says() -> None:
         "l0103 = +p0003\nl0203 = +l0103*p0103\nr0103 = +p0203\nr0003 = +p0103*r0103\n"
         "Dn03_p0003 = +Df03*r0003\nDn03_n00 = +Dn03_p0003*w0003\n"
         "Dn03_p0103 = +Df03*l0103*r0103\n")
+    assert text_of("N 04\n00\n01\n02\n03 00 div 00:=1,01:2,02\n").startswith(
+        "p0003 = +n00*w0003\np0103 = +n01*w0103\np0203 = +n02*w0203\n"
+        "q0103 = +p0003/p0103\nq0203 = +q0103/p0203\nu0203 = +Df03/p0203\n"
+        "u0103 = +u0203/p0103\nDn03_p0003 = +u0103\nDn03_n00 = +Dn03_p0003*w0003\n"
+        "Dn03_p0103 = -u0103*q0103\nDn03_n01 = +Dn03_p0103*w0103\n"
+        "Dn03_w0103 = +Dn03_p0103*n01\nDLY_w0103 = +DLY_n03*Dn03_w0103\n")
+    assert text_of("N 03\n00\n01\n02 00 dot 00*01@k,01*01:=1\n") == (
+        "p0002 = +n00*w0002\nDn02_p0002 = +Df02*n01\nDn02_n00 = +Dn02_p0002*w0002\n"
+        "Dn02_w0002 = +Dn02_p0002*n00\nDLY_w0002 = +DLY_n02*Dn02_w0002\n"
+        "Dn02_n01 = +Df02*p0002\n"
+        "p0102_2 = +n01*w0102_2\nDn02_p0102_2 = +Df02*n01\nDn02_n01_2 = +Dn02_p0102_2*w0102_2\n"
+        "Dn02_n01_3 = +Df02*p0102_2\n"
+        "DLY_n00 = +DLY_n02*Dn02_n00\n"
+        "DLY_n01 = +DLY_n02*Dn02_n01 +DLY_n02*Dn02_n01_2 +DLY_n02*Dn02_n01_3\n"
+        "DLY_k = +DLY_w0002\n")
+    assert fwd(parse("N 03\n00\n01\n02 00 dot 00*01@k,01*01:=1 +\n").graph) == (
+        "n02 = f02( dot +n00*w0002*n01 +n01*w0102*n01 +b02)\n")
     assert text_of("N 02\n00\n01 00 mul 00\n").startswith(
         "Dn01_p0001 = +Df01\nDn01_n00 = +Dn01_p0001*w0001\n")
 
@@ -396,7 +413,11 @@ SHAPES = {
 def test_operations_grow_with_edges_and_neurons(shape: str, aggregation: str) -> None:
     """A term is an addition and its multiplications: under a sum 4 terms an edge and 1 a bias, of
     2 operations each."""
-    graph = parse(SHAPES[shape](aggregation)).graph
+    nal = SHAPES[shape](aggregation)
+    if aggregation == "dot":  # each source with itself
+        nal = re.sub(r"(?<= dot )\S+", lambda edges: re.sub(
+            r"(?<![^,])[0-9a-f]+", r"\g<0>*\g<0>", edges[0]), nal)
+    graph = parse(nal).graph
     text = bwd(graph)
     size = graph.n_edges + graph.n_neurons
     terms = sum(len(terms) for _, terms, _ in lines(text))

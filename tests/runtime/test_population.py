@@ -292,6 +292,10 @@ def test_arrays_that_make_no_nets_are_refused():
     refused("E650.*edge 0: target 1 of net 0", target=[1, 3, 2, 3])
     refused("E650.*edge 2: .*net 7", net=[0, 0, 7, 1])
     refused("E650.*neuron 3 of net 0 has neither", target=[2, 2, 2, 3])
+    for wrong in (9, 11, -1):  # a dot, and none
+        refused(f"E650.*neuron 3 of net 1 has the aggregation {wrong}",
+                aggregation=[0] * 7 + [wrong])
+    assert make(2, 1, **good, aggregation=[0] * 7 + [10])([1.0, 2.0]).ravel().tolist() == [1, 2]
     refused("E116.*net 1: a cycle: 02 -> 03 -> 02", source=[0, 2, 3, 2])
     refused("weight has shape", kind=ValueError, weight=[1])
     refused("source has shape", kind=ValueError, source=[1])

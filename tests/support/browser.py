@@ -105,9 +105,12 @@ class Browser:
 
     def click(self, selector, across=0.5, down=0.5):
         """Press the mouse on an element, by default its middle, which is scrolled into sight."""
-        x, y = self.value(f"""(() => {{
+        x, y = self.value(f"""(async () => {{
             const e = document.querySelector({json.dumps(selector)});
             e.scrollIntoView({{block: "center", inline: "center"}});
+            // What is pressed is what was painted last.
+            for (let k = 0; k < 2; k++)
+                await new Promise(requestAnimationFrame);
             const b = e.getBoundingClientRect();
             return [b.x + b.width * {across}, b.y + b.height * {down}];
         }})()""")

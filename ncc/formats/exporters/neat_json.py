@@ -153,7 +153,9 @@ class _Network:
         response = 1.0 if inner == j else self.weights(j)[0]
         fold = AGGREGATIONS[self.graph.aggregations[inner]]
         if fold not in FOLDS:
-            raise _loss(f"neuron {self.names[inner]} has the aggregation {fold}, whose NaN goes on")
+            why = ("whose NaN goes on" if fold in ("maximum", "minimum") else
+                   "which neat-python does not have")
+            raise _loss(f"neuron {self.names[inner]} has the aggregation {fold}, {why}")
         if (fold == "sum" and inner == j and len(self.sources(j)) > 1 and self.bias(j) != 0
                 and not self.lossy):
             raise _loss(f"the sum of neuron {self.names[j]} starts from its bias, which "

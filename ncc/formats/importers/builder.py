@@ -11,7 +11,7 @@ from ncc.errors import NccError, Source
 from ncc.formats.importers.foreign import Foreign, Imported, Options
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph
 from ncc.ir.graph_types import Label
-from ncc.ir.syntax_functions import activation_code, is_hex, unknown
+from ncc.ir.syntax import activation_code, is_hex, unknown
 from ncc.scalar.activations import FREE, code_of, name_of
 from ncc.scalar.expressions import parse
 

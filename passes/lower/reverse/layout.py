@@ -111,7 +111,7 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
                   vectors and segment.rows > 1 and direct)
         for segment, run, direct in zip(
             plan.segments, [plan.runs[k] for k in run_of.tolist()],
-            _consecutive(plan, first, last).tolist(), strict=True)]
+            consecutive(plan, first, last).tolist(), strict=True)]
     pairs = [signature[:2] for signature in signatures]
     alternating = sum([a != b for a, b in pairwise(pairs)]) >= len(set(pairs))
     mixed = len(set(pairs)) > (ALTERNATING if alternating else PAIRS)
@@ -127,7 +127,7 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
         np.array([*[p.last - p.first for p in plan.segments], 0]), mixed)
 
 
-def _consecutive(plan: Plan, first: Longs, last: Longs) -> Flags:
+def consecutive(plan: Plan, first: Longs, last: Longs) -> Flags:
     """Whether the weights of each row first[s] .. last[s] are consecutive parameters, none of which
     has a second edge, or is a bias too: those are added up edge by edge."""
     g = plan.graph

@@ -3,6 +3,9 @@ different parts, or their sources take parts from such rows, too."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
 from ncc.scalar.aggregations import divisor_part, start, step, taken
@@ -32,8 +35,21 @@ def edges_backward(f: Looped, r: int, d: int) -> None:
         b.close()
 
 
+class Parts(Protocol):
+    """A row whose edges get different parts: `edges`, how many they are (an op); the source's value
+    and the weight of one; and what is done with a part. Buffer `products` is theirs, a real an
+    edge; part k is added when `products[k]` has been read."""
+
+    edges: int
+
+    def edge(self, k: int) -> tuple[int, int]: ...
+
+    def add(self, k: int, n: int, w: int, part: int) -> None: ...
+
+
 class _Row:
-    """A row whose edges get different parts: r, of so many edges, of a signature."""
+    """Row r of a backward pass, of so many edges, of a signature: what is added to the adjoints of
+    its sources and to the gradient."""
 
     def __init__(self, f: Looped, r: int, edges: int, kind: Signature) -> None:
         self.f, self.b, self.kind, self.edges = f, f.b, kind, edges
@@ -43,41 +59,20 @@ class _Row:
     def edge(self, k: int) -> tuple[int, int]:
         return self.f.edge(self.at, self.weight, k, self.kind)
 
-    def add(self, k: int, n: int, w: int, d: int) -> None:
-        """The part d of edge k, which has the source's value n and the weight w."""
+    def add(self, k: int, n: int, w: int, part: int) -> None:
         f, b = self.f, self.b
-        f.push(f.cell("places", 0, b.op("iadd", self.at, k)), d, w)
-        f.add_gradient(f.mask(d), f.mask(n), 0, b.op("iadd", self.gradient, k))
+        f.push(f.cell("places", 0, b.op("iadd", self.at, k)), part, w)
+        f.add_gradient(f.mask(part), f.mask(n), 0, b.op("iadd", self.gradient, k))
 
 
 def factors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d is a product: each factor gets that of the others."""
-    b, row = f.b, _Row(f, r, edges, kind)
-    k, before = b.loop(b.index(0), edges, [b.const(1.0)])
-    b.store(before, "products", 0, k)
-    n, w = row.edge(k)
-    b.close(b.op("mul", before, b.op("mul", n, w)))
-    k, behind = b.loop(b.index(0), edges, [d])
-    back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", edges, b.index(-1)))
-    n, w = row.edge(back)
-    row.add(back, n, w, b.op("mul", behind, b.load("products", 0, back)))
-    b.close(b.op("mul", behind, b.op("mul", n, w)))
+    """Row r of delta d, which is a product."""
+    factors(f.b, _Row(f, r, edges, kind), d)
 
 
 def divisors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d is a quotient: from the last divisor to the first, then what is divided."""
-    b, row = f.b, _Row(f, r, edges, kind)
-    loop = b.loop(b.index(1), edges, [start(b, "div", *row.edge(b.index(0)))])
-    quotient = step(b, "div", loop[1], *row.edge(loop[0]))
-    b.store(quotient, "products", 0, loop[0])
-    b.close(quotient)
-    k, left = b.loop(b.index(1), edges, [d])
-    back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
-    n, w = row.edge(back)
-    left = b.op("div", left, b.op("mul", n, w))
-    row.add(back, n, w, divisor_part(b, left, b.load("products", 0, back)))
-    (left,) = b.close(left)
-    row.add(b.index(0), *row.edge(b.index(0)), left)
+    """Row r of delta d, which is a quotient."""
+    divisors(f.b, _Row(f, r, edges, kind), d)
 
 
 def pairs_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
@@ -100,9 +95,54 @@ def pairs_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> No
 
 
 def choice_backward(f: Looped, agg: str, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d is one of CHOICES: all goes to the first edge that has the value that was
-    chosen, down the chain of choices, from the last edge up to the first."""
-    b, row = f.b, _Row(f, r, edges, kind)
+    """Row r of delta d, which is one of CHOICES."""
+    choice(f.b, agg, _Row(f, r, edges, kind), d)
+
+
+def parts(b: Builder, agg: str, row: Parts, d: int) -> None:
+    """The parts of delta d that the edges of a row get, which is neither a sum nor one of pairs."""
+    if agg == "mul":
+        factors(b, row, d)
+    elif agg == "div":
+        divisors(b, row, d)
+    else:
+        choice(b, agg, row, d)
+
+
+def factors(b: Builder, row: Parts, d: int) -> None:
+    """The row is a product: each factor gets that of the others."""
+    edges = row.edges
+    k, before = b.loop(b.index(0), edges, [b.const(1.0)])
+    b.store(before, "products", 0, k)
+    n, w = row.edge(k)
+    b.close(b.op("mul", before, b.op("mul", n, w)))
+    k, behind = b.loop(b.index(0), edges, [d])
+    back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", edges, b.index(-1)))
+    n, w = row.edge(back)
+    row.add(back, n, w, b.op("mul", behind, b.load("products", 0, back)))
+    b.close(b.op("mul", behind, b.op("mul", n, w)))
+
+
+def divisors(b: Builder, row: Parts, d: int) -> None:
+    """The row is a quotient: from the last divisor to the first, then what is divided."""
+    edges = row.edges
+    loop = b.loop(b.index(1), edges, [start(b, "div", *row.edge(b.index(0)))])
+    quotient = step(b, "div", loop[1], *row.edge(loop[0]))
+    b.store(quotient, "products", 0, loop[0])
+    b.close(quotient)
+    k, left = b.loop(b.index(1), edges, [d])
+    back = b.op("iadd", b.op("imul", k, b.index(-1)), edges)
+    n, w = row.edge(back)
+    left = b.op("div", left, b.op("mul", n, w))
+    row.add(back, n, w, divisor_part(b, left, b.load("products", 0, back)))
+    (left,) = b.close(left)
+    row.add(b.index(0), *row.edge(b.index(0)), left)
+
+
+def choice(b: Builder, agg: str, row: Parts, d: int) -> None:
+    """The row is one of CHOICES: all goes to the first edge that has the value that was chosen,
+    down the chain of choices, from the last edge up to the first."""
+    edges = row.edges
     loop = b.loop(b.index(1), edges, [start(b, agg, *row.edge(b.index(0)))])
     b.store(loop[1], "products", 0, loop[0])
     b.close(step(b, agg, loop[1], *row.edge(loop[0])))

@@ -15,19 +15,19 @@ from ncc.scalar.derivative import derivative_at, tame, times
 from ncc.scalar.expressions import Expr, emit, expression
 
 
-class _Edge(NamedTuple):
+class Edge(NamedTuple):
     source: int  # neuron
     weight: int  # op
     code: int  # of the weight, as in the graph
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A neuron that was computed: what of, and the argument of its activation."""
 
     neuron: int
     program: Expr
     aggregation: str
-    edges: list[_Edge]
+    edges: list[Edge]
     argument: int
 
 
@@ -89,7 +89,7 @@ class Unrolled(Backward):
             b.neuron = UNLINKED
             b.close()
 
-    def run_forward(self, values: dict[int, int]) -> list[_Row]:
+    def run_forward(self, values: dict[int, int]) -> list[Row]:
         """The rows, whose values join those of the inputs in `values`, by neuron."""
         b, g, plan = self.b, self.g, self.plan
         params, first = np.unique(plan.packed, return_index=True)
@@ -102,7 +102,7 @@ class Unrolled(Backward):
                                 else b.const(float(plan.constants[-1 - code])))
             return loaded[code]
 
-        rows: list[_Row] = []
+        rows: list[Row] = []
         for run in plan.runs:
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
@@ -112,10 +112,10 @@ class Unrolled(Backward):
                 code = int(g.biases[j])
                 bias = None if code == NONE else parameter(code)
                 codes = g.weights[at].tolist()
-                edges = list(map(_Edge, g.sources[at].tolist(), map(parameter, codes), codes))
+                edges = list(map(Edge, g.sources[at].tolist(), map(parameter, codes), codes))
                 argument = total(b, agg, ((values[e.source], e.weight) for e in edges), bias)
                 values[j] = emit(program, b, argument)
-                rows.append(_Row(j, program, agg, edges, argument))
+                rows.append(Row(j, program, agg, edges, argument))
         return rows
 
     def seeded(self, values: dict[int, int]) -> dict[int, int]:
@@ -137,7 +137,7 @@ class Unrolled(Backward):
             adjoints[j] = b.op("add", adjoints[j], d) if j in adjoints else d
         return adjoints
 
-    def run_back(self, rows: list[_Row], values: dict[int, int], adjoints: dict[int, int]
+    def run_back(self, rows: list[Row], values: dict[int, int], adjoints: dict[int, int]
                  ) -> list[_Product]:
         """From the last row to the first: the products of the gradient. `adjoints` are then those
         of the inputs."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import nets, some_net, to_nal, with_delays
+from nets import SINGLE, nets, some_net, to_nal, with_delays
 from oracles import compare, mutants, shared, survives
 
 import ncc
@@ -251,7 +251,7 @@ def returned(net):
         yield graph_of(json.loads(json.dumps(linked), parse_constant=lambda _: None))
 
 
-@given(nets(valued=False), st.booleans())
+@given(nets(valued=False, aggregations=SINGLE), st.booleans())
 def test_an_exported_graph_comes_back(net, delayed):
     text = to_nal(net)
     net = ncc.parse(with_delays(text, len(text)) if delayed else text)
@@ -260,7 +260,7 @@ def test_an_exported_graph_comes_back(net, delayed):
 
 
 def test_labels_directives_and_arrays_come_back():
-    plain = ncc.parse(to_nal(some_net(3))).graph
+    plain = ncc.parse(to_nal(some_net(3, aggregations=SINGLE))).graph
     net = ncc.Net(plain.with_(
         labels=(Label(0, "left"), Label(1, "the right"), Label(0, "h", (1, 2))),
         numerics="strict", dtype="f64"))

@@ -1,0 +1,1 @@
+"""Interfaces of other tools, as C around a net's own functions."""

@@ -1,0 +1,1 @@
+"""Code for other machines, executed in an emulator, and counted."""

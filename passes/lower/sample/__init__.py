@@ -1,0 +1,1 @@
+"""Passes over one sample, after a forward pass that keeps its values and derivatives."""

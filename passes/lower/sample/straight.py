@@ -1,0 +1,66 @@
+"""Adjoints and tangents of many directions, unrolled."""
+
+from __future__ import annotations
+
+from ncc.ir.ssa import UNLINKED
+from ncc.passes.lower.reverse.unrolled import Row, Unrolled
+from ncc.passes.lower.sample.directions import Directions
+from ncc.scalar.aggregations import SUMS, pull, step, total
+from ncc.scalar.derivative import derivative_at, tame
+
+
+class Straight(Directions, Unrolled):
+    """Every edge as ops."""
+
+    def values(self) -> None:
+        """The forward pass, and the derivatives of the activations."""
+        b, g = self.b, self.g
+        self.of = {i: b.load("x", k, self.row_of_x) for k, i in enumerate(g.inputs.tolist())}
+        self.rows = self.run_forward(self.of)
+        self.slopes = []
+        for row in self.rows:
+            b.neuron = row.neuron
+            self.slopes.append(derivative_at(row.program, b, row.argument, self.of[row.neuron]))
+        b.neuron = UNLINKED
+
+    def parts(self, row: Row, d: int) -> list[int]:
+        return pull(self.b, row.aggregation, [self.of[e.source] for e in row.edges],
+                    [e.weight for e in row.edges], d) if row.edges else []
+
+    def adjoints(self) -> None:
+        b, g = self.b, self.g
+        found: dict[int, int] = {}
+        for k, j in enumerate(g.outputs.tolist()):
+            found[j] = b.op("add", found[j], self.unit(k)) if j in found else self.unit(k)
+        for row, slope in zip(reversed(self.rows), reversed(self.slopes), strict=True):
+            if row.neuron not in found:
+                continue
+            b.neuron = row.neuron
+            d = self.scaled(found.pop(row.neuron), slope, tame(row.program))
+            parts = self.parts(row, d)
+            for k in range(len(parts) - 1, -1, -1):
+                i, w, _ = row.edges[k]
+                found[i] = (step(b, "sum", found[i], parts[k], w) if i in found
+                            else b.op("mul", parts[k], w))
+        b.neuron = UNLINKED
+        at = self.place(self.n_inputs)
+        for k, i in enumerate(g.inputs.tolist()):
+            b.store(found.get(i, b.const(0.0)), "jac", k, at)
+
+    def tangents(self) -> None:
+        b, g = self.b, self.g
+        found = {i: self.unit(k) for k, i in enumerate(g.inputs.tolist())}
+        for row, slope in zip(self.rows, self.slopes, strict=True):
+            b.neuron = row.neuron
+            weights = [e.weight for e in row.edges]
+            if row.aggregation not in SUMS:
+                weights = [b.op("mul", part, w) for part, w in zip(
+                    self.parts(row, b.const(1.0)), weights, strict=True)]
+            agg = "mean" if row.aggregation == "mean" else "sum"
+            pairs = ((found[e.source], w) for e, w in zip(row.edges, weights, strict=True))
+            t = total(b, agg, pairs, None) if weights else b.const(-0.0)
+            found[row.neuron] = self.scaled(t, slope, tame(row.program))
+        b.neuron = UNLINKED
+        at = self.place()
+        for k, j in enumerate(g.outputs.tolist()):
+            b.store(found[j], "jac", k * self.n_inputs, at)
