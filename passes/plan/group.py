@@ -10,7 +10,7 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
-from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS, SLOWER
 from ncc.passes.plan.cost import Prediction, in_order, predict, size, tiles
@@ -140,7 +140,7 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: 
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+    if "shared" in asked or (shares and "table" not in asked):
         plans["shared"] = _plan(graph, alive, first, native, True)
         if "table" in plans and not (
                 size(plans["shared"], "shared") < LARGER * size(plans["table"], "table")
@@ -246,9 +246,8 @@ def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     if not plan.looped:
         return plan.with_(packed=first_uses(plan))
-    weights, biases, length = packed_starts(plan)
-    plan = plan.with_(weights=weights, biases=biases)
-    return plan.with_(packed=packed_codes(plan, length))
+    layout = packed_starts(plan)
+    return plan.with_(packed=packed_codes(plan, *layout), weights=layout[0], biases=layout[1])
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:
