@@ -108,14 +108,20 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
-    functions: tuple[str, ...] = () if embedded else ("pack",)
-    if forwards:
-        functions += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
-    functions += ("each",) * each
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
+    wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
-                                       functions=tuple([Wanted(name) for name in functions])))
+                                       functions=wanted))
+
+
+def _wanted(graph: Graph, embedded: bool, forwards: bool, each: bool) -> tuple[Wanted, ...]:
+    """The functions that a plan wants before any pass adds those of gradients."""
+    names: tuple[str, ...] = () if embedded else ("pack",)
+    if forwards:
+        names += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
+    names += ("each",) * each
+    return tuple([Wanted(name) for name in names])
 
 
 def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool) -> None:

@@ -42,6 +42,7 @@ TABLES = (
     Table("frontend", "bench_frontend.py", "1000000", "20000"),
     Table("compile", "bench_compile.py", "--short --mixtures 20 --seed 1",
           "--short --only ^(XOR|mixture) --mixtures 1 --patience 3"),
+    Table("size", "bench_size.py", "", "--quick"),
     Table("neat", "bench_neat.py", "", "--sizes 50 --seeds 1 --seconds 0.1"),
     Table("population", "bench_population.py", "",
           "--sizes 20 --rounds 1 --genomes 5"),
