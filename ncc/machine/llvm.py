@@ -187,6 +187,8 @@ def _probed(base: Target, **changes: str) -> Target:
     given["soft"] = tuple([d for d, _, _, adds in names if not called.isdisjoint(adds)])
     given["fma"] = tuple([d for d, fma, _, _ in names if fma not in called])
     given["sqrt"] = tuple([d for d, _, sqrt, _ in names if sqrt not in called])
+    if arch_of(base.triple) == "wasm32":
+        given["vector_bits"] = 128 if "+simd128" in given["features"].split(",") else 0
     if arch_of(base.triple) in ("x86_64", "i686"):
         wide = 256 if "cpu" in changes else max(256, base.vector_bits)
         given["vector_bits"] = wide if given["fma"] else 128

@@ -10,7 +10,7 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
-from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS, SLOWER
 from ncc.passes.plan.cost import Prediction, in_order, predict, size, tiles
@@ -105,14 +105,20 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
-    functions: tuple[str, ...] = () if embedded else ("pack",)
-    if forwards:
-        functions += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
-    functions += ("each",) * each
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
+    wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
-                                       functions=tuple([Wanted(name) for name in functions])))
+                                       functions=wanted))
+
+
+def _wanted(graph: Graph, embedded: bool, forwards: bool, each: bool) -> tuple[Wanted, ...]:
+    """The functions that a plan wants before any pass adds those of gradients."""
+    names: tuple[str, ...] = () if embedded else ("pack",)
+    if forwards:
+        names += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
+    names += ("each",) * each
+    return tuple([Wanted(name) for name in names])
 
 
 def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool) -> None:
@@ -137,7 +143,7 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: 
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+    if "shared" in asked or (shares and "table" not in asked):
         plans["shared"] = _plan(graph, alive, first, native, True)
         if "table" in plans and not (
                 size(plans["shared"], "shared") < LARGER * size(plans["table"], "table")
@@ -265,9 +271,8 @@ def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     if not plan.looped:
         return plan.with_(packed=first_uses(plan))
-    weights, biases, length = packed_starts(plan)
-    plan = plan.with_(weights=weights, biases=biases)
-    return plan.with_(packed=packed_codes(plan, length))
+    layout = packed_starts(plan)
+    return plan.with_(packed=packed_codes(plan, *layout), weights=layout[0], biases=layout[1])
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:

@@ -51,6 +51,7 @@ TABLES = (
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("rewire", "bench_rewire.py", "", "--quick"),
     Table("imports", "bench_imports.py", "", "--quick"),
+    Table("layers", "bench_layers.py", "", "--only 10 --seconds 0.1"),
     Table("cache", "bench_cache.py", "", "--quick"),
     Table("ulps", "bench_ulps.py", "", "--stride 9973 --samples 1000", "passes/README.md"),
 )
