@@ -106,7 +106,7 @@ def cost(build: Build, *, name: str = "net", count: bool = True) -> Cost:
         seen = counted.get(f)
         if seen is not None:
             card = replace(card, instructions=seen.instructions, runtime=seen.calls,
-                           runtime_instructions=seen.below)
+                           runtime_instructions=seen.below, stack_used=seen.stack)
             if seen.cycles is not None:
                 card = replace(card, cycles=float(seen.cycles), cycles_by=MANUAL)
         costs[f] = card

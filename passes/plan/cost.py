@@ -109,7 +109,9 @@ def tiles(plan: Plan) -> int:
     """How many kinds of tiles have code of their own."""
     first = plan.blocks[[segment.first for segment in plan.segments]]
     run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-    return len({(*plan.runs[k][2:4], segment.rows, segment.side)
+    # Where there are many, code for sums is one for all activations.
+    what = slice(3, 4) if plan.phased else slice(2, 4)
+    return len({(*plan.runs[k][what], segment.rows, segment.side)
                 for k, segment in zip(run_of.tolist(), plan.segments, strict=True)})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
-from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
 from ncc.machine.model import CHAINS, SLOWER
 from ncc.passes.plan.cost import Prediction, in_order, predict, size, tiles
@@ -70,9 +70,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     not asked for but found by ncc/runtime/tune.py.
 
     The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch, and of a
-    net with states `reset` and `steps`; without
-    `forwards` only `pack`, for those who have the others and want gradients beside them; and
-    `each`, a batch whose samples have parameters of their own, where it is asked for.
+    net with states `reset` and `steps`; without `forwards` only `pack`, for those who have the
+    others and want gradients beside them; and `each`, a batch whose samples have parameters of
+    their own, where it is asked for.
     """
     _sound(graph, (form, batch_form, backward_form), gradient)
     assert graph.levels is not None
@@ -83,12 +83,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
     length = n_edges + len(alive) + len(graph.results)
-    costs = {name: predict(plan, name, native=native, dtype=dtype)
-             for name, plan in plans.items()}
-    costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
+    costs = _costs(plans, native, dtype)
     if small and native == 1 and form == "auto":
-        single, looped = _fewest(plans, length <= STRAIGHT_BY_LLVM, balanced)
-        chosen = [single, batch_form]
+        chosen, looped = _fewest(plans, batch_form, length <= STRAIGHT_BY_LLVM, balanced)
     else:
         chosen, looped = _fastest(plans, costs, asked, limits, length, small)
     if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
@@ -108,14 +105,20 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
-    functions: tuple[str, ...] = () if embedded else ("pack",)
-    if forwards:
-        functions += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
-    functions += ("each",) * each
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
+    wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
-                                       functions=tuple([Wanted(name) for name in functions])))
+                                       functions=wanted))
+
+
+def _wanted(graph: Graph, embedded: bool, forwards: bool, each: bool) -> tuple[Wanted, ...]:
+    """The functions that a plan wants before any pass adds those of gradients."""
+    names: tuple[str, ...] = () if embedded else ("pack",)
+    if forwards:
+        names += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
+    names += ("each",) * each
+    return tuple([Wanted(name) for name in names])
 
 
 def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool) -> None:
@@ -140,13 +143,21 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: 
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+    if "shared" in asked or (shares and "table" not in asked):
         plans["shared"] = _plan(graph, alive, first, native, True)
         if "table" in plans and not (
                 size(plans["shared"], "shared") < LARGER * size(plans["table"], "table")
                 if small and native == 1 else _short(plans["shared"])):
             del plans["shared"]
     return plans
+
+
+def _costs(plans: dict[str, Plan], native: int, dtype: str) -> dict[str, Prediction]:
+    """What each form costs, straight code, which is that of any plan, among them."""
+    any_plan = next(iter(plans.values()))
+    return {**{name: predict(plan, name, native=native, dtype=dtype)
+               for name, plan in plans.items()},
+            "straight": predict(any_plan, "straight", native=native)}
 
 
 def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequence[str],
@@ -170,7 +181,8 @@ def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequen
     return best[1:]
 
 
-def _fewest(plans: dict[str, Plan], short: bool, balanced: bool) -> tuple[str, str]:
+def _fewest(plans: dict[str, Plan], batch_form: str, short: bool, balanced: bool
+            ) -> tuple[list[str], str]:
     """The form of the fewest bytes, and the looped one of the plan that it goes by; where it is
     `balanced` of those that are not slower by more than SLOWER than the fastest, straight code
     among them only if it is `short`."""
@@ -181,7 +193,7 @@ def _fewest(plans: dict[str, Plan], short: bool, balanced: bool) -> tuple[str, s
         choices = [c for c in choices if short or c[2] != "straight" or c == least]
         fastest = min([cycles for _, cycles, _, _ in choices])
         least = min([c for c in choices if c[1] <= SLOWER * fastest])
-    return least[2:]
+    return [least[2], batch_form], least[3]
 
 
 def _short(plan: Plan) -> bool:
@@ -246,9 +258,8 @@ def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     if not plan.looped:
         return plan.with_(packed=first_uses(plan))
-    weights, biases, length = packed_starts(plan)
-    plan = plan.with_(weights=weights, biases=biases)
-    return plan.with_(packed=packed_codes(plan, length))
+    layout = packed_starts(plan)
+    return plan.with_(packed=packed_codes(plan, *layout), weights=layout[0], biases=layout[1])
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:

@@ -81,7 +81,7 @@ def checked(page):
     assert {tag for tag, _ in made.elements} <= {
         "html", "head", "meta", "link", "title", "style", "body", "header", "h1", "h2", "p", "div",
         "main", "section", "aside", "span", "button", "input", "table", "canvas", "kbd", "script",
-        "noscript", "svg", "desc", "g", "path", "rect", "circle", "text"}
+        "label", "noscript", "svg", "desc", "g", "path", "rect", "circle", "text"}
     for tag, attrs in made.elements:
         assert not {"src", "srcset", "action", "ping"} & set(attrs)
         assert not any(name.startswith("on") for name in attrs)
@@ -123,8 +123,20 @@ def test_the_page_of_digits_is_one_small_file(tmp_path, capfd):
     graph = next(each for each in about["listings"] if each["name"] == "graph")
     at = graph["neurons"].index(0x50)
     assert graph["text"].split("\n")[at].startswith("50 @1 relu")
-    assert written(tmp_path, DIGITS, "--input",
-                   str(TOP / "examples/digits.csv")).read_text() == page
+
+
+def test_where_the_page_goes(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("net.nal").write_text("N 02\n00\n01 tanh 00:2\n")
+    Path("out").mkdir()
+    assert main(["report", "net.nal"]) == main(["report", "net.nal", "-o", "out"]) == 0
+    page = Path("net.html").read_bytes()
+    assert Path("out/net.html").read_bytes() == page
+    capfd.readouterr()
+    assert main(["report", "net.nal", "-o", "-"]) == 0
+    assert capfd.readouterr().out.encode() == page
+    assert main(["report", "net.nal", "-o", "net.nal"]) == 2
+    assert "E608" in capfd.readouterr().err
 
 
 def test_labels_are_no_markup(tmp_path):
@@ -136,16 +148,17 @@ def test_labels_are_no_markup(tmp_path):
 
 
 def test_what_a_net_is_too_large_for_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("ncc.driver.report.LIVE", 4000)
-    monkeypatch.setattr("ncc.report.page.facts.EDGES", 4000)
+    monkeypatch.setattr("ncc.driver.report.LIVE", 1000)
+    monkeypatch.setattr("ncc.report.page.facts.EDGES", 1000)
     monkeypatch.setattr("ncc.driver.report.TEXT", 5000)
-    net = ncc.load([np.ones((60, 60)), np.ones((60, 90))], activation="relu")
+    monkeypatch.setattr("ncc.report.picture.NODES", 20)
+    net = ncc.load([np.ones((30, 20)), np.ones((20, 30))], activation="relu")
     net.report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     about = json.loads(block(page, "data"))
     assert len(page) < 1_000_000 and about["edges"] is None
-    assert about["why"] == "a net of more than 4,000 edges does not run in its page"
-    assert about["nodes"] == [[[0, 60]], [[60, 60]], [[120, 90]]]
+    assert about["why"] == "a net of more than 1,000 edges does not run in its page"
+    assert about["nodes"] == [[[0, 30]], [[30, 20]], [[50, 30]]]
     assert "more lines: ncc build --emit graph" in about["listings"][0]["text"]
 
 
@@ -325,6 +338,15 @@ def test_a_click_marks_a_neuron_everywhere(tmp_path, browser):
     browser.value("document.querySelectorAll('.pane')[0].querySelectorAll('.l')[9].id = 'last'")
     browser.click("#last")
     assert browser.value("document.querySelector('#picture g.on').dataset.n") == "04"
+    browser.value("""(() => {
+        const choice = document.querySelectorAll(".pane")[1].querySelector("select");
+        choice.value = [...choice.options].findIndex((o) => o.text.startsWith("ssa after expand"));
+        choice.dispatchEvent(new Event("change"));
+    })()""")
+    browser.click("#changes")
+    made = browser.value("""[...document.querySelectorAll(".pane")[1].querySelectorAll(".l.new")]
+        .map((line) => line.lastChild.textContent)""")
+    assert made and not any("tanh" in line or "load x" in line for line in made)
     # By keys: to the left, up, clear; a neuron by its index.
     browser.value("document.querySelector('#picture g.on').focus()")
     browser.key("ArrowLeft", "ArrowLeft", "ArrowDown")
