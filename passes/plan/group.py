@@ -24,6 +24,7 @@ FEW, PER_EDGE = 500, 2
 # The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
+STRAIGHT_JACOBIAN = 640  # a forward pass and one pass back for all outputs, in vectors
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
@@ -36,7 +37,8 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
           assembles: bool = False, small: bool = False, timed: Sequence[str] = (),
-          embedded: bool = False, forwards: bool = True, each: bool = False) -> Plan:
+          embedded: bool = False, forwards: bool = True, each: bool = False,
+          jacobian: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -71,7 +73,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     `forwards` only `pack`, for those who have the others and want gradients beside them; and
     `each`, a batch whose samples have parameters of their own, where it is asked for.
     """
-    _sound(graph, (form, batch_form, backward_form), gradient)
+    _sound(graph, (form, batch_form, backward_form), gradient or jacobian)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
@@ -101,6 +103,8 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
+    of_jacobian = (_choose(backward_form, length, 0 if small else STRAIGHT_JACOBIAN, looped)
+                   if jacobian else None)
     functions: tuple[str, ...] = () if embedded else ("pack",)
     if forwards:
         functions += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
@@ -108,6 +112,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
+                                       jacobian=of_jacobian,
                                        functions=tuple([Wanted(name) for name in functions])))
 
 

@@ -141,8 +141,7 @@ def test_random_nets_by_the_interpreter_of_ssa(seed):
     params = np.random.default_rng(seed).standard_normal(graph.n_params)
     x = np.random.default_rng(seed).standard_normal(graph.n_inputs)
     for form in ("straight", "table"):
-        chosen = options(host(), dtype="f64", gradient=True, vjp=False, jacobian=True,
-                         backward_form=form, limit=False)
+        chosen = options(host(), dtype="f64", jacobian=True, backward_form=form, limit=False)
         build = Build(graph, host(), chosen, 0, None, AFTER_ORDER)
         build.plan.verify()
         module = build.module
