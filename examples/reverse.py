@@ -57,9 +57,9 @@ def net(steps: int = STEPS, symbols: int = SYMBOLS, hidden: int = HIDDEN) -> ncc
     scores = additive(made, queries, keys, fresh("score", hidden))
     seen = matmul(made, softmax(made, scores), read)
     y = mapped(concatenated(made, [states, seen], 1), "out", symbols)
-    graph, slots = made.graph([("y", y)])
-    return ncc.Net(order(graph), {name: (held, np.full(held.shape, np.nan))
-                                  for name, held in slots.items()})
+    built = made.graph([("y", y)])
+    return ncc.Net(order(built.graph), {name: (held, np.full(held.shape, np.nan))
+                                  for name, held in built.slots.items()})
 
 
 def one_hot(numbers: Numbers) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from ncc.cli.arguments import Commands, common_options, pipeline_options, readin
 from ncc.cli.reading import format_of, kinds_asked
 from ncc.cli.request import asked, configure, enter, explain, found_by_tuning, read, settings
 from ncc.cli.terminal import put
-from ncc.driver.compiler import Build, plain, write
+from ncc.driver.compiler import Build, make_folder, plain, write
 from ncc.driver.engine import Emitted
 from ncc.driver.kinds import (
     BESIDE,
@@ -22,6 +22,7 @@ from ncc.driver.kinds import (
     companions,
     contents,
     ending,
+    folder,
     target_of,
     with_gradient,
 )
@@ -33,6 +34,7 @@ from ncc.ir.ssa import Module
 from ncc.ir.syntax import Syntax
 from ncc.machine.header import c_identifier
 from ncc.machine.llvm import target
+from ncc.machine.projects.project import claim
 from ncc.scalar import losses, optimizers
 
 SSA_KINDS = tuple(name for name, kind in KINDS.items() if not kind.of_net)
@@ -106,6 +108,8 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         _for_casadi(args, kinds)
     rows = _rows(args, kinds, watcher)
     _links(args, kinds)
+    if any(KINDS[kind].folder for kind in kinds):
+        return _folder(args, kinds, watcher)
     request, made, syntax = entered(args, kinds, watcher)
     for kind in kinds:
         request.part.reaches(kind)
@@ -134,6 +138,29 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
         write(outputs)
     sized = {"obj", "shared", "wasm"}.intersection(kinds)
     return f"{args.net}: {made.footprint()}" if sized else None
+
+
+def _folder(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> str:
+    """Write a folder: a project of another build system."""
+    kind = kinds[0]
+    if len(kinds) > 1:
+        raise NccError("E604", f"{kind} is a folder, and emitted alone")
+    if args.out == "-":
+        raise NccError("E608", f"{kind} is a folder, not for standard output", help="-o FOLDER")
+    # What a device computes with is known, unless it is to be trained there.
+    args.embed_weights = args.embed_weights or not (args.backward or args.train or args.each)
+    request, made, _ = entered(args, kinds, watcher)
+    request.part.reaches(kind)
+    with watcher.emitting(kind, False):
+        request.part.expands(made.module, made.options["native_sqrt"], "c")
+        files = folder(kind, made, args.target is not None or args.cpu is not None)
+    place = Path(args.out or f"{made.options['name']}-{kind}")
+    claim(place, files)
+    with watcher.working("write"):
+        for path in files:
+            make_folder((place / path).parent)
+        write({place / path: data for path, data in files.items()})
+    return f"{args.net}: {len(files) - 1} files in {place}"
 
 
 def _for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:

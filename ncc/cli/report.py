@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ncc.cli.arguments import (
@@ -14,6 +15,7 @@ from ncc.cli.arguments import (
 )
 from ncc.cli.reading import format_of, load_samples
 from ncc.cli.request import asked, configure, found_by_tuning, read
+from ncc.cli.terminal import put
 from ncc.driver.compiler import write
 from ncc.driver.observe import Watcher
 from ncc.driver.report import Beside, report
@@ -30,7 +32,8 @@ def arguments(commands: Commands) -> None:
         "report", allow_abbrev=False, parents=[page_options()],
         help="write a page: picture, levels, cost, the net live")
     parser.add_argument("-o", dest="out", metavar="PAGE",
-                        help="the .html file to write; default: the name of the net, here")
+                        help="the .html file to write, or a folder; - is standard output; default: "
+                        "the name of the net, here")
     parser.set_defaults(call=written)
 
 
@@ -57,36 +60,48 @@ def page_options() -> Parser:
     return group
 
 
-def written(args: argparse.Namespace, watcher: Watcher) -> str:
-    """Write the page; how large it is comes last."""
-    stem = "net" if args.net == "-" else Path(args.net).stem
-    out = Path(args.out or f"{stem}.html")
+def written(args: argparse.Namespace, watcher: Watcher) -> str | None:
+    """Write the page; how large it is comes last. NccError E608 where it would overwrite the
+    net."""
+    if args.net == "-" and args.input == "-":
+        raise NccError("E609", "the net and the samples cannot both be standard input")
+    name = f"{_stem(args)}.html"
+    out = Path(args.out or name)
+    if args.out is not None and (out.is_dir() or args.out.endswith("/")):
+        out = out / name
+    if args.net != "-" and out.exists() and out.samefile(args.net):
+        raise NccError("E608", f"{out} is the input: it would be overwritten")
     data = page_of(args, watcher).encode()
     with watcher.working("write"):
+        if args.out == "-":
+            put(data)
+            return None
         write({out: data})
     return f"{out}: {len(data):,} bytes"
+
+
+def _stem(args: argparse.Namespace) -> str:
+    return "net" if args.net == "-" else Path(args.net).stem
 
 
 def page_of(args: argparse.Namespace, watcher: Watcher, view: str = "") -> str:
     """The page that a command asks for. NccError E604 for a plan or an ssa text."""
     if format_of(args) in ("plan", "ssa"):
         raise NccError("E604", f"a report is of a net, not of a .{format_of(args)} text")
-    stem = "net" if args.net == "-" else Path(args.net).stem
-    request = asked(args, target(args.target, args.cpu, args.features), c_identifier(stem))
+    request = asked(args, target(args.target, args.cpu, args.features), c_identifier(_stem(args)))
     configure(watcher, args, request.options)
     request, graph, syntax = read(request, args, watcher)
     with watcher.working("weights"):
         graph = valued(graph, args.weights, args.init, args.seed)
     build = request.build(graph, watcher, found_by_tuning(request, graph, watcher))
-    beside = Beside(curve=None, view=view)
+    beside, path = Beside(view=view), curve_of(args)
     if args.input is not None:
-        beside = Beside(load_samples(args, args.input, graph.n_inputs), Path(args.input).name,
-                        view=view)
-    path = curve_of(args)
+        beside = replace(beside, samples=load_samples(args, args.input, graph.n_inputs),
+                         called=Path(args.input).name)
     if path is not None:
-        beside = Beside(beside.samples, beside.called, curve(text_file(path)), view)
+        beside = replace(beside, curve=curve(text_file(path)))
     with watcher.working("report"):
-        return report(build, Path(args.net).name if args.net != "-" else stem, syntax, beside)
+        return report(build, "net" if args.net == "-" else Path(args.net).name, syntax, beside)
 
 
 def curve_of(args: argparse.Namespace) -> Path | None:

@@ -7,7 +7,6 @@ import json
 import os
 import threading
 import webbrowser
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,8 @@ def view(args: argparse.Namespace, watcher: Watcher) -> str:
     address = f"http://{ADDRESS}:{server.server_port}/"
     with server:
         page.current()
+        if page.fault is not None and (page.fault.status == 2 or not os.path.exists(args.net)):
+            raise page.fault  # no change of a file will mend the command line
         say(f"{args.net}: {address} (Ctrl-C ends)")
         if not args.no_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -97,6 +98,7 @@ class Page:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.text, self.version, self.error = "", "", ""
+        self.fault: NccError | None = None  # where that is the error
         self._seen: Any = None
         self._lock = threading.Lock()
 
@@ -107,11 +109,16 @@ class Page:
             if seen != self._seen:
                 self._seen = seen
                 version = f"{abs(hash(seen)):x}"
-                self.error = fault_of(lambda: self._make(version))
+                self.fault, self.error = None, ""
+                try:
+                    self.text, self.version = page_of(self.args, Watcher(), version), version
+                except NccError as error:
+                    self.fault, self.error = error, str(error)
+                except MemoryError:
+                    self.error = "error[E400]: not enough memory"
+                except Exception as error:  # a fault of ours: named, and the server goes on
+                    self.error = f"error[E701]: a bug in ncc: {type(error).__name__}: {error}"
             return self.text, self.version, self.error
-
-    def _make(self, version: str) -> None:
-        self.text, self.version = page_of(self.args, Watcher(), version), version
 
     def _stamps(self) -> tuple[Any, ...]:
         """When and how large the files are that the page is made of."""
@@ -123,19 +130,6 @@ class Page:
                 stat = None
             found.append(stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
         return tuple(found)
-
-
-def fault_of(make: Callable[[], None]) -> str:
-    """What was wrong, as the command says it; empty where nothing was."""
-    try:
-        make()
-    except NccError as error:
-        return str(error)
-    except MemoryError:
-        return "error[E400]: not enough memory"
-    except Exception as error:  # a fault of ours: named, and the server goes on
-        return f"error[E701]: a bug in ncc: {type(error).__name__}: {error}"
-    return ""
 
 
 def handler(page: Page) -> type[BaseHTTPRequestHandler]:

@@ -259,21 +259,23 @@ class Build:
                 found[f"{self.module.name}.{table.name}"] = cells.view(np.uint8)
         return found
 
-    def header(self, compiled: bool = True) -> str:
+    def header(self, compiled: bool = True, anywhere: bool = False) -> str:
         """The header; of the object, unless it is not what is `compiled`, so that its functions'
-        stacks are another compiler's."""
+        stacks are another compiler's; of C that may go `anywhere`, it names no target."""
         def make() -> Entry:
             train = next((f"{f.loss},{f.optimizer}" for f in self.plan.functions if f.loss), "")
             text = header(self.plan, self.module, name=self.options["name"],
                           dtype=self.options["dtype"], embedded=self.embedded,
-                          target=self.target.name, target_note=self.target.triple,
+                          target="any machine, as C" if anywhere else self.target.name,
+                          target_note="" if anywhere else self.target.triple,
                           align=self.target.align(self.options["dtype"]),
                           stacks=self.made.facts["stacks"] if compiled else None,
-                          soft=self.options["dtype"] in self.target.soft,
+                          soft=self.options["dtype"] in self.target.soft and not anywhere,
                           hash=HASH, graph=self.graph, train=train)
             return Entry(text.encode(), {})
 
-        text = self._kept("header" if compiled else "header of C", make).code.decode()
+        kind = "header" if compiled else "header of C" + " anywhere" * anywhere
+        text = self._kept(kind, make).code.decode()
         # All else in it is the same whatever values the parameters have.
         return text.replace(f'"{HASH}"', f'"{graph_hash(self.graph)}"')
 
@@ -362,6 +364,14 @@ def write(files: Mapping[Path, bytes]) -> None:
     finally:
         for beside, _ in made:
             beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. NccError E622."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(path, error) from None
 
 
 def _unwritten(path: Path, error: OSError) -> NccError:

@@ -25,7 +25,7 @@ from ncc.machine.footprint import kind_of
 from ncc.machine.llvm import sections
 from ncc.machine.native import Function
 from ncc.machine.targets import Target
-from ncc.passes.plan.cost import predict
+from ncc.passes.plan.cost import in_order, predict
 from ncc.report.cost import Cost, FunctionCost, Limit, Section
 from ncc.scalar import losses, optimizers
 from ncc.scalar.expressions import emit, expression
@@ -33,7 +33,7 @@ from ncc.scalar.opcodes import OPCODES
 
 SHORT = ("relu", "step")  # a comparison each
 MANUAL = "by the processor's manual, without wait states"
-MODEL = "by the cost model, for the processor that it was measured on"
+MODEL = "by the cost model, of the processor that it was fitted to"
 # Edges of a net up to which other options are tried, and up to which in pairs.
 TRIED, TRIED_IN_PAIRS = 20_000, 500
 
@@ -106,7 +106,7 @@ def cost(build: Build, *, name: str = "net", count: bool = True) -> Cost:
         seen = counted.get(f)
         if seen is not None:
             card = replace(card, instructions=seen.instructions, runtime=seen.calls,
-                           runtime_instructions=seen.below)
+                           runtime_instructions=seen.below, stack_used=seen.stack)
             if seen.cycles is not None:
                 card = replace(card, cycles=float(seen.cycles), cycles_by=MANUAL)
         costs[f] = card
@@ -137,10 +137,12 @@ def _calls(plan: Plan) -> dict[str, int]:
 
 
 def _predicted(build: Build, functions: Mapping[str, Function]) -> dict[str, float]:
-    """Cycles by the cost model, which is of processors with vectors."""
-    if build.options["native"] == 1:
-        return {}
+    """Cycles by the cost models: of processors with vectors, of in-order cores with an FPU."""
     plan, found = build.plan, {}
+    if build.options["native"] == 1:
+        fits = build.target.triple.startswith("thumb") and build.options["dtype"] in (
+            build.target.fma)
+        return {"forward": in_order(plan, plan.single.form)} if fits else {}
     for name, schedule, k in (("forward", plan.single, 0), ("forward_batch", plan.batch, 1)):
         if name in functions:
             found[name] = predict(plan, schedule.form, native=build.options["native"],

@@ -12,6 +12,7 @@ from ncc.driver.compiler import Build
 from ncc.driver.engine_check import check_text
 from ncc.driver.engine_header import header, of_many
 from ncc.driver.observe import Watcher
+from ncc.errors import NccError
 from ncc.images.kinds import Kinds
 from ncc.machine import cache
 from ncc.machine.cache import Entry
@@ -23,7 +24,8 @@ from ncc.passes.lower.data.engine import engine
 @dataclass(frozen=True)
 class Emitted:
     """The engine of these kinds for a target, with the passes' `options`. With `cached`, its object
-    comes from the cache where it has it. NccError E400 where it would take too much."""
+    comes from the cache where it has it. NccError E400 where it would take too much, E604 for a
+    target whose indices are too short for an image's."""
 
     kinds: Kinds
     target: Target
@@ -31,6 +33,12 @@ class Emitted:
     opt: int = 2
     watch: Watcher | None = None
     cached: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target.index_bits < 32:
+            raise NccError("E604", f"no engine for {self.target.name}: its indices have "
+                           f"{self.target.index_bits} bits, those of images 32",
+                           help="--emit obj, of each net")
 
     @property
     def lanes(self) -> int:

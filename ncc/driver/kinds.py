@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,12 @@ from ncc.formats import write as texts
 from ncc.images.image import image
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.ir.graph import Graph
-from ncc.ir.ssa import Module
+from ncc.ir.ssa import DTYPES, Module
+from ncc.machine.header import macro
+from ncc.machine.header_docs import work_size
 from ncc.machine.llvm import host
+from ncc.machine.projects import arduino, cmake, zephyr
+from ncc.machine.projects.project import Project, marked
 from ncc.machine.targets import Target, arch_of
 from ncc.machine.wasm import files as wasm_files
 from ncc.passes.emit.to_c import to_c
@@ -50,6 +54,7 @@ class Kind(NamedTuple):
     target    the name of the target that alone has it; None: every target has it
     linked    whether its lines can say which neurons they compute
     of_net    whether it takes the neurons of a net, which an ssa text does not have
+    folder    (a project) -> its files by path, of a kind that is a folder and has no `make`
     """
 
     level: str
@@ -60,6 +65,7 @@ class Kind(NamedTuple):
     of_net: bool = False
     target: str | None = None
     linked: bool = False
+    folder: Callable[[Project], Mapping[str, str | bytes]] | None = None
 
 
 def _left(build: Build) -> Graph:
@@ -197,9 +203,41 @@ KINDS = {
     "image": Kind("graph", _image, text=False, of_net=True),
     "shared": Kind("llvm", shared, "so", text=False, gradient=True),
     "wasm": Kind("llvm", wasm, text=False, gradient=True, of_net=True, target="wasm32"),
+    # C for boards that may have no FPU, so without an FMA.
+    "arduino": Kind("ssa", None, text=False, of_net=True, target="cortex-m0", folder=arduino.files),
+    "cmake": Kind("ssa", None, text=False, of_net=True, folder=cmake.files),
+    "zephyr": Kind("ssa", None, text=False, of_net=True, target="cortex-m0", folder=zephyr.files),
 }
 # Kinds with files beside theirs, and what those are called.
 BESIDE = {"obj": "header", "wasm": "JavaScript"}
+
+
+def folder(kind: str, build: Build, compiled: bool) -> dict[str, bytes]:
+    """The files of a kind that is a folder, by their paths in it: C for any compiler, or the object
+    of the build, where it is to be `compiled`. NccError E604 where the kind has no objects."""
+    make = KINDS[kind].folder
+    assert make is not None
+    if compiled and KINDS[kind].target:
+        raise NccError("E604", f"{kind} is C for every board: there is no target to choose",
+                       help="--emit cmake, or obj, of one machine")
+    name = build.options["name"]
+    code = "" if compiled else to_c(build.module)
+    forward = build.module.func("forward")
+    graph, real = build.graph, DTYPES[build.options["dtype"]]()
+    if not build.embedded:
+        missing(build.values, graph.n_params, f"{kind} holds them: ")
+    made = make(Project(
+        name=name, macro=macro(name), real="float" if real.itemsize == 4 else "double",
+        about=f"A neural net of {graph.n_own:,} neurons and {graph.n_edges:,} edges.",
+        header=build.header(compiled=compiled, anywhere=not compiled), code=code,
+        object=build.object() if compiled else b"",
+        buffers=tuple(dict.fromkeys("work" if b.kind in ("work", "private") else b.name
+                                    for b in forward.buffers)),
+        work=work_size(forward) * real.itemsize,
+        params=None if build.embedded else build.values, math="<math.h>" in code))
+    files = {path: data if isinstance(data, bytes) else data.encode()
+             for path, data in made.items()}
+    return marked(kind, name, files)
 
 
 def ending(kind: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+import numpy as np
 
 from ncc.driver.compiler import Build
 from ncc.driver.pipeline import Step
@@ -31,7 +33,7 @@ class _Levels:
             self.made.append(("", level))
 
     def after(self, step: Step, old: Any, new: Any, seconds: float, params: Reals | None) -> None:
-        if type(new) is type(old) and str(new) == str(old):
+        if new is old or type(new) is type(old) and _equal(new, old):
             self.same.setdefault(len(self.made) - 1, []).append(step.name)
         else:
             self.made.append((step.name, new))
@@ -42,6 +44,18 @@ class _Levels:
             if isinstance(level, type):
                 same = self.same.get(k, [])
                 yield name, level, f" (unchanged by {', '.join(same)})" if same else ""
+
+
+def _equal(new: Any, old: Any) -> bool:
+    """Whether two levels of a type have the same text; of graphs and modules, which may be large,
+    whether they hold the same."""
+    if isinstance(new, Module):
+        return bool(new == old)
+    if isinstance(new, Graph):
+        return all(np.array_equal(getattr(new, f.name), getattr(old, f.name), equal_nan=True)
+                   if isinstance(getattr(new, f.name), np.ndarray)
+                   else getattr(new, f.name) == getattr(old, f.name) for f in fields(Graph))
+    return str(new) == str(old)
 
 
 def listings(build: Build, syntax: Syntax | None = None) -> list[Listing]:

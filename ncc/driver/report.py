@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.driver.compiler import Build, missing
+from ncc.driver.cost import cost
 from ncc.driver.kinds import pictured, wasm
 from ncc.driver.listings import listings
 from ncc.driver.settings import Settings
@@ -20,6 +20,7 @@ from ncc.ir.syntax import Syntax
 from ncc.machine.targets import TARGETS
 from ncc.machine.wasm.files import runtime
 from ncc.report.listings import Listing
+from ncc.report.page.card import tables
 from ncc.report.page.facts import facts, numbers
 from ncc.report.page.html import page
 from ncc.report.svg import svg
@@ -59,7 +60,7 @@ def report(build: Build, title: str, syntax: Syntax | None = None,
                if n or word != "state"]
     data = {
         **facts(leveled, drawn), "dtype": build.options["dtype"],
-        "why": why, "shown": shown, "listings": _levels(build, syntax), "cost": _cost(build),
+        "why": why, "shown": shown, "listings": _levels(build, syntax), "cost": _cost(build, title),
         "curve": beside.curve, "sampled": beside.called,
         "samples": [] if rows is None else [numbers(row) for row in rows.tolist()]}
     return page(title, ", ".join(counted), svg(drawn, title), data, module, runtime(), beside.view)
@@ -90,22 +91,12 @@ def _live(build: Build) -> tuple[bytes, str, list[int]]:
 # ---- its cost
 
 
-def _cost(build: Build) -> list[dict[str, Any]]:
-    """Tables for the card: a title, and rows of what and how much."""
-    rows: list[tuple[str, str]] = []
+def _cost(build: Build, name: str) -> list[dict[str, Any]]:
+    """The tables of its card; what cannot be compiled has none, and says why."""
     try:
-        takes = build.footprint()
-        rows += [("code", f"{takes.code:,} B"), ("tables", f"{takes.tables:,} B"),
-                 ("packed parameters", f"{takes.packed:,} B"), ("work", f"{takes.work:,} B"),
-                 ("stack", "not known" if takes.stack is None else f"{takes.stack:,} B")]
-        for name, schedule in build.plan.schedules.items():
-            cycles = re.search(r"([\d,.]+) cycles a sample", schedule.why)
-            rows.append((f"{name}: {schedule.form}",
-                         f"{cycles[1]} cycles predicted" if cycles else ""))
+        return tables(cost(build, name=name))
     except NccError as error:
-        rows.append(("not known", error.message))
-    chosen = build.options
-    return [{"title": f"{build.target.name}, {chosen['dtype']} {chosen['numerics']}", "rows": rows}]
+        return [{"title": error.message, "rows": [], "head": False, "note": ""}]
 
 
 # ---- its levels
@@ -113,12 +104,7 @@ def _cost(build: Build) -> list[dict[str, Any]]:
 
 def _levels(build: Build, syntax: Syntax | None) -> list[dict[str, Any]]:
     """The levels as the page has them: as much of each as there is room for."""
-    try:
-        made = listings(build, syntax)
-    except NccError as error:  # a net too large for one of them, say
-        text = f"{build.graph}\n{error}"
-        made = [Listing("graph", "graph; others: see its end", text, ())]
-    return [_clipped(each) for each in made]
+    return [_clipped(each) for each in listings(build, syntax)]
 
 
 def _clipped(listing: Listing) -> dict[str, Any]:

@@ -64,8 +64,10 @@ class Derived:
     lanes_rows    rows that `forward_batch` computes at a time
     block         rows that a table's loop computes side by side
     small         whether few bytes come first
+    balanced      whether they do only where that is not much slower: unless few bytes are asked for
     native_sqrt   whether the square root is an instruction
-    triple, vector_bits, index_bits, reach, assembles, attributes   as `Target` says them
+    triple, vector_bits, index_bits, reach, assembles, flash, divides, attributes   as `Target`
+                  says them
     """
 
     dtype: str
@@ -79,12 +81,15 @@ class Derived:
     lanes_rows: int
     block: int
     small: bool
+    balanced: bool
     native_sqrt: bool
     triple: str
     vector_bits: int
     index_bits: int
     reach: int
     assembles: bool
+    flash: int
+    divides: bool
     attributes: str
 
 
@@ -103,10 +108,14 @@ def derive(target: Target, dtype: str, numerics: str | None = None, small: bool 
     bytes, None where the target is one of few bytes; `longer` says whether some loops may have more
     lanes than others.
 
-    NccError E603 where fused is asked of a target without an FMA; fast is strict there.
+    NccError E603 where fused is asked of a target without an FMA (fast is strict there), or a dtype
+    that its compilers do not have.
     """
     if numerics not in (None, "strict", "fused", "fast"):
         raise NccError("E603", f"no numerics {numerics}", help="strict, fused or fast")
+    if dtype not in target.dtypes:
+        raise NccError("E603", f"{target.name} has no {dtype}: its compilers' double is a float",
+                       help="--dtype f32")
     has_fma = dtype in target.fma
     if numerics == "fast" and not has_fma:
         numerics = "strict"
@@ -116,6 +125,8 @@ def derive(target: Target, dtype: str, numerics: str | None = None, small: bool 
     native = max(1, target.vector_bits // (32 if dtype == "f32" else 64))
     registers = target.registers
     wide = target.vector_bits > 256
+    # Without an FPU the calls for an edge take so long that loops are as fast as straight code.
+    balanced = small is None and target.small and has_fma
     small = target.small if small is None else small
     # Two or four vectors: enough sums under way at once, and little of the cache for a neuron.
     vectors = 1 if small else 2 if wide or registers <= 16 else 4
@@ -134,10 +145,13 @@ def derive(target: Target, dtype: str, numerics: str | None = None, small: bool 
         # Without an FPU each sum under way would take registers from the calls.
         block=1 if small or dtype in target.soft else 8,
         small=small,
+        balanced=balanced,
         native_sqrt=dtype in target.sqrt,
         triple=target.triple,
         vector_bits=target.vector_bits,
         index_bits=target.index_bits,
         reach=target.reach,
         assembles=target.assembles,
+        flash=target.flash,
+        divides=target.divides,
         attributes=target.attributes + " optsize minsize" * small)

@@ -144,10 +144,11 @@ class _Neurons:
         if "*" not in text:
             self.paired.add(nowhere(text.count(",") + bool(text)))
             return text
-        paired: list[bool] = []
-        for item in text.split(","):
-            paired += [True, False] if "*" in item else [False]
-        self.paired.add(np.array(paired))
+        octets = octets_of(text)
+        commas, stars = np.flatnonzero(octets == ord(",")), np.flatnonzero(octets == ord("*"))
+        paired = np.zeros(len(commas) + 1 + len(stars), np.bool_)
+        paired[np.searchsorted(commas, stars) + np.arange(len(stars))] = True
+        self.paired.add(paired)
         return PAIR.sub(r"\1\3,\2:=1", text)
 
 

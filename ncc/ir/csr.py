@@ -56,6 +56,33 @@ def borders(*keys: NDArray[Any]) -> Longs:
     return np.concatenate([np.zeros(min(n, 1), np.int64), np.flatnonzero(change) + 1, [n]])
 
 
+def distinct(starts: NDArray[Any], elements: Ints) -> tuple[Longs, Ints]:
+    """Each of equal lists once: where each list begins (n) in the elements that are left, and
+    these. [0, 2, 3, 5], [7, 7, 5, 7, 7] => [0, 2, 0], [7, 7, 5]."""
+    lengths = np.diff(starts)
+    first = representatives(starts, elements, np.arange(len(lengths)))
+    own = np.flatnonzero(first == np.arange(len(lengths)))
+    begins = np.zeros(len(lengths), np.int64)
+    begins[own] = np.cumsum(lengths[own]) - lengths[own]
+    return begins[first], elements[ranges(starts[:-1][own], lengths[own])]
+
+
+def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] | None:
+    """Lists of numbers from 0 on that are one list, moved: list k is
+    kept[begins[k] : begins[k] + lengths[k]], with bases[k] added to each. `begins` (n), `bases`
+    (n), `kept`; None where more than half of the elements would be left, or hardly two a list less.
+    [3, 3], [4, 5, 7, 6, 7, 9] => [0, 0], [4, 6], [0, 1, 3]."""
+    first = starts(lengths)
+    bases = np.zeros(len(lengths), np.int32)
+    some = np.flatnonzero(lengths)
+    if len(some):
+        bases[some] = np.minimum.reduceat(elements, first[some])
+    begins, kept = distinct(first, elements - np.repeat(bases, lengths))
+    if len(elements) - len(kept) <= max(len(elements) // 2, 2 * len(lengths)):
+        return None
+    return begins, bases, kept
+
+
 def grouped(keys: NDArray[Any], count: int) -> tuple[Longs, Longs]:
     """The elements by key, keys being 0 .. count-1: the elements of key k, in their order, are
     by[starts[k] : starts[k + 1]]. `starts` (count + 1) and `by` (n), which takes a sort unless

@@ -105,6 +105,16 @@ class Wanted(NamedTuple):
         return self.name + (f"{{{','.join(options)}}}" if options else "")
 
 
+class Cells(NamedTuple):
+    """Of each edge (E) and of each row's bias (R) the cell, -1 for none; of each block's biases (B)
+    the first; and the parameter code of each cell, as in `packed`."""
+
+    edges: Longs
+    biases: Longs
+    block_biases: Longs
+    codes: Ints
+
+
 @dataclass(frozen=True, eq=False)
 class PlanArrays:
     """A graph cut into runs of rows in evaluation order, the packed layout, and the functions.
@@ -120,7 +130,9 @@ class PlanArrays:
                          that a block lacks); then the biases of each run that has any, block by
                          block in the same way
     weights, biases  int64 (B)  where those of each block begin in `packed`, -1 for none; empty
-                         where all forms are straight
+                         where all forms are straight. Of repeated structure, such as the
+                         positions of a convolution, equal blocks of parameters stand once
+                         (`packed_starts`)
     functions            those that `lower` is to write
     """
 
@@ -178,7 +190,7 @@ class PlanArrays:
     def phased(self) -> bool:
         """Whether loops compute the rows of a level in another order: first the sums of each
         aggregation, then the values of each activation."""
-        return bool((self.sizes == 1).all()) and many_kinds(self.graph, self.rows)
+        return many_kinds(self.graph, self.rows)
 
     @cached_property
     def block_of(self) -> Longs:
@@ -188,20 +200,7 @@ class PlanArrays:
     @cached_property
     def weight_places(self) -> Longs:
         """The position in `packed` of each edge's weight."""
-        return self.places_of(slice(0, len(self.rows)))
-
-    def places_of(self, rows: slice) -> Longs:
-        """The positions in `packed` of the weights of some rows' edges; of both edges of a pair
-        that of the first one's."""
-        lengths = np.diff(self.starts)[rows]
-        b, r = self.block_of[rows], np.arange(rows.start, rows.stop)
-        first, size = self.weights[b] + r - self.blocks[b], self.sizes[b]
-        within = csr.within(lengths)
-        pairs = np.isin(self.graph.aggregations[self.rows[rows]], PAIR_CODES)
-        if pairs.any():
-            within >>= np.repeat(pairs, lengths)
-        places: Longs = np.repeat(first, lengths) + within * np.repeat(size, lengths)
-        return places
+        return edge_places(self, self.weights, slice(0, len(self.rows)))
 
     @cached_property
     def seconds(self) -> NDArray[np.bool_]:
@@ -211,8 +210,20 @@ class PlanArrays:
     @cached_property
     def bias_places(self) -> Longs:
         """The position in `packed` of each row's bias, -1 for none."""
-        b, r = self.block_of, np.arange(len(self.rows))
-        return np.where(self.biases[b] < 0, -1, self.biases[b] + r - self.blocks[b])
+        return row_places(self, self.biases)
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether blocks have the weights of others, and not behind those of the block before."""
+        ends = self.weights + self.sizes * weights_a_row(self)
+        return not np.array_equal(self.weights[1:], ends[:-1])
+
+    @cached_property
+    def cells(self) -> Cells:
+        """A place for each edge and bias, where each block has its own, as gradients want it."""
+        weights, biases, length = spread(self)
+        return Cells(edge_places(self, weights, slice(0, len(self.rows))), row_places(self, biases),
+                     biases, packed_codes(self, weights, biases, length))
 
     @cached_property
     def arguments(self) -> Longs:
@@ -241,15 +252,15 @@ class PlanArrays:
 
     @cached_property
     def canonical(self) -> Longs:
-        """For each place in `packed`, where its edge or bias stands among all of the graph: by
-        target neuron, in-list, and the bias last; -1 of what is padding."""
-        g = self.graph
-        found = np.full(len(self.packed), -1, np.int64)
+        """For each of `cells`, where its edge or bias stands among all of the graph: by target
+        neuron, in-list, and the bias last; -1 of what is padding."""
+        g, cells = self.graph, self.cells
+        found = np.full(len(cells.codes), -1, np.int64)
         neuron = np.repeat(self.rows, np.diff(self.starts))
         held = ~self.seconds
-        found[self.weight_places[held]] = (self.edges + neuron)[held]
-        has = self.bias_places >= 0
-        found[self.bias_places[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
+        found[cells.edges[held]] = (self.edges + neuron)[held]
+        has = cells.biases >= 0
+        found[cells.biases[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
         return found
 
     def broken(self) -> Longs:
@@ -289,8 +300,29 @@ def weights_a_row(plan: PlanArrays) -> Longs:
     return found
 
 
-def packed_starts(plan: PlanArrays) -> tuple[Longs, Longs, int]:
-    """`weights` and `biases` of a plan of loops, and the length of `packed`."""
+def edge_places(plan: PlanArrays, weights: Longs, rows: slice) -> Longs:
+    """The place of each edge of some rows, where the weights of block b begin at weights[b]; of
+    both edges of a pair that of the first one's."""
+    lengths = np.diff(plan.starts)[rows]
+    b, r = plan.block_of[rows], np.arange(rows.start, rows.stop)
+    first, size = weights[b] + r - plan.blocks[b], plan.sizes[b]
+    within = csr.within(lengths)
+    pairs = np.isin(plan.graph.aggregations[plan.rows[rows]], PAIR_CODES)
+    if pairs.any():
+        within >>= np.repeat(pairs, lengths)
+    places: Longs = np.repeat(first, lengths) + within * np.repeat(size, lengths)
+    return places
+
+
+def row_places(plan: PlanArrays, biases: Longs) -> Longs:
+    """The place of each row's bias, -1 for none, where those of block b begin at biases[b]."""
+    b, r = plan.block_of, np.arange(len(plan.rows))
+    return np.where(biases[b] < 0, -1, biases[b] + r - plan.blocks[b])
+
+
+def spread(plan: PlanArrays) -> tuple[Longs, Longs, int]:
+    """Where the weights and the biases of each block begin, and where all end, in a layout that has
+    those of each block: the weights, block by block, then the biases of each run that has any."""
     lengths = weights_a_row(plan)
     ends = np.cumsum(plan.sizes * lengths)
     at = int(ends[-1]) if len(ends) else 0
@@ -304,14 +336,43 @@ def packed_starts(plan: PlanArrays) -> tuple[Longs, Longs, int]:
     return ends - plan.sizes * lengths, biases, at
 
 
-def packed_codes(plan: PlanArrays, length: int) -> Ints:
-    """`packed` of a plan of loops that has its `weights` and `biases`."""
+def packed_starts(plan: PlanArrays) -> tuple[Longs, Longs, int]:
+    """`weights` and `biases` of a plan of loops, and the length of `packed`: as `spread` has them,
+    or, where that leaves at most half of it, with those of equal blocks once."""
     g = plan.graph
-    packed = np.full(length, -len(plan.constants), np.int32)  # the code of -0.0
+    weights, biases, length = spread(plan)
+    codes = np.where(plan.seconds, 0, g.weights[plan.edges])
+    used = np.zeros(g.n_params + len(plan.constants), np.bool_)
+    used[codes] = True
+    if 2 * np.count_nonzero(used) > length:
+        return weights, biases, length
+    lengths = weights_a_row(plan)
+    own, end = _once(plan.sizes * lengths, csr.representatives(
+        plan.starts[plan.blocks], codes, np.arange(len(weights)), plan.sizes, lengths))
+    some = np.flatnonzero(biases >= 0)
+    shifts, more = _once(plan.sizes[some], csr.representatives(
+        plan.blocks, g.biases[plan.rows], some, plan.sizes))
+    if 2 * (end + more) > length:
+        return weights, biases, length
+    biases[some] = end + shifts
+    return own, biases, end + more
+
+
+def _once(sizes: Longs, first: Longs) -> tuple[Longs, int]:
+    """Where each of some tiles begins, and where all end, if each stands where `first` says that
+    its first equal one does."""
+    begins = csr.starts(np.where(first == np.arange(len(first)), sizes, 0))
+    return begins[:-1][first], int(begins[-1])
+
+
+def packed_codes(plan: PlanArrays, weights: Longs, biases: Longs, length: int) -> Ints:
+    """The parameter codes of a layout in which the tiles of the blocks begin there."""
+    g = plan.graph
+    codes = np.full(length, -len(plan.constants), np.int32)  # the code of -0.0
     for part in csr.parts(np.diff(plan.starts)):
         bounds = slice(plan.starts[part.start], plan.starts[part.stop])
         held = ~plan.seconds[bounds]
-        packed[plan.places_of(part)[held]] = g.weights[plan.edges[bounds][held]]
-    own, places = g.biases[plan.rows], plan.bias_places
-    packed[places[own != NONE]] = own[own != NONE]
-    return packed
+        codes[edge_places(plan, weights, part)[held]] = g.weights[plan.edges[bounds][held]]
+    own, places = g.biases[plan.rows], row_places(plan, biases)
+    codes[places[own != NONE]] = own[own != NONE]
+    return codes

@@ -159,10 +159,12 @@ def _packed(plan: PlanArrays) -> Iterator[Fault]:
     if len(packed) != length:
         yield f"packed has {len(packed)} elements, and the tiles take {length}", "packed", 0
     if not np.array_equal(plan.weights, weights):
-        yield "the weights of each tile stand behind those of the tile before", "weights", 0
+        yield ("the weights of each tile stand behind those of the tile before, or where a tile "
+               "before has the same"), "weights", 0
     if not np.array_equal(plan.biases, biases):
-        yield "the biases of each tile stand behind all weights, by run", "biases", 0
-    if not np.array_equal(packed, packed_codes(plan, length)):
+        yield ("the biases of each tile stand behind all weights, by run, or where a tile before "
+               "has the same"), "biases", 0
+    if not np.array_equal(packed, packed_codes(plan, weights, biases, length)):
         yield "a weight or bias is not where its tile has it", "packed", 0
 
 
@@ -247,11 +249,10 @@ def _keeps(plan: PlanArrays, schedule: Schedule, position: Longs) -> bool:
     if looped and len(plan.rows):
         sizes, first = plan.sizes, plan.blocks[:-1]
         early = np.where(sizes > 1, first - 1, first)
+        if plan.phased:
+            early = np.searchsorted(levels, levels[first], "left") - 1
         row = position[held]
         written = np.where(row < 0, row, early[plan.block_of[np.maximum(row, 0)]])
-        if plan.phased:
-            begins = np.searchsorted(levels, levels, "left") - 1
-            written = np.where(row < 0, row, begins[np.maximum(row, 0)])
         room = sizes - np.diff(plan.blocks)
         wide = np.flatnonzero(room > 0)
         spare = csr.ranges(slots[plan.rows[plan.blocks[wide + 1] - 1]] + 1, room[wide])

@@ -316,15 +316,14 @@ def _sound_pairs(net: InLists) -> None:
     if not len(wrong):
         return
     e = int(wrong[0])
-    j, name = int(target[e]), net.name(int(net.sources[e]))
     if inside[e]:
-        agg = AGGREGATIONS[max(0, net.aggregations[j])]
+        agg = AGGREGATIONS[max(0, net.aggregations[target[e]])]
         raise NccError("E138", f"a pair of sources, in the in-list of a {agg}", net.source,
                        net.place(e), help="04 identity dot 00*01:0.5: the aggregation dot adds "
                        "products of two sources")
     raise NccError("E138", "one source, in the in-list of a dot", net.source, net.place(e),
-                   help=f"a dot has pairs, as {name}*01:0.5; sums of single sources are a neuron "
-                   "of their own")
+                   help="a dot has pairs, as 00*01:0.5; sums of single sources are a neuron of "
+                   "their own")
 
 
 def _sound_edges(net: InLists) -> None:

@@ -75,14 +75,16 @@ class Codegen:
     def _made(self, kind: str, text: str) -> bytes:
         """NccError E400 (status 4) where memory or time would not do, or did not; E700 where LLVM
         refuses the text or dies of something else."""
-        if len(text) <= SMALL and limits.own() >= AMPLE and self.bound is None:
+        fragile = self.target.gives_up
+        if len(text) <= SMALL and limits.own() >= AMPLE and self.bound is None and not fragile:
             return _here(self.target, self.opt, kind, text, self.working)
         need = limits.estimate(text, self.target.triple.split("-")[0], self.opt)
         whole = need._replace(seconds=need.seconds + limits.passes(text))
         if limits.breaks(whole, self.bound, limits.ASKED):
             raise self.beyond(whole)
         left = limits.left()
-        if need.memory * SPREAD <= left and need.memory <= LARGE and need.seconds <= LONG:
+        small = need.memory * SPREAD <= left and need.memory <= LARGE and need.seconds <= LONG
+        if small and not fragile:
             return _here(self.target, self.opt, kind, text, self.working)
         # What is certain not to fit is not tried.
         room = min(limits.shared(), limits.for_another() - CHILD)
@@ -157,6 +159,10 @@ class Codegen:
         if -status == getattr(signal, "SIGXCPU", None):
             return refused(f"the code of this net{self.named()} was not made within "
                            f"{self.seconds or 0:,.0f} s of CPU", self.help)
+        if self.target.gives_up and status == 1:
+            return NccError("E700", f"LLVM gave up: its back end for {self.target.name} did not "
+                            f"make the code of this net{self.named()}",
+                            help="--emit c, for a compiler of that machine")
         if "LLVM ERROR" in said and not re.search(MEMORY, said):
             return NccError("E700", f"LLVM gave up: {last}")
         how = f"it was ended by {_signal(-status)}" if status < 0 else last or "no answer"

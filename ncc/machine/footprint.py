@@ -13,8 +13,8 @@ from ncc.machine.targets import Target
 # The names of sections, by each format's custom, that become code and constants. Whatever else an
 # object has stays out of the program.
 CODE = (".text", "__text", "CODE")
-TABLES = (".rodata", "__const", "__literal", ".rdata", "DATA", ".ARM.ex", ".eh_frame", ".pdata",
-          ".xdata", "__compact_unwind", "__eh_frame")
+TABLES = (".rodata", ".progmem", "__const", "__literal", ".rdata", "DATA", ".ARM.ex", ".eh_frame",
+          ".pdata", ".xdata", "__compact_unwind", "__eh_frame")
 
 
 def kind_of(section: str) -> str:
@@ -112,6 +112,8 @@ def stacks(text: str, frames: Mapping[str, int], target: Target) -> dict[str, in
 def _own(frame: int, arguments: Iterable[int], target: Target) -> int:
     """A function's own bytes, that calls others with so many `arguments`."""
     triple, counts = target.triple, list(arguments)
+    if triple.startswith("avr"):  # the return address, which has 22 bits where flash is large
+        return frame + (3 if target.cpu == "atmega2560" else 2)
     if not triple.startswith(("x86_64", "i686")):
         return frame  # the return address is a register, saved in the frame where it must be
     word = 8 if triple.startswith("x86_64") else 4

@@ -276,7 +276,9 @@ def about_numerics(module: Module, real: str) -> str:
 
 
 def about_calls(module: Module, real: str, target_note: str, soft: bool) -> list[str]:
-    """What the object calls."""
+    """What the object calls, or C that is for no target."""
+    if not target_note:
+        return ["It calls nothing but what a compiler may call for arithmetic."]
     calls = soft_calls(module, target_note) if soft else ()
     if calls:
         return ["", f"This target has no {real} arithmetic: the object calls the compiler's",
@@ -390,7 +392,7 @@ _SOFT: dict[str, tuple[tuple[str, str], ...]] = {
     "accumulate": (("__aeabi_{0}add", "__add{1}3"), ("__aeabi_{0}mul", "__mul{1}3")),
     "accrue": (("__aeabi_{0}add", "__add{1}3"), ("__aeabi_{0}mul", "__mul{1}3")),
     "real": (("__aeabi_ui2{0}", "__floatunsi{1}"),),
-    "div": (("__aeabi_{0}div", "__div{1}3"),),
+    "div": (("__aeabi_{0}div", "__div{1}3"),),  # but for AVRs: ncc/passes/emit/divide.py
     "lt": _LESS + _UNORDERED,
     "gt": _LESS + _UNORDERED,
     "le": _UP_TO + _UNORDERED,
@@ -416,6 +418,8 @@ def soft_calls(module: Module, triple: str) -> tuple[str, ...]:
     letter, mode = ("f", "sf") if module.dtype == "f32" else ("d", "df")
     table = _SOFT if module.dtype == "f32" else {**_SOFT, **_SOFT_WORDS}
     used = dict.fromkeys([op[0] for f in module.funcs for op in f.ops])
+    if triple.startswith("avr"):
+        table = {**table, "div": (), "wmul": (("", "__mulsi3"),)}
     names = [(eabi if arm else libgcc).format(letter, mode) for opcode in (*OPCODES, *CONTROL)
              if opcode in used for eabi, libgcc in table.get(opcode, ())]
     return tuple(dict.fromkeys(names))

@@ -25,6 +25,7 @@ from ncc.machine.targets import (
     ALIASES,
     BOTH,
     CPUS,
+    ELSEWHERE,
     FEATURES,
     NEEDED,
     PARTS,
@@ -76,8 +77,10 @@ def target(name: str | None = None, cpu: str | None = None, features: str = "") 
     """The target of `--target`, `--cpu` and `--features`; an NccError E610..E612 where unknown.
 
     Without a name, the CPU of a friendly name stands for it, and others belong to this machine's
-    architecture. x86-64 alone means x86-64-v3, wherever it is compiled.
+    architecture. x86-64 alone means x86-64-v3, wherever it is compiled. An AVR is known by its CPU.
     """
+    if cpu is None and name in CPUS["avr"].split():
+        name, cpu = "avr", name
     base = _named(name, cpu)
     if cpu == "native":
         if arch_of(host().triple) != arch_of(base.triple):
@@ -115,6 +118,9 @@ def _named(name: str | None, cpu: str | None) -> Target:
     if key not in TARGETS:  # a version may stand behind the system's name: macosx14.0
         bare = re.sub(r"(macosx|macos|darwin)[\d.]+$", r"\1", key.lower())
         key = ALIASES.get(bare, bare)
+    if key in ELSEWHERE:
+        raise NccError("E610", f"no target {name}: {ELSEWHERE[key]}",
+                       help="--emit c (or arduino, cmake, zephyr) writes C for its own compiler")
     if key not in TARGETS:
         close = get_close_matches(key[:40].lower(), [*TARGETS, *ALIASES], 1, 0.8)
         raise NccError("E610", f"unknown target {name}", help="".join(
@@ -181,6 +187,8 @@ def _probed(base: Target, **changes: str) -> Target:
     given["soft"] = tuple([d for d, _, _, adds in names if not called.isdisjoint(adds)])
     given["fma"] = tuple([d for d, fma, _, _ in names if fma not in called])
     given["sqrt"] = tuple([d for d, _, sqrt, _ in names if sqrt not in called])
+    if arch_of(base.triple) == "wasm32":
+        given["vector_bits"] = 128 if "+simd128" in given["features"].split(",") else 0
     if arch_of(base.triple) in ("x86_64", "i686"):
         wide = 256 if "cpu" in changes else max(256, base.vector_bits)
         given["vector_bits"] = wide if given["fma"] else 128
@@ -234,8 +242,8 @@ class Machine:
         self.opt = opt
         found = llvm.Target.from_triple(target.triple)
         self.llvm = found.create_target_machine(
-            cpu=target.cpu, features=target.features, opt=opt, reloc="pic", codemodel="small",
-            abiname=target.abi)
+            cpu=target.cpu, features=target.features, opt=max(opt, int(target.gives_up)),
+            reloc="pic", codemodel="small", abiname=target.abi)
 
     def module(self, text: str) -> Any:
         """Parsed, verified, and with its loops simplified, rotated and unrolled.

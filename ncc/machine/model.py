@@ -54,11 +54,18 @@ ROW_VECTOR = 4.0
 TILE_COLUMN = 7.0  # a column of x or y, transposed with others
 COLUMN = 30.0  # ... and alone, a number at a time
 OP = 0.4  # one op of an activation
+# One sample on an in-order core with an FPU: cycles of an edge and of a row in each form, of an op
+# of an activation, of a call. Fitted to what ncc/machine/emulator/timing.py says of a Cortex-M4F,
+# on the nets of tests/bench/bench_size.py: within a fifth of most.
+IN_ORDER = {"straight": (6.5, 0.0), "table": (15.0, 45.0), "shared": (7.5, 45.0)}
+IN_ORDER_OP, IN_ORDER_CALL = 2.0, 50.0
+SLOWER = 1.3  # times the cycles, up to which fewer bytes are worth them where nothing is asked for
 # Bytes of code and tables, as objects for a Cortex-M4F have them.
 STRAIGHT_BYTES = 20.0  # of an edge, or of a row beside its edges
 LOOPED_BYTES = 7.0  # the same in tables
 LOOPS_BYTES = 500.0
 KIND_BYTES = 100.0
+TILE_BYTES, SOURCE_BYTES = 130.0, 1.0  # of a kind of tiles; what a row need not list of its own
 
 # Edges to a value of the forward pass from where keeping it, a write and a read, takes less time
 # than to compute it again, in torch's modules and `vjp`, which tests/bench/bench_fast.py times.

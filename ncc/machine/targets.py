@@ -9,7 +9,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Target:
     """What the passes have to know of a machine. `fma` and `sqrt` are the dtypes that have the
-    instruction; `abi` is LLVM's name of the calling convention, where the triple leaves it open."""
+    instruction; `abi` is LLVM's name of the calling convention, where the triple leaves it open;
+    `flash` is the address space of constants, where it is not that of all else."""
 
     name: str
     triple: str
@@ -21,6 +22,11 @@ class Target:
     fma: tuple[str, ...] = ()
     sqrt: tuple[str, ...] = ("f32", "f64")
     soft: tuple[str, ...] = ()  # the dtypes whose arithmetic is calls of libgcc's
+    dtypes: tuple[str, ...] = ("f32", "f64")
+    flash: int = 0
+    divides: bool = True  # whether that division is rounded as IEEE 754 says
+    # Whether LLVM's back end may end the process, as it runs out of registers: always at level 0.
+    gives_up: bool = False
 
     @property
     def reach(self) -> int:
@@ -31,7 +37,7 @@ class Target:
     @property
     def small(self) -> bool:
         """Whether code for it is made small first: for machines whose memory is counted."""
-        return arch_of(self.triple) in ("thumb", "riscv32", "wasm32")
+        return arch_of(self.triple) in ("thumb", "riscv32", "wasm32", "avr")
 
     @property
     def assembles(self) -> bool:
@@ -104,6 +110,9 @@ TARGETS: dict[str, Target] = {
                index_bits=32, sqrt=(), soft=BOTH),
         Target("rv64gc", f"riscv64-{LINUX}", "generic-rv64", "+m,+a,+f,+d,+c", "lp64d", fma=BOTH),
         Target("wasm32", "wasm32-unknown-unknown", "generic", index_bits=32),
+        # Flash is read by instructions of its own; the runtime is avr-libc's.
+        Target("avr", "avr-unknown-none-elf", "atmega328p", index_bits=16, sqrt=(), soft=("f32",),
+               dtypes=("f32",), flash=1, divides=False, gives_up=True),
         # The systems' first versions that linkers know for these machines.
         Target(f"x86_64-{MACOS}", f"x86_64-{MACOS}10.13.0", "x86-64-v3", vector_bits=256,
                fma=BOTH),
@@ -137,14 +146,16 @@ _NAMES = {
     "armv8m.main-none-eabihf",
     "cortex-m55": "thumbv8.1m.main-none-eabihf thumbv8.1m.main-none-unknown-eabihf "
     "armv8.1m.main-none-eabihf",
-    "rv32imc": "riscv32imc-unknown-none-elf riscv32imc-unknown-elf riscv32imc",
+    "rv32imc": "riscv32imc-unknown-none-elf riscv32imc-unknown-elf riscv32imc esp32c3",
     "rv32imac": "riscv32 rv32 riscv32-unknown-elf riscv32-none-elf riscv32imac-unknown-none-elf "
-    "riscv32imac-unknown-elf riscv32-elf riscv32imac",
+    "riscv32imac-unknown-elf riscv32-elf riscv32imac esp32c6",
     "rv64gc": "riscv64 rv64 riscv64gc riscv64-linux-gnu riscv64gc-unknown-linux-gnu "
     "riscv64-linux-musl riscv64-unknown-linux-musl riscv64gc-unknown-linux-musl "
     "riscv64gc-unknown-none-elf riscv64-unknown-elf",
     "wasm32": "wasm wasm32-unknown wasm32-wasi wasm32-wasip1 wasm32-unknown-wasi wasm32-wasi-musl "
     "wasm32-unknown-emscripten wasm32-emscripten wasm32-freestanding",
+    "avr": "avr-none avr-none-elf avr-unknown-unknown avr-unknown-elf avr-unknown-gnu-atmega328 "
+    "avr5 arduino-uno",
     f"x86_64-{MACOS}": "x86_64-apple-darwin x86_64-apple-macos x86_64-macos x86_64-macos-none "
     "x86_64-darwin",
     f"arm64-{MACOS}": "arm64-apple-darwin arm64-apple-macos aarch64-apple-macosx "
@@ -163,6 +174,16 @@ ALIASES = {
        if t.name not in ("x86-64", "x86-64-v4", "cortex-m7", "rv32imc")},
     **{alias: name for name, aliases in _NAMES.items() for alias in aliases.split()},
 }
+# Machines that a user may ask for and LLVM does not make code for, and why; and their other names.
+ELSEWHERE = {
+    "xtensa": "LLVM, as llvmlite has it, has no back end for Xtensa",
+    "msp430": "LLVM's back end for MSP430 is an experiment, whose results nothing here can check",
+}
+ELSEWHERE |= dict.fromkeys(
+    "esp32 esp32s2 esp32s3 esp8266 xtensa-esp32-elf xtensa-esp32s3-elf xtensa-lx106-elf "
+    "xtensa-none-elf xtensa-esp32-none-elf".split(), ELSEWHERE["xtensa"])
+ELSEWHERE |= dict.fromkeys("msp430-elf msp430-none-elf msp430-unknown-elf".split(),
+                           ELSEWHERE["msp430"])
 # The CPUs and features that are accepted: a checked list, as LLVM only warns of others, and a
 # bad CPU name can end the process.
 CPUS = {
@@ -184,6 +205,8 @@ CPUS = {
     "riscv32": "generic-rv32 sifive-e21 sifive-e31",
     "riscv64": "generic-rv64 sifive-u54 sifive-u74",
     "wasm32": "generic mvp bleeding-edge",
+    "avr": "atmega328p atmega328 atmega168p atmega168 atmega8 atmega32u4 atmega644p atmega1284p "
+    "atmega2560 attiny85",
 }
 _X86 = ("sse sse2 sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c bmi bmi2 avx512f avx512vl avx512dq "
         "avx512bw popcnt lzcnt movbe")

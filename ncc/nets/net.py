@@ -16,7 +16,7 @@ from ncc.driver.cost import Chosen
 from ncc.driver.cost import cost as card
 from ncc.driver.kinds import drawn
 from ncc.driver.levels import FORMATS, NETS
-from ncc.driver.report import report
+from ncc.driver.report import Beside, report
 from ncc.driver.settings import Settings, arithmetic
 from ncc.errors import NccError, Source, optional
 from ncc.formats.exporters.attributes import directives, edges, nodes
@@ -37,6 +37,7 @@ from ncc.report.comparison import Comparison, Limits, Other, compared, limits_of
 from ncc.report.cost import Cost
 from ncc.report.oracles.asked import Asked
 from ncc.report.oracles.table import of_object
+from ncc.report.page.curve import curve
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,11 +101,28 @@ class Net:
         """The net as a picture, the same as `ncc build --emit svg`: a text of at most 300 kB."""
         return drawn(self.graph)
 
-    def report(self, path: str | Path) -> None:
+    def report(self, path: str | Path, x: ArrayLike | None = None, *,
+               params: ArrayLike | None = None, history: Any = None) -> None:
         """Write the page of `ncc report`: the picture, every level of its code for this machine,
-        what that costs, and the net itself, to be tried, in one file of HTML. NccError E622."""
-        build = Build.of(self.graph, host(), Settings(passes={"name": "net", "gradient": False}))
-        write({Path(path): report(build, Path(path).stem).encode()})
+        what that costs, and the net itself, to be tried, in one file of HTML.
+
+        x        samples (n, n_inputs) that it begins with
+        params   (n_params,) instead of the net's own
+        history  of `ncc.fit`: its learning curve
+
+        ValueError for samples or parameters of another shape; NccError E622.
+        """
+        rows = None if x is None else np.atleast_2d(np.asarray(x, np.float64))
+        if rows is not None and (rows.ndim > 2 or rows.shape[1] != self.graph.n_inputs):
+            raise ValueError(f"x has shape {rows.shape}, the net has {self.graph.n_inputs} inputs")
+        held = self.graph.values if params is None else np.asarray(params, np.float64)
+        if held.shape != (self.n_params,):
+            raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")
+        build = Build.of(self.graph.with_(values=held), host(),
+                         Settings(passes={"name": "net", "gradient": False}))
+        lines = None if history is None else curve(Source("history", history.csv()))
+        page = report(build, Path(path).stem, beside=Beside(rows, curve=lines))
+        write({Path(path): page.encode()})
 
     def _repr_svg_(self) -> str:
         """What notebooks show."""

@@ -30,14 +30,16 @@ class FunctionCost:
 
     Of one call, of one sample: `instructions` of the object that an emulator executes; how often
     the compiler's runtime is called (`runtime`, by name), and the instructions that this takes on
-    average (`runtime_instructions`); None where not counted, or not known. `cycles` of all that are
-    predicted, `cycles_by` what; None where nothing predicts them."""
+    average (`runtime_instructions`); the bytes of stack that the object's code wrote to
+    (`stack_used`); None where not counted, or not known. `cycles` of all that are predicted,
+    `cycles_by` what; None where nothing predicts them."""
 
     stack: int | None
     work: int
     instructions: int | None = None
     runtime: Mapping[str, int] | None = None
     runtime_instructions: int | None = None
+    stack_used: int | None = None
     cycles: float | None = None
     cycles_by: str = ""
 

@@ -70,7 +70,71 @@ static inline {w} {p}_shift_arithmetic({w} word, {w} by)
     return word & {top} ? ~(~word >> by) : word >> by;
 }}
 """,
+    # avr-libc's does not round all subnormal quotients as IEEE 754 says: ncc/passes/emit/divide.py.
+    "divide": """\
+static inline {real} {p}_divide({real} a, {real} b)
+{{
+#if defined(__AVR__)
+    uint32_t x = {p}_to_bits(a), y = {p}_to_bits(b), quotient = 0, left;
+    const uint32_t sign = (x ^ y) & UINT32_C(0x80000000), infinity = UINT32_C(0x7f800000);
+    int exponent = 126, k;
+    x &= UINT32_C(0x7fffffff);
+    y &= UINT32_C(0x7fffffff);
+    if (x > infinity || y > infinity || (x == y && (x == 0 || x == infinity)))
+        return {p}_from_bits(UINT32_C(0x7fc00000));
+    if (x == 0 || y == infinity)
+        return {p}_from_bits(sign);
+    if (y == 0 || x == infinity)
+        return {p}_from_bits(sign | infinity);
+    exponent += (int)(x >> 23) - (int)(y >> 23);
+    if (x >> 23)
+        x = (x & UINT32_C(0x7fffff)) | UINT32_C(0x800000);
+    else
+        exponent++;
+    for (; x < UINT32_C(0x800000); x <<= 1)
+        exponent--;
+    if (y >> 23)
+        y = (y & UINT32_C(0x7fffff)) | UINT32_C(0x800000);
+    else
+        exponent--;
+    for (; y < UINT32_C(0x800000); y <<= 1)
+        exponent++;
+    if (x < y)
+        x <<= 1;
+    else
+        exponent++;
+    for (k = 0; k < 25; k++, x <<= 1) {{
+        quotient <<= 1;
+        if (x >= y) {{
+            x -= y;
+            quotient |= 1;
+        }}
+    }}
+    left = x != 0;
+    for (; exponent < 1 && quotient; exponent++) {{
+        left |= quotient & 1;
+        quotient >>= 1;
+    }}
+    if (exponent > 254)
+        return {p}_from_bits(sign | infinity);
+    quotient = (quotient >> 1) + (quotient & 1 & (quotient >> 1 | left));
+    if (exponent > 1)
+        quotient += (uint32_t)(exponent - 1) << 23;
+    return {p}_from_bits(sign | quotient);
+#else
+    return a / b;
+#endif
+}}
+""",
 }
+# An address space of avr-gcc's, in C: else constants would be copied into memory.
+FLASH = """\
+#if defined(__FLASH)
+#define {p}_FLASH __flash
+#else
+#define {p}_FLASH
+#endif
+"""
 
 HEAD = """\
 /*
@@ -126,6 +190,12 @@ METHODS = {"f32": (0, 16), "f64": (0, 1, 16)}
 METHOD = """\
 #if {wrong}
 #error "{real} operations are computed in more precision (FLT_EVAL_METHOD): try -msse2 -mfpmath=sse"
+#endif
+"""
+# avr-gcc's double is a float, unless it is told otherwise.
+DOUBLES = """\
+#if DBL_MANT_DIG != 53
+#error "double is no number of 64 bits here: --dtype f32"
 #endif
 """
 # In an array of no elements, where gcc's -fsingle-precision-constant makes a double a float.

@@ -12,8 +12,10 @@ from ncc.ir.ssa import UNLINKED, Buffer, Func, Module, Table, layout, types
 from ncc.ir.ssa_types import linked
 from ncc.passes.emit.c_texts import (
     CLOSE,
+    DOUBLES,
     ERRORS,
     EXPRESSIONS,
+    FLASH,
     HEAD,
     HELPERS,
     LITERALS,
@@ -79,9 +81,11 @@ def to_c(module: Module, header: str = "") -> str:
     body = "\n".join(functions)
     read = dict.fromkeys([op[2] if op[0] == "lookup" else op[2][0] for func in module.funcs
                           for op in func.ops if op[0] in ("lookup", "load")])
-    tables = [_table(t, module, real, bits) for t in module.tables if t.name in read]
-    helpers = [text.format(**marks) for name, text in HELPERS.items()
-               if f"{prefix}_{name}(" in body]
+    tables = [_table(t, module, prefix, bits) for t in module.tables if t.name in read]
+    named = [name for name in HELPERS if f"{prefix}_{name}(" in body]
+    if "divide" in named:
+        named = [name for name in HELPERS if name in (*named, "to_bits", "from_bits")]
+    helpers = [HELPERS[name].format(**marks) for name in named]
     signs = "\n".join([*tables, body])
     names = (f"fma{marks['f']}(", f"sqrt{marks['f']}(", "INFINITY", "NAN")
     includes = ["#include <float.h>"]
@@ -92,8 +96,10 @@ def to_c(module: Module, header: str = "") -> str:
     if exact:
         wrong = " && ".join([f"FLT_EVAL_METHOD != {m}" for m in METHODS[module.dtype]])
         parts += [ERRORS + METHOD.format(wrong=wrong, real=real) + PRAGMAS]
-        parts += [LITERALS.format(**marks)] if real == "double" else []
-    parts += [OPEN.format(**marks), *helpers, *tables, *functions, CLOSE.format(**marks)]
+        parts += [DOUBLES, LITERALS.format(**marks)] if real == "double" else []
+    flash = FLASH.format(**marks) if tables else ""
+    parts += [OPEN.format(**marks) + flash, *helpers, *tables, *functions,
+              CLOSE.format(**marks) + (f"#undef {prefix}_FLASH\n" if flash else "")]
     parts += [RESTORE] if exact else []
     return "\n".join([p for p in parts if p])
 
@@ -118,9 +124,9 @@ def _literal(value: float, dtype: str) -> str:
     return f"(-{short})" if math.copysign(1.0, real) < 0 else short
 
 
-def _table(table: Table, module: Module, real: str, bits: int) -> str:
+def _table(table: Table, module: Module, prefix: str, bits: int) -> str:
     if table.type == "f":
-        kind, row = real, 6
+        kind, row = "float" if bits == 32 else "double", 6
         shown = [_literal(v, module.dtype) for v in table.values.tolist()]
     elif table.type == "w":
         kind, row = f"uint{bits}_t", 128 // bits
@@ -132,7 +138,8 @@ def _table(table: Table, module: Module, real: str, bits: int) -> str:
         shown = [str(v % (1 << 32)) for v in table.values.tolist()]
     lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
     name = f"{module.name}_{table.name}"
-    return f"static const {kind} {name}[{max(1, len(shown))}] = {{\n" + ",\n".join(lines) + "\n};\n"
+    return (f"static const {prefix}_FLASH {kind} {name}[{max(1, len(shown))}] = {{\n"
+            + ",\n".join(lines) + "\n};\n")
 
 
 class _Writer:
@@ -165,7 +172,7 @@ class _Writer:
             self.neuron = func.neurons[at] if func.neurons is not None else UNLINKED
             args = [self.values[r] for r in reads]
             if opcode in OPCODES:
-                self.local(at, EXPRESSIONS[opcode].format(*args, **self.marks))
+                self.local(at, self.expression(opcode, args))
             elif opcode == "const":
                 value = _literal(imm, module.dtype)
             elif opcode == "word":
@@ -280,6 +287,10 @@ class _Writer:
         shown = ", ".join(parameters) or "void"
         return (f"{linkage}void {self.module.name}_{func.name}({shown})\n{{\n" + "".join(first)
                 + ("\n" if first and self.lines else ""))
+
+    def expression(self, opcode: str, args: list[str]) -> str:
+        own = opcode == "div" and self.module.dtype == "f32"
+        return ("{p}_divide({0}, {1})" if own else EXPRESSIONS[opcode]).format(*args, **self.marks)
 
     def name(self, buffer: Buffer | str) -> str:
         name = buffer if isinstance(buffer, str) else buffer.name

@@ -14,6 +14,7 @@ from ncc.ir.ssa import READ_ONLY, Func, Module, Op, Table, layout, types
 from ncc.machine.model import PAGE
 from ncc.machine.x86 import assembly, fits
 from ncc.passes.emit.anchors import Window, windows
+from ncc.passes.emit.divide import division
 from ncc.passes.emit.links import Links
 from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS
 from ncc.scalar.sum_order import CHAIN, ROUND
@@ -85,8 +86,8 @@ class Variant(NamedTuple):
 
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
-            reach: int = 0, registers: int = 16, attributes: str = "",
-            outside: bool = False, assembles: bool = False) -> str:
+            reach: int = 0, registers: int = 16, attributes: str = "", outside: bool = False,
+            assembles: bool = False, flash: int = 0, divides: bool = True) -> str:
     """One LLVM module, as text.
 
         func forward(x in 2, y out 1) {
@@ -135,16 +136,15 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     which it `assembles`.
 
     Functions whose ops have neurons say those of their instructions (passes/emit/links.py).
-
+    Tables are in the address space `flash`; where the target `divides` not, the module does.
     `outside` leaves out the cells of large tables: the process that loads the object has them in
     memory, and tells where. As text each of their bytes is three, which LLVM reads and copies.
     """
     real = "float" if module.dtype == "f32" else "double"
     # The name of the object's own file (its symbol of type FILE), which has none.
-    head = ([f'source_filename = "{module.name}"', f'target triple = "{triple}"']
-            if triple else [])
+    head = [f'source_filename = "{module.name}"', f'target triple = "{triple}"']
     elf = "linux" in triple or "none" in triple
-    lines = [*head, "", *_tables(module, outside, elf, vector_bits)]
+    lines = [*(head if triple else []), "", *_tables(module, outside, elf, vector_bits, flash)]
     used: set[str] = set()
     applied: dict[Variant, None] = {}
     rare: dict[tuple[Op, ...], Func] = {}
@@ -152,7 +152,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     def writer(func: Func) -> _Writer:
         return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
-                       applied, rare, elf, links)
+                       applied, rare, elf, flash, divides, links)
 
     for func in module.funcs:
         if assembles and func.exported and fits(func):
@@ -203,22 +203,26 @@ def large(table: Table) -> bool:
     return size >= LARGE
 
 
-def _tables(module: Module, outside: bool, elf: bool, vector_bits: int) -> Iterator[str]:
+def _tables(module: Module, outside: bool, elf: bool, vector_bits: int, flash: int
+            ) -> Iterator[str]:
     for table in module.tables:
         if outside and large(table):
             size = len(table.values) * cell(table).itemsize
             yield f"@{module.name}.{table.name} = external constant [{size} x i8], align 64"
         else:
-            yield _table(table, module.name, elf, vector_bits)
+            yield _table(table, module.name, elf, vector_bits, flash)
 
 
-def _table(table: Table, prefix: str, elf: bool, vector_bits: int) -> str:
+def _table(table: Table, prefix: str, elf: bool, vector_bits: int, flash: int) -> str:
     # At the start of a cache line, where there may be one; flash is for bytes that mean something.
     align = 64 if vector_bits else cell(table).itemsize
     raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
     shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
-    return (f'@{prefix}.{table.name} = private unnamed_addr constant [{len(raw)} x i8] c"{shown}", '
-            + (f'section ".rodata.{prefix}.{table.name}", ' if elf else "") + f"align {align}")
+    section = ".progmem.data" if flash else ".rodata"
+    space = f"addrspace({flash}) " if flash else ""
+    return (f'@{prefix}.{table.name} = private unnamed_addr {space}constant [{len(raw)} x i8] '
+            f'c"{shown}", '
+            + (f'section "{section}.{prefix}.{table.name}", ' if elf else "") + f"align {align}")
 
 
 _ESCAPES = [f"\\{b:02X}" for b in range(256)]
@@ -257,15 +261,15 @@ def _assembled(module: Module, func: Func, applied: dict[Variant, None], elf: bo
 class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
                  reach: int, registers: int, used: set[str], applied: dict[Variant, None],
-                 rare: dict[tuple[Op, ...], Func], elf: bool, links: Links) -> None:
+                 rare: dict[tuple[Op, ...], Func], elf: bool, flash: int, divides: bool,
+                 links: Links) -> None:
         self.module = module
-        self.func = func
-        self.real = real
+        self.func, self.real = func, real
         self.registers = registers
         self.used = used
-        self.applied = applied
-        self.rare = rare
-        self.elf = elf
+        self.applied, self.rare = applied, rare
+        self.elf, self.divides = elf, divides
+        self.far = f"ptr addrspace({flash})" if flash else "ptr"  # to cells of tables
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
         self.widest = max(1, vector_bits // self.bits)
@@ -745,10 +749,13 @@ class _Writer:
             result = "poison"
             for p, (each, part) in enumerate(results):
                 result = self.add(f"insertvalue {whole} {result}, {each} {part}, {p}")
-        body = "\n".join([*self.lines, f"  ret {whole} {result}"])
+        self.lines.append(f"  ret {whole} {result}")
+        located, lines = "", self.lines
+        if self.links is not None:
+            located, lines = self.links.end(self.symbol(variant.symbol))
         parameters = ", ".join([f"{kind} {a}" for a in arguments])
-        return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) #3 "
-                "{\nentry:\n" + body + "\n}\n")
+        return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) "
+                f"#3{located} {{\nentry:\n" + "\n".join(lines) + "\n}\n")
 
     def several(self, variant: Variant, letters: Sequence[str] = "f") -> str:
         """The type of so many vectors of each of these types."""
@@ -855,6 +862,10 @@ class _Writer:
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
     def instruction(self, opcode: str, args: Sequence[str], letter: str, vector: bool) -> str:
+        if opcode == "div" and not self.divides:
+            self.used.add(division(self.module.name))
+            return self.add(f"call float @{self.module.name}.divide(float {args[0]}, "
+                            f"float {args[1]})")
         key = (opcode, letter, self.native if vector else 0)
         template = self.templates.get(key)
         if template is None:
@@ -912,13 +923,18 @@ class _Writer:
         if index is None:
             if offset == 0:  # a gep by 0 makes LLVM half as slow again over a whole function
                 return base
-            return self.add(f"getelementptr inbounds {element}, ptr {base}, "
+            return self.add(f"getelementptr inbounds {element}, {self.to(name)} {base}, "
                             f"{self.index} {offset * scale}")
         if offset:
             index = self.add(f"add nsw {self.index} {index}, {offset}")
         if scale != 1:
             index = self.add(f"mul nsw {self.index} {index}, {scale}")
-        return self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} {index}")
+        return self.add(f"getelementptr inbounds {element}, {self.to(name)} {base}, "
+                        f"{self.index} {index}")
+
+    def to(self, name: str) -> str:
+        """The type of a pointer to a table or a buffer."""
+        return self.far if name in self.tables else "ptr"
 
     def own(self, base: str) -> str:
         """The address of the vector whose turn it is, of the lanes at `base`."""
@@ -984,7 +1000,8 @@ class _Writer:
                         name, offset, reads[0], p)]) for p in range(self.parts())]
         elif varying and reads[0] not in self.affine:
             base = self.address(name, offset, None)
-            self.vectors[at] = [self.gathered(base, part) for part in self.vector(reads[0])]
+            self.vectors[at] = [self.gathered(name, base, part)
+                                for part in self.vector(reads[0])]
         elif varying and self.contiguous(reads[0]):
             v = self.type("f", True)
             self.vectors[at] = [self.add(f"load {v}, ptr {a}, align {size}")
@@ -999,7 +1016,7 @@ class _Writer:
                     continue
                 value = "poison"
                 for lane, a in enumerate(self.lane_addresses(name, offset, reads[0], p)):
-                    one = self.add(f"load {t}, ptr {a}, align {size}")
+                    one = self.add(f"load {t}, {self.to(name)} {a}, align {size}")
                     if self.native == 1:
                         value = one
                     else:
@@ -1010,12 +1027,19 @@ class _Writer:
             a = self.address(name, offset, self.scalar[reads[0]] if reads else None)
             if name in self.indices or table is not None and table.type == "i":
                 stored = self.element(name)
-                loaded = self.add(f"load {stored}, ptr {a}, align {int(stored[1:]) // 8}")
-                self.scalar[at] = (loaded if self.index == stored
-                                   else self.add(f"zext {stored} {loaded} to {self.index}"))
+                loaded = self.add(f"load {stored}, {self.to(name)} {a}, "
+                                  f"align {int(stored[1:]) // 8}")
+                self.scalar[at] = self.widened(loaded, stored)
             else:
                 t = self.real if table is None or table.type == "f" else f"i{self.bits}"
-                self.scalar[at] = self.add(f"load {t}, ptr {a}, align {size}")
+                self.scalar[at] = self.add(f"load {t}, {self.to(name)} {a}, align {size}")
+
+    def widened(self, loaded: str, stored: str) -> str:
+        """An index of the type `stored` as one of the machine's."""
+        if stored == self.index:
+            return loaded
+        word = "trunc" if int(stored[1:]) > int(self.index[1:]) else "zext"
+        return self.add(f"{word} {stored} {loaded} to {self.index}")
 
     def inserted(self, element: str, lanes: list[str]) -> str:
         """A vector of scalars; of a single lane, the scalar."""
@@ -1025,18 +1049,19 @@ class _Writer:
                 f"insertelement <{self.native} x {element}> {value}, {element} {one}, i64 {lane}")
         return value
 
-    def gathered(self, base: str, indices: str) -> str:
-        """The reals at a vector of indices of 32 bits, each from `base`."""
+    def gathered(self, name: str, base: str, indices: str) -> str:
+        """The reals at a vector of indices of 32 bits, each from `base`, which is in `name`."""
         n = self.native
         if self.gathers and n > 1:
             return self.gather(self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
                                         f"<{n} x i32> {indices}"), "f")
         lanes = [indices] if n == 1 else [
             self.add(f"extractelement <{n} x i32> {indices}, i64 {lane}") for lane in range(n)]
-        lanes = [self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {lane}")
+        to = self.to(name)
+        lanes = [self.add(f"getelementptr inbounds {self.real}, {to} {base}, i32 {lane}")
                  for lane in lanes]
         return self.inserted(self.real, [
-            self.add(f"load {self.real}, ptr {a}, align {self.bits // 8}") for a in lanes])
+            self.add(f"load {self.real}, {to} {a}, align {self.bits // 8}") for a in lanes])
 
     def gather(self, addresses: str, letter: str) -> str:
         """A load of a real or a word for each lane."""
@@ -1576,9 +1601,9 @@ class _Writer:
             self.vectors[at] = self.lookup_lanes(table, reads[0])
             return
         word = f"i{self.bits}"
-        place = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
+        place = self.add(f"getelementptr inbounds {word}, {self.far} @{self.module.name}.{table}, "
                          f"{word} {self.scalar[reads[0]]}")
-        self.scalar[at] = self.add(f"load {word}, ptr {place}, align {self.bits // 8}")
+        self.scalar[at] = self.add(f"load {word}, {self.far} {place}, align {self.bits // 8}")
 
     def lookup_lanes(self, table: str, index: int) -> list[str]:
         word, v = f"i{self.bits}", self.type("w", True)
@@ -1594,9 +1619,9 @@ class _Writer:
                 one = part
                 if self.native > 1:
                     one = self.add(f"extractelement {v} {part}, i64 {lane}")
-                a = self.add(f"getelementptr inbounds {word}, ptr @{self.module.name}.{table}, "
-                             f"{word} {one}")
-                got = self.add(f"load {word}, ptr {a}, align {self.bits // 8}")
+                a = self.add(f"getelementptr inbounds {word}, {self.far} "
+                             f"@{self.module.name}.{table}, {word} {one}")
+                got = self.add(f"load {word}, {self.far} {a}, align {self.bits // 8}")
                 value = got if self.native == 1 else self.add(
                     f"insertelement {v} {value}, {word} {got}, i64 {lane}")
             out.append(value)
@@ -1813,8 +1838,8 @@ class _Writer:
         first = self.step if uniform is None else self.add(
             f"add nsw {self.index} {uniform}, {self.step}")
         base = self.address(name, offset, first)
-        return [base, *[self.add(f"getelementptr inbounds {self.element(name)}, ptr {base}, "
-                                 f"{self.index} {part * self.native}")
+        return [base, *[self.add(f"getelementptr inbounds {self.element(name)}, {self.to(name)} "
+                                 f"{base}, {self.index} {part * self.native}")
                         for part in range(1, self.parts())]]
 
     def lane_addresses(self, name: str, offset: int, index: int, part: int) -> list[str]:
@@ -1829,7 +1854,7 @@ class _Writer:
             return [self.add(f"getelementptr inbounds {element}, ptr {base}, {self.index} "
                              f"{stride * lane}")
                     for lane in range(part * self.native, (part + 1) * self.native)]
-        base = self.first_lane(base, stride, element)
+        base = self.first_lane(base, stride, element, self.to(name))
         if self.lanes == 1:
             return [base]
         lanes = [self.add(f"extractelement <{self.native} x i32> {self.offsets[stride][part]}, "
@@ -1841,8 +1866,8 @@ class _Writer:
         own = [f"i32 {self.samples[part * self.native + k]}" for k in range(self.native)]
         return f"<{', '.join(own)}>"
 
-    def first_lane(self, base: str, stride: Stride, element: str = "") -> str:
-        return self.add(f"getelementptr inbounds {element or self.real}, ptr {base}, "
+    def first_lane(self, base: str, stride: Stride, element: str = "", to: str = "ptr") -> str:
+        return self.add(f"getelementptr inbounds {element or self.real}, {to} {base}, "
                         f"{self.index} {self.firsts[stride]}")
 
     def all_addresses(self, name: str, offset: int, index: int, part: int) -> str:

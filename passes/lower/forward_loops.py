@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Ints, Longs
 from ncc.ir.plan import Plan, Run, Schedule, Segment
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
+from ncc.passes.lower.lists import lists_of, once
 from ncc.passes.lower.tables import Tables
+from ncc.passes.lower.turns import Kind, spans, stretches
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
-PART = 1024  # rows that are looked at together
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
-UNROLLED = 3  # edges of each row of a kind: up to here a loop over them is longer than they are
-
-
-class _Kind(NamedTuple):
-    """Rows with one activation and one aggregation: their segments, and where those of each turn
-    begin and end."""
-
-    run: Run
-    name: str
-    segments: Longs
-    first: Longs
-    last: Longs
+UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is longer than they are
 
 
 class Loops:
@@ -77,31 +66,43 @@ class Loops:
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
-        # Blocks of one group, which follow one another often, have one in-list.
-        leader = plan.blocks[:-1]
-        lengths = np.diff(plan.starts)[leader]
-        fresh = self.fresh(leader, lengths)
-        begins = np.cumsum(np.where(fresh, lengths, 0))
-        self.table("sources", "i", self.sources(schedule, leader[fresh], lengths[fresh]))
-        # One more than there are blocks: a block of fresh sources ends where the next begins.
-        self.table("starts", "i", np.append(begins - lengths, begins[-1:]))
+        lists = self.lists = lists_of(plan, schedule.slots)
+        self.table("sources", "i", lists.sources)
+        self.table("starts", "i", lists.starts)
+        if lists.bases is not None:
+            self.table("bases", "i", lists.bases)
         self.weights = "starts"  # where each source has a weight, and in the same order
-        if plan.seconds.any() or not np.array_equal(begins - lengths, plan.weights):
+        if plan.seconds.any() or not np.array_equal(lists.starts[: len(plan.weights)],
+                                                    plan.weights):
             self.weights = self.table("weights", "i", plan.weights)
         self.table("biases", "i", np.maximum(plan.biases, 0))
-        self.table("places", "i", schedule.slots[plan.rows[leader]])
+        self.table("places", "i", schedule.slots[plan.rows[plan.blocks[:-1]]])
         self.columns_in(b, sample, "x", g.n_inputs, 0)
         self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
         self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
         self.table("segment_edges", "i", self.segments[:, 3])
         if plan.phased:
-            self.in_phases(b)
-        for depth, kinds in () if plan.phased else self.stretches():
+            self.in_phases(b, schedule, sample is not None, block)
+        for depth, kinds in () if plan.phased else stretches(plan, self.segments):
             turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
             for kind in kinds:
                 self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
+
+    def base(self, b: Builder, block: int, number: int = 0) -> int | None:
+        """What is added to the sources of block `block` + number, of lists that many share."""
+        return None if self.lists.bases is None else b.load("bases", number, block)
+
+    def moved(self, b: Builder, slot: int, base: int | None) -> int:
+        """The value in this slot, `base` further on."""
+        return b.load(self.held, 0, slot if base is None else b.op("iadd", slot, base))
+
+    def end(self, b: Builder, block: int) -> int:
+        """Where the list of sources of a block ends."""
+        if self.lists.bases is None:
+            return b.load("starts", 1, block)
+        return b.load(self.table("ends", "i", self.lists.ends), 0, block)
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -128,98 +129,95 @@ class Loops:
                 b.store(value, name, c, at)
             b.close()
 
-    def stretches(self) -> Iterator[tuple[int, list[_Kind]]]:
-        """The kinds of rows, in loops of so many turns: where each kind's segments follow one
-        another, each has a loop of its own of one turn; else all take turns, depth by depth, so
-        that the code of a kind stands once however often it returns."""
-        plan, segments = self.plan, self.segments
-        levels = plan.graph.levels
-        assert levels is not None
-        first = plan.blocks[segments[:, 0]]
-        run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-        keys = [(run.activation, run.aggregation) for run in plan.runs]
-        names = {key: k for k, key in enumerate(sorted(dict.fromkeys(keys)))}
-        number = np.array([names[key] for key in keys], np.int64)[run_of]
-        runs = {key: run for key, run in zip(keys, plan.runs, strict=True)}
-        alternate = np.count_nonzero(np.diff(number)) >= len(names)
-        # Every turn goes through the kinds in their order, as the rows of a depth do.
-        turn = np.zeros(len(first), np.int64)
-        if alternate:
-            turn = np.unique(levels[plan.rows[first]], return_inverse=True)[1]
-        count = int(turn.max(initial=-1)) + 1
-        made = []
-        for key, k in names.items():
-            mine = np.flatnonzero(number == k)
-            order = np.arange(count + 1)
-            bounds = np.searchsorted(turn * len(names) + number, order * len(names) + k)
-            ends = np.searchsorted(turn * len(names) + number, order * len(names) + k, "right")
-            if not alternate:
-                bounds, ends = mine[:1], mine[-1:] + 1
-            made.append(_Kind(runs[key], f"{k}", mine, bounds[:count], ends[:count]))
-        if alternate:
-            yield count, made
-        else:
-            yield from ((1, [kind]) for kind in sorted(made, key=lambda kind: kind.first[0]))
-
-    def in_phases(self, b: Builder) -> None:
-        """Rows by themselves, depth by depth: first the sums of each aggregation, which stand in
-        the values' slots meanwhile, then the activations."""
+    def in_phases(self, b: Builder, schedule: Schedule, batch: bool, block: int) -> None:
+        """Depth by depth: first the sums of each aggregation, which stand in the values' slots
+        meanwhile, then the activations."""
         plan, g = self.plan, self.plan.graph
-        assert g.levels is not None
-        rows = plan.rows
+        assert g.levels is not None and schedule.slots is not None
+        rows, first = plan.rows, plan.blocks[self.segments[:, 0]]
         turn = np.unique(g.levels[rows], return_inverse=True)[1]
         turns = np.arange(int(turn.max(initial=-1)) + 1)
         t = b.loop(b.index(0), b.index(len(turns)))[0]
         for agg in np.unique(g.aggregations[rows]).tolist():
-            mine = np.flatnonzero(g.aggregations[rows] == agg)
-            name = f"rows_of_{AGGREGATIONS[agg]}"
-            k = b.loop(*self.bounds(b, name, t, np.searchsorted(turn[mine], turns),
-                                    np.searchsorted(turn[mine], turns, "right")))[0]
             biased = any(run.biased for run in plan.runs if run.aggregation == agg)
-            self.ragged(b, Run(0, 0, 0, agg, biased), b.load(self.table(name, "i", mine), 0, k),
-                        np.diff(plan.starts)[mine])
+            run, name = Run(0, 0, 0, agg, biased), AGGREGATIONS[agg]
+            mine = np.flatnonzero(g.aggregations[rows[first]] == agg)
+            if (self.segments[mine, 2] > 1).any():
+                kind = Kind(run, name, mine, *spans(turn[first[mine]], turns), listed=True)
+                self.kind(b, kind, t, batch, block)
+                continue
+            mine = np.flatnonzero(g.aggregations[rows] == agg)
+            k = b.loop(*self.bounds(b, f"rows_of_{name}", t, *spans(turn[mine], turns)))[0]
+            listed = self.table(f"rows_of_{name}", "i", plan.block_of[mine])
+            self.ragged(b, run, b.load(listed, 0, k), np.diff(plan.starts)[mine])
             b.close()
+        wide = plan.sizes[plan.block_of] > 1
+        lanes = not batch and self.native > 1 and bool(wide.any())
+        places = "places" if lanes or not wide.any() else self.table(
+            "row_places", "i", schedule.slots[rows])
         acts, number = np.unique(g.activations[rows], return_inverse=True)
-        keys = turn * len(acts) + number
         for k, act in enumerate(acts.tolist()):
             if act == 0:  # the identity
                 continue
-            q = b.loop(*self.bounds(b, f"rows_with_{k}", t,
-                                    np.searchsorted(keys, turns * len(acts) + k),
-                                    np.searchsorted(keys, turns * len(acts) + k, "right")))[0]
-            place = b.load("places", 0, q)
-            value = self.value(b, expression(act, g.functions), b.load(self.held, 0, place))
-            self.put(b, value, 0, place)
+            program = expression(act, g.functions)
+            if lanes:
+                self.activate(b, program, f"{k}", t, turns, turn, np.flatnonzero(number == k))
+                continue
+            q = b.loop(*self.bounds(b, f"rows_with_{k}", t, *spans(
+                turn * len(acts) + number, turns * len(acts) + k)))[0]
+            place = b.load(places, 0, q)
+            self.put(b, self.value(b, program, b.load(self.held, 0, place)), 0, place)
             b.close()
         b.close()
 
-    def kind(self, b: Builder, kind: _Kind, turn: int | None, batch: bool, block: int) -> None:
+    def activate(self, b: Builder, program: Expr, name: str, t: int, turns: Longs, turn: Longs,
+                 rows: Longs) -> None:
+        """The values of `rows` of one sample, in whose slots are their sums: those of turn t, by
+        themselves or tile by tile, whose rows are lanes."""
+        plan = self.plan
+        blocks = np.unique(plan.block_of[rows])
+        for room in np.unique(plan.sizes[blocks]).tolist():
+            mine = blocks[plan.sizes[blocks] == room]
+            listed = f"tiles_{room}_with_{name}"
+            k = b.loop(*self.bounds(b, listed, t, *spans(turn[plan.blocks[mine]], turns)))[0]
+            place = b.load("places", 0, b.load(self.table(listed, "i", mine), 0, k))
+            if room > 1:
+                place = b.op("iadd", place, b.loop(b.index(0), b.index(room), lanes=room)[0])
+            self.put(b, self.value(b, program, b.load(self.held, 0, place)), 0, place)
+            for _ in range(1 + (room > 1)):
+                b.close()
+
+    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int) -> None:
         """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
         row by row."""
         segments, run = self.segments, kind.run
         counts = segments[kind.segments, 1] - segments[kind.segments, 0]
         held = segments[kind.segments, 2]
-        if (held == 1).all() and counts.sum() < SHORT * len(counts):
+        if (held == 1).all() and counts.sum() < SHORT * len(counts) and not kind.listed:
             borders = np.append(segments[:, 0], segments[-1:, 1])
-            lo, hi = self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
-                                 borders[kind.last])
-            q = b.loop(lo, hi)[0]
+            q = b.loop(*self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
+                                    borders[kind.last]))[0]
             self.ragged(b, run, q, segments[kind.segments, 3])
             b.close()
             return
         s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        if kind.listed:
+            s = b.load(self.table(f"segments_{kind.name}", "i", kind.segments), 0, s)
         k = b.load("segment_edges", 0, s)
-        shapes = {(room, side): None for room, side in segments[kind.segments][:, [2, 4]].tolist()}
-        for room, side in shapes:
+        same = once(self.plan, self.lists, segments, block)
+        shapes = {(*shape, alike): None for shape, alike in zip(
+            segments[kind.segments][:, [2, 4]].tolist(), same[kind.segments].tolist(), strict=True)}
+        for room, side, alike in shapes:
             lanes = not batch and self.native > 1 and room > 1
-            mine = (segments[:, 2] == room) & (segments[:, 4] == side)
+            mine = (segments[:, 2] == room) & (segments[:, 4] == side) & (same == alike)
             unit = side if lanes else 1
             # As many at a time as hide the latency of a sum, which runs in in-list order.
             many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
             for count in dict.fromkeys((many, unit)):
-                q = self.blocks(b, mine, s, f"{room}_{side}", count, many)
+                name = f"{room}_{side}" + f"_{alike}" * (alike > 0)
+                q = self.blocks(b, mine, s, name, count, many)
                 if room == 1:
-                    self.alone(b, run, q, k, s, count)
+                    self.alone(b, run, q, k, s, count, alike if count > 1 else 0)
                 elif lanes:
                     self.in_lanes(b, run, q, k, s, room, side, count)
                 else:
@@ -235,36 +233,6 @@ class Loops:
         return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
                 b.load(self.table(f"{name}_last", "i", last), 0, turn))
 
-    def sources(self, schedule: Schedule, rows: Longs, lengths: Longs) -> Ints:
-        """The slots that these rows read, one row after another; a part of them at a time, as what
-        is computed on the way takes many times the memory."""
-        plan = self.plan
-        assert schedule.slots is not None
-        ends = np.cumsum(lengths)
-        found = np.empty(lengths.sum(), np.int32)
-        for part in range(0, len(rows), PART):
-            n, end = lengths[part : part + PART], ends[part : part + PART]
-            at = csr.ranges(plan.starts[rows[part : part + PART]], n)
-            found[end[0] - n[0] : end[-1]] = schedule.slots[plan.graph.sources[plan.edges[at]]]
-        return found
-
-    def fresh(self, leader: Longs, lengths: Longs) -> Any:
-        """Which blocks read other sources than the block before."""
-        plan = self.plan
-        fresh = np.ones(len(leader), bool)
-        wide = np.flatnonzero((plan.sizes[1:] > 1) & (plan.sizes[:-1] > 1)
-                              & (lengths[1:] == lengths[:-1])) + 1
-        if not len(wide):
-            return fresh
-        count = lengths[wide]
-        sources = plan.graph.sources[plan.edges]
-        here = sources[csr.ranges(plan.starts[leader[wide]], count)]
-        before = sources[csr.ranges(plan.starts[leader[wide - 1]], count)]
-        differs = np.zeros(len(leader), bool)
-        differs[np.repeat(wide, count)[here != before]] = True
-        fresh[wide] = differs[wide]
-        return fresh
-
     def blocks(self, b: Builder, mine: Any, s: int, kind: str, count: int, many: int) -> int:
         """A loop over segment s's blocks, `count` at a time: `many`, or of those that are left
         then. There are none in the segments of other shapes, those that are not `mine`."""
@@ -279,10 +247,16 @@ class Loops:
         first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
         return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
 
-    def sources_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
-        """The values of the sources of a term whose first edge is number at + offset."""
-        return [b.load(self.held, 0, b.load("sources", offset + i, at))
+    def slots_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
+        """The slots, without a base, of the sources of a term whose first edge is number at +
+        offset."""
+        return [b.load("sources", offset + i, at)
                 for i in range(edges_a_term(AGGREGATIONS[run.aggregation]))]
+
+    def sources_of(self, b: Builder, run: Run, base: int | None, at: int, offset: int = 0
+                   ) -> list[int]:
+        """Their values."""
+        return [self.moved(b, slot, base) for slot in self.slots_of(b, run, at, offset)]
 
     def edges_before(self, b: Builder, run: Run, j: int) -> int:
         """The number of the edges of the first j terms of a row."""
@@ -297,10 +271,12 @@ class Loops:
     def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
         agg = AGGREGATIONS[run.aggregation]
-        first = b.load("starts", 0, q)
-        if edges_a_term(agg) > 1:
-            edges_of = b.op("iadd", b.load("starts", 1, q), b.op("imul", first, b.index(-1)))
-            self.alone(b, run, q, edges_of, q, 1)
+        size = edges_a_term(agg)
+        few = fan_ins.min() == fan_ins.max() and size <= fan_ins[0] <= UNROLLED * size
+        first, base = b.load("starts", 0, q), self.base(b, q)
+        if size > 1 and not few:
+            edges_of = b.op("iadd", self.end(b, q), b.op("imul", first, b.index(-1)))
+            self.alone(b, run, q, edges_of, q, 1, 0)
             return
         # From a source to its weight, where they are not in the same order.
         shift = None
@@ -311,17 +287,17 @@ class Loops:
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
             at = first if j is None else j
             by = at if shift is None else b.op("iadd", at, shift)
-            return [(b.load(self.held, 0, b.load("sources", offset, at)),
-                     self.parameter(b, offset, by))]
+            return [term(b, agg, self.sources_of(b, run, base, at, offset * size),
+                         self.parameter(b, offset, by))]
 
         biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
-        if fan_ins.min() == fan_ins.max() and 1 <= fan_ins[0] <= UNROLLED:
-            argument = total(b, agg, [edges(None, j)[0] for j in range(fan_ins[0])],
-                             biases[0] if biases else None)
+        if few:
+            terms = [edges(None, j)[0] for j in range(fan_ins[0] // size)]
+            argument = total(b, "sum" if size > 1 else agg, terms, biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
             self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
             return
-        last = b.load("starts", 1, q)
+        last = self.end(b, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
         count = None
         if agg == "mean":
@@ -329,28 +305,55 @@ class Loops:
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
         self.put(b, value, 0, b.load("places", 0, q))
 
-    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int) -> None:
-        """Blocks q .. q+count-1, of one row each of k edges, in one loop."""
+    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, same: int) -> None:
+        """Blocks q .. q+count-1, of one row each of k edges, in one loop; `same` as `once` says."""
         agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
-        steps = {"starts": k, self.weights: terms}
-        begins = {name: [b.load(name, 0, q)] for name in steps}
+        begins = {"starts": [b.load("starts", 0, q)], self.weights: [b.load(self.weights, 0, q)]}
         for name, held in begins.items():
-            for _ in range(count - 1):
-                held.append(b.op("iadd", held[-1], steps[name]))
+            starts = name == "starts"
+            for i in range(1, 1 if same & (2 if starts else 1) else count):
+                apart = self.lists.bases is not None if starts else self.plan.shares
+                held.append(b.load(name, i, q) if apart
+                            else b.op("iadd", held[-1], k if starts else terms))
+        bases = [self.base(b, q, i) for i in range(count)]
 
-        def edge(i: int, j: int | None) -> tuple[int, int]:
-            at = {name: held[i] if j is None else b.op("iadd", held[i], self.edges_before(
-                b, run, j) if name == "starts" else j) for name, held in begins.items()}
-            return term(b, agg, self.sources_of(b, run, at["starts"]),
-                        self.parameter(b, 0, at[self.weights]))
+        def edges(j: int | None) -> list[tuple[int, int]]:
+            at: dict[int, int] = {}
+            slots: dict[int, list[int]] = {}
+            weights: dict[int, int] = {}
+            found = []
+            for i in range(count):
+                first, weight = (held[i % len(held)] for held in (
+                    begins["starts"], begins[self.weights]))
+                for begin, by in ((first, "edges"), (weight, "terms")):
+                    if begin not in at:
+                        at[begin] = begin if j is None else b.op(
+                            "iadd", begin, self.edges_before(b, run, j) if by == "edges" else j)
+                if first not in slots:
+                    slots[first] = self.slots_of(b, run, at[first])
+                ns = [self.moved(b, slot, bases[i]) for slot in slots[first]]
+                if weight not in weights:
+                    weights[weight] = self.parameter(b, 0, at[weight])
+                found.append(term(b, agg, ns, weights[weight]))
+            return found
 
         biases = None
         if run.biased:
             biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s),
-                           lambda j: [edge(i, j) for i in range(count)], biases, count)
+                           edges, biases, count)
         for i, value in enumerate(values):
             self.put(b, value, 0, b.load("places", i, q))
+
+    def begins(self, b: Builder, name: str, q: int, k: int, count: int) -> list[int]:
+        """Where the lists of blocks q .. q+count-1 of k edges begin by the array `name`: one behind
+        the other, where no block has another's list."""
+        if self.lists.bases is not None if name == "starts" else self.plan.shares:
+            return [b.load(name, i, q) for i in range(count)]
+        found = [b.load(name, 0, q)]
+        for _ in range(count - 1):
+            found.append(b.op("iadd", found[-1], k))
+        return found
 
     def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
                  count: int) -> None:
@@ -360,13 +363,15 @@ class Loops:
         weights = [b.load(self.weights, i, q) for i in range(count)]
         places = [b.load("places", i, q) for i in range(count)]
         shifts = [b.load("biases", i, q) for i in range(count)] if run.biased else []
+        bases = [self.base(b, q, i) for i in range(0, count, side)]
         row = b.loop(b.index(0), b.index(room), lanes=room)[0]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
             at = [read if j is None else b.op("iadd", read, self.edges_before(b, run, j))
                   for read in reads]
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [self.sources_of(b, run, a) for a in at]
+            sources = [self.sources_of(b, run, base, a)
+                       for base, a in zip(bases, at, strict=True)]
             return [term(b, agg, sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
                     for i, w in enumerate(weights)]
 
@@ -384,7 +389,7 @@ class Loops:
         held = -(-np.diff(self.plan.blocks) // count)
         u = b.loop(b.index(0), b.load(self.table(f"parts_{count}", "i", held), 0, q))[0]
         row = b.op("imul", u, b.index(count))
-        reads = b.load("starts", 0, q)
+        reads, base = b.load("starts", 0, q), self.base(b, q)
         weights = b.op("iadd", b.load(self.weights, 0, q), row)
 
         def edges(j: int | None) -> list[tuple[int, int]]:
@@ -392,7 +397,7 @@ class Loops:
             if j is not None:
                 at = b.op("iadd", at, self.edges_before(b, run, j))
                 w = b.op("iadd", w, b.op("imul", j, b.index(room)))
-            ns = self.sources_of(b, run, at)
+            ns = self.sources_of(b, run, base, at)
             return [term(b, agg, ns, self.parameter(b, i, w)) for i in range(count)]
 
         agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)

@@ -60,6 +60,7 @@ def _regular(plan: Plan, n: int) -> tuple[Longs, Longs, Longs]:
     weights = plan.graph.weights[plan.edges]
     full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n)
                           & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
+    full = full[np.sort(np.unique(plan.weights[full], return_index=True)[1])]
     broken = plan.broken()
     rows = plan.blocks[full, None] + np.arange(n)
     begins = weights[plan.starts[rows]]

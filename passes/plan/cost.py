@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
@@ -33,10 +34,7 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     `shared` of one with them. `native` is the lanes of a vector."""
     g = plan.graph
     n_edges = len(plan.edges)
-    ops = np.zeros(len(plan.rows))
-    counts = {a: _ops(g, a) for a in {run.activation for run in plan.runs}}
-    for run in plan.runs:
-        ops[run.first : run.last] = counts[run.activation]
+    ops = _row_ops(plan)
     first = plan.blocks[:-1]
     lengths = np.diff(plan.starts)
     segments = np.array(plan.segments, np.float64).reshape(-1, 5)
@@ -81,20 +79,57 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     return Prediction(single, (batch + around) / native)
 
 
+def in_order(plan: Plan, form: str) -> float:
+    """Cycles for one sample on an in-order core with an FPU."""
+    lengths, alone = np.diff(plan.starts), np.ones(len(plan.rows), bool)
+    if form == "shared":
+        alone = np.repeat(plan.sizes == 1, np.diff(plan.blocks))
+    edges = float(lengths[alone].sum()), float(lengths[~alone].sum())
+    rows = float(alone.sum()), float((~alone).sum())
+    first = model.IN_ORDER["table" if form == "shared" else form]
+    sums = [e * edge + r * row for e, r, (edge, row) in zip(
+        edges, rows, (first, model.IN_ORDER["shared"]), strict=True)]
+    return sum(sums) + model.IN_ORDER_OP * float(_row_ops(plan, False).sum()) + model.IN_ORDER_CALL
+
+
 def size(plan: Plan, form: str) -> float:
     """About how many bytes `form` takes, of code for `forward` and of its tables."""
     edges, rows = len(plan.edges), len(plan.rows)
     if form == "straight":
         return model.STRAIGHT_BYTES * (edges + rows)
     kinds = len({(run.activation, run.aggregation) for run in plan.runs})
-    return model.LOOPED_BYTES * (edges + rows) + model.LOOPS_BYTES + model.KIND_BYTES * kinds
+    bytes = model.LOOPED_BYTES * (edges + rows) + model.LOOPS_BYTES + model.KIND_BYTES * kinds
+    if form == "shared":  # a list of sources a tile, and code for each kind of tile
+        listed = float(np.diff(plan.starts)[plan.blocks[:-1]].sum())
+        bytes += model.TILE_BYTES * tiles(plan) - model.SOURCE_BYTES * (edges - listed)
+    return bytes
+
+
+def tiles(plan: Plan) -> int:
+    """How many kinds of tiles have code of their own."""
+    first = plan.blocks[[segment.first for segment in plan.segments]]
+    run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+    # Where there are many, code for sums is one for all activations.
+    what = slice(3, 4) if plan.phased else slice(2, 4)
+    return len({(*plan.runs[k][what], segment.rows, segment.side)
+                for k, segment in zip(run_of.tolist(), plan.segments, strict=True)})
 
 
 def _rows_of(plan: Plan) -> list[int]:
     return [int(plan.blocks[s.last] - plan.blocks[s.first]) for s in plan.segments]
 
 
-def _ops(graph: Graph, activation: int) -> int:
+def _row_ops(plan: Plan, rare: bool = True) -> NDArray[np.float64]:
+    """Of each row how many ops its activation is, those that are `rare`ly executed counted or
+    not."""
+    ops = np.zeros(len(plan.rows))
+    counts = {a: _ops(plan.graph, a, rare) for a in {run.activation for run in plan.runs}}
+    for run in plan.runs:
+        ops[run.first : run.last] = counts[run.activation]
+    return ops
+
+
+def _ops(graph: Graph, activation: int, rare: bool = True) -> int:
     """How many ops an activation is, once its functions are arithmetic."""
     b = Builder("f32", True)
     emit(expression(activation, graph.functions), b, b.const(0.5))
@@ -103,7 +138,10 @@ def _ops(graph: Graph, activation: int) -> int:
         if opcode in OPCODES and OPCODES[opcode].math:
             before = len(b.ops)
             SEQUENCES[opcode](b, reads[0])
-            count += len(b.ops) - before
+            made = [op[0] for op in b.ops[before:]]
+            if not rare and "for" in made:  # to its end it is a loop that mostly does not run
+                made[made.index("for") : made.index("yield")] = []
+            count += len(made)
         elif opcode in OPCODES:
             count += 1
     return count

@@ -10,10 +10,10 @@ import numpy as np
 from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints, Longs, refuse_states
-from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted, many_kinds
+from ncc.ir.plan import FORMS, FORWARD, Plan, Run, Schedule, Segment, Wanted
 from ncc.ir.plan_types import evaluation_order, first_uses, packed_codes, packed_starts
-from ncc.machine.model import CHAINS
-from ncc.passes.plan.cost import Prediction, predict, size
+from ncc.machine.model import CHAINS, SLOWER
+from ncc.passes.plan.cost import Prediction, in_order, predict, size, tiles
 
 # Above these, straight code takes too long to compile; passes/plan/cost.py says what runs fastest.
 STRAIGHT = 14_336  # edges, rows and outputs
@@ -30,15 +30,16 @@ WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
 # beyond a few.
 KINDS, PER_KIND = 2, 1_250
+LARGER = 1.25  # times the bytes of a table, up to which shared rows that are faster are worth it
 SIDE = CHAINS  # blocks of one in-list side by side
 SCALARS = 4  # rows of a block without vectors: sums that any machine's registers hold
 
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
-          assembles: bool = False, small: bool = False, timed: Sequence[str] = (),
-          embedded: bool = False, forwards: bool = True, each: bool = False,
-          jacobian: bool = False) -> Plan:
+          assembles: bool = False, small: bool = False, balanced: bool = False,
+          timed: Sequence[str] = (), embedded: bool = False, forwards: bool = True,
+          each: bool = False, jacobian: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -65,27 +66,29 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     aggregation, fan-in, in-list and index. The form of each function is the one that
     passes/plan/cost.py predicts to be fastest, of those that are short enough and faster by as much
     as their compile takes longer; forms of backward functions are chosen where a `gradient` is
-    asked for. Where code is to be `small`, bytes decide. `timed` names the options whose form was
+    asked for. Where code is to be `small`, bytes decide; where it is to be `balanced`, of the forms
+    that are at most SLOWER times as slow as the fastest. `timed` names the options whose form was
     not asked for but found by ncc/runtime/tune.py.
 
     The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch, and of a
-    net with states `reset` and `steps`; without
-    `forwards` only `pack`, for those who have the others and want gradients beside them; and
-    `each`, a batch whose samples have parameters of their own, where it is asked for.
+    net with states `reset` and `steps`; without `forwards` only `pack`, for those who have the
+    others and want gradients beside them; and `each`, a batch whose samples have parameters of
+    their own, where it is asked for.
     """
     _sound(graph, (form, batch_form, backward_form), gradient or jacobian)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
-    plans = _plans(graph, alive, native, asked)
+    plans = _plans(graph, alive, native, asked, small)
     limits = (STRAIGHT if assembles else STRAIGHT_BY_LLVM, STRAIGHT_BATCH)
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
     length = n_edges + len(alive) + len(graph.results)
-    costs = {name: predict(plan, name, native=native, dtype=dtype)
-             for name, plan in plans.items()}
-    costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
-    chosen, looped = _fastest(plans, costs, asked, limits, length, small)
+    costs = _costs(plans, native, dtype)
+    if small and native == 1 and form == "auto":
+        chosen, looped = _fewest(plans, batch_form, length <= STRAIGHT_BY_LLVM, balanced)
+    else:
+        chosen, looped = _fastest(plans, costs, asked, limits, length, small)
     if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
         chosen[1] = chosen[0]
     if set(chosen) == {"straight"} and "table" in plans:
@@ -105,15 +108,21 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
                                 for limit in limits)
     of_jacobian = (_choose(backward_form, length, 0 if small else STRAIGHT_JACOBIAN, looped)
                    if jacobian else None)
-    functions: tuple[str, ...] = () if embedded else ("pack",)
-    if forwards:
-        functions += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
-    functions += ("each",) * each
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
+    wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
                                        jacobian=of_jacobian,
-                                       functions=tuple([Wanted(name) for name in functions])))
+                                       functions=wanted))
+
+
+def _wanted(graph: Graph, embedded: bool, forwards: bool, each: bool) -> tuple[Wanted, ...]:
+    """The functions that a plan wants before any pass adds those of gradients."""
+    names: tuple[str, ...] = () if embedded else ("pack",)
+    if forwards:
+        names += (*FORWARD[1:],) if len(graph.states) else ("forward", "forward_batch")
+    names += ("each",) * each
+    return tuple([Wanted(name) for name in names])
 
 
 def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool) -> None:
@@ -129,7 +138,8 @@ def _sound(graph: Graph, forms: tuple[str, str, str], gradient: bool) -> None:
                        help="the same form for both functions, or one of them straight")
 
 
-def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict[str, Plan]:
+def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: bool
+           ) -> dict[str, Plan]:
     """The looped forms that are worth a thought, each with its plan."""
     first = csr.representatives(graph.starts, graph.sources, alive, graph.activations,
                                 graph.aggregations)
@@ -137,11 +147,21 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str]) -> dict
     plans = {}
     if "shared" not in asked:
         plans["table"] = _plan(graph, alive, first, native, False)
-    if "shared" in asked or (shares and "table" not in asked and not many_kinds(graph, alive)):
+    if "shared" in asked or (shares and "table" not in asked):
         plans["shared"] = _plan(graph, alive, first, native, True)
-        if "table" in plans and not _short(plans["shared"]):
+        if "table" in plans and not (
+                size(plans["shared"], "shared") < LARGER * size(plans["table"], "table")
+                if small and native == 1 else _short(plans["shared"])):
             del plans["shared"]
     return plans
+
+
+def _costs(plans: dict[str, Plan], native: int, dtype: str) -> dict[str, Prediction]:
+    """What each form costs, straight code, which is that of any plan, among them."""
+    any_plan = next(iter(plans.values()))
+    return {**{name: predict(plan, name, native=native, dtype=dtype)
+               for name, plan in plans.items()},
+            "straight": predict(any_plan, "straight", native=native)}
 
 
 def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequence[str],
@@ -165,13 +185,24 @@ def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequen
     return best[1:]
 
 
+def _fewest(plans: dict[str, Plan], batch_form: str, short: bool, balanced: bool
+            ) -> tuple[list[str], str]:
+    """The form of the fewest bytes, and the looped one of the plan that it goes by; where it is
+    `balanced` of those that are not slower by more than SLOWER than the fastest, straight code
+    among them only if it is `short`."""
+    choices = [(size(plan, form), in_order(plan, form), form, looped)
+               for looped, plan in plans.items() for form in (looped, "straight")]
+    least = min(choices)
+    if balanced:
+        choices = [c for c in choices if short or c[2] != "straight" or c == least]
+        fastest = min([cycles for _, cycles, _, _ in choices])
+        least = min([c for c in choices if c[1] <= SLOWER * fastest])
+    return [least[2], batch_form], least[3]
+
+
 def _short(plan: Plan) -> bool:
     """Whether the code of shared rows is short for a net of so many edges."""
-    first = plan.blocks[[segment.first for segment in plan.segments]]
-    run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-    kinds = {(*plan.runs[k][2:4], segment.rows, segment.side)
-             for k, segment in zip(run_of.tolist(), plan.segments, strict=True)}
-    return len(kinds) <= KINDS + len(plan.edges) // PER_KIND
+    return tiles(plan) <= KINDS + len(plan.edges) // PER_KIND
 
 
 def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> Plan:
@@ -231,9 +262,8 @@ def _packed(plan: Plan) -> Plan:
     """The plan with its packed layout."""
     if not plan.looped:
         return plan.with_(packed=first_uses(plan))
-    weights, biases, length = packed_starts(plan)
-    plan = plan.with_(weights=weights, biases=biases)
-    return plan.with_(packed=packed_codes(plan, length))
+    layout = packed_starts(plan)
+    return plan.with_(packed=packed_codes(plan, *layout), weights=layout[0], biases=layout[1])
 
 
 def _choose(form: str, length: int, limit: int, looped: str) -> Schedule:

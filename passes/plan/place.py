@@ -75,9 +75,7 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
         last[graph.results] = n_rows
         slots[graph.inputs] = np.arange(len(graph.inputs))
     used = len(graph.inputs) if looped else 0
-    if looped and plan.phased:
-        last = _until_the_level_ends(plan, last)
-    ends = last.tolist()
+    ends = (_until_the_level_ends(plan, last) if looped and plan.phased else last).tolist()
     neurons = plan.rows.tolist()
     freed: list[list[int]] = [[] for _ in range(n_rows + 1)]
     free: list[int] = []

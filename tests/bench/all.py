@@ -42,6 +42,7 @@ TABLES = (
     Table("frontend", "bench_frontend.py", "1000000", "20000"),
     Table("compile", "bench_compile.py", "--short --mixtures 20 --seed 1",
           "--short --only ^(XOR|mixture) --mixtures 1 --patience 3"),
+    Table("size", "bench_size.py", "", "--quick"),
     Table("neat", "bench_neat.py", "", "--sizes 50 --seeds 1 --seconds 0.1"),
     Table("population", "bench_population.py", "",
           "--sizes 20 --rounds 1 --genomes 5"),
@@ -51,6 +52,7 @@ TABLES = (
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("rewire", "bench_rewire.py", "", "--quick"),
     Table("imports", "bench_imports.py", "", "--quick"),
+    Table("layers", "bench_layers.py", "", "--only 10 --seconds 0.1"),
     Table("cache", "bench_cache.py", "", "--quick"),
     Table("ulps", "bench_ulps.py", "", "--stride 9973 --samples 1000", "passes/README.md"),
 )

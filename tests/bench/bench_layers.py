@@ -37,6 +37,7 @@ from ncc.driver.compiler import Build  # noqa: E402
 from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
 from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.llvm import host  # noqa: E402
+from ncc.passes.emit.to_llvm import cell  # noqa: E402
 
 BATCH = 64
 # Of each net: the shape of a sample; the bars: CPU s forward, with gradients, MB, times torch.
@@ -126,7 +127,8 @@ def one(path):
         plan.starts[plan.blocks[:-1]], plan.starts[plan.blocks[:-1] + 1], strict=True)}
     facts |= {"rows": len(plan.rows), "blocks": len(plan.blocks) - 1, "lists": len(lists),
               "tiles": len(np.unique(plan.weights)), "object": len(build.object()),
-              "tables": sum(t.values.nbytes for t in tables), "packed": 4 * len(plan.packed),
+              "tables": sum(len(t.values) * cell(t).itemsize for t in tables),
+              "packed": 4 * len(plan.packed),
               "forms": "/".join(s.form for s in plan.schedules.values())}
     print(json.dumps(facts))
 

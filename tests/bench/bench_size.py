@@ -1,6 +1,6 @@
 """Small code beside fast code on devices: bytes of flash, and instructions that an emulator counts.
 
-    python tests/bench/bench_size.py            `-Os` beside `-O3`, over nets and targets
+    python tests/bench/bench_size.py            `-Os`, the default and `-O3`, over nets and targets
     python tests/bench/bench_size.py --runtime  instructions and cycles of libgcc's functions
 
 Needs `unicorn`; for `--runtime` gcc for these machines. Nothing is timed: the counts are the same
@@ -23,12 +23,18 @@ from ncc.driver.settings import Settings
 from ncc.machine.emulator.emulated import Emulated
 from ncc.machine.llvm import target
 
-DEVICES = ("cortex-m0", "cortex-m3", "cortex-m4f", "cortex-m33", "rv32imc")
+DEVICES = ("cortex-m0", "cortex-m4f", "rv32imc")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("fadd fsub fmul fdiv fcmplt fcmpgt fcmple fcmpeq fcmpun fcmpge dadd dsub dmul ddiv dcmplt "
          "dcmpgt dcmple dcmpeq dcmpun dcmpge ui2f ui2d lmul llsl llsr lasr").split()
-FLAGS = {"cortex-m0": ["-mcpu=cortex-m0"], "cortex-m3": ["-mcpu=cortex-m3"],
-         "cortex-m4f": ["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]}
+# The same by GCC's names, of RISC-V.
+GCC = {"f": "s", "d": "d"}
+FLAGS = {
+    "cortex-m0": ["arm-none-eabi-gcc", "-mthumb", "-mcpu=cortex-m0"],
+    "cortex-m3": ["arm-none-eabi-gcc", "-mthumb", "-mcpu=cortex-m3"],
+    "cortex-m4f": ["arm-none-eabi-gcc", "-mthumb", "-mcpu=cortex-m4", "-mfloat-abi=hard",
+                   "-mfpu=fpv4-sp-d16"],
+    "rv32imc": ["riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32"]}
 
 
 def nets():
@@ -44,41 +50,57 @@ def nets():
     yield "lstm 2x4 h6", ncc.new("lstm", "2x4", "h6", "o1", init="xavier", seed=1)
 
 
-def sizes():
-    print("| net | target | form | flash -Os | -O3 | instructions -Os | -O3 | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+def sizes(quick):
+    print("| net, target | `-Os` | default | `-O3` | instructions, default : `-O3` | flash |")
+    print("| --- | --- | --- | --- | --- | --- |")
     ratios = {}
-    for name, net in nets():
+    for name, net in list(nets())[: 1 if quick else None]:
         for device in DEVICES:
             cards = [cost(Chosen(net.graph, target(device), Settings(
                 cache=False, passes={"small": small, "name": "net"}), embed=True).build())
-                for small in (True, False)]
+                for small in (True, None, False)]
             counts = [card.functions["forward"].instructions
                       + (card.functions["forward"].runtime_instructions or 0) for card in cards]
-            ratios.setdefault(device, []).append(counts[0] / counts[1])
-            print(f"| {name} | {device} | {cards[0].forms['forward']}, {cards[1].forms['forward']} "
-                  f"| {cards[0].flash:,} | {cards[1].flash:,} | {counts[0]:,} | {counts[1]:,} | "
-                  f"{counts[0] / counts[1]:.2f} |", flush=True)
+            ratios.setdefault(device, []).append(counts[1] / counts[2])
+            cells = [f"{card.forms['forward']}, {card.flash:,} B, {count:,}"
+                     for card, count in zip(cards, counts, strict=True)]
+            print(f"| {name}, {device} | {' | '.join(cells)} | {counts[1] / counts[2]:.2f} | "
+                  f"{cards[1].flash / cards[2].flash:.2f} |", flush=True)
     for device, found in ratios.items():
-        print(f"{device}: instructions of -Os are {np.exp(np.mean(np.log(found))):.2f} times those "
-              f"of -O3, at most {max(found):.2f}")
+        print(f"{device}: {np.exp(np.mean(np.log(found))):.2f} times the instructions of -O3, at "
+              f"most {max(found):.2f}")
 
 
 def runtime():
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "all.o"
-        for device, flags in FLAGS.items():
-            wanted = [f"-Wl,-u,__aeabi_{name}" for name in NAMES]
-            subprocess.run(["arm-none-eabi-gcc", "-mthumb", *flags, "-r", "-nostdlib", *wanted,
+        for device, command in FLAGS.items():
+            names = {f"__aeabi_{name}": name for name in NAMES}
+            if device.startswith("rv"):
+                names = {gcc_name(name): name for name in NAMES if name != "lasr"}
+            subprocess.run([*command, "-r", "-nostdlib", *[f"-Wl,-u,{s}" for s in names],
                             "-o", path, "-x", "c", "/dev/null", "-lgcc"], check=True)
             machine = Emulated(target(device), path.read_bytes())
             found = {}
-            for name in NAMES:
-                counts = [machine.call(f"__aeabi_{name}", operands(name, rng)) for _ in range(60)]
-                found[name] = (round(np.mean([c.instructions for c in counts])),
-                               round(np.mean([c.cycles for c in counts])))
+            for symbol, name in names.items():
+                counts = [machine.call(symbol, operands(name, rng)) for _ in range(60)]
+                cycles = [c.instructions if c.cycles is None else c.cycles for c in counts]
+                found[symbol.removeprefix("__aeabi_")] = (
+                    round(np.mean([c.instructions for c in counts])), round(np.mean(cycles)))
             print(device, found)
+
+
+def gcc_name(name):
+    """GCC's of a function by ARM's."""
+    if name.startswith("ui2"):
+        return f"__floatunsi{GCC[name[3]]}f"
+    if name.startswith("l"):
+        return {"lmul": "__muldi3", "llsl": "__ashldi3", "llsr": "__lshrdi3"}[name]
+    op, of = name[1:], GCC[name[0]]
+    if op.startswith("cmp"):
+        return f"__{op[3:].replace('un', 'unord')}{of}f2"
+    return f"__{op}{of}f3"
 
 
 def operands(name, rng):
@@ -95,4 +117,6 @@ def operands(name, rng):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runtime", action="store_true")
-    (runtime if parser.parse_args().runtime else sizes)()
+    parser.add_argument("--quick", action="store_true", help="one net")
+    args = parser.parse_args()
+    runtime() if args.runtime else sizes(args.quick)

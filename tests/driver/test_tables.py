@@ -71,7 +71,10 @@ def test_what_a_target_derives_reaches_passes_by_name():
     ("x86-64-v4", "f64", "strict", dict(numerics="strict", native=8, lanes=16, registers=32,
                                         far_lanes=32, alone_lanes=0)),
     ("cortex-m0", "f32", "fast", dict(numerics="strict", native=1, lanes=1, small=True, block=1,
-                                      lanes_data=1, far_lanes=0, alone_lanes=0)),
+                                      lanes_data=1, far_lanes=0, alone_lanes=0,
+                                      balanced=False)),
+    ("cortex-m4f", "f32", None, dict(numerics="fused", small=True, balanced=True)),
+    ("cortex-m4f", "f64", None, dict(numerics="strict", small=True, balanced=False)),
 ])
 def test_what_a_target_makes_of_settings(target, dtype, numerics, expected):
     found = vars(derive(TARGETS[target], dtype, numerics))

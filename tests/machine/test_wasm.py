@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import queue
 import random
-import re
 import shutil
 import subprocess
-import threading
 from contextlib import suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 import numpy as np
 import pytest
 from nets import random_layers, some_net, to_nal
 from objects import same
+from wasm_engines import chromium, in_chromium, in_node, in_python, in_wasmtime, modules, served
 
 import ncc
 from ncc.cli import main
@@ -169,14 +164,15 @@ FORMS = ("auto", "straight", "table", "shared")
 
 
 def agree(tmp_path, nets, options, **more):
-    """Nets, texts, in Node as in Python, to the bit; `options` of the k-th: dtype, form, training,
-    whether with `each`."""
+    """Nets, texts, in Node as in Python, to the bit, every other with vectors; `options` of the
+    k-th: dtype, form, training, whether with `each`."""
     expected = []
     for k, text in enumerate(nets):
         dtype, form, train, each = options(k)
         folder = tmp_path / str(k)
         build(folder, text, "--dtype", dtype, "--form", form, "--batch-form", form,
-              *(["--train", ",".join(train)] if train else []), *["--each"] * each)
+              *(["--train", ",".join(train)] if train else []), *["--each"] * each,
+              *["--features=+simd128"] * (k // 2 % 2))
         net = ncc.parse(text)
         made = samples(folder, net, dtype, train[0] if train else "mse")
         expected.append((folder, dtype, wanted(net, made, dtype, train, each)))
@@ -200,6 +196,15 @@ def test_random_nets_have_the_bits_of_python(tmp_path):
 def test_more_random_nets_have_the_bits_of_python(tmp_path, part):
     seeds = range(100 + 20 * part, 120 + 20 * part)
     agree(tmp_path, [to_nal(some_net(k)) for k in seeds], lambda k: of_seed(seeds[k]))
+
+
+def test_vectors_are_a_feature(tmp_path):
+    assert llvm.target("wasm32").vector_bits == 0
+    assert llvm.target("wasm32", features="+simd128").vector_bits == 128
+    assert llvm.target("wasm32", features="+sign-ext").vector_bits == 0
+    add = b"\xfd\xe4\x01"  # f32x4.add
+    assert add not in build(tmp_path, SMALL)
+    assert add in build(tmp_path, SMALL, "--features=+simd128")
 
 
 @pytest.mark.slow
@@ -283,9 +288,11 @@ console.log(other.forward(big).every((value, k, all) => value === all[0]), net.p
 """
 
 
-def test_where_a_module_comes_from_and_what_is_refused(tmp_path, served):
+def test_where_a_module_comes_from_and_what_is_refused(tmp_path):
     build(tmp_path, SMALL)
-    assert node(tmp_path, API, served(tmp_path)).splitlines()[1:] == [
+    with served(tmp_path) as (address, _):
+        said = node(tmp_path, API, address)
+    assert said.splitlines()[1:] == [
         "TypeError: no module of ncc's",
         "RangeError: x has 3 numbers, the net wants 2",
         "RangeError: x has rows of 3 numbers, the net wants 2",
@@ -308,110 +315,21 @@ def test_parameters_without_values_are_asked_for(tmp_path):
     """).splitlines() == ["the parameters have no values: set net.params null", "9"]
 
 
-@pytest.fixture
-def served():
-    """A folder as a web server of this machine's: its address."""
-    servers = []
-
-    def serve(folder):
-        handler = partial(Quiet, directory=str(folder))
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    extensions_map: ClassVar = {**SimpleHTTPRequestHandler.extensions_map,
-                                ".mjs": "text/javascript"}
-    posted: ClassVar = queue.Queue()
-
-    def do_POST(self):
-        self.posted.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 # ---- other engines
 
-# All that the nets of some folders give, in hexadecimal.
-SHOWN = r"""
-const lines = [];
-for (let folder = 0; folder < COUNT; folder++) {
-    const {load} = await import(`./${folder}/net.mjs`);
-    const net = await load(), out = [];
-    const xs = Array.from({length: 21}, (_, k) => Array.from({length: net.inputs},
-        (_, j) => ((7 * k + 3 * j) % 16 - 8) / 8));
-    const [y, back] = net.vjp(xs);
-    out.push(y, net.forward(xs[0]), ...back(y));
-    out.push([net.trainStep(xs, y.map((v) => v / 2), 0.125)], net.params, net.optimizer);
-    lines.push(out.map((a) => Array.from(new Uint8Array(Float64Array.from(a).buffer),
-        (byte) => byte.toString(16).padStart(2, "0")).join("")).join(" "));
-}
-const text = lines.join("\n");
-"""
-
-
 @pytest.mark.slow
-def test_a_browser_gives_the_bits_of_node(tmp_path, served):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+def test_200_nets_have_the_same_bits_in_node_chromium_and_wasmtime(tmp_path):
+    """Each forward, of a batch, backward and after a step of training; half of them with vectors.
+    `python tests/bench/bench_wasm.py` does so with larger nets."""
+    if chromium() is None:
         pytest.skip("needs chromium")
-    for k in range(20):
-        build(tmp_path / str(k), to_nal(some_net(k, max_neurons=12)), "--train", "mse,adam",
-              "--dtype", ("f32", "f64")[k % 2])
-    script = SHOWN.replace("COUNT", "20")
-    (tmp_path / "index.html").write_text(f"""<!doctype html><script type=module>{script}
-        fetch("shown", {{method: "POST", body: text}});</script>""")
-    with subprocess.Popen(
-            [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
-             f"--user-data-dir={tmp_path}/u", served(tmp_path)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
-        try:
-            shown = Quiet.posted.get(timeout=120)
-        finally:
-            browser.terminate()
-    given = node(tmp_path, script + "console.log(text)").splitlines()
-    assert len(given) == 20 and shown.splitlines() == given
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(4))
-def test_wasmtime_gives_the_bits_of_python(tmp_path, part):
-    wasmtime = pytest.importorskip("wasmtime")
-    for seed in range(300 + 10 * part, 310 + 10 * part):
-        text, dtype = to_nal(some_net(seed)), ("f32", "f64")[seed % 2]
-        net, folder = ncc.parse(text), tmp_path / str(seed)
-        code = build(folder, text, "--dtype", dtype, "--form", FORMS[seed % 4])
-        x, real = samples(folder, net, dtype, "mse")["x"], np.dtype(DTYPES[dtype])
-        about = re.search(rb'{"name":"net".*\]}}', code)[0]
-        functions = json.loads(about)["functions"]
-        store = wasmtime.Store()
-        instance = wasmtime.Instance(store, wasmtime.Module(store.engine, code), [])
-        exports = instance.exports(store)
-        memory, at = exports["memory"], exports["__heap_base"].value(store)
-        memory.grow(store, 4)
-        places = {}
-        sizes = functions["pack"][1] | {"x": x.size, "y": ROWS * len(net.outputs),
-                                        "work": functions["forward_batch"][2]}
-        for name, size in sizes.items():
-            places[name] = at
-            at += -(-size * real.itemsize // 64) * 64
-        memory.write(store, net.params.astype(real).tobytes(), places["params"])
-        memory.write(store, x.tobytes(), places["x"])
-        exports["net_pack"](store, places["params"], places["packed"])
-        exports["net_forward_batch"](
-            store, ROWS, *[places[name] for name in ("x", "packed", "y", "work")])
-        made = memory.read(store, places["y"], places["y"] + sizes["y"] * real.itemsize)
-        same(np.frombuffer(bytes(made), real).reshape(ROWS, -1),
-             ncc.compile(net, dtype=dtype, numerics="strict")(x))
+    pytest.importorskip("wasmtime")
+    made = modules(tmp_path, range(200), max_neurons=4, max_fan_in=3)
+    lines = in_node(tmp_path, 200)
+    assert in_chromium(tmp_path, 200) == lines
+    assert in_wasmtime(tmp_path, made) == lines
+    for line, beginning in zip(lines, in_python(made), strict=True):
+        assert line.startswith(beginning + " ")
 
 
 # ---- the files

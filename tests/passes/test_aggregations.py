@@ -96,6 +96,45 @@ def test_gradients_have_the_interpreters_bits(agg, form, numerics, dtype):
         same(dx, np.concatenate([moved for moved, _ in one]))
 
 
+PRODUCTS = """N 09
+00
+01
+02
+03 tanh dot 00*01:0.5,02*02:-1.5,01*00@k:0.7 +0.2
+04 silu dot 03*00:1.25,01*02@k
+05 sigmoid div 00:0.5,01:2,02:1.5 +0.1
+06 tanh div 03:1,05@k
+07 identity dot 05*06:=1,03*04:2,06*06@k +@k
+08 identity div 07:1
+"""
+
+
+def test_products_and_quotients_have_torchs_gradients():
+    """Squares, a pair twice, a tie in pairs, divisors and a bias."""
+    torch = pytest.importorskip("torch")
+    graph = ncc.parse(PRODUCTS).graph
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0.5, 2, (5, 3))
+    dy = rng.normal(size=(5, 1))
+    params = graph.values + rng.normal(size=graph.n_params) / 8
+    n = list(torch.tensor(x.T, requires_grad=True))
+    for column in n:
+        column.retain_grad()
+    p = torch.tensor(params, requires_grad=True)
+    a, b, k, c, d, e, f, g, h, i, j, m = p
+    t3 = torch.tanh(n[0] * n[1] * a + n[2] * n[2] * b + n[1] * n[0] * k + c)
+    t4 = torch.nn.functional.silu(t3 * n[0] * d + n[1] * n[2] * k)
+    t5 = torch.sigmoid(n[0] * e / (n[1] * f) / (n[2] * g) + h)
+    t6 = torch.tanh(t3 * i / (t5 * k))
+    y = (t5 * t6 + t3 * t4 * j + t6 * t6 * k + k) * m
+    (y * torch.tensor(dy[:, 0])).sum().backward()
+    np.testing.assert_allclose(graph.run(x, params, dtype="f64")[:, 0], y.detach().numpy(),
+                               rtol=1e-13)
+    dx, dparams = graph.gradient(x, dy, params, "f64")
+    np.testing.assert_allclose(dx, np.stack([column.grad for column in n], 1), rtol=1e-12)
+    np.testing.assert_allclose(dparams, p.grad, rtol=1e-12)
+
+
 @pytest.mark.each_choice
 @pytest.mark.parametrize("agg", EACH)
 @pytest.mark.parametrize("numerics", ["strict", "fused"])

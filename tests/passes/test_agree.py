@@ -159,7 +159,8 @@ def test_rows_with_as_many_edges_as_each_other_need_no_loop_over_them(agg, fan_i
     sources = range(fan_in)
     lines = ["N 07", *[f"{i:02x}" for i in range(4)]]
     for j, bias in ((4, " +0.5"), (5, "")):
-        edges = ",".join([f"{(i + j) % 4:02x}:{i - 1.5}" for i in sources])
+        edges = ",".join([f"{(i + j) % 4:02x}" + f"*{i:02x}" * (agg == "dot") + f":{i - 1.5}"
+                          for i in sources])
         lines.append(f"{j:02x} tanh {agg} {edges}{bias}")
     net = ncc.parse("\n".join([*lines, "06 relu 04:1,05:-1"]))
     chosen = options(host(), form="table", batch_form="table")

@@ -101,7 +101,8 @@ def test_the_cheapest_form_is_chosen():
         allowed = [["straight"] * (length <= limit) for limit in (STRAIGHT, STRAIGHT_BATCH)]
         best = min(total((a, b)) for looped in FORMS[1:]
                    for a in (*allowed[0], looped) for b in (*allowed[1], looped))
-        assert total([s.form for s in schedules]) <= 1.15 * best  # a tie of each kind
+        assert total([s.form for s in schedules]) <= 1.2 * best  # a tie of each kind, and
+        # a net of so many kinds of rows that none are shared
 
 
 def test_a_small_dense_net_is_shared_and_a_tiny_one_straight():

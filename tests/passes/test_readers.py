@@ -104,15 +104,15 @@ def test_an_edge_reads_the_element_that_holds_its_source(all_made):
 
 def test_each_edge_has_one_element_of_the_gradient_that_is_read(all_made):
     for m in all_made:
-        held = m.gradient.packed[m.gradient.packed >= 0]
-        counts = np.bincount(held, minlength=len(m.plan.packed))
+        cells = m.plan.cells
+        held = m.gradient.cells[m.gradient.cells >= 0]
+        counts = np.bincount(held, minlength=len(cells.codes))
         assert counts.max() == 1
-        np.testing.assert_array_equal(counts[m.plan.weight_places], ~m.gradient.direct)
-        biases = m.plan.bias_places
-        assert counts[biases[biases >= 0]].all()
+        np.testing.assert_array_equal(counts[cells.edges], ~m.gradient.direct)
+        assert counts[cells.biases[cells.biases >= 0]].all()
         ordered = np.flatnonzero(m.gradient.ordered & ~m.gradient.direct)
-        assert sorted(m.gradient.packed[m.gradient.by_lanes:].tolist()) == sorted(
-            m.plan.weight_places[ordered].tolist())
+        assert sorted(m.gradient.cells[m.gradient.by_lanes:].tolist()) == sorted(
+            cells.edges[ordered].tolist())
 
 
 def test_seeds_go_to_the_outputs_in_the_order_of_values(all_made):

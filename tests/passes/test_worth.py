@@ -12,8 +12,10 @@ from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import steps
 from ncc.driver.settings import options
 from ncc.machine.llvm import host
+from ncc.machine.targets import TARGETS
 from ncc.passes.graph.order import order
 from ncc.passes.graph.resolve import resolve
+from ncc.passes.plan.cost import in_order
 
 
 def built(text, passes=None, **more):
@@ -98,3 +100,28 @@ def test_code_of_a_table_does_not_grow_with_the_edges():
         return sum(" = " in line and "constant" not in line for line in text.split("\n"))
 
     assert instructions(64, 4) == instructions(128, 12)
+
+
+def test_small_devices_with_an_fpu_unroll_small_nets():
+    """Unless the fewest bytes are asked for; without one loops are as fast; larger nets stay in
+    them."""
+    def form(net, name, small):
+        chosen = options(TARGETS[name], small=small)
+        return Build(net.graph, TARGETS[name], chosen).plan.single.form
+
+    few, many = ncc.new("fcn", 4, 8, 8, 2), ncc.new("fcn", 16, 32, 8, 2)
+    assert [form(few, "cortex-m4f", s) for s in (None, True, False)] == [
+        "straight", "table", "straight"]
+    assert form(few, "cortex-m0", None) == "table"
+    assert {form(many, "cortex-m4f", s) for s in (None, True)} == {"shared"}
+
+
+def test_an_in_order_core_waits_for_what_its_form_loads():
+    """The rare half of a sine does not count, and rows alone go by the table's loop."""
+    net, sine = ncc.new("fcn", 4, 8, 8, 2), ncc.new("fcn", 4, 8, 8, 2, activation="sin")
+    plans = {f: Build(net.graph, host(), options(host(), form=f, batch_form=f)).plan
+             for f in ("straight", "table", "shared")}
+    cycles = {f: in_order(plan, f) for f, plan in plans.items()}
+    assert cycles["straight"] < cycles["shared"] < cycles["table"]
+    plan = Build(sine.graph, host(), options(host(), form="straight")).plan
+    assert in_order(plan, "straight") < 4 * cycles["straight"]

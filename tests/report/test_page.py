@@ -81,7 +81,7 @@ def checked(page):
     assert {tag for tag, _ in made.elements} <= {
         "html", "head", "meta", "link", "title", "style", "body", "header", "h1", "h2", "p", "div",
         "main", "section", "aside", "span", "button", "input", "table", "canvas", "kbd", "script",
-        "noscript", "svg", "desc", "g", "path", "rect", "circle", "text"}
+        "label", "noscript", "svg", "desc", "g", "path", "rect", "circle", "text"}
     for tag, attrs in made.elements:
         assert not {"src", "srcset", "action", "ping"} & set(attrs)
         assert not any(name.startswith("on") for name in attrs)
@@ -116,11 +116,27 @@ def test_the_page_of_digits_is_one_small_file(tmp_path, capfd):
     assert {"graph", "plan", "ssa"} <= set(kinds)
     for each in about["listings"]:
         assert len(each["text"].split("\n")) == len(each["neurons"])
+    card, functions = about["cost"]
+    assert ["multiply-adds of a sample", "2,720"] in card["rows"]
+    assert [row[0] for row in functions["rows"]] == [
+        "function", "pack", "forward", "forward_batch"]
     graph = next(each for each in about["listings"] if each["name"] == "graph")
     at = graph["neurons"].index(0x50)
     assert graph["text"].split("\n")[at].startswith("50 @1 relu")
-    assert written(tmp_path, DIGITS, "--input",
-                   str(TOP / "examples/digits.csv")).read_text() == page
+
+
+def test_where_the_page_goes(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("net.nal").write_text("N 02\n00\n01 tanh 00:2\n")
+    Path("out").mkdir()
+    assert main(["report", "net.nal"]) == main(["report", "net.nal", "-o", "out"]) == 0
+    page = Path("net.html").read_bytes()
+    assert Path("out/net.html").read_bytes() == page
+    capfd.readouterr()
+    assert main(["report", "net.nal", "-o", "-"]) == 0
+    assert capfd.readouterr().out.encode() == page
+    assert main(["report", "net.nal", "-o", "net.nal"]) == 2
+    assert "E608" in capfd.readouterr().err
 
 
 def test_labels_are_no_markup(tmp_path):
@@ -132,16 +148,17 @@ def test_labels_are_no_markup(tmp_path):
 
 
 def test_what_a_net_is_too_large_for_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("ncc.driver.report.LIVE", 4000)
-    monkeypatch.setattr("ncc.report.page.facts.EDGES", 4000)
+    monkeypatch.setattr("ncc.driver.report.LIVE", 1000)
+    monkeypatch.setattr("ncc.report.page.facts.EDGES", 1000)
     monkeypatch.setattr("ncc.driver.report.TEXT", 5000)
-    net = ncc.load([np.ones((60, 60)), np.ones((60, 90))], activation="relu")
+    monkeypatch.setattr("ncc.report.picture.NODES", 20)
+    net = ncc.load([np.ones((30, 20)), np.ones((20, 30))], activation="relu")
     net.report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     about = json.loads(block(page, "data"))
     assert len(page) < 1_000_000 and about["edges"] is None
-    assert about["why"] == "a net of more than 4,000 edges does not run in its page"
-    assert about["nodes"] == [[[0, 60]], [[60, 60]], [[120, 90]]]
+    assert about["why"] == "a net of more than 1,000 edges does not run in its page"
+    assert about["nodes"] == [[[0, 30]], [[30, 20]], [[50, 30]]]
     assert "more lines: ncc build --emit graph" in about["listings"][0]["text"]
 
 
@@ -164,6 +181,16 @@ def test_learning_curves(tmp_path):
         with pytest.raises(NccError) as caught:
             curve(Source("c", wrong))
         assert caught.value.code == "E623"
+    net = ncc.parse("N 02\n00\n01 tanh 00 +\n")
+    fn, history = ncc.fit(net, [[0.0], [1.0]], [[0.0], [0.5]], epochs=3, init="uniform")
+    net.report(tmp_path / "net.html", [[1.0], [np.inf]], params=fn.params, history=history)
+    about = json.loads(block((tmp_path / "net.html").read_text(), "data"))
+    assert about["curve"]["loss"] == [row.loss for row in history.epochs]
+    assert about["edges"]["weights"] == [fn.params[0]]
+    assert about["samples"] == [[1.0], ["Infinity"]] and about["why"] == ""
+    for wrong in ({"x": [[1.0, 2.0]]}, {"params": [1.0]}):
+        with pytest.raises(ValueError, match="has"):
+            net.report(tmp_path / "net.html", **wrong)
     (tmp_path / "net.curve.csv").write_text(text)
     about = json.loads(block(written(tmp_path, XOR.read_text()).read_text(), "data"))
     assert about["curve"]["loss"] == [0.5, 0.25]
@@ -247,8 +274,10 @@ def test_view_serves_this_machine_and_the_file_as_it_is(tmp_path, serving, capfd
     assert json.loads(block(got(port, "/")[1], "data"))["count"] == 2
     assert main(["view", str(path), "--port", str(port), "--no-browser"]) == 2
     assert "E656" in capfd.readouterr().err
-    for words in (["-"], [str(path), "--port", "x"], [str(path), "--port", "65536"]):
+    for words in (["-"], [str(path), "--port", "x"], [str(path), "--port", "65536"],
+                  [str(path), "--target", "nonesuch"]):
         assert main(["view", *words]) == 2
+    assert main(["view", str(tmp_path / "none.nal"), "--no-browser"]) == 1
 
 
 # ---- in a browser
@@ -292,7 +321,11 @@ def strict(net, x, dtype="f32"):
 
 @pytest.mark.slow
 def test_a_click_marks_a_neuron_everywhere(tmp_path, browser):
-    opened(browser, written(tmp_path, XOR))
+    (tmp_path / "curve.csv").write_text("epoch,loss,validation\n1,2,3\n2,1,2\n3,0.5,2.5\n")
+    opened(browser, written(tmp_path, XOR, "--curve", str(tmp_path / "curve.csv")))
+    assert browser.value("document.getElementById('curve').textContent").endswith(
+        "3 epochs; least validation loss 2 after epoch 2")
+    assert browser.value("document.querySelectorAll('#curve path').length") == 2
     browser.click("g[data-n='02']")
     assert marked(browser, 0) == ["02 @1 tanh sum +p2 00*p0 01*p1"]
     assert browser.value("document.querySelectorAll('#picture path.on').length") == 3
@@ -305,6 +338,15 @@ def test_a_click_marks_a_neuron_everywhere(tmp_path, browser):
     browser.value("document.querySelectorAll('.pane')[0].querySelectorAll('.l')[9].id = 'last'")
     browser.click("#last")
     assert browser.value("document.querySelector('#picture g.on').dataset.n") == "04"
+    browser.value("""(() => {
+        const choice = document.querySelectorAll(".pane")[1].querySelector("select");
+        choice.value = [...choice.options].findIndex((o) => o.text.startsWith("ssa after expand"));
+        choice.dispatchEvent(new Event("change"));
+    })()""")
+    browser.click("#changes")
+    made = browser.value("""[...document.querySelectorAll(".pane")[1].querySelectorAll(".l.new")]
+        .map((line) => line.lastChild.textContent)""")
+    assert made and not any("tanh" in line or "load x" in line for line in made)
     # By keys: to the left, up, clear; a neuron by its index.
     browser.value("document.querySelector('#picture g.on').focus()")
     browser.key("ArrowLeft", "ArrowLeft", "ArrowDown")
@@ -407,7 +449,12 @@ def test_boxes_narrow_windows_dark_and_print(tmp_path, browser):
     net = ncc.new("conv", "1x12x12", "4k3", "max2", 6, init="he")
     net.report(tmp_path / "page.html")
     opened(browser, tmp_path / "page.html")
+    strips = ("[...document.querySelectorAll('#picture g.node rect[style]')]"
+              ".map((rect) => rect.style.fill)")
+    cells = browser.value(strips)
+    assert len(cells) > 100 and all(cell.startswith("rgb") for cell in cells)
     browser.click("#random")
+    assert browser.value(strips) != cells
     browser.click("#picture g.node:nth-of-type(3)")
     assert "400 neurons" in browser.value("document.getElementById('detail').textContent")
     assert "400 lines" == browser.value("document.querySelector('.pane .bar span').textContent")

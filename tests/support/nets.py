@@ -18,6 +18,7 @@ from reference import ACTIVATION_NAMES, CODES, FUNCTIONS, Net, Weight, inputs
 AGGREGATIONS = ("sum", "mul", "mean", "max", "min", "maxabs", "sumbias", "maximum", "minimum",
                 "dot", "div")
 SINGLE = AGGREGATIONS[:-2] + AGGREGATIONS[-1:]  # of single sources, not of pairs
+FINITE = AGGREGATIONS[:-1]  # a div may divide by 0
 ONE = Weight("const", "", 1.0)  # of the second edge of a pair of a dot
 # Defined only where x > 0, or without bound near 0: a tame net moves their argument above 0.
 POSITIVE = tuple(CODES[name] for name in ("log", "sqrt", "rsqrt", "recip"))
@@ -72,6 +73,7 @@ def _build(choose: Choose, max_neurons: int, max_fan_in: int, activations: Seque
 
     Weights are eighths in -2..2. `tame` keeps each neuron's magnitude under about 1,000 and logs
     and their like off zero, for inputs in -2..2; without it a net may overflow and make NaN.
+    Only a div may make an infinity or a NaN even so: FINITE has all aggregations but this one.
     `valued` False leaves out the values of some parameters.
     """
     n = choose(2, max_neurons)

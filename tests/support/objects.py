@@ -13,7 +13,7 @@ from ncc.cli import main
 EVERY = "\n".join(["N 41", "00"] + [f"{k + 1:02x} {k:02x} 00:1" for k in range(0x20)]
                   + [f"{k + 0x21:02x} 00 {k + 1:02x}:1" for k in range(0x20)]) + "\n"
 # Every aggregation, ties, constants, a bias of each kind, an input read late.
-AGGREGATES = """N 0e
+AGGREGATES = """N 10
 00
 01
 02
@@ -28,6 +28,8 @@ AGGREGATES = """N 0e
 0b 00 maximum 00:1,01:=-1,02:0.5 +0.2
 0c 00 minimum 00:1,01:1,02:1
 0d 00 sumbias 09:1,0a:1,0b:0.5,0c:0.25
+0e 00 dot 03*04:0.5,00*00:=1,05*0d@k +0.3
+0f 00 div 0e:1,07:0.5 +0.1
 """
 # What an object defines: with its weights embedded, without, and with --train.
 FORWARD = {"net_forward", "net_forward_batch"}

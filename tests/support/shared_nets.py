@@ -68,9 +68,13 @@ def mixed():
         for agg in AGGREGATIONS:
             read = sorted(rng.choice(np.arange(base, at if level else 12), 7, replace=False))
             word = "" if agg == "sum" else f"{agg} "
+            edges = sources(read)
+            if agg == "dot":  # and a square
+                edges = ",".join([f"{a:x}*{b:x}" for a, b in zip(read, read[3:] + read[-1:] * 3,
+                                                                 strict=True)])
             for k in range(3 + level * 2):
                 bias = ("", " +", " +=0.25")[k % 3]
-                lines.append(f"{{}} {('tanh', 'relu')[level % 2]} {word}{sources(read)}{bias}")
+                lines.append(f"{{}} {('tanh', 'relu')[level % 2]} {word}{edges}{bias}")
         for _ in range(5):
             read = sorted(rng.choice(np.arange(base, at if level else 12), 4, replace=False))
             lines.append("{} sigmoid " + ",".join(f"{i:x}@t" for i in read))

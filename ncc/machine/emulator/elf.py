@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from ncc.errors import NccError
 
-ALLOC = 2  # SHF_ALLOC
+ALLOC, EXECUTABLE = 2, 4  # SHF_ALLOC, SHF_EXECINSTR
 PROGBITS = 1
+WORD = {40: 2, 243: 1}  # an address, by machine: ABS32, R_RISCV_32
 TABLE = {2: "symbols", 4: "rela", 9: "rel"}
 
 
@@ -83,19 +84,22 @@ def placed(code: bytes, base: int, stubs: int) -> Image:
     image = Image(base, data, found, missing)
     for section in sections:
         if TABLE.get(section.type) in ("rel", "rela") and section.info in at:
-            _relocate(image, code, section, machine, wide, at[section.info], addresses)
+            runs = bool(sections[section.info].flags & EXECUTABLE)
+            _relocate(image, code, section, machine, wide, at[section.info], addresses, runs)
     return image
 
 
 def _relocate(image: Image, code: bytes, section: Section, machine: int, wide: bool, start: int,
-              addresses: list[int]) -> None:
+              addresses: list[int], runs: bool) -> None:
+    """Tables want addresses (of a switch), and what unwinds, which nobody reads."""
     apply = _Relocations(image, machine)
     rela = TABLE[section.type] == "rela"
     layout = ("<QQq" if rela else "<QQ") if wide else "<IIi" if rela else "<II"
     for k in range(section.size // section.entry):
         row = struct.unpack_from(layout, code, section.offset + k * section.entry)
         symbol, kind = (row[1] >> 32, row[1] & 0xFFFFFFFF) if wide else (row[1] >> 8, row[1] & 255)
-        apply(kind, start + row[0], addresses[symbol], row[2] if rela else None)
+        if runs or kind == WORD.get(machine):
+            apply(kind, start + row[0], addresses[symbol], row[2] if rela else None)
 
 
 class _Relocations:
@@ -166,6 +170,8 @@ class _Relocations:
         if kind in (18, 19):  # CALL, CALL_PLT: auipc and jalr
             self.put(at, word & 0xFFF | (offset + 0x800) & ~0xFFF)
             self.put(at + 4, self.get(at + 4) & 0xFFFFF | (offset & 0xFFF) << 20)
+        elif kind == 1:  # 32
+            self.put(at, symbol + addend)
         elif kind == 23:  # PCREL_HI20
             self.high[at] = offset
             self.put(at, word & 0xFFF | (offset + 0x800) & ~0xFFF)
@@ -175,6 +181,12 @@ class _Relocations:
                 self.put(at, word & 0xFFFFF | low << 20)
             else:
                 self.put(at, word & 0x1FFF07F | (low >> 5) << 25 | (low & 31) << 7)
-        elif kind not in (51,):  # RELAX changes nothing
+        elif kind == 16:  # BRANCH
+            self.put(at, word & 0x1FFF07F | (offset >> 12 & 1) << 31 | (offset >> 5 & 63) << 25
+                     | (offset >> 1 & 15) << 8 | (offset >> 11 & 1) << 7)
+        elif kind == 17:  # JAL
+            self.put(at, word & 0xFFF | (offset >> 20 & 1) << 31 | (offset >> 1 & 1023) << 21
+                     | (offset >> 11 & 1) << 20 | (offset >> 12 & 255) << 12)
+        elif kind != 51:  # RELAX changes nothing
             return False
         return True

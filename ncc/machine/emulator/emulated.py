@@ -24,6 +24,7 @@ from ncc.machine.targets import Target, arch_of
 
 CODE, STUBS, DATA, STACK = 0x20000, 0x10000, 0x10000000, 0x70000000
 PAGE, ROOM = 1 << 16, 1 << 20
+PAINT, PAINTED = b"\xa5", 1 << 18  # the stack before a call: what it takes is what it changed
 MOST = 100_000_000  # bytes of instructions, after which a count is given up
 
 
@@ -166,6 +167,7 @@ class Emulated:
             stack -= 8
             engine.mem_write(stack, struct.pack("<Q", STUBS))
         engine.reg_write(machine.register("RSP" if machine.arch == "X86" else "SP"), stack)
+        engine.mem_write(stack - PAINTED, PAINT * PAINTED)
         start = self.image.symbols[symbol]
         self.last = start & ~1
         try:
@@ -174,7 +176,9 @@ class Emulated:
             raise NccError("E404", f"{symbol} does not run in Unicorn: {error}") from None
         if self.ran > MOST:
             raise NccError("E404", f"{symbol} executes more than {MOST:,} bytes of instructions")
-        return timing.of(self.target, self.read).count(self.blocks, self.jumps, self.calls)
+        return timing.of(self.target, self.read).count(
+            self.blocks, self.jumps, self.calls,
+            len(self.read(stack - PAINTED, PAINTED).lstrip(PAINT)))
 
     def _pass(self, arguments: Sequence[int | np.floating[Any]], stack: int) -> int:
         """Put arguments where the ABI wants them; the stack pointer below those in memory."""

@@ -35,18 +35,26 @@ _M3 = {
     "dcmplt": (40, 55), "dcmpgt": (47, 64), "dcmple": (40, 55), "dcmpeq": (40, 55),
     "dcmpun": (8, 12), "dcmpge": (47, 64), "ui2f": (24, 28), "ui2d": (32, 42), "lmul": (5, 5),
     "llsl": (12, 12), "llsr": (12, 12), "lasr": (9, 11)}
-RUNTIME = {"thumbv6m": _M0, "thumbv7m": _M3, "thumbv7em": _M3}
+_RV32 = {name: (n, n) for name, n in {  # with the multiplier; nobody says its cycles
+    "__addsf3": 73, "__subsf3": 78, "__mulsf3": 107, "__divsf3": 101, "__ltsf2": 21, "__gtsf2": 20,
+    "__lesf2": 20, "__eqsf2": 17, "__unordsf2": 14, "__gesf2": 21, "__adddf3": 103, "__subdf3": 103,
+    "__muldf3": 199, "__divdf3": 206, "__ltdf2": 24, "__gtdf2": 24, "__ledf2": 24, "__eqdf2": 18,
+    "__unorddf2": 14, "__gedf2": 23, "__floatunsisf": 38, "__floatunsidf": 39, "__muldi3": 52,
+    "__ashldi3": 11, "__lshrdi3": 11}.items()}
+RUNTIME = {"thumbv6m": _M0, "thumbv7m": _M3, "thumbv7em": _M3, "riscv32": _RV32}
 
 
 class Count(NamedTuple):
     """Of one call: `instructions` of the object; `calls` of the compiler's runtime by name, and the
     instructions that these take on average (`below`), None where nobody has measured them; `cycles`
-    of both by the machine's manual, None where that does not say."""
+    of both by the machine's manual, None where that does not say; the bytes of `stack` that it
+    wrote to, the runtime's own apart."""
 
     instructions: int
     calls: dict[str, int]
     below: int | None
     cycles: int | None
+    stack: int
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class Timing:
     runtime: Mapping[str, tuple[int, int]]
     read: Callable[[int, int], bytes]
 
-    def count(self, blocks: Mapping[tuple[int, int], int], jumps: int, calls: Counter[str]
-              ) -> Count:
+    def count(self, blocks: Mapping[tuple[int, int], int], jumps: int, calls: Counter[str],
+              stack: int) -> Count:
         """Of basic blocks (address, bytes) that ran so often, with so many changes of address."""
         total = cycles = 0
         for (address, size), often in blocks.items():
@@ -78,7 +86,7 @@ class Timing:
             else:
                 below += often * takes[0]
                 known = None if known is None else known + often * takes[1]
-        return Count(total, dict(sorted(calls.items())), below, known)
+        return Count(total, dict(sorted(calls.items())), below, known, stack)
 
     def instructions(self, code: bytes) -> list[tuple[int, int]]:
         """The instructions of a block, each as two words of 16 bits, the second 0 where there is

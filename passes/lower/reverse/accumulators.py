@@ -18,7 +18,7 @@ class Accumulators:
     """One element of `gradient` for each edge and bias; but tiles of direct rows have none, as they
     add to `dparams` itself.
 
-    packed    the position in `packed` of the parameter whose gradient each is, -1 for none: first
+    cells     the cell of the plan's (`Plan.cells`) whose gradient each is, -1 for none: first
               those of edges that are gathered, in their order, then those of the others: of tiles,
               row by row; of edges that are pushed; of biases; and last what is summed in order
     by_lanes  how many of them are summed by lanes, the others in order (ncc/scalar/sum_order.py)
@@ -29,15 +29,15 @@ class Accumulators:
     A gathered edge that is summed in order has two: nobody reads the first.
     """
 
-    packed: Longs
+    cells: Longs
     by_lanes: int
     ordered: Flags
     direct: Flags
     tiled: Flags
 
     def owners(self, codes: Ints | Longs) -> Longs:
-        """Of each of them the entry of `codes` (one for each place of `packed`), -1 of no owner."""
-        owners: Longs = np.where(self.packed >= 0, codes[self.packed], -1)
+        """Of each of them the entry of `codes` (one for each cell), -1 of no owner."""
+        owners: Longs = np.where(self.cells >= 0, codes[self.cells], -1)
         return owners
 
     def edge_lists(self, routes: Routes) -> dict[str, Longs]:
@@ -49,12 +49,12 @@ class Accumulators:
     def arrays(self, plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
                elements: Elements, losses: int) -> Arrays:
         """`losses`: elements for losses, which stand before those that are summed in order."""
-        element = np.zeros(len(plan.packed) + 1, np.int64)
-        number = np.arange(len(self.packed))
+        element = np.zeros(len(plan.cells.codes) + 1, np.int64)
+        number = np.arange(len(self.cells))
         number[self.by_lanes:] += losses
-        owned = self.packed >= 0
-        element[self.packed[owned]] = number[owned]
-        of_edge = element[plan.weight_places]
+        owned = self.cells >= 0
+        element[self.cells[owned]] = number[owned]
+        of_edge = element[plan.cells.edges]
         by_row = np.where(self.direct, plan.graph.weights[plan.edges], of_edge)
         made: Arrays = {}
         for name, chosen in (
@@ -65,9 +65,9 @@ class Accumulators:
             begins = np.zeros(len(plan.rows), np.int64)
             begins[edges.reader[first]] = by_row[first]
             made[f"gradient_of_{name}"] = begins
-        biases = plan.bias_places
+        biases = plan.cells.biases
         made["gradient_of_biases"] = element[biases]
-        made["gradient_of_block_biases"] = element[plan.biases]
+        made["gradient_of_block_biases"] = element[plan.cells.block_biases]
         made["gradient_of_segment_biases"] = element[np.append(biases[classes.firsts], -1)]
         lists = self.edge_lists(routes)
         for name, held in lists.items():
@@ -82,7 +82,7 @@ class Accumulators:
 
 def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
                     readers: Readers, batch: bool) -> Accumulators:
-    reader, gathered = edges.reader, readers.edges
+    reader, gathered, cells = edges.reader, readers.edges, plan.cells
     position = np.arange(len(reader)) - plan.starts[:-1][reader]
     ordered = position < routes.prefix[reader]
     direct_rows = np.array([classes.signatures[k].direct for k in classes.number.tolist()], bool)
@@ -91,13 +91,13 @@ def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Route
     tiled = routes.tiled[reader]
     direct = tiled & direct_rows[classes.per_row(len(plan.rows))][reader]
     # Biases row by row, or one for each row for which a tile has room.
-    of_biases = plan.bias_places[plan.bias_places >= 0]
+    of_biases = cells.biases[cells.biases >= 0]
     if batch:
-        of_biases = np.arange(int((plan.sizes * weights_a_row(plan)).sum()), len(plan.packed))
-    places = plan.weight_places
+        of_biases = np.arange(int((plan.sizes * weights_a_row(plan)).sum()), len(cells.codes))
+    places = cells.edges
     parts = [np.where(ordered[gathered], -1, places[gathered]),
              places[tiled & ~direct & ~ordered],
              places[~listed & ~tiled & ~ordered & ~plan.seconds],
              of_biases, places[ordered & ~direct]]
-    packed = np.concatenate(parts).astype(np.int64)
-    return Accumulators(packed, len(packed) - len(parts[-1]), ordered, direct, tiled)
+    made = np.concatenate(parts).astype(np.int64)
+    return Accumulators(made, len(made) - len(parts[-1]), ordered, direct, tiled)

@@ -95,7 +95,7 @@ class Looped(Backward):
         plan = self.plan
         made = accumulators_of(plan, self.edges, self.classes, self.routes, self.readers,
                                self.batch)
-        self.sum_in(made.by_lanes, made.owners(plan.packed), made.owners(plan.canonical),
+        self.sum_in(made.by_lanes, made.owners(plan.cells.codes), made.owners(plan.canonical),
                     bool(made.direct.any()))
         self.declare(made.arrays(plan, self.edges, self.classes, self.routes, self.elements,
                                  int(self.ends.has_loss)))

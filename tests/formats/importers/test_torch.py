@@ -110,6 +110,73 @@ def test_modules(name):
     assert ncc.parse(str(net.graph), "graph").graph.n_edges == net.n_edges
 
 
+class Masked(nn.Module):
+    """An encoder layer, causal or not."""
+
+    def __init__(self, causal, **options):
+        super().__init__()
+        self.causal = causal
+        self.layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True, **options)
+
+    def forward(self, x):
+        return self.layer(x, src_mask=MASK if self.causal else None)
+
+
+LAYERS = {
+    **{f"encoder, {activation}{', first' * first}{', causal' * causal}":
+       (lambda a=activation, f=first, c=causal: Masked(c, activation=a, norm_first=f), (4, 6))
+       for activation in ("relu", "gelu") for first in (False, True) for causal in (False, True)},
+    "lstm": (lambda: nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True), (4, 3)),
+    "gru": (lambda: nn.GRU(3, 4, 2, bidirectional=True, batch_first=True), (4, 3)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_all_parameters(name):
+    torch.manual_seed(2)
+    make, shape = LAYERS[name]
+    module = make().double().eval()
+    x = torch.randn(3, *shape, dtype=torch.float64, requires_grad=True)
+    net = ncc.from_torch(module, torch.zeros(1, *shape, dtype=torch.float64))
+    y = module(x)
+    y = y[0] if isinstance(y, tuple) else y
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    rows, n = x.detach().numpy().reshape(3, -1), y[0].numel()
+    seeds = np.zeros((3, len(net.outputs)))
+    seeds[:, :n] = dy.numpy().reshape(3, -1)
+    compare(f"torch {name}", net.graph.run(rows, dtype="f64")[:, :n],
+            y.detach().numpy().reshape(3, -1), "C")
+    dx, dp = net.graph.gradient(rows, seeds, dtype="f64")
+    compare(f"torch {name}, dx", dx, x.grad.numpy().reshape(3, -1), "C")
+    fn = ncc.compile(net, dtype="f64", tier="now", cache=False)
+    compare(f"torch {name}, compiled", fn(rows)[:, :n], y.detach().numpy().reshape(3, -1), "C")
+    compare(f"torch {name}, dx compiled", fn.vjp(rows)[1](seeds)[0],
+            x.grad.numpy().reshape(3, -1), "C")
+    known = 0
+    for key, parameter in module.named_parameters():
+        slots, _ = net.tensors[key]
+        mine = slots >= 0
+        known += int(mine.sum())
+        if mine.any():
+            compare(f"torch {name}, {key}", dp[slots[mine]], parameter.grad.numpy()[mine], "C")
+    assert known == net.n_params
+
+
+def test_a_block_of_attention_has_no_neuron_for_a_product():
+    class Heads(nn.Module):
+        def forward(self, x):
+            q, k, v = x.split(4, -1)
+            return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    net = ncc.from_torch(nn.Sequential(nn.LayerNorm(12), Heads()), torch.zeros(1, 5, 12))
+    keys = 1 + 2 + 3 + 4 + 5
+    norms, sums = 5 * (1 + 12 + 1 + 12), 5 * 4
+    # Scores, exponentials and shares; the largest and the total of each step.
+    assert net.n_neurons == 60 + norms + 3 * keys + 2 * 5 + sums
+
+
 def test_pruned_weights_are_edges_no_more_and_go_back():
     import torch.nn.utils.prune as prune
     torch.manual_seed(0)

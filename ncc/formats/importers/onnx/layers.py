@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -239,21 +240,35 @@ def batch_norm(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any, mean
     return elementwise.binary(reader.net, "add", made, wide[1])
 
 
-def _affine(reader: Any, x: Tensor, scale: Any, shift: Any, shape: Sequence[int] | None = None
-            ) -> Tensor:
-    """x * scale + shift, of this shape where they have another."""
+def _affine(reader: Any, x: Tensor, scale: Any, shift: Any) -> Tensor:
+    """x * scale + shift."""
     for op, held in (("mul", scale), ("add", shift)):
         if held is not None:
-            wide = held if shape is None else held.moved(lambda h: h.reshape(shape))
-            x = elementwise.binary(reader.net, op, x, wide)
+            x = elementwise.binary(reader.net, op, x, held)
     return x
 
 
+def _normalized(reader: Any, node: Node, x: Neurons, shape: Sequence[int], scale: Any, shift: Any,
+                axes: Sequence[int] | None = None, centred: bool = True) -> Tensor:
+    """x as an array of `shape`, normalized over the last axis, times scale and plus shift, which
+    broadcast to x where they have the shape `axes`."""
+    rest = []
+    for held in (scale, shift):
+        if held is not None:
+            wide = held if axes is None else held.moved(lambda h: h.reshape(axes))
+            held = elementwise.wide(wide, x.shape).moved(lambda h: h.reshape(shape))
+        rest.append(held)
+    flat, eps = Neurons(x.ids.reshape(shape)), attribute(node, "epsilon", 1e-5)
+    if any(isinstance(held, Neurons) for held in rest):
+        made = _affine(reader, norms.normalized(reader.net, flat, eps, centred=centred), *rest)
+    else:
+        made = norms.normalized(reader.net, flat, eps, *rest, centred=centred)
+    return made.moved(lambda h: h.reshape(x.shape))
+
+
 def instance_norm(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any) -> Tensor:
-    shape = (-1, *[1] * (len(x.shape) - 2))
-    flat = Neurons(x.ids.reshape(*x.shape[:2], -1))
-    made = norms.normalized(reader.net, flat, attribute(node, "epsilon", 1e-5))
-    return _affine(reader, Neurons(made.ids.reshape(x.shape)), scale, shift, shape)
+    return _normalized(reader, node, x, (*x.shape[:2], prod(x.shape[2:])), scale, shift,
+                       (-1, *[1] * (len(x.shape) - 2)))
 
 
 def group_norm(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any) -> Tensor:
@@ -262,13 +277,11 @@ def group_norm(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any) -> T
     n, channels = x.shape[:2]
     if channels % groups:
         raise ValueError(f"{groups} groups of {channels} channels")
-    flat = Neurons(x.ids.reshape(n, groups, -1))
-    made = norms.normalized(reader.net, flat, attribute(node, "epsilon", 1e-5))
-    if scale.shape == (channels,) and node.opset >= 21:
-        return _affine(reader, Neurons(made.ids.reshape(x.shape)), scale, shift,
+    if scale.shape != (channels,) or node.opset < 21:
+        scale, shift = (held.moved(lambda h: np.repeat(h.reshape(groups), channels // groups))
+                        for held in (scale, shift))
+    return _normalized(reader, node, x, (n, groups, prod(x.shape[1:]) // groups), scale, shift,
                        (-1, *[1] * (len(x.shape) - 2)))
-    back = _affine(reader, made, scale, shift, (groups, 1))
-    return back.moved(lambda h: h.reshape(x.shape))
 
 
 def layer_norm(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any = None) -> Tensor:
@@ -287,9 +300,8 @@ def _over_last(reader: Any, node: Node, x: Neurons, scale: Any, shift: Any, cent
     if not -len(x.shape) <= axis < len(x.shape):
         raise ValueError(f"axis {axis} of the shape {x.shape}")
     axis %= len(x.shape)
-    flat = Neurons(x.ids.reshape(*x.shape[:axis], -1))
-    made = norms.normalized(reader.net, flat, attribute(node, "epsilon", 1e-5), centred=centred)
-    return _affine(reader, Neurons(made.ids.reshape(x.shape)), scale, shift)
+    shape = (*x.shape[:axis], prod(x.shape[axis:]))
+    return _normalized(reader, node, x, shape, scale, shift, centred=centred)
 
 
 def lp_norm(reader: Any, node: Node, x: Neurons) -> Tensor:

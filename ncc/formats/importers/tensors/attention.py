@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncc.formats.importers.tensors.contraction import dot, matmul
-from ncc.formats.importers.tensors.elementwise import binary, softmax
+from ncc.formats.importers.tensors.elementwise import binary, exponentials, softmax
 from ncc.formats.importers.tensors.net import ABSENT, Neurons, Tensor, TensorNet, Weights
 
 
@@ -35,7 +36,10 @@ def attention(net: TensorNet, q: Neurons, k: Neurons, v: Tensor, *, scale: float
     assert isinstance(scores, Neurons)
     ids = np.full(here.shape, ABSENT, np.int32)
     ids[here] = scores.ids
-    return matmul(net, softmax(net, Neurons(ids)), v)
+    if here.sum() <= prod(lead) * t * v.shape[-1]:
+        return matmul(net, softmax(net, Neurons(ids)), v)
+    raised, total = exponentials(net, Neurons(ids))  # fewer sums than shares: these are divided
+    return binary(net, "div", matmul(net, raised, v), total)
 
 
 def additive(net: TensorNet, q: Neurons, k: Neurons, scale: Weights) -> Neurons:

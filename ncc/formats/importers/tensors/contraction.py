@@ -38,7 +38,7 @@ def linear(net: TensorNet, x: Tensor, w: Weights, bias: Weights | None = None) -
 
 
 def matmul(net: TensorNet, a: Tensor, b: Tensor) -> Tensor:
-    """numpy's a @ b. Of two arrays of neurons each term is a neuron."""
+    """numpy's a @ b."""
     if isinstance(a, Weights) and isinstance(b, Weights):
         return Weights(a.values @ b.values)
     if len(b.shape) == 1:
@@ -68,13 +68,11 @@ def matmul(net: TensorNet, a: Tensor, b: Tensor) -> Tensor:
 
 
 def dot(net: TensorNet, a: Ints, b: Ints, scale: float = 1.0) -> Neurons:
-    """Sums over the last axis of products of neurons, times a constant: (..., k) twice to (...)."""
-    gone = (a < 0) | (b < 0)
-    pairs = np.stack([a[~gone], b[~gone]], axis=-1)
-    weights = net.codes(Weights(np.array([scale, 1.0])))
-    terms = np.full(a.shape, ZERO, np.int32)
-    terms[~gone] = net.rows(pairs, weights, None, "identity", "mul")
-    return net.sum_of(terms)
+    """Sums over the last axis of products of neurons, times a constant: (..., k) twice to (...), a
+    neuron each."""
+    k = a.shape[-1]
+    made = net.dots(a.reshape(-1, k), b.reshape(-1, k), net.code(scale))
+    return Neurons(made.reshape(a.shape[:-1]))
 
 
 def terms(space: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Pairs

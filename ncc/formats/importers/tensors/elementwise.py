@@ -38,7 +38,7 @@ def binary(net: TensorNet, op: str, a: Tensor, b: Tensor) -> Tensor:
             with np.errstate(all="ignore"):
                 inverse = 1.0 / b.values
             return _product(net, a, net.fresh(Weights(inverse, b.slots)))
-        return _product(net, a, unary(net, b, "recip"))
+        return _quotient(net, a, b)
     return _extreme(net, op, a, b)
 
 
@@ -88,6 +88,17 @@ def _product(net: TensorNet, a: Tensor, b: Tensor) -> Tensor:
     made = np.full(a.shape, ZERO, np.int32)
     if (~gone).any():
         made[~gone] = net.rows(pairs[~gone], net.code(1.0), None, "identity", "mul")
+    return Neurons(made)
+
+
+def _quotient(net: TensorNet, a: Tensor, b: Neurons) -> Tensor:
+    """a / b, of constants times 1 / b."""
+    if isinstance(a, Weights):
+        return _product(net, a, unary(net, b, "recip"))
+    here = a.ids != ZERO
+    pairs = np.stack([a.ids, net.neurons(b).ids], axis=-1)[here]
+    made = np.full(a.shape, ZERO, np.int32)
+    made[here] = net.rows(pairs, net.code(1.0), None, "identity", "div")
     return Neurons(made)
 
 
@@ -165,26 +176,38 @@ def softmax(net: TensorNet, x: Neurons, axis: int = -1, log: bool = False) -> Ne
     """Softmax over an axis, shifted by the largest, as torch computes it; ABSENT elements take no
     part, and are ZERO then. 2n + 2 neurons of n."""
     ids = np.moveaxis(x.ids, axis, -1)
+    if not log:
+        made = binary(net, "div", *exponentials(net, Neurons(ids)))
+        return made.moved(lambda held: np.moveaxis(held, -1, axis))  # type: ignore[return-value]
+    flat, top, raised = _raised(net, ids)
+    here = flat != ABSENT
+    total = np.broadcast_to(net.rows(raised, net.code(1.0), None, "log")[:, None], flat.shape)
+    triples = np.stack([flat[here], top[here], total[here]], axis=-1)
+    lower = np.full(flat.shape, ZERO, np.int32)
+    lower[here] = net.rows(triples, net.codes(Weights(np.array([1.0, -1.0, -1.0]))))
+    return Neurons(np.moveaxis(lower.reshape(ids.shape), -1, axis))
+
+
+def exponentials(net: TensorNet, x: Neurons) -> tuple[Neurons, Neurons]:
+    """exp(x - its largest over the last axis), ZERO where x is ABSENT, and the sums of these over
+    that axis, which stays: softmax is their quotient."""
+    _, _, raised = _raised(net, x.ids)
+    total = net.rows(raised, net.code(1.0))
+    return Neurons(raised.reshape(x.shape)), Neurons(total.reshape(*x.shape[:-1], 1))
+
+
+def _raised(net: TensorNet, ids: Ints) -> tuple[Ints, Ints, Ints]:
+    """Rows of ids (..., n) as (m, n), each row's largest, again and again, and exp(x - largest)."""
     flat = ids.reshape(-1, ids.shape[-1])
     absent = flat == ABSENT
-    flat = np.where(absent, ABSENT, net.neurons(Neurons(flat)).ids)
-    one, minus = net.code(1.0), net.codes(Weights(np.array([1.0, -1.0])))
-    top = net.rows(flat, one, None, "identity", "maximum")
+    flat = np.where(absent, ABSENT, net.neurons(Neurons(flat)).ids).astype(np.int32)
+    top = net.rows(flat, net.code(1.0), None, "identity", "maximum")
     each = np.broadcast_to(top[:, None], flat.shape)
     here = ~absent
-    pairs = np.stack([flat[here], each[here]], axis=-1)
     raised = np.full(flat.shape, ZERO, np.int32)
-    raised[here] = net.rows(pairs, minus, None, "exp")
-    made = np.full(flat.shape, ZERO, np.int32)
-    if log:
-        total = np.broadcast_to(net.rows(raised, one, None, "log")[:, None], flat.shape)
-        triples = np.stack([flat[here], each[here], total[here]], axis=-1)
-        made[here] = net.rows(triples, net.codes(Weights(np.array([1.0, -1.0, -1.0]))))
-    else:
-        total = np.broadcast_to(net.rows(raised, one, None, "recip")[:, None], flat.shape)
-        pairs = np.stack([raised[here], total[here]], axis=-1)
-        made[here] = net.rows(pairs, one, None, "identity", "mul")
-    return Neurons(np.moveaxis(made.reshape(ids.shape), -1, axis))
+    raised[here] = net.rows(np.stack([flat[here], each[here]], axis=-1),
+                            net.codes(Weights(np.array([1.0, -1.0]))), None, "exp")
+    return flat, each, raised
 
 
 def concatenated(net: TensorNet, parts: Sequence[Tensor], axis: int) -> Tensor:

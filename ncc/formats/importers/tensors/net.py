@@ -182,6 +182,7 @@ class TensorNet:
         sources      (n, k); an edge from ZERO or ABSENT is left out
         weights      codes, (n, k) or what broadcasts to that
         biases       codes (n), NONE where a row has none
+        aggregation  of ncc's; `dots` makes the pairs of a dot
         activation   a name of ncc's or an expression in x
 
         NccError E819 beyond `max_edges`. Of a neuron that a row reads twice it reads a copy. A row
@@ -189,7 +190,8 @@ class TensorNet:
         """
         n, k = sources.shape
         self.fits(n * k)
-        sources = self._distinct(sources)
+        if aggregation != "dot":
+            sources = self._distinct(sources)
         kept = sources >= 0
         lengths = kept.sum(axis=1, dtype=np.int64)
         total = int(lengths.sum())
@@ -210,6 +212,35 @@ class TensorNet:
             wide.ravel() if every else wide[kept], held))
         self.count += n
         return np.arange(self.count - n, self.count, dtype=np.int32)
+
+    def dots(self, left: NDArray[Any], right: NDArray[Any],
+             weights: NDArray[Any] | int | None = None, biases: NDArray[Any] | int | None = None,
+             activation: str = "identity") -> Ints:
+        """A neuron (n) for each row of pairs: the sum of products left * right * weight (n, k), as
+        `rows`; a pair with ZERO or ABSENT in it is left out. Weights are 1 where none are given."""
+        n, k = left.shape
+        self.fits(2.0 * n * k)
+        gone = (left < 0) | (right < 0)
+        codes = np.broadcast_to(np.asarray(self.code(1.0) if weights is None else weights,
+                                           np.int32), (n, k))
+        held = None if biases is None else np.broadcast_to(np.asarray(biases, np.int32), (n,))
+        bare = gone.all(axis=1)
+        if bare.any():  # a dot has one pair at least
+            made, rest = np.empty(n, np.int32), ~bare
+            for rows, of in ((bare, None), (rest, left[rest])):
+                mine = None if held is None else held[rows]
+                if of is None:
+                    made[rows] = self.rows(np.zeros((int(rows.sum()), 0), np.int32), 0, mine,
+                                           activation)
+                elif len(of):
+                    made[rows] = self.dots(of, right[rows], codes[rows], mine, activation)
+            return made
+        sources = np.stack([left, right], axis=-1)
+        sources[gone] = ZERO
+        pairs = np.full((n, k, 2), self.code(1.0), np.int32)
+        pairs[..., 0] = codes
+        return self.rows(sources.reshape(n, 2 * k), pairs.reshape(n, 2 * k), held, activation,
+                         "dot")
 
     def fits(self, terms: float) -> None:
         """NccError E819 where arrays of so many terms, of which some are edges, are too large."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.formats.importers.tensors.elementwise import binary, unary
+from ncc.formats.importers.tensors.elementwise import binary
 from ncc.formats.importers.tensors.net import Neurons, Tensor, TensorNet, Weights
 from ncc.ir.graph import Ints
 
@@ -46,42 +47,41 @@ def folded(w: Weights, bias: Weights | None, mean: Weights, variance: Weights,
             offset * factor + (0.0 if shift is None else shift.values))
 
 
-def normalized(net: TensorNet, x: Neurons, eps: float, *, centred: bool = True) -> Neurons:
+def normalized(net: TensorNet, x: Neurons, eps: float, scale: Weights | None = None,
+               shift: Weights | None = None, *, centred: bool = True) -> Neurons:
     """x (..., n) less its mean over the last axis (unless not `centred`), by the root of its mean
-    square plus eps: 3n + 2 neurons of n."""
+    square plus eps, times `scale` and plus `shift`, which broadcast: 2n + 2 neurons of n.
+    """
     if centred:
         mean = net.sum_of(x.ids, aggregation="mean")
         less = binary(net, "sub", x, Neurons(mean.ids[..., None]))
         assert isinstance(less, Neurons)
         x = less
-    squares = unary(net, x, "square")
-    assert isinstance(squares, Neurons)
-    root = net.sum_of(squares.ids, aggregation="mean", activation="rsqrt", biases=np.broadcast_to(
-        np.int32(net.code(eps)), squares.shape[:-1]))
-    pairs = np.stack([x.ids, np.broadcast_to(root.ids[..., None], x.shape)], axis=-1)
-    return net.sum_of(pairs, aggregation="mul")
+    n = x.shape[-1]
+    rows = x.ids.reshape(-1, n)
+    root = net.dots(rows, rows, net.code(1.0 / n), net.code(eps), "rsqrt")
+    gain, offset = (None if held is None else np.broadcast_to(net.codes(held), x.shape).ravel()
+                    for held in (scale, shift))
+    made = net.dots(rows.reshape(-1, 1), np.repeat(root, n)[:, None],
+                    None if gain is None else gain[:, None], offset)
+    return Neurons(made.reshape(x.shape))
 
 
 def layer_norm(net: TensorNet, x: Neurons, axes: int, scale: Weights | None,
                shift: Weights | None, eps: float, *, centred: bool = True) -> Tensor:
     """Over the last `axes` axes, whose shape scale and shift have; RMS norm if not `centred`."""
-    lead, inner = x.shape[: len(x.shape) - axes], x.shape[len(x.shape) - axes :]
-    made = normalized(net, Neurons(x.ids.reshape(*lead, -1)), eps, centred=centred)
-    back: Tensor = Neurons(made.ids.reshape(x.shape))
-    for op, held in (("mul", scale), ("add", shift)):
-        if held is not None:
-            back = binary(net, op, back, held.moved(lambda h: h.reshape(inner)))
-    return back
+    n = prod(x.shape[len(x.shape) - axes :])
+    gain, offset = (None if held is None else held.moved(np.ravel) for held in (scale, shift))
+    made = normalized(net, Neurons(x.ids.reshape(-1, n)), eps, gain, offset, centred=centred)
+    return Neurons(made.ids.reshape(x.shape))
 
 
 def group_norm(net: TensorNet, x: Neurons, groups: int, scale: Weights | None,
                shift: Weights | None, eps: float) -> Tensor:
     """Over groups of the channels of x (channels, *space), with all of space; of as many groups as
     channels it is instance norm."""
-    made = normalized(net, Neurons(x.ids.reshape(groups, -1)), eps)
-    back: Tensor = Neurons(made.ids.reshape(x.shape))
-    for op, held in (("mul", scale), ("add", shift)):
-        if held is not None:
-            back = binary(net, op, back,
-                          held.moved(lambda h: h.reshape(-1, *[1] * (len(x.shape) - 1))))
-    return back
+    each = x.ids.size // x.shape[0]
+    gain, offset = (None if held is None else held.moved(
+        lambda h: np.repeat(h, each).reshape(groups, -1)) for held in (scale, shift))
+    made = normalized(net, Neurons(x.ids.reshape(groups, -1)), eps, gain, offset)
+    return Neurons(made.ids.reshape(x.shape))

@@ -87,8 +87,8 @@ def lstm_step(order: str = "ifgo", gate: str = "sigmoid", cell_in: str = "tanh",
                           cell_in if name == "g" else gate, state, peep.get(name))
 
         i, f, g = made("i", c), made("f", c), made("g", c)
-        kept, taken = _times(net, f, c), _times(net, i, g)
-        new = Neurons(net.rows(np.stack([kept.ids, taken.ids], axis=-1), net.code(1.0)))
+        new = Neurons(net.dots(np.stack([f.ids, i.ids], axis=-1),
+                               np.stack([c.ids, g.ids], axis=-1)))
         o = made("o", new)
         shown = unary(net, new, cell_out)
         assert isinstance(shown, Neurons)
@@ -115,8 +115,8 @@ def gru_step(order: str = "rzn", gate: str = "sigmoid", candidate: str = "tanh",
             n = summed(net, x, _times(net, r, h), part, candidate)
         rest = unary(net, z, "1-x")
         assert isinstance(rest, Neurons)
-        pairs = np.stack([_times(net, rest, n).ids, _times(net, z, h).ids], axis=-1)
-        return Neurons(net.rows(pairs, net.code(1.0))), c
+        return Neurons(net.dots(np.stack([rest.ids, z.ids], axis=-1),
+                                np.stack([n.ids, h.ids], axis=-1))), c
 
     return step
 

@@ -1,0 +1,159 @@
+"""Repeated structure: weights and in-lists that stand once, and the bits that they compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from objects import same
+
+import ncc
+from ncc.driver.compiler import Build
+from ncc.driver.net_module import interpret
+from ncc.driver.settings import options
+from ncc.errors import NccError, Source
+from ncc.ir import csr
+from ncc.ir.plan_text import read
+from ncc.ir.ssa import DTYPES
+from ncc.machine.llvm import target
+
+NETS = {
+    "convolution": lambda: ncc.new("conv", "1x10x10", "4k3p1", "max2", "3k3", 4, init="he"),
+    "depthwise": lambda: ncc.new("conv", "4x8x8", "4k3g4", 3, init="he"),
+    "lstm": lambda: ncc.new("lstm", "3x12", "h4", init="xavier"),
+    "transformer": lambda: ncc.new("transformer", "8x5", "d8", "h2", "l1", init="xavier"),
+}
+each_choice = pytest.mark.each_choice
+
+
+def built(net, target_name="x86-64-v4", **asked):
+    machine = target(target_name)
+    return Build(net.graph, machine, options(machine, name="net", **asked))
+
+
+def lists_and_packed(plan, tables):
+    return len(next(t for t in tables if t.name == "sources").values), len(plan.packed)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("form", ["table", "shared"])
+@pytest.mark.parametrize(("dtype", "numerics"), [("f32", "fused"), ("f64", "strict")])
+@each_choice
+def test_every_form_has_the_interpreters_bits(name, form, dtype, numerics):
+    net = NETS[name]()
+    fn = ncc.compile(net, dtype=dtype, numerics=numerics, form=form, batch_form=form,
+                     backward_form=form, cache=False)
+    x = np.random.default_rng(0).normal(size=(37, len(net.inputs))).astype(DTYPES[dtype])
+    wanted = net.graph.run(x, dtype=dtype, numerics=numerics)
+    same(fn(x), wanted)
+    same(fn(x[3]), wanted[3])
+    params = np.random.default_rng(1).normal(size=(5, net.n_params)).astype(x.dtype)
+    for y, row, own in zip(fn.each(x[:5], params), x, params, strict=False):
+        same(y, net.graph.run(row, own, dtype=dtype, numerics=numerics))
+    dy = np.cos(np.arange(wanted.size, dtype=x.dtype)).reshape(wanted.shape)
+    for count in (1, 37):
+        y, pullback = fn.vjp(x[:count] if count > 1 else x[0])
+        dy_ = dy[:count].reshape(y.shape)
+        gradients = net.graph.gradient(x[:count].reshape(-1, x.shape[1]), dy_, dtype=dtype,
+                                       numerics=numerics)
+        for mine, theirs in zip(pullback(dy_), gradients, strict=True):
+            same(mine, np.asarray(theirs).reshape(mine.shape))
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-m4f"])
+@each_choice
+def test_a_step_of_training_packs_shared_weights_anew(name, machine):
+    net = NETS[name]()
+    build = built(net, machine, form="table", batch_form="table", backward_form="table",
+                  loss="mse", optimizer="sgd", gradient=True)
+    build.plan.verify()
+    module = build.module
+    x = np.random.default_rng(0).normal(size=(3, len(net.inputs)))
+    same(interpret(module, x, net.params), net.graph.run(x))
+    step = next(f for f in module.funcs if f.name == "train_step")
+    held = {buffer.name: np.zeros(buffer.size, np.float32) for buffer in step.buffers}
+    pack = next(f for f in module.funcs if f.name == "pack")
+    held["params"][:] = net.params
+    module.run(pack.name, {"params": held["params"], "packed": held["packed"]})
+    held["x"][:], held["lr"][:] = x[0], 0.01
+    module.run(step.name, held)
+    anew = np.zeros_like(held["packed"])
+    module.run(pack.name, {"params": held["params"], "packed": anew})
+    assert (held["params"] != np.float32(net.params)).any()
+    same(held["packed"], anew)
+
+
+@pytest.mark.parametrize("form", ["table", "shared"])
+def test_arrays_follow_distinct_groups_not_positions(form):
+    def sizes(net):
+        build = built(net, form=form, batch_form=form)
+        return lists_and_packed(build.plan, build.module.tables)
+
+    small, large = [ncc.new("conv", f"2x{n}x{n}", "4k3") for n in (12, 24)]
+    assert large.n_edges > 4 * small.n_edges
+    assert sizes(small) == sizes(large) and sizes(large)[1] <= 2 * large.n_params
+    short, long = [sizes(ncc.new("lstm", f"3x{steps}", "h8")) for steps in (10, 40)]
+    assert long[1] == short[1]
+    assert form == "shared" or long[0] < 3 * short[0]
+
+
+def test_a_net_that_repeats_nothing_has_its_weights_in_order():
+    net = ncc.new("random", 40, 60, 30, 5, density=0.3, init="he")
+    build = built(net, form="table", batch_form="table")
+    plan = build.plan
+    assert not plan.shares and len(np.unique(plan.packed)) == len(plan.packed)
+    assert lists_and_packed(plan, build.module.tables)[0] == len(plan.edges)
+    assert not any(t.name == "bases" for t in build.module.tables)
+
+
+def test_positions_side_by_side_load_a_weight_once():
+    """Of rows by themselves with the weights of one filter, in a batch, two at a time."""
+    module = built(NETS["depthwise"](), "x86-64-v3", form="table", batch_form="table").module
+    batch = next(f for f in module.funcs if f.name == "forward_batch")
+    inner: list[list[str]] = [[]]  # what each loop loads
+    most = 0
+    for opcode, _, imm in batch.ops:
+        if opcode == "for":
+            inner.append([])
+        elif opcode == "load":
+            inner[-1].append(imm[0])
+        elif opcode == "yield":
+            loads = inner.pop()
+            if loads.count("packed") == 1:
+                most = max(most, loads.count("work"))
+    assert most >= 2
+
+
+def test_plans_with_shared_weights_are_read_back_and_verified():
+    plan = built(NETS["convolution"](), form="shared", batch_form="shared").plan
+    assert plan.shares
+    text = str(plan)
+    again = read(Source("net.plan", text))
+    assert str(again) == text
+    plan.verify()
+    first = np.flatnonzero(plan.weights == plan.weights[-1])
+    wrong = plan.weights.copy()
+    wrong[-1] = plan.weights[plan.weights != plan.weights[-1]][0]
+    for bad in (plan.with_(weights=wrong),
+                plan.with_(biases=np.where(plan.biases >= 0, plan.biases.max(), -1)),
+                plan.with_(packed=plan.packed[:-1]),
+                plan.with_(packed=np.where(plan.packed == plan.packed[0], plan.packed[1],
+                                           plan.packed))):
+        with pytest.raises(NccError) as caught:
+            bad.verify()
+        assert caught.value.code == "E304"
+    assert len(first)
+
+
+def test_lists_that_differ_by_what_is_added_are_one():
+    lists = [[4, 5, 7], [6, 7, 9], [], [9, 8], [1, 0], [0, 1, 3]] * 8
+    lengths = np.array([len(row) for row in lists])
+    flat = np.array([x for row in lists for x in row], np.int32)
+    found = csr.repeated(lengths, flat)
+    assert found is not None
+    begins, bases, kept = found
+    assert kept.tolist() == [0, 1, 3, 1, 0] and kept.dtype == np.int32
+    for row, begin, base in zip(lists, begins.tolist(), bases.tolist(), strict=True):
+        assert (kept[begin : begin + len(row)] + base).tolist() == row
+    assert csr.repeated(np.array([3, 3]), np.array([1, 2, 5, 1, 3, 5], np.int32)) is None
+    assert csr.repeated(np.zeros(0, np.int64), np.zeros(0, np.int32)) is None
