@@ -24,6 +24,7 @@ FEW, PER_EDGE = 500, 2
 # The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
+STRAIGHT_JACOBIAN = 640  # a forward pass and one pass back for all outputs, in vectors
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
@@ -38,7 +39,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
           assembles: bool = False, small: bool = False, balanced: bool = False,
           timed: Sequence[str] = (), embedded: bool = False, forwards: bool = True,
-          each: bool = False) -> Plan:
+          each: bool = False, jacobian: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -74,7 +75,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     others and want gradients beside them; and `each`, a batch whose samples have parameters of
     their own, where it is asked for.
     """
-    _sound(graph, (form, batch_form, backward_form), gradient)
+    _sound(graph, (form, batch_form, backward_form), gradient or jacobian)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
@@ -105,10 +106,13 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
+    of_jacobian = (_choose(backward_form, length, 0 if small else STRAIGHT_JACOBIAN, looped)
+                   if jacobian else None)
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
+                                       jacobian=of_jacobian,
                                        functions=wanted))
 
 
