@@ -212,7 +212,8 @@ class Build:
         plan = self.plan
         forms = {name: s.form for name, s in (
             ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
-            ("backward-form", plan.backward_batch)) if s is not None}
+            ("backward-form", plan.backward_batch), ("backward-form", plan.jacobian))
+            if s is not None}
         edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
         smaller = [f"no --{option.replace('_', '-')} straight" for option in self._asked()]
         smaller = [", ".join(smaller)] if smaller else [

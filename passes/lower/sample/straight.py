@@ -43,9 +43,8 @@ class Straight(Directions, Unrolled):
                 found[i] = (step(b, "sum", found[i], parts[k], w) if i in found
                             else b.op("mul", parts[k], w))
         b.neuron = UNLINKED
-        at = self.place(self.n_inputs)
         for k, i in enumerate(g.inputs.tolist()):
-            b.store(found.get(i, b.const(0.0)), "jac", k, at)
+            self.put(found.get(i, b.const(0.0)), False, k)
 
     def tangents(self) -> None:
         b, g = self.b, self.g
@@ -61,6 +60,5 @@ class Straight(Directions, Unrolled):
             t = total(b, agg, pairs, None) if weights else b.const(-0.0)
             found[row.neuron] = self.scaled(t, slope, tame(row.program))
         b.neuron = UNLINKED
-        at = self.place()
         for k, j in enumerate(g.outputs.tolist()):
-            b.store(found[j], "jac", k * self.n_inputs, at)
+            self.put(found[j], True, k)
