@@ -98,9 +98,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         if asked[k] != "auto":
             option = ("form", "batch_form")[k]
             return Schedule(chosen[k], "timed here" if option in timed else "asked for")
-        others = [f"{f} {costs[f][k]:.0f}" for f in costs if f != chosen[k]]
-        return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
-                        + ", ".join(others))
+        if small and native == 1 and form == "auto":
+            return Schedule(chosen[k], _bytes(plans, chosen[k]))
+        return Schedule(chosen[k], _cycles({f: cost[k] for f, cost in costs.items()}, chosen[k]))
 
     limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
     length += len(graph.inputs)
@@ -154,6 +154,19 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: 
                 if small and native == 1 else _short(plans["shared"])):
             del plans["shared"]
     return plans
+
+
+def _cycles(costs: dict[str, float], chosen: str) -> str:
+    """Why this form is chosen where time decides."""
+    others = [f"{f} {cost:.0f}" for f, cost in costs.items() if f != chosen]
+    return f"{costs[chosen]:.0f} cycles a sample predicted, {', '.join(others)}"
+
+
+def _bytes(plans: dict[str, Plan], chosen: str) -> str:
+    """Why this form is chosen where bytes decide."""
+    sizes = {f: size(plans.get(f, next(iter(plans.values()))), f) for f in (*plans, "straight")}
+    others = [f"{f} {n:.0f}" for f, n in sizes.items() if f != chosen]
+    return f"{sizes[chosen]:.0f} bytes predicted, {', '.join(others)}"
 
 
 def _costs(plans: dict[str, Plan], native: int, dtype: str) -> dict[str, Prediction]:

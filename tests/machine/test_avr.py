@@ -193,8 +193,10 @@ def test_a_stack_is_as_deep_as_the_header_says(tmp_path):
         assert most - 8 <= found <= most + 64  # the runtime's own come on top
 
 
-@pytest.mark.parametrize("cpu", CPUS["avr"].split())
-@pytest.mark.each_choice
+# The quick ones have each size of return address and of instructions.
+@pytest.mark.parametrize("cpu", [
+    pytest.param(cpu, marks=[pytest.mark.slow] * (cpu not in ("atmega2560", "attiny85")))
+    for cpu in CPUS["avr"].split()])
 def test_objects_link_for_every_cpu(tmp_path, cpu):
     needs("avr-gcc")
     net = tmp_path / "net.nal"
