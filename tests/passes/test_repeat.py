@@ -101,7 +101,7 @@ def test_cells_of_tied_parameters_are_listed_once_for_a_filter():
     net = ncc.new("conv", "2x12x12", "4k3")
     tables = built(net, "x86-64-v3", gradient=True).module.tables
     cells = [len(t.values) for t in tables if t.name.startswith("back_tied_cells")]
-    assert cells and max(cells) * 8 <= net.n_edges
+    assert cells and max(cells) * 4 <= net.n_edges
 
 
 def test_a_net_that_repeats_nothing_has_its_weights_in_order():
