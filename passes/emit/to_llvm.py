@@ -1601,8 +1601,8 @@ class _Writer:
             self.vectors[at] = self.lookup_lanes(table, reads[0])
             return
         word = f"i{self.bits}"
-        place = self.add(f"getelementptr inbounds {word}, {self.table} @{self.module.name}.{table}, "
-                         f"{word} {self.scalar[reads[0]]}")
+        place = self.add(f"getelementptr inbounds {word}, {self.table} "
+                         f"@{self.module.name}.{table}, {word} {self.scalar[reads[0]]}")
         self.scalar[at] = self.add(f"load {word}, {self.table} {place}, align {self.bits // 8}")
 
     def lookup_lanes(self, table: str, index: int) -> list[str]:
