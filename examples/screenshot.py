@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SIZE = "1020,870"
+SIZE = "1080,860"
 
 
 def screenshot(net: str, picture: str, shown: str = "") -> None:

@@ -282,7 +282,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     if args.abi:
         asked["abi"] = args.abi
     if args.jacobian:
-        asked |= {"jacobian": True, "gradient": True, "vjp": backward}
+        asked["jacobian"] = True
     if args.train:
         if not backward:
             raise NccError("E609", "--train without --backward has no gradients")

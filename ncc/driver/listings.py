@@ -47,8 +47,10 @@ class _Levels:
 
 
 def _equal(new: Any, old: Any) -> bool:
-    """Whether two levels of a type have the same text; of graphs, which may be large, whether they
-    hold the same."""
+    """Whether two levels of a type have the same text; of graphs and modules, which may be large,
+    whether they hold the same."""
+    if isinstance(new, Module):
+        return bool(new == old)
     if isinstance(new, Graph):
         return all(np.array_equal(getattr(new, f.name), getattr(old, f.name), equal_nan=True)
                    if isinstance(getattr(new, f.name), np.ndarray)

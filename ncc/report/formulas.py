@@ -93,7 +93,8 @@ appearance of a tie.
 A tie whose name would read as one of the names above (`n08` where indices have two digits) is
 written with an @, which no name has: `DLY_@n08`; so is a shared parameter without a name,
 `DLY_@p3`.
-A second edge between the same neurons, which only a pass makes, is `w0408_2`, `Dn08_n04_2`, ...
+A second edge between the same neurons, which pairs may be or a pass makes, is `w0408_2`,
+`Dn08_n04_2`, ...
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ from ncc.scalar.aggregations import PAIRS, SUMS, edges_a_term
 def fwd(graph: Graph) -> str:
     """One line a neuron: n04 = f04( +n00*w0004 +n01*w0104 +b04)."""
     names, lines = names_of(graph), []
+    again = _again(graph, csr.owners(graph.starts, np.int32))
     for j, sources, _ in in_lists(graph):
         code = graph.activations[j]
         if code == ABSENT or code == INPUT and not graph.shows_inputs:
@@ -120,7 +122,9 @@ def fwd(graph: Graph) -> str:
         agg = AGGREGATIONS[graph.aggregations[j]]
         words = [] if agg == "sum" else [agg]
         size = edges_a_term(agg)
-        words += ["*".join([f"+n{names[sources[k]]}*w{names[sources[k]]}{me}",
+        first = int(graph.starts[j])
+        words += ["*".join([f"+n{names[sources[k]]}",
+                            f"w{names[sources[k]]}{me}{again.get(first + k, '')}",
                             *[f"n{names[i]}" for i in sources[k + 1 : k + size]]])
                   for k in range(0, len(sources), size)]
         words += [] if graph.biases[j] == NONE else [f"+b{me}"]

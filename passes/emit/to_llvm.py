@@ -749,10 +749,13 @@ class _Writer:
             result = "poison"
             for p, (each, part) in enumerate(results):
                 result = self.add(f"insertvalue {whole} {result}, {each} {part}, {p}")
-        body = "\n".join([*self.lines, f"  ret {whole} {result}"])
+        self.lines.append(f"  ret {whole} {result}")
+        located, lines = "", self.lines
+        if self.links is not None:
+            located, lines = self.links.end(self.symbol(variant.symbol))
         parameters = ", ".join([f"{kind} {a}" for a in arguments])
-        return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) #3 "
-                "{\nentry:\n" + body + "\n}\n")
+        return (f"define internal fastcc {whole} @{self.symbol(variant.symbol)}({parameters}) "
+                f"#3{located} {{\nentry:\n" + "\n".join(lines) + "\n}\n")
 
     def several(self, variant: Variant, letters: Sequence[str] = "f") -> str:
         """The type of so many vectors of each of these types."""

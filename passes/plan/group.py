@@ -24,6 +24,7 @@ FEW, PER_EDGE = 500, 2
 # The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
+STRAIGHT_JACOBIAN = 640  # a forward pass and one pass back for all outputs, in vectors
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
@@ -38,7 +39,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
           assembles: bool = False, small: bool = False, balanced: bool = False,
           timed: Sequence[str] = (), embedded: bool = False, forwards: bool = True,
-          each: bool = False) -> Plan:
+          each: bool = False, jacobian: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -70,11 +71,11 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     not asked for but found by ncc/runtime/tune.py.
 
     The plan wants `pack`, unless all parameters are `embedded`, forward and forward_batch, and of a
-    net with states `reset` and `steps`; without
-    `forwards` only `pack`, for those who have the others and want gradients beside them; and
-    `each`, a batch whose samples have parameters of their own, where it is asked for.
+    net with states `reset` and `steps`; without `forwards` only `pack`, for those who have the
+    others and want gradients beside them; and `each`, a batch whose samples have parameters of
+    their own, where it is asked for.
     """
-    _sound(graph, (form, batch_form, backward_form), gradient)
+    _sound(graph, (form, batch_form, backward_form), gradient or jacobian)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
@@ -83,12 +84,9 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
     length = n_edges + len(alive) + len(graph.results)
-    costs = {name: predict(plan, name, native=native, dtype=dtype)
-             for name, plan in plans.items()}
-    costs["straight"] = predict(next(iter(plans.values())), "straight", native=native)
+    costs = _costs(plans, native, dtype)
     if small and native == 1 and form == "auto":
-        single, looped = _fewest(plans, length <= STRAIGHT_BY_LLVM, balanced)
-        chosen = [single, batch_form]
+        chosen, looped = _fewest(plans, batch_form, length <= STRAIGHT_BY_LLVM, balanced)
     else:
         chosen, looped = _fastest(plans, costs, asked, limits, length, small)
     if native == 1 and asked[1] == "auto":  # a batch calls the function of one sample
@@ -100,18 +98,21 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         if asked[k] != "auto":
             option = ("form", "batch_form")[k]
             return Schedule(chosen[k], "timed here" if option in timed else "asked for")
-        others = [f"{f} {costs[f][k]:.0f}" for f in costs if f != chosen[k]]
-        return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
-                        + ", ".join(others))
+        if small and native == 1 and form == "auto":
+            return Schedule(chosen[k], _bytes(plans, chosen[k]))
+        return Schedule(chosen[k], _cycles({f: cost[k] for f, cost in costs.items()}, chosen[k]))
 
     limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
+    of_jacobian = (_choose(backward_form, length, 0 if small else STRAIGHT_JACOBIAN, looped)
+                   if jacobian else None)
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
+                                       jacobian=of_jacobian,
                                        functions=wanted))
 
 
@@ -155,6 +156,27 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: 
     return plans
 
 
+def _cycles(costs: dict[str, float], chosen: str) -> str:
+    """Why this form is chosen where time decides."""
+    others = [f"{f} {cost:.0f}" for f, cost in costs.items() if f != chosen]
+    return f"{costs[chosen]:.0f} cycles a sample predicted, {', '.join(others)}"
+
+
+def _bytes(plans: dict[str, Plan], chosen: str) -> str:
+    """Why this form is chosen where bytes decide."""
+    sizes = {f: size(plans.get(f, next(iter(plans.values()))), f) for f in (*plans, "straight")}
+    others = [f"{f} {n:.0f}" for f, n in sizes.items() if f != chosen]
+    return f"{sizes[chosen]:.0f} bytes predicted, {', '.join(others)}"
+
+
+def _costs(plans: dict[str, Plan], native: int, dtype: str) -> dict[str, Prediction]:
+    """What each form costs, straight code, which is that of any plan, among them."""
+    any_plan = next(iter(plans.values()))
+    return {**{name: predict(plan, name, native=native, dtype=dtype)
+               for name, plan in plans.items()},
+            "straight": predict(any_plan, "straight", native=native)}
+
+
 def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequence[str],
              limits: Sequence[int], length: int, small: bool) -> tuple[list[str], str]:
     """The forms of the two functions, and the looped one of the plan that both go by."""
@@ -176,7 +198,8 @@ def _fastest(plans: dict[str, Plan], costs: dict[str, Prediction], asked: Sequen
     return best[1:]
 
 
-def _fewest(plans: dict[str, Plan], short: bool, balanced: bool) -> tuple[str, str]:
+def _fewest(plans: dict[str, Plan], batch_form: str, short: bool, balanced: bool
+            ) -> tuple[list[str], str]:
     """The form of the fewest bytes, and the looped one of the plan that it goes by; where it is
     `balanced` of those that are not slower by more than SLOWER than the fastest, straight code
     among them only if it is `short`."""
@@ -187,7 +210,7 @@ def _fewest(plans: dict[str, Plan], short: bool, balanced: bool) -> tuple[str, s
         choices = [c for c in choices if short or c[2] != "straight" or c == least]
         fastest = min([cycles for _, cycles, _, _ in choices])
         least = min([c for c in choices if c[1] <= SLOWER * fastest])
-    return least[2:]
+    return [least[2], batch_form], least[3]
 
 
 def _short(plan: Plan) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa import UNLINKED, Func, Module, Op
 from ncc.ir.ssa_build import Builder
 from ncc.machine.x86 import SOME
 from ncc.scalar.coefficients import EXP_NEAR
@@ -67,7 +68,7 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
         made |= {f.name: f for f in applied.values()}
         funcs.append(_expand(func, builder, sequences, applied, side))
     old = [t for t in module.tables if t.type != "w"]
-    pure = [f for f in made.values() if f not in module.funcs]
+    pure = _linked([f for f in made.values() if f not in module.funcs], funcs)
     return module.with_(funcs=(*pure, *funcs), tables=(*old, *builder.tables.values()))
 
 
@@ -79,6 +80,25 @@ def _pure(name: str, sequence: Callable[[Emitter, Value], Value], builder: Build
     b = Builder(builder.dtype, builder.fused, [], builder.tables)
     b.emit("return", (sequence(b, b.emit("argument")),))
     return Func(name, (), b.ops, exported=False, pure=True)
+
+
+def _linked(pure: list[Func], funcs: list[Func]) -> list[Func]:
+    """The pure functions, those that are applied for one neuron alone with that neuron."""
+    if not any(func.neurons for func in funcs):
+        return pure
+    users: dict[str, set[int]] = {}
+    for func in funcs:
+        name = ""
+        for at, (opcode, _, imm) in enumerate(func.ops):
+            if opcode == "apply":
+                name = imm
+            if opcode == "apply" or (opcode == "result" and name):  # one of its results
+                users.setdefault(name, set()).add(func.neurons[at] if func.neurons else UNLINKED)
+            else:
+                name = ""
+    return [replace(func, neurons=list(found) * len(func.ops))
+            if len(found := users.get(func.name, set())) == 1 and UNLINKED not in found else func
+            for func in pure]
 
 
 def _often(module: Module) -> set[str]:

@@ -91,6 +91,7 @@ def test_every_target_builds_an_object_that_calls_only_what_its_header_lists(
             r"|ashr)di3|floatunsi[sd]f"
         if name == "avr":
             assert not any("div" in symbol for symbol in undefined | listed)
+            arithmetic += "|mulsi3"  # of words, which have more bits than its registers
         if name.startswith("cortex"):
             arithmetic = r"aeabi_([fd](add|sub|mul|div|cmp(lt|gt|le|ge|eq|un))|l(mul|lsl|lsr" \
                 r"|asr)|ui2[fd])"

@@ -159,3 +159,19 @@ def test_every_op_of_a_sample_has_a_neuron(seed):
     assert len(set(linked_ops(module.func("forward")))) == 1
     linked, ops = linked_ops(module.func("backward"))
     assert ops - linked <= 7
+
+
+def test_a_pure_function_of_one_neuron_is_of_it():
+    text = "N 0e\n00\n" + "".join([f"{j:02x} tanh 00:{j}\n" for j in range(1, 12)]) + (
+        "0c sigmoid 01:1\n0d 00 " + ",".join([f"{j:02x}:1" for j in range(1, 13)]) + "\n")
+    plain = build_of(text, gradient=True)
+    linked = linking(plain)
+    for func in linked.module.funcs:
+        if func.pure:
+            assert func.neurons == ([12] * len(func.ops) if func.name == "sigmoid" else None)
+    assert {f.name for f in linked.module.funcs if f.pure} >= {"tanh", "sigmoid"}
+    made = of_llvm(linked.llvm)
+    assert "\n".join(made.lines) == plain.llvm
+    at = next(k for k, line in enumerate(made.lines) if "@net_sigmoid" in line
+              and line.startswith("define"))
+    assert set(made.neurons[at + 2 : at + 20]) == {12}

@@ -323,7 +323,7 @@ def test_aggregations_are_written_as_the_docstring_says() -> None:
         "DLY_n01 = +DLY_n02*Dn02_n01 +DLY_n02*Dn02_n01_2 +DLY_n02*Dn02_n01_3\n"
         "DLY_k = +DLY_w0002\n")
     assert fwd(parse("N 03\n00\n01\n02 00 dot 00*01@k,01*01:=1 +\n").graph) == (
-        "n02 = f02( dot +n00*w0002*n01 +n01*w0102*n01 +b02)\n")
+        "n02 = f02( dot +n00*w0002*n01 +n01*w0102_2*n01 +b02)\n")
     assert text_of("N 02\n00\n01 00 mul 00\n").startswith(
         "Dn01_p0001 = +Df01\nDn01_n00 = +Dn01_p0001*w0001\n")
 

@@ -233,3 +233,60 @@ def test_what_no_output_sees_is_left_out_and_outputs_come_once():
     assert graph.n_neurons == 2 + 2 + 4 + 1
     np.testing.assert_allclose(order(graph).run([0.5, 1], dtype="f64"),
                                [*np.tanh([0.5, 1])] * 2 + [0.5, 1, 0])
+
+
+def test_sums_that_few_read_are_taken_in_by_their_readers():
+    def make(net, x):
+        now = x
+        for _ in range(3):
+            now = ew.binary(net, "add", now, ew.unary(net, norms.layer_norm(
+                net, now, 1, None, None, 1e-5), "tanh"))
+        return now
+
+    def theirs(x):
+        for _ in range(3):
+            x = x + torch.tanh(F.layer_norm(x, (4,), eps=1e-5))
+        return x
+
+    graph = agree(make, theirs, (2, 4))
+    # Each of 3 norms has 2 means, 2 roots, 8 differences and 8 results; of 3 sums of 8 each, that
+    # of the first norm alone is no neuron: the second one's reads it.
+    assert graph.n_neurons == 8 + 3 * (2 + 2 + 8 + 8) + 2 * 8
+    assert (graph.aggregations == 2).sum() == 4  # one norm's means are sums of shares
+
+    def twice(net, x):
+        return ew.binary(net, "add", ew.binary(net, "add", x, ew.unary(net, x, "exp")), x)
+
+    assert agree(twice, lambda x: x + x.exp() + x, (3,)).n_neurons == 3 + 3 * 3
+
+    def shown(net, x):
+        made = ew.binary(net, "add", x, ew.unary(net, x, "exp"))
+        return Neurons(np.concatenate([made.ids, ew.unary(net, made, "tanh").ids]))
+
+    assert agree(shown, lambda x: torch.cat([x + x.exp(), (x + x.exp()).tanh()]),
+                 (3,)).n_neurons == 3 + 3 * 3
+
+
+def test_quotients_that_sums_alone_read_are_pairs():
+    def heads(net, x):
+        q, k, v = (Neurons(part) for part in x.ids)
+        made = att.attention(net, q, k, v, scale=0.5)
+        w, _ = drawn(net, "w", 3, 2)
+        b, _ = drawn(net, "b", 3)
+        return con.linear(net, made, w, b)
+
+    net = TensorNet()
+    _, w = drawn(net, "w", 3, 2)
+    _, b = drawn(net, "b", 3)
+    graph = agree(heads, lambda x: F.linear(F.scaled_dot_product_attention(
+        x[0], x[1], x[2], scale=0.5), w, b), (3, 4, 2))
+    # Scores, exponentials; largest, totals; sums of values; the map.
+    assert graph.n_neurons == 24 + 2 * 16 + 2 * 4 + 4 * 2 + 4 * 3
+
+    def both(net, x):
+        made = ew.softmax(net, x)
+        return Neurons(np.concatenate([con.linear(net, made, Weights(np.ones((1, 4)))).ids,
+                                       ew.reduce(net, made, [0], "max", True).ids]))
+
+    assert agree(both, lambda x: torch.stack([x.softmax(-1).sum(), x.softmax(-1).amax()]),
+                 (4,)).n_neurons == 4 + 1 + 4 + 1 + 4 + 1 + 1

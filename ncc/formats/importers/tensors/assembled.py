@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.formats.importers.tensors.simplified import (
+    LINEAR,
+    SUM,
+    Rows,
+    without_quotients,
+    without_sums,
+)
 from ncc.ir import csr
-from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Ints
-from ncc.ir.labels import Label
-
-SUM: Final = AGGREGATIONS.index("sum")
-LINEAR: Final = 0  # the code of the identity
+from ncc.ir.graph import INPUT, NONE, Graph, Ints
+from ncc.ir.labels import Label, fault
 
 
 class Assembled:
@@ -38,8 +42,8 @@ class Assembled:
         for b in blocks:
             at = slice(b.first, b.first + len(b.lengths))
             self.activations[at], self.aggregations[at] = b.activation, b.aggregation
-        live = self._live(outputs)
         own = self.activations.copy()
+        live = self._simplified(self._live(outputs), outputs)
         into = self._fused(live, outputs)  # what each neuron is read as
         self.same = own == self.activations[into]  # whose value it still is
         kept = live & (into == np.arange(n))
@@ -55,11 +59,26 @@ class Assembled:
         live[: self.net.n_inputs] = True
         live[outputs] = True
         for b in reversed(self.net.blocks):
-            mine = live[b.first : b.first + len(b.lengths)]
+            rows = slice(b.first, b.first + len(b.lengths))
+            sources = self.sources[self.starts[rows.start] : self.starts[rows.stop]]
+            mine = live[rows]
             if mine.all():
-                live[b.sources] = True
+                live[sources] = True
             elif mine.any():
-                live[b.sources[np.repeat(mine, b.lengths)]] = True
+                live[sources[np.repeat(mine, self.lengths[rows])]] = True
+        return live
+
+    def _simplified(self, live: NDArray[np.bool_], outputs: Ints) -> NDArray[np.bool_]:
+        """Without neurons that their readers take in; which are live then."""
+        kept = self.activations == INPUT
+        kept[outputs] = True
+        rows = Rows(self.lengths, self.sources, self.weights, self.biases, self.activations,
+                    self.aggregations, kept)
+        for change in (without_sums, without_quotients):
+            if change(self.net, rows, live):
+                self.lengths, self.starts = rows.lengths, rows.starts
+                self.sources, self.weights = rows.sources, rows.weights
+                live = self._live(outputs)
         return live
 
     def _fused(self, live: NDArray[np.bool_], outputs: Ints) -> NDArray[np.int64]:
@@ -140,8 +159,9 @@ class Assembled:
         return made
 
     def _labels(self, labels: Iterable[Label]) -> tuple[Label, ...]:
+        """Those that may be: not by a name that is no printable text."""
         n = int(self.kept.sum())
-        return tuple(label for label in labels if label.first + label.size <= n)
+        return tuple(label for label in labels if fault([label], n) is None)
 
     def _names(self, shared: Ints) -> dict[int, str]:
         """Names of the slots that several edges share: the parameter's and the element's number."""
