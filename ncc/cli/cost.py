@@ -9,6 +9,7 @@ from typing import Final
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
 from ncc.cli.build import code_options, entered
 from ncc.cli.reading import format_of
+from ncc.cli.request import explain
 from ncc.cli.terminal import show
 from ncc.driver.cost import Chosen, cost, help_for
 from ncc.driver.observe import Watcher
@@ -46,6 +47,9 @@ def card(args: argparse.Namespace, watcher: Watcher) -> None:
     if format_of(args) in ("plan", "ssa"):
         raise NccError("E604", f"a .{format_of(args)} text has no cost card: it is of a net")
     request, made, _ = entered(args, ["obj"], watcher)
+    request.part.reaches("obj")
+    if args.explain:
+        explain(made)
     with watcher.emitting("obj"):
         found = cost(made, name=args.net, count=not args.no_count)
     if args.json:

@@ -28,6 +28,7 @@ from ncc.machine.cache import Carried, Entry
 from ncc.machine.codegen import Codegen
 from ncc.machine.footprint import Footprint, exported, footprint, stacks
 from ncc.machine.header import graph_hash, header
+from ncc.machine.header_docs import work_size
 from ncc.machine.native import aligned, functions
 from ncc.machine.targets import Target
 from ncc.passes.emit.to_llvm import cell, large
@@ -186,8 +187,24 @@ class Build:
         if limits.breaks(need, machine.bound, limits.BY_EDGES):
             raise machine.beyond(need)
 
+    def _addressed(self) -> None:
+        """NccError E400 where an array is longer than the target's indices reach, which are signed,
+        or all tables are more bytes than it can tell apart."""
+        bits = self.target.index_bits
+        if bits >= 32:
+            return
+        tables = sum([len(t.values) * cell(t).itemsize for t in self.module.tables])
+        most = max([*[len(t.values) for t in self.module.tables],
+                    *[max(b.size, work_size(f)) for f in self.module.funcs for b in f.buffers]],
+                   default=0)
+        if most >= 1 << bits - 1 or tables >= 1 << bits:
+            raise limits.refused(
+                f"an array of {most:,} elements, and {tables:,} bytes of tables: {self.target.name}"
+                f" has indices and addresses of {bits} bits", "a smaller net")
+
     def assembly(self) -> str:
         self._foresee()
+        self._addressed()
         return self.machine().assembly(self.llvm)
 
     def _extent(self) -> tuple[str, str, float]:
@@ -195,7 +212,8 @@ class Build:
         plan = self.plan
         forms = {name: s.form for name, s in (
             ("form", plan.single), ("batch-form", plan.batch), ("backward-form", plan.backward),
-            ("backward-form", plan.backward_batch)) if s is not None}
+            ("backward-form", plan.backward_batch), ("backward-form", plan.jacobian))
+            if s is not None}
         edges, pairs = self.graph.n_edges, {(r.activation, r.aggregation) for r in plan.runs}
         smaller = [f"no --{option.replace('_', '-')} straight" for option in self._asked()]
         smaller = [", ".join(smaller)] if smaller else [
@@ -218,6 +236,7 @@ class Build:
 
         def make() -> Entry:
             self._foresee()
+            self._addressed()
             names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
             text, machine = self.llvm, self.machine()
             facts: dict[str, Any] = {

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from itertools import combinations
 from typing import Any
 
@@ -19,8 +20,6 @@ from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
-from ncc.machine.emulator.emulated import Emulated, machine_of, version
-from ncc.machine.emulator.timing import Count
 from ncc.machine.footprint import kind_of
 from ncc.machine.llvm import sections
 from ncc.machine.native import Function
@@ -119,7 +118,7 @@ def cost(build: Build, *, name: str = "net", count: bool = True) -> Cost:
         training=takes.training, state=takes.state, stack=takes.stack,
         neurons=graph.n_own, edges=graph.n_edges, parameters=graph.n_params,
         macs=len(plan.edges), calls=_calls(plan), functions=costs,
-        counted_by=version() if counted else None, why_not=why_not)
+        counted_by=emulator().version() if counted else None, why_not=why_not)
 
 
 def _calls(plan: Plan) -> dict[str, int]:
@@ -150,12 +149,17 @@ def _predicted(build: Build, functions: Mapping[str, Function]) -> dict[str, flo
     return found
 
 
-def _counted(build: Build, functions: Mapping[str, Function]) -> tuple[dict[str, Count], str]:
+def emulator() -> Any:
+    """What executes code for other machines, of which few who import ncc have need."""
+    return import_module("ncc.machine.emulator.emulated")
+
+
+def _counted(build: Build, functions: Mapping[str, Function]) -> tuple[dict[str, Any], str]:
     """What the emulator counts of each function of one sample; why it counts none."""
-    if machine_of(build.target) is None:
+    if emulator().machine_of(build.target) is None:
         return {}, f"no emulator of ours executes code for {build.target.name}"
     try:
-        machine = Emulated(build.target, build.made.code)
+        machine = emulator().Emulated(build.target, build.made.code)
         return dict(_calling(build, machine, functions)), ""
     except NccError as error:
         if error.code not in ("E637", "E404"):
@@ -163,8 +167,8 @@ def _counted(build: Build, functions: Mapping[str, Function]) -> tuple[dict[str,
         return {}, f"{error.message} ({error.help})" if error.help else error.message
 
 
-def _calling(build: Build, machine: Emulated, functions: Mapping[str, Function]
-             ) -> Iterator[tuple[str, Count]]:
+def _calling(build: Build, machine: Any, functions: Mapping[str, Function]
+             ) -> Iterator[tuple[str, Any]]:
     """Each function of one sample, and its count; `pack`, by which the others have weights, comes
     first."""
     rng, real = np.random.default_rng(0), DTYPES[build.options["dtype"]]

@@ -183,7 +183,8 @@ def _lines(plan: Plan) -> Iterator[str]:
            f"{len(plan.packed)} packed")
     yield "functions " + (", ".join(map(str, plan.functions)) or "-")
     for name, s in (("single", plan.single), ("batch", plan.batch), ("each", plan.each),
-                    ("backward", plan.backward), ("backward_batch", plan.backward_batch)):
+                    ("backward", plan.backward), ("backward_batch", plan.backward_batch),
+                    ("jacobian", plan.jacobian)):
         if s is not None:
             memory = "unplaced" if s.slots is None else f"{s.work} slots of work"
             yield f"{name}: {s.form}, {memory} ({s.why})"

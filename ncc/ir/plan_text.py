@@ -16,7 +16,7 @@ from ncc.parsing import Token, Tree, ended
 from ncc.parsing import read as tree_of
 from ncc.scalar import losses, optimizers
 
-SCHEDULES: Final = ("single", "batch", "each", "backward", "backward_batch")
+SCHEDULES: Final = ("single", "batch", "each", "backward", "backward_batch", "jacobian")
 _SLOT: Final = r"(?:[ \t]++(?:single|batch|each)\[[0-9]{1,9}\])"
 _INPUT: Final = re.compile(rf"(?P<neuron>[0-9a-fA-F]{{1,8}})(?P<slots>{_SLOT}*+)")
 _ROW: Final = re.compile(
@@ -120,7 +120,7 @@ class _Reader:
             weights=_begins(tokens["WEIGHTS"]), biases=_begins(tokens["BIASES"]),
             single=schedules["single"], batch=schedules["batch"],
             backward=schedules.get("backward"), backward_batch=schedules.get("backward_batch"),
-            each=schedules.get("each"),
+            each=schedules.get("each"), jacobian=schedules.get("jacobian"),
             functions=self.functions(tokens["FUNCTIONS"]))
         self.counts(tokens["PLAN"], plan)
         for message, part, k in faults(plan):

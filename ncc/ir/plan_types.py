@@ -35,7 +35,7 @@ BACKWARD = ("backward", "backward_batch", "forward_keep", "backward_kept", "forw
             "backward_batch_kept")
 TRAINING = ("train_step", "train_step_batch", "gradient_batch", "update")
 JACOBIAN = ("jacobian", "jacobian_batch")
-FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *TRAINING, *JACOBIAN)
+FUNCTIONS = (*FORWARD, *EACH, *BACKWARD, *JACOBIAN, *TRAINING)
 
 
 def keeper(name: str) -> str:
@@ -150,6 +150,7 @@ class PlanArrays:
     batch: Schedule
     backward: Schedule | None = None  # None: no gradients are asked for
     backward_batch: Schedule | None = None
+    jacobian: Schedule | None = None  # None: no Jacobian is asked for
     each: Schedule | None = None  # None: parameters are the same for all samples
     functions: tuple[Wanted, ...] = ()
 
@@ -165,8 +166,9 @@ class PlanArrays:
 
     def schedule_of(self, wanted: Wanted) -> Schedule:
         """How a function that needs gradients is computed."""
-        batch = wanted.batch and wanted.name not in JACOBIAN
-        schedule = self.backward_batch if batch else self.backward
+        schedule = self.backward_batch if wanted.batch else self.backward
+        if wanted.name in JACOBIAN:
+            schedule = self.jacobian
         assert schedule is not None
         return schedule
 
@@ -174,7 +176,8 @@ class PlanArrays:
     def schedules(self) -> dict[str, Schedule]:
         """How each function that is asked for is computed, by its name."""
         found = {"forward": self.single, "forward_batch": self.batch, "backward": self.backward,
-                 "backward_batch": self.backward_batch, "each": self.each}
+                 "backward_batch": self.backward_batch, "each": self.each,
+                 "jacobian": self.jacobian}
         return {name: schedule for name, schedule in found.items() if schedule is not None}
 
     @cached_property

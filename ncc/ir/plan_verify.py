@@ -14,6 +14,7 @@ from ncc.ir.plan_types import (
     FORMS,
     FORWARD,
     FUNCTIONS,
+    JACOBIAN,
     TRAINING,
     PlanArrays,
     Schedule,
@@ -170,7 +171,7 @@ def _packed(plan: PlanArrays) -> Iterator[Fault]:
 def _schedules(plan: PlanArrays) -> Iterator[Fault]:
     g, forms = plan.graph, {plan.single.form, plan.batch.form}
     named = {"single": plan.single, "batch": plan.batch, "backward": plan.backward,
-             "backward_batch": plan.backward_batch, "each": plan.each}
+             "backward_batch": plan.backward_batch, "each": plan.each, "jacobian": plan.jacobian}
     for name, schedule in named.items():
         if schedule is not None and schedule.form not in FORMS:
             yield f"no form {schedule.form}", name, 0
@@ -180,7 +181,7 @@ def _schedules(plan: PlanArrays) -> Iterator[Fault]:
         yield "a table has no tiles of several rows", "single", 0
     if (plan.backward is None) != (plan.backward_batch is None):
         yield "a backward function of one sample wants one of a batch, and the other way", "plan", 0
-    for name in ("backward", "backward_batch"):
+    for name in ("backward", "backward_batch", "jacobian"):
         schedule = named[name]
         if schedule is not None and (schedule.slots is not None or schedule.work):
             yield "backward functions have no slots of work in a plan", name, 0
@@ -283,13 +284,15 @@ def _functions(plan: PlanArrays) -> Iterator[Fault]:
     need(len(set(names)) == len(names), "a function is wanted twice")
     for wanted in plan.functions:
         name, schedule = wanted.name, plan.backward_batch if wanted.batch else plan.backward
+        schedule = plan.jacobian if name in JACOBIAN else schedule
         need(name in FUNCTIONS, f"no function {name}")
         need((name in (*FORWARD, "each", "update") or schedule is not None)
              and (name not in EACH or plan.each is not None), f"{name} has no schedule")
         need(bool(wanted.loss and wanted.optimizer) == (name in TRAINING)
              and bool(wanted.loss) == bool(wanted.optimizer),
              f"a loss and an optimizer are for training, not for {name}")
-        need(wanted.recompute >= 0 and (not wanted.recompute or name not in (*FORWARD, *EACH)),
+        alone = (*FORWARD, *EACH, *JACOBIAN)
+        need(wanted.recompute >= 0 and (not wanted.recompute or name not in alone),
              f"{name} computes nothing again")
         if name in FUNCTIONS and name.endswith("_kept"):
             need(keeper(name) in names[: names.index(name)], f"{name} has nothing that was kept")
@@ -299,7 +302,8 @@ def _functions(plan: PlanArrays) -> Iterator[Fault]:
     stateful = len(plan.graph.states) > 0
     need(stateful or not {"reset", "steps"} & {*names}, "reset or steps of a net without states")
     need("steps" not in names or "forward" in names, "steps without forward")
-    need(not stateful or {*names} <= {*FORWARD, "each"} and plan.backward is None,
+    need(not stateful or {*names} <= {*FORWARD, "each"} and plan.backward is None
+         and plan.jacobian is None,
          "a net with states goes forward only")
     need("forward" not in names or "pack" in names or bool((plan.packed < 0).all()),
          "forward without pack, and not all parameters are constants")

@@ -52,7 +52,8 @@ CALL_SECONDS, LOOPS_SECONDS = 2.1e-8, 5e-8
 # ... of the passes before it, for a line.
 PASSES_SECONDS = 5e-6
 # Lines of an edge in the straight functions of one sample and of a batch: forward, and backward.
-EDGE_LINES = {"single": 5, "batch": 7, "backward": 8, "backward_batch": 20}
+EDGE_LINES = {"single": 5, "batch": 7, "backward": 8, "backward_batch": 20,
+              "jacobian": 12}
 PIECE_LINES = 3_000  # of a region in the pieces that `split` cuts of the forward ones
 # At least, of straight code: an operation of each sample's function, in the passes and in LLVM.
 OP_SECONDS, OP_BYTES = 6e-6, 250.0
@@ -136,7 +137,7 @@ def passes(text: str) -> float:
 def straight(plan: Plan) -> Need:
     """What the passes and LLVM take at least for the plan's straight functions, each edge of which
     becomes operations: known before they run."""
-    schedules = (plan.single, plan.batch, plan.backward, plan.backward_batch)
+    schedules = (plan.single, plan.batch, plan.backward, plan.backward_batch, plan.jacobian)
     ops = sum([(3 if k < 2 else 6) * len(plan.edges) for k, s in enumerate(schedules)
                if s is not None and s.form == "straight"])
     return Need(OP_BYTES * ops, OP_SECONDS * ops)
@@ -146,7 +147,7 @@ def by_edges(plan: Plan, triple: str, opt: int, vectors: bool, assembles: bool) 
     """About what the plan's straight functions take in the passes and in LLVM, known before both:
     of `single` only the passes where ncc `assembles` it, of `batch` nothing without `vectors`."""
     schedules = {"single": plan.single, "batch": plan.batch, "backward": plan.backward,
-                 "backward_batch": plan.backward_batch}
+                 "backward_batch": plan.backward_batch, "jacobian": plan.jacobian}
     calls = sum([run.last - run.first for run in plan.runs
                  if any(node.op in OPCODES and OPCODES[node.op].math for node in expression(
                      run.activation, plan.graph.functions).nodes)])

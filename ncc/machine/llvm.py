@@ -279,6 +279,8 @@ class Machine:
         module = self.module(text)
         with self._working("llvm-codegen"):
             made = str(self.llvm.emit_assembly(module))
+        if self.target.flash:  # avr-as (2.26) knows no `unique`, and the sections have own names
+            made = re.sub(r"(?m),unique,\d+$", "", made)
         return for_gnu(made)
 
     def bitcode(self, text: str) -> bytes:

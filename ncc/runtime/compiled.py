@@ -348,7 +348,7 @@ class Compiled:
         x = self._real_rows(x, "x")
         self._fits(x)
         params = self._known()
-        library = self._on_demand("jacobian", gradient=True, vjp=False, jacobian=True)
+        library = self._on_demand("jacobian", jacobian=True)
         packed, _ = self._packed_both(library, params, False)
         return jacobian(library, x, packed, self._n_outputs, self.threads)
 

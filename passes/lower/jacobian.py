@@ -56,7 +56,7 @@ def _jacobian(form: Straight | Looped, plan: Plan, name: str, native: int) -> Fu
         form.tangents()
     else:
         form.adjoints()
-    form.close()
+    form.close(forward)
     form.zeros(np.flatnonzero(~dependence(g)))
     if counted:
         form.b.close()

@@ -11,7 +11,7 @@ from ncc.scalar.sum_order import CHUNK
 
 
 def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int = 0,
-                  jacobian: bool = False, dtype: str = "f32") -> Plan:
+                  dtype: str = "f32") -> Plan:
     """Ask for the backward functions whose form the plan has.
 
         plan 3 neurons, 1 rows, 2 edges, 2 packed
@@ -39,9 +39,9 @@ def differentiate(plan: Plan, *, vjp: bool = True, recompute: int = 0, kept: int
     backward_batch_kept in that of `backward_batch`: in the form `table` of one block, where sums
     are so long that to keep one takes less than to make it again.
 
-    With `jacobian` the Jacobian is wanted, of a sample and of several, in the form of `backward`.
+    Where `group` was asked for a form of Jacobians, that of a sample is wanted, and of several.
     """
-    if jacobian and plan.backward is not None:
+    if plan.jacobian is not None:
         plan = plan.wanting(Wanted("jacobian"), Wanted("jacobian_batch"))
     if plan.each is not None and plan.backward_batch is not None:
         plan = plan.wanting(Wanted("each_backward"))

@@ -24,6 +24,7 @@ FEW, PER_EDGE = 500, 2
 # The backward pass is twice as long, and keeps more at hand.
 STRAIGHT_BACKWARD = 192  # edges, rows, inputs and outputs
 STRAIGHT_BACKWARD_BATCH = 48
+STRAIGHT_JACOBIAN = 640  # a forward pass and one pass back for all outputs, in vectors
 EVEN = 1.1  # times the cycles of a loop at which straight code, which needs less work, is taken
 WORTH = 65_536  # ... of straight code, whose compile must make it twice as fast to be worth it
 # Shared rows have code for each kind of blocks, which takes as long to compile as so many edges may
@@ -38,7 +39,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
           backward_form: str = "auto", native: int = 1, dtype: str = "f32",
           assembles: bool = False, small: bool = False, balanced: bool = False,
           timed: Sequence[str] = (), embedded: bool = False, forwards: bool = True,
-          each: bool = False) -> Plan:
+          each: bool = False, jacobian: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
 
         // form=shared batch_form=shared
@@ -74,7 +75,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     others and want gradients beside them; and `each`, a batch whose samples have parameters of
     their own, where it is asked for.
     """
-    _sound(graph, (form, batch_form, backward_form), gradient)
+    _sound(graph, (form, batch_form, backward_form), gradient or jacobian)
     assert graph.levels is not None
     alive = np.flatnonzero(graph.activations >= 0).astype(np.int32)
     asked = [form, batch_form]
@@ -97,18 +98,21 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
         if asked[k] != "auto":
             option = ("form", "batch_form")[k]
             return Schedule(chosen[k], "timed here" if option in timed else "asked for")
-        others = [f"{f} {costs[f][k]:.0f}" for f in costs if f != chosen[k]]
-        return Schedule(chosen[k], f"{costs[chosen[k]][k]:.0f} cycles a sample predicted, "
-                        + ", ".join(others))
+        if small and native == 1 and form == "auto":
+            return Schedule(chosen[k], _bytes(plans, chosen[k]))
+        return Schedule(chosen[k], _cycles({f: cost[k] for f, cost in costs.items()}, chosen[k]))
 
     limits = (0, 0) if small else (STRAIGHT_BACKWARD, STRAIGHT_BACKWARD_BATCH)
     length += len(graph.inputs)
     backward, backward_batch = (_choose(backward_form, length, limit, looped) if gradient else None
                                 for limit in limits)
+    of_jacobian = (_choose(backward_form, length, 0 if small else STRAIGHT_JACOBIAN, looped)
+                   if jacobian else None)
     of_each = _choose(batch_form, length, STRAIGHT_BATCH, looped) if each else None
     wanted = _wanted(graph, embedded, forwards, each)
     return _packed(plans[looped].with_(single=schedule(0), batch=schedule(1), backward=backward,
                                        backward_batch=backward_batch, each=of_each,
+                                       jacobian=of_jacobian,
                                        functions=wanted))
 
 
@@ -150,6 +154,19 @@ def _plans(graph: Graph, alive: Ints, native: int, asked: Sequence[str], small: 
                 if small and native == 1 else _short(plans["shared"])):
             del plans["shared"]
     return plans
+
+
+def _cycles(costs: dict[str, float], chosen: str) -> str:
+    """Why this form is chosen where time decides."""
+    others = [f"{f} {cost:.0f}" for f, cost in costs.items() if f != chosen]
+    return f"{costs[chosen]:.0f} cycles a sample predicted, {', '.join(others)}"
+
+
+def _bytes(plans: dict[str, Plan], chosen: str) -> str:
+    """Why this form is chosen where bytes decide."""
+    sizes = {f: size(plans.get(f, next(iter(plans.values()))), f) for f in (*plans, "straight")}
+    others = [f"{f} {n:.0f}" for f, n in sizes.items() if f != chosen]
+    return f"{sizes[chosen]:.0f} bytes predicted, {', '.join(others)}"
 
 
 def _costs(plans: dict[str, Plan], native: int, dtype: str) -> dict[str, Prediction]:

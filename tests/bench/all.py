@@ -47,6 +47,7 @@ TABLES = (
     Table("population", "bench_population.py", "",
           "--sizes 20 --rounds 1 --genomes 5"),
     Table("each", "bench_each.py", "", "--quick --seconds 0.1"),
+    Table("jacobian", "bench_jacobian.py", "", "--quick"),
     Table("fast", "bench_fast.py", "", "--rows python-call,one-tagger --seconds 0.05"),
     Table("train", "bench_train.py", "", "--rows parts --seconds 0.05"),
     Table("rewire", "bench_rewire.py", "", "--quick"),

@@ -245,7 +245,8 @@ def counts(text: str) -> tuple[int, int]:
             named = len(words) > 2 and words[2] in nets.AGGREGATIONS
             pairs.add((words[1], words[2] if named else "sum"))
             in_list = words[3 if named else 2 :]
-            edges += sum([1 + word.count(",") for word in in_list if word[0] != "+"])
+            edges += sum([1 + word.count(",") + word.count("*")  # a pair is two
+                          for word in in_list if word[0] != "+"])
     return edges, len(pairs)
 
 

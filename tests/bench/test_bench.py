@@ -522,7 +522,7 @@ def test_the_nets_to_compile_are_nets_with_as_many_edges_as_is_counted(compiling
         pairs = set(zip(graph.activations[real].tolist(), graph.aggregations[real].tolist(),
                         strict=True))
         assert compiling.counts(text) == (graph.n_edges, len(pairs)), name
-    assert compiling.counts(made["every"])[1] == 32 * 9
+    assert compiling.counts(made["every"])[1] == 32 * 11
     assert compiling.counts(made["each"]) == (84, 32)
     assert compiling.counts(compiling.nets.neat(115, 280))[0] == 280
     assert compiling.counts(compiling.nets.edges_of(1_000)) == (1_000, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from devices import AVR, needs, on_avr
 from nets import random_layers, some_net, to_nal
-from objects import AGGREGATES, EVERY, same
+from objects import AGGREGATES, EVERY, same, symbols
 
 import ncc
 from ncc.cli import main
@@ -193,8 +193,10 @@ def test_a_stack_is_as_deep_as_the_header_says(tmp_path):
         assert most - 8 <= found <= most + 64  # the runtime's own come on top
 
 
-@pytest.mark.parametrize("cpu", CPUS["avr"].split())
-@pytest.mark.each_choice
+# The quick ones have each size of return address and of instructions.
+@pytest.mark.parametrize("cpu", [
+    pytest.param(cpu, marks=[pytest.mark.slow] * (cpu not in ("atmega2560", "attiny85")))
+    for cpu in CPUS["avr"].split()])
 def test_objects_link_for_every_cpu(tmp_path, cpu):
     needs("avr-gcc")
     net = tmp_path / "net.nal"
@@ -224,6 +226,25 @@ def test_tables_are_no_memory(tmp_path):
         assert sum(size for name, size in sizes.items() if name.startswith(".progmem"))
         assert not sum(size for name, size in sizes.items() if name.startswith(
             (".data", ".bss", ".rodata")))
+
+
+def test_gnus_assembler_makes_the_same_object(tmp_path):
+    needs("avr-as")
+    (tmp_path / "net.nal").write_text(NETS["some"])
+    assert main(["build", str(tmp_path / "net.nal"), "--emit", "obj,asm", "-o", f"{tmp_path}/",
+                 "--target", "avr", "--no-backward", "--form", "table"]) == 0
+    subprocess.run(["avr-as", "-mmcu=atmega328p", "net.s", "-o", "gnu.o"], cwd=tmp_path, check=True)
+    assert symbols((tmp_path / "gnu.o").read_bytes()) == symbols((tmp_path / "net.o").read_bytes())
+
+
+@pytest.mark.parametrize("embed", [["--embed-weights"], pytest.param([], marks=pytest.mark.slow)])
+def test_what_16_bits_do_not_reach_is_refused(tmp_path, capfd, embed):
+    (tmp_path / "net.nal").write_text(random_layers([180, 190, 2], 180, seed=1, weights=True))
+    assert main(["build", str(tmp_path / "net.nal"), "-o", str(tmp_path / "net.o"), "--target",
+                 "atmega2560", "--no-backward", "--form", "table", "--batch-form", "table",
+                 *embed]) == 4
+    assert "indices and addresses of 16 bits" in capfd.readouterr().err
+    assert not (tmp_path / "net.o").exists()
 
 
 # ---- division

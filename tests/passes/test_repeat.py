@@ -97,6 +97,13 @@ def test_arrays_follow_distinct_groups_not_positions(form):
     assert form == "shared" or long[0] < 3 * short[0]
 
 
+def test_cells_of_tied_parameters_are_listed_once_for_a_filter():
+    net = ncc.new("conv", "2x12x12", "4k3")
+    tables = built(net, "x86-64-v3", gradient=True).module.tables
+    cells = [len(t.values) for t in tables if t.name.startswith("back_tied_cells")]
+    assert cells and max(cells) * 4 <= net.n_edges
+
+
 def test_a_net_that_repeats_nothing_has_its_weights_in_order():
     net = ncc.new("random", 40, 60, 30, 5, density=0.3, init="he")
     build = built(net, form="table", batch_form="table")

@@ -79,6 +79,18 @@ def test_python_gives_the_same_card(capsys, xor):
         ncc.parse("N 02\n00\n01 relu 00\n").cost(embed=True)
 
 
+@pytest.mark.parametrize("name, parts", [
+    ("x86_64-apple-macosx", {"__text"}), ("x86_64-pc-windows-msvc", {".text", ".rdata"}),
+    ("wasm32", {"CODE"}), ("x86-64", {".text.net_forward"})])
+def test_objects_of_every_format_have_sections(name, parts):
+    found = ncc.parse(XOR).cost(name, backward=False)
+    assert parts <= {section.name for section in found.sections}
+    assert sum(section.bytes for section in found.sections) == found.flash > 400
+    assert (found.stack is None) == (name == "wasm32")
+    assert (found.cycles is None) == (name == "wasm32")
+    assert (found.instructions is None) == (name != "x86-64" or found.counted_by is None)
+
+
 @pytest.mark.parametrize("name", ["cortex-m4f", pytest.param("rv32imc", marks=pytest.mark.slow),
                                   pytest.param("aarch64", marks=pytest.mark.slow)])
 def test_gnus_size_reads_the_same_sections(tmp_path, capsys, name):
@@ -317,6 +329,14 @@ def test_what_no_option_mends_is_said(capsys, xor):
     assert "a net of fewer edges or neurons" in err
     assert main(["cost", xor, "--target", "wasm32", "--max-stack", "1K"]) == 4
     assert "nobody knows the stack" in capsys.readouterr().err
+
+
+def test_options_that_watch_and_choose_are_heard(capsys, xor):
+    assert main(["cost", xor, "--explain", "--no-count", "--no-backward", "--target", "rv32imc",
+                 "--form", "table"]) == 0
+    out, err = capsys.readouterr()
+    assert "forms forward table" in out and "forward: table (asked for)" in err
+    assert main(["cost", xor, "--passes", "group,place"]) == 2
 
 
 def test_texts_that_are_no_nets_have_no_card(tmp_path, capsys, xor):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
@@ -358,11 +359,17 @@ class Backward:
         b.store(new, self.result, 0, to)
         b.close()
         if len(tied):
+            counts = counts[counts > 1]
+            # The cells of parameters that are used at many places often lie equally far apart.
+            repeated = csr.repeated(counts, self.moved[csr.ranges(tied, counts)].astype(np.int32))
+            starts, bases, cells = (tied, None, self.moved) if repeated is None else repeated
             k = b.loop(b.index(0), b.index(len(tied)))[0]
-            lo = b.load(self.table("tied", "i", tied), 0, k)
-            end = b.load(self.table("tied_ends", "i", tied + counts[counts > 1]), 0, k)
+            lo = b.load(self.table("tied", "i", starts), 0, k)
+            end = b.load(self.table("tied_ends", "i", starts + counts), 0, k)
+            base = None if bases is None else b.load(self.table("tied_bases", "i", bases), 0, k)
             i, total = b.loop(lo, end, [b.const(0.0)])
-            at = b.load(self.table("tied_cells", "i", self.moved), 0, i)
+            at = b.load(self.table("tied_cells", "i", cells), 0, i)
+            at = at if base is None else b.op("iadd", at, base)
             (total,) = b.close(b.op("add", total, b.load("gradient", 0, at)))
             to = b.load(self.table("tied_slots", "i", self.params[tied]), 0, k)
             b.store(b.op("add", b.load(self.result, 0, to), total), self.result, 0, to)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, NONE
+from ncc.ir.plan import Run
 from ncc.ir.ssa import UNLINKED
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.scalar.aggregations import SUMS, pull, step, total
@@ -91,32 +93,41 @@ class Unrolled(Backward):
 
     def run_forward(self, values: dict[int, int]) -> list[Row]:
         """The rows, whose values join those of the inputs in `values`, by neuron."""
-        b, g, plan = self.b, self.g, self.plan
-        params, first = np.unique(plan.packed, return_index=True)
-        position = dict(zip(params.tolist(), first.tolist(), strict=True))
-        loaded: dict[int, int] = {}
-
-        def parameter(code: int) -> int:
-            if code not in loaded:
-                loaded[code] = (b.load("packed", position[code]) if code >= 0
-                                else b.const(float(plan.constants[-1 - code])))
-            return loaded[code]
-
         rows: list[Row] = []
-        for run in plan.runs:
-            program = expression(run.activation, g.functions)
-            agg = AGGREGATIONS[run.aggregation]
+        self.loaded: dict[int, int] = {}
+        for run in self.plan.runs:
             for r in range(run.first, run.last):
-                j = b.neuron = int(plan.rows[r])
-                at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
-                code = int(g.biases[j])
-                bias = None if code == NONE else parameter(code)
-                codes = g.weights[at].tolist()
-                edges = list(map(Edge, g.sources[at].tolist(), map(parameter, codes), codes))
-                argument = total(b, agg, ((values[e.source], e.weight) for e in edges), bias)
-                values[j] = emit(program, b, argument)
-                rows.append(Row(j, program, agg, edges, argument))
+                row = self.summed(run, r, values)
+                values[row.neuron] = emit(row.program, self.b, row.argument)
+                rows.append(row)
         return rows
+
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """Where each parameter stands in `packed`."""
+        params, first = np.unique(self.plan.packed, return_index=True)
+        return dict(zip(params.tolist(), first.tolist(), strict=True))
+
+    def parameter(self, code: int) -> int:
+        """A parameter or a constant, which is loaded once."""
+        if code not in self.loaded:
+            self.loaded[code] = (
+                self.b.load("packed", self.position[code]) if code >= 0
+                else self.b.const(float(self.plan.constants[-1 - code])))
+        return self.loaded[code]
+
+    def summed(self, run: Run, r: int, values: dict[int, int]) -> Row:
+        """Row r of a run, without its value."""
+        b, g, plan = self.b, self.g, self.plan
+        agg = AGGREGATIONS[run.aggregation]
+        j = b.neuron = int(plan.rows[r])
+        at = plan.edges[plan.starts[r] : plan.starts[r + 1]]
+        code = int(g.biases[j])
+        bias = None if code == NONE else self.parameter(code)
+        codes = g.weights[at].tolist()
+        edges = list(map(Edge, g.sources[at].tolist(), map(self.parameter, codes), codes))
+        argument = total(b, agg, ((values[e.source], e.weight) for e in edges), bias)
+        return Row(j, expression(run.activation, g.functions), agg, edges, argument)
 
     def seeded(self, values: dict[int, int]) -> dict[int, int]:
         """The adjoints of the outputs, by neuron: 0 in inactive lanes, so that all deltas are."""

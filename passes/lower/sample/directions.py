@@ -39,13 +39,47 @@ class Directions(Backward):
         self.direction = None
         if count == 1:
             return
-        # 1 among zeros: what is read from `count - 1 - k` on is 1 for direction k alone.
-        self.table("unit", "f", np.arange(2 * count - 1) == count - 1)
-        self.direction = b.loop(b.index(0), b.index(count), lanes=self.lanes)[0]
+        self.rounded = -(-count // max(1, self.lanes)) * max(1, self.lanes)
+        # 1 among zeros: what is read from `count - 1 - k` on is 1 for direction k alone. Whole
+        # rounds of lanes take plain vectors; the last ones may be of seeds that are all 0.
+        self.table("unit", "f", np.arange(count + self.rounded - 1) == count - 1)
+        self.direction = b.loop(b.index(0), b.index(self.rounded), lanes=self.lanes)[0]
 
-    def close(self) -> None:
-        if self.direction is not None:
-            self.b.close()
+    def close(self, forward: bool) -> None:
+        """Close the loop. What is left of it, in `found`, becomes the Jacobian."""
+        if self.direction is None:
+            return
+        b = self.b
+        b.close()
+        if not self.lanes:
+            return
+        o = b.loop(b.index(0), b.index(self.n_outputs))[0]
+        i = b.loop(b.index(0), b.index(self.n_inputs))[0]
+        element, direction = (o, i) if forward else (i, o)
+        value = b.load("found", 0, b.op("iadd", b.op("imul", element, b.index(self.rounded)),
+                                        direction))
+        at = b.op("iadd", b.op("imul", o, b.index(self.n_inputs)), i)
+        b.store(value, "jac", 0, self.offset(self.row_of_jac, at))
+        b.close()
+        b.close()
+
+    def put(self, value: int, forward: bool, number: int, index: int | None = None) -> None:
+        """Store the derivative of output (or, of a pass back, by input) number + index."""
+        b, n = self.b, self.n_inputs
+        if self.lanes and self.direction is not None:
+            held = self.n_outputs if forward else n
+            self.memory("found", held * self.rounded, shared=True)
+            lane = self.direction if index is None else b.op("iadd", self.direction, b.op(
+                "imul", index, b.index(self.rounded)))
+            b.store(value, "found", number * self.rounded, lane)
+            return
+        by, far = (1, n) if forward else (n, 1)
+        at = self.row_of_jac
+        parts = [] if self.direction is None else [(self.direction, by)]
+        for part, size in parts + ([] if index is None else [(index, far)]):
+            more = part if size == 1 else b.op("imul", part, b.index(size))
+            at = more if at is None else b.op("iadd", at, more)
+        b.store(value, "jac", number * far, at)
 
     def unit(self, k: int) -> int:
         """The seed of input or output number k: 1 in its own direction, else 0."""
@@ -60,13 +94,6 @@ class Directions(Backward):
             return b.const(1.0)
         back = b.op("iadd", b.op("imul", k, b.index(-1)), b.index(self.count - 1))
         return self.cell("unit", 0, b.op("iadd", self.direction, back))
-
-    def place(self, by: int = 1) -> int | None:
-        """Where the elements of the direction begin in `jac`, whose numbers are `by` apart."""
-        if self.direction is None:
-            return self.row_of_jac
-        at = self.direction if by == 1 else self.b.op("imul", self.direction, self.b.index(by))
-        return at if self.row_of_jac is None else self.b.op("iadd", at, self.row_of_jac)
 
     def scaled(self, d: int, slope: int, is_tame: bool) -> int:
         """d times the derivative of an activation."""

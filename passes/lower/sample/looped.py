@@ -162,7 +162,7 @@ class Looped(Directions):
         b.close()
         self.back()
         k = b.loop(b.index(0), b.index(self.n_inputs))[0]
-        b.store(b.load("adjoints", 0, k), "jac", 0, self.offset(self.place(self.n_inputs), k))
+        self.put(b.load("adjoints", 0, k), False, 0, k)
         b.close()
 
     def clear(self) -> None:
@@ -284,8 +284,7 @@ class Looped(Directions):
         b.close()
         places = self.table("outputs", "i", self.kept.slots()[self.g.outputs])
         k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        at = self.offset(self.place(), b.op("imul", k, b.index(self.n_inputs)))
-        b.store(b.load("tangents", 0, b.load(places, 0, k)), "jac", 0, at)
+        self.put(b.load("tangents", 0, b.load(places, 0, k)), True, 0, k)
         b.close()
 
     def rows_forward(self, kind: Kind, s: int, q: int, u: int, count: int) -> None:

@@ -211,6 +211,16 @@ def test_a_dense_layer_of_one_formula(tmp_path):
     assert ncc.load(path, trainable="none").n_params == 0
 
 
+@pytest.mark.parametrize("name", ["a\nb", "", "\u00e9\0"])
+def test_a_name_that_is_no_text_is_no_label(tmp_path, name):
+    layers = [entry(2), layer("Dense", name, units=3), layer("Dense", "last", units=3)]
+    path = saved(tmp_path / "m.keras", layers, {
+        "layers/dense": [W, B], "layers/dense_1": [np.eye(3), B]})
+    net = ncc.load(path)
+    assert [label.name for label in net.graph.labels] == ["x", "y"]
+    assert name in net.places and ncc.parse(str(net.graph), "graph").n_edges == net.n_edges
+
+
 def test_an_average_at_the_border_counts_what_is_there(tmp_path):
     """Of 4 elements, windows of 3 and a stride of 2, the border of one lies behind."""
     path = saved(tmp_path / "m.keras", [entry(4, 1), layer(

@@ -18,7 +18,7 @@ from ncc.formats.importers.tensors.simplified import (
 )
 from ncc.ir import csr
 from ncc.ir.graph import INPUT, NONE, Graph, Ints
-from ncc.ir.labels import Label
+from ncc.ir.labels import Label, fault
 
 
 class Assembled:
@@ -159,8 +159,9 @@ class Assembled:
         return made
 
     def _labels(self, labels: Iterable[Label]) -> tuple[Label, ...]:
+        """Those that may be: not by a name that is no printable text."""
         n = int(self.kept.sum())
-        return tuple(label for label in labels if label.first + label.size <= n)
+        return tuple(label for label in labels if fault([label], n) is None)
 
     def _names(self, shared: Ints) -> dict[int, str]:
         """Names of the slots that several edges share: the parameter's and the element's number."""
