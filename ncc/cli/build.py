@@ -278,7 +278,7 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"provenance": True} if args.provenance else {}
     asked |= {"gradient": backward, "recompute": args.recompute, "each": args.each,
-              "scalar": "c" in kinds}
+              "scalar": "c" in kinds or any(KINDS[kind].folder for kind in kinds)}
     if args.abi:
         asked["abi"] = args.abi
     if args.jacobian:
