@@ -154,13 +154,13 @@ def _folder(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> str
     with watcher.emitting(kind, False):
         request.part.expands(made.module, made.options["native_sqrt"], "c")
         files = folder(kind, made, args.target is not None or args.cpu is not None)
-    place = Path(args.out or f"{made.options['name']}-{kind}")
-    claim(place, files)
+    out = Path(args.out or f"{made.options['name']}-{kind}")
+    claim(out, files)
     with watcher.working("write"):
         for path in files:
-            make_folder((place / path).parent)
-        write({place / path: data for path, data in files.items()})
-    return f"{args.net}: {len(files) - 1} files in {place}"
+            make_folder((out / path).parent)
+        write({out / path: data for path, data in files.items()})
+    return f"{args.net}: {len(files) - 1} files in {out}"
 
 
 def _for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:

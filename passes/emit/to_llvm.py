@@ -269,7 +269,7 @@ class _Writer:
         self.used = used
         self.applied, self.rare = applied, rare
         self.elf, self.divides = elf, divides
-        self.far = f"ptr addrspace({flash})" if flash else "ptr"  # to cells of tables
+        self.table = f"ptr addrspace({flash})" if flash else "ptr"  # to cells of tables
         self.bits = 32 if real == "float" else 64
         self.index = f"i{index_bits}"
         self.widest = max(1, vector_bits // self.bits)
@@ -934,7 +934,7 @@ class _Writer:
 
     def to(self, name: str) -> str:
         """The type of a pointer to a table or a buffer."""
-        return self.far if name in self.tables else "ptr"
+        return self.table if name in self.tables else "ptr"
 
     def own(self, base: str) -> str:
         """The address of the vector whose turn it is, of the lanes at `base`."""
@@ -1601,9 +1601,9 @@ class _Writer:
             self.vectors[at] = self.lookup_lanes(table, reads[0])
             return
         word = f"i{self.bits}"
-        place = self.add(f"getelementptr inbounds {word}, {self.far} @{self.module.name}.{table}, "
-                         f"{word} {self.scalar[reads[0]]}")
-        self.scalar[at] = self.add(f"load {word}, {self.far} {place}, align {self.bits // 8}")
+        place = self.add(f"getelementptr inbounds {word}, {self.table} "
+                         f"@{self.module.name}.{table}, {word} {self.scalar[reads[0]]}")
+        self.scalar[at] = self.add(f"load {word}, {self.table} {place}, align {self.bits // 8}")
 
     def lookup_lanes(self, table: str, index: int) -> list[str]:
         word, v = f"i{self.bits}", self.type("w", True)
@@ -1619,9 +1619,9 @@ class _Writer:
                 one = part
                 if self.native > 1:
                     one = self.add(f"extractelement {v} {part}, i64 {lane}")
-                a = self.add(f"getelementptr inbounds {word}, {self.far} "
+                a = self.add(f"getelementptr inbounds {word}, {self.table} "
                              f"@{self.module.name}.{table}, {word} {one}")
-                got = self.add(f"load {word}, {self.far} {a}, align {self.bits // 8}")
+                got = self.add(f"load {word}, {self.table} {a}, align {self.bits // 8}")
                 value = got if self.native == 1 else self.add(
                     f"insertelement {v} {value}, {word} {got}, i64 {lane}")
             out.append(value)

@@ -127,12 +127,12 @@ def claim(folder: Path, files: Mapping[str, bytes]) -> None:
             raise NccError("E608", f"{folder} holds ncc's `{said[0][:80]}`, not `{head}`",
                            help="-o another folder")
         for path, data in files.items():
-            place = folder / path
-            if path == MARK or not os.path.lexists(place):
+            file = folder / path
+            if path == MARK or not os.path.lexists(file):
                 continue
-            held = place.read_bytes() if place.is_file() else b""
+            held = file.read_bytes() if file.is_file() else b""
             if held != data and hashlib.sha256(held).hexdigest() != known.get(path):
-                raise NccError("E608", f"{place} is not as ncc wrote it: it would be overwritten",
+                raise NccError("E608", f"{file} is not as ncc wrote it: it would be overwritten",
                                help="move it away, or -o another folder")
     except OSError as error:
         raise NccError("E622", f"cannot read {folder}: {error.strerror or error}") from None
