@@ -153,7 +153,7 @@ def _folder(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> str
     request.part.reaches(kind)
     with watcher.emitting(kind, False):
         request.part.expands(made.module, made.options["native_sqrt"], "c")
-        files = folder(kind, made, args.target is not None or args.cpu is not None)
+        files = folder(kind, made, _compiled(args))
     out = Path(args.out or f"{made.options['name']}-{kind}")
     claim(out, files)
     with watcher.working("write"):
@@ -170,6 +170,11 @@ def _for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:
     if args.dtype not in (None, "f64"):
         raise NccError("E609", f"--abi casadi: CasADi computes in f64, not {args.dtype}")
     args.dtype, args.jacobian = "f64", True
+
+
+def _compiled(args: argparse.Namespace) -> bool:
+    """Whether a folder is to have an object: where a machine is named."""
+    return args.target is not None or args.cpu is not None
 
 
 def _engine(args: argparse.Namespace, watcher: Watcher) -> str:
@@ -278,7 +283,8 @@ def _training(args: argparse.Namespace, kinds: list[str]) -> dict[str, Any]:
     # C has no vectors, in which rounds of samples would be summed up at once.
     asked: dict[str, Any] = {"provenance": True} if args.provenance else {}
     asked |= {"gradient": backward, "recompute": args.recompute, "each": args.each,
-              "scalar": "c" in kinds}
+              "scalar": "c" in kinds or not _compiled(args) and any(
+                  [KINDS[kind].folder for kind in kinds])}
     if args.abi:
         asked["abi"] = args.abi
     if args.jacobian:

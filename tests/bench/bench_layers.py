@@ -2,9 +2,9 @@
 
 Modules of torch come in by `ncc.from_torch`: a block of GPT-2 (16 positions of 32, 4 heads,
 causal), an LSTM of 8 inputs and 16 cells over 10 and 40 steps, two convolutions with pools (28 x
-28). Each is compiled in a process of its own: CPU seconds and the most memory that it adds,
-forward (`ncc.compile`) and with the functions of gradients of a batch besides; the bytes of the
-object with these, of its constant arrays and of `packed`, which follow the number of distinct groups where
+28). Each is compiled in a process of its own: CPU seconds and the most memory that it adds, forward
+(`ncc.compile`) and with the functions of gradients of a batch besides; the bytes of the object with
+these, of its constant arrays and of `packed`, which follow the number of distinct groups where
 structure is repeated: `rows`, in `blocks` that read the same sources, of which `lists` have sources
 and `tiles` have weights of their own. Batches are of 64 in float32, one thread, CPU time, in turn
 with torch's module: forward, and gradients of x and of all parameters. Status 1 where a bar is

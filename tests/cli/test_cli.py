@@ -156,24 +156,25 @@ OPEN = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 def test_standard_output_gets_the_bytes_of_each_kind_and_nothing_else_does(tmp_path):
     """A pipe, and a file that already holds something."""
     run = [sys.executable, "-m", "ncc", "build", "net.nal", "--emit"]
+    kinds = [name for name, kind in KINDS.items() if not kind.folder]
     before = set(os.listdir("/dev"))
     (tmp_path / "out").mkdir()
-    for kind in KINDS:
-        assert subprocess.run([*run, kind, "-o", "out"], cwd=tmp_path,
-                              capture_output=True).returncode == 0
+    for kind in kinds:
+        subprocess.run([*run, kind, "-o", "out"], cwd=tmp_path, check=True, capture_output=True)
     there = sorted(os.listdir(tmp_path))
-    for k, kind in enumerate(KINDS):
+    for k, kind in enumerate(kinds):
         name = OPEN[k % len(OPEN)]
         expected = (tmp_path / "out" / f"net.{ENDINGS.get(kind, kind)}").read_bytes()
         done = subprocess.run([*run, kind, "-o", name], cwd=tmp_path, capture_output=True)
         assert (done.returncode, done.stdout) == (0, expected), kind
-        with open(tmp_path / "log", "wb") as log:
-            log.write(b"before\n")
-            log.flush()
-            subprocess.run([*run, kind, "-o", OPEN[(k + 1) % len(OPEN)]], cwd=tmp_path, stdout=log,
-                           stderr=subprocess.DEVNULL, check=True)
-        assert (tmp_path / "log").read_bytes() == b"before\n" + expected
-        (tmp_path / "log").unlink()
+        if kind in ("ssa", "header", "obj", "wasm"):  # texts and bytes, one file and several
+            with open(tmp_path / "log", "wb") as log:
+                log.write(b"before\n")
+                log.flush()
+                subprocess.run([*run, kind, "-o", OPEN[(k + 1) % len(OPEN)]], cwd=tmp_path,
+                               stdout=log, stderr=subprocess.DEVNULL, check=True)
+            assert (tmp_path / "log").read_bytes() == b"before\n" + expected
+            (tmp_path / "log").unlink()
         assert sorted(os.listdir(tmp_path)) == there
     assert set(os.listdir("/dev")) == before
 
