@@ -105,7 +105,7 @@ def build(args: argparse.Namespace, watcher: Watcher) -> str | None:
                        help="ncc build --help")
     kinds = _kinds(args)
     if args.abi:
-        _for_casadi(args, kinds)
+        for_casadi(args, kinds)
     rows = _rows(args, kinds, watcher)
     _links(args, kinds)
     if any(KINDS[kind].folder for kind in kinds):
@@ -163,7 +163,7 @@ def _folder(args: argparse.Namespace, kinds: list[str], watcher: Watcher) -> str
     return f"{args.net}: {len(files) - 1} files in {out}"
 
 
-def _for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:
+def for_casadi(args: argparse.Namespace, kinds: list[str]) -> None:
     """What CasADi asks of a build: f64, the Jacobian, and a kind that may have C beside it."""
     if not {"obj", "shared", "c"}.issuperset(kinds) or format_of(args) in ("plan", "ssa"):
         raise NccError("E609", "--abi casadi is for a net's obj, shared or c")

@@ -7,7 +7,7 @@ import json
 from typing import Final
 
 from ncc.cli.arguments import Commands, common_options, pipeline_options, reading_options
-from ncc.cli.build import code_options, entered
+from ncc.cli.build import code_options, entered, for_casadi
 from ncc.cli.reading import format_of
 from ncc.cli.request import explain
 from ncc.cli.terminal import show
@@ -46,6 +46,8 @@ def card(args: argparse.Namespace, watcher: Watcher) -> None:
     limits = [Limit(what, amount(text, what)) for what, text in asked.items() if text is not None]
     if format_of(args) in ("plan", "ssa"):
         raise NccError("E604", f"a .{format_of(args)} text has no cost card: it is of a net")
+    if args.abi:
+        for_casadi(args, ["obj"])
     request, made, _ = entered(args, ["obj"], watcher)
     request.part.reaches("obj")
     if args.explain:

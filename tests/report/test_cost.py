@@ -63,6 +63,15 @@ def test_the_card_is_that_of_the_object(tmp_path, capsys, xor):
     assert sum(s["bytes"] for s in found["flash"]["sections"]) == found["flash"]["bytes"]
 
 
+def test_the_card_of_another_abi_is_that_of_its_object(tmp_path, capsys, xor):
+    found = card(capsys, xor, "--abi", "casadi", "--no-count")
+    assert found["dtype"] == "f64" and "jacobian" in found["functions"]
+    assert main(["build", xor, "--abi", "casadi", "-o", str(tmp_path / "xor.o")]) == 0
+    assert f"flash {found['flash']['bytes']} bytes" in capsys.readouterr().err
+    assert main(["cost", xor, "--abi", "casadi", "--dtype", "f32"]) == 2
+    assert "error[E609]: --abi casadi: CasADi computes in f64" in capsys.readouterr().err
+
+
 def test_python_gives_the_same_card(capsys, xor):
     words = ["--target", "cortex-m0", "--train", "mse,adam", "--dtype", "f64", "--no-count"]
     said = card(capsys, xor, *words)
