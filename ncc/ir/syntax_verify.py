@@ -5,6 +5,7 @@ A net file that keeps them is a net, but for cycles, which `order` finds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -264,7 +265,8 @@ def _said_once(syntax: EdgeList, what: str, said: list[tuple[int, Span]]) -> Lon
 
 
 def _out_of_range(count: int, source: Source, span: Span) -> NccError:
-    shown = source.line(span.line)[span.column - 1 :][: min(span.length, 40)]
+    word = source.line(span.line)[span.column - 1 :][: min(span.length, 40)]
+    shown = re.split("[:@]", word, maxsplit=1)[0]  # without what is behind it
     last = f"the last neuron is {count - 1:0{digits(count)}x}" if count else "the net is empty"
     return NccError("E110", f"index {shown} is out of range", source, span, note=last)
 

@@ -235,6 +235,14 @@ def test_code_and_place(format: str, code: str, line: int, column: int, text: st
     assert str(error).startswith(f"net:{line}:{column}: error[{code}]: ")
 
 
+@pytest.mark.parametrize("edge, shown", [
+    ("07:1.5", "07"), ("07@k", "07"), ("dot 00*07:1.5", "07"), ("dot 07*00@k", r"07\*00"),
+])
+def test_an_index_out_of_range_is_said_without_its_weight(edge: str, shown: str) -> None:
+    with pytest.raises(NccError, match=rf"error\[E110\]: index {shown} is out of range"):
+        compile_graph(f"N 02\n00\n01 03 {edge}")
+
+
 def test_every_code_is_told_to_users() -> None:
     told = re.findall(r"^\| (E\d+) \|", (ROOT / "grammar" / "README.md").read_text(), re.M)
     assert len(told) == len(set(told))

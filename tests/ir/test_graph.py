@@ -354,7 +354,7 @@ def test_shapes_and_missing_values() -> None:
         graph.run([1, 2], [1, 3, 4])
     with pytest.raises(NccError, match="1 of 2 parameters"):
         graph.run([1, 2])
-    with pytest.raises(NccError, match=r": 1e\+39 overflows f32"):
+    with pytest.raises(NccError, match="overflows f32"):
         graph_of("N 02\n00\n01 relu 00:1e39\n").run([1])
     with pytest.raises(NccError, match="cycle"):
         resolve(syntax_of(Source("n", "N 03\nout 01\n00\n01 00 00:1,02:1\n02 00 01:1\n"),
