@@ -50,8 +50,7 @@ def in_range(graph: Graph, dtype: str) -> None:
             continue
         beyond = np.flatnonzero(np.abs(values) > largest)
         if len(beyond):
-            raise NccError("E146", f"{float(values[beyond[0]])!r} overflows {dtype}",
-                           help="--dtype f64")
+            raise NccError("E146", f"{values[beyond[0]]} overflows {dtype}", help="--dtype f64")
 
 
 def missing(values: Reals | None, count: int, where: str = "") -> None:
