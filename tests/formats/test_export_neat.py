@@ -19,7 +19,7 @@ from ncc.formats.exporters.neat_json import neat_json
 from ncc.formats.importers import registry
 from ncc.formats.importers.foreign import Foreign
 from ncc.nets.net import ordered
-from ncc.report.oracles import _neat_json as network_of
+from ncc.report.oracles.evolved import _neat_json as network_of
 
 EVERY = config()
 MEDIANS = config(aggregations=(*AGGREGATIONS, "median"))

@@ -210,8 +210,9 @@ def test_every_package_is_part_of_the_compiler():
         assert package.startswith(cache.PACKAGES)
     named = [p for packages in project["tool"]["setuptools"]["package-data"].values()
              for p in packages]
-    # And what else makes code would have to be read; `.mjs` and `.d.mts` stand beside a module.
-    assert set(named) <= {"py.typed", "*.lark", "*.m*s"}
+    # And what else makes code would have to be read; `.mjs` and `.d.mts` stand beside a module, a
+    # page of HTML is around one.
+    assert set(named) <= {"py.typed", "*.lark", "*.m*s", "*.html"}
 
 
 def test_a_pass_that_is_not_nccs_own_is_not_cached(monkeypatch, passes, folder):

@@ -192,9 +192,8 @@ def test_random_nets_have_the_bits_of_python(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(5))
-def test_more_random_nets_have_the_bits_of_python(tmp_path, part):
-    seeds = range(100 + 20 * part, 120 + 20 * part)
+def test_larger_random_nets_have_the_bits_of_python(tmp_path):
+    seeds = range(100, 116)
     agree(tmp_path, [to_nal(some_net(k)) for k in seeds], lambda k: of_seed(seeds[k]))
 
 

@@ -502,7 +502,8 @@ def test_operations_are_linear_in_edges_and_neurons(monkeypatch, form, aggregati
         count = 0
         fn.interpreted(np.zeros((1, len(graph.inputs))), np.zeros((1, len(graph.outputs))),
                        np.zeros(graph.n_params), "backward")
-        assert graph.n_edges < count <= bound, (count, bound)
+        assert graph.n_edges < 16 * count, count  # a vector of edges may be one op
+        assert count <= bound, (count, bound)
 
 
 def test_every_op_of_an_expression_has_its_partials():

@@ -99,9 +99,18 @@ class Browser:
 
     def until(self, script, seconds=30):
         end = time.monotonic() + seconds
-        while not self.value(script):
+        while not self.settled(script):
             assert time.monotonic() < end, (script, self.errors)
             time.sleep(0.03)
+
+    def settled(self, script):
+        """The value of an expression; None where the page goes elsewhere meanwhile."""
+        try:
+            return self.value(script)
+        except AssertionError as error:
+            if "navigated" in str(error):
+                return None
+            raise
 
     def click(self, selector, across=0.5, down=0.5):
         """Press the mouse on an element, by default its middle, which is scrolled into sight."""

@@ -15,6 +15,7 @@ from ncc.driver.compiler import Build
 from ncc.driver.observe import Watcher
 from ncc.driver.pipeline import AFTER_ORDER
 from ncc.driver.settings import Settings, options
+from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import host
 from ncc.machine.native import Library
@@ -33,7 +34,8 @@ def problem(seed, loss, n, dtype="f32"):
     for more in range(100):
         net = some_net(seed + 1000 * more, activations=SMOOTH, functions=False, max_neurons=8)
         graph = ncc.parse(to_nal(net)).graph
-        if len(graph.outputs) > 1 and graph.n_params > 4:
+        if (len(graph.outputs) > 1 and graph.n_params > 4
+                and AGGREGATIONS.index("div") not in graph.aggregations):  # may divide by 0
             break
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (n, len(graph.inputs)))
@@ -210,8 +212,7 @@ def test_passes_leave_the_step_as_it_is(loss, form):
         close((held[name],), (made,), 1e-5, name)
 
 
-@pytest.mark.parametrize("dtype, how", [
-    ("f32", "biased"), ("f64", ""), ("f64", "tied"), ("f32", "frozen")])
+@pytest.mark.parametrize("dtype, how", [("f64", "tied"), ("f32", "frozen")])
 @pytest.mark.slow
 def test_dense_layers_step_in_tiles_as_scalars_do(dtype, how):
     """Blocks by two and alone, full and not, sources that are no whole squares, layers of several
