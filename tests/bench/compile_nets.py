@@ -40,13 +40,10 @@ class Text:
     def neuron(self, activation: str, sources: Iterable[int], weights: Iterable[object],
                bias: object = "", aggregation: str = "") -> int:
         """A neuron; a weight is a number, or what stands behind the source: `@k0`, `:=1`. A dot
-        takes sources two by two, and squares the last one of an odd number; weights that are left
-        over are not looked at."""
+        takes each source with the next one, the last one with the first."""
         words = [f"{i:x}" for i in sources]
         if aggregation == "dot":
-            words += words[-1:] * (len(words) % 2)
-            words = [f"{a}*{b}" for a, b in zip(words[::2], words[1::2], strict=True)]
-            weights = list(weights)[: len(words)]
+            words = [f"{a}*{b}" for a, b in zip(words, words[1:] + words[:1], strict=True)]
         edges = [f"{i}{w}" if str(w)[:1] in "@:" else f"{i}:{w}"
                  for i, w in zip(words, weights, strict=True)]
         words = [activation, aggregation if edges and aggregation != "sum" else "", ",".join(edges),
