@@ -7,8 +7,28 @@ says which half the rest is in, and whether anything is left.
 
 from __future__ import annotations
 
-# Of positive numbers' bits first: what a NaN, an infinity or a zero makes; then exponents and
-# mantissas, those of subnormal numbers moved up to bit 23; 25 steps of a division; a quotient too
+# The exponent and the mantissa of a positive number, that of a subnormal one moved up to bit 23.
+_PARTS = """\
+  %{v}e = lshr i32 %{v}, 23
+  %{v}m = and i32 %{v}, 8388607
+  %{v}sub = icmp eq i32 %{v}e, 0
+  %{v}top = or i32 %{v}m, 8388608
+  %{v}m0 = select i1 %{v}sub, i32 %{v}m, i32 %{v}top
+  %{v}e0 = select i1 %{v}sub, i32 1, i32 %{v}e
+  br label %norm{v}
+norm{v}:
+  %m{v} = phi i32 [ %{v}m0, %{before} ], [ %m{v}2, %up{v} ]
+  %e{v} = phi i32 [ %{v}e0, %{before} ], [ %e{v}2, %up{v} ]
+  %{v}ok = icmp ugt i32 %m{v}, 8388607
+  br i1 %{v}ok, label %done{v}, label %up{v}
+up{v}:
+  %m{v}2 = shl i32 %m{v}, 1
+  %e{v}2 = sub i32 %e{v}, 1
+  br label %norm{v}
+done{v}:
+"""
+# Of positive numbers' bits first: what a NaN, an infinity or a zero makes; then the parts of both
+# (the label `doney` ends them); 25 steps of a division; a quotient too
 # small for a normal number moved down, what falls off kept as `left`; and rounded to even.
 _TEXT = """\
 define internal float @{name}.divide(float %a, float %b) {attributes} {{
@@ -39,41 +59,7 @@ more:
   %over = or i1 %yzero, %xinf
   br i1 %over, label %infinite, label %finite
 finite:
-  %xe = lshr i32 %x, 23
-  %xm = and i32 %x, 8388607
-  %xsub = icmp eq i32 %xe, 0
-  %xtop = or i32 %xm, 8388608
-  %xm0 = select i1 %xsub, i32 %xm, i32 %xtop
-  %xe0 = select i1 %xsub, i32 1, i32 %xe
-  br label %normx
-normx:
-  %mx = phi i32 [ %xm0, %finite ], [ %mx2, %upx ]
-  %ex = phi i32 [ %xe0, %finite ], [ %ex2, %upx ]
-  %xok = icmp ugt i32 %mx, 8388607
-  br i1 %xok, label %donex, label %upx
-upx:
-  %mx2 = shl i32 %mx, 1
-  %ex2 = sub i32 %ex, 1
-  br label %normx
-donex:
-  %ye = lshr i32 %y, 23
-  %ym = and i32 %y, 8388607
-  %ysub = icmp eq i32 %ye, 0
-  %ytop = or i32 %ym, 8388608
-  %ym0 = select i1 %ysub, i32 %ym, i32 %ytop
-  %ye0 = select i1 %ysub, i32 1, i32 %ye
-  br label %normy
-normy:
-  %my = phi i32 [ %ym0, %donex ], [ %my2, %upy ]
-  %ey = phi i32 [ %ye0, %donex ], [ %ey2, %upy ]
-  %yok = icmp ugt i32 %my, 8388607
-  br i1 %yok, label %doney, label %upy
-upy:
-  %my2 = shl i32 %my, 1
-  %ey2 = sub i32 %ey, 1
-  br label %normy
-doney:
-  %e0 = sub i32 %ex, %ey
+{x}{y}  %e0 = sub i32 %ex, %ey
   %less = icmp ult i32 %mx, %my
   %twice = shl i32 %mx, 1
   %r0 = select i1 %less, i32 %twice, i32 %mx
@@ -153,4 +139,6 @@ end:
 def division(name: str) -> str:
     """The function `@name.divide` of two floats, as LLVM text."""
     attributes = f'#1 section ".text.{name}.divide"'
-    return _TEXT.format(name=name, attributes=attributes)
+    return _TEXT.format(name=name, attributes=attributes,
+                        x=_PARTS.format(v="x", before="finite"),
+                        y=_PARTS.format(v="y", before="donex"))

@@ -222,7 +222,8 @@ def test_smooth_nets_by_finite_differences(aggregation: str) -> None:
         net = some_net(seed, activations=SMOOTH, aggregations=(aggregation,), max_neurons=12)
         done = judged(net, rng)
         compared, skipped = compared + done[0], skipped + done[1]
-    assert compared > 100 and skipped < compared / 20, (compared, skipped)
+    least = 100 if aggregation == "dot" else 150  # a weight for each two sources
+    assert compared > least and skipped < compared / 20, (compared, skipped)
 
 
 @pytest.mark.parametrize("nets", [10, pytest.param(40, marks=pytest.mark.slow)])

@@ -369,7 +369,6 @@ def test_the_net_in_the_page_has_the_bits_of_python(tmp_path, browser, dtype):
     net, rows = ncc.load(DIGITS), np.loadtxt(TOP / "examples/digits.csv", delimiter=",")
     opened(browser, written(tmp_path, DIGITS, "--dtype", dtype, "--input",
                             str(TOP / "examples/digits.csv")))
-    assert browser.value("performance.getEntriesByType('navigation')[0].duration") < 5000
     real = np.float32 if dtype == "f32" else np.float64
     x = rows.astype(real)
     for k in range(2):
