@@ -64,7 +64,11 @@ class Union:
                     np.diff(bounds) < 0).any():
                 raise NccError("E301", "the bounds of the nets do not ascend to the end")
         # Names are unique in a net, not among nets.
+        if g.levels is None and not recurrent:
+            raise NccError("E301", "nets without levels")
         g.with_(levels=None if recurrent else g.levels, names={}, labels=()).verify()
+        if not np.array_equal(g.aggregations, settled(g.starts, g.aggregations)):
+            raise NccError("E301", "a sumbias without an in-list")
         net = np.repeat(np.arange(count), np.diff(self.first))
         slot = np.repeat(np.arange(count), np.diff(self.slots))
         targets = np.repeat(net, np.diff(g.starts))
