@@ -228,6 +228,22 @@ def test_a_pickle_holds_every_net_as_it_is(nets):
             assert str(a.graph) == str(b.graph)
 
 
+def test_a_net_out_of_a_population_is_labelled_and_says_what_its_file_says():
+    texts = [XOR, XOR.replace("N 05\n", "N 05\nnumerics fused\ndtype f64\nlabel 00 left 2\n"
+                              'label 04 "x or"\n'), XOR + "label 02 left\n"]
+    nets = [ncc.parse(text) for text in texts]
+    pop = ncc.population(nets, dtype="f64", numerics="fused")
+    for again in (pop, pickle.loads(pickle.dumps(pop))):
+        assert [str(net.graph) for net in again] == [str(net.graph) for net in nets]
+    held = pop.__getstate__()
+    for says in (held["nets"]["says"][:2], [(False, [(4, "two", (2,))], None, None)] * 3,
+                 [(False, [], "exact", None)] * 3, [(False, [], None, "f16")] * 3):
+        with pytest.raises(NccError) as caught:
+            ncc.Population.__new__(ncc.Population).__setstate__(
+                {**held, "nets": {**held["nets"], "says": says}})
+        assert caught.value.code == "E301"
+
+
 def arrays(rng, count, shared):
     """Random nets of 3 inputs and 2 outputs as arrays."""
     neurons = rng.integers(6, 14, count)
