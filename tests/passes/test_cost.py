@@ -18,6 +18,8 @@ from ncc.driver.pipeline import steps
 from ncc.driver.settings import options
 from ncc.ir.plan import FORMS
 from ncc.machine.llvm import Loaded, host
+from ncc.machine.model import LEVEL2
+from ncc.nets.random_layers import layers
 from ncc.passes.plan.cost import predict
 from ncc.passes.plan.group import STRAIGHT, STRAIGHT_BATCH, WORTH, group
 
@@ -103,6 +105,14 @@ def test_the_cheapest_form_is_chosen():
                    for a in (*allowed[0], looped) for b in (*allowed[1], looped))
         assert total([s.form for s in schedules]) <= 1.2 * best  # a tie of each kind, and
         # a net of so many kinds of rows that none are shared
+
+
+def test_the_cost_of_a_plan_is_what_chose_its_form():
+    """Of a net whose weights are in no level-2 cache, too."""
+    plan = group(layers([736] * 3).graph, native=16)
+    assert len(plan.packed) * 4 > LEVEL2
+    cycles = predict(plan, plan.single.form, native=16).single
+    assert plan.single.why.startswith(f"{cycles:.0f} cycles a sample predicted")
 
 
 def test_a_small_dense_net_is_shared_and_a_tiny_one_straight():
