@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import Longs
+from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
+from ncc.passes.lower.lists import MANY
 
 ALTERNATING, PAIRS = 2, 4  # pairs of an activation and an aggregation: that alternate; in all
 
@@ -44,6 +45,26 @@ def edges_of(plan: Plan) -> Edges:
     number[g.inputs] = np.arange(n_in)
     number[plan.rows] = n_in + np.arange(n_rows)
     return Edges(number, number[g.sources[plan.edges]], csr.owners(plan.starts))
+
+
+class Once(NamedTuple):
+    """Lists of which those stand once that differ by what is added to each element: list k is
+    `elements` from begins[k] on, with bases[k] added. Without `bases` nothing is, and each list has
+    elements of its own, one list after another."""
+
+    elements: Longs
+    begins: Longs
+    bases: Ints | None
+
+
+def once(starts: Longs, elements: Longs) -> Once:
+    """Lists of numbers from 0 on (ncc/ir/csr.py), those that are many once, where they repeat."""
+    lengths = np.diff(starts)
+    found = csr.repeated(lengths, elements.astype(np.int32)) if len(lengths) >= MANY else None
+    if found is None:
+        return Once(elements, starts[:-1], None)
+    begins, bases, kept = found
+    return Once(kept.astype(np.int64), begins, bases)
 
 
 # -- row classes
@@ -253,6 +274,7 @@ class Elements:
     nowhere        the last element of `adjoints`, to which nothing is added
     read     (E)   where each edge finds what it reads
     inside   (E)   whether that is a row of the reader's stage
+    lists          `read` row by row
     """
 
     local: int
@@ -261,10 +283,13 @@ class Elements:
     nowhere: int
     read: Longs
     inside: Flags
+    lists: Once
 
     def arrays(self, plan: Plan, classes: RowClasses) -> Arrays:
         first = plan.weights[plan.block_of] + np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
-        return {"places": self.read, "starts": plan.starts,
+        bases = self.lists.bases
+        return {"places": self.lists.elements, "starts": self.lists.begins,
+                **({} if bases is None else {"place_bases": bases}),
                 "weights": np.maximum(first, 0),  # of each row, where they begin in `packed`
                 "biases": np.maximum(plan.bias_places, 0),
                 "segment_places": np.append(self.own[classes.firsts], 0)}
@@ -292,7 +317,7 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
     inside[inside] = stage[row[inside]] == stage[edges.reader[inside]]
     read = adjoint[edges.source]
     read[inside] = own[row[inside]]
-    return Elements(local, own, adjoint, nowhere, read, inside)
+    return Elements(local, own, adjoint, nowhere, read, inside, once(plan.starts, read))
 
 
 # -- tiles, and rows of one depth
@@ -307,7 +332,9 @@ def tile_arrays(plan: Plan, classes: RowClasses, elements: Elements) -> tuple[Ar
     read = elements.read[csr.ranges(plan.starts[leader], lengths)]
     inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
     pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
-    return {"block_starts": plan.starts[leader], "block_weights": plan.weights,
+    lists = elements.lists
+    return {"block_starts": lists.begins[leader], "block_weights": plan.weights,
+            **({} if lists.bases is None else {"block_bases": lists.bases[leader]}),
             "block_biases": np.maximum(plan.biases, 0),
             "block_places": elements.own[leader], "block_rows": np.diff(plan.blocks),
             "block_firsts": leader, "block_inner": inner, "block_outer": ~inner,

@@ -53,15 +53,15 @@ class _Row:
 
     def __init__(self, f: Looped, r: int, edges: int, kind: Signature) -> None:
         self.f, self.b, self.kind, self.edges = f, f.b, kind, edges
-        self.at, self.weight = f.cell("starts", 0, r), f.cell("weights", 0, r)
+        self.read, self.weight = f.list_of(r), f.cell("weights", 0, r)
         self.gradient = f.cell("gradient_of_rows", 0, r)
 
     def edge(self, k: int) -> tuple[int, int]:
-        return self.f.edge(self.at, self.weight, k, self.kind)
+        return self.f.edge(self.read, self.weight, k, self.kind)
 
     def add(self, k: int, n: int, w: int, part: int) -> None:
         f, b = self.f, self.b
-        f.push(f.cell("places", 0, b.op("iadd", self.at, k)), part, w)
+        f.push(f.place(self.read, k), part, w)
         f.add_gradient(f.mask(part), f.mask(n), 0, b.op("iadd", self.gradient, k))
 
 
@@ -82,10 +82,10 @@ def pairs_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> No
     pairs = f.terms(kind, edges)
     k = b.loop(b.index(0), pairs)[0]
     back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", pairs, b.index(-1)))
-    at = b.op("iadd", row.at, b.op("imul", back, b.index(2)))
+    at = b.op("imul", back, b.index(2))
     by = back if kind.height == 1 else b.op("imul", back, b.index(kind.height))
     w = b.load("packed", 0, b.op("iadd", row.weight, by))
-    places = [f.cell("places", i, at) for i in (0, 1)]
+    places = [f.place(row.read, at, i) for i in (0, 1)]
     n0, n1 = [b.load("values", 0, place) for place in places]
     f.push(places[1], b.op("mul", d, b.op("mul", n0, w)))
     part = b.op("mul", d, n1)
