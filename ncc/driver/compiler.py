@@ -31,7 +31,7 @@ from ncc.machine.header import graph_hash, header
 from ncc.machine.header_docs import work_size
 from ncc.machine.native import aligned, functions
 from ncc.machine.targets import Target
-from ncc.passes.emit.to_llvm import cell, large
+from ncc.passes.emit.tables import cell, large
 from ncc.report.cost import Footprint
 from ncc.scalar.expressions import expression
 
