@@ -10,7 +10,7 @@ from ncc.passes.emit.llvm.applies import apply, apply_rare, result_type
 from ncc.passes.emit.llvm.arithmetic import literal, write_arithmetic
 from ncc.passes.emit.llvm.loops import close_loop, open_loop
 from ncc.passes.emit.llvm.memory import lookup, write_load, write_store
-from ncc.passes.emit.llvm.sums import accumulate, outer_products, turn
+from ncc.passes.emit.llvm.sums import outer_products, turn, write_sum
 from ncc.passes.emit.llvm.tiles import waits, write_tile
 from ncc.passes.emit.llvm.writer import Variant, Writer
 from ncc.scalar.opcodes import OPCODES, SUMS
@@ -158,7 +158,7 @@ def call_at(w: Writer, at: int) -> None:
 # The writer of each op; what is not here is no text.
 WRITERS: dict[str, Callable[[Writer, int], None]] = {
     **dict.fromkeys(OPCODES, write_arithmetic),
-    **dict.fromkeys(SUMS, accumulate),
+    **dict.fromkeys(SUMS, write_sum),
     "const": const,
     "word": integer,
     "index": integer,

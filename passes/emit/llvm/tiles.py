@@ -66,13 +66,12 @@ def write_tile(w: Writer) -> None:
     first, stores = w.tile.waiting
     w.tile.waiting = None
     _, (index,), (name, offset) = w.func.ops[first]
-    v, size = w.type("f", True), w.bits // 8
+    v = w.type("f", True)
 
     def written(rows: list[str], part: int | str) -> list[str]:
-        columns = transposed(w, [w.add(f"load {v}, ptr {a}, align {size}") for a in rows])
+        columns = transposed(w, [w.load(v, a, w.size) for a in rows])
         for k, a in stores:
-            w.lines.append(f"  store {v} {columns[k]}, ptr {beside(w, a, part)}, "
-                           f"align {size * w.native}")
+            w.store(v, columns[k], beside(w, a, part), w.size * w.native)
         return columns
 
     if w.parts() > 1 and all([sum([k == column for column, _ in stores])
@@ -93,17 +92,16 @@ def write_tile(w: Writer) -> None:
 def store_tile(w: Writer, at: int) -> None:
     """Write a tile of stores."""
     _, (_, index), (name, offset) = w.func.ops[at]
-    v, size = w.type("f", True), w.bits // 8
+    v = w.type("f", True)
     values = [op[1][0] for op in w.func.ops[at : at + w.native]]
 
     def written(places: list[str], columns: list[str], lanes: list[int]) -> None:
         rows = transposed(w, columns)
         for lane in lanes:
-            w.lines.append(f"  store {v} {rows[lane]}, ptr {places[lane]}, align {size}")
+            w.store(v, rows[lane], places[lane], w.size)
 
     def loaded(r: int, part: int | str) -> str:
-        a = beside(w, w.tile.addresses[r], part)
-        return w.add(f"load {v}, ptr {a}, align {size * w.native}")
+        return w.load(v, beside(w, w.tile.addresses[r], part), w.size * w.native)
 
     storing = store_order(w, index)
     parts, lanes = [p for p, _ in storing], storing[0][1]
