@@ -35,12 +35,13 @@ from ncc.ir.ssa import DTYPES, Module
 from ncc.machine import cache, limits
 from ncc.machine.cache import Carried, Entry
 from ncc.machine.codegen import Codegen
-from ncc.machine.footprint import Footprint, exported, footprint, stacks
+from ncc.machine.footprint import exported, footprint, stacks
 from ncc.machine.header import graph_hash, header
 from ncc.machine.header_docs import work_size
 from ncc.machine.native import aligned, functions
 from ncc.machine.targets import Target
-from ncc.passes.emit.to_llvm import cell, large
+from ncc.passes.emit.tables import cell, large
+from ncc.report.cost import Footprint
 from ncc.scalar.expressions import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
