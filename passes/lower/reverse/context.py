@@ -87,12 +87,13 @@ class Looped(Backward):
         if len(stages) > 1:
             self.declare(readers.stage_arrays(elements))
         self.declare(readers.arrays(plan, edges, classes, elements))
-        self.group_rests: Longs = np.diff(readers.groups(classes))
+        self.by_rows = readers.once is not None
+        self.group_rests = readers.counts(plan, classes)
         self.accumulators()
         self.declare(seed_arrays(plan, edges, elements, len(stages)))
         self.unread = unread_inputs(plan, edges)
         self.memories()
-        if self.batch:
+        if self.batch and not self.by_rows:
             self.transpose_weights()
 
     def declare(self, arrays: Arrays) -> None:
@@ -105,8 +106,9 @@ class Looped(Backward):
                                self.batch)
         self.sum_in(made.by_lanes, made.owners(plan.cells.codes), made.owners(plan.canonical),
                     bool(made.direct.any()))
-        self.declare(made.arrays(plan, self.edges, self.classes, self.routes, self.elements,
-                                 int(self.ends.has_loss)))
+        losses = int(self.ends.has_loss)
+        self.declare(made.arrays(plan, self.edges, self.classes, losses))
+        self.declare(made.list_arrays(plan, self.routes, self.elements, self.by_rows, losses))
         lists = made.edge_lists(self.routes)
         self.any_pushed, self.any_alone = len(lists["pushed"]) > 0, len(lists["alone"]) > 0
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import Ints, Longs
+from ncc.ir.graph import SUM_CODES, Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.passes.lower.lists import MANY
 
@@ -56,6 +56,11 @@ class Once(NamedTuple):
     begins: Longs
     bases: Ints | None
 
+    def arrays(self, elements: str, begins: str, bases: str) -> Arrays:
+        """Its arrays by these names."""
+        made: Arrays = {elements: self.elements, begins: self.begins}
+        return made if self.bases is None else {**made, bases: self.bases}
+
 
 def once(starts: Longs, elements: Longs) -> Once:
     """Lists of numbers from 0 on (ncc/ir/csr.py), those that are many once, where they repeat."""
@@ -73,13 +78,15 @@ def once(starts: Longs, elements: Longs) -> Once:
 class Signature(NamedTuple):
     """What the code of a row depends on. `height` is the padded height of its tiles; `direct` where
     the weights of each row are consecutive parameters, to whose gradient a tile adds in `dparams`
-    itself. No activation where rows of all signatures are summed before any is activated."""
+    itself; `trained` where any weight is a parameter, or rows are sums. No activation where rows of
+    all signatures are summed before any is activated."""
 
     activation: int | None
     aggregation: int
     biased: bool
     height: int
     direct: bool
+    trained: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +98,7 @@ class RowClasses:
     number    (S)         which of them each class has
     firsts    (S)         first row of each class
     fan_in    (S+1)
+    trained   (S+1)       whether any of its weights is a parameter
     rows      each (S+1)  for each signature, how many of its rows lie in each class
     tiles     (S+1)       first tile (the plan's blocks) of each class
     n_tiles   (S+1)
@@ -102,6 +110,7 @@ class RowClasses:
     number: Longs
     firsts: Longs
     fan_in: Longs
+    trained: Flags
     rows: list[Longs]
     tiles: Longs
     n_tiles: Longs
@@ -118,6 +127,7 @@ class RowClasses:
     def arrays(self, n_rows: int) -> Arrays:
         return {"segment_rows": np.append(self.firsts, [n_rows] * 2),
                 "segment_edges": self.fan_in,
+                "segment_trained": np.where(self.trained, self.fan_in, 0),
                 **{f"rows_{k}": rows for k, rows in enumerate(self.rows)}}
 
 
@@ -127,12 +137,15 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
                       np.int64).reshape(-1, 2)
     first, last = bounds[:, 0], bounds[:, 1]
     run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+    params = csr.starts(plan.graph.weights[plan.edges] >= 0)
+    trained = params[plan.starts[last]] > params[plan.starts[first]]
     signatures = [
         Signature(run.activation, run.aggregation, run.biased, segment.rows,
-                  vectors and segment.rows > 1 and direct)
-        for segment, run, direct in zip(
+                  vectors and segment.rows > 1 and direct,
+                  some or run.aggregation in SUM_CODES)
+        for segment, run, direct, some in zip(
             plan.segments, [plan.runs[k] for k in run_of.tolist()],
-            consecutive(plan, first, last).tolist(), strict=True)]
+            consecutive(plan, first, last).tolist(), trained.tolist(), strict=True)]
     pairs = [signature[:2] for signature in signatures]
     alternating = sum([a != b for a, b in pairwise(pairs)]) >= len(set(pairs))
     mixed = len(set(pairs)) > (ALTERNATING if alternating else PAIRS)
@@ -142,7 +155,7 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
     number = np.array([each.index(signature) for signature in signatures], np.int64)
     return RowClasses(
         each, number, first,
-        np.array([*[p.fan_in for p in plan.segments], 0], np.int64),
+        np.array([*[p.fan_in for p in plan.segments], 0], np.int64), np.append(trained, False),
         [np.append(np.where(number == k, last - first, 0), 0) for k in range(len(each))],
         np.array([*[p.first for p in plan.segments], 0], np.int64),
         np.array([*[p.last - p.first for p in plan.segments], 0]), mixed)
@@ -287,9 +300,7 @@ class Elements:
 
     def arrays(self, plan: Plan, classes: RowClasses) -> Arrays:
         first = plan.weights[plan.block_of] + np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
-        bases = self.lists.bases
-        return {"places": self.lists.elements, "starts": self.lists.begins,
-                **({} if bases is None else {"place_bases": bases}),
+        return {**self.lists.arrays("places", "starts", "place_bases"),
                 "weights": np.maximum(first, 0),  # of each row, where they begin in `packed`
                 "biases": np.maximum(plan.bias_places, 0),
                 "segment_places": np.append(self.own[classes.firsts], 0)}

@@ -45,7 +45,13 @@ def tiles_backward(f: Looped, s: int, number: int) -> None:
         one, to = b.const(1.0), f.cell("gradient_of_block_biases", 0, tile)
         for i, d in enumerate([b.load("values", i, element) for i in rows]):
             f.add_gradient(d, one, i, to)
-    _Gradient(f, number, tile).add()
+    some = f.classes.trained[:-1][f.classes.number == number]
+    if not some.all():
+        f.only_if(b.op("imin", f.cell("segment_trained", 0, s), b.index(1)))
+    if some.any():
+        _Gradient(f, number, tile).add()
+    if not some.all():
+        b.close()
     b.close()
     b.close()
 
