@@ -53,7 +53,6 @@ def streams(w: Writer, at: int) -> bool:
     samples, so those of a large net come from afar each time."""
     opcode, reads, (name, offset) = w.func.ops[at]
     return (w.native > 1 and len(reads) == 1 and offset == 0 and w.types[at] == "f"
-            and name not in w.private and not w.varying[at]
             and w.func.ops[at + 1] == (opcode, reads, (name, 1)))
 
 
