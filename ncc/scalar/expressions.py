@@ -90,11 +90,8 @@ def expression(code: int, functions: Mapping[int, str]) -> Expr:
 
 @cache
 def _parsed(text: str) -> Expr:
-    # As they are read below: the usual ones, which so need no grammar.
-    if text == "x":
-        return Expr((Node("x"),))
     name = text.removesuffix("(x)")
-    if name in _primitives() and name != text:
+    if name in _primitives() and name != text:  # as it is read below, without a grammar
         return Expr((Node("x"), Node(name, (0,))))
     return parse(Source("<activation>", text), text)
 
