@@ -85,17 +85,17 @@ def linked(w: Writer, symbol: str) -> tuple[str, list[str]]:
 
 def write_ops(w: Writer) -> None:
     """Write the ops."""
-    ops = w.func.ops
+    ops, tile, links = w.func.ops, w.tile, w.links
     at = -1
     while at + 1 < len(ops):
         at += 1
         opcode = ops[at][0]
         if at < w.done or opcode == "carry":  # its `for` has written it
             continue
-        if w.tile.waiting is not None and not waits(w, at):
+        if tile.waiting is not None and not waits(w, at):
             write_tile(w)
-        if w.links is not None:
-            w.links.begin(at)
+        if links is not None:
+            links.begin(at)
         if opcode == "yield":
             if close_loop(w, at):  # and now the other vectors
                 at = w.again - 1
@@ -107,8 +107,8 @@ def write_ops(w: Writer) -> None:
             w.splat(at)
         if at in w.sums.turning:
             turn(w, w.sums.turning[at])
-    if w.links is not None:
-        w.links.begin(-1)
+    if links is not None:
+        links.begin(-1)
 
 
 def const(w: Writer, at: int) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ncc.ir.ssa import Func, Module, Op, types
 from ncc.passes.emit.anchors import Window, windows
 from ncc.passes.emit.links import Links
-from ncc.passes.emit.llvm.varying import lane_dependence, turning_loops
+from ncc.passes.emit.llvm.varying import turning_loops, varying_values, wanted_in_lanes
 from ncc.passes.emit.tables import cell
 
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
@@ -134,8 +134,8 @@ class Writer:
         self.by_value = {b.name for b in func.buffers if b.kind == "value"}
         self.plain = {b.name for b in func.buffers if b.kind not in ("private", "value", "indices")}
         self.types = types(func, {t.name: t.type for t in module.tables})
-        self.varying, self.splatted, self.entering = lane_dependence(
-            func, self.types, self.private)
+        self.varying = varying_values(func, self.private)
+        self.splatted, self.entering = wanted_in_lanes(func, self.types, self.varying)
         # Loops whose vectors take turns; whether a mask is among their ops.
         self.elementwise = turning_loops(func, self.types, self.private, self.varying)
         self.lines: list[str] = []
