@@ -13,9 +13,11 @@ import numpy as np
 from ncc.ir.ssa import READ_ONLY, Func, Module, Op, Table, layout, types
 from ncc.machine.model import PAGE
 from ncc.machine.x86 import assembly, fits
+from ncc.machine.x86_transpose import WIDTHS, Places, registers, turned
 from ncc.passes.emit.anchors import Window, windows
 from ncc.passes.emit.divide import division
 from ncc.passes.emit.links import Links
+from ncc.passes.emit.moves import Move, moves
 from ncc.scalar.opcodes import EFFECTS, OPCODES, SUMS
 from ncc.scalar.sum_order import CHAIN, ROUND
 
@@ -87,7 +89,7 @@ class Variant(NamedTuple):
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
             reach: int = 0, registers: int = 16, attributes: str = "", outside: bool = False,
-            assembles: bool = False, flash: int = 0, divides: bool = True) -> str:
+            assembles: int = 0, flash: int = 0, divides: bool = True) -> str:
     """One LLVM module, as text.
 
         func forward(x in 2, y out 1) {
@@ -133,7 +135,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     of the registers hold sums.
 
     Straight functions of plain reals are assembly, ncc's own (ncc/machine/x86.py), on a target for
-    which it `assembles`.
+    which it `assembles`; so are, with vectors of up to so many bits, tiles that move between rows
+    of samples and private memory (passes/emit/moves.py, ncc/machine/x86_transpose.py).
 
     Functions whose ops have neurons say those of their instructions (passes/emit/links.py).
     Tables are in the address space `flash`; where the target `divides` not, the module does.
@@ -152,7 +155,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     def writer(func: Func) -> _Writer:
         return _Writer(module, func, real, vector_bits, index_bits, reach, registers, used,
-                       applied, rare, elf, flash, divides, links)
+                       applied, rare, elf, flash, divides, links, assembles)
 
     for func in module.funcs:
         if assembles and func.exported and fits(func):
@@ -173,7 +176,7 @@ def _variants(module: Module, applied: dict[Variant, None], rare: dict[tuple[Op,
         yield from [writer(pure[v.name]).variant(v) for v in rest]
 
 
-def _attributes(module: Module, attributes: str, assembles: bool, applied: bool) -> list[str]:
+def _attributes(module: Module, attributes: str, assembles: int, applied: bool) -> list[str]:
     """The groups of attributes that functions name."""
     usual = "nounwind norecurse mustprogress"
     lines = [f"attributes #0 = {{ {usual} {attributes} }}",
@@ -262,7 +265,7 @@ class _Writer:
     def __init__(self, module: Module, func: Func, real: str, vector_bits: int, index_bits: int,
                  reach: int, registers: int, used: set[str], applied: dict[Variant, None],
                  rare: dict[tuple[Op, ...], Func], elf: bool, flash: int, divides: bool,
-                 links: Links) -> None:
+                 links: Links, assembles: int) -> None:
         self.module = module
         self.func, self.real = func, real
         self.registers = registers
@@ -326,6 +329,9 @@ class _Writer:
         self.columns: dict[tuple[int, ...], list[list[str]]] = {}
         self.adding: dict[int, bool] = {}  # whether a loop accumulates
         self.find_products()
+        self.moves = self.find_moves(assembles)
+        self.moving: set[int] = set()  # loops that hold one
+        self.skipped = {at for move in self.moves.values() for at in move.ops}
         self.half: int | None = None  # which half of the lanes' vectors is written, if not all
         self.products: dict[int, list[str]] = {}  # of accumulates, their chains
         self.neighbours = 0  # how many they will be
@@ -511,8 +517,8 @@ class _Writer:
         while at + 1 < len(ops):
             at += 1
             opcode, reads, imm = ops[at]
-            if at < self.done or opcode == "carry":  # its `for` has written it
-                continue
+            if at < self.done or opcode == "carry" or at in self.skipped:
+                continue  # its `for` has written a carry, the last store of a tile what it moves
             if self.waiting is not None and not self.waits(at):
                 self.write_tile()
             if self.links is not None:
@@ -614,7 +620,9 @@ class _Writer:
     def write_store(self, at: int) -> None:
         _, reads, imm = self.func.ops[at]
         name, offset = imm
-        if self.waiting is not None:
+        if at in self.moves:
+            self.move(self.moves[at])
+        elif self.waiting is not None:
             index = self.scalar[reads[1]] if len(reads) > 1 else None
             self.waiting[1].append((reads[0] - self.waiting[0],
                                     self.address(name, offset, index, self.lanes)))
@@ -694,7 +702,9 @@ class _Writer:
         # A loop that begins where a table says is over a list, and most lists are short.
         # One that carries nothing hides no latency when it is unrolled.
         first, last = [ops[r][0] for r in ops[start][1]]
-        listed = first == "load" or not done and last not in ("index", "count")
+        # Assembly is one instruction to LLVM, however long it is.
+        listed = (first == "load" or not done and last not in ("index", "count")
+                  or start in self.moving)
         self.lists |= listed
         self.lines += [f"  br label %latch{turn}", f"latch{turn}:",
                        f"  %next{turn} = add nuw nsw {self.index} %k{turn}, {step}",
@@ -1368,6 +1378,74 @@ class _Writer:
         chosen = list(elements)
         return f"<{len(chosen)} x i32> <{', '.join([f'i32 {k}' for k in chosen])}>"
 
+    # -- tiles that are moved by ncc's own assembly
+
+    def find_moves(self, bits: int) -> dict[int, Move]:
+        """Those that vectors of up to so many bits move, by their last stores."""
+        if not any(op[0] == "for" and op[2] > 1 for op in self.func.ops):
+            return {}
+        found = moves(self.func, private=self.private, plain=self.plain, varying=self.varying,
+                      tables={t.name for t in self.module.tables if t.type == "i"},
+                      uses=self.count_uses(), aside=self.aside)
+        kept = {}
+        for at, move in found:
+            start = max(k for k in range(at) if self.func.ops[k][0] == "for"
+                        and self.func.ops[k][2])
+            n, lanes = self.shape(start)
+            chains = lanes > 1 and self.accumulates(start)
+            if (n * self.bits <= bits and n * self.bits // 8 in WIDTHS and move.count % n == 0
+                    and (lanes // n <= CHAIN or not chains)):
+                kept[at] = move
+        return kept
+
+    def move(self, move: Move) -> None:
+        """Write a move: the vectors of lanes one after the other; back, the last one first."""
+        self.moving.add(self.loops[-1][0])
+        stride, uniform = self.affine[move.index]
+        n, size, parts, table = self.native, self.bits // 8, self.parts(), move.columns.table
+        first, step = (0, 1) if move.into else (parts - 1, -1)
+        base = self.address(move.name, move.offset, uniform)
+        columns = self.address(
+            move.columns.name, move.columns.beyond if table else move.columns.offset,
+            None if table or move.columns.index is None else self.scalar[move.columns.index],
+            self.lanes)
+        if first:
+            columns = self.add(f"getelementptr inbounds {self.real}, ptr {columns}, "
+                               f"i64 {first * n}")
+        # The first two move: as operands they are results, and then arguments.
+        operands = [columns]
+        if self.whole:
+            assert isinstance(stride, int)
+            begin = self.add(f"mul nsw {self.index} {self.step}, {stride}")
+            far = first * n * stride
+            if far:
+                begin = self.add(f"add nsw {self.index} {begin}, {far}")
+            operands.append(self.add(f"getelementptr inbounds {self.real}, ptr {base}, "
+                                     f"{self.index} {begin}"))
+            rows, moved = Places("$1", stride * size), n * stride * size
+        else:
+            operands += [self.places(stride, first * n), self.first_lane(base, stride)]
+            rows, moved = Places("$4", size, "$1"), n * 4
+        lists = Places("$0", self.lanes * size)
+        if table:
+            lists = lists._replace(cells=f"${len(operands) + 2}",
+                                   bytes=cell(self.tables[table]).itemsize)
+            operands.append(self.address(
+                table, move.columns.offset,
+                None if move.columns.index is None else self.scalar[move.columns.index]))
+        wide = range(0, move.count, n)
+        each = [[rows._replace(offset=k * size) for k in wide],
+                [lists._replace(first=k) for k in wide]]
+        order = range(n) if move.into else self.storing(move.index)[0][1]
+        sources, targets = each if move.into else each[::-1]
+        text = "\\0A".join(turned(size, n, sources, targets, order, parts,
+                                 [("$0", step * n * size), ("$1", step * moved)]))
+        changed = ",".join(["=&r,=&r,0,1", *["r"] * (len(operands) - 2),
+                            *[f"~{{{r}}}" for r in registers(size, n)],
+                            "~{memory},~{flags},~{dirflag},~{fpsr}"])
+        passed = ", ".join([f"ptr {o}" for o in operands])
+        self.add(f'call {{ ptr, ptr }} asm sideeffect "{text}", "{changed}"({passed})')
+
     # -- tile transposes: of a square tile, as many consecutive elements of each lane's as there are
     # lanes in a vector
 
@@ -1473,6 +1551,16 @@ class _Writer:
             return [self.add(f"getelementptr inbounds {self.real}, ptr {base}, {i} "
                              f"{stride * lane}") for lane in range(self.native)]
         base = self.first_lane(base, stride)
+        here = self.places(stride, part)
+        found = []
+        for lane in range(self.native):
+            a = self.add(f"getelementptr inbounds i32, ptr {here}, i64 {lane}")
+            far = self.add(f"load i32, ptr {a}, align 4")
+            found.append(self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {far}"))
+        return found
+
+    def places(self, stride: Stride, lane: int | str) -> str:
+        """The address of the offset of a lane, in an array of all of them."""
         places, hole = self.held[stride]
         if not self.lines[hole]:
             self.stack.append(f"  {places} = alloca [{self.lanes} x i32], align 64")
@@ -1481,13 +1569,7 @@ class _Writer:
                 f"  {places}_{p} = getelementptr inbounds i32, ptr {places}, i64 "
                 f"{p * self.native}\n  store {v} {lanes}, ptr {places}_{p}, "
                 f"align {4 * self.native}" for p, lanes in enumerate(self.offsets[stride])])
-        here = self.add(f"getelementptr inbounds i32, ptr {places}, {i} {part}")
-        found = []
-        for lane in range(self.native):
-            a = self.add(f"getelementptr inbounds i32, ptr {here}, i64 {lane}")
-            far = self.add(f"load i32, ptr {a}, align 4")
-            found.append(self.add(f"getelementptr inbounds {self.real}, ptr {base}, i32 {far}"))
-        return found
+        return self.add(f"getelementptr inbounds i32, ptr {places}, {self.index} {lane}")
 
     def beside(self, address: str, part: int | str) -> str:
         """The address of a part of the lanes: by its number, or its first lane's at run time."""
