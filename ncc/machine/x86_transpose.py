@@ -1,9 +1,10 @@
 """Tiles that change between rows and columns, as x86-64 assembly: LLVM takes long over shuffles,
-and loads whole rows, whose halves and quarters then change places in registers.
+and over addresses of so many rows.
 
-Each 128 bits of a vector are loaded from another row, by loads that insert what they load; so all
-that is left to shuffle is within 128 bits, where a shuffle is cheapest: a square of four singles or
-of two doubles.
+What is within 128 bits is turned first: squares of four singles or of two doubles. In vectors of
+256 bits their places are right from the start, as each half is loaded from another row, the second
+by an instruction that inserts what it loads. In those of 512 bits, whose loads are whole rows,
+quarters change places at last: inserts of 128 bits are no cheaper there.
 """
 
 from __future__ import annotations
@@ -61,34 +62,38 @@ def turned(size: int, lanes: int, sources: Sequence[Places], targets: Sequence[P
 def registers(size: int, lanes: int) -> list[str]:
     """The registers that `turned` changes."""
     kind = WIDTHS[size * lanes]
-    return [INDEX, COUNT, *[f"{kind}{k}" for k in range(lanes + 16 // size)]]
+    free = 4 if kind == "zmm" else 16 // size
+    return [INDEX, COUNT, *[f"{kind}{k}" for k in range(lanes + free)]]
 
 
 def _tile(size: int, lanes: int, source: Places, target: Places, order: Sequence[int]
           ) -> list[str]:
     kind = WIDTHS[size * lanes]
     side = 16 // size  # of the squares within 128 bits
-    chunks = lanes // side
+    whole = kind != "ymm"
     lines: list[str] = []
     for k in range(lanes):
         found, distance, register = source.at(k)
         lines += found
-        chunk, row = divmod(k, side)
-        for q in range(chunks):
+        if whole:
+            lines.append(f"vmovups {distance or ''}{register}, %{kind}{k}")
+            continue
+        half, row = divmod(k, side)
+        for q in range(2):
             here, to = f"{distance + 16 * q or ''}{register}", q * side + row
-            if not chunk:
-                lines.append(f"vmovups {here}, %xmm{to}")
-            elif kind == "ymm":
-                lines.append(f"vinsertf128 $$1, {here}, %ymm{to}, %ymm{to}")
-            else:
-                lines.append(f"vinsertf32x4 $${chunk}, {here}, %zmm{to}, %zmm{to}")
-    held: list[int] = []
-    free = list(range(lanes, lanes + side))
-    for q in range(chunks):
-        square = list(range(q * side, (q + 1) * side))
-        lines += [f"{name} %{kind}{b}, %{kind}{a}, %{kind}{to}"
-                  for name, a, b, to in _square(square, free)]
-        held += square
+            lines.append(f"vinsertf128 $$1, {here}, %ymm{to}, %ymm{to}" if half
+                         else f"vmovups {here}, %xmm{to}")
+    held = list(range(lanes))
+    free = list(range(lanes, lanes + 4))
+    steps = []
+    for q in range(0, lanes, side):
+        square = held[q : q + side]
+        steps += _square(square, free)
+        held[q : q + side] = square
+    if kind == "zmm":
+        for row in range(side):
+            steps += _quarters(held[row::side], free)
+    lines += [f"{name} %{kind}{b}, %{kind}{a}, %{kind}{to}" for name, a, b, to in steps]
     for k in order:
         found, distance, register = target.at(k)
         lines += [*found, f"vmovups %{kind}{held[k]}, {distance or ''}{register}"]
@@ -96,7 +101,7 @@ def _tile(size: int, lanes: int, source: Places, target: Places, order: Sequence
 
 
 def _square(rows: list[int], free: list[int]) -> list[tuple[str, int, int, int]]:
-    """The shuffles that turn the square in the registers `rows`, with as many `free` ones: both
+    """The shuffles that turn the square in the registers `rows`, with some `free` ones: both
     change."""
     if len(rows) == 2:
         (a, b), t = rows, free[0]
@@ -107,3 +112,12 @@ def _square(rows: list[int], free: list[int]) -> list[tuple[str, int, int, int]]
             ("vunpcklps", c, d, v), ("vunpckhps", c, d, w),
             ("vunpcklpd", t, v, a), ("vunpckhpd", t, v, b),
             ("vunpcklpd", u, w, c), ("vunpckhpd", u, w, d)]
+
+
+def _quarters(rows: list[int], free: list[int]) -> list[tuple[str, int, int, int]]:
+    """The shuffles that turn a square whose elements are quarters of the registers `rows`, with
+    four `free` ones."""
+    even, odd = "vshuff32x4 $$0x88,", "vshuff32x4 $$0xdd,"
+    (a, b, c, d), (t, u, v, w) = rows, free
+    return [(even, a, b, t), (odd, a, b, u), (even, c, d, v), (odd, c, d, w),
+            (even, t, v, a), (even, u, w, b), (odd, t, v, c), (odd, u, w, d)]
