@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError, Source, Span
 from ncc.ir import csr, labels
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, PAIR_CODES, Ints, Longs
+from ncc.ir.labels import digits
 from ncc.ir.syntax import (
     OUT_OF_RANGE,
     AdjacencyList,
@@ -24,7 +25,6 @@ from ncc.ir.syntax import (
     Parameters,
     Syntax,
     activation_code,
-    digits,
     functions_of,
     unknown,
 )

@@ -90,6 +90,12 @@ def expression(code: int, functions: Mapping[int, str]) -> Expr:
 
 @cache
 def _parsed(text: str) -> Expr:
+    # As they are read below: the usual ones, which so need no grammar.
+    if text == "x":
+        return Expr((Node("x"),))
+    name = text.removesuffix("(x)")
+    if name in _primitives() and name != text:
+        return Expr((Node("x"), Node(name, (0,))))
     return parse(Source("<activation>", text), text)
 
 

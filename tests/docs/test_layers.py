@@ -53,9 +53,7 @@ FILES = sorted([*ROOT.glob("ncc/**/*.py"), *ROOT.glob("passes/**/*.py")])
 # No file over so many lines, no function over so many; what still is stands in these lists, which
 # only become shorter.
 LINES, FUNCTION_LINES = 450, 80
-LONG_FILES = {
-    "ncc.passes.emit.to_llvm",
-}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 
 
