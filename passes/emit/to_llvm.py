@@ -61,7 +61,7 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
 
     Straight functions of plain reals are assembly, ncc's own (ncc/machine/x86.py), on a target for
     which it `assembles`; so are, in vectors of up to so many bits, tiles that a batch moves between
-    rows of samples and private memory (passes/emit/llvm/moves.py, ncc/machine/x86_transpose.py).
+    rows of samples and private memory (passes/emit/tile_moves.py, passes/emit/tile_assembly.py).
 
     Functions whose ops have neurons say those of their instructions (passes/emit/links.py).
     Tables are in the address space `flash`; where the target `divides` not, the module does.

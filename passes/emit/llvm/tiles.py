@@ -3,7 +3,6 @@ as there are lanes in a vector."""
 
 from __future__ import annotations
 
-from ncc.machine.x86_transpose import WIDTHS, Places, registers, turned
 from ncc.passes.emit.llvm.addresses import (
     address,
     beside,
@@ -15,10 +14,11 @@ from ncc.passes.emit.llvm.addresses import (
     part_addresses,
 )
 from ncc.passes.emit.llvm.lanes import accumulates, shape, store_order
-from ncc.passes.emit.llvm.moves import Move, moves
 from ncc.passes.emit.llvm.shuffles import transposed
 from ncc.passes.emit.llvm.writer import Writer
 from ncc.passes.emit.tables import cell
+from ncc.passes.emit.tile_assembly import WIDTHS, Places, registers, turned
+from ncc.passes.emit.tile_moves import Move, moves
 from ncc.scalar.sum_order import CHAIN
 
 

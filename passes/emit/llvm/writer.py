@@ -10,9 +10,9 @@ from typing import NamedTuple
 from ncc.ir.ssa import Func, Module, Op, types
 from ncc.passes.emit.anchors import Window, windows
 from ncc.passes.emit.links import Links
-from ncc.passes.emit.llvm.moves import Move
 from ncc.passes.emit.llvm.varying import lane_dependence, turning_loops
 from ncc.passes.emit.tables import cell
+from ncc.passes.emit.tile_moves import Move
 
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 Stride = int | str  # a constant, or the operand that has it

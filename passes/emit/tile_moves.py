@@ -1,5 +1,5 @@
 """Where a batch moves tiles of columns between rows of samples and its own memory, and does nothing
-else with them: what ncc's own assembly does (ncc/machine/x86_transpose.py)."""
+else with them: what ncc's own assembly does (passes/emit/tile_assembly.py)."""
 
 from __future__ import annotations
 
