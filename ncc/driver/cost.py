@@ -143,8 +143,7 @@ def _predicted(build: Build, functions: Mapping[str, Function]) -> dict[str, flo
         return {"forward": in_order(plan, plan.single.form)} if fits else {}
     for name, schedule, k in (("forward", plan.single, 0), ("forward_batch", plan.batch, 1)):
         if name in functions:
-            found[name] = predict(plan, schedule.form, native=build.options["native"],
-                                  dtype=build.options["dtype"])[k]
+            found[name] = predict(plan, schedule.form, native=build.options["native"])[k]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -164,7 +164,8 @@ class Forward(Loops):
         """The rows of a group, which are of one kind, take turns edge by edge: their sums are
         chains of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
-        run_of = np.repeat(np.arange(len(plan.runs)), [run.last - run.first for run in plan.runs])
+        run_of = np.repeat(np.arange(len(plan.runs)), [
+            run.last - run.first for run in plan.runs]).tolist()
         # What several neurons share is of the first.
         b.neuron = int(g.inputs[0]) if g.n_inputs else UNLINKED
         row_of_x = None if sample is None else b.op("imul", sample, b.index(g.n_inputs))
@@ -192,32 +193,33 @@ class Forward(Loops):
             return codes[code]
 
         sources, weights, biases = g.sources.tolist(), g.weights.tolist(), g.biases.tolist()
+        neurons, starts, in_lists = (
+            plan.rows.tolist(), plan.starts.tolist(), plan.edges.tolist())
         for group in groups:
             run = plan.runs[run_of[group[0]]]
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
-            rows = plan.rows[group].tolist()
+            rows = [neurons[r] for r in group]
             shifts: list[int | None] = []
             for j in rows:
                 b.neuron = j
                 shifts.append(None if biases[j] == NONE else parameter(biases[j]))
             accs: list[int | None] = [x if agg in FROM_BIAS else None for x in shifts]
             size = edges_a_term(agg)
-            edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].reshape(-1, size).tolist()
-                     for r in group]
-            for turn in zip_longest(*edges):
-                for i, of_term in enumerate(turn):
-                    if of_term is not None:
+            edges = [in_lists[starts[r] : starts[r + 1]] for r in group]
+            for k in range(0, max(map(len, edges)), size):
+                for i, mine in enumerate(edges):
+                    if k < len(mine):
                         b.neuron = rows[i]
-                        ends = term(b, agg, [made[sources[e]] for e in of_term],
-                                    parameter(weights[of_term[0]]))
+                        ends = term(b, agg, [made[sources[e]] for e in mine[k : k + size]],
+                                    parameter(weights[mine[k]]))
                         acc = accs[i]
                         accs[i] = (start(b, agg, *ends) if acc is None
                                    else step(b, agg, acc, *ends))
             totals = []
             for i, j in enumerate(rows):
                 b.neuron = j
-                totals.append(finish(b, agg, accs[i], len(edges[i]),
+                totals.append(finish(b, agg, accs[i], len(edges[i]) // size,
                                      None if agg in FROM_BIAS else shifts[i]))
             first = len(b.ops)
             values = abreast(program, b, totals)

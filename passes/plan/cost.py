@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
     batch: float
 
 
-def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Prediction:
+def predict(plan: Plan, form: str, *, native: int) -> Prediction:
     """What `form` costs: `straight` of any plan, `table` of one without blocks of several rows,
     `shared` of one with them. `native` is the lanes of a vector."""
     g = plan.graph
@@ -67,9 +67,6 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     per_row = np.repeat(vectors * np.ones(len(rows)), _rows_of(plan))
     looped = np.where(alone, table, shared) + model.SEGMENT
     single = float(looped.sum() + model.OP * (ops * per_row).sum())
-    weights = len(plan.packed) * (4 if dtype == "f32" else 8)
-    if weights > model.LEVEL2:
-        single = max(single, model.FAR_BYTE * weights)
     single = max(least, single) + sum(columns)
     room = np.diff(plan.blocks)  # the rows that are computed: whole parts of a block
     part = np.minimum(plan.sizes, 8)

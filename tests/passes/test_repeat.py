@@ -17,10 +17,10 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
 
 NETS = {
-    "convolution": lambda: ncc.new("conv", "1x10x10", "4k3p1", "max2", "3k3", 4, init="he"),
-    "depthwise": lambda: ncc.new("conv", "4x8x8", "4k3g4", 3, init="he"),
-    "lstm": lambda: ncc.new("lstm", "3x12", "h4", init="xavier"),
-    "transformer": lambda: ncc.new("transformer", "8x5", "d8", "h2", "l1", init="xavier"),
+    "convolution": lambda: ncc.new("conv", "1x8x8", "4k3p1", "max2", "3k3", 4, init="he"),
+    "depthwise": lambda: ncc.new("conv", "4x6x6", "4k3g4", 3, init="he"),
+    "lstm": lambda: ncc.new("lstm", "3x8", "h4", init="xavier"),
+    "transformer": lambda: ncc.new("transformer", "6x4", "d4", "h2", "l1", init="xavier"),
 }
 each_choice = pytest.mark.each_choice
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from ncc.passes.emit.llvm.writer import Stride, Writer
 
+INDEX = {"load": 0, "store": 1, "accumulate": 2, "accrue": 2}  # which of the reads is the index
+
+
+def place(w: Writer, at: int, scale: int = 1) -> str:
+    """The address of what an op reads or writes."""
+    opcode, reads, (name, offset) = w.func.ops[at]
+    k = INDEX[opcode]
+    return address(w, name, offset, w.scalar[reads[k]] if len(reads) > k else None, scale)
+
 
 def address(w: Writer, name: str, offset: int, index: str | None, scale: int = 1) -> str:
     """The address of element (index + offset) * scale."""
-    table = w.tables.get(name)
-    base = f"@{w.module.name}.{name}" if table is not None else f"%{name}"
-    element = element_type(w, name)
+    base = f"@{w.module.name}.{name}" if name in w.tables else f"%{name}"
     if index is None:
         if offset == 0:  # a gep by 0 makes LLVM half as slow again over a whole function
             return base
-        return w.add(f"getelementptr inbounds {element}, {pointer_type(w, name)} {base}, "
-                     f"{w.index} {offset * scale}")
-    if offset:
-        index = w.add(f"add nsw {w.index} {index}, {offset}")
-    if scale != 1:
-        index = w.add(f"mul nsw {w.index} {index}, {scale}")
-    return w.add(f"getelementptr inbounds {element}, {pointer_type(w, name)} {base}, "
-                 f"{w.index} {index}")
+        index = str(offset * scale)
+    else:
+        if offset:
+            index = w.add(f"add nsw {w.index} {index}, {offset}")
+        if scale != 1:
+            index = w.add(f"mul nsw {w.index} {index}, {scale}")
+    return w.beyond(base, f"{w.index} {index}", element_type(w, name), pointer_type(w, name))
 
 
 def pointer_type(w: Writer, name: str) -> str:
@@ -38,17 +44,18 @@ def element_type(w: Writer, name: str) -> str:
     return w.unit.cells[name] if table.type == "i" else f"i{w.bits}"
 
 
-def of_turn(w: Writer, base: str) -> str:
-    """The address of the vector whose turn it is, of the lanes at `base`."""
-    return beside(w, base, w.part) if w.part else base
-
-
-def beside(w: Writer, address: str, part: int | str) -> str:
+def beside(w: Writer, base: str, part: int | str) -> str:
     """The address of a part of the lanes: by its number, or its first lane's at run time."""
     if isinstance(part, str):
-        return w.add(f"getelementptr inbounds {w.real}, ptr {address}, {w.index} {part}")
-    return address if part == 0 else w.add(
-        f"getelementptr inbounds {w.real}, ptr {address}, i64 {part * w.native}")
+        return w.beyond(base, f"{w.index} {part}")
+    return base if part == 0 else w.beyond(base, f"i64 {part * w.native}")
+
+
+def private_place(w: Writer, at: int) -> str:
+    """The address of the lanes' private elements that a load or a store is of: of the vector whose
+    turn it is, or of all of them."""
+    base = place(w, at, w.lanes)
+    return beside(w, base, w.part) if w.part else base
 
 
 def pointer(w: Writer, at: int) -> tuple[str, int]:
@@ -72,11 +79,12 @@ def contiguous(w: Writer, index: int) -> bool:
 
 def vector_addresses(w: Writer, name: str, offset: int, index: int) -> list[str]:
     """Where each vector of consecutive elements starts."""
-    uniform = w.open.affine[index][1]
-    first = w.open.step if uniform is None else w.add(f"add nsw {w.index} {uniform}, {w.open.step}")
+    uniform, first = w.open.affine[index][1], w.open.step
+    if uniform is not None:
+        first = w.add(f"add nsw {w.index} {uniform}, {first}")
     base = address(w, name, offset, first)
-    kinds = f"{element_type(w, name)}, {pointer_type(w, name)}"
-    return [base, *[w.add(f"getelementptr inbounds {kinds} {base}, {w.index} {part * w.native}")
+    element, to = element_type(w, name), pointer_type(w, name)
+    return [base, *[w.beyond(base, f"{w.index} {part * w.native}", element, to)
                     for part in range(1, w.parts())]]
 
 
@@ -86,63 +94,62 @@ def lane_addresses(w: Writer, name: str, offset: int, index: int, part: int) -> 
     element = element_type(w, name)
     base = address(w, name, offset, uniform)
     if w.open.whole:
-        first = w.add(f"mul nsw {w.index} {w.open.step}, {stride}")
-        base = w.add(f"getelementptr inbounds {element}, ptr {base}, {w.index} {first}")
-        assert isinstance(stride, int)
-        return [w.add(f"getelementptr inbounds {element}, ptr {base}, {w.index} "
-                      f"{stride * lane}")
-                for lane in range(part * w.native, (part + 1) * w.native)]
+        return strided(w, base, stride, w.open.step, element, part * w.native)
     base = first_lane(w, base, stride, element, pointer_type(w, name))
     if w.lanes == 1:
         return [base]
     lanes = [w.add(f"extractelement <{w.native} x i32> {w.open.offsets[stride][part]}, "
                    f"i64 {lane}") for lane in range(w.native)]
-    return [w.add(f"getelementptr inbounds {element}, ptr {base}, i32 {lane}") for lane in lanes]
+    return [w.beyond(base, f"i32 {lane}", element) for lane in lanes]
 
 
-def first_lane(w: Writer, base: str, stride: Stride, element: str = "", to: str = "ptr") -> str:
-    """The address of the element of the round's first sample."""
-    return w.add(f"getelementptr inbounds {element or w.real}, {to} {base}, "
-                 f"{w.index} {w.open.firsts[stride]}")
-
-
-def all_addresses(w: Writer, name: str, offset: int, index: int, part: int) -> str:
-    """A vector of the lanes' addresses, for machines that gather and scatter."""
-    stride, uniform = w.open.affine[index]
-    base = first_lane(w, address(w, name, offset, uniform), stride)
-    return w.add(f"getelementptr inbounds {w.real}, ptr {base}, "
-                 f"<{w.native} x i32> {w.open.offsets[stride][part]}")
+def strided(w: Writer, base: str, stride: Stride, sample: str, element: str, lane: int = 0
+            ) -> list[str]:
+    """The addresses of a vector's lanes from number `lane` on after that of `sample`, of whole
+    rounds."""
+    assert isinstance(stride, int)
+    first = w.add(f"mul nsw {w.index} {sample}, {stride}")
+    base = w.beyond(base, f"{w.index} {first}", element)
+    return [w.beyond(base, f"{w.index} {stride * k}", element)
+            for k in range(lane, lane + w.native)]
 
 
 def part_addresses(w: Writer, name: str, offset: int, index: int, part: str) -> list[str]:
     """`lane_addresses` of the part whose first lane has a number known at run time."""
     stride, uniform = w.open.affine[index]
     base = address(w, name, offset, uniform)
-    i = w.index
     if w.open.whole:
-        assert isinstance(stride, int)
-        first = w.add(f"mul nsw {i} {w.add(f'add nsw {i} {w.open.step}, {part}')}, {stride}")
-        base = w.add(f"getelementptr inbounds {w.real}, ptr {base}, {i} {first}")
-        return [w.add(f"getelementptr inbounds {w.real}, ptr {base}, {i} "
-                      f"{stride * lane}") for lane in range(w.native)]
+        sample = w.add(f"add nsw {w.index} {w.open.step}, {part}")
+        return strided(w, base, stride, sample, w.real)
     base = first_lane(w, base, stride)
-    here = offset_of_lane(w, stride, part)
+    here = w.beyond(kept_offsets(w, stride), f"{w.index} {part}", "i32")
     found = []
     for lane in range(w.native):
-        a = w.add(f"getelementptr inbounds i32, ptr {here}, i64 {lane}")
-        far = w.add(f"load i32, ptr {a}, align 4")
-        found.append(w.add(f"getelementptr inbounds {w.real}, ptr {base}, i32 {far}"))
+        far = w.load("i32", w.beyond(here, f"i64 {lane}", "i32"), 4)
+        found.append(w.beyond(base, f"i32 {far}"))
     return found
 
 
-def offset_of_lane(w: Writer, stride: Stride, lane: int | str) -> str:
-    """The address of the offset of a lane, in an array of those of all."""
+def kept_offsets(w: Writer, stride: Stride) -> str:
+    """An array of the lanes' offsets, which are kept there where they are made."""
     places, hole = w.open.held[stride]
     if not w.lines[hole]:
         w.stack.append(f"  {places} = alloca [{w.lanes} x i32], align 64")
         v = f"<{w.native} x i32>"
         w.lines[hole] = "\n".join([
-            f"  {places}_{p} = getelementptr inbounds i32, ptr {places}, i64 "
-            f"{p * w.native}\n  store {v} {lanes}, ptr {places}_{p}, "
-            f"align {4 * w.native}" for p, lanes in enumerate(w.open.offsets[stride])])
-    return w.add(f"getelementptr inbounds i32, ptr {places}, {w.index} {lane}")
+            f"  {places}_{p} = getelementptr inbounds i32, ptr {places}, i64 {p * w.native}\n"
+            f"  store {v} {lanes}, ptr {places}_{p}, align {4 * w.native}"
+            for p, lanes in enumerate(w.open.offsets[stride])])
+    return places
+
+
+def first_lane(w: Writer, base: str, stride: Stride, element: str = "", to: str = "ptr") -> str:
+    """The address of the element of the round's first sample."""
+    return w.beyond(base, f"{w.index} {w.open.firsts[stride]}", element, to)
+
+
+def all_addresses(w: Writer, name: str, offset: int, index: int, part: int) -> str:
+    """A vector of the lanes' addresses, for machines that gather and scatter."""
+    stride, uniform = w.open.affine[index]
+    base = first_lane(w, address(w, name, offset, uniform), stride)
+    return w.beyond(base, f"<{w.native} x i32> {w.open.offsets[stride][part]}")

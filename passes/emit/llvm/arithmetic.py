@@ -10,7 +10,9 @@ from ncc.passes.emit.llvm.lanes import lane_index, masked
 from ncc.passes.emit.llvm.writer import Writer
 from ncc.scalar.opcodes import OPCODES
 
-# {t} the type, {n} its width; {0} {1} {2} the operands. Two lines make two instructions.
+# {t} the type of reals, {w} of words, {i} of indices, {b} of truth values, {s} of the last operand,
+# {m} the name of reals in intrinsics; {0} {1} {2} the operands. Two lines make two instructions;
+# {last} is what the first makes.
 INSTRUCTIONS = {
     "add": "fadd {t} {0}, {1}",
     "sub": "fsub {t} {0}, {1}",
@@ -41,11 +43,11 @@ INSTRUCTIONS = {
     "wlt": "icmp slt {w} {0}, {1}",
     "iadd": "add {i} {0}, {1}",
     "imul": "mul {i} {0}, {1}",
-    "imin": "icmp slt {i} {1}, {0}",
+    "imin": "icmp slt {i} {1}, {0}\nselect {b} {last}, {i} {1}, {i} {0}",
     "idiv": "udiv {i} {0}, {1}",
     # max(a, b) is b > a ? b : a: an instruction of its own where the machine has this very one
-    "max": "fcmp ogt {t} {1}, {0}",
-    "min": "fcmp olt {t} {1}, {0}",
+    "max": "fcmp ogt {t} {1}, {0}\nselect {b} {last}, {t} {1}, {t} {0}",
+    "min": "fcmp olt {t} {1}, {0}\nselect {b} {last}, {t} {1}, {t} {0}",
     "select": "select {b} {0}, {s} {1}, {s} {2}",
     "real": "uitofp {i} {0} to {t}",
 }
@@ -70,12 +72,10 @@ def write_arithmetic(w: Writer, at: int) -> None:
         else:
             w.scalar[at] = w.scalar[reads[0]]
     elif varying:
-        args = [w.vectors[r] for r in reads]
+        args, window = [w.vectors[r] for r in reads], w.window()
         letter = w.types[reads[-1]]
-        w.vectors[at] = [
-            instruction(w, opcode, [a[p] for a in args], letter, True)
-            if p in w.window() else "" for p in range(w.parts())
-        ]
+        w.vectors[at] = [instruction(w, opcode, [a[p] for a in args], letter, True)
+                         if p in window else "" for p in range(w.parts())]
     else:
         operands = [w.scalar[r] for r in reads]
         w.scalar[at] = instruction(w, opcode, operands, w.types[reads[-1]], False)
@@ -89,27 +89,26 @@ def literal(value: float) -> str:
 
 def instruction(w: Writer, opcode: str, args: Sequence[str], letter: str, vector: bool) -> str:
     """Write an op, of scalars or of vectors, that reads values of the type `letter`."""
+    key = (opcode, letter, w.native if vector else 0)
+    templates = w.templates.get(key)
+    if templates is None:
+        templates = w.templates[key] = templates_of(w, opcode, letter, vector)
+    last = ""
+    for template in templates:
+        last = w.add(template.format(*args, last=last))
+    return last
+
+
+def templates_of(w: Writer, opcode: str, letter: str, vector: bool) -> list[str]:
+    """The instructions with their types filled in and their operands open."""
     if opcode == "div" and not w.unit.divides:
         w.used.add(division(w.module.name))
-        return w.add(f"call float @{w.module.name}.divide(float {args[0]}, float {args[1]})")
-    key = (opcode, letter, w.native if vector else 0)
-    template = w.templates.get(key)
-    if template is None:
-        template = w.templates[key] = template_of(w, opcode, letter, vector)
-    result = w.add(template.format(*args))
-    if opcode in ("max", "min", "imin"):
-        t = w.type("i" if opcode == "imin" else "f", vector)
-        result = w.add(f"select {w.type('b', vector)} {result}, {t} {args[1]}, {t} {args[0]}")
-    return result
-
-
-def template_of(w: Writer, opcode: str, letter: str, vector: bool) -> str:
-    """The instruction with its types filled in and its operands open."""
+        return [f"call float @{w.module.name}.divide(float {{0}}, float {{1}})"]
     t = w.type("f", vector)
     many = vector and w.native > 1
     m = f"v{w.native}f{w.bits}" if many else f"f{w.bits}"
     text = INSTRUCTIONS[opcode].format(
-        "{0}", "{1}", "{2}", t=t, m=m, w=w.type("w", vector), i=w.index,
+        "{0}", "{1}", "{2}", last="{last}", t=t, m=m, w=w.type("w", vector), i=w.index,
         b=w.type("b", vector), s=w.type(letter, vector))
     if opcode in INTRINSICS:
         name = text.split("@")[1].split("(")[0]
@@ -118,7 +117,7 @@ def template_of(w: Writer, opcode: str, letter: str, vector: bool) -> str:
     if w.flags and opcode in FAST:
         word, rest = text.split(" ", 1)
         text = f"{word} {w.flags}{rest}"
-    return text
+    return text.split("\n")
 
 
 def multiply_add(w: Writer, a: str, b: str, total: str | None, vector: bool) -> str:

@@ -10,7 +10,7 @@ from ncc.passes.emit.llvm.applies import apply, apply_rare, result_type
 from ncc.passes.emit.llvm.arithmetic import literal, write_arithmetic
 from ncc.passes.emit.llvm.loops import close_loop, open_loop
 from ncc.passes.emit.llvm.memory import lookup, write_load, write_store
-from ncc.passes.emit.llvm.sums import accumulate, outer_products, turn
+from ncc.passes.emit.llvm.sums import outer_products, turn, write_sum
 from ncc.passes.emit.llvm.tiles import find_moves, waits, write_tile
 from ncc.passes.emit.llvm.writer import Variant, Writer
 from ncc.scalar.opcodes import OPCODES, SUMS
@@ -86,17 +86,17 @@ def linked(w: Writer, symbol: str) -> tuple[str, list[str]]:
 
 def write_ops(w: Writer) -> None:
     """Write the ops."""
-    ops = w.func.ops
+    ops, tile, links = w.func.ops, w.tile, w.links
     at = -1
     while at + 1 < len(ops):
         at += 1
         opcode = ops[at][0]
-        if at < w.done or opcode == "carry" or at in w.tile.moved:
+        if at < w.done or opcode == "carry" or at in tile.moved:
             continue  # a carry is written by its `for`, a tile's op by the last of them
-        if w.tile.waiting is not None and not waits(w, at):
+        if tile.waiting is not None and not waits(w, at):
             write_tile(w)
-        if w.links is not None:
-            w.links.begin(at)
+        if links is not None:
+            links.begin(at)
         if opcode == "yield":
             if close_loop(w, at):  # and now the other vectors
                 at = w.again - 1
@@ -108,8 +108,8 @@ def write_ops(w: Writer) -> None:
             w.splat(at)
         if at in w.sums.turning:
             turn(w, w.sums.turning[at])
-    if w.links is not None:
-        w.links.begin(-1)
+    if links is not None:
+        links.begin(-1)
 
 
 def const(w: Writer, at: int) -> None:
@@ -159,7 +159,7 @@ def call_at(w: Writer, at: int) -> None:
 # The writer of each op; what is not here is no text.
 WRITERS: dict[str, Callable[[Writer, int], None]] = {
     **dict.fromkeys(OPCODES, write_arithmetic),
-    **dict.fromkeys(SUMS, accumulate),
+    **dict.fromkeys(SUMS, write_sum),
     "const": const,
     "word": integer,
     "index": integer,

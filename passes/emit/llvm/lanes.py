@@ -138,12 +138,12 @@ def mask_chains(w: Writer, real: str) -> None:
 
 def keep_masks(w: Writer, at: int) -> None:
     """Keep the masks where those take them from whose vectors take turns."""
-    word, align = w.type("w", True), w.bits // 8 * w.native
+    word, align = w.type("w", True), w.size * w.native
     w.open.kept_masks = f"%masks{at}"
     w.stack.append(f"  {w.open.kept_masks} = alloca [{w.lanes} x i{w.bits}], align {align}")
     for p, mask in enumerate(w.open.real_lanes):
-        a = w.add(f"getelementptr inbounds i{w.bits}, ptr {w.open.kept_masks}, i64 {p * w.native}")
-        w.lines.append(f"  store {word} {mask}, ptr {a}, align {align}")
+        a = w.beyond(w.open.kept_masks, f"i64 {p * w.native}", f"i{w.bits}")
+        w.store(word, mask, a, align)
 
 
 def words(w: Writer, name: str, ones: Sequence[bool], at: str) -> str:
@@ -153,13 +153,12 @@ def words(w: Writer, name: str, ones: Sequence[bool], at: str) -> str:
     section = f', section ".rodata.{name[1:]}"' if w.unit.elf else ""
     w.used.add(f"{name} = private unnamed_addr constant [{len(ones)} x {word}] "
                f"[{cells}]{section}, align 64")
-    return w.add(f"getelementptr inbounds {word}, ptr {name}, {w.index} {at}")
+    return w.beyond(name, f"{w.index} {at}", word)
 
 
 def mask(w: Writer, base: str, lane: int) -> str:
     """Words of the lanes of a vector, from a table."""
-    a = w.add(f"getelementptr inbounds i{w.bits}, ptr {base}, i64 {lane}")
-    return w.add(f"load {w.type('w', True)}, ptr {a}, align {w.bits // 8}")
+    return w.load(w.type("w", True), w.beyond(base, f"i64 {lane}", f"i{w.bits}"), w.size)
 
 
 def masked(w: Writer, parts: list[str]) -> list[str]:
@@ -169,9 +168,8 @@ def masked(w: Writer, parts: list[str]) -> list[str]:
     v, word = w.type("f", True), w.type("w", True)
     masks = w.open.real_lanes
     if w.part:
-        own = w.add(f"getelementptr inbounds i{w.bits}, ptr {w.open.kept_masks}, "
-                    f"{w.index} {w.part}")
-        masks = [w.add(f"load {word}, ptr {own}, align {w.bits // 8 * w.native}")]
+        own = w.beyond(w.open.kept_masks, f"{w.index} {w.part}", f"i{w.bits}")
+        masks = [w.load(word, own, w.size * w.native)]
     words = [w.add(f"and {word} {mask}, " + w.add(f"bitcast {v} {part} to {word}"))
              for mask, part in zip(masks, parts, strict=True)]
     return [w.add(f"bitcast {word} {bits} to {v}") for bits in words]

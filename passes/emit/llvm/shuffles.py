@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ncc.passes.emit.llvm.arithmetic import instruction
 from ncc.passes.emit.llvm.writer import Writer
 from ncc.scalar.sum_order import CHAIN, ROUND
 
@@ -59,7 +60,7 @@ def reduced(w: Writer, chains: list[list[str]]) -> list[str]:
     rows = [folded(w, vectors, w.native)[0] for vectors in each]
     while w.native < width:
         width //= 2
-        rows = [w.add(f"fadd {w.flags}{w.type('f', True)} {a}, {b}")
+        rows = [instruction(w, "add", [a, b], "f", True)
                 for a, b in zip(rows[::2], rows[1::2], strict=True)]
     return rows
 
@@ -94,7 +95,7 @@ def folded(w: Writer, vectors: list[str], width: int) -> list[str]:
             both = [w.add(f"shufflevector {v} {a}, {v} {b}, {chosen}")
                     for chosen in (first, second)]
             if number < len(steps) - apart:
-                both = [w.add(f"fadd {w.flags}{v} {both[0]}, {both[1]}")]
+                both = [instruction(w, "add", both, "f", True)]
             vectors += both
     return vectors
 

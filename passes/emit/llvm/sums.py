@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from ncc.passes.emit.llvm.addresses import address
+from ncc.passes.emit.llvm.addresses import address, place
 from ncc.passes.emit.llvm.arithmetic import instruction, multiply_add
 from ncc.passes.emit.llvm.lanes import in_rounds, shape
 from ncc.passes.emit.llvm.shuffles import reduced, selection, transposed
@@ -16,24 +16,30 @@ from ncc.scalar.sum_order import CHAIN
 BARRIERS = (EFFECTS - {"accumulate"}) | {"for", "yield"}  # between accumulates
 
 
-def accumulate(w: Writer, at: int) -> None:
-    """Write the accumulate at `at`; those that add to neighbouring cells share the steps of
-    their sums over the lanes, where the last of them stands."""
-    _, reads, (name, offset) = w.func.ops[at]
-    size = w.bits // 8
+def write_sum(w: Writer, at: int) -> None:
+    """Write an accumulate or an accrue."""
     if at in w.sums.outer:
         outer_product(w, at)
-        return
-    if w.lanes > 1 and w.func.ops[at][0] == "accrue":
+    elif w.lanes == 1:
+        add_product(w, at)
+    elif w.func.ops[at][0] == "accrue":
         accrue(w, at)
-        return
-    if w.lanes == 1:
-        a = address(w, name, offset, w.scalar[reads[2]] if len(reads) > 2 else None)
-        one, two = [w.vectors[r][0] if w.varying[r] else w.scalar[r] for r in reads[:2]]
-        old = w.add(f"load {w.real}, ptr {a}, align {size}")
-        new = multiply_add(w, one, two, old, False)
-        w.lines.append(f"  store {w.real} {new}, ptr {a}, align {size}")
-        return
+    else:
+        accumulate(w, at)
+
+
+def add_product(w: Writer, at: int) -> None:
+    """Write the sum of a cell and a product of one sample."""
+    a = place(w, at)
+    one, two = [w.vectors[r][0] if w.varying[r] else w.scalar[r] for r in w.func.ops[at][1][:2]]
+    new = multiply_add(w, one, two, w.load(w.real, a, w.size), False)
+    w.store(w.real, new, a, w.size)
+
+
+def accumulate(w: Writer, at: int) -> None:
+    """Write an accumulate; those that add to neighbouring cells share the steps of their sums over
+    the lanes, where the last of them stands."""
+    _, reads, (name, offset) = w.func.ops[at]
     if not w.sums.open:
         w.sums.neighbours = together(w, at)
     if at not in w.sums.chains:
@@ -47,14 +53,14 @@ def accumulate(w: Writer, at: int) -> None:
     a = address(w, name, offset + 1 - count, w.scalar[reads[2]] if len(reads) > 2 else None)
     v = w.type("f", True)
     t = w.real if count == 1 else f"<{count} x {w.real}>"
-    total = w.add(f"load {t}, ptr {a}, align {size}")
+    total = w.load(t, a, w.size)
     for vector in rounds:
-        if count == 1 and w.native > 1:
-            vector = w.add(f"extractelement {v} {vector}, i64 0")
+        if count == 1:
+            vector = w.extract(w.real, vector, 0)
         elif count < w.native:
             vector = w.add(f"shufflevector {v} {vector}, {v} poison, {selection(range(count))}")
         total = w.add(f"fadd {w.flags}{t} {total}, {vector}")
-    w.lines.append(f"  store {t} {total}, ptr {a}, align {size}")
+    w.store(t, total, a, w.size)
 
 
 def together(w: Writer, at: int) -> int:
@@ -93,20 +99,16 @@ def side_by_side(w: Writer, at: int) -> None:
 
 def accrue(w: Writer, at: int) -> None:
     """Write an accrue by itself, a sample at a time."""
-    _, reads, (name, offset) = w.func.ops[at]
-    size, v = w.bits // 8, w.type("f", True)
-    a = address(w, name, offset, w.scalar[reads[2]] if len(reads) > 2 else None)
-    total = w.add(f"load {w.real}, ptr {a}, align {size}")
+    a, reads = place(w, at), w.func.ops[at][1]
+    total = w.load(w.real, a, w.size)
     for elements in in_rounds(w):
         chain: str | None = None
         for element in elements:
             part, lane = divmod(element, w.native)
-            x, y = [w.vectors[r][part] for r in reads[:2]]
-            if w.native > 1:
-                x, y = [w.add(f"extractelement {v} {z}, i64 {lane}") for z in (x, y)]
+            x, y = [w.extract(w.real, w.vectors[r][part], lane) for r in reads[:2]]
             chain = multiply_add(w, x, y, chain, False)
         total = instruction(w, "add", [total, str(chain)], "f", False)
-    w.lines.append(f"  store {w.real} {total}, ptr {a}, align {size}")
+    w.store(w.real, total, a, w.size)
 
 
 def outer_products(w: Writer) -> None:
@@ -151,10 +153,9 @@ def turn(w: Writer, ds: tuple[int, ...]) -> None:
 def outer_product(w: Writer, at: int) -> None:
     """Write a run of accrues as sums over the samples, one after the other, in which the rows
     are the lanes: all that has to be turned are the rows' deltas, and the sums."""
-    ops = w.func.ops
     ns, ds = w.sums.outer[at]
-    bases = [address(w, ops[n][2][0], ops[n][2][1], w.scalar[ops[n][1][0]], w.lanes) for n in ns]
-    v, size = w.type("f", True), w.bits // 8
+    bases = [place(w, n, w.lanes) for n in ns]
+    v = w.type("f", True)
     rows = w.sums.columns[ds]
     count = max(1, w.unit.registers // 2 // len(rows))  # sources whose sums are in registers
     for elements in in_rounds(w):
@@ -162,17 +163,14 @@ def outer_product(w: Writer, at: int) -> None:
         for first in range(0, len(ns), count):
             for element in elements:
                 for k in range(first, min(first + count, len(ns))):
-                    a = w.add(f"getelementptr inbounds {w.real}, ptr {bases[k]}, i64 {element}")
-                    one = w.add(f"load {w.real}, ptr {a}, align {size}")
-                    full = w.broadcast(w.real, one)
+                    a = w.beyond(bases[k], f"i64 {element}")
+                    full = w.broadcast(w.real, w.load(w.real, a, w.size))
                     for sums, columns in zip(totals, rows, strict=True):
                         sums[k] = multiply_add(w, full, columns[element], sums[k], True)
         for side, first in product(range(len(rows)), range(0, len(ns), w.native)):
             made = transposed(w, [str(t) for t in totals[side][first : first + w.native]])
             for j, row in enumerate(made, side * w.native):
-                _, reads, (name, offset) = ops[at + j * len(ns) + first]
-                a = address(w, name, offset, w.scalar[reads[2]])
-                old = w.add(f"load {v}, ptr {a}, align {size}")
-                new = w.add(f"fadd {w.flags}{v} {old}, {row}")
-                w.lines.append(f"  store {v} {new}, ptr {a}, align {size}")
+                a = place(w, at + j * len(ns) + first)
+                new = instruction(w, "add", [w.load(v, a, w.size), row], "f", True)
+                w.store(v, new, a, w.size)
     w.done = at + len(ns) * len(ds)

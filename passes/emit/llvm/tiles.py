@@ -9,8 +9,8 @@ from ncc.passes.emit.llvm.addresses import (
     contiguous,
     element_type,
     first_lane,
+    kept_offsets,
     lane_addresses,
-    offset_of_lane,
     part_addresses,
 )
 from ncc.passes.emit.llvm.lanes import accumulates, shape, store_order
@@ -73,13 +73,12 @@ def write_tile(w: Writer) -> None:
     first, stores = w.tile.waiting
     w.tile.waiting = None
     _, (index,), (name, offset) = w.func.ops[first]
-    v, size = w.type("f", True), w.bits // 8
+    v = w.type("f", True)
 
     def written(rows: list[str], part: int | str) -> list[str]:
-        columns = transposed(w, [w.add(f"load {v}, ptr {a}, align {size}") for a in rows])
+        columns = transposed(w, [w.load(v, a, w.size) for a in rows])
         for k, a in stores:
-            w.lines.append(f"  store {v} {columns[k]}, ptr {beside(w, a, part)}, "
-                           f"align {size * w.native}")
+            w.store(v, columns[k], beside(w, a, part), w.size * w.native)
         return columns
 
     if w.parts() > 1 and all([sum([k == column for column, _ in stores])
@@ -100,17 +99,16 @@ def write_tile(w: Writer) -> None:
 def store_tile(w: Writer, at: int) -> None:
     """Write a tile of stores."""
     _, (_, index), (name, offset) = w.func.ops[at]
-    v, size = w.type("f", True), w.bits // 8
+    v = w.type("f", True)
     values = [op[1][0] for op in w.func.ops[at : at + w.native]]
 
     def written(places: list[str], columns: list[str], lanes: list[int]) -> None:
         rows = transposed(w, columns)
         for lane in lanes:
-            w.lines.append(f"  store {v} {rows[lane]}, ptr {places[lane]}, align {size}")
+            w.store(v, rows[lane], places[lane], w.size)
 
     def loaded(r: int, part: int | str) -> str:
-        a = beside(w, w.tile.addresses[r], part)
-        return w.add(f"load {v}, ptr {a}, align {size * w.native}")
+        return w.load(v, beside(w, w.tile.addresses[r], part), w.size * w.native)
 
     storing = store_order(w, index)
     parts, lanes = [p for p, _ in storing], storing[0][1]
@@ -193,7 +191,7 @@ def find_moves(w: Writer) -> None:
 
 def move(w: Writer, tile: Move) -> None:
     """Write a move: the vectors of lanes one after the other, back from the last one on."""
-    n, size, parts, columns = w.native, w.bits // 8, w.parts(), tile.columns
+    n, size, parts, columns = w.native, w.size, w.parts(), tile.columns
     stride, uniform = w.open.affine[tile.index]
     w.tile.rolled.add(w.loops[-1][0])
     first, step = (0, 1) if tile.into else (parts - 1, -1)
@@ -208,10 +206,11 @@ def move(w: Writer, tile: Move) -> None:
         begin = w.add(f"mul nsw {w.index} {w.open.step}, {stride}")
         if first:
             begin = w.add(f"add nsw {w.index} {begin}, {first * n * stride}")
-        operands.append(w.add(f"getelementptr inbounds {w.real}, ptr {base}, {w.index} {begin}"))
+        operands.append(w.beyond(base, f"{w.index} {begin}"))
         rows, far = Places("$1", stride * size), n * stride * size
     else:
-        operands += [offset_of_lane(w, stride, first * n), first_lane(w, base, stride)]
+        operands += [w.beyond(kept_offsets(w, stride), f"{w.index} {first * n}", "i32"),
+                     first_lane(w, base, stride)]
         rows, far = Places("$4", size, "$1"), n * 4
     held = Places("$0", w.lanes * size)
     if columns.table:

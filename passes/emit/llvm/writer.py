@@ -3,6 +3,7 @@ that is one of its functions: its lines, its values, and what is open."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from ncc.ir.ssa import Func, Module, Op, types
 from ncc.passes.emit.anchors import Window, windows
 from ncc.passes.emit.links import Links
-from ncc.passes.emit.llvm.varying import lane_dependence, turning_loops
+from ncc.passes.emit.llvm.varying import turning_loops, varying_values, wanted_in_lanes
 from ncc.passes.emit.tables import cell
 from ncc.passes.emit.tile_moves import Move
 
@@ -125,9 +126,11 @@ class Writer:
         module = unit.module
         self.unit, self.module, self.func = unit, module, func
         self.used = unit.used
-        self.bits = unit.bits
+        self.bits, self.size = unit.bits, unit.bits // 8  # of a real; its bytes
         self.real = "float" if module.dtype == "f32" else "double"
         self.index = f"i{unit.index_bits}"
+        # The LLVM types of the ssa level's.
+        self.kinds = {"f": self.real, "w": f"i{self.bits}", "i": self.index, "b": "i1"}
         self.widest = max(1, unit.vector_bits // self.bits)
         self.table = f"ptr addrspace({unit.flash})" if unit.flash else "ptr"  # to cells of tables
         self.gathers = unit.vector_bits >= 512
@@ -138,8 +141,8 @@ class Writer:
         self.by_value = {b.name for b in func.buffers if b.kind == "value"}
         self.plain = {b.name for b in func.buffers if b.kind not in ("private", "value", "indices")}
         self.types = types(func, {t.name: t.type for t in module.tables})
-        self.varying, self.splatted, self.entering = lane_dependence(
-            func, self.types, self.private)
+        self.varying = varying_values(func, self.private)
+        self.splatted, self.entering = wanted_in_lanes(func, self.types, self.varying)
         # Loops whose vectors take turns; whether a mask is among their ops.
         self.elementwise = turning_loops(func, self.types, self.private, self.varying)
         self.lines: list[str] = []
@@ -150,7 +153,7 @@ class Writer:
         self.done = 0  # the ops below this one are written
         self.scalar: dict[int, str] = {}
         self.vectors: dict[int, list[str]] = {}
-        self.templates: dict[tuple[str, str, int], str] = {}
+        self.templates: dict[tuple[str, str, int], list[str]] = {}  # see `arithmetic.instruction`
         # One basic block a row: selecting instructions grows worse than linearly with a block.
         self.rows = len(func.ops) > ROWS and not any(op[0] == "for" for op in func.ops)
         self.windows: dict[int, Window] = {}  # of loads and stores
@@ -181,7 +184,7 @@ class Writer:
 
     def type(self, letter: str, vector: bool = False) -> str:
         """The LLVM type of a value of an ssa type, or of its vectors."""
-        scalar = {"f": self.real, "w": f"i{self.bits}", "i": self.index, "b": "i1"}[letter]
+        scalar = self.kinds[letter]
         return f"<{self.native} x {scalar}>" if vector and self.native > 1 else scalar
 
     def add(self, text: str) -> str:
@@ -190,6 +193,32 @@ class Writer:
         name = f"%t{self.fresh}"
         self.lines.append(f"  {name} = {text}")
         return name
+
+    def load(self, kind: str, place: str, align: int, to: str = "ptr") -> str:
+        """Write a load of a value of the type `kind`; `to` is the type of the pointer."""
+        return self.add(f"load {kind}, {to} {place}, align {align}")
+
+    def store(self, kind: str, value: str, place: str, align: int) -> None:
+        """Write a store."""
+        self.lines.append(f"  store {kind} {value}, ptr {place}, align {align}")
+
+    def beyond(self, base: str, far: str, element: str = "", to: str = "ptr") -> str:
+        """Write the address of the element that is `far`, a typed operand, from `base`; of reals,
+        where `element` does not say of what."""
+        return self.add(f"getelementptr inbounds {element or self.real}, {to} {base}, {far}")
+
+    def extract(self, element: str, vector: str, lane: int) -> str:
+        """One lane of a vector; of a vector of one lane, itself."""
+        return vector if self.native == 1 else self.add(
+            f"extractelement <{self.native} x {element}> {vector}, i64 {lane}")
+
+    def inserted(self, element: str, lanes: Iterable[str]) -> str:
+        """A vector of scalars, each written when its turn comes; of a single lane, the scalar."""
+        value = "poison"
+        for lane, one in enumerate(lanes):
+            value = one if self.native == 1 else self.add(
+                f"insertelement <{self.native} x {element}> {value}, {element} {one}, i64 {lane}")
+        return value
 
     def rolled(self) -> str:
         """The end of a jump to the head of a loop that is not to be unrolled."""
