@@ -56,7 +56,9 @@ def close_loop(w: Writer, at: int) -> bool:
     # A loop that begins where a table says is over a list, and most lists are short.
     # One that carries nothing hides no latency when it is unrolled.
     first, last = [ops[r][0] for r in ops[start][1]]
-    listed = first == "load" or not done and last not in ("index", "count")
+    # Assembly is one instruction to LLVM, however long it is.
+    listed = (first == "load" or not done and last not in ("index", "count")
+              or start in w.tile.rolled)
     w.lines += [f"  br label %latch{turn}", f"latch{turn}:",
                 f"  %next{turn} = add nuw nsw {w.index} %k{turn}, {step}",
                 f"  br label %head{turn}" + (w.rolled() if listed else ""), f"exit{turn}:"]
