@@ -10,7 +10,7 @@ from ncc.passes.emit.llvm.lanes import lane_index, masked
 from ncc.passes.emit.llvm.writer import Writer
 from ncc.scalar.opcodes import OPCODES
 
-# {t} the type of reals, {w} of words, {i} of indices, {b} of truth values, {s} of what the op reads;
+# {t} the type of reals, {w} of words, {i} of indices, {b} of truth values, {s} of the last operand,
 # {m} the name of reals in intrinsics; {0} {1} {2} the operands. Two lines make two instructions;
 # {last} is what the first makes.
 INSTRUCTIONS = {

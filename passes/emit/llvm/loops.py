@@ -65,8 +65,10 @@ def close_loop(w: Writer, at: int) -> bool:
     # A loop that begins where a table says is over a list, and most lists are short.
     # One that carries nothing hides no latency when it is unrolled.
     first, last = [ops[r][0] for r in ops[start][1]]
+    # Assembly is one instruction to LLVM, however long it is.
     listed = (first == "load" or not done and last not in ("index", "count")
-              or w.lanes == 1 and last == "load" and most_rounds(w, start) <= SHORT)
+              or w.lanes == 1 and last == "load" and most_rounds(w, start) <= SHORT
+              or start in w.tile.rolled)
     w.latches.append((len(w.lines) + 2, turn))
     w.lines += [f"  br label %latch{turn}", f"latch{turn}:",
                 f"  %next{turn} = add nuw nsw {w.index} %k{turn}, {step}",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.passes.lower.reverse.context import InList, Looped
 from ncc.passes.lower.reverse.layout import Signature
@@ -77,7 +78,9 @@ def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> Non
     agg = AGGREGATIONS[kind.aggregation]
     r = b.op("iadd", first, u)
     if "place_bases" in f.names:
-        lists = [f.list_of(b.op("iadd", r, b.index(i)) if i else r) for i in range(count)]
+        begins, bases = _alike(f, kind, count)
+        lists = [InList(f.cell("starts", 0 if begins else i, r),
+                        f.cell("place_bases", 0 if bases else i, r)) for i in range(count)]
     else:
         lists = [f.list_of(r)]
         for _ in range(count - 1):
@@ -96,6 +99,18 @@ def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> Non
     accs = [step(b, agg, acc, *f.edge(e, w, loop[0], kind))
             for acc, e, w in zip(loop[1:], lists, weights, strict=True)]
     _finished(f, kind, b.close(*accs), biases, element, s)
+
+
+def _alike(f: Looped, kind: Signature, count: int) -> tuple[bool, bool]:
+    """Whether each `count` rows of this signature that go together have one list in `places`, and
+    whether they add the same to it."""
+    firsts, rows = f.classes.firsts, f.classes.rows[f.classes.signatures.index(kind)][:-1]
+    groups = np.repeat(firsts, rows // count) + csr.within(rows // count) * count
+    groups = groups[:, None] + np.arange(count)
+    lists = f.elements.lists
+    assert lists.bases is not None
+    begins, bases = [held[groups] for held in (lists.begins, lists.bases)]
+    return bool((begins == begins[:, :1]).all()), bool((bases == bases[:, :1]).all())
 
 
 def _finished(f: Looped, kind: Signature, accs: Sequence[int], biases: Sequence[int | None],
