@@ -158,8 +158,8 @@ func f(count, x in 64, y out 64) {
   %0 = index 0
   %1 = count
 """ + "".join([f"  %{1 + k} = load sizes[{k - 1}]\n" for k in at]) + """  %10 = for %0..%1 lanes 1 {
-""" + "".join([f"    %{9 + 2 * k} = imul %10, %{1 + k}\n    %{10 + 2 * k} = load x[%{9 + 2 * k}]\n"
-               f"    store %{10 + 2 * k}, y[%{9 + 2 * k}]\n" for k in at]) + """  } yield
+""" + "".join([f"    %{8 + 3 * k} = imul %10, %{1 + k}\n    %{9 + 3 * k} = load x[%{8 + 3 * k}]\n"
+               f"    store %{9 + 3 * k}, y[%{8 + 3 * k}]\n" for k in at]) + """  } yield
 }
 """
     made = re.findall(r"mul nsw i64 %k10, (%\w+)", to_llvm(read(Source("net.ssa", text))))
