@@ -8,7 +8,7 @@ from ncc.ir.ssa import READ_ONLY, layout
 from ncc.passes.emit.llvm.addresses import address
 from ncc.passes.emit.llvm.applies import apply, apply_rare, result_type
 from ncc.passes.emit.llvm.arithmetic import literal, write_arithmetic
-from ncc.passes.emit.llvm.loops import close_loop, open_loop
+from ncc.passes.emit.llvm.loops import close_loop, improvable, open_loop
 from ncc.passes.emit.llvm.memory import lookup, write_load, write_store
 from ncc.passes.emit.llvm.sums import outer_products, turn, write_sum
 from ncc.passes.emit.llvm.tiles import find_moves, waits, write_tile
@@ -37,8 +37,8 @@ def function_text(w: Writer) -> str:
     write_ops(w)
     w.lines.append("  ret void")
     kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
-    if any(op[0] == "for" for op in func.ops):
-        attribute = "#2"
+    if w.latches:
+        attribute = "#2" if improvable(w) else "#0"
     symbol = w.unit.symbol(func.name)
     if w.unit.elf and func.exported:  # of its own, so that a linker drops what nobody calls
         attribute += f' section ".text.{symbol}"'

@@ -164,6 +164,7 @@ class Writer:
 
         self.loops: list[tuple[int, list[int]]] = []  # that are open: `for`, carries
         self.holes: dict[tuple[int, int], int] = {}  # lines of phis that want their next value
+        self.latches: list[tuple[int, str]] = []  # the lines that count, and their loops' names
         self.half: int | None = None  # which half of the lanes' vectors is written, if not all
         self.again = 0  # the `for` of the loop that is written twice
         self.adding: dict[int, bool] = {}  # whether a loop accumulates
