@@ -210,6 +210,7 @@ def for_gnu(assembly: str) -> str:
 def _loop_passes(function: Any) -> Any:
     """What a function with loops gets, by its size."""
     passes = llvm.create_new_function_pass_manager()
+    passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
     passes.add_loop_rotate_pass()
     passes.add_loop_unroll_pass()
