@@ -104,6 +104,14 @@ def test_cells_of_tied_parameters_are_listed_once_for_a_filter():
     assert cells and max(cells) * 4 <= net.n_edges
 
 
+def test_sums_of_tied_parameters_of_a_sample_are_vectors():
+    """Of neighbouring weights, whose cells are neighbours at each step."""
+    module = built(ncc.new("lstm", "8x6", "h8"), "x86-64-v3", gradient=True).module
+    ops = next(f for f in module.funcs if f.name == "backward").ops
+    last = max(k for k, (opcode, _, imm) in enumerate(ops) if opcode == "store" and imm[0] == "dx")
+    assert max(imm for opcode, _, imm in ops[last:] if opcode == "for") >= 4
+
+
 def test_a_net_that_repeats_nothing_has_its_weights_in_order():
     net = ncc.new("random", 40, 60, 30, 5, density=0.3, init="he")
     build = built(net, form="table", batch_form="table")
