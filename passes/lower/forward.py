@@ -27,19 +27,21 @@ SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bit
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, far_lanes: int,
               alone_lanes: int, native: int, block: int, lanes_block: int, lanes_rows: int,
-              provenance: bool) -> list[Func]:
+              small: bool, provenance: bool) -> list[Func]:
     """Of forward, forward_batch, steps, pack and reset those that the plan names, in its order.
 
     `straight` writes every edge as ops, of one sample on machines with vectors in the order of
     passes/lower/schedule.py, with slots of its own; `table` loops over rows and edges and reads
     sources and slots from constant tables, `block` rows of one level and fan-in at a time
-    (`lanes_block` where each is a vector). `shared` does so for rows of their own; in blocks of
-    rows with the same sources each source is loaded once: in `forward` the rows are lanes, in
-    vectors of `native`; in `forward_batch` up to `lanes_rows` of them are computed at a time. There
-    the samples are a loop of `lanes`, or of `far_lanes` where the weights are too many for the
-    cache and the values are not, or of `alone_lanes` where most edges are of rows by themselves,
-    and what is `work` in `forward` is private to each sample; without vectors it is a loop of
-    calls. Where no `pack` is wanted, all parameters are constants, and there is no `packed` buffer.
+    (`lanes_block` where each is a vector); in a batch, lists of sources that many rows read have
+    code of their own (passes/lower/often.py), but where code is to be `small`. `shared` does so for
+    rows of their own; in blocks of rows with the same sources each source is loaded once: in
+    `forward` the rows are lanes, in vectors of `native`; in `forward_batch` up to `lanes_rows` of
+    them are computed at a time. There the samples are a loop of `lanes`, or of `far_lanes` where
+    the weights are too many for the cache and the values are not, or of `alone_lanes` where most
+    edges are of rows by themselves, and what is `work` in `forward` is private to each sample;
+    without vectors it is a loop of calls. Where no `pack` is wanted, all parameters are constants,
+    and there is no `packed` buffer.
     The values of the last call are in `state`, of each sample its own; `reset` makes them 0, and
     `steps` is `forward` of samples one after another.
     """
@@ -52,6 +54,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
         longer = alone_lanes
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
     lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows, provenance)
+    lowering.unrolls = not small
     made: dict[str, Func] = {}
     if plan.wants("forward"):
         made["forward"] = lowering.function("forward", plan.single, 0, block)

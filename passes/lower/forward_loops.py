@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, Ints, Longs
-from ncc.ir.plan import Plan, Run, Schedule, Segment
+from ncc.ir.plan import Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.lists import lists_of, once
+from ncc.passes.lower.often import LOOPED, cut, unrolled
 from ncc.passes.lower.tables import Tables
 from ncc.passes.lower.turns import Kind, spans, stretches
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
@@ -27,6 +28,7 @@ class Loops:
     over segments, blocks, rows and edges. Values are in the buffer `held`."""
 
     held = "work"
+    unrolls = True  # lists that many rows read have code of their own in a batch
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
@@ -79,7 +81,7 @@ class Loops:
         self.table("places", "i", schedule.slots[plan.rows[plan.blocks[:-1]]])
         self.columns_in(b, sample, "x", g.n_inputs, 0)
         self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
-        self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
+        self.segments = cut(plan, lists)
         self.table("segment_edges", "i", self.segments[:, 3])
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
@@ -205,16 +207,24 @@ class Loops:
             s = b.load(self.table(f"segments_{kind.name}", "i", kind.segments), 0, s)
         k = b.load("segment_edges", 0, s)
         same = once(self.plan, self.lists, segments, block)
-        shapes = {(*shape, alike): None for shape, alike in zip(
-            segments[kind.segments][:, [2, 4]].tolist(), same[kind.segments].tolist(), strict=True)}
-        for room, side, alike in shapes:
+        apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
+        keys = np.column_stack([segments[:, [2, 4]], same,
+                                segments[:, 5] if apart else np.full(len(segments), LOOPED)])
+        for key in dict.fromkeys(map(tuple, keys[kind.segments].tolist())):
+            room, side, alike, listed = key
+            mine = (keys == key).all(axis=1)
+            if listed != LOOPED:
+                q = self.blocks(b, mine, s, f"{kind.name}_{listed}_{alike}", block, block)
+                these = kind.segments[mine[kind.segments]]
+                unrolled(self, b, run, q, segments[these], block, bool(alike & 1))
+                b.close()
+                continue
             lanes = not batch and self.native > 1 and room > 1
-            mine = (segments[:, 2] == room) & (segments[:, 4] == side) & (same == alike)
             unit = side if lanes else 1
             # As many at a time as hide the latency of a sum, which runs in in-list order.
             many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
             for count in dict.fromkeys((many, unit)):
-                name = f"{room}_{side}" + f"_{alike}" * (alike > 0)
+                name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
                 q = self.blocks(b, mine, s, name, count, many)
                 if room == 1:
                     self.alone(b, run, q, k, s, count, alike if count > 1 else 0)
@@ -344,16 +354,6 @@ class Loops:
                            edges, biases, count)
         for i, value in enumerate(values):
             self.put(b, value, 0, b.load("places", i, q))
-
-    def begins(self, b: Builder, name: str, q: int, k: int, count: int) -> list[int]:
-        """Where the lists of blocks q .. q+count-1 of k edges begin by the array `name`: one behind
-        the other, where no block has another's list."""
-        if self.lists.bases is not None if name == "starts" else self.plan.shares:
-            return [b.load(name, i, q) for i in range(count)]
-        found = [b.load(name, 0, q)]
-        for _ in range(count - 1):
-            found.append(b.op("iadd", found[-1], k))
-        return found
 
     def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
                  count: int) -> None:

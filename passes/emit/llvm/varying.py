@@ -11,43 +11,38 @@ from ncc.scalar.opcodes import OPCODES, SUMS
 # so many on the vectors of their lanes take turns, so that the code stands once.
 KINDS = 8
 TURNING = 4  # ops of vectors in such a loop, at least
+MIXES = {"store", *SUMS}  # all that these read of a lane is vectors
 
 
-def lane_dependence(func: Func, types: Sequence[str], private: Set[str]
-                    ) -> tuple[list[bool], list[bool], dict[int, dict[int, None]]]:
-    """Which values vary; which others a vector op reads, so that they are wanted in every
-    lane; and those of them that stand above a lanes loop, by the loop's number."""
+def varying_values(func: Func, private: Set[str]) -> list[bool]:
+    """Which values differ from lane to lane: what is loaded from `private` memory or at the number
+    of a sample, and all that is made of such values."""
     ops = func.ops
     varying = [False] * len(ops)
-    entering: dict[int, dict[int, None]] = {}
-    if not any(op[0] == "for" and op[2] for op in ops):
-        return varying, varying, entering
-    changed = True
+    changed = any([op[0] == "for" and op[2] for op in ops])  # a loop over lanes, which varies
     while changed:
         changed = False
         loops: list[list[int]] = []
         done: list[int] = []
         in_lanes: list[bool] = [False]
         for at, (opcode, reads, imm) in enumerate(ops):
+            now = varying[at] or True in [varying[r] for r in reads]
             if opcode == "for":
                 loops.append([])
                 in_lanes.append(in_lanes[-1] or imm > 0)
                 now = imm > 0
+            elif opcode == "carry":
+                loops[-1].append(at)
             elif opcode == "any":
                 now = False
             elif opcode == "mask":
                 now = in_lanes[-1]
             elif opcode == "load":
-                now = imm[0] in private or any(varying[r] for r in reads)
+                now = now or imm[0] in private
             elif opcode == "apply":
-                now = any(varying[r] for r in reads)
                 done = [at] * len(reads)
             elif opcode == "result":
                 now = varying[done[imm]]
-            else:
-                now = varying[at] or any(varying[r] for r in reads)
-            if opcode == "carry":
-                loops[-1].append(at)
             elif opcode == "yield":
                 done = loops.pop()
                 in_lanes.pop()
@@ -55,11 +50,21 @@ def lane_dependence(func: Func, types: Sequence[str], private: Set[str]
                     if varying[r] and not varying[c]:
                         varying[c] = changed = True
                 now = False
-            varying[at] = now or varying[at]
-    splatted = [False] * len(ops)
-    loops = []
+            varying[at] = now
+    return varying
+
+
+def wanted_in_lanes(func: Func, types: Sequence[str], varying: Sequence[bool]
+                    ) -> tuple[list[bool], dict[int, dict[int, None]]]:
+    """Which values that do not vary are wanted in every lane, as an op over vectors reads them; and
+    those of them that stand above a lanes loop, by the loop's number."""
+    splatted = [False] * len(func.ops)
+    entering: dict[int, dict[int, None]] = {}
+    if True not in varying:
+        return splatted, entering
+    loops: list[list[int]] = []
     start, depth = -1, 0  # the lanes loop that is open, and how deep
-    for at, (opcode, reads, imm) in enumerate(ops):
+    for at, (opcode, reads, imm) in enumerate(func.ops):
         if opcode == "for":
             loops.append([])
             if imm:
@@ -68,16 +73,19 @@ def lane_dependence(func: Func, types: Sequence[str], private: Set[str]
         elif opcode == "carry":
             loops[-1].append(at)
         carries = loops.pop() if opcode == "yield" else []
-        for k, r in enumerate(reads):
-            mixed = varying[carries[k]] if carries else varying[at] or (opcode in ("store", *SUMS))
-            if start >= 0 and not varying[r] and mixed and types[r] in "fwb":
+        if start >= 0:
+            mixed = varying[at] or opcode in MIXES
+            for k, r in enumerate(reads):
+                if varying[r] or not (varying[carries[k]] if carries else mixed) or (
+                        types[r] not in "fwb"):
+                    continue
                 if r > start:
                     splatted[r] = True
                 else:
                     entering[start][r] = None
         if opcode == "yield" and len(loops) < depth:
             start, depth = -1, 0
-    return varying, splatted, entering
+    return splatted, entering
 
 
 def turning_loops(func: Func, types: Sequence[str], private: Set[str], varying: Sequence[bool]
@@ -85,6 +93,8 @@ def turning_loops(func: Func, types: Sequence[str], private: Set[str], varying: 
     """The loops over rows that do nothing but load private vectors, compute with them and store
     them, where there are many; and whether a mask is among their ops."""
     found: dict[int, bool] = {}
+    if True not in varying:
+        return found
     start, vectors, masks = -1, 0, False  # of the innermost loop, while it is such a one
     in_lanes = False
     for at, (opcode, reads, imm) in enumerate(func.ops):

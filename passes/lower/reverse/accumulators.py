@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.plan_types import weights_a_row
@@ -19,6 +20,8 @@ from ncc.passes.lower.reverse.layout import (
     once,
 )
 from ncc.passes.lower.reverse.readers import Readers
+
+MORE = 1.25  # times the room that is taken, to be even
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +139,27 @@ def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Route
     places = cells.edges
     lanes, walked = trained & ~ordered, tiled & ~direct | by_rows
     parts = [np.where(ordered[gathered], -1, places[gathered]),
-             places[lanes & walked],
+             _evenly(plan, np.flatnonzero(lanes & walked), places),
              places[lanes & ~listed & ~tiled & ~by_rows & ~plan.seconds],
              of_biases, places[trained & ordered & ~direct]]
     made = np.concatenate(parts).astype(np.int64)
     return Accumulators(made, len(made) - len(parts[-1]), ordered, direct, tiled, by_rows, trained)
+
+
+def _evenly(plan: Plan, chosen: Longs, places: Longs) -> Longs:
+    """The cells of these edges, row by row. Where parameters are tied, rows of one depth are as far
+    apart as the longest is long, if that is hardly more: so the elements of one weight of a filter
+    are those of another, moved (`Backward.after`)."""
+    g = plan.graph
+    assert g.levels is not None
+    lengths = np.bincount(csr.owners(plan.starts)[chosen], minlength=len(plan.rows))
+    depths = g.levels[plan.rows]
+    most = np.zeros(int(depths.max(initial=0)) + 1, np.int64)
+    np.maximum.at(most, depths, lengths)
+    room = np.where(lengths > 0, most[depths], 0)
+    params = g.weights[plan.edges[chosen]]
+    if room.sum() > lengths.sum() * MORE or len(np.unique(params)) == len(params):
+        return places[chosen]
+    made = np.full(room.sum(), -1, np.int64)
+    made[csr.ranges(csr.starts(room)[:-1], lengths)] = places[chosen]
+    return made
