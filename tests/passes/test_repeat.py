@@ -141,6 +141,14 @@ def test_cells_of_tied_parameters_are_listed_once_for_a_filter():
     assert cells and max(cells) * 4 <= net.n_edges
 
 
+def test_sums_of_tied_parameters_of_a_sample_are_vectors():
+    """Of neighbouring weights, whose cells are neighbours at each step."""
+    module = built(ncc.new("lstm", "8x6", "h8"), "x86-64-v3", gradient=True).module
+    ops = next(f for f in module.funcs if f.name == "backward").ops
+    last = max(k for k, (opcode, _, imm) in enumerate(ops) if opcode == "store" and imm[0] == "dx")
+    assert max(imm for opcode, _, imm in ops[last:] if opcode == "for") >= 4
+
+
 @pytest.mark.parametrize("form", ["table", "shared"])
 @pytest.mark.parametrize("machine", ["cortex-m4f", "x86-64-v3"])
 def test_arrays_of_gradients_follow_rows_not_edges(machine, form):
