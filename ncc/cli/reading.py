@@ -26,6 +26,7 @@ from ncc.formats.weights import ByName, Tensors
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.images.kinds_text import joined, read, split
 from ncc.ir.graph import Graph
+from ncc.ir.labels import digits
 from ncc.nets import net
 from ncc.passes.graph.resolve import unused_inputs
 
@@ -120,8 +121,8 @@ def kinds_asked(words: str, watcher: Watcher) -> Kinds:
 def warn_of_unused(graph: Graph, source: Source) -> None:
     unused = unused_inputs(graph).tolist()
     if unused:
-        k = max(2, len(f"{graph.n_neurons - 1:x}"))
-        shown = ", ".join([f"{i:0{k}x}" for i in unused[:8]]) + (", ..." if unused[8:] else "")
+        width = digits(graph.n_own)
+        shown = ", ".join([f"{i:0{width}x}" for i in unused[:8]]) + (", ..." if unused[8:] else "")
         say(f"{source.name}: warning[W001]: unused input{'s' if unused[1:] else ''} {shown}")
 
 

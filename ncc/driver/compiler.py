@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.driver.pipeline import AFTER_ORDER, PIPELINE, Step, Watch, beyond, steps, walk
+from ncc.driver.pipeline import (
+    AFTER_ORDER,
+    PIPELINE,
+    Step,
+    Watch,
+    beyond,
+    steps,
+    uncollected,
+    walk,
+)
 from ncc.driver.settings import Settings
 from ncc.errors import NccError
 from ncc.ir import labels
@@ -26,12 +35,13 @@ from ncc.ir.ssa import DTYPES, Module
 from ncc.machine import cache, limits
 from ncc.machine.cache import Carried, Entry
 from ncc.machine.codegen import Codegen
-from ncc.machine.footprint import Footprint, exported, footprint, stacks
+from ncc.machine.footprint import exported, footprint, stacks
 from ncc.machine.header import graph_hash, header
 from ncc.machine.header_docs import work_size
 from ncc.machine.native import aligned, functions
 from ncc.machine.targets import Target
-from ncc.passes.emit.to_llvm import cell, large
+from ncc.passes.emit.tables import cell, large
+from ncc.report.cost import Footprint
 from ncc.scalar.expressions import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
@@ -183,7 +193,7 @@ class Build:
             return
         machine, chosen = self.machine(), self.options
         need = limits.by_edges(self.plan, self.target.triple, self.opt, chosen["native"] > 1,
-                               chosen["assembles"])
+                               bool(chosen["assembles"]))
         if limits.breaks(need, machine.bound, limits.BY_EDGES):
             raise machine.beyond(need)
 
@@ -235,25 +245,33 @@ class Build:
         `outside`: this process has enough)."""
 
         def make() -> Entry:
-            self._foresee()
-            self._addressed()
-            names = [f"{self.options['name']}_{f.name}" for f in self.module.funcs if f.exported]
-            text, machine = self.llvm, self.machine()
-            facts: dict[str, Any] = {
-                "exports": names, "functions": functions(self.module), "stacks": None,
-                "forms": {} if isinstance(self.start, Module) else {
-                    name: s.form for name, s in self.plan.schedules.items()},
-                "states": [] if isinstance(self.start, Module)
-                else self.plan.graph.states.tolist()}
+            with uncollected():  # until all ops are gone
+                text, machine, facts, tables = self._ready()
+                if self.options.get("outside"):
+                    # This process runs it and wants no header: LLVM may have the memory.
+                    self.__dict__.pop("plan", None)
+                    self.__dict__.pop("module", None)
             if self.options.get("outside"):
-                # This process runs it and wants no header: LLVM may have the memory of the plan.
-                self.__dict__.pop("plan")
                 code = machine.object(text)
             else:
                 code, facts["stacks"] = self._measured(text, machine)
-            return Entry(code, facts, self._outside())
+            return Entry(code, facts, tables)
 
         return self._kept("object", make)
+
+    def _ready(self) -> tuple[str, Codegen, dict[str, Any], dict[str, NDArray[np.uint8]]]:
+        """What the object is made of: the text, what makes it, the facts, the tables outside."""
+        self._foresee()
+        self._addressed()
+        facts: dict[str, Any] = {
+            "exports": [f"{self.options['name']}_{f.name}" for f in self.module.funcs
+                        if f.exported],
+            "functions": functions(self.module), "stacks": None,
+            "forms": {} if isinstance(self.start, Module) else {
+                name: s.form for name, s in self.plan.schedules.items()},
+            "states": [] if isinstance(self.start, Module)
+            else self.plan.graph.states.tolist()}
+        return self.llvm, self.machine(), facts, self._outside()
 
     def _measured(self, text: str, machine: Codegen) -> tuple[bytes, dict[str, int]]:
         """The object, and the bytes of stack that its functions take; none where nobody knows."""

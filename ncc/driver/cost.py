@@ -89,7 +89,7 @@ Change = Callable[[Chosen], Chosen]
 def cost(build: Build, *, name: str = "net", count: bool = True) -> Cost:
     """The cost card of a build of a net; instructions are counted where `count` is asked for and an
     emulator is there."""
-    plan, facts, takes = build.plan, build.made.facts, build.footprint()
+    plan, facts = build.plan, build.made.facts
     graph, chosen = build.graph, build.options
     code = build.made.code
     real = DTYPES[chosen["dtype"]]
@@ -114,9 +114,8 @@ def cost(build: Build, *, name: str = "net", count: bool = True) -> Cost:
         small=chosen["small"], embedded=build.embedded, forms=facts["forms"],
         sections=tuple([Section(s, size, kind_of(s)) for s, size in sections(code)
                         if kind_of(s) and size]),
-        code=takes.code, tables=takes.tables, packed=takes.packed, work=takes.work,
-        training=takes.training, state=takes.state, stack=takes.stack,
-        neurons=graph.n_own, edges=graph.n_edges, parameters=graph.n_params,
+        takes=build.footprint(), neurons=graph.n_own, edges=graph.n_edges,
+        parameters=graph.n_params,
         macs=len(plan.edges), calls=_calls(plan), functions=costs,
         counted_by=emulator().version() if counted else None, why_not=why_not)
 
@@ -144,8 +143,7 @@ def _predicted(build: Build, functions: Mapping[str, Function]) -> dict[str, flo
         return {"forward": in_order(plan, plan.single.form)} if fits else {}
     for name, schedule, k in (("forward", plan.single, 0), ("forward_batch", plan.batch, 1)):
         if name in functions:
-            found[name] = predict(plan, schedule.form, native=build.options["native"],
-                                  dtype=build.options["dtype"])[k]
+            found[name] = predict(plan, schedule.form, native=build.options["native"])[k]
     return found
 
 

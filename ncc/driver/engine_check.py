@@ -9,12 +9,12 @@ numpy, with the reasons, is ncc/images/check.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
-from ncc.images.check import NUMBER, least_edges, most_levels, most_values
+from ncc.images.check import NUMBER, in_pairs, least_edges, most_levels, most_values
 from ncc.images.image import ALIGN, AT, CODES, HEAD, MAGIC, VERSION
 from ncc.images.kinds import Kinds
 from ncc.ir.ssa import DTYPES
@@ -136,28 +136,38 @@ def _ascend(w: _Writer, part: str, count: str, last: str, reason: str) -> None:
 
 
 def _rows_with_edges(w: _Writer, kinds: Kinds, bounds: str, starts: str, count: str) -> None:
-    """That rows of the kinds that want an edge have one."""
-    least, many = least_edges(kinds), len(kinds.kinds)
+    """That rows of the kinds that want an edge have one, and those of pairs whole pairs."""
+    least, paired, many = least_edges(kinds), in_pairs(kinds), len(kinds.kinds)
     if not any(least):
         return
     with w.loop("0", count, "0") as k:
-        # Kinds of one aggregation stand side by side: a comparison or two, and no array.
-        wanted = "false"
-        for want, group in groupby(range(many), key=least.__getitem__):
-            numbers = list(group)
-            if want:
-                from_first = w.op(f"sub i32 {k.carried}, {numbers[0]}")
-                here = w.op(f"icmp ult i32 {from_first}, {len(numbers)}")
-                wanted = here if wanted == "false" else w.op(f"or i1 {wanted}, {here}")
+        wanted = _among(w, k.carried, least)
+        halves = _among(w, k.carried, paired) if any(paired) else ""
         at = w.op(f"add i32 {bounds}, {k.index}")
         with w.loop(w.word(at), w.word(w.op(f"add i32 {at}, 1"))) as row:
             start = w.op(f"add i32 {starts}, {row.index}")
             ends = w.word(w.op(f"add i32 {start}, 1"))
             empty = w.op(f"icmp eq i32 {w.word(start)}, {ends}")
             w.refuse(w.op(f"and i1 {wanted}, {empty}"), "EDGES")
+            if halves:
+                odd = w.op(f"trunc i32 {w.op(f'xor i32 {w.word(start)}, {ends}')} to i1")
+                w.refuse(w.op(f"and i1 {halves}, {odd}"), "EDGES")
         following = w.op(f"add i32 {k.carried}, 1")
         again = w.op(f"icmp eq i32 {following}, {many}")
         k.next = w.op(f"select i1 {again}, i32 0, i32 {following}")
+
+
+def _among(w: _Writer, number: str, chosen: Sequence[int]) -> str:
+    """Whether a kind is among the chosen ones. Those of one aggregation stand side by side: a
+    comparison or two, and no array."""
+    among = "false"
+    for choose, group in groupby(range(len(chosen)), key=chosen.__getitem__):
+        numbers = list(group)
+        if choose:
+            from_first = w.op(f"sub i32 {number}, {numbers[0]}")
+            here = w.op(f"icmp ult i32 {from_first}, {len(numbers)}")
+            among = here if among == "false" else w.op(f"or i1 {among}, {here}")
+    return among
 
 
 @dataclass

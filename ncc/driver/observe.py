@@ -17,6 +17,7 @@ from ncc.driver.net_module import carrying
 from ncc.driver.pipeline import Step
 from ncc.ir.equivalence import prove
 from ncc.ir.graph import ABSENT, Graph, Reals
+from ncc.ir.labels import digits
 from ncc.ir.ssa import Module
 from ncc.progress import Progress
 
@@ -161,6 +162,6 @@ def lost(old: Any, new: Any) -> str:
     gone = np.flatnonzero((old.activations != ABSENT) & (new.activations == ABSENT)).tolist()
     if not gone:
         return ""
-    k = max(2, len(f"{old.n_neurons - 1:x}"))
-    shown = " ".join([f"{j:0{k}x}" for j in gone[:8]]) + (" ..." if gone[8:] else "")
+    width = digits(old.n_own)
+    shown = " ".join([f"{j:0{width}x}" for j in gone[:8]]) + (" ..." if gone[8:] else "")
     return f" (gone: {shown})"

@@ -198,7 +198,7 @@ def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
         if watch is not None:
             watch.before(step, level, params)
         began = perf_counter()
-        with _uncollected():
+        with uncollected():
             new = step(level, common)
         seconds = perf_counter() - began
         if watch is not None:
@@ -208,8 +208,8 @@ def walk(level: Any, common: Mapping[str, Any], watch: Watch | None = None, *,
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection: a pass makes a million small tuples and no cycle among them."""
+def uncollected() -> Iterator[None]:
+    """No garbage collection: passes make a million small tuples and no cycle among them."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -89,8 +89,9 @@ def _by_name(path: Path, tensors: Tensors, n_params: int) -> Reals:
                            source)
     if np.isnan(values).any() and all(np.isfinite(arrays[name]).all() for name in tensors
                                       if name in arrays):
-        raise NccError("E141", "the net has parameters that were computed from several", source,
-                       help="--no-fold leaves batch norms apart")
+        raise NccError("E141", "the net has parameters that were computed from several arrays, as "
+                       "those of a batch norm are", source, help="--weights with a vector of all "
+                       "of them, .npy; or another file of torch, ONNX or Keras with these arrays")
     return _finite(values, source)
 
 

@@ -27,16 +27,11 @@ def refuse_dense(graph: Graph, width: int) -> None:
                        help="fwd, .nal and .nel grow with the edges alone")
 
 
-def digits_of(graph: Graph) -> int:
-    """The hex digits of an index: max(2, digits of N-1)."""
-    return max(2, len(f"{max(graph.n_own - 1, 0):x}"))
-
-
 def names_of(graph: Graph) -> list[str]:
     """Indices in hex, all with so many digits; of a state neuron `~` and the index of the
     neuron whose last value it is."""
-    digits = digits_of(graph)
-    names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
+    width = labels.digits(graph.n_own)
+    names = [f"{j:0{width}x}" for j in range(graph.n_neurons)]
     for i, j in zip(graph.inputs[graph.n_inputs :].tolist(), graph.states.tolist(), strict=True):
         names[i] = "~" + names[j]
     return names

@@ -12,6 +12,7 @@ from ncc.errors import NccError
 from ncc.images.image import ALIGN, AT, CODES, HEAD, MAGIC, VERSION, Head, Words
 from ncc.images.kinds import Kinds
 from ncc.ir.ssa import DTYPES
+from ncc.scalar.aggregations import PAIRS
 
 
 class Reason(NamedTuple):
@@ -35,7 +36,7 @@ REASONS: Final = (
     Reason("VALUES", "its values are more than a machine can count"),
     Reason("BOUNDS", "its bounds do not ascend from 0 to the number of rows"),
     Reason("STARTS", "its starts do not ascend from 0 to the number of edges"),
-    Reason("EDGES", "a row that is no sum has no edge"),
+    Reason("EDGES", "a row that is no sum has no edge, or one of pairs half a pair"),
     Reason("SOURCES", "an edge reads a value that is not computed before its level"),
     Reason("OUTS", "an output is no value"),
 )
@@ -45,6 +46,11 @@ NUMBER: Final = {reason.name: 1 + k for k, reason in enumerate(REASONS)}
 def least_edges(kinds: Kinds) -> list[int]:
     """The edges that a row of each kind has at least: all but sums begin with their first."""
     return [0 if kind.aggregation == "sum" else 1 for kind in kinds.kinds]
+
+
+def in_pairs(kinds: Kinds) -> list[bool]:
+    """Whether the edges of the rows of each kind are pairs."""
+    return [kind.aggregation in PAIRS for kind in kinds.kinds]
 
 
 def most_values(dtype: str, lanes: int, index_bits: int) -> int:
@@ -117,8 +123,10 @@ def _indices(head: Head, words: Words, kinds: Kinds) -> int:
     for name, ascending, last in (("BOUNDS", bounds, head.rows), ("STARTS", starts, head.edges)):
         if ascending[0] or ascending[-1] != last or (np.diff(ascending) < 0).any():
             return NUMBER[name]
-    least = np.repeat(np.tile(np.array(least_edges(kinds), np.int64), head.levels), np.diff(bounds))
-    if (np.diff(starts) < least).any():
+    least, paired = [np.repeat(np.tile(np.array(of, np.int64), head.levels), np.diff(bounds))
+                     for of in (least_edges(kinds), in_pairs(kinds))]
+    lengths = np.diff(starts)
+    if (lengths < least).any() or (lengths & paired).any():
         return NUMBER["EDGES"]
     firsts = bounds[:: max(1, n_kinds)]  # of each level, and the end
     computed = np.repeat(head.inputs + firsts[:-1], np.diff(starts[firsts]))

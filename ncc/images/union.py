@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,18 +23,33 @@ from ncc.ir.graph import (
     refuse_states,
     settled,
 )
+from ncc.ir.labels import Label
 from ncc.scalar.activations import FREE
+
+
+class Says(NamedTuple):
+    """What a net's file says that no value depends on: fields of `Graph`."""
+
+    shows_inputs: bool
+    labels: tuple[Label, ...]
+    numerics: str | None
+    dtype: str | None
+
+
+SILENT = Says(False, (), None, None)
 
 
 @dataclass(frozen=True, eq=False)
 class Union:
     """A graph of nets that share nothing but their functions. Net k has the neurons `first[k]` ..
     `first[k + 1]`, of the parameters `slots[k]` .. `slots[k + 1]` and constants of its own; inputs
-    and outputs stand net by net, of each net as many."""
+    and outputs stand net by net, of each net as many. The graph says nothing; what the files of the
+    nets do is in `says`, of each net, or of none where no file says anything."""
 
     graph: Graph
     first: Longs
     slots: Longs
+    says: tuple[Says, ...] = ()
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -64,7 +79,12 @@ class Union:
                     np.diff(bounds) < 0).any():
                 raise NccError("E301", "the bounds of the nets do not ascend to the end")
         # Names are unique in a net, not among nets.
-        g.with_(levels=None if recurrent else g.levels, names={}, labels=()).verify()
+        if g.levels is None and not recurrent:
+            raise NccError("E301", "nets without levels")
+        g = g.with_(levels=None if recurrent else g.levels, names={})
+        g.verify()
+        if not np.array_equal(g.aggregations, settled(g.starts, g.aggregations)):
+            raise NccError("E301", "a sumbias without an in-list")
         net = np.repeat(np.arange(count), np.diff(self.first))
         slot = np.repeat(np.arange(count), np.diff(self.slots))
         targets = np.repeat(net, np.diff(g.starts))
@@ -83,10 +103,16 @@ class Union:
         if g.levels is not None and (len(g.levels) != g.n_neurons or g.n_neurons and not (
                 0 <= g.levels.min() and g.levels.max() < g.n_neurons)):
             raise NccError("E301", "a level that no net has")
+        if len(self.says) not in (0, count):
+            raise NccError("E301", "what the files of the nets say is not that of each")
+        for k, says in enumerate(self.says):
+            if says != SILENT:
+                self.net(k).verify()
 
     def net(self, k: int) -> Graph:
         """The graph of net k."""
-        return self.part(k, k + 1).graph
+        part = self.part(k, k + 1)
+        return part.graph.with_(**part.says[0]._asdict()) if self.says else part.graph
 
     def part(self, first: int, last: int) -> Union:
         """The union of the nets first .. last."""
@@ -117,7 +143,8 @@ class Union:
             names={s - slot: name for s, name in g.names.items() if slot <= s < end},
             functions={code: text for code, text in g.functions.items() if code in used},
             levels=None if g.levels is None else g.levels[low:high].copy())
-        return Union(graph, self.first[first : last + 1] - low, self.slots[first : last + 1] - slot)
+        return Union(graph, self.first[first : last + 1] - low, self.slots[first : last + 1] - slot,
+                     self.says[first:last])
 
 
 def union(graphs: Sequence[Graph]) -> Union:
@@ -148,8 +175,8 @@ def union(graphs: Sequence[Graph]) -> Union:
         return np.where(all_ == NONE, NONE, out).astype(np.int32)
 
     by_neuron = np.repeat(first[:-1], [g.n_edges for g in graphs])
-    graph = replace(
-        graphs[0],
+    says = tuple([Says(*[getattr(g, name) for name in Says._fields]) for g in graphs])
+    graph = Graph(
         starts=np.concatenate([np.concatenate([g.starts[:-1] for g in graphs]) + np.repeat(
             edges[:-1], np.diff(first)), edges[-1:]]),
         sources=(np.concatenate([g.sources for g in graphs]) + by_neuron).astype(np.int32),
@@ -165,7 +192,7 @@ def union(graphs: Sequence[Graph]) -> Union:
         functions={code: text for text, code in texts.items()},
         levels=None if graphs[0].levels is None else np.concatenate(
             [g.levels for g in graphs if g.levels is not None]))
-    return Union(graph, first, slots)
+    return Union(graph, first, slots, says if any([s != SILENT for s in says]) else ())
 
 
 def _moved(parts: Sequence[Ints], first: Longs) -> Ints:
@@ -286,7 +313,9 @@ def packed(many: Union) -> dict[str, Any]:
         "weights": None if plain else g.weights}
     return {**{name: a if a is None or not a.size else a.astype(np.result_type(
         np.min_scalar_type(a.min()), np.min_scalar_type(a.max()))) for name, a in held.items()},
-        "values": g.values, "constants": g.constants, "names": g.names, "functions": g.functions}
+        "values": g.values, "constants": g.constants, "names": g.names, "functions": g.functions,
+        "says": [(shows, [tuple(label) for label in labels], *rest)
+                 for shows, labels, *rest in many.says]}
 
 
 def unpacked(held: dict[str, Any], recurrent: bool = False) -> Union:
@@ -313,7 +342,9 @@ def unpacked(held: dict[str, Any], recurrent: bool = False) -> Union:
         outputs=moved("outputs", len(held["outputs"]) // count), values=held["values"],
         constants=held["constants"], names=held["names"], functions=held["functions"],
         levels=None if levels is None else levels.astype(np.int32))
-    made = Union(graph, first, slots)
+    says = tuple([Says(shows, tuple([Label(*label) for label in labels]), *rest)
+                  for shows, labels, *rest in held["says"]])
+    made = Union(graph, first, slots, says)
     made.verify(recurrent)
     return made
 

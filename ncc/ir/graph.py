@@ -175,8 +175,8 @@ class Graph(Arrays):
 
 
 def _lines(graph: Graph) -> Iterator[str]:
-    digits = max(2, len(f"{max(graph.n_neurons - 1, 0):x}"))
-    names = [f"{j:0{digits}x}" for j in range(graph.n_neurons)]
+    width = labels.digits(graph.n_neurons)
+    names = [f"{j:0{width}x}" for j in range(graph.n_neurons)]
 
     yield f"graph {graph.n_neurons:02x}"
     if graph.shows_inputs:
@@ -195,7 +195,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield from wrapped("constants", [repr(v) for v in graph.constants.tolist()])
     for slot in sorted(graph.names):
         yield f"name p{slot:x} {graph.names[slot]}"
-    yield from labels.lines(graph.labels, digits)
+    yield from labels.lines(graph.labels, width)
     starts, sources, weights = (a.tolist() for a in (graph.starts, graph.sources, graph.weights))
     activations, biases = graph.activations.tolist(), graph.biases.tolist()
     aggregations = graph.aggregations.tolist()

@@ -1,4 +1,5 @@
-"""Labels: names of neurons, of one or of a range that is an array; their text, what they cover.
+"""Labels: names of neurons, of one or of a range that is an array; their text, what they cover;
+and how indices, the names of all others, are written.
 
     label 00 left-eye             a name of neuron 00
     label 10 conv1 8x26x26        of the 8*26*26 neurons from 10 on, row-major
@@ -45,11 +46,17 @@ class Label(NamedTuple):
 Label.__module__ = "ncc"  # where a pickle of a net finds it
 
 
-def lines(labels: Iterable[Label], digits: int) -> Iterator[str]:
+def digits(count: int) -> int:
+    """How many hex digits the indices of a net of `count` neurons are written with: as many as the
+    last has, and two at least."""
+    return max(2, len(f"{max(count - 1, 0):x}"))
+
+
+def lines(labels: Iterable[Label], width: int) -> Iterator[str]:
     """A line a label, in the order given; indices have so many hex digits."""
     for first, name, shape in labels:
         axes = " " + "x".join(map(str, shape)) if shape else ""
-        yield f"label {first:0{digits}x} {quoted(name)}{axes}"
+        yield f"label {first:0{width}x} {quoted(name)}{axes}"
 
 
 def quoted(name: str) -> str:

@@ -14,6 +14,7 @@ from ncc.errors import NccError
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, Graph, Longs, code, wrapped
 from ncc.ir.graph_run import Reverse, arguments, documented, forward
+from ncc.ir.labels import digits
 from ncc.ir.plan_types import (
     FORMS,
     FORWARD,
@@ -177,8 +178,8 @@ class _Reverse(Reverse):
 
 def _lines(plan: Plan) -> Iterator[str]:
     g = plan.graph
-    digits = max(2, len(f"{g.n_neurons - 1:x}"))
-    names = [f"{j:0{digits}x}" for j in range(g.n_neurons)]
+    width = digits(g.n_neurons)
+    names = [f"{j:0{width}x}" for j in range(g.n_neurons)]
     yield (f"plan {g.n_neurons:x} neurons, {len(plan.rows)} rows, {len(plan.edges)} edges, "
            f"{len(plan.packed)} packed")
     yield "functions " + (", ".join(map(str, plan.functions)) or "-")

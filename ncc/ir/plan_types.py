@@ -228,9 +228,9 @@ class PlanArrays:
     @cached_property
     def arguments(self) -> Longs:
         """The rows whose activation's derivative is made from its argument, not its value."""
-        return np.concatenate([np.zeros(0, np.int64), *[
-            np.arange(run.first, run.last) for run in self.runs
-            if reads_argument(expression(run.activation, self.graph.functions))]])
+        read = [a for a in {run.activation for run in self.runs}
+                if reads_argument(expression(a, self.graph.functions))]
+        return np.flatnonzero(np.isin(self.graph.activations[self.rows], read))
 
     @property
     def n_kept(self) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError, Source, Span, near
 from ncc.ir import labels
 from ncc.ir.graph import AGGREGATIONS, NONE, Ints, Label, Longs, Reals
+from ncc.ir.labels import digits
 from ncc.scalar.activations import ACTIVATIONS, FREE, code_of
 from ncc.scalar.expressions import parse
 
@@ -300,11 +301,6 @@ _LINE = re.compile(
 def uncommented(line: str) -> str:
     """A line without its comment."""
     return re.split(r"[%#]", line, maxsplit=1)[0]
-
-
-def digits(count: int) -> int:
-    """How many hex digits the indices of a net of `count` neurons print with."""
-    return max(2, len(f"{max(count - 1, 0):x}"))
 
 
 def _head(count: Count, functions: tuple[Function, ...], out: Out | None,

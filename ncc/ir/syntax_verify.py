@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ncc.errors import NccError, Source, Span
 from ncc.ir import csr, labels
 from ncc.ir.graph import AGGREGATIONS, INPUT, NONE, PAIR_CODES, Ints, Longs
+from ncc.ir.labels import digits
 from ncc.ir.syntax import (
     OUT_OF_RANGE,
     AdjacencyList,
@@ -24,7 +25,6 @@ from ncc.ir.syntax import (
     Parameters,
     Syntax,
     activation_code,
-    digits,
     functions_of,
     unknown,
 )
@@ -321,11 +321,11 @@ def _sound_pairs(net: InLists) -> None:
     if inside[e]:
         agg = AGGREGATIONS[max(0, net.aggregations[target[e]])]
         raise NccError("E138", f"a pair of sources, in the in-list of a {agg}", net.source,
-                       net.place(e), help="04 identity dot 00*01:0.5: the aggregation dot adds "
-                       "products of two sources")
+                       net.place(e), help="a dot, which others may read, adds products of two "
+                       "sources: 04 identity dot 00*01:0.5")
     raise NccError("E138", "one source, in the in-list of a dot", net.source, net.place(e),
-                   help="a dot has pairs, as 00*01:0.5; sums of single sources are a neuron of "
-                   "their own")
+                   help="a dot has pairs alone, as 00*01:0.5; a sum may read the dot beside "
+                   "single sources")
 
 
 def _sound_edges(net: InLists) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from ncc.ir.ssa import Module
 from ncc.machine.llvm import sections
 from ncc.machine.targets import Target
+from ncc.report.cost import Footprint
 
 # The names of sections, by each format's custom, that become code and constants. Whatever else an
 # object has stays out of the program.
@@ -20,32 +20,6 @@ TABLES = (".rodata", ".progmem", "__const", "__literal", ".rdata", "DATA", ".ARM
 def kind_of(section: str) -> str:
     """What a section becomes: code, tables, or nothing of the program."""
     return "code" if section.startswith(CODE) else "tables" if section.startswith(TABLES) else ""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes: `code` and `tables` in flash; of the caller's memory `packed`, the largest `work` of a
-    function, for `training` params and state, and the `state` of a net that has one; `stack` of the
-    function that takes most, None where nobody knows."""
-
-    code: int
-    tables: int
-    packed: int
-    work: int
-    training: int
-    state: int
-    stack: int | None
-
-    def __str__(self) -> str:
-        ram = [f"packed {self.packed}", f"work {self.work} at most"]
-        if self.training:
-            ram.append(f"params and state {self.training}")
-        if self.state:
-            ram.append(f"state {self.state}")
-        stack = "not known" if self.stack is None else f"{self.stack} at most"
-        total = self.packed + self.work + self.training + self.state
-        return (f"flash {self.code + self.tables} bytes (code {self.code}, tables {self.tables}), "
-                f"RAM {total} ({', '.join(ram)}), stack {stack}")
 
 
 def footprint(code: bytes, functions: Iterable[tuple[Mapping[str, int], int]], real: int,
@@ -87,7 +61,7 @@ def stacks(text: str, frames: Mapping[str, int], target: Target) -> dict[str, in
              for (at, name), end in zip(starts, ends, strict=True)}
     frames = dict(frames)
     for (at, name), end in zip(starts, ends, strict=True):
-        written = text.find('asm sideeffect "', at, end)
+        written = text.find('{\nentry:\n  call void asm sideeffect "', at, end)
         if written >= 0:  # ncc's own assembly, of which LLVM knows nothing (ncc/machine/x86.py)
             calls[name] = [(callee, 4) for callee in _CALLED.findall(text, written, end)]
             frames[name] = 8 * text.count("pushq", written, end) + sum(

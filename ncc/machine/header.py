@@ -12,7 +12,7 @@ import numpy as np
 
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Graph, Ints
-from ncc.ir.labels import covering, titled
+from ncc.ir.labels import covering, digits, titled
 from ncc.ir.plan import FORWARD, Plan
 from ncc.ir.ssa import Buffer, Func, Module
 from ncc.machine.header_docs import DOCS, work_size
@@ -295,7 +295,7 @@ def _name(g: Graph, j: int) -> str:
     last = "~" if j >= g.n_own else ""  # the value of the last call
     if last:
         j = int(g.states[np.searchsorted(g.inputs[g.n_inputs :], j)])
-    return f"{last}n{j:0{max(2, len(f'{max(g.n_own - 1, 0):x}'))}x}"
+    return f"{last}n{j:0{digits(g.n_own)}x}"
 
 
 def _listed(g: Graph, neurons: Ints) -> str:

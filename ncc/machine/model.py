@@ -45,7 +45,6 @@ ROW = 3.0  # what a row of a table costs beside its edges
 SEGMENT = 4.0  # the loops around a segment's rows
 SHARED_EDGE = 1.5  # a vector of rows: its weights, and its share of the source
 UNIT = 12.0  # the loop around tiles that are computed side by side
-FAR_BYTE = 0.1  # a byte of weights from beyond the level-2 cache
 # A batch: for each vector of samples.
 STRAIGHT_VECTOR = 0.8  # an edge: the weight is spread, the source often in a register
 TABLE_VECTOR = 1.2  # an edge: the source comes from the cache

@@ -17,13 +17,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from ncc.ir.ssa import UNLINKED, Func, layout
+from ncc.ir.ssa import UNLINKED, Func, Op, layout
 from ncc.scalar.opcodes import COMMUTES
 
 ARGUMENTS = ("%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9")
 SAVED = ("%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15")  # survive a call
 REGISTERS = 16  # more would take a longer encoding
 SOME = 64  # ops: LLVM makes the best of fewer, and takes no time
+NAMES = tuple([f"%xmm{k}" for k in range(REGISTERS)])
 FAR = 1 << 30  # no further use
 REACH = 128  # bytes that an address says in one byte, in both directions
 
@@ -52,9 +53,11 @@ def fits(func: Func) -> bool:
     """Whether a function is to be written here: straight, of plain ops of reals, and not short."""
     if len(func.ops) <= SOME or func.pure or func.counted or len(func.buffers) > len(ARGUMENTS):
         return False
-    constant = {"load": 0, "store": 1}  # reads of those whose place is a constant
-    return all([opcode in KNOWN and len(reads) == constant.get(opcode, len(reads))
-                for opcode, reads, _ in func.ops])
+    if not KNOWN.issuperset([op[0] for op in func.ops]):
+        return False
+    # All loads and stores are of constant places.
+    return not any([len(reads) > (opcode == "store") for opcode, reads, _ in func.ops
+                    if opcode in ("load", "store")])
 
 
 def assembly(func: Func, dtype: str, symbol: str, applied: Sequence[str]) -> str:
@@ -82,12 +85,16 @@ class _Body:
         for at in range(len(ops) - 1, -1, -1):
             for r in ops[at][1]:
                 self.uses[r].append(at)
-        self.lasts = [uses[0] if uses else -1 for uses in self.uses]
         # Where each buffer that is read as well is first written.
-        self.written: dict[str, int] = {"work": -1}
+        written: dict[str, int] = {"work": -1}
         for at in range(len(ops) - 1, -1, -1):
             if ops[at][0] == "store" and ops[at][2][0] != "work":
-                self.written[ops[at][2][0]] = at
+                written[ops[at][2][0]] = at
+        # Which values are inputs or parameters, which stay where they are, or of the last call and
+        # read before the next one is written.
+        self.stays = [opcode == "load" and (
+            imm[0] not in written or written[imm[0]] > (uses[0] if uses else -1))
+            for (opcode, _, imm), uses in zip(ops, self.uses, strict=True)]
         self.home: list[str | None] = [None] * len(ops)  # where a value is in memory
         self.register = [-1] * len(ops)
         self.held = [-1] * REGISTERS  # the value in each register
@@ -125,14 +132,18 @@ class _Body:
 
     def text(self) -> str:
         neurons = self.func.neurons
+        write = {"fma": self.fma, "load": self.load, "const": self.const, "store": self.store,
+                 "neg": self.signed, "abs": self.signed, "sqrt": self.sqrt, "select": self.select,
+                 "apply": self.apply, "result": self.nothing, **dict.fromkeys(BINARY, self.binary)}
         for at, op in enumerate(self.func.ops):
             first = len(self.lines)
-            self.op(at, *op)
+            write[op[0]](at, op)
             if neurons is not None and neurons[at] != UNLINKED:
                 self.lines[first:] = [f"{line} # n{neurons[at]:02x}"
                                       for line in self.lines[first:]]
-            self.stack += self.read  # not before: the op's own value may push another out
-            self.read.clear()
+            if self.read:  # not before: the op's own value may push another out
+                self.stack += self.read
+                self.read.clear()
         # Below the return address and what is saved; a callee finds the stack aligned to 16.
         above = 8 * (len(self.kept) + 1)
         frame = -(-(self.frame + above) // 16) * 16 - above if self.kept else self.frame
@@ -171,10 +182,6 @@ class _Body:
 
     # -- registers
 
-    def next_use(self, value: int) -> int:
-        uses = self.uses[value]
-        return uses[-1] if uses else FAR
-
     def take(self, locked: Sequence[int] = ()) -> int:
         """A register that is free, or is made so; not one of those `locked`."""
         if self.free:
@@ -183,7 +190,8 @@ class _Body:
         for r, value in enumerate(self.held):
             if value < 0 or r in locked:
                 continue
-            use = self.next_use(value)
+            uses = self.uses[value]
+            use = uses[-1] if uses else FAR
             if use > farthest:
                 best, farthest = r, use
         self.leave(best)
@@ -199,19 +207,13 @@ class _Body:
 
     def keep(self, value: int, register: int) -> None:
         """Make sure that a value is in memory."""
-        if self.home[value] is None and not self.reloads(value):
+        if self.home[value] is None and not self.stays[value]:
             if self.stack:
                 place = self.stack.pop()
             else:
                 place, self.frame = f"{self.frame}(%rsp)", self.frame + self.size
             self.home[value] = self.on_stack[value] = place
-            self.lines.append(f"{self.move} %xmm{register}, {place}")
-
-    def reloads(self, value: int) -> bool:
-        """Whether a value is an input or a parameter, which stay where they are, or one of the last
-        call that is read before the next one is written."""
-        opcode, _, imm = self.func.ops[value]
-        return opcode == "load" and self.written.get(imm[0], FAR) > self.lasts[value]
+            self.lines.append(f"{self.move} {NAMES[register]}, {place}")
 
     def give(self, value: int, register: int) -> None:
         if self.uses[value]:
@@ -219,12 +221,13 @@ class _Body:
         else:
             self.free.append(register)
 
-    def loaded(self, value: int, locked: Sequence[int] = ()) -> int:
-        """The register of a value, which is loaded where it has none."""
+    def loaded(self, value: int, *locked: int) -> int:
+        """The register of a value, which is loaded where it has none, but not to that of one of
+        the values `locked`."""
         r = self.register[value]
         if r < 0:
-            r = self.take(locked)
-            self.lines.append(f"{self.move} {self.source(value)}, %xmm{r}")
+            r = self.take([self.register[v] for v in locked])
+            self.lines.append(f"{self.move} {self.source(value)}, {NAMES[r]}")
             self.register[value], self.held[r] = r, value
         return r
 
@@ -232,8 +235,8 @@ class _Body:
         """A value as an operand: its register, or its place in memory."""
         r = self.register[value]
         if r >= 0:
-            return f"%xmm{r}"
-        if self.reloads(value):
+            return NAMES[r]
+        if self.stays[value]:
             return self.place(*self.func.ops[value][2])
         home = self.home[value]
         assert home is not None
@@ -241,8 +244,10 @@ class _Body:
 
     def done(self, at: int, reads: Sequence[int]) -> None:
         """The op at `at` has read these: a value that nothing reads any more has no register."""
-        for value in dict.fromkeys(reads):
+        for value in reads:
             uses = self.uses[value]
+            if not uses:  # read twice
+                continue
             while uses and uses[-1] == at:
                 uses.pop()
             if not uses:
@@ -250,9 +255,15 @@ class _Body:
                 if r >= 0:
                     self.register[value] = self.held[r] = -1
                     self.free.append(r)
-                place = self.on_stack.pop(value, None)
-                if place is not None:
-                    self.read.append(place)
+                if value in self.on_stack:
+                    self.read.append(self.on_stack.pop(value))
+
+    def result(self, at: int, reads: Sequence[int], instruction: str) -> None:
+        """Write an op: its instruction, up to the last operand, which is where its value goes."""
+        self.done(at, reads)
+        to = self.take()
+        self.lines.append(f"{instruction}, {NAMES[to]}")
+        self.give(at, to)
 
     def dies(self, value: int, at: int) -> bool:
         """Whether the op at `at` is the last to read a value."""
@@ -260,83 +271,68 @@ class _Body:
 
     # -- ops
 
-    def op(self, at: int, opcode: str, reads: tuple[int, ...], imm: object) -> None:
-        if opcode == "fma":
-            self.fma(at, *reads)
-        elif opcode in BINARY:
-            name, second, first = BINARY[opcode]
-            self.binary(at, f"{name}{self.single}", reads[first], reads[second],
-                        opcode in COMMUTES)
-        elif opcode == "load":
-            assert isinstance(imm, tuple)
-            if not self.reloads(at):  # `work` in a text that was split by hand, say
-                r = self.take()
-                self.lines.append(f"{self.move} {self.place(*imm)}, %xmm{r}")
-                self.give(at, r)
-        elif opcode == "const":
-            assert isinstance(imm, float)
-            self.home[at] = self.constant(struct.pack("<f" if self.size == 4 else "<d", imm))
-        elif opcode == "store":
-            assert isinstance(imm, tuple)
-            self.store(at, reads[0], *imm)
-        elif opcode in ("neg", "abs"):
-            name = "vxor" if opcode == "neg" else "vand"
-            r = self.loaded(reads[0])
-            self.done(at, reads)
-            to = self.take()
-            self.lines.append(f"{name}{self.packed} {self.sign(opcode == 'abs')}, %xmm{r}, "
-                              f"%xmm{to}")
-            self.give(at, to)
-        elif opcode == "sqrt":
-            self.binary(at, f"vsqrt{self.single}", reads[0], reads[0], False)
-        elif opcode == "select":
-            self.select(at, *reads)
-        elif opcode == "apply":
-            self.apply(at, reads)
+    def load(self, at: int, op: Op) -> None:
+        if not self.stays[at]:  # `work` in a text that was split by hand, say
+            r = self.take()
+            self.lines.append(f"{self.move} {self.place(*op[2])}, {NAMES[r]}")
+            self.give(at, r)
 
-    def binary(self, at: int, name: str, first: int, second: int, commutes: bool) -> None:
-        if commutes and self.register[first] < 0 and (
+    def const(self, at: int, op: Op) -> None:
+        self.home[at] = self.constant(struct.pack("<f" if self.size == 4 else "<d", op[2]))
+
+    def nothing(self, at: int, op: Op) -> None:
+        """Of a result, which its apply has written."""
+
+    def signed(self, at: int, op: Op) -> None:
+        opcode, reads, _ = op
+        name = "vxor" if opcode == "neg" else "vand"
+        r = self.loaded(reads[0])
+        self.result(at, reads, f"{name}{self.packed} {self.sign(opcode == 'abs')}, {NAMES[r]}")
+
+    def sqrt(self, at: int, op: Op) -> None:
+        r = NAMES[self.loaded(op[1][0])]
+        self.result(at, op[1], f"vsqrt{self.single} {r}, {r}")
+
+    def binary(self, at: int, op: Op) -> None:
+        opcode, reads, _ = op
+        name, to_second, to_first = BINARY[opcode]
+        first, second = reads[to_first], reads[to_second]
+        if self.register[first] < 0 and opcode in COMMUTES and (
                 self.register[second] >= 0 or len(self.uses[second]) > len(self.uses[first])):
             first, second = second, first
-        r = self.loaded(first, self.locked(second))
+        r = self.loaded(first, second)
         operand = self.source(second)
-        self.done(at, (first, second))
-        to = self.take()
-        self.lines.append(f"{name} {operand}, %xmm{r}, %xmm{to}")
-        self.give(at, to)
+        self.result(at, (first, second), f"{name}{self.single} {operand}, {NAMES[r]}")
 
-    def locked(self, *values: int) -> list[int]:
-        return [self.register[v] for v in values if self.register[v] >= 0]
-
-    def fma(self, at: int, a: int, b: int, c: int) -> None:
+    def fma(self, at: int, op: Op) -> None:
         """a*b + c. The result takes the register of c, or of a factor, whichever is not read
         again; the other factor, or c, may be in memory."""
+        a, b, c = op[1]
         if self.register[a] < 0 and (self.register[b] >= 0
                                      or len(self.uses[b]) > len(self.uses[a])):
             a, b = b, a
-        dying = [v for v in (a, b) if self.register[v] >= 0 and self.dies(v, at)]
-        if self.register[c] < 0 and dying and c not in (a, b):
-            to = dying[0]
-            other = self.loaded(b if to == a else a, self.locked(a, b))
-            register, operand = self.register[to], self.source(c)
-            self.lines.append(f"vfmadd213{self.single} {operand}, %xmm{other}, %xmm{register}")
-            self.finish(at, (a, b, c), to)
-            return
-        r = self.loaded(a, self.locked(b, c))
-        locked = [r, *self.locked(b, c)]
+        if self.register[c] < 0 and c not in (a, b):
+            dying = [v for v in (a, b) if self.register[v] >= 0 and self.dies(v, at)]
+            if dying:
+                taken = dying[0]
+                other = self.loaded(b if taken == a else a, a, b)
+                register, operand = self.register[taken], self.source(c)
+                self.lines.append(f"vfmadd213{self.single} {operand}, {NAMES[other]}, "
+                                  f"{NAMES[register]}")
+                self.finish(at, (a, b, c), taken)
+                return
+        r = self.loaded(a, b, c)
         if self.register[c] >= 0 and self.dies(c, at):
-            operand = self.source(b)
-            self.lines.append(f"vfmadd231{self.single} {operand}, %xmm{r}, "
-                              f"%xmm{self.register[c]}")
+            self.lines.append(f"vfmadd231{self.single} {self.source(b)}, {NAMES[r]}, "
+                              f"{NAMES[self.register[c]]}")
             self.finish(at, (a, b, c), c)
             return
-        to_register = self.take(locked)
+        to = self.take([r, self.register[b], self.register[c]])
         move = "vmovaps" if self.register[c] >= 0 else self.move
-        self.lines.append(f"{move} {self.source(c)}, %xmm{to_register}")
-        self.lines.append(f"vfmadd231{self.single} {self.source(b)}, %xmm{r}, "
-                          f"%xmm{to_register}")
+        self.lines.append(f"{move} {self.source(c)}, {NAMES[to]}")
+        self.lines.append(f"vfmadd231{self.single} {self.source(b)}, {NAMES[r]}, {NAMES[to]}")
         self.done(at, (a, b, c))
-        self.give(at, to_register)
+        self.give(at, to)
 
     def finish(self, at: int, reads: tuple[int, ...], taken: int) -> None:
         """The op's value takes the register of one that it is the last to read."""
@@ -345,25 +341,24 @@ class _Body:
         self.done(at, reads)
         self.give(at, r)
 
-    def select(self, at: int, test: int, a: int, b: int) -> None:
-        m = self.loaded(test, self.locked(a, b))
+    def select(self, at: int, op: Op) -> None:
+        test, a, b = op[1]
+        m = self.loaded(test, a, b)
         zero = [self.func.ops[v][0] == "const" and struct.pack("<d", self.func.ops[v][2]) ==
                 b"\0" * 8 for v in (a, b)]
         if zero[0] or zero[1]:
             operand = self.source(b if zero[0] else a)
             if not operand.startswith("%xmm"):  # a vector's worth of memory is not there to read
-                operand = f"%xmm{self.loaded(b if zero[0] else a, [m])}"
-            line = f"{'vandn' if zero[0] else 'vand'}{self.packed} {operand}, %xmm{m}, "
+                operand = NAMES[self.loaded(b if zero[0] else a, test)]
+            line = f"{'vandn' if zero[0] else 'vand'}{self.packed} {operand}, {NAMES[m]}"
         else:
-            y = self.loaded(b, [m, *self.locked(a)])
-            x = self.loaded(a, [m, y])
-            line = f"vblendv{self.packed} %xmm{m}, %xmm{x}, %xmm{y}, "
-        self.done(at, (test, a, b))
-        to = self.take()
-        self.lines.append(f"{line}%xmm{to}")
-        self.give(at, to)
+            y = self.loaded(b, test, a)
+            x = self.loaded(a, test, b)
+            line = f"vblendv{self.packed} {NAMES[m]}, {NAMES[x]}, {NAMES[y]}"
+        self.result(at, (test, a, b), line)
 
-    def store(self, at: int, value: int, name: str, offset: int) -> None:
+    def store(self, at: int, op: Op) -> None:
+        _, (value,), (name, offset) = op
         r = self.loaded(value)
         place = self.place(name, offset)
         if name == "work":
@@ -372,29 +367,30 @@ class _Body:
                 if self.uses[old] and old != value:
                     # Passes may have found that a neuron behind its last reader computes the same:
                     # from now on the value is in a register or on the stack.
-                    self.loaded(old, [r])
+                    self.loaded(old, value)
                 self.home[old] = None
             self.slots[place] = value
-        self.lines.append(f"{self.move} %xmm{r}, {place}")
+        self.lines.append(f"{self.move} {NAMES[r]}, {place}")
         if name == "work" and self.home[value] is None:
             self.home[value] = place
         self.done(at, (value,))
 
-    def apply(self, at: int, reads: tuple[int, ...]) -> None:
+    def apply(self, at: int, op: Op) -> None:
         """A call: of one value, or of up to four side by side in a vector."""
-        last = [v for v in dict.fromkeys(reads) if self.dies(v, at)]
+        reads = op[1]
+        last = [v for v in reads if self.dies(v, at)]
         for r, value in enumerate(self.held):
             if value >= 0 and value not in last:
                 self.keep(value, r)
         for value in reads:
-            if self.reloads(value):  # one place in memory is said at a time
-                self.loaded(value, self.locked(*reads))
+            if self.stays[value]:  # one place in memory is said at a time
+                self.loaded(value, *reads)
         wide = len(reads) > 1
         taken = [self.source(v) for v in reads]
         if "%xmm0" in taken[1:]:  # the first value is to be there
-            free = next(r for r in range(1, REGISTERS) if f"%xmm{r}" not in taken)
-            self.lines.append(f"vmovaps %xmm0, %xmm{free}")
-            taken = [f"%xmm{free}" if t == "%xmm0" else t for t in taken]
+            free = next(name for name in NAMES[1:] if name not in taken)
+            self.lines.append(f"vmovaps %xmm0, {free}")
+            taken = [free if t == "%xmm0" else t for t in taken]
         if taken[0] != "%xmm0":
             move = "vmovaps" if taken[0].startswith("%xmm") else self.move
             self.lines.append(f"{move} {taken[0]}, %xmm0")
@@ -412,17 +408,14 @@ class _Body:
                 self.free.append(r)
         self.lines.append(f"callq {next(self.applied)}")
         self.free.remove(0)
-        values = [at]
         ops = self.func.ops
         k = at + 1
         while k < len(ops) and ops[k][0] == "result":
-            values.append(k)
-            k += 1
-        for value in values[1:]:
-            lane = ops[value][2]
-            r = self.take([0])
+            lane = ops[k][2]
+            r = self.take()
             self.lines.append(
-                f"vpermilps $${lane}, %xmm0, %xmm{r}" if self.size == 4 else
-                f"vpermilpd $$1, %xmm0, %xmm{r}")
-            self.give(value, r)
+                f"vpermilps $${lane}, %xmm0, {NAMES[r]}" if self.size == 4 else
+                f"vpermilpd $$1, %xmm0, {NAMES[r]}")
+            self.give(k, r)
+            k += 1
         self.give(at, 0)

@@ -132,7 +132,7 @@ class Net:
         """The parameters `params` (n_params,), by default the net's own, as arrays by the names
         that they have in the module that the net comes from; elements that are no parameters, such
         as pruned ones, keep their values. NccError E401 for a net that comes from none, or some of
-        whose parameters were computed from the module's, as a folded batch norm's are."""
+        whose parameters were computed from several of the module's, as a batch norm's are."""
         held = self.graph.values if params is None else np.asarray(params, np.float64)
         if held.shape != (self.n_params,):
             raise ValueError(f"params have shape {held.shape}, the net has {self.n_params}")

@@ -16,6 +16,42 @@ COUNTS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """Bytes: `code` and `tables` in flash; of the caller's memory `packed`, the largest `work` of a
+    function, for `training` params and state, and the `state` of a net that has one; `stack` of the
+    function that takes most, None where nobody knows."""
+
+    code: int
+    tables: int
+    packed: int
+    work: int
+    training: int
+    state: int
+    stack: int | None
+
+    @property
+    def flash(self) -> int:
+        return self.code + self.tables
+
+    @property
+    def ram(self) -> int:
+        return sum(self.memory.values())
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """The parts of `ram`, by the names that people read."""
+        return {"packed": self.packed, "work": self.work, "params and state": self.training,
+                "state": self.state}
+
+    def __str__(self) -> str:
+        words = {"packed": f"packed {self.packed}", "work": f"work {self.work} at most"}
+        words |= {name: f"{name} {n}" for name, n in self.memory.items() if n and name not in words}
+        stack = "not known" if self.stack is None else f"{self.stack} at most"
+        return (f"flash {self.flash} bytes (code {self.code}, tables {self.tables}), "
+                f"RAM {self.ram} ({', '.join(words.values())}), stack {stack}")
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of the object that is in flash: its `kind` is code or tables."""
 
@@ -46,12 +82,9 @@ class FunctionCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a net's object takes on its target. Bytes, but for counts.
+    """What a net's object takes on its target.
 
-    flash        `code` and `tables` of the `sections`
-    ram          of the caller's memory: `packed`, the largest `work` of a function, `training` for
-                 params and state, and the `state` of a net that has one
-    stack        of the function that takes most; None where nobody knows
+    takes        the bytes of it, of which `flash` is in the `sections`
     macs, calls  of one sample forward: products of a weight and a value, and how often exp, tanh,
                  a division, ... is computed, by opcode
     functions    each function of the object
@@ -66,13 +99,7 @@ class Cost:
     embedded: bool
     forms: Mapping[str, str]
     sections: tuple[Section, ...]
-    code: int
-    tables: int
-    packed: int
-    work: int
-    training: int
-    state: int
-    stack: int | None
+    takes: Footprint
     neurons: int
     edges: int
     parameters: int
@@ -84,11 +111,15 @@ class Cost:
 
     @property
     def flash(self) -> int:
-        return self.code + self.tables
+        return self.takes.flash
 
     @property
     def ram(self) -> int:
-        return self.packed + self.work + self.training + self.state
+        return self.takes.ram
+
+    @property
+    def stack(self) -> int | None:
+        return self.takes.stack
 
     @property
     def cycles(self) -> float | None:
@@ -103,14 +134,13 @@ class Cost:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it; README of ncc/cli/ says what the keys mean."""
         found = asdict(self)
-        for name in ("code", "tables", "sections", "packed", "work", "training", "state"):
-            del found[name]
+        takes, sections = found.pop("takes"), found.pop("sections")
         found |= {
             "schema": SCHEMA, "forms": dict(self.forms), "calls": dict(self.calls),
-            "flash": {"bytes": self.flash, "code": self.code, "tables": self.tables,
-                      "sections": [asdict(s) for s in self.sections]},
-            "ram": {"bytes": self.ram, "packed": self.packed, "work": self.work,
-                    "training": self.training, "state": self.state},
+            "stack": takes.pop("stack"),
+            "flash": {"bytes": self.flash, "code": takes.pop("code"),
+                      "tables": takes.pop("tables"), "sections": list(sections)},
+            "ram": {"bytes": self.ram, **takes},
             "functions": {name: asdict(f) for name, f in self.functions.items()}}
         return dict(sorted(found.items()))
 
@@ -124,13 +154,12 @@ class Cost:
                + ", for few bytes" * self.small + ", weights in the code" * self.embedded)
         yield f"  neurons {self.neurons}, edges {self.edges}, parameters {self.parameters}"
         yield "forms " + ", ".join([f"{name} {form}" for name, form in self.forms.items()])
-        yield f"flash {self.flash:>10,}  code {self.code:,}, tables {self.tables:,}"
+        yield (f"flash {self.flash:>10,}  code {self.takes.code:,}, "
+               f"tables {self.takes.tables:,}")
         for name, size in self._grouped().items():
             yield f"  {size:>14,}  {name}"
-        parts = [("packed", self.packed), ("work", self.work), ("params and state", self.training),
-                 ("state", self.state)]
-        yield (f"RAM   {self.ram:>10,}  "
-               + (", ".join([f"{name} {n:,}" for name, n in parts if n]) or "none"))
+        parts = [f"{name} {n:,}" for name, n in self.takes.memory.items() if n]
+        yield f"RAM   {self.ram:>10,}  {', '.join(parts) or 'none'}"
         yield "stack " + ("  not known" if self.stack is None else f"{self.stack:>10,}")
         yield f"MACs  {self.macs:>10,}  of one sample"
         calls = ", ".join([f"{name} {n:,}" for name, n in self.calls.items()])

@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.formats.write import digits_of
 from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Longs, Reals
-from ncc.ir.labels import Label, Names, titled
+from ncc.ir.labels import Label, Names, digits, titled
 from ncc.scalar.activations import name_of
 from ncc.scalar.aggregations import edges_a_term
 
@@ -240,7 +239,7 @@ class _Hexed:
     """The indices of neurons as `names_of` spells them, of those that are asked for."""
 
     def __init__(self, graph: Graph) -> None:
-        self._digits = digits_of(graph)
+        self._digits = digits(graph.n_own)
         held = graph.inputs[graph.n_inputs :].tolist()
         self._late = dict(zip(held, graph.states.tolist(), strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Population:
         self.threads = threads
         self.recurrent = recurrent
         self._union = many
-        self._live = many if recurrent else Union(prune(many.graph), many.first, many.slots)
+        self._live = many if recurrent else replace(many, graph=prune(many.graph))
         self._kernel = kernel(kinds or kinds_of([self._live.graph]), dtype, numerics, cache)
         self._valued = not np.isnan(many.graph.values).any()
         self._images: Images | None = None
@@ -92,7 +93,7 @@ class Population:
                     raise NccError(error.code, f"net {k}: {error.message}",
                                    help=error.help) from None
             raise
-        return cls(Union(ordered, many.first, many.slots), **options)
+        return cls(replace(many, graph=ordered), **options)
 
     # -- what it is
 
@@ -358,7 +359,7 @@ class _Chunk:
 
 
 def _with_values(many: Union, values: Reals) -> Union:
-    return Union(many.graph.with_(values=values), many.first, many.slots)
+    return replace(many, graph=many.graph.with_(values=values))
 
 
 def population(nets: Sequence[Net | str | Path], *, dtype: Any = None,

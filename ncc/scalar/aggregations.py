@@ -93,6 +93,19 @@ def total(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None)
     return finish(e, agg, acc, count, None if agg in FROM_BIAS else bias)
 
 
+def extreme(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None) -> V:
+    """What `total` is of `maximum` or `minimum`, and the same bits, in two chains: of what is
+    greatest (least) beside NaNs, and the last NaN. In one, LLVM joins both choices of a step, so
+    that there is no instruction for a maximum."""
+    products = [e.op("mul", n, w) for n, w in edges]
+    acc = last = products[0]
+    for product in products[1:]:
+        acc = e.op("max" if agg == "maximum" else "min", acc, product)
+        last = e.op("select", e.op("une", product, product), product, last)
+    acc = e.op("select", e.op("une", last, last), last, acc)
+    return acc if bias is None else e.op("add", acc, bias)
+
+
 def pull(e: Emitter[V], agg: str, ns: Sequence[V], ws: Sequence[V], d: V) -> list[V]:
     """The adjoint of each product n*w, of the adjoint d of the aggregate of one edge or more.
 

@@ -65,20 +65,26 @@ class Expr:
 
 def emit(expr: Expr, e: Emitter[V], x: V) -> V:
     """The value of `expr` at `x`, at most one op of `e` per node; `x` itself for the identity."""
-    return abreast(expr, e, (x,))[0]
+    values: list[V] = []
+    for op, args, number in expr.brief:
+        values.append(x if op == "x" else e.const(number) if op == "const" else
+                      e.op(op, *[values[a] for a in args]))
+    return values[-1]
 
 
 def abreast(expr: Expr, e: Emitter[V], xs: Sequence[V]) -> list[V]:
     """The values of `expr` at each of `xs`, node by node: equal ops stand side by side."""
+    if len(xs) == 1:
+        return [emit(expr, e, xs[0])]
     values: list[list[V]] = []
-    for node in expr.brief:
-        if node.op == "x":
+    for op, args, number in expr.brief:
+        if op == "x":
             values.append(list(xs))
-        elif node.op == "const":
-            values.append([e.const(node.value)] * len(xs))
+        elif op == "const":
+            values.append([e.const(number)] * len(xs))
         else:
-            values.append([e.op(node.op, *args)
-                           for args in zip(*(values[a] for a in node.args), strict=True)])
+            values.append([e.op(op, *reads)
+                           for reads in zip(*[values[a] for a in args], strict=True)])
     return values[-1]
 
 
@@ -90,6 +96,9 @@ def expression(code: int, functions: Mapping[int, str]) -> Expr:
 
 @cache
 def _parsed(text: str) -> Expr:
+    name = text.removesuffix("(x)")
+    if name in _primitives() and name != text:  # as it is read below, without a grammar
+        return Expr((Node("x"), Node(name, (0,))))
     return parse(Source("<activation>", text), text)
 
 

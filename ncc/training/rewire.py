@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ncc.errors import NccError
 from ncc.ir.graph import ABSENT, INPUT, PLAIN_SUM_CODES, Graph, Ints, Longs, Reals
+from ncc.ir.labels import digits
 from ncc.passes.graph.order import order
 
 Mask = NDArray[np.bool_]
@@ -203,10 +204,10 @@ def checked(graph: Graph, sources: Longs, targets: Longs, count: int) -> None:
                 count and not 0 <= neurons.min() <= neurons.max() < graph.n_neurons):
             raise NccError("E639", "a new edge is of a neuron that the net has not")
     levels = graph.levels
-    digits = max(2, len(f"{graph.n_neurons - 1:x}"))
+    width = digits(graph.n_own)
 
     def named(k: int) -> str:
-        return f"the edge {sources[k]:0{digits}x} -> {targets[k]:0{digits}x}"
+        return f"the edge {sources[k]:0{width}x} -> {targets[k]:0{width}x}"
 
     up = levels[sources] < levels[targets]
     if not up.all():
@@ -214,7 +215,7 @@ def checked(graph: Graph, sources: Longs, targets: Longs, count: int) -> None:
         path = _path(graph, int(targets[k]), int(sources[k]))
         raise NccError("E639", f"{named(k)} leads from level {levels[sources[k]]} to level "
                        f"{levels[targets[k]]}, not to a higher one",
-                       note=" -> ".join([f"{j:0{digits}x}" for j in path]))
+                       note=" -> ".join([f"{j:0{width}x}" for j in path]))
     wrong = (graph.activations[targets] < 0) | ~_sums(graph)[targets]
     wrong |= graph.activations[sources] == ABSENT
     if wrong.any():

@@ -6,7 +6,8 @@ import numpy as np
 
 from ncc.errors import NccError, Source
 from ncc.ir.graph import Graph, Ints, settled
-from ncc.ir.syntax import Syntax, digits
+from ncc.ir.labels import digits
+from ncc.ir.syntax import Syntax
 from ncc.passes.graph.depths import levels_of
 
 SHOWN = 12  # neurons of a cycle that a message names

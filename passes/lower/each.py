@@ -14,7 +14,7 @@ CACHED = 64 << 10  # bytes of parameters and values: more lanes than one vector'
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, native: int,
-              lanes_block: int, lanes_rows: int, provenance: bool) -> list[Func]:
+              lanes_block: int, lanes_rows: int, small: bool, provenance: bool) -> list[Func]:
     """`each`, where the plan names it.
 
         func each(count, x in 1, params in 2, y out 1, lane_params private 2, work private 0) {
@@ -39,6 +39,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     longer = lanes if held * lanes <= CACHED else native
     more = max(1, lanes // longer)
     lowering = Each(plan, tables, dtype, numerics, native, max(1, lanes_rows * more), provenance)
+    lowering.unrolls = not small
     return [lowering.each(longer, lanes_block * more)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,21 @@ SIDE = 4  # rows of one kind that are computed side by side: a vector of 128 bit
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: int, far_lanes: int,
               alone_lanes: int, native: int, block: int, lanes_block: int, lanes_rows: int,
-              provenance: bool) -> list[Func]:
+              small: bool, provenance: bool) -> list[Func]:
     """Of forward, forward_batch, steps, pack and reset those that the plan names, in its order.
 
     `straight` writes every edge as ops, of one sample on machines with vectors in the order of
     passes/lower/schedule.py, with slots of its own; `table` loops over rows and edges and reads
     sources and slots from constant tables, `block` rows of one level and fan-in at a time
-    (`lanes_block` where each is a vector). `shared` does so for rows of their own; in blocks of
-    rows with the same sources each source is loaded once: in `forward` the rows are lanes, in
-    vectors of `native`; in `forward_batch` up to `lanes_rows` of them are computed at a time. There
-    the samples are a loop of `lanes`, or of `far_lanes` where the weights are too many for the
-    cache and the values are not, or of `alone_lanes` where most edges are of rows by themselves,
-    and what is `work` in `forward` is private to each sample; without vectors it is a loop of
-    calls. Where no `pack` is wanted, all parameters are constants, and there is no `packed` buffer.
+    (`lanes_block` where each is a vector); in a batch, lists of sources that many rows read have
+    code of their own (passes/lower/often.py), but where code is to be `small`. `shared` does so for
+    rows of their own; in blocks of rows with the same sources each source is loaded once: in
+    `forward` the rows are lanes, in vectors of `native`; in `forward_batch` up to `lanes_rows` of
+    them are computed at a time. There the samples are a loop of `lanes`, or of `far_lanes` where
+    the weights are too many for the cache and the values are not, or of `alone_lanes` where most
+    edges are of rows by themselves, and what is `work` in `forward` is private to each sample;
+    without vectors it is a loop of calls. Where no `pack` is wanted, all parameters are constants,
+    and there is no `packed` buffer.
     The values of the last call are in `state`, of each sample its own; `reset` makes them 0, and
     `steps` is `forward` of samples one after another.
     """
@@ -52,6 +54,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
         longer = alone_lanes
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
     lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows, provenance)
+    lowering.unrolls = not small
     made: dict[str, Func] = {}
     if plan.wants("forward"):
         made["forward"] = lowering.function("forward", plan.single, 0, block)
@@ -164,7 +167,8 @@ class Forward(Loops):
         """The rows of a group, which are of one kind, take turns edge by edge: their sums are
         chains of FMAs, of which the machine overlaps no more than it has in sight."""
         plan, g = self.plan, self.plan.graph
-        run_of = np.repeat(np.arange(len(plan.runs)), [run.last - run.first for run in plan.runs])
+        run_of = np.repeat(np.arange(len(plan.runs)), [
+            run.last - run.first for run in plan.runs]).tolist()
         # What several neurons share is of the first.
         b.neuron = int(g.inputs[0]) if g.n_inputs else UNLINKED
         row_of_x = None if sample is None else b.op("imul", sample, b.index(g.n_inputs))
@@ -192,32 +196,33 @@ class Forward(Loops):
             return codes[code]
 
         sources, weights, biases = g.sources.tolist(), g.weights.tolist(), g.biases.tolist()
+        neurons, starts, in_lists = (
+            plan.rows.tolist(), plan.starts.tolist(), plan.edges.tolist())
         for group in groups:
             run = plan.runs[run_of[group[0]]]
             program = expression(run.activation, g.functions)
             agg = AGGREGATIONS[run.aggregation]
-            rows = plan.rows[group].tolist()
+            rows = [neurons[r] for r in group]
             shifts: list[int | None] = []
             for j in rows:
                 b.neuron = j
                 shifts.append(None if biases[j] == NONE else parameter(biases[j]))
             accs: list[int | None] = [x if agg in FROM_BIAS else None for x in shifts]
             size = edges_a_term(agg)
-            edges = [plan.edges[plan.starts[r] : plan.starts[r + 1]].reshape(-1, size).tolist()
-                     for r in group]
-            for turn in zip_longest(*edges):
-                for i, of_term in enumerate(turn):
-                    if of_term is not None:
+            edges = [in_lists[starts[r] : starts[r + 1]] for r in group]
+            for k in range(0, max(map(len, edges)), size):
+                for i, mine in enumerate(edges):
+                    if k < len(mine):
                         b.neuron = rows[i]
-                        ends = term(b, agg, [made[sources[e]] for e in of_term],
-                                    parameter(weights[of_term[0]]))
+                        ends = term(b, agg, [made[sources[e]] for e in mine[k : k + size]],
+                                    parameter(weights[mine[k]]))
                         acc = accs[i]
                         accs[i] = (start(b, agg, *ends) if acc is None
                                    else step(b, agg, acc, *ends))
             totals = []
             for i, j in enumerate(rows):
                 b.neuron = j
-                totals.append(finish(b, agg, accs[i], len(edges[i]),
+                totals.append(finish(b, agg, accs[i], len(edges[i]) // size,
                                      None if agg in FROM_BIAS else shifts[i]))
             first = len(b.ops)
             values = abreast(program, b, totals)

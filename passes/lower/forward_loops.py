@@ -12,6 +12,7 @@ from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.lists import Arrays, Block, once
+from ncc.passes.lower.often import LOOPED, cut, unrolled
 from ncc.passes.lower.tables import Tables
 from ncc.passes.lower.turns import Kind, short, spans
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
@@ -23,6 +24,8 @@ UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is long
 class Loops(Arrays):
     """What the functions of one plan share, and the loops of those in the forms table and shared:
     over segments, blocks, rows and edges. Values are in the buffer `held`."""
+
+    unrolls = True  # lists that many rows read have code of their own in a batch
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
@@ -56,7 +59,7 @@ class Loops(Arrays):
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
-        turns = self.begin(schedule.slots)
+        turns = self.begin(schedule.slots, cut)
         self.columns_in(b, sample, "x", g.n_inputs, 0)
         self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
         if plan.phased:
@@ -175,17 +178,27 @@ class Loops(Arrays):
             of, mine = b.load("segment_classes", 0, s), np.unique(self.shared.classes[mine])
         k = b.load("segment_edges", 0, of)
         same = self.alike(segments, batch, block)
-        shapes = {(*shape, alike): None for shape, alike in zip(
-            segments[mine][:, [2, 4]].tolist(), same[mine].tolist(), strict=True)}
-        for room, side, alike in shapes:
+        apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
+        keys = np.column_stack([segments[:, [2, 4]], same,
+                                segments[:, 5] if apart else np.full(len(segments), LOOPED)])
+        for key in dict.fromkeys(map(tuple, keys[mine].tolist())):
+            room, side, alike, listed = key
+            wanted = (keys == key).all(axis=1)
+            these = segments[mine[wanted[mine]]]
+            if listed != LOOPED:
+                loops, at = self.blocks(b, wanted, (s, of), f"{kind.name}_{listed}_{alike}", block,
+                                        block, side)
+                unrolled(self, b, run, at, these, block, bool(alike & 1))
+                for _ in range(loops):
+                    b.close()
+                continue
             lanes = self.lanes(batch) and room > 1
-            wanted = (segments[:, 2] == room) & (segments[:, 4] == side) & (same == alike)
             unit = side if lanes else 1
             many = block if room == 1 else self.together(side) if lanes else 1
             for count in dict.fromkeys((many, unit)):
-                name = f"{room}_{side}" + f"_{alike}" * (alike > 0)
+                name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
                 loops, at = self.blocks(b, wanted, (s, of), name, count, many, side)
-                offsets = self.offsets(segments[mine][wanted[mine]], count)
+                offsets = self.offsets(these, count)
                 if room == 1:
                     self.alone(b, run, at, k, of, count, alike if count > 1 else 0, offsets)
                 elif lanes:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
-from ncc.ir.plan import Plan, Segment
+from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.tables import Tables
 from ncc.passes.lower.turns import Kind, patterns, short, stretches
@@ -224,19 +224,20 @@ class Arrays:
     def __init__(self, plan: Plan, tables: Tables) -> None:
         self.plan = plan
         self.tables = tables
-        self.segments = np.array(plan.segments, np.int64).reshape(-1, len(Segment._fields))
 
     def table(self, name: str, type: str, values: Any) -> str:
         if name not in self.tables.own:
             self.tables.add(name, type, values)
         return name
 
-    def begin(self, slots: Ints) -> list[tuple[int, list[Kind]]]:
-        """The arrays of a function whose neurons have these slots, and the loops that it is made
-        of, as `stretches` says: none where it goes in phases."""
+    def begin(self, slots: Ints, cut: Callable[[Plan, Lists], Longs]
+              ) -> list[tuple[int, list[Kind]]]:
+        """The arrays of a function whose neurons have these slots, and whose segments `cut` gives,
+        and the loops that it is made of, as `stretches` says: none where it goes in phases."""
         plan = self.plan
-        turns = [] if plan.phased else list(stretches(plan, self.segments))
         lists = self.lists = lists_of(plan, slots)
+        self.segments = cut(plan, lists)
+        turns = [] if plan.phased else list(stretches(plan, self.segments))
         self.numbers = {"starts": lists.starts, "weights": plan.weights,
                         "biases": np.maximum(plan.biases, 0),
                         "places": slots[plan.rows[plan.blocks[:-1]]], "ends": lists.ends,
@@ -293,9 +294,9 @@ class Arrays:
         found = b.load(name, number, block.at)
         return b.op("iadd", found, block.moved[name]) if name in block.moved else found
 
-    def base(self, b: Builder, block: Block) -> int | None:
-        """What is added to the sources of a block, of lists that many share."""
-        return None if self.lists.bases is None else self.number(b, "bases", block)
+    def base(self, b: Builder, block: Block, number: int = 0) -> int | None:
+        """What is added to the sources of block `block` + number, of lists that many share."""
+        return None if self.lists.bases is None else self.number(b, "bases", block, number)
 
     def moved(self, b: Builder, slot: int, base: int | None, offset: int = 0) -> int:
         """The value in this slot, `base` + offset further on."""

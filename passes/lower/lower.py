@@ -11,7 +11,7 @@ from ncc.passes.lower.tables import Tables
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",
           lanes: int = 16, far_lanes: int = 0, alone_lanes: int = 0, native: int = 1,
           block: int = 8, lanes_block: int = 2, lanes_rows: int = 4, registers: int = 16,
-          scalar: bool = False, provenance: bool = False) -> Module:
+          small: bool = False, scalar: bool = False, provenance: bool = False) -> Module:
     """Write each function that the plan names, in its form.
 
         plan 3 neurons, 1 rows, 2 edges, 2 packed
@@ -54,10 +54,10 @@ def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = 
     funcs = forward.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
                               far_lanes=far_lanes, alone_lanes=alone_lanes, native=native,
                               block=block, lanes_block=lanes_block, lanes_rows=lanes_rows,
-                              provenance=provenance)
+                              small=small, provenance=provenance)
     funcs += each.functions(plan, tables, dtype=dtype, numerics=numerics, lanes=lanes,
                             native=native, lanes_block=lanes_block, lanes_rows=lanes_rows,
-                            provenance=provenance)
+                            small=small, provenance=provenance)
     for written in (backward, train_step, jacobian):
         funcs += written.functions(plan, tables, dtype=dtype, numerics=numerics,
                                    native=1 if scalar else native, registers=registers,

@@ -108,23 +108,30 @@ def in_time(plan: Plan, dtype: str, fused: bool, side: int) -> list[list[int]]:
     done = [0.0] * n_rows  # when its value is there
     ready = [0.0] * n_rows  # when its sum is
     coming = [(0.0, r) for r in range(n_rows) if not missing[r]]
+    # Those whose sums could be there by now, of each kind and of all; here taken ones, too.
     able: dict[int, list[tuple[int, int]]] = {k: [] for k in first.values()}
+    waiting: list[tuple[int, int]] = []
+    taken = [False] * n_rows
     groups: list[list[int]] = []
     now = 0.0  # when the next op could start, where none waits
-    while coming or any(able.values()):
+    while coming or waiting:
         while coming and coming[0][0] <= now + WINDOW:
             r = heappop(coming)[1]
             heappush(able[kinds[r]], (-heights[r], r))
-        best = min([rows[0] for rows in able.values() if rows], default=None)
-        if best is None:
-            now = coming[0][0] - WINDOW
+            heappush(waiting, (-heights[r], r))
+        while waiting and taken[waiting[0][1]]:
+            heappop(waiting)
+        if not waiting:
+            if coming:
+                now = coming[0][0] - WINDOW
             continue
-        kind = kinds[best[1]]
+        kind = kinds[waiting[0][1]]
         rows = able[kind]
         group = [heappop(rows)[1] for _ in range(min(side, len(rows)))]
         begin = max(now, max([ready[r] for r in group])) + takes[kind].latency
         now += takes[kind].ops / RATE
         for r in group:
+            taken[r] = True
             now += 2 * (bounds[r + 1] - bounds[r]) / RATE
             done[r] = begin
             for q in readers[r]:

@@ -6,16 +6,16 @@ changes the choice.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncc.ir.graph import Graph
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import TILE, Builder
 from ncc.machine import model
-from ncc.scalar.expressions import emit, expression
+from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.mathlib import SEQUENCES
 from ncc.scalar.opcodes import OPCODES
 
@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
     batch: float
 
 
-def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Prediction:
+def predict(plan: Plan, form: str, *, native: int) -> Prediction:
     """What `form` costs: `straight` of any plan, `table` of one without blocks of several rows,
     `shared` of one with them. `native` is the lanes of a vector."""
     g = plan.graph
@@ -67,9 +67,6 @@ def predict(plan: Plan, form: str, *, native: int, dtype: str = "f32") -> Predic
     per_row = np.repeat(vectors * np.ones(len(rows)), _rows_of(plan))
     looped = np.where(alone, table, shared) + model.SEGMENT
     single = float(looped.sum() + model.OP * (ops * per_row).sum())
-    weights = len(plan.packed) * (4 if dtype == "f32" else 8)
-    if weights > model.LEVEL2:
-        single = max(single, model.FAR_BYTE * weights)
     single = max(least, single) + sum(columns)
     room = np.diff(plan.blocks)  # the rows that are computed: whole parts of a block
     part = np.minimum(plan.sizes, 8)
@@ -123,25 +120,24 @@ def _row_ops(plan: Plan, rare: bool = True) -> NDArray[np.float64]:
     """Of each row how many ops its activation is, those that are `rare`ly executed counted or
     not."""
     ops = np.zeros(len(plan.rows))
-    counts = {a: _ops(plan.graph, a, rare) for a in {run.activation for run in plan.runs}}
+    counts = {a: _ops(expression(a, plan.graph.functions), rare)
+              for a in {run.activation for run in plan.runs}}
     for run in plan.runs:
         ops[run.first : run.last] = counts[run.activation]
     return ops
 
 
-def _ops(graph: Graph, activation: int, rare: bool = True) -> int:
+def _ops(program: Expr, rare: bool) -> int:
     """How many ops an activation is, once its functions are arithmetic."""
+    return sum([_sequence_ops(node.op, rare) if OPCODES[node.op].math else 1
+                for node in program.brief if node.op in OPCODES])
+
+
+@cache
+def _sequence_ops(opcode: str, rare: bool) -> int:
     b = Builder("f32", True)
-    emit(expression(activation, graph.functions), b, b.const(0.5))
-    count = 0
-    for opcode, reads, _ in list(b.ops):
-        if opcode in OPCODES and OPCODES[opcode].math:
-            before = len(b.ops)
-            SEQUENCES[opcode](b, reads[0])
-            made = [op[0] for op in b.ops[before:]]
-            if not rare and "for" in made:  # to its end it is a loop that mostly does not run
-                made[made.index("for") : made.index("yield")] = []
-            count += len(made)
-        elif opcode in OPCODES:
-            count += 1
-    return count
+    SEQUENCES[opcode](b, b.const(0.5))
+    made = [op[0] for op in b.ops[1:]]
+    if not rare and "for" in made:  # to its end it is a loop that mostly does not run
+        made[made.index("for") : made.index("yield")] = []
+    return len(made)

@@ -36,8 +36,8 @@ SCALARS = 4  # rows of a block without vectors: sums that any machine's register
 
 
 def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradient: bool = False,
-          backward_form: str = "auto", native: int = 1, dtype: str = "f32",
-          assembles: bool = False, small: bool = False, balanced: bool = False,
+          backward_form: str = "auto", native: int = 1, assembles: bool = False,
+          small: bool = False, balanced: bool = False,
           timed: Sequence[str] = (), embedded: bool = False, forwards: bool = True,
           each: bool = False, jacobian: bool = False) -> Plan:
     """Cut an ordered graph into runs of rows, in blocks, and choose a form for each function.
@@ -84,7 +84,7 @@ def group(graph: Graph, *, form: str = "auto", batch_form: str = "auto", gradien
     n_edges = len(next(iter(plans.values())).edges)
     # Of straight code, all that becomes ops.
     length = n_edges + len(alive) + len(graph.results)
-    costs = _costs(plans, native, dtype)
+    costs = _costs(plans, native)
     if small and native == 1 and form == "auto":
         chosen, looped = _fewest(plans, batch_form, length <= STRAIGHT_BY_LLVM, balanced)
     else:
@@ -169,11 +169,10 @@ def _bytes(plans: dict[str, Plan], chosen: str) -> str:
     return f"{sizes[chosen]:.0f} bytes predicted, {', '.join(others)}"
 
 
-def _costs(plans: dict[str, Plan], native: int, dtype: str) -> dict[str, Prediction]:
+def _costs(plans: dict[str, Plan], native: int) -> dict[str, Prediction]:
     """What each form costs, straight code, which is that of any plan, among them."""
     any_plan = next(iter(plans.values()))
-    return {**{name: predict(plan, name, native=native, dtype=dtype)
-               for name, plan in plans.items()},
+    return {**{name: predict(plan, name, native=native) for name, plan in plans.items()},
             "straight": predict(any_plan, "straight", native=native)}
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from heapq import heappop, heappush
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan, Schedule
 
+# Rows that read alike have one list, moved, only where neighbours have slots that are neighbours.
+# Where a scan leaves more than one neuron of so many apart, slots are given level by level, if so
+# many times fewer are apart then, and at most so many times the slots are needed.
+APART, FEWER, MORE = 64, 4, 2.5
 PART = 1024  # rows that are looked at together: arrays of all edges would take the most memory
 
 
-def place(plan: Plan) -> Plan:
+def place(plan: Plan, *, native: int = 1) -> Plan:
     """Give every value that is read from memory a slot: as many as the net's widest cut.
 
         plan 4 neurons, 3 rows, 3 edges, 3 packed
@@ -48,31 +53,26 @@ def place(plan: Plan) -> Plan:
     that the next call reads. Blocks of rows that share
     their sources have consecutive slots, behind all others, for all the rows that they have room
     for; those are free again after the level that reads the last of them. So is every slot where
-    loops compute the rows of a level in another order (`plan.phased`).
+    loops compute the rows of a level in another order (`plan.phased`), and on machines with vectors
+    (`native` lanes) where tiles of weights repeat and a scan leaves neighbours apart: then the rows
+    of a level that are read up to the same level have consecutive slots, in the order of their
+    neurons, so that windows of one shape read lists that are one list, moved.
     """
-    single = _scan(plan, plan.single)
+    single = _slots(plan, plan.single, native)
     if plan.batch.form == single.form:
         batch = Schedule(single.form, plan.batch.why, single.slots, single.work)
     else:
-        batch = _scan(plan, plan.batch)
-    each = None if plan.each is None else _scan(plan, plan.each)
+        batch = _slots(plan, plan.batch, native)
+    each = None if plan.each is None else _slots(plan, plan.each, native)
     return plan.with_(single=single, batch=batch, each=each)
 
 
 def _scan(plan: Plan, schedule: Schedule) -> Schedule:
     graph, n_rows = plan.graph, len(plan.rows)
-    # Positions ascend, so the last assignment to a source is its last reader.
-    last = np.full(graph.n_neurons, -1, np.int64)
-    for part in range(0, n_rows, PART):
-        rows = np.arange(part, min(part + PART, n_rows))
-        begin, end = plan.starts[part], plan.starts[rows[-1] + 1]
-        last[graph.sources[plan.edges[begin:end]]] = np.repeat(rows, np.diff(plan.starts)[rows])
-    slots = np.full(graph.n_neurons, -1, np.int32)
     looped = schedule.form != "straight"
-    held = graph.states[graph.activations[graph.states] >= 0]
-    last[held] = n_rows  # what is read in the next call is stored at the end
+    last = _last_readers(plan, looped)
+    slots = np.full(graph.n_neurons, -1, np.int32)
     if looped:
-        last[graph.results] = n_rows
         slots[graph.inputs] = np.arange(len(graph.inputs))
     used = len(graph.inputs) if looped else 0
     ends = (_until_the_level_ends(plan, last) if looped and plan.phased else last).tolist()
@@ -110,6 +110,63 @@ def _scan(plan: Plan, schedule: Schedule) -> Schedule:
     return Schedule(schedule.form, schedule.why, slots, used)
 
 
+def _last_readers(plan: Plan, looped: bool) -> Longs:
+    """The position of the last row that reads each neuron, -1 where none does; behind all rows
+    where the next call does, or `looped` code that copies results out at its end."""
+    graph, n_rows = plan.graph, len(plan.rows)
+    # Positions ascend, so the last assignment to a source is its last reader.
+    last = np.full(graph.n_neurons, -1, np.int64)
+    for part in range(0, n_rows, PART):
+        rows = np.arange(part, min(part + PART, n_rows))
+        begin, end = plan.starts[part], plan.starts[rows[-1] + 1]
+        last[graph.sources[plan.edges[begin:end]]] = np.repeat(rows, np.diff(plan.starts)[rows])
+    held = graph.states[graph.activations[graph.states] >= 0]
+    last[held] = n_rows  # what is read in the next call is stored at the end
+    if looped:
+        last[graph.results] = n_rows
+    return last
+
+
+def _slots(plan: Plan, schedule: Schedule, native: int) -> Schedule:
+    """The schedule with slots by a scan, or level by level where that keeps neighbours together."""
+    found = _scan(plan, schedule)
+    if native == 1 or found.form == "straight" or not plan.shares:
+        return found
+    assert found.slots is not None
+    alone = np.sort(plan.rows[plan.sizes[plan.block_of] == 1])
+    apart = np.count_nonzero(np.diff(found.slots[alone]) != 1)
+    if apart * APART < len(alone):
+        return found
+    slots, work = _by_level(plan, alone)
+    if work > MORE * found.work or FEWER * np.count_nonzero(np.diff(slots[alone]) != 1) > apart:
+        return found
+    return Schedule(found.form, found.why, slots, work)
+
+
+def _by_level(plan: Plan, alone: Ints) -> tuple[Ints, int]:
+    """Slots of the inputs, of the rows `alone` in their blocks, which are given in the order of
+    the neurons, and of blocks; and how many these are."""
+    graph = plan.graph
+    assert graph.levels is not None
+    last = _last_readers(plan, looped=True)
+    reader = np.append(graph.levels[plan.rows], graph.n_neurons)[last]
+    until = np.maximum(np.where(last < 0, 0, reader), graph.levels)
+    born = graph.levels[alone].astype(np.int64)
+    order = np.lexsort((until[alone], born))
+    alone, born = alone[order], born[order]
+    cuts = csr.borders(born, until[alone])
+    first, rooms = cuts[:-1], np.diff(cuts)
+    n_inputs = len(graph.inputs)
+    ends = until[graph.inputs]
+    inputs = csr.borders(ends)
+    held = [(a, b, int(ends[a])) for a, b in pairwise(inputs.tolist())]
+    begins, used = _first_fit(born[first], until[alone[first]], rooms, n_inputs, held)
+    slots = np.full(graph.n_neurons, -1, np.int32)
+    slots[graph.inputs] = np.arange(n_inputs)
+    slots[alone] = csr.ranges(begins, rooms)
+    return slots, _blocks(plan, last, slots, used)
+
+
 def _until_the_level_ends(plan: Plan, last: Longs) -> Longs:
     """The position of the row from which on each value may go: the first one of the level after
     that of its last reader, or, where nothing reads it, after its own."""
@@ -129,26 +186,42 @@ def _blocks(plan: Plan, last: Longs, slots: Ints, used: int) -> int:
     if not len(wide):
         return used
     assert plan.graph.levels is not None
+    leader = plan.rows[plan.blocks[wide]]  # in whose order those of a level lie
+    wide = wide[np.lexsort((leader, plan.graph.levels[leader]))]
     levels = np.append(plan.graph.levels[plan.rows], plan.graph.n_neurons)
     readers = np.maximum.reduceat(last[plan.rows], plan.blocks[:-1])[wide]
     born = levels[plan.blocks[wide]]
     until = np.where(readers < 0, born, np.maximum(levels[readers], born))
-    rooms = plan.sizes[wide].tolist()
-    dies: dict[int, list[int]] = {}  # by level: the blocks that nothing reads above it
-    for k, level in enumerate(until.tolist()):
-        dies.setdefault(level, []).append(k)
-    begins = [0] * len(wide)
+    begins, end = _first_fit(born, until, plan.sizes[wide], used)
+    first = np.zeros(len(plan.sizes), np.int64)
+    first[wide] = begins
+    side = np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
+    mine = np.flatnonzero(plan.sizes[plan.block_of] > 1)
+    slots[plan.rows[mine]] = first[plan.block_of[mine]] + side[mine]
+    return end
+
+
+def _first_fit(born: Longs, until: Longs, rooms: Longs, end: int,
+               held: Sequence[tuple[int, int, int]] = ()) -> tuple[Longs, int]:
+    """Where pieces of so many slots begin, which are taken at ascending levels and free again
+    behind the level `until`; the end of all. Below `end` all is taken, but what is `held` (from,
+    to, until) only until a level."""
+    dies: dict[int, list[tuple[int, int]]] = {}  # by level: what nothing reads above it
+    for low, high, last in held:
+        dies.setdefault(last, []).append((low, high))
+    levels = iter(sorted({*dies, *until.tolist()}))
+    begins = np.zeros(len(rooms), np.int64)
     holes: list[tuple[int, int]] = []  # free stretches below `end`, ascending, not adjacent
-    end = used
-    pending = deque(sorted(dies))
-    for level, members in groupby(range(len(wide)), born.tolist().__getitem__):
+    gone = next(levels, None)
+    for level, members in groupby(range(len(rooms)), born.tolist().__getitem__):
         back: list[tuple[int, int]] = []
-        while pending and pending[0] < level:
-            back += [(begins[k], begins[k] + rooms[k]) for k in dies[pending.popleft()]]
+        while gone is not None and gone < level:
+            back += dies.get(gone, [])
+            gone = next(levels, None)
         holes = _joined(holes + back)
         tried: dict[int, int] = {}  # by room: no hole before this one is large enough
         for k in members:
-            room = rooms[k]
+            room = int(rooms[k])
             h = tried.get(room, 0)
             while h < len(holes) and holes[h][1] - holes[h][0] < room:
                 h += 1
@@ -158,12 +231,8 @@ def _blocks(plan: Plan, last: Longs, slots: Ints, used: int) -> int:
                 holes[h] = (holes[h][0] + room, holes[h][1])
             else:
                 begins[k], end = end, end + room
-    first = np.zeros(len(plan.sizes), np.int64)
-    first[wide] = begins
-    side = np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
-    mine = np.flatnonzero(plan.sizes[plan.block_of] > 1)
-    slots[plan.rows[mine]] = first[plan.block_of[mine]] + side[mine]
-    return end
+            dies.setdefault(int(until[k]), []).append((int(begins[k]), int(begins[k]) + room))
+    return begins, end
 
 
 def _joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:

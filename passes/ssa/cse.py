@@ -38,18 +38,20 @@ def _cse(func: Func, tables: set[str]) -> Func:
     new: list[int] = []
     made: dict[Any, int] = {}
     scopes: list[list[Any]] = []  # the keys each open loop has added to `made`
-    for opcode, reads, imm in func.ops:
-        if reads:
-            reads = tuple([new[r] for r in reads])
+    for op in func.ops:
+        opcode, reads, imm = op
+        if reads and len(out) < len(new):  # else no op is gone yet, and all numbers are the same
+            op = (opcode, tuple([new[r] for r in reads]), imm)
         key: Any
         if opcode == "const":
             key = struct.pack("<d", imm)
         elif opcode in PURE and (opcode != "apply" or len(reads) == 1):  # no `result` follows
-            if opcode in COMMUTES and reads[0] > reads[1]:
-                reads = (reads[1], reads[0], *reads[2:])
-            key = (opcode, reads, imm)
+            if opcode in COMMUTES and op[1][0] > op[1][1]:
+                a, b, *rest = op[1]
+                op = (opcode, (b, a, *rest), imm)
+            key = op
         elif opcode == "load":
-            key = (reads, imm) if imm[0] in constant else None
+            key = op if imm[0] in constant else None
         else:
             key = None
             if opcode == "for":
@@ -66,5 +68,5 @@ def _cse(func: Func, tables: set[str]) -> Func:
             if scopes:
                 scopes[-1].append(key)
         new.append(len(out))
-        out.append((opcode, reads, imm))
+        out.append(op)
     return func.with_ops(out, new)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ncc.ir.ssa import Func, Module, Op
+from ncc.ir.ssa import Func, Module
 from ncc.scalar.opcodes import EFFECTS
+
+# What is not live by its readers alone.
+SPECIAL = frozenset({*EFFECTS, "return", "yield", "result", "apply"})
 
 
 def dce(module: Module) -> Module:
@@ -35,21 +38,24 @@ def _dce(func: Func) -> Func:
     close: dict[int, int] = {}
     effect: dict[int, bool] = {}
     stack: list[int] = []
-    for at, (opcode, _, _) in enumerate(ops):
+    for at, op in enumerate(ops):
+        opcode = op[0]
         if opcode == "for":
             stack.append(at)
             effect[at] = False
-        elif opcode in EFFECTS:
-            for start in stack:
-                effect[start] = True
         elif opcode == "yield":
             close[at] = stack.pop()
+        elif stack and opcode in EFFECTS:
+            for start in stack:
+                effect[start] = True
     live = [False] * len(ops)
     at = len(ops) - 1
     results = False  # whether a result of the yield or apply that comes next is live
     while at >= 0:
         opcode, reads, _ = ops[at]
-        if opcode == "yield":
+        if opcode not in SPECIAL:
+            pass
+        elif opcode == "yield":
             start = close[at]
             if not effect[start] and not results:
                 at = start - 1
@@ -62,21 +68,25 @@ def _dce(func: Func) -> Func:
                 live[k] = True
                 k += 1
             results = False
-        elif opcode in EFFECTS or opcode == "return":
-            live[at] = True
         elif opcode == "result":
             results = results or live[at]
         elif opcode == "apply":
             live[at] = live[at] or results
             results = False
+        else:
+            live[at] = True
         if live[at]:
             for r in reads:
                 live[r] = True
         at -= 1
-    new = [-1] * len(ops)
-    out: list[Op] = []
-    for at, (opcode, reads, imm) in enumerate(ops):
+    if all(live):
+        return func
+    first = live.index(False)  # all above it stay as they are
+    out = ops[:first]
+    new = [*range(first), *[-1] * (len(ops) - first)]
+    for at in range(first, len(ops)):
         if live[at]:
+            opcode, reads, imm = ops[at]
             new[at] = len(out)
             out.append((opcode, tuple([new[r] for r in reads]), imm))
     return func.with_ops(out, new)

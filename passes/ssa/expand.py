@@ -54,11 +54,14 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
         module, sequences["exp"] = _by_exp(module, builder, sequences["exp"])
         often = _often(module)
     made = {f.name: f for f in module.funcs if f.pure}
+    bodies: dict[str, Func] = {}  # by opcode, its sequence as a function
     funcs = []
     for func in module.funcs:
-        counts = Counter(op[0] for op in func.ops)
-        used = {opcode: made.get(name) or _pure(name, sequence, builder)
-                for opcode, (name, sequence) in sorted(sequences.items()) if opcode in counts}
+        counts = Counter([op[0] for op in func.ops])
+        for opcode in sorted(counts.keys() & sequences.keys() - bodies.keys()):
+            bodies[opcode] = _pure(*sequences[opcode], builder)
+        used = {opcode: made.get(body.name, body) for opcode, body in sorted(bodies.items())
+                if opcode in counts}
         whole = len(func.ops) + sum([counts[name] * len(f.ops) for name, f in used.items()])
         side = 1
         if assembles and len(func.ops) > SOME and "for" not in counts:
@@ -66,7 +69,7 @@ def expand(module: Module, *, native_sqrt: bool = True, inline: int = INLINE,
         applied = {opcode: f for opcode, f in used.items() if len(f.ops) > SHORT and (
             side > 1 or whole > inline or opcode in often)}
         made |= {f.name: f for f in applied.values()}
-        funcs.append(_expand(func, builder, sequences, applied, side))
+        funcs.append(_expand(func, builder, bodies, applied, side))
     old = [t for t in module.tables if t.type != "w"]
     pure = _linked([f for f in made.values() if f not in module.funcs], funcs)
     return module.with_(funcs=(*pure, *funcs), tables=(*old, *builder.tables.values()))
@@ -113,12 +116,11 @@ def _by_exp(module: Module, builder: Builder, exp: Sequence) -> tuple[Module, Se
     there = {op[0] for func in module.funcs for op in func.ops}
     if len(there & {"exp", *BY_EXP}) < 2 or any(func.pure for func in module.funcs):
         return module, exp
-    used: dict[str, Sequence] = {name: (name, BY_EXP[name]) for name in sorted(BY_EXP)
-                                 if name in there}
+    bodies = {name: _pure(name, BY_EXP[name], builder) for name in sorted(BY_EXP)
+              if name in there}
     often = _often(module)
-    applied = {name: _pure(name, sequence, builder) for name, (_, sequence) in used.items()
-               if name in often}
-    funcs = [_expand(func, builder, used, applied, 1) for func in module.funcs]
+    applied = {name: body for name, body in bodies.items() if name in often}
+    funcs = [_expand(func, builder, bodies, applied, 1) for func in module.funcs]
     return (module.with_(funcs=(*applied.values(), *funcs)),
             exp if "exp" in there else ("exp_below", exp_below))
 
@@ -139,28 +141,43 @@ def _groups(ops: list[Op], applied: dict[str, Func], side: int) -> dict[int, int
     return found
 
 
-def _expand(func: Func, builder: Builder, sequences: dict[str, Sequence],
+def _expand(func: Func, builder: Builder, bodies: dict[str, Func],
             applied: dict[str, Func], side: int) -> Func:
-    """`side` neighbours of one opcode, or fewer, are one apply."""
+    """The ops of `bodies` are these; of those that are applied, `side` neighbours of one opcode, or
+    fewer, are one apply."""
     b = Builder(builder.dtype, builder.fused, [], builder.tables)
     new: list[int] = []
     ops = func.ops
-    groups = _groups(ops, applied, side)
-    near = _near(ops, builder.dtype) if "exp" not in applied else set()
-    for at, (opcode, reads, imm) in enumerate(ops):
+    groups = _groups(ops, applied, side) if side > 1 else {}
+    near = _near(ops, builder.dtype) if "exp" in bodies and "exp" not in applied else set()
+    for at, op in enumerate(ops):
         if at < len(new):  # together with the one before
             continue
+        opcode, reads, imm = op
         if opcode in applied:
             end = groups.get(at, at + 1)
             arguments = tuple([new[ops[k][1][0]] for k in range(at, end)])
             new.append(b.emit("apply", arguments, applied[opcode].name))
             new += [b.emit("result", (), k) for k in range(1, end - at)]
-        elif opcode in sequences:
-            new.append((exp_near if at in near else sequences[opcode][1])(b, new[reads[0]]))
+        elif at in near:
+            new.append(exp_near(b, new[reads[0]]))
+        elif opcode in bodies:
+            new.append(_inline(b, bodies[opcode], new[reads[0]]))
         else:
-            b.ops.append((opcode, tuple([new[r] for r in reads]), imm))
-            new.append(len(b.ops) - 1)
+            if reads and len(b.ops) > at:  # else each op was one so far, and has its number
+                op = (opcode, tuple([new[r] for r in reads]), imm)
+            new.append(len(b.ops))
+            b.ops.append(op)
     return func.with_ops(b.ops, new)
+
+
+def _inline(b: Builder, body: Func, x: int) -> int:
+    """The value that a pure function makes of x, by its ops in place."""
+    first = len(b.ops) - 1  # the number of its op k is first + k; its op 0 is its argument
+    for opcode, reads, imm in body.ops[1:-1]:
+        b.ops.append((opcode, tuple([first + r if r else x for r in reads]), imm))
+    result = body.ops[-1][1][0]
+    return first + result if result else x
 
 
 def _near(ops: list[Op], dtype: str) -> set[int]:

@@ -11,6 +11,8 @@ from ncc.ir.ssa import OPEN, Func, Module, Op
 from ncc.scalar.numpy_eval import Numpy
 from ncc.scalar.opcodes import OPCODES
 
+# What there may be something to do about whatever is known of its reads.
+ALONE = frozenset({"const", "word", "index", "load", "neg"})
 ONE, MINUS_ONE, ZERO, MINUS_ZERO = (struct.pack("<d", v) for v in (1.0, -1.0, 0.0, -0.0))
 
 
@@ -36,32 +38,32 @@ def fold(module: Module) -> Module:
 def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
     out: list[Op] = []
     new: list[int] = []  # the number in `out` of each op's value
-    known: list[Any] = []  # by number in `out`: (type, bits, value) of a constant, else None
+    known: dict[int, Any] = {}  # by number in `out`: (type, bits, value) of a constant
+    numbers = known.keys()
     sizes = {b.name: b.size for b in func.buffers}
 
     def emit(op: Op) -> int:
-        fact = None
         if op[0] == "const":
             value = float(op[2])
-            op, fact = ("const", (), value), ("f", struct.pack("<d", value), value)
+            op = ("const", (), value)
+            known[len(out)] = ("f", struct.pack("<d", value), value)
         elif op[0] in ("word", "index"):
-            fact = (op[0][0], b"", op[2])
+            known[len(out)] = (op[0][0], b"", op[2])
         out.append(op)
-        known.append(fact)
         return len(out) - 1
 
     def simplify(op: Op) -> Op | int | None:
         """One step: an op, an earlier value that it is, or None where nothing is to be done."""
         opcode, reads, imm = op
         if opcode == "load":
-            fact = known[reads[0]] if reads else ("i", b"", 0)
-            if fact is None:
+            table = tables.get(imm[0])
+            fact = known.get(reads[0]) if reads else ("i", b"", 0)
+            if fact is None or not (reads or table):
                 return None
             at = imm[1] + fact[2]
-            table = tables.get(imm[0])
             size = sizes[imm[0]] if table is None else len(table.values)
             # Outside its buffer only code that is never reached can read.
-            if at < 0 or at >= size != OPEN or not (reads or table):
+            if at < 0 or at >= size != OPEN:
                 return None
             if table is None:
                 return ("load", (), (imm[0], at))
@@ -72,31 +74,36 @@ def _fold(func: Func, tables: dict[str, Any], evaluate: Numpy) -> Func:
             return None
         if opcode == "neg" and out[reads[0]][0] == "neg":
             return out[reads[0]][1][0]
-        facts = [known[r] for r in reads]
+        facts = [known.get(r) for r in reads]
         if not any(facts) or opcode == "mask":  # what a lane holds is not known here
             return None
-        if not all(facts) or row.result not in "fwi":
+        if None in facts or row.result not in "fwi":
             return _identity(opcode, reads, facts)
-        args = [f[2] for f in facts]
+        args = [f[2] for f in facts if f is not None]
         if row.result == "i":
             return ("index", (), int(evaluate.op(opcode, *args)))
         args = [evaluate.const(f[2]) if f[0] == "f" else
-                evaluate.word(f[2]) if f[0] == "w" else f[2] for f in facts]
+                evaluate.word(f[2]) if f[0] == "w" else f[2] for f in facts if f is not None]
         value = np.asarray(evaluate.op(opcode, *args)).item()
         if row.result == "w":
             return ("word", (), value)
         # A NaN is left to be computed: its payload is the machine's.
         return ("const", (), value) if value == value else _identity(opcode, reads, facts)
 
-    for opcode, reads, imm in func.ops:
-        op: Op | int = (opcode, tuple([new[r] for r in reads]), imm)
-        while not isinstance(op, int):
-            simpler = simplify(op)
-            if simpler is None:
-                op = emit(op)
-            else:
-                op = simpler
-        new.append(op)
+    for op in func.ops:
+        opcode, reads, imm = op
+        if reads and len(out) < len(new):  # else no op is gone yet, and all numbers are the same
+            reads = tuple([new[r] for r in reads])
+            op = (opcode, reads, imm)
+        if opcode not in ALONE and numbers.isdisjoint(reads):
+            new.append(len(out))
+            out.append(op)
+            continue
+        now: Op | int = op
+        while not isinstance(now, int):
+            simpler = simplify(now)
+            now = emit(now) if simpler is None else simpler
+        new.append(now)
     return func.with_ops(out, new)
 
 

@@ -56,11 +56,12 @@ def split(module: Module, *, piece: int = PIECE, whole: int = WHOLE,
     tables = {t.name: t.type for t in module.tables}
     funcs: list[Func] = []
     for func in module.funcs:
-        loops = any(op[0] in ("for", "call") for op in func.ops)
-        reloads = any(op[0] == "load" and op[2][0] == "work" for op in func.ops)
-        if loops or not func.exported or (reloads and len(func.ops) <= whole):
+        short = len(func.ops) <= whole
+        loops = not {"for", "call"}.isdisjoint([op[0] for op in func.ops])
+        reloads = short and any([op[0] == "load" and op[2][0] == "work" for op in func.ops])
+        if loops or not func.exported or reloads:
             funcs.append(func)  # in a text that was split before, say
-        elif len(func.ops) <= whole:
+        elif short:
             funcs.append(_without_work(func))
         elif assembles and fits(func):
             funcs.append(func)
@@ -82,12 +83,15 @@ def _without_work(func: Func) -> Func:
     """`func` without its stores to `work`, which no load of it reads."""
     out: list[Op] = []
     new: list[int] = []
-    for opcode, reads, imm in func.ops:
+    for op in func.ops:
+        opcode, reads, imm = op
         if opcode == "store" and imm[0] == "work":
             new.append(-1)
             continue
+        if reads and len(out) < len(new):
+            op = (opcode, tuple([new[r] for r in reads]), imm)
         new.append(len(out))
-        out.append((opcode, tuple([new[r] for r in reads]), imm))
+        out.append(op)
     buffers = tuple(b._replace(size=0) if b.kind == "work" else b for b in func.buffers)
     return replace(func.with_ops(out, new), buffers=buffers)
 

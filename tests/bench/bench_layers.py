@@ -37,7 +37,7 @@ from ncc.driver.compiler import Build  # noqa: E402
 from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
 from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.llvm import host  # noqa: E402
-from ncc.passes.emit.to_llvm import cell  # noqa: E402
+from ncc.passes.emit.tables import cell  # noqa: E402
 from ncc.passes.lower.lists import lists_of  # noqa: E402
 
 BATCH = 64

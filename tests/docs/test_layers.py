@@ -53,9 +53,7 @@ FILES = sorted([*ROOT.glob("ncc/**/*.py"), *ROOT.glob("passes/**/*.py")])
 # No file over so many lines, no function over so many; what still is stands in these lists, which
 # only become shorter.
 LINES, FUNCTION_LINES = 450, 80
-LONG_FILES = {
-    "ncc.passes.emit.to_llvm",
-}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 
 
@@ -131,7 +129,7 @@ def test_rooms_are_small_and_no_room_hides_a_public_name():
         # The hearts: a level has up to six files; what one neuron computes is many small tables;
         # a subcommand is a file, and so are a format of another tool and a function's lowering.
         most = {"ir": 22, "machine": 14, "scalar": 16, "driver": 18, "cli": 22,
-                "importers": 20, "report": 14, "lower": 14}.get(room.name, 13)
+                "importers": 20, "report": 14, "lower": 15}.get(room.name, 13)
         assert len([p for p in FILES if p.parent == room]) <= most, room
     assert not {room.name for room in rooms} & {*ncc.__all__, "train", "inspect"}
     assert callable(ncc.parse) and callable(ncc.load) and callable(ncc.compile)

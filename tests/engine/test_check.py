@@ -136,6 +136,19 @@ def test_rows_that_begin_with_an_edge_have_one(tmp_path):
         assert both(made) == ("" if aggregation == "sum" else "EDGES")
 
 
+def test_rows_of_pairs_have_whole_pairs(tmp_path):
+    graph = ncc.parse("N 04\n00\n01 tanh dot 00*00:2,00*00:3\n02 relu 01:2,00:1\n"
+                      "03 tanh dot 01*00:2\n").graph
+    both = Both(tmp_path, kinds_of([graph]), "f32")
+    good = image(graph, both.kinds, "f32", graph.values)
+    words = good.view(np.uint32)
+    starts, rows = words[AT["starts"]], int(words[AT["rows"]])
+    assert both(aligned(good)) == "" and words[starts : starts + rows + 1].tolist() == [0, 4, 6, 8]
+    assert both(forged(good, {starts + 1: 3})) == "EDGES"  # of row 1, a sum, there are more then
+    assert both(forged(good, {starts + 2: 7})) == "EDGES"
+    assert both(forged(good, {starts + 1: 2})) == ""  # whole pairs, of another net
+
+
 def test_every_reason_is_met_and_both_checks_agree(tmp_path):
     rng = np.random.default_rng(1)
     kinds, made = images(nets(range(60, 72)), "f32")

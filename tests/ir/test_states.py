@@ -10,6 +10,7 @@ from nets import nets, to_nal, with_delays
 from objects import same
 
 import ncc
+from ncc.cli import main
 from ncc.formats.weights import init
 from ncc.formats.write import write_nal, write_nam, write_nel
 from ncc.ir.graph import Graph
@@ -119,3 +120,12 @@ def test_hashes_tell_states_apart():
     one, other = (ncc.parse(text, "graph").graph
                   for text in (texts, texts.replace("states 01", "states 02")))
     assert graph_hash(one) != graph_hash(other)
+
+
+def test_a_state_neuron_makes_no_index_longer(tmp_path, capsys):
+    """256 neurons have indices of two digits, also where a state neuron is behind them."""
+    path = tmp_path / "net.nal"
+    path.write_text("N 100\n00\n01\n02 tanh 00,~02\n" + "".join(
+        [f"{j:02x} tanh {j - 1:02x}\n" for j in range(3, 256)]))
+    assert main(["check", str(path)]) == 0
+    assert "warning[W001]: unused input 01\n" in capsys.readouterr().err

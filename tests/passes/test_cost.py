@@ -18,8 +18,10 @@ from ncc.driver.pipeline import steps
 from ncc.driver.settings import options
 from ncc.ir.plan import FORMS
 from ncc.machine.llvm import Loaded, host
-from ncc.passes.plan.cost import predict
-from ncc.passes.plan.group import STRAIGHT, STRAIGHT_BATCH, WORTH, group
+from ncc.machine.model import LEVEL2
+from ncc.nets.random_layers import layers
+from ncc.passes.plan.cost import predict, tiles
+from ncc.passes.plan.group import KINDS, PER_KIND, STRAIGHT, STRAIGHT_BATCH, WORTH, group
 
 ALONG = [s for s in steps() if s.name not in ("resolve", "order")]
 NETS = {
@@ -64,7 +66,7 @@ def seconds(net, form):
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("mixed", "small")))
+    pytest.param(name, marks=[pytest.mark.slow] * (name != "small"))
     for name in NETS])
 def test_every_form_has_a_prediction(name):
     """Predicted beside measured (pytest -s): nothing is asserted of times."""
@@ -83,13 +85,14 @@ def test_every_form_has_a_prediction(name):
 
 def test_the_cheapest_form_is_chosen():
     """Of both functions together: their loops, if both have any, are over one packed layout. What
-    is straight has to be worth its compile."""
+    is straight has to be worth its compile, and what is shared to have few kinds of tiles: in
+    `mixed`, of 34 kinds, shared rows were measured to be slower than straight code, too."""
     for make in NETS.values():
         graph = make().graph
         plan = group(graph, native=16, assembles=True)
         length = len(plan.edges) + len(plan.rows) + len(graph.outputs)
-        costs = {form: predict(group(graph, form=form, batch_form=form, native=16), form, native=16)
-                 for form in FORMS}
+        plans = {form: group(graph, form=form, batch_form=form, native=16) for form in FORMS}
+        costs = {form: predict(of, form, native=16) for form, of in plans.items()}
         schedules = (plan.single, plan.batch)
         for k, schedule in enumerate(schedules):
             assert f"{costs[schedule.form][k]:.0f} cycles a sample predicted" in schedule.why
@@ -99,10 +102,18 @@ def test_the_cheapest_form_is_chosen():
                         / costs["straight"][k] for k, form in enumerate(forms)])
 
         allowed = [["straight"] * (length <= limit) for limit in (STRAIGHT, STRAIGHT_BATCH)]
-        best = min(total((a, b)) for looped in FORMS[1:]
+        few = tiles(plans["shared"]) <= KINDS + len(plan.edges) // PER_KIND
+        best = min(total((a, b)) for looped in ("table", "shared")[: 1 + few]
                    for a in (*allowed[0], looped) for b in (*allowed[1], looped))
-        assert total([s.form for s in schedules]) <= 1.2 * best  # a tie of each kind, and
-        # a net of so many kinds of rows that none are shared
+        assert total([s.form for s in schedules]) <= 1.05 * best  # ties
+
+
+def test_the_cost_of_a_plan_is_what_chose_its_form():
+    """Of a net whose weights are in no level-2 cache, too."""
+    plan = group(layers([736] * 3).graph, native=16)
+    assert len(plan.packed) * 4 > LEVEL2
+    cycles = predict(plan, plan.single.form, native=16).single
+    assert plan.single.why.startswith(f"{cycles:.0f} cycles a sample predicted")
 
 
 def test_a_small_dense_net_is_shared_and_a_tiny_one_straight():

@@ -13,6 +13,7 @@ from objects import same
 
 import ncc
 from ncc.errors import NccError
+from ncc.ir.graph import AGGREGATIONS
 
 REALS = {"f32": np.float32, "f64": np.float64}
 XOR = """\
@@ -227,6 +228,22 @@ def test_a_pickle_holds_every_net_as_it_is(nets):
             assert str(a.graph) == str(b.graph)
 
 
+def test_a_net_out_of_a_population_is_labelled_and_says_what_its_file_says():
+    texts = [XOR, XOR.replace("N 05\n", "N 05\nnumerics fused\ndtype f64\nlabel 00 left 2\n"
+                              'label 04 "x or"\n'), XOR + "label 02 left\n"]
+    nets = [ncc.parse(text) for text in texts]
+    pop = ncc.population(nets, dtype="f64", numerics="fused")
+    for again in (pop, pickle.loads(pickle.dumps(pop))):
+        assert [str(net.graph) for net in again] == [str(net.graph) for net in nets]
+    held = pop.__getstate__()
+    for says in (held["nets"]["says"][:2], [(False, [(4, "two", (2,))], None, None)] * 3,
+                 [(False, [], "exact", None)] * 3, [(False, [], None, "f16")] * 3):
+        with pytest.raises(NccError) as caught:
+            ncc.Population.__new__(ncc.Population).__setstate__(
+                {**held, "nets": {**held["nets"], "says": says}})
+        assert caught.value.code == "E301"
+
+
 def arrays(rng, count, shared):
     """Random nets of 3 inputs and 2 outputs as arrays."""
     neurons = rng.integers(6, 14, count)
@@ -385,3 +402,26 @@ def test_a_forged_pickle_is_refused_or_stays_in_its_memory(recurrent):
             ends.add((name, "no arrays of a graph"))
     assert {("inputs", "E301"), ("sources", "E301"), ("outputs", "E301"), ("slots", "E301"),
             ("values", "went")} <= ends
+
+
+def test_forged_in_lists_that_loops_would_run_out_of_are_refused():
+    """Half a pair, no first edge, no levels."""
+    def refused(pop, changes, why):
+        held = pop.__getstate__()
+        with pytest.raises(NccError, match=why) as caught:
+            pop.__class__.__new__(pop.__class__).__setstate__(
+                {**held, "nets": {**held["nets"], **changes}})
+        assert caught.value.code == "E301"
+
+    pairs = ncc.population(["N 04\n00\n01\n02 identity dot 00*01,00*00 +1\n"
+                            "03 identity dot 02*00,01*01 +1\n"])
+    refused(pairs, {"lengths": np.array([0, 0, 3, 5])}, "neuron 02: its in-list is no pairs")
+    refused(pairs, {"lengths": np.array([0, 0, 8, 0])}, "neuron 03: its aggregation has no in-list")
+    refused(pairs, {"levels": None}, "without levels")
+    code = AGGREGATIONS.index("sumbias")
+    for recurrent in (False, True):
+        pop = ncc.Population.from_edges(
+            1, 1, neurons=[3], net=[0] * 3, source=[0, 0, 1], target=[1, 1, 2], activation=[2] * 3,
+            weight=[1] * 3, bias=[1] * 3, aggregation=[code] * 3, recurrent=recurrent)
+        refused(pop, {"lengths": np.array([0, 0, 3])}, "in-list")
+        refused(pop, {"lengths": np.array([0, 3, 0])}, "in-list")

@@ -27,6 +27,11 @@ def at(text: str, *points: float, dtype: str = "f64") -> list[float]:
     return [float(v) for v in np.broadcast_to(emit(read(text), e, x), x.shape)]
 
 
+def test_formulas_without_the_grammar_are_those_of_it():
+    for a in ACTIVATIONS:
+        assert expression(a.code, {}) == read(a.formula)
+
+
 @pytest.mark.parametrize(("text", "x", "value"), [
     ("x", 3, 3),
     ("-x^2", 3, -9),

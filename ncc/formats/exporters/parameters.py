@@ -14,11 +14,16 @@ def state_dict(values: Reals, tensors: Tensors) -> safetensors.Arrays:
     """The parameters `values` (P) as arrays by name; elements that are no parameters, and arrays
     that have none, keep their values. NccError E401 where there are no names, or some parameters
     were computed from several of the tool's."""
-    known = sum(int((slots >= 0).sum()) for slots, _ in tensors.values())
-    if not tensors or known < len(values):
-        raise NccError("E401", "its parameters are not those of a module" if not tensors
-                       else "some of its parameters were computed from several of the module's",
-                       help="ncc.from_torch(module, example, no_fold=True)")
+    if not tensors:
+        raise NccError("E401", "its parameters have no names in a module",
+                       help="net.params has them as a vector")
+    unknown = np.setdiff1d(np.arange(len(values)), np.concatenate(
+        [slots.ravel() for slots, _ in tensors.values()]))  # an array may have two names
+    if len(unknown):
+        raise NccError("E401", f"{len(unknown)} of its {len(values)} parameters were "
+                       "computed from several of the module's, as those of a batch norm are, which "
+                       "are not known from them", help="net.params has them as a vector, which "
+                       "fn.params and --weights take; a net file keeps them")
     return {name: np.where(slots >= 0, values[slots], held) if (slots >= 0).any() else held
             for name, (slots, held) in tensors.items()}
 

@@ -10,12 +10,11 @@ from ncc.report.cost import Cost
 def tables(cost: Cost) -> list[dict[str, Any]]:
     """The tables of a card, each with a title, rows of texts, the first of which is a `head` or
     not, and a note."""
-    ram = [("packed", cost.packed), ("work", cost.work), ("params and state", cost.training),
-           ("state", cost.state)]
-    rows = [["flash", _bytes(cost.flash)], ["  code", _bytes(cost.code)],
-            ["  tables", _bytes(cost.tables)], ["RAM", _bytes(cost.ram)],
-            *[[f"  {name}", _bytes(n)] for name, n in ram if n],
-            ["stack", _bytes(cost.stack)], ["multiply-adds of a sample", f"{cost.macs:,}"],
+    takes = cost.takes
+    rows = [["flash", _bytes(takes.flash)], ["  code", _bytes(takes.code)],
+            ["  tables", _bytes(takes.tables)], ["RAM", _bytes(takes.ram)],
+            *[[f"  {name}", _bytes(n)] for name, n in takes.memory.items() if n],
+            ["stack", _bytes(takes.stack)], ["multiply-adds of a sample", f"{cost.macs:,}"],
             *[[f"  {name} of a sample", f"{n:,}"] for name, n in cost.calls.items()]]
     what = f"{cost.target}, {cost.dtype} {cost.numerics}" + ", for few bytes" * cost.small \
         + ", weights in the code" * cost.embedded

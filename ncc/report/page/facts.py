@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ncc.formats.write import digits_of
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, INPUT, Graph, Longs
-from ncc.ir.labels import Label, Names, covering
+from ncc.ir.labels import Label, Names, covering, digits
 from ncc.report.picture import Picture, nodes_of
 from ncc.scalar.activations import name_of
 
@@ -35,7 +34,7 @@ def facts(graph: Graph, drawn: Picture) -> dict[str, Any]:
     nodes = [_stretches(neurons[starts[k] : starts[k + 1]]) for k in range(len(drawn.nodes))]
     whole = {(label.first, label.size): label.shape for label in graph.labels}
     return {
-        "count": count, "digits": digits_of(graph), "states": graph.states.tolist(),
+        "count": count, "digits": digits(graph.n_own), "states": graph.states.tolist(),
         "inputs": graph.inputs[: graph.n_inputs].tolist(), "outputs": graph.outputs.tolist(),
         "nodes": nodes, "columns": drawn.columns.tolist(),
         "shapes": [whole.get((each[0][0], each[0][1])) if len(each) == 1 else None

@@ -6,11 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.plan_types import weights_a_row
-from ncc.passes.lower.reverse.layout import Arrays, Edges, Elements, Flags, Routes, RowClasses
+from ncc.passes.lower.reverse.layout import (
+    Arrays,
+    Edges,
+    Elements,
+    Flags,
+    Routes,
+    RowClasses,
+    once,
+)
 from ncc.passes.lower.reverse.readers import Readers
+
+MORE = 1.25  # times the room that is taken, to be even
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +36,13 @@ class Accumulators:
     ordered   (E)  whether the gradient of an edge is summed in order
     direct    (E)  whether its row is direct
     tiled     (E)  whether its row is of a tile
+    by_rows   (E)  whether its gradient is made from end to end of its in-list, as its row gets a
+                   delta: where lists of readers repeat, of sums by themselves
+    trained   (E)  whether any weight of its class is a parameter; the others have no element, but
+                   for those that are gathered
 
-    A gathered edge that is summed in order has two: nobody reads the first.
+    A gathered edge that is summed in order has two: nobody reads the first. Edges by rows stand as
+    those of tiles do.
     """
 
     cells: Longs
@@ -34,6 +50,8 @@ class Accumulators:
     ordered: Flags
     direct: Flags
     tiled: Flags
+    by_rows: Flags
+    trained: Flags
 
     def owners(self, codes: Ints | Longs) -> Longs:
         """Of each of them the entry of `codes` (one for each cell), -1 of no owner."""
@@ -42,24 +60,20 @@ class Accumulators:
 
     def edge_lists(self, routes: Routes) -> dict[str, Longs]:
         """The edges that are walked one by one: those that are pushed, and those that are summed in
-        order though their row is no tile's."""
+        order though their row is no tile's, nor walked from end to end."""
         return {"pushed": np.flatnonzero(routes.pushed),
-                "alone": np.flatnonzero(self.ordered & ~self.tiled)}
+                "alone": np.flatnonzero(self.ordered & self.trained & ~self.tiled & ~self.by_rows)}
 
-    def arrays(self, plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
-               elements: Elements, losses: int) -> Arrays:
-        """`losses`: elements for losses, which stand before those that are summed in order."""
-        element = np.zeros(len(plan.cells.codes) + 1, np.int64)
-        number = np.arange(len(self.cells))
-        number[self.by_lanes:] += losses
-        owned = self.cells >= 0
-        element[self.cells[owned]] = number[owned]
-        of_edge = element[plan.cells.edges]
-        by_row = np.where(self.direct, plan.graph.weights[plan.edges], of_edge)
+    def arrays(self, plan: Plan, edges: Edges, classes: RowClasses, losses: int) -> Arrays:
+        """Where the sums of rows, tiles and biases stand. `losses`: elements for losses, which
+        stand before those that are summed in order."""
+        element = self.numbers(plan, losses)
+        by_row = np.where(self.direct, plan.graph.weights[plan.edges], element[plan.cells.edges])
         made: Arrays = {}
+        walked = (self.tiled | self.by_rows) & self.trained
         for name, chosen in (
-                ("rows", self.tiled & ~self.ordered | ~plan.additive[edges.reader]),
-                ("rows_in_order", self.tiled & self.ordered)):
+                ("rows", walked & ~self.ordered | ~plan.additive[edges.reader]),
+                ("rows_in_order", walked & self.ordered)):
             held = np.flatnonzero(chosen)
             first = held[np.diff(edges.reader[held], prepend=-1) != 0]
             begins = np.zeros(len(plan.rows), np.int64)
@@ -69,15 +83,39 @@ class Accumulators:
         made["gradient_of_biases"] = element[biases]
         made["gradient_of_block_biases"] = element[plan.cells.block_biases]
         made["gradient_of_segment_biases"] = element[np.append(biases[classes.firsts], -1)]
+        return made
+
+    def list_arrays(self, plan: Plan, routes: Routes, elements: Elements, repeat: bool, losses: int
+                    ) -> Arrays:
+        """The lists of the edges that are walked one by one; `repeat`: whether they may."""
+        made: Arrays = {}
         lists = self.edge_lists(routes)
+        if repeat:
+            held = lists["pushed"]
+            starts = np.searchsorted(held, plan.starts)
+            return {"pushed_counts": np.diff(starts),
+                    **once(starts, elements.read[held]).arrays(
+                        "pushed_places", "pushed_starts", "pushed_bases"),
+                    **once(starts, plan.weight_places[held]).arrays(
+                        "pushed_weights", "pushed_weight_starts", "pushed_weight_bases")}
+        of_edge = self.numbers(plan, losses)[plan.cells.edges]
         for name, held in lists.items():
             made[f"{name}_starts"] = np.searchsorted(held, plan.starts)
             made[f"{name}_places"] = elements.read[held]
             made[f"{name}_cells"] = of_edge[held]
         pushed = lists["pushed"]
         made["pushed_weights"] = plan.weight_places[pushed]
-        made["pushed_by_lanes"] = ~self.ordered[pushed]
+        made["pushed_by_lanes"] = (self.trained & ~self.ordered)[pushed]
         return made
+
+    def numbers(self, plan: Plan, losses: int) -> Longs:
+        """The element of `gradient` of each of the plan's cells; 0 of those that have none."""
+        element = np.zeros(len(plan.cells.codes) + 1, np.int64)
+        number = np.arange(len(self.cells))
+        number[self.by_lanes:] += losses
+        owned = self.cells >= 0
+        element[self.cells[owned]] = number[owned]
+        return element
 
 
 def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
@@ -87,17 +125,41 @@ def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Route
     ordered = position < routes.prefix[reader]
     direct_rows = np.array([classes.signatures[k].direct for k in classes.number.tolist()], bool)
     listed = np.zeros(len(reader), bool)
-    listed[gathered] = True
-    tiled = routes.tiled[reader]
-    direct = tiled & direct_rows[classes.per_row(len(plan.rows))][reader]
+    if readers.once is None:
+        listed[gathered] = True
+    else:
+        gathered = gathered[:0]
+    tiled, class_of = routes.tiled[reader], classes.per_row(len(plan.rows))[reader]
+    direct, trained = tiled & direct_rows[class_of], classes.trained[class_of]
+    by_rows = plan.additive[reader] & ~tiled & (readers.once is not None)
     # Biases row by row, or one for each row for which a tile has room.
     of_biases = cells.biases[cells.biases >= 0]
     if batch:
         of_biases = np.arange(int((plan.sizes * weights_a_row(plan)).sum()), len(cells.codes))
     places = cells.edges
+    lanes, walked = trained & ~ordered, tiled & ~direct | by_rows
     parts = [np.where(ordered[gathered], -1, places[gathered]),
-             places[tiled & ~direct & ~ordered],
-             places[~listed & ~tiled & ~ordered & ~plan.seconds],
-             of_biases, places[ordered & ~direct]]
+             _evenly(plan, np.flatnonzero(lanes & walked), places),
+             places[lanes & ~listed & ~tiled & ~by_rows & ~plan.seconds],
+             of_biases, places[trained & ordered & ~direct]]
     made = np.concatenate(parts).astype(np.int64)
-    return Accumulators(made, len(made) - len(parts[-1]), ordered, direct, tiled)
+    return Accumulators(made, len(made) - len(parts[-1]), ordered, direct, tiled, by_rows, trained)
+
+
+def _evenly(plan: Plan, chosen: Longs, places: Longs) -> Longs:
+    """The cells of these edges, row by row. Where parameters are tied, rows of one depth are as far
+    apart as the longest is long, if that is hardly more: so the elements of one weight of a filter
+    are those of another, moved (`Backward.after`)."""
+    g = plan.graph
+    assert g.levels is not None
+    lengths = np.bincount(csr.owners(plan.starts)[chosen], minlength=len(plan.rows))
+    depths = g.levels[plan.rows]
+    most = np.zeros(int(depths.max(initial=0)) + 1, np.int64)
+    np.maximum.at(most, depths, lengths)
+    room = np.where(lengths > 0, most[depths], 0)
+    params = g.weights[plan.edges[chosen]]
+    if room.sum() > lengths.sum() * MORE or len(np.unique(params)) == len(params):
+        return places[chosen]
+    made = np.full(room.sum(), -1, np.int64)
+    made[csr.ranges(csr.starts(room)[:-1], lengths)] = places[chosen]
+    return made

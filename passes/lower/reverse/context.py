@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,13 @@ from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inp
 from ncc.scalar.aggregations import edges_a_term, step, term
 from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.sum_order import BLOCK
+
+
+class InList(NamedTuple):
+    """Where an in-list begins in `places`, and what is added to each of its elements (ops)."""
+
+    at: int
+    base: int | None
 
 
 class Looped(Backward):
@@ -79,12 +87,13 @@ class Looped(Backward):
         if len(stages) > 1:
             self.declare(readers.stage_arrays(elements))
         self.declare(readers.arrays(plan, edges, classes, elements))
-        self.group_rests: Longs = np.diff(readers.groups(classes))
+        self.by_rows = readers.once is not None
+        self.group_rests = readers.counts(plan, classes)
         self.accumulators()
         self.declare(seed_arrays(plan, edges, elements, len(stages)))
         self.unread = unread_inputs(plan, edges)
         self.memories()
-        if self.batch:
+        if self.batch and not self.by_rows:
             self.transpose_weights()
 
     def declare(self, arrays: Arrays) -> None:
@@ -97,8 +106,9 @@ class Looped(Backward):
                                self.batch)
         self.sum_in(made.by_lanes, made.owners(plan.cells.codes), made.owners(plan.canonical),
                     bool(made.direct.any()))
-        self.declare(made.arrays(plan, self.edges, self.classes, self.routes, self.elements,
-                                 int(self.ends.has_loss)))
+        losses = int(self.ends.has_loss)
+        self.declare(made.arrays(plan, self.edges, self.classes, losses))
+        self.declare(made.list_arrays(plan, self.routes, self.elements, self.by_rows, losses))
         lists = made.edge_lists(self.routes)
         self.any_pushed, self.any_alone = len(lists["pushed"]) > 0, len(lists["alone"]) > 0
 
@@ -195,14 +205,35 @@ class Looped(Backward):
         counts = np.maximum(self.classes.fan_in, 1)
         return self.b.load(self.table("fan_in", "f", counts), 0, s)
 
-    def edge(self, at: int, weight: int, k: int, kind: Signature) -> tuple[int, int]:
-        """The source's value and the weight of edge k of a row whose first ones stand there; of
-        the k-th pair, what is folded for it."""
+    def base(self, name: str, k: int) -> int | None:
+        """What is added to each element of list k, by this array; None where there is none."""
+        return self.cell(name, 0, k) if name in self.names else None
+
+    def listed(self, name: str, offset: int, at: int, base: int | None) -> int:
+        """An element of a list."""
+        found = self.cell(name, offset, at)
+        return found if base is None else self.b.op("iadd", found, base)
+
+    def list_of(self, r: int) -> InList:
+        """The in-list of row r."""
+        return InList(self.cell("starts", 0, r), self.base("place_bases", r))
+
+    def list_of_tile(self, tile: int) -> InList:
+        """The in-list of the rows of a tile."""
+        return InList(self.cell("block_starts", 0, tile), self.base("block_bases", tile))
+
+    def place(self, read: InList, k: int, offset: int = 0) -> int:
+        """Where edge number k + offset of an in-list finds what it reads."""
+        return self.listed("places", offset, self.b.op("iadd", read.at, k), read.base)
+
+    def edge(self, read: InList, weight: int, k: int, kind: Signature) -> tuple[int, int]:
+        """The source's value and the weight of edge k of a row of this in-list, whose first weight
+        stands there; of the k-th pair, what is folded for it."""
         b, agg = self.b, AGGREGATIONS[kind.aggregation]
         by = k if kind.height == 1 else b.op("imul", k, b.index(kind.height))
         size = edges_a_term(agg)
-        first = b.op("iadd", at, k if size == 1 else b.op("imul", k, b.index(size)))
-        ns = [b.load("values", 0, self.cell("places", i, first)) for i in range(size)]
+        first = k if size == 1 else b.op("imul", k, b.index(size))
+        ns = [b.load("values", 0, self.place(read, first, i)) for i in range(size)]
         return term(b, agg, ns, b.load("packed", 0, b.op("iadd", weight, by)))
 
     def terms(self, kind: Signature, edges: int) -> int:

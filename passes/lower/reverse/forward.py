@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
-from ncc.passes.lower.reverse.context import Looped
+from ncc.passes.lower.reverse.context import InList, Looped
 from ncc.passes.lower.reverse.layout import Signature
 from ncc.scalar.aggregations import FROM_BIAS, finish, start, step
 from ncc.scalar.derivative import reads_argument
@@ -76,9 +77,14 @@ def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> Non
     element = b.op("iadd", f.cell("segment_places", 0, s), u)
     agg = AGGREGATIONS[kind.aggregation]
     r = b.op("iadd", first, u)
-    at = [f.cell("starts", 0, r)]
-    for _ in range(count - 1):
-        at.append(b.op("iadd", at[-1], edges))
+    if "place_bases" in f.names:
+        begins, bases = _alike(f, kind, count)
+        lists = [InList(f.cell("starts", 0 if begins else i, r),
+                        f.cell("place_bases", 0 if bases else i, r)) for i in range(count)]
+    else:
+        lists = [f.list_of(r)]
+        for _ in range(count - 1):
+            lists.append(InList(b.op("iadd", lists[-1].at, edges), None))
     weights = [f.cell("weights", i, r) for i in range(count)]
     biases = [b.load("packed", 0, f.cell("biases", i, r)) if kind.biased else None
               for i in range(count)]
@@ -88,11 +94,23 @@ def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> Non
     else:
         begin = 1
         firsts = [start(b, agg, *f.edge(e, w, b.index(0), kind))
-                  for e, w in zip(at, weights, strict=True)]
+                  for e, w in zip(lists, weights, strict=True)]
     loop = b.loop(b.index(begin), f.terms(kind, edges), firsts)
     accs = [step(b, agg, acc, *f.edge(e, w, loop[0], kind))
-            for acc, e, w in zip(loop[1:], at, weights, strict=True)]
+            for acc, e, w in zip(loop[1:], lists, weights, strict=True)]
     _finished(f, kind, b.close(*accs), biases, element, s)
+
+
+def _alike(f: Looped, kind: Signature, count: int) -> tuple[bool, bool]:
+    """Whether each `count` rows of this signature that go together have one list in `places`, and
+    whether they add the same to it."""
+    firsts, rows = f.classes.firsts, f.classes.rows[f.classes.signatures.index(kind)][:-1]
+    groups = np.repeat(firsts, rows // count) + csr.within(rows // count) * count
+    groups = groups[:, None] + np.arange(count)
+    lists = f.elements.lists
+    assert lists.bases is not None
+    begins, bases = [held[groups] for held in (lists.begins, lists.bases)]
+    return bool((begins == begins[:, :1]).all()), bool((bases == bases[:, :1]).all())
 
 
 def _finished(f: Looped, kind: Signature, accs: Sequence[int], biases: Sequence[int | None],
@@ -120,7 +138,7 @@ def _tiles(f: Looped, s: int, number: int) -> None:
     agg = AGGREGATIONS[kind.aggregation]
     count = min(kind.height, f.tile)
     tile = f.each_tile(s, number)
-    at, weights = f.cell("block_starts", 0, tile), f.cell("block_weights", 0, tile)
+    read, weights = f.list_of_tile(tile), f.cell("block_weights", 0, tile)
     parts = -(-np.diff(f.plan.blocks) // count)
     u = b.loop(b.index(0), b.load(f.table(f"block_parts_{count}", "i", parts), 0, tile))[0]
     base = b.op("imul", u, b.index(count))
@@ -130,7 +148,7 @@ def _tiles(f: Looped, s: int, number: int) -> None:
         biases = [b.load("packed", i, bias) for i in range(count)]
     firsts = [x if x is not None and agg == "sum" else b.const(-0.0) for x in biases]
     k, *accs = b.loop(b.index(0), f.cell("segment_edges", 0, s), firsts)
-    n = b.load("values", 0, f.cell("places", 0, b.op("iadd", at, k)))
+    n = b.load("values", 0, f.place(read, k))
     by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.height))), base)
     accs = b.close(*[step(b, "sum", acc, n, b.load("packed", i, by))
                      for i, acc in enumerate(accs)])

@@ -33,6 +33,8 @@ def gathered(f: Looped, k: int, acc: int, element: int) -> int:
     wanted, that of the edges of whole iterations, too: `element` is that of the value which they
     read."""
     b = f.b
+    if f.by_rows:
+        return _moved(f, k, acc)
     if "dx" not in f.named:
         acc = _iterations(f, k, b.index(1), acc, f.mask(b.load("values", 0, element)))
     else:
@@ -44,6 +46,8 @@ def gathered(f: Looped, k: int, acc: int, element: int) -> int:
 
 def adjoint_alone(f: Looped, k: int, acc: int) -> int:
     """acc, and the deltas of the readers on list k, times their weights; no gradient."""
+    if f.by_rows:
+        return _moved(f, k, acc)
     return _remainder(f, k, _iterations(f, k, f.b.index(1), acc, None))
 
 
@@ -60,6 +64,8 @@ def gradient_alone(f: Looped, k: int, n: int) -> None:
 def remainder_gradient(f: Looped, group: int) -> None:
     """The gradient of the remainder edges of a group's values (those of no whole iteration)."""
     b = f.b
+    if not f.group_rests.any() or f.by_rows:
+        return
     f.only_if(f.wanted)
     to = f.cell("group_rests", 0, group)
 
@@ -71,6 +77,17 @@ def remainder_gradient(f: Looped, group: int) -> None:
 
     f.in_vectors_of("rests", f.group_rests, group, pair, to)
     b.close()
+
+
+def _moved(f: Looped, k: int, acc: int) -> int:
+    """`acc` after list k, where lists repeat."""
+    b = f.b
+    at, weights = f.cell("reader_starts", 0, k), f.cell("weight_starts", 0, k)
+    base, shift = f.base("reader_bases", k), f.base("weight_bases", k)
+    q, acc = b.loop(b.index(0), f.cell("reader_counts", 0, k), [acc])
+    d = b.load("values", 0, f.listed("readers", 0, b.op("iadd", at, q), base))
+    weight = b.load("packed", 0, f.listed("reader_edges", 0, b.op("iadd", weights, q), shift))
+    return b.close(step(b, "sum", acc, d, weight))[0]
 
 
 def _iterations(f: Looped, k: int, wanted: int, acc: int, n: int | None) -> int:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import Longs
+from ncc.ir.graph import SUM_CODES, Ints, Longs
 from ncc.ir.plan import Plan
+from ncc.passes.lower.lists import MANY
 
 ALTERNATING, PAIRS = 2, 4  # pairs of an activation and an aggregation: that alternate; in all
 
@@ -46,19 +47,46 @@ def edges_of(plan: Plan) -> Edges:
     return Edges(number, number[g.sources[plan.edges]], csr.owners(plan.starts))
 
 
+class Once(NamedTuple):
+    """Lists of which those stand once that differ by what is added to each element: list k is
+    `elements` from begins[k] on, with bases[k] added. Without `bases` nothing is, and each list has
+    elements of its own, one list after another."""
+
+    elements: Longs
+    begins: Longs
+    bases: Ints | None
+
+    def arrays(self, elements: str, begins: str, bases: str) -> Arrays:
+        """Its arrays by these names."""
+        made: Arrays = {elements: self.elements, begins: self.begins}
+        return made if self.bases is None else {**made, bases: self.bases}
+
+
+def once(starts: Longs, elements: Longs) -> Once:
+    """Lists of numbers from 0 on (ncc/ir/csr.py), those that are many once, where they repeat."""
+    lengths = np.diff(starts)
+    found = csr.repeated(lengths, elements.astype(np.int32)) if len(lengths) >= MANY else None
+    if found is None:
+        return Once(elements, starts[:-1], None)
+    begins, bases, kept = found
+    return Once(kept.astype(np.int64), begins, bases)
+
+
 # -- row classes
 
 
 class Signature(NamedTuple):
     """What the code of a row depends on. `height` is the padded height of its tiles; `direct` where
     the weights of each row are consecutive parameters, to whose gradient a tile adds in `dparams`
-    itself. No activation where rows of all signatures are summed before any is activated."""
+    itself; `trained` where any weight is a parameter, or rows are sums. No activation where rows of
+    all signatures are summed before any is activated."""
 
     activation: int | None
     aggregation: int
     biased: bool
     height: int
     direct: bool
+    trained: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +98,7 @@ class RowClasses:
     number    (S)         which of them each class has
     firsts    (S)         first row of each class
     fan_in    (S+1)
+    trained   (S+1)       whether any of its weights is a parameter
     rows      each (S+1)  for each signature, how many of its rows lie in each class
     tiles     (S+1)       first tile (the plan's blocks) of each class
     n_tiles   (S+1)
@@ -81,6 +110,7 @@ class RowClasses:
     number: Longs
     firsts: Longs
     fan_in: Longs
+    trained: Flags
     rows: list[Longs]
     tiles: Longs
     n_tiles: Longs
@@ -97,6 +127,7 @@ class RowClasses:
     def arrays(self, n_rows: int) -> Arrays:
         return {"segment_rows": np.append(self.firsts, [n_rows] * 2),
                 "segment_edges": self.fan_in,
+                "segment_trained": np.where(self.trained, self.fan_in, 0),
                 **{f"rows_{k}": rows for k, rows in enumerate(self.rows)}}
 
 
@@ -106,12 +137,15 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
                       np.int64).reshape(-1, 2)
     first, last = bounds[:, 0], bounds[:, 1]
     run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
+    params = csr.starts(plan.graph.weights[plan.edges] >= 0)
+    trained = params[plan.starts[last]] > params[plan.starts[first]]
     signatures = [
         Signature(run.activation, run.aggregation, run.biased, segment.rows,
-                  vectors and segment.rows > 1 and direct)
-        for segment, run, direct in zip(
+                  vectors and segment.rows > 1 and direct,
+                  some or run.aggregation in SUM_CODES)
+        for segment, run, direct, some in zip(
             plan.segments, [plan.runs[k] for k in run_of.tolist()],
-            consecutive(plan, first, last).tolist(), strict=True)]
+            consecutive(plan, first, last).tolist(), trained.tolist(), strict=True)]
     pairs = [signature[:2] for signature in signatures]
     alternating = sum([a != b for a, b in pairwise(pairs)]) >= len(set(pairs))
     mixed = len(set(pairs)) > (ALTERNATING if alternating else PAIRS)
@@ -121,7 +155,7 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
     number = np.array([each.index(signature) for signature in signatures], np.int64)
     return RowClasses(
         each, number, first,
-        np.array([*[p.fan_in for p in plan.segments], 0], np.int64),
+        np.array([*[p.fan_in for p in plan.segments], 0], np.int64), np.append(trained, False),
         [np.append(np.where(number == k, last - first, 0), 0) for k in range(len(each))],
         np.array([*[p.first for p in plan.segments], 0], np.int64),
         np.array([*[p.last - p.first for p in plan.segments], 0]), mixed)
@@ -253,6 +287,7 @@ class Elements:
     nowhere        the last element of `adjoints`, to which nothing is added
     read     (E)   where each edge finds what it reads
     inside   (E)   whether that is a row of the reader's stage
+    lists          `read` row by row
     """
 
     local: int
@@ -261,10 +296,11 @@ class Elements:
     nowhere: int
     read: Longs
     inside: Flags
+    lists: Once
 
     def arrays(self, plan: Plan, classes: RowClasses) -> Arrays:
         first = plan.weights[plan.block_of] + np.arange(len(plan.rows)) - plan.blocks[plan.block_of]
-        return {"places": self.read, "starts": plan.starts,
+        return {**self.lists.arrays("places", "starts", "place_bases"),
                 "weights": np.maximum(first, 0),  # of each row, where they begin in `packed`
                 "biases": np.maximum(plan.bias_places, 0),
                 "segment_places": np.append(self.own[classes.firsts], 0)}
@@ -292,7 +328,7 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
     inside[inside] = stage[row[inside]] == stage[edges.reader[inside]]
     read = adjoint[edges.source]
     read[inside] = own[row[inside]]
-    return Elements(local, own, adjoint, nowhere, read, inside)
+    return Elements(local, own, adjoint, nowhere, read, inside, once(plan.starts, read))
 
 
 # -- tiles, and rows of one depth
@@ -307,7 +343,9 @@ def tile_arrays(plan: Plan, classes: RowClasses, elements: Elements) -> tuple[Ar
     read = elements.read[csr.ranges(plan.starts[leader], lengths)]
     inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
     pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
-    return {"block_starts": plan.starts[leader], "block_weights": plan.weights,
+    lists = elements.lists
+    return {"block_starts": lists.begins[leader], "block_weights": plan.weights,
+            **({} if lists.bases is None else {"block_bases": lists.bases[leader]}),
             "block_biases": np.maximum(plan.biases, 0),
             "block_places": elements.own[leader], "block_rows": np.diff(plan.blocks),
             "block_firsts": leader, "block_inner": inner, "block_outer": ~inner,

@@ -224,7 +224,7 @@ class Loops(Looped):
         if not (late or whole):
             return
         self.only_if(self.wanted)
-        if late:
+        if late and not self.by_rows:
             k = b.loop(b.index(0), b.index(len(late)))[0]
             remainder_gradient(self, b.load(self.table("late_groups", "i", late), 0, k))
             b.close()
@@ -294,7 +294,7 @@ class Loops(Looped):
     def follows(self, kind: Signature) -> bool:
         """Whether anything follows from the delta of a row, apart from tiles."""
         return (kind.aggregation not in PLAIN_SUM_CODES
-                or not self.is_tiled(kind) and (self.any_pushed or self.any_alone))
+                or not self.is_tiled(kind) and (self.any_pushed or self.any_alone or self.by_rows))
 
     def follow(self, kind: Signature, s: int, r: int, element: int, d: int) -> None:
         """What follows from the delta d of row r of class s, which is kept for its readers."""
@@ -314,7 +314,7 @@ class Loops(Looped):
         elif agg in CHOICES:
             choice_backward(self, agg, r, self.cell("segment_edges", 0, s), d, kind)
         elif not self.is_tiled(kind):
-            edges_backward(self, r, d)
+            edges_backward(self, s, r, d)
 
     def biases_back(self, s: int) -> None:
         """The gradient of the biases from which the sums of class s start."""

@@ -15,8 +15,10 @@ from ncc.passes.lower.reverse.layout import (
     Edges,
     Elements,
     Flags,
+    Once,
     Routes,
     RowClasses,
+    once,
 )
 
 
@@ -37,6 +39,9 @@ class Readers:
     rests    (L+1)  where what is left of it begins
     edges    (G)    the edges (positions in the plan's)
     n_whole         of how many of them whole iterations are made
+
+    Where lists repeat, there are no iterations, and `once` has of all lists the elements of the
+    readers, and where the weights stand in `packed`; else it is None.
     """
 
     order: Longs
@@ -47,16 +52,29 @@ class Readers:
     rests: Longs
     edges: Longs
     n_whole: int
+    once: tuple[Once, Once] | None
 
     def groups(self, classes: RowClasses) -> Longs:
         """What is left of the lists of each class, then of those of each stage: where it begins."""
         rests: Longs = self.rests[np.concatenate([classes.firsts, len(self.order) + self.stages])]
         return rests
 
+    def counts(self, plan: Plan, classes: RowClasses) -> Longs:
+        """How many edges are left of the lists of each class and stage whose gradient is wanted: of
+        weights that are all constant that of none."""
+        groups = self.groups(classes)
+        wanted = csr.starts(plan.graph.weights[plan.edges[self.edges[self.n_whole:]]] >= 0)
+        some = np.diff(wanted[groups - self.n_whole]) > 0
+        return np.where(some, np.diff(groups), 0)
+
     def arrays(self, plan: Plan, edges: Edges, classes: RowClasses, elements: Elements) -> Arrays:
         own, inputs = elements.own, np.arange(len(plan.graph.inputs))
-        return {"order": self.order, "order_places": np.append(own[self.order], inputs),
-                "reader_starts": self.starts, "reader_rounds": self.rounds,
+        walk = {"order": self.order, "order_places": np.append(own[self.order], inputs)}
+        if self.once is not None:
+            return {**walk, "reader_counts": np.diff(self.rests),
+                    **self.once[0].arrays("readers", "reader_starts", "reader_bases"),
+                    **self.once[1].arrays("reader_edges", "weight_starts", "weight_bases")}
+        return {**walk, "reader_starts": self.starts, "reader_rounds": self.rounds,
                 "reader_rests": self.rests, "readers": own[edges.reader[self.edges]],
                 "reader_edges": plan.weight_places[self.edges],
                 "rest_sources": elements.read[self.edges[self.n_whole:]],
@@ -90,14 +108,19 @@ def readers_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
                         classes.per_row(n_rows)))
     lists = np.concatenate([order, np.arange(n_rows, len(counts))])
     begins, counts = begins[lists], counts[lists]
+    by = csr.ranges(begins, counts)
+    slots = once(csr.starts(counts), elements.own[edges.reader[gathered[by]]])
+    found = None
+    if slots.bases is not None:
+        unroll = 0
+        found = slots, once(csr.starts(counts), plan.weight_places[gathered[by]])
     whole = counts // unroll * unroll if unroll else np.zeros_like(counts)
     rank = csr.within(counts)
-    by = csr.ranges(begins, counts)
     gathered = gathered[by[np.argsort(rank >= np.repeat(whole, counts), kind="stable")]]
     n_whole = int(whole.sum())
     return Readers(order, (outside - n_rows) % (n_in + n_rows), stages, np.cumsum(whole) - whole,
                    whole // max(1, unroll),
-                   n_whole + csr.starts(counts - whole), gathered, n_whole)
+                   n_whole + csr.starts(counts - whole), gathered, n_whole, found)
 
 
 def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> Arrays:

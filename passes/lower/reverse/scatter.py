@@ -5,16 +5,23 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
 from ncc.scalar.aggregations import divisor_part, start, step, taken
 
 
-def edges_backward(f: Looped, r: int, d: int) -> None:
-    """What row r of delta d adds to the adjoints of those sources that do not gather, and to the
-    gradient of edges that is made edge by edge."""
+def edges_backward(f: Looped, s: int, r: int, d: int) -> None:
+    """What row r of class s and delta d adds to the adjoints of those sources that do not gather,
+    and to the gradient of edges that is made edge by edge."""
     b = f.b
+    if f.by_rows:
+        if f.any_pushed:
+            _push(f, r, d)
+        _gradient(f, s, r, d)
+        return
     if f.any_pushed:
         first, end = f.bounds("pushed_starts", r)
         k = b.loop(first, end)[0]  # from the last one on
@@ -35,6 +42,53 @@ def edges_backward(f: Looped, r: int, d: int) -> None:
         b.close()
 
 
+def _push(f: Looped, r: int, d: int) -> None:
+    """What row r of delta d adds to the adjoints of sources that do not gather, where lists
+    repeat."""
+    b = f.b
+    at, weights = f.cell("pushed_starts", 0, r), f.cell("pushed_weight_starts", 0, r)
+    base, shift = f.base("pushed_bases", r), f.base("pushed_weight_bases", r)
+    count = f.cell("pushed_counts", 0, r)
+    k = b.loop(b.index(0), count)[0]  # from the last one on
+    k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", count, b.index(-1)))
+    weight = b.load("packed", 0, f.listed("pushed_weights", 0, b.op("iadd", weights, k), shift))
+    f.push(f.listed("pushed_places", 0, b.op("iadd", at, k), base), d, weight)
+    b.close()
+
+
+def _gradient(f: Looped, s: int, r: int, d: int) -> None:
+    """The gradient of the edges of row r of class s and delta d: of the first ones in order, if
+    any; then as many neighbours at once as a vector holds, then four, then one by one."""
+    b, zero = f.b, f.b.index(0)
+    f.only_if(f.wanted)
+    read, count = f.list_of(r), f.cell("segment_trained", 0, s)
+    done, to = zero, f.cell("gradient_of_rows", 0, r)
+    prefix = np.where(f.routes.tiled, 0, f.routes.prefix)
+    if prefix.any():
+        done = b.load(f.table("row_prefix", "i", prefix), 0, r)
+        k = b.loop(zero, b.op("imin", count, done))[0]
+        n = f.mask(b.load("values", 0, f.place(read, k)))
+        b.accumulate(d, n, f.sums, 0, b.op("iadd", f.cell("gradient_of_rows_in_order", 0, r), k),
+                     in_order=True)
+        b.close()
+        to = b.op("iadd", to, b.op("imul", done, b.index(-1)))
+    most = f.classes.fan_in.max()
+    for width in dict.fromkeys((f.native if f.batch else 4, 4, 1)):
+        if width > most:
+            continue
+        left = b.op("iadd", count, b.op("imul", done, b.index(-1)))
+        rounds = left if width == 1 else b.op("idiv", left, b.index(width))
+        by = b.op("imul", b.loop(zero, rounds)[0], b.index(width))
+        k = b.op("iadd", done, by)
+        ns = [f.mask(b.load("values", 0, f.place(read, k, i))) for i in range(width)]
+        at = b.op("iadd", to, k)
+        for i, n in enumerate(ns):
+            f.add_gradient(d, n, i, at)
+        b.close()
+        done = b.op("iadd", done, b.op("imul", rounds, b.index(width)))
+    b.close()
+
+
 class Parts(Protocol):
     """A row whose edges get different parts: `edges`, how many they are (an op); the source's value
     and the weight of one; and what is done with a part. Buffer `products` is theirs, a real an
@@ -53,16 +107,17 @@ class _Row:
 
     def __init__(self, f: Looped, r: int, edges: int, kind: Signature) -> None:
         self.f, self.b, self.kind, self.edges = f, f.b, kind, edges
-        self.at, self.weight = f.cell("starts", 0, r), f.cell("weights", 0, r)
+        self.read, self.weight = f.list_of(r), f.cell("weights", 0, r)
         self.gradient = f.cell("gradient_of_rows", 0, r)
 
     def edge(self, k: int) -> tuple[int, int]:
-        return self.f.edge(self.at, self.weight, k, self.kind)
+        return self.f.edge(self.read, self.weight, k, self.kind)
 
     def add(self, k: int, n: int, w: int, part: int) -> None:
         f, b = self.f, self.b
-        f.push(f.cell("places", 0, b.op("iadd", self.at, k)), part, w)
-        f.add_gradient(f.mask(part), f.mask(n), 0, b.op("iadd", self.gradient, k))
+        f.push(f.place(self.read, k), part, w)
+        if self.kind.trained:
+            f.add_gradient(f.mask(part), f.mask(n), 0, b.op("iadd", self.gradient, k))
 
 
 def factors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
@@ -82,15 +137,16 @@ def pairs_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> No
     pairs = f.terms(kind, edges)
     k = b.loop(b.index(0), pairs)[0]
     back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", pairs, b.index(-1)))
-    at = b.op("iadd", row.at, b.op("imul", back, b.index(2)))
+    at = b.op("imul", back, b.index(2))
     by = back if kind.height == 1 else b.op("imul", back, b.index(kind.height))
     w = b.load("packed", 0, b.op("iadd", row.weight, by))
-    places = [f.cell("places", i, at) for i in (0, 1)]
+    places = [f.place(row.read, at, i) for i in (0, 1)]
     n0, n1 = [b.load("values", 0, place) for place in places]
     f.push(places[1], b.op("mul", d, b.op("mul", n0, w)))
     part = b.op("mul", d, n1)
     f.push(places[0], part, w)
-    f.add_gradient(f.mask(part), f.mask(n0), 0, b.op("iadd", row.gradient, back))
+    if kind.trained:
+        f.add_gradient(f.mask(part), f.mask(n0), 0, b.op("iadd", row.gradient, back))
     b.close()
 
 

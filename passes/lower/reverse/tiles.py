@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ncc.ir.graph import PLAIN_SUM_CODES, Longs
-from ncc.passes.lower.reverse.context import Looped
+from ncc.passes.lower.reverse.context import InList, Looped
 from ncc.scalar.aggregations import step
 
 
 class _Tile(NamedTuple):
-    """A tile whose loop is open, and what has been loaded of it: its number, where its in-list
-    begins, its weights in `packed`, its rows in `values`; their padded height; and an index 0."""
+    """A tile whose loop is open, and what has been loaded of it: its number, its in-list, its
+    weights in `packed`, its rows in `values`; their padded height; and an index 0."""
 
     number: int
-    at: int
+    read: InList
     weights: int
     element: int
     height: int
@@ -30,14 +30,14 @@ def tiles_backward(f: Looped, s: int, number: int) -> None:
     b, kind = f.b, f.classes.signatures[number]
     zero = b.index(0)
     tile = f.each_tile(s, number, last_first=True)
-    at, weights = f.cell("block_starts", 0, tile), f.cell("block_weights", 0, tile)
+    read, weights = f.list_of_tile(tile), f.cell("block_weights", 0, tile)
     element = f.cell("block_places", 0, tile)
     pushes = f.cell("block_inner", 0, tile)
     if "dx" in f.named:  # of those that read inputs alone only then
         pushes = b.op("iadd", pushes, b.op("imul", f.cell("block_outer", 0, tile),
                                            b.emit("given", (), "dx")))
     f.only_if(pushes)
-    _push(f, s, _Tile(tile, at, weights, element, kind.height, zero))
+    _push(f, s, _Tile(tile, read, weights, element, kind.height, zero))
     b.close()
     f.only_if(f.wanted)
     rows = range(kind.height)  # those that a tile lacks have elements that nobody reads
@@ -45,7 +45,13 @@ def tiles_backward(f: Looped, s: int, number: int) -> None:
         one, to = b.const(1.0), f.cell("gradient_of_block_biases", 0, tile)
         for i, d in enumerate([b.load("values", i, element) for i in rows]):
             f.add_gradient(d, one, i, to)
-    _Gradient(f, number, tile).add()
+    some = f.classes.trained[:-1][f.classes.number == number]
+    if not some.all():
+        f.only_if(b.op("imin", f.cell("segment_trained", 0, s), b.index(1)))
+    if some.any():
+        _Gradient(f, number, tile).add()
+    if not some.all():
+        b.close()
     b.close()
     b.close()
 
@@ -70,7 +76,7 @@ def _push_rows(f: Looped, s: int, tile: _Tile, count: int, last: int) -> None:
     k = b.loop(tile.zero, edges)[0]
     k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", edges, b.index(-1)))
     by = b.op("iadd", b.op("iadd", tile.weights, b.op("imul", k, b.index(tile.height))), r)
-    f.push(f.cell("places", 0, b.op("iadd", tile.at, k)),
+    f.push(f.place(tile.read, k),
            b.load("values", 0, b.op("iadd", tile.element, r)), b.load("packed", 0, by))
     b.close()
     b.close()
@@ -88,7 +94,7 @@ def _push_sources(f: Looped, s: int, tile: _Tile, count: int, last: int) -> None
         after = f.table(f"tile_after_{wide}", "i", done)
         q = b.loop(tile.zero, b.load(rounds, 0, s))[0]
         k = b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(wide)))
-        sources = [f.cell("places", i, b.op("iadd", tile.at, k)) for i in range(wide)]
+        sources = [f.place(tile.read, k, i) for i in range(wide)]
         r, *accs = b.loop(tile.zero, count, [b.load("adjoints", 0, i) for i in sources])
         r = b.op("iadd", b.op("imul", r, b.index(-1)), last)
         d = b.load("values", 0, b.op("iadd", tile.element, r))
@@ -111,7 +117,7 @@ class _Gradient:
         self.f, self.b, self.tile = f, f.b, tile
         self.kind = f.classes.signatures[number]
         self.first, self.element = f.cell("block_firsts", 0, tile), f.cell("block_places", 0, tile)
-        self.at = f.cell("block_starts", 0, tile)
+        self.read = f.list_of_tile(tile)
         self.to = "dparams" if self.kind.direct else f.sums
 
     def add(self) -> None:
@@ -143,8 +149,7 @@ class _Gradient:
         each row's elements from number `to` on."""
         f, b = self.f, self.b
         row = b.op("iadd", self.first, u)
-        ns = [b.load("values", 0, f.cell("places", i, b.op("iadd", self.at, edge)))
-              for i in range(count)]
+        ns = [b.load("values", 0, f.place(self.read, edge, i)) for i in range(count)]
         begins = [b.op("iadd", f.cell(name, j, row), to) for j in range(len(ds))]
         for d, begin in zip(ds, begins, strict=True):
             for i, n in enumerate(ns):

@@ -10,6 +10,7 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.plan import Plan, Segment
+from ncc.passes.lower.lists import lists_of
 from ncc.passes.lower.reverse.scatter import parts
 from ncc.passes.lower.sample.directions import Directions
 from ncc.passes.lower.sample.kept import Kept
@@ -32,6 +33,13 @@ class Kind(NamedTuple):
     biased: bool = False
     some: bool = False
     outer: bool = False
+
+
+class InList(NamedTuple):
+    """Where an in-list begins in `sources`, and what is added to each of its elements (ops)."""
+
+    at: int
+    base: int | None
 
 
 class Looped(Directions):
@@ -65,7 +73,6 @@ class Looped(Directions):
         segments = np.array(plan.segments, np.int64).reshape(-1, 5)
         first = plan.blocks[segments[:, 0]]
         run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-        self.sources = self.table("sources", "i", kept.slots()[self.g.sources[plan.edges]])
         kinds = self.more_of_kinds([
             Kind(plan.runs[k].aggregation, height,
                  tame(expression(plan.runs[k].activation, self.g.functions)))
@@ -77,7 +84,11 @@ class Looped(Directions):
             self.table(f"blocks_{k}", "i", np.where(number == k, blocks, 0))
         self.table("first_block", "i", segments[:, 0])
         self.table("fan_in", "i", segments[:, 3])
-        self.table("edges", "i", plan.starts[leader])
+        # Those of the forward pass, by the same names.
+        lists = lists_of(plan, kept.slots())
+        self.sources = self.tables.add("sources", "i", lists.sources)
+        self.begins = self.tables.add("starts", "i", lists.starts)
+        self.bases = None if lists.bases is None else self.tables.add("bases", "i", lists.bases)
         self.table("weights", "i", plan.weights)
         self.table("elements", "i", kept.elements[leader])
         self.heights = np.diff(plan.blocks)
@@ -100,6 +111,18 @@ class Looped(Directions):
         return slice(self.plan.blocks[segment.first], self.plan.blocks[segment.last])
 
     # -- a row's parts
+
+    def in_list(self, q: int) -> InList:
+        """The in-list of block q."""
+        b = self.b
+        return InList(b.load(self.begins, 0, q),
+                      None if self.bases is None else b.load(self.bases, 0, q))
+
+    def source(self, read: InList, k: int | None) -> int:
+        """The element of source k of an in-list; of the first one."""
+        b = self.b
+        found = b.load(self.sources, 0, read.at if k is None else b.op("iadd", read.at, k))
+        return found if read.base is None else b.op("iadd", found, read.base)
 
     def each_block(self, s: int, k: int, last_first: bool) -> int:
         """Open a loop over the blocks of segment s, if they are of kind k."""
@@ -198,26 +221,26 @@ class Looped(Directions):
         element = b.op("iadd", self.cell("elements", 0, q), u)
         deltas = [self.scaled(b.load("adjoints", i, element), b.load("slopes", i, element),
                               kind.tame) for i in range(count)]
-        edges, first = self.cell("fan_in", 0, s), self.cell("edges", 0, q)
+        edges, read = self.cell("fan_in", 0, s), self.in_list(q)
         weights = b.op("iadd", self.cell("weights", 0, q), u)
         if agg not in SUMS:
             self.bias_gradient(kind, q, u, deltas)
-            row = _Adjoints(self, kind, edges, first, weights, b.op("iadd", self.row(q), u))
+            row = _Adjoints(self, kind, edges, read, weights, b.op("iadd", self.row(q), u))
             (row.pairs if agg in PAIRS else row.chain)(deltas[0])
             return
         shares = [self.mean(s, d) for d in deltas] if agg == "mean" else deltas
-        self.gradient(kind, q, u, edges, first, deltas, shares)
+        self.gradient(kind, q, u, edges, read, deltas, shares)
         if self.open_push(kind):
-            self.push(kind, edges, first, weights, shares)
+            self.push(kind, edges, read, weights, shares)
             self.close_push(kind)
 
-    def push(self, kind: Kind, edges: int, first: int, weights: int, parts: list[int]) -> None:
+    def push(self, kind: Kind, edges: int, read: InList, weights: int, parts: list[int]) -> None:
         """Add the parts of some rows of a block to the adjoints of their sources: of neighbours a
         vector at a time, for which a tile of weights is transposed."""
         b, wide = self.b, self.native
         zero = b.index(0)
         if self.by_tiles(kind) and len(parts) == wide:
-            source, rounds = b.load(self.sources, 0, first), b.op("idiv", edges, b.index(wide))
+            source, rounds = self.source(read, None), b.op("idiv", edges, b.index(wide))
             turn = b.op("imul", b.loop(zero, rounds)[0], b.index(wide))
             lane = b.loop(zero, b.index(wide), lanes=wide)[0]
             k = b.op("iadd", lane, turn)
@@ -230,7 +253,7 @@ class Looped(Directions):
         else:
             k = b.loop(zero, edges)[0]
             k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", edges, b.index(-1)))
-            source = b.load(self.sources, 0, b.op("iadd", first, k))
+            source = self.source(read, k)
         at = b.op("iadd", weights, b.op("imul", k, b.index(kind.height)))
         self.add_parts(source, at, parts)
         b.close()
@@ -264,7 +287,7 @@ class Looped(Directions):
 
     def edge_gradient(self, r: int, k: int, n: int, part: int) -> None: ...
 
-    def gradient(self, kind: Kind, q: int, u: int, edges: int, first: int, deltas: list[int],
+    def gradient(self, kind: Kind, q: int, u: int, edges: int, read: InList, deltas: list[int],
                  parts: list[int]) -> None: ...
 
     # -- forward
@@ -290,13 +313,13 @@ class Looped(Directions):
     def rows_forward(self, kind: Kind, s: int, q: int, u: int, count: int) -> None:
         """The tangents of rows u .. u+count-1 of block q."""
         b, agg = self.b, AGGREGATIONS[kind.aggregation]
-        edges, first = self.cell("fan_in", 0, s), self.cell("edges", 0, q)
+        edges, read = self.cell("fan_in", 0, s), self.in_list(q)
         weights = b.op("iadd", self.cell("weights", 0, q), u)
         if agg not in SUMS:
-            row = _Slopes(self, kind, edges, first, weights, b.index(0))
+            row = _Slopes(self, kind, edges, read, weights, b.index(0))
             (row.pairs if agg in PAIRS else row.chain)(b.const(1.0))
         k, *sums = b.loop(b.index(0), edges, [b.const(-0.0)] * count)
-        t = b.load("tangents", 0, b.load(self.sources, 0, b.op("iadd", first, k)))
+        t = b.load("tangents", 0, self.source(read, k))
         at = b.op("iadd", weights, b.op("imul", k, b.index(kind.height)))
         sums = b.close(*[
             step(b, "sum", acc, t, self.weight(i, at) if agg in SUMS
@@ -311,16 +334,16 @@ class Looped(Directions):
 
 
 class Parts:
-    """A row whose edges get different parts, of so many edges (an op), whose in-list begins at
-    `first` and whose weights at `weights`; its number is r."""
+    """A row whose edges get different parts, of so many edges (an op), which reads this list
+    and whose weights begin at `weights`; its number is r."""
 
-    def __init__(self, of: Looped, kind: Kind, edges: int, first: int, weights: int, r: int
+    def __init__(self, of: Looped, kind: Kind, edges: int, read: InList, weights: int, r: int
                  ) -> None:
         self.of, self.b, self.kind, self.edges = of, of.b, kind, edges
-        self.first, self.weights, self.r = first, weights, r
+        self.read, self.weights, self.r = read, weights, r
 
     def source(self, k: int) -> int:
-        return self.b.load(self.of.sources, 0, self.b.op("iadd", self.first, k))
+        return self.of.source(self.read, k)
 
     def edge(self, k: int) -> tuple[int, int]:
         b = self.b

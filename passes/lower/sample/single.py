@@ -11,7 +11,7 @@ from ncc.ir.graph import NONE
 from ncc.ir.plan import Plan
 from ncc.passes.lower.reverse.layout import consecutive, edges_of
 from ncc.passes.lower.reverse.readers import unread_inputs
-from ncc.passes.lower.sample.looped import Kind, Looped
+from ncc.passes.lower.sample.looped import InList, Kind, Looped
 
 
 def fits(plan: Plan) -> bool:
@@ -136,7 +136,7 @@ class Single(Looped):
         self.increase(b.op("iadd", self.cell("weight_params", 0, r), k), 0, b.op("mul", part, n))
         b.close()
 
-    def gradient(self, kind: Kind, q: int, u: int, edges: int, first: int, deltas: list[int],
+    def gradient(self, kind: Kind, q: int, u: int, edges: int, read: InList, deltas: list[int],
                  parts: list[int]) -> None:
         """Of rows that are sums or means: a value is loaded once for all of them."""
         b = self.b
@@ -152,7 +152,7 @@ class Single(Looped):
 
         wide = self.native
         if kind.even and wide > 1:
-            source = b.load(self.sources, 0, first)
+            source = self.source(read, None)
             rounds = b.op("idiv", edges, b.index(wide))
             turn = b.loop(b.index(0), rounds)[0]
             lane = b.loop(b.index(0), b.index(wide), lanes=wide)[0]
@@ -165,6 +165,6 @@ class Single(Looped):
             b.close()
         else:
             k = b.loop(b.index(0), edges)[0]
-            products(k, b.load(self.sources, 0, b.op("iadd", first, k)))
+            products(k, self.source(read, k))
             b.close()
         b.close()

@@ -245,3 +245,23 @@ def test_batch_norms_may_stay_and_parameters_may_be_fixed():
     assert folded.graph.n_neurons == 7 and apart.graph.n_neurons == 11
     assert folded.notes and not apart.notes
     assert folded.graph.n_params == 16 and fixed.graph.n_params <= 16
+    for made, count in ((folded, 16), (apart, 8)):
+        with pytest.raises(ncc.NccError) as caught:
+            ncc.Net(made.graph, tensors=made.tensors).to_state_dict()
+        assert caught.value.code == "E401" and "a batch norm" in str(caught.value)
+        assert f"{count} of its {made.graph.n_params} parameters" in str(caught.value)
+        assert "net.params" in caught.value.help
+
+
+def test_an_array_of_two_names_stands_for_no_other_parameters():
+    module = nn.Sequential(nn.Linear(3, 3, False), nn.Linear(3, 3, False), nn.BatchNorm1d(3)).eval()
+    module[1].weight = module[0].weight
+    net = ncc.from_torch(module, torch.zeros(1, 3), no_fold=True)
+    assert net.n_params == 9 + 6
+    with pytest.raises(ncc.NccError, match="6 of its 15 parameters"):
+        net.to_state_dict()
+    module = module[:2]
+    back = ncc.from_torch(module, torch.zeros(1, 3)).to_state_dict(np.arange(9.0))
+    assert back.keys() == module.state_dict().keys()
+    for held in back.values():  # so that it does not matter which is loaded last
+        assert np.array_equal(held, np.arange(9.0).reshape(3, 3))

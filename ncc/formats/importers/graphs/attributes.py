@@ -18,6 +18,7 @@ from ncc.formats.importers.builder import BARE, Builder, Constant, Late, Tied, a
 from ncc.formats.importers.foreign import Foreign, Imported, Options, listed
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.graph_types import Label
+from ncc.ir.labels import digits
 from ncc.scalar.activations import ACTIVATIONS
 from ncc.scalar.aggregations import PAIRS
 
@@ -354,11 +355,11 @@ def _plain(value: Any) -> Any:
 def labels(keys: Sequence[Hashable]) -> list[str | None]:
     """A printable name of its own for each key; none where the key is what ncc's own export calls
     a neuron without a label."""
-    digits = max(2, len(f"{max(len(keys) - 1, 0):x}"))
+    width = digits(len(keys))
     met: set[str] = set()
     names: list[str | None] = []
     for j, key in enumerate(keys):
-        text = None if key == f"n{j:0{digits}x}" else next(
+        text = None if key == f"n{j:0{width}x}" else next(
             (text for text in (str(key), repr(key))
              if text and text.isprintable() and text not in met), None)
         names.append(text)

@@ -49,9 +49,22 @@ def imported(program: Any, name: str, options: Options) -> Imported:
         for key in found.program.state_dict.keys() - held.keys():
             values = found.state(key).detach().numpy()
             held[key] = (np.full(values.shape, -1, np.int32), values)
+        for key, alike in _shared(found.program.state_dict, held):
+            if not (held[key][0] >= 0).any():  # a program reads an array by one of its names
+                held[key] = held[alike]
     return Imported(name, "", graph=graph, exactness="C", importer="torch",
                     notes=tuple(found.notes), tensors=held,
                     places=places)
+
+
+def _shared(state: Mapping[str, Any], held: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names of arrays that are in one place, as those of tied weights are, each with the one
+    that the program reads."""
+    def place(key: str) -> Any:
+        return state[key].data_ptr(), state[key].shape, state[key].stride()
+
+    read = {place(key): key for key, (slots, _) in held.items() if (slots >= 0).any()}
+    yield from [(key, read[place(key)]) for key in held if place(key) in read]
 
 
 class _Reader:
