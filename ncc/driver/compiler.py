@@ -193,7 +193,7 @@ class Build:
             return
         machine, chosen = self.machine(), self.options
         need = limits.by_edges(self.plan, self.target.triple, self.opt, chosen["native"] > 1,
-                               chosen["assembles"])
+                               bool(chosen["assembles"]))
         if limits.breaks(need, machine.bound, limits.BY_EDGES):
             raise machine.beyond(need)
 

@@ -87,7 +87,7 @@ class Derived:
     vector_bits: int
     index_bits: int
     reach: int
-    assembles: bool
+    assembles: int
     flash: int
     divides: bool
     attributes: str

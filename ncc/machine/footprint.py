@@ -61,7 +61,7 @@ def stacks(text: str, frames: Mapping[str, int], target: Target) -> dict[str, in
              for (at, name), end in zip(starts, ends, strict=True)}
     frames = dict(frames)
     for (at, name), end in zip(starts, ends, strict=True):
-        written = text.find('asm sideeffect "', at, end)
+        written = text.find('{\nentry:\n  call void asm sideeffect "', at, end)
         if written >= 0:  # ncc's own assembly, of which LLVM knows nothing (ncc/machine/x86.py)
             calls[name] = [(callee, 4) for callee in _CALLED.findall(text, written, end)]
             frames[name] = 8 * text.count("pushq", written, end) + sum(

@@ -43,10 +43,6 @@ LLVM = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_vers
 # thought of a value in each round over the loops behind it. With 617 blocks that were 130 MB, with
 # 1,469 1.3 GB and 4.4 s of 7, and the code was a tenth smaller.
 NUMBERED = 512
-# Basic blocks of a function up to which its loops are rotated and unrolled and all is simplified
-# twice, unless they are long, as those of register tiles are. More of them are the loops of many
-# kinds of rows, over short lists: they ran no faster after it, and it took a third of the compile.
-FEW, LONG = 200, 32  # blocks; lines of one, on average
 
 
 @cache
@@ -205,7 +201,8 @@ def for_gnu(assembly: str) -> str:
     # What it does not know, or would take for an older machine, stands once, at the beginning.
     head, text = text[:4096], text[4096:]
     head = re.sub(r"(?m)^\t\.attribute\t5, .*$", lambda m: re.sub(_IMPLIED, "", m[0]), head)
-    head = re.sub(r"\t\.cpu\tcortex-m(55|85)\n", "\t.arch\tarmv8.1-m.main\n", head)
+    head = re.sub(r"\t\.cpu\tcortex-m(55|85)\n",
+                  "\t.arch\tarmv8.1-m.main\n\t.arch_extension\tdsp\n", head)
     if head.startswith("\t.syntax\tunified\n") and not re.search(r"\t\.(cpu|arch)\t", head):
         head = head.replace("\n", "\n\t.arch\tarmv7-a\n", 1)
     return head + text
@@ -214,16 +211,11 @@ def for_gnu(assembly: str) -> str:
 def _loop_passes(function: Any) -> Any:
     """What a function with loops gets, by its size."""
     passes = llvm.create_new_function_pass_manager()
-    blocks = sum(1 for _ in islice(function.blocks, NUMBERED + 1))
-    if blocks > FEW and str(function).count("\n") < LONG * blocks:
-        passes.add_instruction_combine_pass()
-        return passes
     passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
-    passes.add_loop_simplify_pass()
     passes.add_loop_rotate_pass()
     passes.add_loop_unroll_pass()
-    if blocks <= NUMBERED:
+    if sum(1 for _ in islice(function.blocks, NUMBERED + 1)) <= NUMBERED:
         passes.add_new_gvn_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
@@ -246,7 +238,8 @@ class Machine:
             reloc="pic", codemodel="small", abiname=target.abi)
 
     def module(self, text: str) -> Any:
-        """Parsed, verified, and with its loops simplified, rotated and unrolled.
+        """Parsed, verified, and with the loops rotated, unrolled and simplified of functions that
+        ask for it by the attribute "loops".
 
         Straight functions get no mid-level pass: the ssa passes have done that work, and LLVM's
         grow worse than linearly. Without fast-math flags none of these changes a bit.

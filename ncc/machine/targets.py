@@ -40,11 +40,12 @@ class Target:
         return arch_of(self.triple) in ("thumb", "riscv32", "wasm32", "avr")
 
     @property
-    def assembles(self) -> bool:
-        """Whether ncc/machine/x86.py writes its straight functions: its instructions, calling
-        convention and object format are those."""
-        return (self.triple.startswith("x86_64-") and "linux" in self.triple
-                and self.fma == BOTH and self.vector_bits >= 256)
+    def assembles(self) -> int:
+        """The bits of the vectors of ncc's own assembly, where ncc/machine/x86.py writes straight
+        functions: instructions, calling convention and object format are its; else 0."""
+        return self.vector_bits if (
+            self.triple.startswith("x86_64-") and "linux" in self.triple
+            and self.fma == BOTH and self.vector_bits >= 256) else 0
 
     @property
     def registers(self) -> int:

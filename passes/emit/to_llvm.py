@@ -14,7 +14,7 @@ from ncc.passes.emit.tables import constants
 
 def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bits: int = 64,
             reach: int = 0, registers: int = 16, attributes: str = "", outside: bool = False,
-            assembles: bool = False, flash: int = 0, divides: bool = True) -> str:
+            assembles: int = 0, flash: int = 0, divides: bool = True) -> str:
     """One LLVM module, as text.
 
         func forward(x in 2, y out 1) {
@@ -60,7 +60,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     of the registers hold sums.
 
     Straight functions of plain reals are assembly, ncc's own (ncc/machine/x86.py), on a target for
-    which it `assembles`.
+    which it `assembles`; so are, in vectors of up to so many bits, tiles that a batch moves between
+    rows of samples and private memory (passes/emit/tile_moves.py, passes/emit/tile_assembly.py).
 
     Functions whose ops have neurons say those of their instructions (passes/emit/links.py).
     Tables are in the address space `flash`; where the target `divides` not, the module does.
@@ -71,7 +72,8 @@ def to_llvm(module: Module, *, triple: str = "", vector_bits: int = 0, index_bit
     head = [f'source_filename = "{module.name}"', f'target triple = "{triple}"']
     elf = "linux" in triple or "none" in triple
     unit = Unit(module, vector_bits=vector_bits, index_bits=index_bits, reach=reach,
-                registers=registers, elf=elf, flash=flash, divides=divides)
+                registers=registers, elf=elf, flash=flash, divides=divides,
+                assembles=assembles)
     lines = [*(head if triple else []), "", *constants(module, outside, elf, vector_bits, flash)]
     for func in module.funcs:
         if assembles and func.exported and fits(func):
@@ -91,7 +93,7 @@ def _variants(unit: Unit) -> Iterator[str]:
         yield from [variant_text(Writer(unit, pure[v.name]), v) for v in rest]
 
 
-def _attributes(unit: Unit, attributes: str, assembles: bool) -> list[str]:
+def _attributes(unit: Unit, attributes: str, assembles: int) -> list[str]:
     """The groups of attributes that functions name."""
     usual = "nounwind norecurse mustprogress"
     lines = [f"attributes #0 = {{ {usual} {attributes} }}",

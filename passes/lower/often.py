@@ -38,7 +38,8 @@ def cut(plan: Plan, lists: Lists) -> Longs:
     begins = lists.starts[: len(segment_of)]
     borders = csr.borders(segment_of, begins)
     first = borders[:-1]
-    count = np.where(short[segment_of[first]], np.diff(borders) // WHOLE * WHOLE, 0)
+    count = np.diff(borders) // WHOLE * WHOLE
+    count[(count < 2 * WHOLE) | ~short[segment_of[first]]] = 0  # a segment is work, too
     g, rows = plan.graph, plan.rows[plan.blocks[first]]
     keys = np.column_stack([begins[first], g.aggregations[rows],
                             np.where(plan.phased, 0, g.activations[rows])])

@@ -186,6 +186,8 @@ def _blocks(plan: Plan, last: Longs, slots: Ints, used: int) -> int:
     if not len(wide):
         return used
     assert plan.graph.levels is not None
+    leader = plan.rows[plan.blocks[wide]]  # in whose order those of a level lie
+    wide = wide[np.lexsort((leader, plan.graph.levels[leader]))]
     levels = np.append(plan.graph.levels[plan.rows], plan.graph.n_neurons)
     readers = np.maximum.reduceat(last[plan.rows], plan.blocks[:-1])[wide]
     born = levels[plan.blocks[wide]]

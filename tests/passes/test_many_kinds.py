@@ -13,8 +13,10 @@ from ncc.driver.compiler import Build
 from ncc.driver.settings import options
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
+from ncc.passes.emit.llvm import loops
 from ncc.scalar.activations import ACTIVATIONS
 
+XOR = "N 05\n00\n01\n02 tanh 00,01 +\n03 tanh 00,01 +\n04 sigmoid 02,03 +\n"
 NAMES = [activation.name for activation in ACTIVATIONS]
 
 
@@ -52,6 +54,59 @@ def test_batches_of_all_activations_have_the_interpreters_bits(dtype, numerics):
         for mine, theirs in zip(pullback(dy), net.graph.gradient(
                 x, dy, dtype=dtype, numerics=numerics), strict=True):
             same(np.nan_to_num(mine, nan=7), np.nan_to_num(theirs, nan=7))
+
+
+def relus(fan_in, inputs=16, total=50):
+    """Each neuron reads those before it."""
+    rows = [f"{k:x}" for k in range(inputs)]
+    for k in range(inputs, total):
+        rows.append(f"{k:x} relu " + ",".join([f"{j:x}" for j in range(k - fan_in, k)]))
+    return ncc.parse(f"N {total:x}\n" + "\n".join(rows) + "\n")
+
+
+def defined(text, name):
+    """The text of a function."""
+    return text[text.index(f"@net_{name}(") :].split("\n}")[0]
+
+
+def test_llvm_improves_loops_where_that_pays():
+    """Neither many loops, of many kinds, which do not even say that they count, nor straight code
+    in a single one."""
+    machine = target("x86-64-v4")
+    xor = ncc.parse("N 05\n00\n01\n02 tanh 00,01 +\n03 tanh 00,01 +\n04 sigmoid 02,03 +\n")
+    straight = Build(xor.graph, machine, options(machine, name="net")).llvm
+    for text, name, improved, hidden in (
+            (text_of(relus(3)), "backward", True, False),
+            (text_of(net_of(NAMES)), "backward_batch", False, True),
+            (straight, "forward_batch", False, False)):
+        body = defined(text, name)
+        head = body.split("\n")[0]
+        assert (" #2 " in head, " #0 " in head) == (improved, not improved)
+        count = len(re.findall(r"%k\w+ = phi i64", body))
+        assert count and body.count('asm "", "=r,0"') == count * hidden
+
+
+def tree(fan_in, leaves):
+    """Each neuron reads its own `fan_in` of the level before."""
+    rows = [f"{k:x}" for k in range(leaves)]
+    first = 0
+    while len(rows) - first > 1:
+        level = range(first, len(rows), fan_in)
+        first = len(rows)
+        for k in level:
+            rows.append(f"{len(rows):x} tanh " + ",".join([f"{k + j:x}" for j in range(fan_in)]))
+    return ncc.parse(f"N {len(rows):x}\n" + "\n".join(rows) + "\n")
+
+
+def test_short_loops_of_one_sample_are_not_unrolled(monkeypatch):
+    """Where a table says how many rounds there are, and that is no more than four."""
+    def rolled(net):
+        return defined(text_of(net), "backward").count("!llvm.loop !0")
+
+    few, more = tree(2, 64), tree(8, 512)
+    short, long = rolled(few), rolled(more)
+    monkeypatch.setattr(loops, "SHORT", 0)
+    assert rolled(few) < short and rolled(more) == long
 
 
 def text_of(net):

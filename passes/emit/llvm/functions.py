@@ -8,10 +8,10 @@ from ncc.ir.ssa import READ_ONLY, layout
 from ncc.passes.emit.llvm.addresses import address
 from ncc.passes.emit.llvm.applies import apply, apply_rare, result_type
 from ncc.passes.emit.llvm.arithmetic import literal, write_arithmetic
-from ncc.passes.emit.llvm.loops import close_loop, open_loop
+from ncc.passes.emit.llvm.loops import close_loop, improvable, open_loop
 from ncc.passes.emit.llvm.memory import lookup, write_load, write_store
 from ncc.passes.emit.llvm.sums import outer_products, turn, write_sum
-from ncc.passes.emit.llvm.tiles import waits, write_tile
+from ncc.passes.emit.llvm.tiles import find_moves, waits, write_tile
 from ncc.passes.emit.llvm.writer import Variant, Writer
 from ncc.scalar.opcodes import OPCODES, SUMS
 
@@ -33,11 +33,12 @@ def function_text(w: Writer) -> str:
             readonly = "readonly " if b.kind in READ_ONLY else ""
             arguments.append(f"ptr noalias {readonly}%{b.name}")
     outer_products(w)
+    find_moves(w)
     write_ops(w)
     w.lines.append("  ret void")
     kind, attribute = ("", "#0") if func.exported else ("internal fastcc ", "#1")
-    if any(op[0] == "for" for op in func.ops):
-        attribute = "#2"
+    if w.latches:
+        attribute = "#2" if improvable(w) else "#0"
     symbol = w.unit.symbol(func.name)
     if w.unit.elf and func.exported:  # of its own, so that a linker drops what nobody calls
         attribute += f' section ".text.{symbol}"'
@@ -90,8 +91,8 @@ def write_ops(w: Writer) -> None:
     while at + 1 < len(ops):
         at += 1
         opcode = ops[at][0]
-        if at < w.done or opcode == "carry":  # its `for` has written it
-            continue
+        if at < w.done or opcode == "carry" or at in tile.moved:
+            continue  # a carry is written by its `for`, a tile's op by the last of them
         if tile.waiting is not None and not waits(w, at):
             write_tile(w)
         if links is not None:

@@ -101,7 +101,7 @@ def find_samples(w: Writer, at: int, hi: str) -> None:
     w.used.add(f"declare {v} {minimum}({v}, {v})")
     lanes = [w.add(f"call {v} {minimum}({v} {numbered(w, p)}, {v} {most[p % len(most)]})")
              for p in range(w.parts())]
-    for stride in sorted(strides(w, at), key=str):
+    for stride in strides(w, at):
         loop.firsts[stride] = first_sample(w, stride)
         far = f"splat (i32 {stride})"
         if isinstance(stride, str):
@@ -213,7 +213,7 @@ def store_order(w: Writer, index: int) -> list[tuple[int, list[int]]]:
     return [(p, sorted(range(n), key=vectors[p].__getitem__, reverse=True)) for p in order]
 
 
-def strides(w: Writer, start: int) -> set[Stride]:
+def strides(w: Writer, start: int) -> list[Stride]:
     """The strides of all indices that are made of a lanes loop's own."""
     found: dict[int, Stride] = {start: 1}
     for at in range(start + 1, len(w.func.ops)):
@@ -222,7 +222,7 @@ def strides(w: Writer, start: int) -> set[Stride]:
             mine = [found[r] for r in reads if r in found]
             if mine:
                 found[at] = product_stride(w, mine[0], reads) if opcode == "imul" else mine[0]
-    return set(found.values())
+    return sorted(set(found.values()), key=str)
 
 
 def product_stride(w: Writer, stride: Stride, reads: tuple[int, ...]) -> Stride:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from ncc.passes.emit.llvm.lanes import open_lanes, shape
 from ncc.passes.emit.llvm.writer import Writer
+
+# Rounds up to which a loop of one sample is short: LLVM would unroll it for eight, and nothing ever
+# enters what it makes of that.
+SHORT = 4
+# Loops of a function up to which LLVM improves them, and lines of a loop, on average, from which on
+# they are bodies more than loops: then it improves many, and leaves a few as they are.
+MANY, FEW, LONG = 64, 2, 128
 
 
 def open_loop(w: Writer, at: int) -> None:
@@ -56,7 +65,11 @@ def close_loop(w: Writer, at: int) -> bool:
     # A loop that begins where a table says is over a list, and most lists are short.
     # One that carries nothing hides no latency when it is unrolled.
     first, last = [ops[r][0] for r in ops[start][1]]
-    listed = first == "load" or not done and last not in ("index", "count")
+    # Assembly is one instruction to LLVM, however long it is.
+    listed = (first == "load" or not done and last not in ("index", "count")
+              or w.lanes == 1 and last == "load" and most_rounds(w, start) <= SHORT
+              or start in w.tile.rolled)
+    w.latches.append((len(w.lines) + 2, turn))
     w.lines += [f"  br label %latch{turn}", f"latch{turn}:",
                 f"  %next{turn} = add nuw nsw {w.index} %k{turn}, {step}",
                 f"  br label %head{turn}" + (w.rolled() if listed else ""), f"exit{turn}:"]
@@ -80,6 +93,33 @@ def close_loop(w: Writer, at: int) -> bool:
     if ops[start][2]:
         w.lanes = w.native = 1
     return False
+
+
+def improvable(w: Writer) -> bool:
+    """Whether LLVM is to improve the loops of the function, whose lines are written: to rotate,
+    unroll and simplify them.
+
+    The loops of many kinds of rows, over short lists, run no faster for it, nor does straight code
+    in a loop. Where they are many, they hide that they count: in the code generator, too, LLVM
+    would look for cheaper ways to count and address at once, a third of the time that it takes.
+    """
+    count = len(w.latches)
+    long = sum([line.count("\n") + 1 for line in w.lines]) >= LONG * count
+    if count <= MANY or long:
+        return count > FEW or not long
+    for at, turn in w.latches:
+        w.lines[at] = (w.lines[at].replace(f"%next{turn}", f"%step{turn}", 1) + "\n  "
+                       f'%next{turn} = call {w.index} asm "", "=r,0"({w.index} %step{turn})')
+    return False
+
+
+def most_rounds(w: Writer, start: int) -> float:
+    """The rounds of a loop, at most, whose end a table says; infinite where none does."""
+    lo, hi = [w.func.ops[r] for r in w.func.ops[start][1]]
+    table = w.tables.get(hi[2][0])
+    if lo[0] != "index" or table is None:
+        return math.inf
+    return int(table.values.max(initial=0)) - int(lo[2])
 
 
 def too_many(w: Writer, at: int, carries: list[int]) -> bool:

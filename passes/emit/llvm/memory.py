@@ -17,7 +17,7 @@ from ncc.passes.emit.llvm.addresses import (
     vector_addresses,
 )
 from ncc.passes.emit.llvm.lanes import numbered, store_order
-from ncc.passes.emit.llvm.tiles import delayed, is_tile, load_tile, store_tile
+from ncc.passes.emit.llvm.tiles import delayed, is_tile, load_tile, move, store_tile
 from ncc.passes.emit.llvm.writer import Writer
 
 
@@ -137,7 +137,9 @@ def gather(w: Writer, addresses: str, letter: str) -> str:
 def write_store(w: Writer, at: int) -> None:
     """Write a store, or leave it to its tile."""
     _, reads, (name, _) = w.func.ops[at]
-    if w.tile.waiting is not None:
+    if at in w.tile.moves:
+        move(w, w.tile.moves[at])
+    elif w.tile.waiting is not None:
         first, stores = w.tile.waiting
         stores.append((reads[0] - first, place(w, at, w.lanes)))
     elif is_tile(w, at):

@@ -4,15 +4,22 @@ as there are lanes in a vector."""
 from __future__ import annotations
 
 from ncc.passes.emit.llvm.addresses import (
+    address,
     beside,
     contiguous,
     element_type,
+    first_lane,
+    kept_offsets,
     lane_addresses,
     part_addresses,
 )
-from ncc.passes.emit.llvm.lanes import store_order
+from ncc.passes.emit.llvm.lanes import accumulates, shape, store_order
 from ncc.passes.emit.llvm.shuffles import transposed
 from ncc.passes.emit.llvm.writer import Writer
+from ncc.passes.emit.tables import cell
+from ncc.passes.emit.tile_assembly import WIDTHS, Places, registers, turned
+from ncc.passes.emit.tile_moves import Move, moves
+from ncc.scalar.sum_order import CHAIN
 
 
 def is_tile(w: Writer, at: int) -> bool:
@@ -159,3 +166,68 @@ def close_parts(w: Writer, at: int, ending: tuple[str, str]) -> None:
     w.lines += [f"  br i1 {w.add(goes)}, label %part{at}, label %whole{at}{w.rolled()}",
                 f"whole{at}:"]
     w.block = f"whole{at}"
+
+
+# Tiles that ncc's own assembly moves.
+
+
+def find_moves(w: Writer) -> None:
+    """Find those whose vectors it knows, in loops whose vectors store in turn."""
+    ops = w.func.ops
+    loops = [at for at, op in enumerate(ops) if op[0] == "for" and op[2] > 1]
+    if not loops or not w.unit.assembles:
+        return
+    found = moves(w.func, private=w.private, plain=w.plain, varying=w.varying,
+                  tables={name for name, table in w.tables.items() if table.type == "i"},
+                  uses=w.uses, aside=lambda at: aside(w, at))
+    for at, each in found:
+        start = max(loop for loop in loops if loop < at)
+        n, lanes = shape(w, start)
+        if (n * w.bits <= w.unit.assembles and n * w.bits // 8 in WIDTHS and each.count % n == 0
+                and (lanes <= CHAIN * n or not accumulates(w, start))):
+            w.tile.moves[at] = each
+            w.tile.moved |= each.ops
+
+
+def move(w: Writer, tile: Move) -> None:
+    """Write a move: the vectors of lanes one after the other, back from the last one on."""
+    n, size, parts, columns = w.native, w.size, w.parts(), tile.columns
+    stride, uniform = w.open.affine[tile.index]
+    w.tile.rolled.add(w.loops[-1][0])
+    first, step = (0, 1) if tile.into else (parts - 1, -1)
+    base = address(w, tile.name, tile.offset, uniform)
+    index = None if columns.index is None else w.scalar[columns.index]
+    private = (address(w, columns.name, columns.beyond, None, w.lanes) if columns.table
+               else address(w, columns.name, columns.offset, index, w.lanes))
+    operands = [beside(w, private, first)]
+    # The first two move: as operands they are results, and then arguments.
+    if w.open.whole:
+        assert isinstance(stride, int)
+        begin = w.add(f"mul nsw {w.index} {w.open.step}, {stride}")
+        if first:
+            begin = w.add(f"add nsw {w.index} {begin}, {first * n * stride}")
+        operands.append(w.beyond(base, f"{w.index} {begin}"))
+        rows, far = Places("$1", stride * size), n * stride * size
+    else:
+        operands += [w.beyond(kept_offsets(w, stride), f"{w.index} {first * n}", "i32"),
+                     first_lane(w, base, stride)]
+        rows, far = Places("$4", size, "$1"), n * 4
+    held = Places("$0", w.lanes * size)
+    if columns.table:
+        held = held._replace(cells=f"${len(operands) + 2}",
+                             bytes=cell(w.tables[columns.table]).itemsize)
+        operands.append(address(w, columns.table, columns.offset, index))
+    wide = range(0, tile.count, n)
+    sources = [rows._replace(offset=k * size) for k in wide]
+    targets = [held._replace(first=k) for k in wide]
+    order = list(range(n))
+    if not tile.into:
+        sources, targets = targets, sources
+        order = store_order(w, tile.index)[0][1]
+    text = "\\0A".join(turned(size, n, sources, targets, order, parts,
+                             [("$0", step * n * size), ("$1", step * far)]))
+    changed = ",".join(["=&r,=&r,0,1", *["r"] * (len(operands) - 2),
+                        *[f"~{{{r}}}" for r in registers(size, n)],
+                        "~{memory},~{dirflag},~{fpsr},~{flags}"])
+    passed = ", ".join([f"ptr {o}" for o in operands])
+    w.add(f'call {{ ptr, ptr }} asm sideeffect "{text}", "{changed}"({passed})')

@@ -13,6 +13,7 @@ from ncc.passes.emit.anchors import Window, windows
 from ncc.passes.emit.links import Links
 from ncc.passes.emit.llvm.varying import turning_loops, varying_values, wanted_in_lanes
 from ncc.passes.emit.tables import cell
+from ncc.passes.emit.tile_moves import Move
 
 ROWS = 400  # ops: a straight function longer than this gets a basic block a row
 Stride = int | str  # a constant, or the operand that has it
@@ -44,6 +45,7 @@ class Unit:
     elf: bool
     flash: int
     divides: bool
+    assembles: int  # bits of the vectors of ncc's own assembly
     links: Links = field(default_factory=Links)
     used: set[str] = field(default_factory=set)  # declarations and constants
     applied: dict[Variant, None] = field(default_factory=dict)
@@ -92,6 +94,11 @@ class Tile:
     # far, as (column, address).
     waiting: tuple[int, list[tuple[int, str]]] | None = None
     addresses: dict[int, str] = field(default_factory=dict)  # of loads that a tile's store makes
+    # Tiles that ncc's own assembly moves, by their last stores; the ops that these make, too; and
+    # the loops that they are in.
+    moves: dict[int, Move] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)
+    rolled: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -157,6 +164,7 @@ class Writer:
 
         self.loops: list[tuple[int, list[int]]] = []  # that are open: `for`, carries
         self.holes: dict[tuple[int, int], int] = {}  # lines of phis that want their next value
+        self.latches: list[tuple[int, str]] = []  # the lines that count, and their loops' names
         self.half: int | None = None  # which half of the lanes' vectors is written, if not all
         self.again = 0  # the `for` of the loop that is written twice
         self.adding: dict[int, bool] = {}  # whether a loop accumulates
