@@ -101,7 +101,7 @@ def find_samples(w: Writer, at: int, hi: str) -> None:
     w.used.add(f"declare {v} {minimum}({v}, {v})")
     lanes = [w.add(f"call {v} {minimum}({v} {numbered(w, p)}, {v} {most[p % len(most)]})")
              for p in range(w.parts())]
-    for stride in strides(w, at):
+    for stride in sorted(strides(w, at), key=str):
         loop.firsts[stride] = first_sample(w, stride)
         far = f"splat (i32 {stride})"
         if isinstance(stride, str):
@@ -214,7 +214,8 @@ def store_order(w: Writer, index: int) -> list[tuple[int, list[int]]]:
 
 
 def strides(w: Writer, start: int) -> list[Stride]:
-    """The strides of all indices that are made of a lanes loop's own."""
+    """The strides of all indices that are made of a lanes loop's own, in an order that is the same
+    under any hash seed: that of a set of integers is, that of a set of texts is not."""
     found: dict[int, Stride] = {start: 1}
     for at in range(start + 1, len(w.func.ops)):
         opcode, reads, _ = w.func.ops[at]
@@ -222,7 +223,9 @@ def strides(w: Writer, start: int) -> list[Stride]:
             mine = [found[r] for r in reads if r in found]
             if mine:
                 found[at] = product_stride(w, mine[0], reads) if opcode == "imul" else mine[0]
-    return sorted(set(found.values()), key=str)
+    made = found.values()
+    return [*{stride for stride in made if isinstance(stride, int)},
+            *sorted({stride for stride in made if isinstance(stride, str)})]
 
 
 def product_stride(w: Writer, stride: Stride, reads: tuple[int, ...]) -> Stride:
