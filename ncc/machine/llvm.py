@@ -201,7 +201,8 @@ def for_gnu(assembly: str) -> str:
     # What it does not know, or would take for an older machine, stands once, at the beginning.
     head, text = text[:4096], text[4096:]
     head = re.sub(r"(?m)^\t\.attribute\t5, .*$", lambda m: re.sub(_IMPLIED, "", m[0]), head)
-    head = re.sub(r"\t\.cpu\tcortex-m(55|85)\n", "\t.arch\tarmv8.1-m.main\n", head)
+    head = re.sub(r"\t\.cpu\tcortex-m(55|85)\n",
+                  "\t.arch\tarmv8.1-m.main\n\t.arch_extension\tdsp\n", head)
     if head.startswith("\t.syntax\tunified\n") and not re.search(r"\t\.(cpu|arch)\t", head):
         head = head.replace("\n", "\n\t.arch\tarmv7-a\n", 1)
     return head + text

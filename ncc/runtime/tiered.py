@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ncc.driver.settings import arithmetic
+from ncc.driver.settings import arithmetic, derive
 from ncc.errors import NccError
-from ncc.images.image import images
+from ncc.images.image import Images, images
 from ncc.images.kinds import Kinds, kinds_of
 from ncc.images.union import union
 from ncc.ir.graph import Graph
+from ncc.machine.llvm import host
 from ncc.machine.native import reals
 from ncc.passes.graph.prune import prune
 from ncc.runtime.compiled import Array, Compiled
@@ -74,27 +76,57 @@ def _estimates(graph: Graph) -> tuple[Kinds, float, float]:
             ENGINE + AN_ENGINES_KIND * n)
 
 
+class _Engine(NamedTuple):
+    """An engine and what it takes: the net as an image, which has the parameters."""
+
+    kernel: Kernel
+    image: Images
+    head: NDArray[np.uint32]
+
+    def with_params(self, params: Array | None) -> _Engine:
+        """The same for other parameters, in another block: a call in another thread sees the old
+        one or the new one, whole."""
+        if params is None:
+            return self
+        image = self.image._replace(block=self.image.block.copy())
+        image.parameters.put(image.block, params)
+        return self._replace(image=image)
+
+
 class Tiered(Compiled):
-    """Answers by an engine while it is new, with the bits that its own code gives. That is made in
-    the background when the net was evaluated for a while, or here when something else is asked of
-    it than `fn(x)` and parameters; from then on it is a `Compiled` and nothing more."""
+    """Answers by an engine while it is new, with the bits that its own code gives; the engine is
+    had when the first sample comes. The net's own code is made in the background when it was
+    evaluated for a while, or here when something else is asked of it than `fn(x)` and parameters;
+    from then on it is a `Compiled` and nothing more."""
 
     __module__ = "ncc"
 
     def __init__(self, graph: Graph, params: Any, kinds: Kinds, seconds: float, *, dtype: Any,
                  threads: int, numerics: str | None, cache: bool) -> None:
         self._begin(graph, dtype, 2, threads, numerics, None, cache, None)
-        self._engine: Kernel = kernel(kinds, self.dtype, self._numerics, cache)
-        self.numerics: str = self._engine.numerics
+        self.numerics: str = derive(host(), self.dtype, numerics).numerics
+        self._kinds = kinds
+        self._engine: _Engine | None = None
         self._left = SHARE * seconds  # until it is worth a compile
         self._linking = threading.RLock()
         self._maker: threading.Thread | None = None
         self._params: Array | None = None
-        live = union([prune(graph)])
-        self._image = images(live, self._engine.kinds, self.dtype)
-        self._head = head(self._image.places, live.n_inputs, live.n_outputs)
         if params is not None or not np.isnan(graph.values).any():
             self._set(graph.values if params is None else params)
+
+    def _evaluator(self) -> _Engine | None:
+        """The engine; None where the net has got its own code meanwhile."""
+        with self._linking:
+            if type(self) is Compiled:
+                return None
+            if self._engine is None:
+                found = kernel(self._kinds, self.dtype, self._numerics, self._cache)
+                live = union([prune(self.graph)])
+                image = images(live, found.kinds, self.dtype)
+                self._engine = _Engine(
+                    found, image, head(image.places, live.n_inputs, live.n_outputs)).with_params(
+                        self._params)
+            return self._engine
 
     def _set(self, values: Any) -> None:
         with self._linking:
@@ -102,27 +134,29 @@ class Tiered(Compiled):
                 self._set(values)
                 return
             array, _ = self._checked(values)
-            # Another block: a call in another thread sees the old one or the new one, whole.
-            image = self._image._replace(block=self._image.block.copy())
-            image.parameters.put(image.block, array)
-            self._image, self._params = image, array
+            if self._engine is not None:
+                self._engine = self._engine.with_params(array)
+            self._params = array
 
     def __call__(self, x: Any) -> Array:
-        params, image = self._params, self._image
-        if params is None:
+        if self._params is None:
             self._missing()
-        began = perf_counter()
         x = reals(x, self._real, "x")
         self._fits(x)
+        engine = self._engine or self._evaluator()
+        if engine is None:
+            return self(x)
+        began = perf_counter()
         y = np.empty((1, *x.shape[:-1], self._n_outputs), self._real)
         rounds = -(-len(x) // ROUND) if x.ndim == 2 else 1
-        count = max(1, min(self._engine.threads(self.threads), rounds))
+        count = max(1, min(engine.kernel.threads(self.threads), rounds))
         cuts = [min(len(x), rounds * k // count * ROUND) for k in range(count + 1)]
+        block = engine.image.block
         if count == 1:
-            self._engine.forward(self._head, image.block, self.graph.n_neurons, x, y)
+            engine.kernel.forward(engine.head, block, self.graph.n_neurons, x, y)
         else:
-            self._engine.library.at_once(lambda _, a, b: self._engine.forward(
-                self._head, image.block, self.graph.n_neurons, x[a:b], y[:, a:b]),
+            engine.kernel.library.at_once(lambda _, a, b: engine.kernel.forward(
+                engine.head, block, self.graph.n_neurons, x[a:b], y[:, a:b]),
                 list(zip(cuts, cuts[1:], strict=False)))
         self._left -= perf_counter() - began
         if self._left < 0 and self._maker is None:
@@ -173,7 +207,7 @@ class Tiered(Compiled):
                 return
             if self._params is not None:
                 made.params = self._params
-            for name in ("_linking", "_engine", "_image", "_head", "_left", "_maker"):
+            for name in ("_linking", "_engine", "_left", "_maker"):  # for calls under way
                 made.__dict__.setdefault(name, self.__dict__[name])
             self.__dict__.update(made.__dict__)
             self.__class__ = Compiled  # type: ignore[assignment]

@@ -45,7 +45,7 @@ def _table(table: Table, prefix: str, elf: bool, vector_bits: int, flash: int) -
     # At the start of a cache line, where there may be one; flash is for bytes that mean something.
     align = 64 if vector_bits else cell(table).itemsize
     raw = np.ascontiguousarray(table.values, cell(table)).tobytes()
-    shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 4096 else _escaped(raw)
+    shown = "".join(map(_ESCAPES.__getitem__, raw)) if len(raw) < 512 else _escaped(raw)
     section = ".progmem.data" if flash else ".rodata"
     space = f"addrspace({flash}) " if flash else ""
     return (f'@{prefix}.{table.name} = private unnamed_addr {space}constant [{len(raw)} x i8] '

@@ -83,6 +83,26 @@ def _tile(size: int, lanes: int, source: Places, target: Places, order: Sequence
             here, to = f"{distance + 16 * q or ''}{register}", q * side + row
             lines.append(f"vinsertf128 $$1, {here}, %ymm{to}, %ymm{to}" if half
                          else f"vmovups {here}, %xmm{to}")
+    steps, held = _steps(size, lanes, whole)
+    lines += [f"{name} %{kind}{b}, %{kind}{a}, %{kind}{to}" for name, a, b, to in steps]
+    for k in order:
+        found, distance, register = target.at(k)
+        lines += [*found, f"vmovups %{kind}{held[k]}, {distance or ''}{register}"]
+    return lines
+
+
+def in_registers(size: int, lanes: int) -> tuple[list[str], list[int]]:
+    """The instructions that turn the tile whose rows are the first `lanes` operands, with the four
+    behind them free; and which operand then holds each column."""
+    steps, held = _steps(size, lanes, True)
+    return [f"{name} ${b}, ${a}, ${to}" for name, a, b, to in steps], held
+
+
+def _steps(size: int, lanes: int, whole: bool
+           ) -> tuple[list[tuple[str, int, int, int]], list[int]]:
+    """The shuffles that turn the tile in the registers 0, 1, .., with four free ones behind them;
+    and which then holds each column. Unless the rows are `whole`, halves are at their place."""
+    side = 16 // size  # of the squares within 128 bits
     held = list(range(lanes))
     free = list(range(lanes, lanes + 4))
     steps = []
@@ -90,14 +110,15 @@ def _tile(size: int, lanes: int, source: Places, target: Places, order: Sequence
         square = held[q : q + side]
         steps += _square(square, free)
         held[q : q + side] = square
-    if kind == "zmm":
+    if lanes == 4 * side:
         for row in range(side):
             steps += _quarters(held[row::side], free)
-    lines += [f"{name} %{kind}{b}, %{kind}{a}, %{kind}{to}" for name, a, b, to in steps]
-    for k in order:
-        found, distance, register = target.at(k)
-        lines += [*found, f"vmovups %{kind}{held[k]}, {distance or ''}{register}"]
-    return lines
+    elif lanes == 2 * side and whole:
+        for row in range(side):
+            a, b, t = held[row], held[row + side], free[0]
+            steps += [("vperm2f128 $$0x20,", a, b, t), ("vperm2f128 $$0x31,", a, b, b)]
+            held[row], free[0] = t, a
+    return steps, held
 
 
 def _square(rows: list[int], free: list[int]) -> list[tuple[str, int, int, int]]:

@@ -16,7 +16,7 @@ from ncc.ir.ssa import Buffer, Func
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
-from ncc.passes.lower.sample.single import Single, fits
+from ncc.passes.lower.sample.single import Single
 from ncc.passes.lower.tables import Tables
 
 
@@ -73,6 +73,6 @@ def backward_pass(wanted: Wanted, plan: Plan, dtype: str, numerics: str, tables:
     if plan.schedule_of(wanted).form == "straight":
         form = Unrolled
     elif (native > 1 and not wanted.batch and not wanted.recompute
-          and not wanted.name.endswith("_kept") and fits(plan)):
+          and not wanted.name.endswith("_kept")):
         form = Single
     return form(plan, dtype, numerics, tables, native, wanted.recompute, registers, provenance)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,36 +11,28 @@ from ncc.ir.plan import Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
-from ncc.passes.lower.lists import lists_of, once
+from ncc.passes.lower.lists import Arrays, Block, once
 from ncc.passes.lower.often import LOOPED, cut, unrolled
 from ncc.passes.lower.tables import Tables
-from ncc.passes.lower.turns import Kind, spans, stretches
+from ncc.passes.lower.turns import Kind, short, spans
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
-SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
 UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is longer than they are
 
 
-class Loops:
+class Loops(Arrays):
     """What the functions of one plan share, and the loops of those in the forms table and shared:
     over segments, blocks, rows and edges. Values are in the buffer `held`."""
 
-    held = "work"
     unrolls = True  # lists that many rows read have code of their own in a batch
 
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
                  ) -> None:
-        self.plan = plan
+        super().__init__(plan, tables)
         self.native = native
         self.lanes_rows = lanes_rows
         self.dtype = dtype
-        self.tables = tables
-
-    def table(self, name: str, type: str, values: Any) -> str:
-        if name not in self.tables.own:
-            self.tables.add(name, type, values)
-        return name
 
     def parameter(self, b: Builder, offset: int, index: int) -> int:
         """The weight or the bias that is element offset + index of `packed`."""
@@ -68,43 +59,18 @@ class Loops:
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         # Where single and batch functions are both loops, their slots and so these are the same.
-        lists = self.lists = lists_of(plan, schedule.slots)
-        self.table("sources", "i", lists.sources)
-        self.table("starts", "i", lists.starts)
-        if lists.bases is not None:
-            self.table("bases", "i", lists.bases)
-        self.weights = "starts"  # where each source has a weight, and in the same order
-        if plan.seconds.any() or not np.array_equal(lists.starts[: len(plan.weights)],
-                                                    plan.weights):
-            self.weights = self.table("weights", "i", plan.weights)
-        self.table("biases", "i", np.maximum(plan.biases, 0))
-        self.table("places", "i", schedule.slots[plan.rows[plan.blocks[:-1]]])
+        turns = self.begin(schedule.slots, cut)
         self.columns_in(b, sample, "x", g.n_inputs, 0)
         self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
-        self.segments = cut(plan, lists)
-        self.table("segment_edges", "i", self.segments[:, 3])
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
-        for depth, kinds in () if plan.phased else stretches(plan, self.segments):
+        for depth, kinds in turns:
             turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
+            bounds = self.bounds_of(b, kinds, turn)
             for kind in kinds:
-                self.kind(b, kind, turn, sample is not None, block)
+                self.kind(b, kind, turn, sample is not None, block, bounds.get(kind.name))
             if turn is not None:
                 b.close()
-
-    def base(self, b: Builder, block: int, number: int = 0) -> int | None:
-        """What is added to the sources of block `block` + number, of lists that many share."""
-        return None if self.lists.bases is None else b.load("bases", number, block)
-
-    def moved(self, b: Builder, slot: int, base: int | None) -> int:
-        """The value in this slot, `base` further on."""
-        return b.load(self.held, 0, slot if base is None else b.op("iadd", slot, base))
-
-    def end(self, b: Builder, block: int) -> int:
-        """Where the list of sources of a block ends."""
-        if self.lists.bases is None:
-            return b.load("starts", 1, block)
-        return b.load(self.table("ends", "i", self.lists.ends), 0, block)
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
@@ -151,7 +117,7 @@ class Loops:
             mine = np.flatnonzero(g.aggregations[rows] == agg)
             k = b.loop(*self.bounds(b, f"rows_of_{name}", t, *spans(turn[mine], turns)))[0]
             listed = self.table(f"rows_of_{name}", "i", plan.block_of[mine])
-            self.ragged(b, run, b.load(listed, 0, k), np.diff(plan.starts)[mine])
+            self.ragged(b, run, Block(b.load(listed, 0, k), {}), np.diff(plan.starts)[mine])
             b.close()
         wide = plan.sizes[plan.block_of] > 1
         lanes = not batch and self.native > 1 and bool(wide.any())
@@ -189,73 +155,78 @@ class Loops:
             for _ in range(1 + (room > 1)):
                 b.close()
 
-    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int) -> None:
-        """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
-        row by row."""
-        segments, run = self.segments, kind.run
-        counts = segments[kind.segments, 1] - segments[kind.segments, 0]
-        held = segments[kind.segments, 2]
-        if (held == 1).all() and counts.sum() < SHORT * len(counts) and not kind.listed:
+    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int,
+             bounds: Callable[[], tuple[int, int]] | None = None) -> None:
+        """The rows of a kind, or of one turn of it: segment by segment, within `bounds`, where
+        turns are alike, or, where segments are short, row by row."""
+        segments, run, mine = self.segments, kind.run, kind.segments
+        if short(kind, segments):
             borders = np.append(segments[:, 0], segments[-1:, 1])
+            if self.shared is not None:
+                borders = self.shared.position[borders]
             q = b.loop(*self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
                                     borders[kind.last]))[0]
-            self.ragged(b, run, q, segments[kind.segments, 3])
+            self.ragged(b, run, Block(q, {}), segments[mine, 3])
             b.close()
             return
-        s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        s = b.loop(*(bounds() if bounds is not None else self.bounds(
+            b, f"segments_{kind.name}", turn, kind.first, kind.last)))[0]
         if kind.listed:
-            s = b.load(self.table(f"segments_{kind.name}", "i", kind.segments), 0, s)
-        k = b.load("segment_edges", 0, s)
-        same = once(self.plan, self.lists, segments, block)
+            s = b.load(self.table(f"segments_{kind.name}", "i", mine), 0, s)
+        of, segments = s, self.classes
+        if self.shared is not None:
+            of, mine = b.load("segment_classes", 0, s), np.unique(self.shared.classes[mine])
+        k = b.load("segment_edges", 0, of)
+        same = self.alike(segments, batch, block)
         apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
         keys = np.column_stack([segments[:, [2, 4]], same,
                                 segments[:, 5] if apart else np.full(len(segments), LOOPED)])
-        for key in dict.fromkeys(map(tuple, keys[kind.segments].tolist())):
+        for key in dict.fromkeys(map(tuple, keys[mine].tolist())):
             room, side, alike, listed = key
-            mine = (keys == key).all(axis=1)
+            wanted = (keys == key).all(axis=1)
+            these = segments[mine[wanted[mine]]]
             if listed != LOOPED:
-                q = self.blocks(b, mine, s, f"{kind.name}_{listed}_{alike}", block, block)
-                these = kind.segments[mine[kind.segments]]
-                unrolled(self, b, run, q, segments[these], block, bool(alike & 1))
-                b.close()
+                loops, at = self.blocks(b, wanted, (s, of), f"{kind.name}_{listed}_{alike}", block,
+                                        block, side)
+                unrolled(self, b, run, at, these, block, bool(alike & 1))
+                for _ in range(loops):
+                    b.close()
                 continue
-            lanes = not batch and self.native > 1 and room > 1
+            lanes = self.lanes(batch) and room > 1
             unit = side if lanes else 1
-            # As many at a time as hide the latency of a sum, which runs in in-list order.
-            many = (block if room == 1 else max(1, CHAINS // side) if lanes else 1) * unit
+            many = block if room == 1 else self.together(side) if lanes else 1
             for count in dict.fromkeys((many, unit)):
                 name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
-                q = self.blocks(b, mine, s, name, count, many)
+                loops, at = self.blocks(b, wanted, (s, of), name, count, many, side)
+                offsets = self.offsets(these, count)
                 if room == 1:
-                    self.alone(b, run, q, k, s, count, alike if count > 1 else 0)
+                    self.alone(b, run, at, k, of, count, alike if count > 1 else 0, offsets)
                 elif lanes:
-                    self.in_lanes(b, run, q, k, s, room, side, count)
+                    self.in_lanes(b, run, at, k, of, room, side, count, offsets)
                 else:
-                    self.by_rows(b, run, q, k, s, room)
-                b.close()
+                    self.by_rows(b, run, at, k, of, room)
+                for _ in range(loops):
+                    b.close()
         b.close()
 
-    def bounds(self, b: Builder, name: str, turn: int | None, first: Any, last: Any
-               ) -> tuple[int, int]:
-        """Where a turn's part of a list begins and ends."""
-        if turn is None:
-            return b.index(int(first[0])), b.index(int(last[0]))
-        return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
-                b.load(self.table(f"{name}_last", "i", last), 0, turn))
+    def lanes(self, batch: bool) -> bool:
+        """Whether the rows of a tile are lanes."""
+        return not batch and self.native > 1
 
-    def blocks(self, b: Builder, mine: Any, s: int, kind: str, count: int, many: int) -> int:
-        """A loop over segment s's blocks, `count` at a time: `many`, or of those that are left
-        then. There are none in the segments of other shapes, those that are not `mine`."""
-        segments = self.segments
-        first, last = segments[:, 0], segments[:, 1]
-        done = first + (last - first) // many * many
-        begin, end = (first, done) if count == many else (done, last)
-        rounds = np.where(mine, (end - begin) // count, 0)
-        name = f"{kind}_{count}_{many}"
-        q = b.loop(b.index(0), b.load(self.table(f"rounds_{name}", "i", rounds), 0, s))[0]
-        begin = np.where(mine, begin, 0)
-        first_of = b.load(self.table(f"blocks_{name}", "i", begin), 0, s)
-        return b.op("iadd", first_of, b.op("imul", q, b.index(count)))
+    def together(self, side: int) -> int:
+        """Tiles whose rows are lanes, `side` of one in-list: as many at a time as hide the latency
+        of a sum, which runs in in-list order."""
+        return max(1, CHAINS // side) * side
+
+    def alike(self, segments: Longs, batch: bool, block: int) -> Longs:
+        """What blocks of each segment that go together have in common, as `once` says."""
+        rooms, sides = segments[:, 2], segments[:, 4]
+        found = once(self.plan, self.lists, segments, rooms == 1, block)
+        for side in range(1, CHAINS + 1) if self.shared is not None and self.lanes(batch) else ():
+            mine = (rooms > 1) & (sides == side)
+            same = once(self.plan, self.lists, segments, mine, self.together(side))
+            found += np.where(same == 3, same, 0)  # else they gain too little for code of their own
+        return found
 
     def slots_of(self, b: Builder, run: Run, at: int, offset: int = 0) -> list[int]:
         """The slots, without a base, of the sources of a term whose first edge is number at +
@@ -278,20 +249,20 @@ class Loops:
         size = edges_a_term(AGGREGATIONS[run.aggregation])
         return edges if size == 1 else b.op("idiv", edges, b.index(size))
 
-    def ragged(self, b: Builder, run: Run, q: int, fan_ins: Longs) -> None:
+    def ragged(self, b: Builder, run: Run, q: Block, fan_ins: Longs) -> None:
         """Block q, of one row, of one of these numbers of edges."""
         agg = AGGREGATIONS[run.aggregation]
         size = edges_a_term(agg)
         few = fan_ins.min() == fan_ins.max() and size <= fan_ins[0] <= UNROLLED * size
-        first, base = b.load("starts", 0, q), self.base(b, q)
+        first, base = self.number(b, "starts", q), self.base(b, q)
         if size > 1 and not few:
             edges_of = b.op("iadd", self.end(b, q), b.op("imul", first, b.index(-1)))
-            self.alone(b, run, q, edges_of, q, 1, 0)
+            self.alone(b, run, q, edges_of, q.at, 1, 0, {})
             return
         # From a source to its weight, where they are not in the same order.
         shift = None
         if self.weights != "starts":
-            shift = b.op("iadd", b.load(self.weights, 0, q),
+            shift = b.op("iadd", self.number(b, self.weights, q),
                          b.op("imul", first, b.index(-1)))
 
         def edges(j: int | None, offset: int = 0) -> list[tuple[int, int]]:
@@ -300,12 +271,12 @@ class Loops:
             return [term(b, agg, self.sources_of(b, run, base, at, offset * size),
                          self.parameter(b, offset, by))]
 
-        biases = [self.parameter(b, 0, b.load("biases", 0, q))] if run.biased else None
+        biases = [self.parameter(b, 0, self.number(b, "biases", q))] if run.biased else None
         if few:
             terms = [edges(None, j)[0] for j in range(fan_ins[0] // size)]
             argument = total(b, "sum" if size > 1 else agg, terms, biases[0] if biases else None)
             program = expression(run.activation, self.plan.graph.functions)
-            self.put(b, self.value(b, program, argument), 0, b.load("places", 0, q))
+            self.put(b, self.value(b, program, argument), 0, self.number(b, "places", q))
             return
         last = self.end(b, q)
         begin = first if agg == "sum" else b.op("iadd", first, b.index(1))
@@ -313,26 +284,30 @@ class Loops:
         if agg == "mean":
             count = b.op("real", b.op("iadd", last, b.op("imul", first, b.index(-1))))
         (value,) = self.sums(b, run, begin, last, count, edges, biases, 1)
-        self.put(b, value, 0, b.load("places", 0, q))
+        self.put(b, value, 0, self.number(b, "places", q))
 
-    def alone(self, b: Builder, run: Run, q: int, k: int, s: int, count: int, same: int) -> None:
-        """Blocks q .. q+count-1, of one row each of k edges, in one loop; `same` as `once` says."""
+    def alone(self, b: Builder, run: Run, q: Block, k: int, s: int, count: int, same: int,
+              offsets: dict[str, list[int]]) -> None:
+        """Blocks q .. q+count-1, of one row each of k edges, in one loop; `same` as `once` says,
+        `offsets` as `offsets`."""
         agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
-        begins = {"starts": [b.load("starts", 0, q)], self.weights: [b.load(self.weights, 0, q)]}
+        begins = {name: [self.number(b, name, q)] for name in ("starts", self.weights)}
         for name, held in begins.items():
             starts = name == "starts"
             for i in range(1, 1 if same & (2 if starts else 1) else count):
                 apart = self.lists.bases is not None if starts else self.plan.shares
-                held.append(b.load(name, i, q) if apart
+                held.append(self.number(b, name, q, i) if apart
                             else b.op("iadd", held[-1], k if starts else terms))
-        bases = [self.base(b, q, i) for i in range(count)]
+        # Where all have one list, what is added to all bases is added to its slots: they are fewer.
+        added = q.moved.get("bases") if len(begins["starts"]) < count else None
+        bases = self.bases(b, q if added is None else q.without("bases"), range(count), offsets)
 
         def edges(j: int | None) -> list[tuple[int, int]]:
             at: dict[int, int] = {}
             slots: dict[int, list[int]] = {}
             weights: dict[int, int] = {}
             found = []
-            for i in range(count):
+            for i, (base, offset) in enumerate(bases):
                 first, weight = (held[i % len(held)] for held in (
                     begins["starts"], begins[self.weights]))
                 for begin, by in ((first, "edges"), (weight, "terms")):
@@ -341,7 +316,9 @@ class Loops:
                             "iadd", begin, self.edges_before(b, run, j) if by == "edges" else j)
                 if first not in slots:
                     slots[first] = self.slots_of(b, run, at[first])
-                ns = [self.moved(b, slot, bases[i]) for slot in slots[first]]
+                    if added is not None:
+                        slots[first] = [b.op("iadd", slot, added) for slot in slots[first]]
+                ns = [self.moved(b, slot, base, offset) for slot in slots[first]]
                 if weight not in weights:
                     weights[weight] = self.parameter(b, 0, at[weight])
                 found.append(term(b, agg, ns, weights[weight]))
@@ -349,48 +326,68 @@ class Loops:
 
         biases = None
         if run.biased:
-            biases = [self.parameter(b, 0, b.load("biases", i, q)) for i in range(count)]
+            biases = [self.parameter(b, offset, at)
+                      for at, offset in self.of_round(b, "biases", q, range(count), offsets)]
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s),
                            edges, biases, count)
-        for i, value in enumerate(values):
-            self.put(b, value, 0, b.load("places", i, q))
+        places = self.of_round(b, "places", q, range(count), offsets)
+        for value, (place, offset) in zip(values, places, strict=True):
+            self.put(b, value, offset, place)
 
-    def in_lanes(self, b: Builder, run: Run, q: int, k: int, s: int, room: int, side: int,
-                 count: int) -> None:
+    def bases(self, b: Builder, q: Block, blocks: range, offsets: dict[str, list[int]]
+              ) -> Sequence[tuple[int | None, int]]:
+        """What is added to the sources of some of the blocks from q on."""
+        if self.lists.bases is None:
+            return [(None, 0)] * len(blocks)
+        return list(self.of_round(b, "bases", q, blocks, offsets))
+
+    def in_lanes(self, b: Builder, run: Run, q: Block, k: int, s: int, room: int, side: int,
+                 count: int, offsets: dict[str, list[int]]) -> None:
         """Blocks q .. q+count-1, whose rows are lanes: each source is one for all of them, and for
-        `side` blocks."""
-        reads = [b.load("starts", i, q) for i in range(0, count, side)]
-        weights = [b.load(self.weights, i, q) for i in range(count)]
-        places = [b.load("places", i, q) for i in range(count)]
-        shifts = [b.load("biases", i, q) for i in range(count)] if run.biased else []
-        bases = [self.base(b, q, i) for i in range(0, count, side)]
+        `side` blocks; `offsets` as `offsets`."""
+        units = range(0, count, side)
+        starts = list(self.of_round(b, "starts", q, units, offsets))
+        weights, places, shifts = [
+            list(self.of_round(b, name, q, range(count), offsets)) if name != "biases" or run.biased
+            else [] for name in (self.weights, "places", "biases")]
+        bases = self.bases(b, q, units, offsets)
         row = b.loop(b.index(0), b.index(room), lanes=room)[0]
 
         def edges(j: int | None) -> list[tuple[int, int]]:
-            at = [read if j is None else b.op("iadd", read, self.edges_before(b, run, j))
-                  for read in reads]
+            # What blocks have in common is read once.
+            at = {first: first if j is None else b.op("iadd", first, self.edges_before(b, run, j))
+                  for first, _ in starts}
             by = row if j is None else b.op("iadd", b.op("imul", j, b.index(room)), row)
-            sources = [self.sources_of(b, run, base, a)
-                       for base, a in zip(bases, at, strict=True)]
-            return [term(b, agg, sources[i // side], self.parameter(b, 0, b.op("iadd", w, by)))
-                    for i, w in enumerate(weights)]
+            slots: dict[tuple[int, int], list[int]] = {}
+            sources = []
+            for (first, more), (base, offset) in zip(starts, bases, strict=True):
+                if (first, more) not in slots:
+                    slots[first, more] = self.slots_of(b, run, at[first], more)
+                sources.append([self.moved(b, slot, base, offset) for slot in slots[first, more]])
+            read: dict[tuple[int, int], int] = {}
+            found = []
+            for i, (weight, offset) in enumerate(weights):
+                if (weight, offset) not in read:
+                    read[weight, offset] = self.parameter(b, offset, b.op("iadd", weight, by))
+                found.append(term(b, agg, sources[i // side], read[weight, offset]))
+            return found
 
         agg, terms = AGGREGATIONS[run.aggregation], self.terms_in(b, run, k)
-        biases = [self.parameter(b, 0, b.op("iadd", at, row)) for at in shifts] or None
+        biases = [self.parameter(b, offset, b.op("iadd", at, row)) for at, offset in shifts] or None
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
                            biases, count)
-        for place, value in zip(places, values, strict=True):
-            self.put(b, value, 0, b.op("iadd", place, row))
+        for (place, offset), value in zip(places, values, strict=True):
+            self.put(b, value, offset, b.op("iadd", place, row))
         b.close()
 
-    def by_rows(self, b: Builder, run: Run, q: int, k: int, s: int, room: int) -> None:
+    def by_rows(self, b: Builder, run: Run, q: Block, k: int, s: int, room: int) -> None:
         """Block q, some of its rows at a time, which read each source once."""
         count = max(c for c in range(1, self.lanes_rows + 1) if room % c == 0)
-        held = -(-np.diff(self.plan.blocks) // count)
-        u = b.loop(b.index(0), b.load(self.table(f"parts_{count}", "i", held), 0, q))[0]
+        held = -(-(self.shared.arrays if self.shared else self.numbers)["rows"] // count)
+        u = b.loop(b.index(0), b.load(self.table(f"parts_{count}", "i", held), 0, q.at))[0]
         row = b.op("imul", u, b.index(count))
-        reads, base = b.load("starts", 0, q), self.base(b, q)
-        weights = b.op("iadd", b.load(self.weights, 0, q), row)
+        reads, base = self.number(b, "starts", q), self.base(b, q)
+        weights = b.op("iadd", self.number(b, self.weights, q), row)
 
         def edges(j: int | None) -> list[tuple[int, int]]:
             at, w = reads, weights
@@ -404,9 +401,9 @@ class Loops:
 
         biases = None
         if run.biased:
-            at = b.op("iadd", b.load("biases", 0, q), row)
+            at = b.op("iadd", self.number(b, "biases", q), row)
             biases = [self.parameter(b, i, at) for i in range(count)]
-        place = b.op("iadd", b.load("places", 0, q), row)
+        place = b.op("iadd", self.number(b, "places", q), row)
         values = self.sums(b, run, self.first(b, run), terms, self.mean_of(b, run, s), edges,
                            biases, count)
         for i, value in enumerate(values):
@@ -421,7 +418,7 @@ class Loops:
         """The number of edges of the rows of segment s, as a real, where their mean is wanted."""
         if AGGREGATIONS[run.aggregation] != "mean":
             return None
-        counts = self.segments[:, 3].astype(DTYPES[self.dtype])
+        counts = self.classes[:, 3].astype(DTYPES[self.dtype])
         return b.load(self.table("counts", "f", counts), 0, s)
 
     def sums(self, b: Builder, run: Run, begin: int, end: int, mean_of: int | None,

@@ -1,8 +1,11 @@
-"""The in-lists of a plan's blocks, as the arrays that loops read: lists that repeat stand once."""
+"""What loops read of a plan's blocks, as arrays: in-lists that repeat stand once, and so do blocks
+that differ from others by what is added."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +13,17 @@ from numpy.typing import NDArray
 from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
+from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.tables import Tables
+from ncc.passes.lower.turns import Kind, patterns, short, stretches
 
 PART = 1024  # rows that are looked at together
 MANY = 16  # lists: fewer are short
+CHUNK, ODD_CHUNK = 8, 6  # blocks, in whole rounds of loops; the latter where three share an in-list
+SCALES = (1, 2, 4)  # times as many
+OFTEN = 4  # rounds of a chunk from which on they have a loop of their own
+FEW = 256  # blocks: the arrays of fewer are short
+MOVED = ("starts", "bases", "places")  # those of a block that may differ by what is added
 
 
 class Lists(NamedTuple):
@@ -76,13 +87,13 @@ def _fresh(plan: Plan, leader: Longs, lengths: Longs) -> NDArray[np.bool_]:
     return fresh
 
 
-def once(plan: Plan, lists: Lists, segments: Longs, count: int) -> Longs:
-    """Of each segment (a row of `segments`) of rows by themselves: 1 where each `count` that go
-    together have one list of weights, 2 where they have one of sources, but for their bases; or
-    both."""
+def once(plan: Plan, lists: Lists, segments: Longs, mine: NDArray[np.bool_], count: int) -> Longs:
+    """Of each segment (a row of `segments`), of those that are `mine`: 1 where each `count` blocks
+    that go together have one list of weights, 2 where they have one of sources, but for their
+    bases; or both."""
     found = np.zeros(len(segments), np.int64)
     first, last = segments[:, 0], segments[:, 1]
-    rounds = np.where(segments[:, 2] == 1, (last - first) // count, 0)
+    rounds = np.where(mine, (last - first) // count, 0)
     chunks = np.repeat(first, rounds) + csr.within(rounds) * count
     for bit, begins, shared in ((1, plan.weights, plan.shares),
                                 (2, lists.starts, lists.bases is not None)):
@@ -93,3 +104,276 @@ def once(plan: Plan, lists: Lists, segments: Longs, count: int) -> Longs:
             alike[other] = False
             found += bit * alike
     return found
+
+
+def offsets_of(numbers: Longs, segments: Longs, count: int) -> list[int] | None:
+    """What is added to the number of a block for each of the `count` that go together, itself among
+    them, where that is the same in all of these segments, and never negative."""
+    first, last = segments[:, 0], segments[:, 1]
+    rounds = (last - first) // count
+    at = (np.repeat(first, rounds) + csr.within(rounds) * count)[:, None] + np.arange(count)
+    if not len(at):
+        return None
+    apart = numbers[at] - numbers[at[:, :1]]
+    same = bool((apart == apart[0]).all()) and int(apart[0].min()) >= 0
+    return apart[0].tolist() if same else None
+
+
+class Descriptors(NamedTuple):
+    """The numbers of blocks as arrays in which equal ones stand once, with what is added for each
+    of those that share them.
+
+    arrays          (K) each, by name: the numbers of the blocks that are kept
+    position (B+1)  how many of these come before each block: its position, where it is kept
+    firsts   (C)    the first segment of each class: of a class are those whose chunks are alike
+    classes  (S)    the class of each segment
+    begins   (S)    the first chunk of each segment
+    at       (N)    the position of each chunk's first block
+    moved           (N) each, by name: what is added to the numbers of a chunk's blocks
+    scale           of `chunk`
+    """
+
+    arrays: dict[str, Longs]
+    position: Longs
+    firsts: Longs
+    classes: Longs
+    begins: Longs
+    at: Longs
+    moved: dict[str, Longs]
+    scale: int
+
+    def chunk(self, side: int) -> int:
+        """The blocks of a chunk of a segment of this `side`; its last one may have fewer."""
+        return _chunk(side, self.scale)
+
+
+def descriptors(arrays: dict[str, Longs], segments: Longs, single: NDArray[np.bool_]
+                ) -> Descriptors | None:
+    """The descriptors of blocks whose numbers stand in `arrays` (B each, by name); those of
+    segments whose rows have loops of their own (`single`) are kept as they are. None where less
+    than half of the numbers is saved.
+
+        places 4 5 6 7 9 3, chunks of two  =>  places 0 1 6 0, at 0 0 2, moved 4 6 3
+    """
+    count = len(arrays["weights"])
+    if count < FEW:
+        return None
+    columns = [*MOVED, *[name for name in arrays if name not in (*MOVED, "ends")]]
+    numbers = np.stack([arrays[name] for name in columns], axis=1).astype(np.int64)
+    best: tuple[int, int, Longs, Longs, Longs, Longs, Longs] | None = None
+    for scale in SCALES:
+        sizes = np.where(segments[:, 4] == 3, _chunk(3, scale), _chunk(1, scale))
+        chunks = np.where(single, 0, -(-(segments[:, 1] - segments[:, 0]) // sizes))
+        first = np.repeat(segments[:, 0], chunks) + csr.within(chunks) * np.repeat(sizes, chunks)
+        size = np.minimum(np.repeat(sizes, chunks), np.repeat(segments[:, 1], chunks) - first)
+        if not len(size):
+            return None
+        begins = csr.starts(size)
+        within = numbers[csr.ranges(first, size)]
+        least = np.minimum.reduceat(within[:, : len(MOVED)], begins[:-1])
+        within[:, : len(MOVED)] -= np.repeat(least, size, axis=0)
+        alike = csr.representatives(begins * len(columns), within.astype(np.int32).ravel(),
+                                    np.arange(len(first)))
+        # Beside the numbers of a block a chunk has three or four of its own.
+        cost = count - int(size[alike != np.arange(len(alike))].sum()) + len(first) // 2
+        if cost < (count // 2 if best is None else best[0]):
+            best = cost, scale, chunks, first, size, least, alike
+    if best is None:
+        return None
+    _, scale, chunks, first, size, least, alike = best
+    moved = {}
+    for k, name in enumerate(MOVED):
+        if (numbers[first, k] != numbers[first[alike], k]).any():
+            moved[name] = least[:, k]
+            numbers[csr.ranges(first, size), k] -= np.repeat(least[:, k], size)
+    again = alike != np.arange(len(alike))
+    keeps = np.ones(count, np.bool_)
+    keeps[csr.ranges(first[again], size[again])] = False
+    position, begins = csr.starts(keeps), csr.starts(chunks)
+    lengths = segments[:, 1] - segments[:, 0]
+    leader = csr.representatives(begins, alike.astype(np.int32), np.arange(len(segments)),
+                                 lengths, *segments[:, 2:].T)
+    firsts, classes = np.unique(leader, return_inverse=True)
+    kept = {name: numbers[keeps, k] for k, name in enumerate(columns)}
+    kept["ends"] = arrays["ends"][keeps]
+    return Descriptors(kept, position, firsts, classes, begins[:-1], position[first[alike]], moved,
+                       scale)
+
+
+def _chunk(side: int, scale: int) -> int:
+    return scale * (ODD_CHUNK if side == 3 else CHUNK)
+
+
+class Block(NamedTuple):
+    """A block: where its numbers stand in arrays, and what is added to them, by their array."""
+
+    at: int
+    moved: dict[str, int]
+
+    def without(self, name: str) -> Block:
+        """The block whose numbers in this array have nothing added."""
+        return Block(self.at, {by: added for by, added in self.moved.items() if by != name})
+
+
+class Arrays:
+    """What loops read of the blocks of one plan, as arrays, and the loops over these. Values are in
+    the buffer `held`."""
+
+    held = "work"
+
+    def __init__(self, plan: Plan, tables: Tables) -> None:
+        self.plan = plan
+        self.tables = tables
+
+    def table(self, name: str, type: str, values: Any) -> str:
+        if name not in self.tables.own:
+            self.tables.add(name, type, values)
+        return name
+
+    def begin(self, slots: Ints, cut: Callable[[Plan, Lists], Longs]
+              ) -> list[tuple[int, list[Kind]]]:
+        """The arrays of a function whose neurons have these slots, and whose segments `cut` gives,
+        and the loops that it is made of, as `stretches` says: none where it goes in phases."""
+        plan = self.plan
+        lists = self.lists = lists_of(plan, slots)
+        self.segments = cut(plan, lists)
+        turns = [] if plan.phased else list(stretches(plan, self.segments))
+        self.numbers = {"starts": lists.starts, "weights": plan.weights,
+                        "biases": np.maximum(plan.biases, 0),
+                        "places": slots[plan.rows[plan.blocks[:-1]]], "ends": lists.ends,
+                        "rows": np.diff(plan.blocks)}
+        # Segments that are alike share the numbers of their loops.
+        self.shared, self.classes, self.weights = None, self.segments, "weights"
+        if lists.bases is not None:
+            self.numbers["bases"] = lists.bases
+            single = [kind.segments for _, kinds in turns for kind in kinds
+                      if short(kind, self.segments)]
+            if not plan.phased:
+                self.shared = descriptors(self.numbers, self.segments, np.isin(
+                    np.arange(len(self.segments)), np.concatenate([[], *single])))
+        arrays = self.numbers
+        if self.shared is not None:
+            arrays, self.classes = self.shared.arrays, self.segments[self.shared.firsts]
+        elif not plan.seconds.any() and np.array_equal(lists.starts[: len(plan.weights)],
+                                                       plan.weights):
+            self.weights = "starts"
+        self.table("sources", "i", lists.sources)
+        for name in ("starts", "bases", self.weights, "biases", "places"):
+            if name in arrays:
+                self.table(name, "i", arrays[name])
+        if self.shared is not None:
+            self.table("segment_classes", "i", self.shared.classes)
+            self.table("segment_chunks", "i", self.shared.begins)
+            self.table("chunks", "i", self.shared.at)
+            for name, by in self.shared.moved.items():
+                self.table(f"chunk_{name}", "i", by)
+        self.table("segment_edges", "i", self.classes[:, 3])
+        return turns
+
+    def bounds_of(self, b: Builder, kinds: list[Kind], turn: int | None
+                  ) -> dict[str, Callable[[], tuple[int, int]]]:
+        """What reads where the segments of a kind begin and end in a turn, by the kinds' names, of
+        kinds whose turns are alike."""
+        wide = [kind for kind in kinds if not short(kind, self.segments)]
+        found = patterns(wide) if turn is not None and self.shared is not None and wide else None
+        if found is None:
+            return {}
+        begin = b.load(self.table("turns", "i", found.begins), 0, turn)
+        which = b.load(self.table("turn_patterns", "i", found.which), 0, turn)
+
+        def bounds(name: str, first: Longs, last: Longs) -> tuple[int, int]:
+            ends = [b.load(self.table(f"pattern_{name}_{end}", "i", after), 0, which)
+                    for end, after in (("first", first), ("last", last))]
+            return b.op("iadd", begin, ends[0]), b.op("iadd", begin, ends[1])
+
+        return {kind.name: partial(bounds, kind.name, found.first[:, k], found.last[:, k])
+                for k, kind in enumerate(wide)}
+
+    def number(self, b: Builder, name: str, block: Block, number: int = 0) -> int:
+        """That of block `block` + number in an array of blocks."""
+        found = b.load(name, number, block.at)
+        return b.op("iadd", found, block.moved[name]) if name in block.moved else found
+
+    def base(self, b: Builder, block: Block, number: int = 0) -> int | None:
+        """What is added to the sources of block `block` + number, of lists that many share."""
+        return None if self.lists.bases is None else self.number(b, "bases", block, number)
+
+    def moved(self, b: Builder, slot: int, base: int | None, offset: int = 0) -> int:
+        """The value in this slot, `base` + offset further on."""
+        return b.load(self.held, offset, slot if base is None else b.op("iadd", slot, base))
+
+    def end(self, b: Builder, block: Block) -> int:
+        """Where the list of sources of a row that has a loop of its own ends."""
+        if self.lists.bases is None:
+            return b.load("starts", 1, block.at)
+        arrays = self.numbers if self.shared is None else self.shared.arrays
+        return b.load(self.table("ends", "i", arrays["ends"]), 0, block.at)
+
+    def bounds(self, b: Builder, name: str, turn: int | None, first: Any, last: Any
+               ) -> tuple[int, int]:
+        """Where a turn's part of a list begins and ends."""
+        if turn is None:
+            return b.index(int(first[0])), b.index(int(last[0]))
+        return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
+                b.load(self.table(f"{name}_last", "i", last), 0, turn))
+
+    def blocks(self, b: Builder, mine: Any, segment: tuple[int, int], kind: str, count: int,
+               many: int, side: int) -> tuple[int, Block]:
+        """Loops over the blocks of a segment, which is given with its class, `count` at a time:
+        `many`, or of those that are left then. There are none in segments of other shapes, those
+        that are not `mine`. How many loops, and the first of the blocks."""
+        s, of = segment
+        first, last = self.classes[:, 0], self.classes[:, 1]
+        done = first + (last - first) // many * many
+        begin, end = (first, done) if count == many else (done, last)
+        rounds = np.where(mine, (end - begin) // count, 0)
+        name = f"{kind}_{count}_{many}"
+        turns = b.load(self.table(f"rounds_{name}", "i", rounds), 0, of)
+        if self.shared is None:
+            q = b.loop(b.index(0), turns)[0]
+            first_of = b.load(self.table(f"blocks_{name}", "i", np.where(mine, begin, 0)), 0, s)
+            return 1, Block(b.op("iadd", first_of, b.op("imul", q, b.index(count))), {})
+        chunk, names = self.shared.chunk(side), [*self.shared.moved]
+        assert chunk % count == 0  # no round is of two chunks
+        if count == many and chunk >= OFTEN * count:
+            most = chunk // count  # rounds, for all of which what is added is read once
+            chunks = self.table(f"chunks_{name}", "i", -(-rounds // most))
+            c = b.loop(b.index(0), b.load(chunks, 0, of))[0]
+            left = b.op("iadd", turns, b.op("imul", c, b.index(-most)))
+            c = b.op("iadd", b.load("segment_chunks", 0, s), c)
+            at, moved = b.load("chunks", 0, c), [b.load(f"chunk_{by}", 0, c) for by in names]
+            q = b.loop(b.index(0), b.op("imin", left, b.index(most)))[0]
+            at = b.op("iadd", at, b.op("imul", q, b.index(count)))
+            return 2, Block(at, dict(zip(names, moved, strict=True)))
+        c = b.loop(b.index(0), turns)[0]
+        before = np.where(mine & (rounds > 0), begin - first, 0)
+        within = None
+        if chunk > count or before.any():
+            at = b.op("imul", c, b.index(count))
+            if before.any():
+                at = b.op("iadd", at, b.load(self.table(f"blocks_{name}", "i", before), 0, of))
+            c = b.op("idiv", at, b.index(chunk))
+            within = b.op("iadd", at, b.op("imul", c, b.index(-chunk)))
+        c = b.op("iadd", b.load("segment_chunks", 0, s), c)
+        at = b.load("chunks", 0, c)
+        return 1, Block(at if within is None else b.op("iadd", at, within),
+                        {by: b.load(f"chunk_{by}", 0, c) for by in names})
+
+    def offsets(self, segments: Longs, count: int) -> dict[str, list[int]]:
+        """The arrays in which the numbers of each `count` blocks of some segments that go together
+        are as far apart, and how far each is from the first."""
+        if self.shared is None or count == 1:
+            return {}
+        found = {name: offsets_of(self.numbers[name], segments, count)
+                 for name in ("starts", "bases", "weights", "biases", "places")}
+        return {name: apart for name, apart in found.items() if apart is not None}
+
+    def of_round(self, b: Builder, name: str, q: Block, blocks: range,
+                 offsets: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
+        """The numbers of some of the blocks from q on in an array, each with what is to be added,
+        where `offsets` says it."""
+        if name not in offsets:
+            yield from ((self.number(b, name, q, i), 0) for i in blocks)
+            return
+        first = self.number(b, name, q)
+        yield from ((first, offsets[name][i]) for i in blocks)

@@ -10,7 +10,7 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Plan, Run
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.lists import Lists
+from ncc.passes.lower.lists import Block, Lists
 from ncc.scalar.aggregations import edges_a_term, extreme, total
 from ncc.scalar.expressions import Expr, expression
 
@@ -70,14 +70,16 @@ class Rows(Protocol):
 
     def parameter(self, b: Builder, offset: int, index: int) -> int: ...
 
-    def base(self, b: Builder, block: int, number: int = 0) -> int | None: ...
+    def base(self, b: Builder, block: Block, number: int = 0) -> int | None: ...
+
+    def number(self, b: Builder, name: str, block: Block, number: int = 0) -> int: ...
 
     def value(self, b: Builder, program: Expr, argument: int) -> int: ...
 
     def put(self, b: Builder, value: int, offset: int, place: int) -> None: ...
 
 
-def unrolled(loops: Rows, b: Builder, run: Run, q: int, segments: Longs, count: int, same: bool
+def unrolled(loops: Rows, b: Builder, run: Run, q: Block, segments: Longs, count: int, same: bool
              ) -> None:
     """Blocks q .. q+count-1 of one row each, which are in these of what `cut` gives, with one list;
     their weights are the `same`, or each has its own."""
@@ -93,10 +95,10 @@ def unrolled(loops: Rows, b: Builder, run: Run, q: int, segments: Longs, count: 
     values, weights = [], list[int]()
     for i in range(count):
         if i == 0 or not same:
-            first = b.load(loops.weights, i, q)
+            first = loops.number(b, loops.weights, q, i)
             weights = [loops.parameter(b, j, first) if x is None else b.const(x)
                        for j, x in enumerate(fixed)]
-        bias = loops.parameter(b, 0, b.load("biases", i, q)) if run.biased else None
+        bias = loops.parameter(b, 0, loops.number(b, "biases", q, i)) if run.biased else None
         base = loops.base(b, q, i)
         edges = [(b.load(loops.held, slot, base), weights[j // size])
                  for j, slot in enumerate(slots)]
@@ -105,4 +107,4 @@ def unrolled(loops: Rows, b: Builder, run: Run, q: int, segments: Longs, count: 
         program = expression(run.activation, plan.graph.functions)
         values.append(loops.value(b, program, argument))
     for i, value in enumerate(values):
-        loops.put(b, value, 0, b.load("places", i, q))
+        loops.put(b, value, 0, loops.number(b, "places", q, i))

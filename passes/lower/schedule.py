@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CALL_CYCLES, LATENCY, RATE, WINDOW
-from ncc.scalar.expressions import emit, expression
+from ncc.scalar.expressions import Expr, emit, expression
 from ncc.scalar.mathlib import SEQUENCES
 
 FEW = 32  # rows: all are in sight at once
@@ -58,9 +58,14 @@ def _row(b: Builder, value: int) -> Row:
     return Row(ends[value], ops)
 
 
-def _kind(plan: Plan, activation: int, dtype: str, fused: bool) -> Row:
+@cache
+def _activation(program: Expr, dtype: str, fused: bool) -> Row:
     b = Builder(dtype, fused)
-    return _row(b, emit(expression(activation, plan.graph.functions), b, b.const(0.5)))
+    return _row(b, emit(program, b, b.const(0.5)))
+
+
+def _kind(plan: Plan, activation: int, dtype: str, fused: bool) -> Row:
+    return _activation(expression(activation, plan.graph.functions), dtype, fused)
 
 
 def pays(plan: Plan, dtype: str, fused: bool) -> bool:

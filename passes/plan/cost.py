@@ -119,12 +119,9 @@ def _rows_of(plan: Plan) -> list[int]:
 def _row_ops(plan: Plan, rare: bool = True) -> NDArray[np.float64]:
     """Of each row how many ops its activation is, those that are `rare`ly executed counted or
     not."""
-    ops = np.zeros(len(plan.rows))
-    counts = {a: _ops(expression(a, plan.graph.functions), rare)
-              for a in {run.activation for run in plan.runs}}
-    for run in plan.runs:
-        ops[run.first : run.last] = counts[run.activation]
-    return ops
+    codes, which = np.unique(plan.graph.activations[plan.rows], return_inverse=True)
+    counts = [_ops(expression(code, plan.graph.functions), rare) for code in codes.tolist()]
+    return np.array(counts, np.float64)[which]
 
 
 def _ops(program: Expr, rare: bool) -> int:

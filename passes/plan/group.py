@@ -237,13 +237,17 @@ def _plan(graph: Graph, alive: Ints, first: Longs, native: int, share: bool) -> 
     begins = blocks[:-1]
     alike = (act[begins], agg[begins], level[begins], lengths[begins], size[begins],
              side[begins])
-    segments = tuple(
-        Segment(a, b, int(size[begins[a]]), int(lengths[begins[a]]), int(side[begins[a]]))
-        for a, b in pairwise(csr.borders(*alike).tolist()))
+    bounds = csr.borders(*alike)
+    at = begins[bounds[:-1]]
+    segments = tuple([Segment(first, last, *kind) for (first, last), *kind in zip(
+        pairwise(bounds.tolist()), size[at].tolist(), lengths[at].tolist(), side[at].tolist(),
+        strict=True)])
     has_bias = graph.biases[rows] != NONE
     biased = set(agg[has_bias].tolist())
-    runs = tuple(Run(a, b, int(act[a]), int(agg[a]), int(agg[a]) in biased)
-                 for a, b in pairwise(csr.borders(act, agg).tolist()))
+    bounds = csr.borders(act, agg)
+    at = bounds[:-1]
+    runs = tuple([Run(first, last, a, g, g in biased) for (first, last), a, g in zip(
+        pairwise(bounds.tolist()), act[at].tolist(), agg[at].tolist(), strict=True)])
     none = Schedule("straight", "")
     return Plan(graph, rows, starts, edges, runs, blocks, segments, np.zeros(0, np.int32),
                 np.zeros(0, np.int64), np.zeros(0, np.int64), none, none)

@@ -1,15 +1,15 @@
 """What compiling costs, each net beside its bound: python tests/bench/bench_compile.py
 
 A net and a way to compile it are a row; each runs in a process of its own, without the cache, after
-imports, LLVM's initialisation and a net of one edge. CPU seconds are from the file to the callable
-or to the object, those of processes that the compiler starts included; the peak is the resident
-memory above that before. The bound: 0.15 s + 60 us an edge + 2 ms a distinct pair of activation and
-aggregation, 2.5 times that with gradients, twice as much again with a step of training; 150 MB +
-4 kB an edge where any function is unrolled, else 200 B. Rows with a bar of their own say so. A form
-that was asked for and would break the bound is refused: its row is held where that, E400, came
-within the bound's time. Ways:
+imports, LLVM's initialisation and a net of one edge. CPU seconds are from the file to the first
+answer or to the object, those of processes that the compiler starts included; the peak is the
+resident memory above that before. The bound: 0.15 s + 60 us an edge + 2 ms a distinct pair of
+activation and aggregation, 2.5 times that with gradients, twice as much again with a step of
+training; 150 MB + 4 kB an edge where any function is unrolled, else 200 B. Rows with a bar of their
+own say so. A form that was asked for and would break the bound is refused: its row is held where
+that, E400, came within the bound's time. Ways:
 
-    forward       ncc.compile: forward and forward_batch, for this machine
+    forward       ncc.compile, for this machine, and one sample
     first forward the same as the first compile of its process
     gradient      the same and the first fn.vjp and its pullback
     build ...     ncc build, with its options; with gradients but for --no-backward

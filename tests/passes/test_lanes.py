@@ -147,6 +147,25 @@ def test_a_ragged_loop_and_lanes_that_fill_no_vector_stay_right() -> None:
     assert "load float" in update(60, 1)
 
 
+def test_strides_known_at_run_time_come_in_one_order_under_any_hash_seed() -> None:
+    """Operands of strides are texts: a set of them has no order of its own."""
+    at = range(1, 9)
+    text = """module net f32 fused
+
+table sizes i: 1 2 3 4 5 6 7 8
+
+func f(count, x in 64, y out 64) {
+  %0 = index 0
+  %1 = count
+""" + "".join([f"  %{1 + k} = load sizes[{k - 1}]\n" for k in at]) + """  %10 = for %0..%1 lanes 1 {
+""" + "".join([f"    %{8 + 3 * k} = imul %10, %{1 + k}\n    %{9 + 3 * k} = load x[%{8 + 3 * k}]\n"
+               f"    store %{9 + 3 * k}, y[%{8 + 3 * k}]\n" for k in at]) + """  } yield
+}
+"""
+    made = re.findall(r"mul nsw i64 %k10, (%\w+)", to_llvm(read(Source("net.ssa", text))))
+    assert len(made) == 8 and made == sorted(made)
+
+
 # ---- tile transposes: samples and columns
 
 

@@ -64,7 +64,20 @@ def windows(height, width, taps, kind, stride=1, padded=False, layers=2, odd=0):
     return ncc.Net(made.graph.with_(values=rng.normal(size=made.n_params)))
 
 
+def mixed():
+    """Windows of more pairs of activation and aggregation than of either: the sums of all rows of
+    an aggregation come first, and then the activations."""
+    lines = [f"{j:x}" for j in range(26)]
+    for activation in ("relu", "tanh", "sigmoid", "softplus"):
+        for aggregation in ("sum", "max", "mean", "maximum", "mul"):
+            for y in range(24):
+                edges = ",".join([f"{y + k:x}:=0.{k + 5}" for k in range(3)])
+                lines.append(f"{len(lines):x} {activation} {aggregation} {edges}")
+    return ncc.parse("\n".join([f"N {len(lines):x}", *lines]) + "\n")
+
+
 CASES = [
+    (mixed, ()),
     (windows, (1, 80, TAPS["1-D"], "filter")),
     (windows, (11, 12, TAPS["2-D"], "filter")),
     (windows, (11, 12, TAPS["2-D"], "filter", 1, True)),
@@ -97,6 +110,8 @@ def test_windows_have_the_interpreters_bits(case, dtype, numerics):
     net = made(*arguments)
     rows, _ = unrolled(net)
     assert rows >= LEAST
+    assert Build(net.graph, target("x86-64-v4"), options(target("x86-64-v4"))).plan.phased == (
+        made is mixed)
     fn = ncc.compile(net, dtype=dtype, numerics=numerics, form="table", batch_form="table",
                      cache=False)
     rng = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from ncc.ir import csr
 from ncc.ir.plan_text import read
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
+from ncc.passes.lower import lists, turns
 
 
 def irregular(steps):
@@ -60,6 +61,38 @@ NETS = {
     "transformer": lambda: ncc.new("transformer", "6x4", "d4", "h2", "l1", init="xavier"),
 }
 each_choice = pytest.mark.each_choice
+
+
+def side_by_side(first, second):
+    """Two nets as one."""
+    a, b = first.graph, second.graph
+
+    def moved(codes, params, constants):  # a constant k has the code -1 - k, NONE is far below
+        return np.where(codes >= 0, codes + params,
+                        np.where(codes >= -len(b.constants), codes - constants, codes)
+                        ).astype(np.int32)
+
+    ends = (b.sources, b.inputs, b.outputs)
+    sources, inputs, outputs = [(ids + a.n_neurons).astype(np.int32) for ids in ends]
+    weights, biases = [moved(codes, a.n_params, len(a.constants)) for codes in (
+        b.weights, b.biases)]
+    joined = {name: np.concatenate([getattr(a, name), more]) for name, more in {
+        "starts": b.starts[1:] + a.n_edges, "sources": sources, "weights": weights,
+        "biases": biases, "activations": b.activations, "aggregations": b.aggregations,
+        "inputs": inputs, "outputs": outputs, "values": b.values, "constants": b.constants,
+        "levels": b.levels}.items()}
+    graph = a.with_(**joined, names={}, labels=())
+    graph.verify()
+    return ncc.Net(graph)
+
+
+def other_ends(net):
+    """A net whose first and last neurons have other activations than those like them."""
+    g = net.graph
+    activations = g.activations.copy()
+    computed = np.flatnonzero(np.isin(activations, (1, 2)))
+    activations[computed[[0, 1, -2]]] = 3
+    return ncc.Net(g.with_(activations=activations))
 
 
 def built(net, target_name="x86-64-v4", **asked):
@@ -134,11 +167,106 @@ def test_arrays_follow_distinct_groups_not_positions(form):
     assert form == "shared" or long[0] < 3 * short[0]
 
 
+ODD = {
+    "deep both ways": lambda: ncc.new("lstm", "8x6", "h8", "l2", bidirectional=True, init="xavier"),
+    "padded": lambda: ncc.new("conv", "1x16x16", "4k3p1", "max2", 3, init="he"),
+    "gates with resets": lambda: ncc.new("gru", "8x16", "h8", init="xavier"),
+    "two at once": lambda: side_by_side(*[ncc.new("lstm", f"{width}x14", "h8", init="xavier")
+                                          for width in (4, 8)]),
+    "other ends": lambda: other_ends(ncc.new("lstm", "8x10", "h8", init="he")),
+}
+LITTLE = {("padded", "table"), ("gates with resets", "shared")}  # that no half saves
+
+
+def shared_by(build):
+    """The tables of `build`, by name, and whether blocks share their numbers."""
+    tables = {table.name: table.values for table in build.module.tables}
+    return tables, "chunks" in tables
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("form", ["table", "shared"])
+@pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "cortex-m4f", "atmega2560"])
+@each_choice
+def test_odd_repeats_have_the_interpreters_bits(name, form, machine, monkeypatch):
+    """Chunks and patterns of turns where steps and borders are not all alike."""
+    monkeypatch.setattr(lists, "FEW", 16)
+    monkeypatch.setattr(turns, "LONG", 8)
+    net = ODD[name]()
+    build = built(net, machine, form=form, batch_form=form)
+    assert shared_by(build)[1] == ((name, form) not in LITTLE)
+    x = np.random.default_rng(0).normal(size=(2, len(net.inputs)))
+    same(interpret(build.module, x, net.params),
+         net.graph.run(x, numerics=build.module.numerics))
+    fn = ncc.compile(net, form=form, batch_form=form, cache=False)
+    x = np.random.default_rng(1).normal(size=(67, len(net.inputs))).astype(np.float32)
+    wanted = net.graph.run(x)
+    same(fn(x), wanted)
+    same(fn(x[5]), wanted[5])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_descriptors_say_each_number(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 70, 12)
+    bounds = csr.starts(sizes)
+    sides = rng.integers(1, 4, 12)
+    segments = np.stack([bounds[:-1], bounds[1:], np.ones(12, int), np.full(12, 3), sides], axis=1)
+    count = int(bounds[-1])
+    period = int(rng.integers(1, 9))
+    at = np.arange(count)
+    arrays = {name: at % period * rng.integers(1, 5) + at // 16 * by
+              for name, by in (("starts", 3), ("bases", 5), ("places", 0))}
+    arrays |= {"weights": at % period, "biases": np.zeros(count, int),
+               "rows": 1 + at % 2 * (seed % 2), "ends": arrays["starts"] + 3}
+    single = rng.random(12) < 0.2
+    found = lists.descriptors(arrays, segments, single)
+    if found is None:
+        assert count < 2 * lists.FEW or period > 4
+        return
+    for s, (first, last, *_, side) in enumerate(segments.tolist()):
+        for b in range(first, last):
+            chunk = found.begins[s] + (b - first) // found.chunk(side)
+            place = (found.position[b] if single[s] else
+                     found.at[chunk] + (b - first) % found.chunk(side))
+            for name in set(arrays) - {"ends"}:
+                moved = 0 if single[s] or name not in found.moved else found.moved[name][chunk]
+                assert found.arrays[name][place] + moved == arrays[name][b]
+        like = segments[found.firsts[found.classes[s]]]
+        assert like[1] - like[0] == last - first and like[4] == side
+
+
+@pytest.mark.parametrize("form", ["table", "shared"])
+def test_numbers_of_blocks_follow_distinct_steps(form):
+    def cells(steps):
+        tables, shared = shared_by(built(ncc.new("lstm", f"4x{steps}", "h4"), form=form,
+                                         batch_form=form))
+        assert shared
+        kept = sum(len(tables[name]) for name in ("starts", "bases", "weights", "biases", "places"))
+        outer = sum(len(values) for name, values in tables.items()
+                    if name.startswith(("segment", "chunk", "turn", "pattern")))
+        return kept, outer, tables
+
+    (short, few, _), (long, many, tables) = cells(40), cells(160)
+    assert long < 2 * short and long < 800
+    assert many - few <= (160 - 40) * 100
+    assert "turns" in tables and "segments_0_first" not in tables
+    assert max(len(values) for name, values in tables.items() if name.startswith("rounds")) < 60
+
+
 def test_cells_of_tied_parameters_are_listed_once_for_a_filter():
     net = ncc.new("conv", "2x12x12", "4k3")
     tables = built(net, "x86-64-v3", gradient=True).module.tables
     cells = [len(t.values) for t in tables if t.name.startswith("back_tied_cells")]
     assert cells and max(cells) * 4 <= net.n_edges
+
+
+def test_sums_of_tied_parameters_of_a_sample_are_vectors():
+    """Of neighbouring weights, whose cells are neighbours at each step."""
+    module = built(ncc.new("lstm", "8x6", "h8"), "x86-64-v3", gradient=True).module
+    ops = next(f for f in module.funcs if f.name == "backward").ops
+    last = max(k for k, (opcode, _, imm) in enumerate(ops) if opcode == "store" and imm[0] == "dx")
+    assert max(imm for opcode, _, imm in ops[last:] if opcode == "for") >= 4
 
 
 @pytest.mark.parametrize("form", ["table", "shared"])

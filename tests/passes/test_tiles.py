@@ -68,8 +68,8 @@ def text_of(module: Module, bits: int, assembles: int) -> str:
 
 
 def check(module: Module, order: np.ndarray, text: str, width: int, lanes: int,
-          counts: Sequence[int], given: bool = True) -> None:
-    loaded = Loaded(Machine(host(), 1).object(text), ["net_f"])
+          counts: Sequence[int], given: bool = True, opt: int = 1) -> None:
+    loaded = Loaded(Machine(host(), opt).object(text), ["net_f"])
     real, func = DTYPES[module.dtype], module.funcs[0]
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_size_t] * given, *[ctypes.c_void_p] * 4)(
         loaded.addresses["net_f"])
@@ -124,15 +124,29 @@ def test_wherever_the_columns_are(dtype: str, case: dict[str, int]) -> None:
           given=not count)
 
 
-def test_what_else_is_done_with_a_tile_is_left_to_llvm() -> None:
-    """A column that is read twice; vectors that are too wide; another target."""
-    module, _ = copy("f32", 16, 16, twice=True)
-    text = to_llvm(module, vector_bits=256, assembles=256)
-    assert text.count("asm sideeffect") == 1 and text.count("shufflevector <8 x float> %") > 16
-    module, _ = copy("f32", 16, 16)
-    assert to_llvm(module, vector_bits=256, assembles=256).count("asm sideeffect") == 2
-    for assembles in (0, 128):
-        assert "asm sideeffect" not in to_llvm(module, vector_bits=256, assembles=assembles)
+@here
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("bits", [256, 512])
+def test_a_tile_with_other_readers_is_turned_in_registers(dtype: str, bits: int) -> None:
+    """Loads and stores are LLVM's, shuffles not; with AVX-512, too, whose registers are more than
+    some instructions know."""
+    if bits > host().vector_bits:
+        pytest.skip("vectors that this machine does not have")
+    lanes = 2 * bits // (32 if dtype == "f32" else 64)
+    module, order = copy(dtype, 20, lanes, twice=True)
+    text = text_of(module, bits, bits)
+    assert text.count("asm sideeffect") == 1 and " asm \"" in text
+    for opt in (0, 1):
+        check(module, order, text, 20, lanes, [1, lanes, 2 * lanes - 1], opt=opt)
+
+
+def test_other_targets_and_vectors_that_are_too_wide_are_left_to_llvm() -> None:
+    for twice in (False, True):
+        module, _ = copy("f32", 16, 16, twice=twice)
+        for assembles, found in ((256, True), (128, False), (0, False)):
+            text = to_llvm(module, vector_bits=256, assembles=assembles)
+            assert (" asm " in text) == found
+            assert (text.count("shufflevector <8 x float> %") > 16) != found
 
 
 @pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4"])

@@ -83,6 +83,25 @@ def test_nothing_is_compiled_for_a_net_that_is_called_a_few_times(compiles):
     assert not compiles and type(fn) is tiered.Tiered
 
 
+def test_who_evaluates_nothing_gets_no_engine(monkeypatch):
+    asked = []
+    make = tiered.kernel
+    monkeypatch.setattr(tiered, "kernel", lambda *of: asked.append(of) or make(*of))
+    net = net_of(5)
+    x = rows(net, 3)
+    fn = ncc.compile(net, cache=False)
+    assert type(fn) is tiered.Tiered
+    y, _ = fn.vjp(x)
+    assert not asked and type(fn) is ncc.Compiled
+    fn = ncc.compile(net, cache=False)
+    fn.params = net.params  # before the first sample, too
+    with pytest.raises(ValueError):
+        fn(x[:, 1:])
+    assert not asked
+    same(fn(x), y)
+    assert len(asked) == 1
+
+
 def test_its_own_code_takes_over_in_the_background(monkeypatch, compiles):
     net = net_of(6)
     x = rows(net, 300)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 from ncc.formats.exporters.attributes import (
     OF_EDGES,
@@ -18,6 +17,11 @@ from ncc.formats.exporters.attributes import (
 from ncc.ir.graph import Graph
 
 TYPES = {bool: "boolean", int: "int", float: "double", str: "string"}
+# Characters that text and the values of attributes spell. (xml.sax, which knows them, too, imports
+# what speaks HTTP.)
+TEXT = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+IN_TEXT = str.maketrans(TEXT)
+IN_QUOTES = str.maketrans({**TEXT, '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <graphml xmlns="http://graphml.graphdrawing.org/xmlns">
 """
@@ -32,16 +36,20 @@ def graphml(graph: Graph, lossy: bool = False) -> bytes:
     parts.append('  <graph edgedefault="directed">\n')
     parts += [f"    {_data(said)}\n"] if (said := directives(graph)) else []
     for name, held in nodes(graph, "graphml"):
-        parts.append(f"    <node id={quoteattr(name)}>{_data(held)}</node>\n")
+        parts.append(f"    <node id={_quoted(name)}>{_data(held)}</node>\n")
     for source, target, held in edges(graph):
-        parts.append(f"    <edge source={quoteattr(source)} target={quoteattr(target)}>"
+        parts.append(f"    <edge source={_quoted(source)} target={_quoted(target)}>"
                      f"{_data(held)}</edge>\n")
     parts.append("  </graph>\n</graphml>\n")
     return "".join(parts).encode()
 
 
+def _quoted(text: str) -> str:
+    return f'"{text.translate(IN_QUOTES)}"'
+
+
 def _data(held: Mapping[str, Any]) -> str:
-    return "".join([f'<data key="{name}">{escape(_spelt(value))}</data>'
+    return "".join([f'<data key="{name}">{_spelt(value).translate(IN_TEXT)}</data>'
                     for name, value in held.items()])
 
 

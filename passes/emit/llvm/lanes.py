@@ -213,8 +213,9 @@ def store_order(w: Writer, index: int) -> list[tuple[int, list[int]]]:
     return [(p, sorted(range(n), key=vectors[p].__getitem__, reverse=True)) for p in order]
 
 
-def strides(w: Writer, start: int) -> set[Stride]:
-    """The strides of all indices that are made of a lanes loop's own."""
+def strides(w: Writer, start: int) -> list[Stride]:
+    """The strides of all indices that are made of a lanes loop's own, in an order that is the same
+    under any hash seed: that of a set of integers is, that of a set of texts is not."""
     found: dict[int, Stride] = {start: 1}
     for at in range(start + 1, len(w.func.ops)):
         opcode, reads, _ = w.func.ops[at]
@@ -222,7 +223,9 @@ def strides(w: Writer, start: int) -> set[Stride]:
             mine = [found[r] for r in reads if r in found]
             if mine:
                 found[at] = product_stride(w, mine[0], reads) if opcode == "imul" else mine[0]
-    return set(found.values())
+    made = found.values()
+    return [*{stride for stride in made if isinstance(stride, int)},
+            *sorted({stride for stride in made if isinstance(stride, str)})]
 
 
 def product_stride(w: Writer, stride: Stride, reads: tuple[int, ...]) -> Stride:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ncc.passes.emit.llvm.arithmetic import instruction
 from ncc.passes.emit.llvm.writer import Writer
+from ncc.passes.emit.tile_assembly import in_registers
 from ncc.scalar.sum_order import CHAIN, ROUND
 
 
@@ -14,6 +15,8 @@ def transposed(w: Writer, rows: list[str]) -> list[str]:
     shuffles: in each 128 bits first, where each is one instruction of x86 and of Arm."""
     n, v = w.native, w.type("f", True)
     rows = list(rows)
+    if 128 < n * w.bits <= w.unit.assembles:
+        return assembled(w, rows)
 
     def shuffle(a: int, b: int, mask: list[int]) -> str:
         shown = ", ".join([f"i32 {k}" for k in mask])
@@ -48,6 +51,20 @@ def transposed(w: Writer, rows: list[str]) -> list[str]:
               [n + k if k & step else k + step for k in range(n)])
         step *= 2
     return rows
+
+
+def assembled(w: Writer, rows: list[str]) -> list[str]:
+    """The same by ncc's own assembly, as LLVM takes long over shuffles: the rows are arguments and
+    results, and there are four registers besides."""
+    n, v = w.native, w.type("f", True)
+    lines, held = in_registers(w.size, n)
+    # Of 256 bits the first 16 registers: some of the instructions have no others.
+    kind = "v" if n * w.bits > 256 else "x"
+    operands = ",".join([*[f"={kind}"] * n, *[f"=&{kind}"] * 4, *map(str, range(n))])
+    whole = f"{{ {', '.join([v] * (n + 4))} }}"
+    text, passed = "\\0A".join(lines), ", ".join([f"{v} {row}" for row in rows])
+    made = w.add(f'call {whole} asm "{text}", "{operands}"({passed})')
+    return [w.add(f"extractvalue {whole} {made}, {k}") for k in held]
 
 
 def reduced(w: Writer, chains: list[list[str]]) -> list[str]:

@@ -23,7 +23,9 @@ from ncc.scalar.expressions import expression
 class Kind(NamedTuple):
     """What the code of a row depends on: `height` is the room of its tile, `tame` whether the
     derivative of its activation is finite, `even` whether it reads neighbours. Of a gradient
-    besides: whether rows have biases, whether only some do, and whether all they read are inputs.
+    besides: whether rows have biases, whether only some do, whether all they read are inputs,
+    whether gradients are added up before `dparams` gets them (`summed`), and whether any of its
+    weights is a parameter.
     """
 
     aggregation: int
@@ -33,6 +35,8 @@ class Kind(NamedTuple):
     biased: bool = False
     some: bool = False
     outer: bool = False
+    summed: bool = False
+    trained: bool = True
 
 
 class InList(NamedTuple):
@@ -225,11 +229,12 @@ class Looped(Directions):
         weights = b.op("iadd", self.cell("weights", 0, q), u)
         if agg not in SUMS:
             self.bias_gradient(kind, q, u, deltas)
-            row = _Adjoints(self, kind, edges, read, weights, b.op("iadd", self.row(q), u))
+            row = _Adjoints(self, kind, edges, read, weights, self.place(kind, q, u))
             (row.pairs if agg in PAIRS else row.chain)(deltas[0])
             return
         shares = [self.mean(s, d) for d in deltas] if agg == "mean" else deltas
-        self.gradient(kind, q, u, edges, read, deltas, shares)
+        self.bias_gradient(kind, q, u, deltas)
+        self.gradient(kind, q, u, edges, read, shares)
         if self.open_push(kind):
             self.push(kind, edges, read, weights, shares)
             self.close_push(kind)
@@ -273,8 +278,8 @@ class Looped(Directions):
 
     # What a gradient makes besides (passes/lower/sample/single.py); a Jacobian has none.
 
-    def row(self, q: int) -> int:
-        """The number of the first row of block q."""
+    def place(self, kind: Kind, q: int, u: int) -> int:
+        """What says where the gradients of the edges of row u of block q are."""
         return self.b.index(0)
 
     def open_push(self, kind: Kind) -> bool:
@@ -285,10 +290,10 @@ class Looped(Directions):
 
     def bias_gradient(self, kind: Kind, q: int, u: int, deltas: list[int]) -> None: ...
 
-    def edge_gradient(self, r: int, k: int, n: int, part: int) -> None: ...
+    def edge_gradient(self, kind: Kind, begin: int, k: int, n: int, part: int) -> None: ...
 
-    def gradient(self, kind: Kind, q: int, u: int, edges: int, read: InList, deltas: list[int],
-                 parts: list[int]) -> None: ...
+    def gradient(self, kind: Kind, q: int, u: int, edges: int, read: InList, parts: list[int]
+                 ) -> None: ...
 
     # -- forward
 
@@ -335,12 +340,12 @@ class Looped(Directions):
 
 class Parts:
     """A row whose edges get different parts, of so many edges (an op), which reads this list
-    and whose weights begin at `weights`; its number is r."""
+    and whose weights begin at `weights`; `begin` is that of its gradients."""
 
-    def __init__(self, of: Looped, kind: Kind, edges: int, read: InList, weights: int, r: int
+    def __init__(self, of: Looped, kind: Kind, edges: int, read: InList, weights: int, begin: int
                  ) -> None:
         self.of, self.b, self.kind, self.edges = of, of.b, kind, edges
-        self.read, self.weights, self.r = read, weights, r
+        self.read, self.weights, self.begin = read, weights, begin
 
     def source(self, k: int) -> int:
         return self.of.source(self.read, k)
@@ -378,7 +383,7 @@ class _Adjoints(Parts):
     """Its sources' adjoints get them."""
 
     def add(self, k: int, n: int, w: int, part: int) -> None:
-        self.of.edge_gradient(self.r, k, n, part)
+        self.of.edge_gradient(self.kind, self.begin, k, n, part)
         if self.of.open_push(self.kind):
             self.of.add(self.source(k), part, w)
             self.of.close_push(self.kind)
