@@ -25,7 +25,7 @@ def most():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
 
-ncc.compile(ncc.load(sys.argv[1]), cache=False)  # what ncc and LLVM take once
+ncc.compile(ncc.load(sys.argv[1]), cache=False, tier="now")  # what ncc and LLVM take once
 before = most()
 net = ncc.load(sys.argv[2])
 fn = ncc.compile(net, cache=False, tier="now")
