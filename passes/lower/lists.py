@@ -4,7 +4,6 @@ that differ from others by what is added."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.tables import Tables
-from ncc.passes.lower.turns import Kind, patterns, short, stretches
+from ncc.passes.lower.turns import Kind, short, stretches
 
 PART = 1024  # rows that are looked at together
 MANY = 16  # lists: fewer are short
@@ -269,25 +268,6 @@ class Arrays:
                 self.table(f"chunk_{name}", "i", by)
         self.table("segment_edges", "i", self.classes[:, 3])
         return turns
-
-    def bounds_of(self, b: Builder, kinds: list[Kind], turn: int | None
-                  ) -> dict[str, Callable[[], tuple[int, int]]]:
-        """What reads where the segments of a kind begin and end in a turn, by the kinds' names, of
-        kinds whose turns are alike."""
-        wide = [kind for kind in kinds if not short(kind, self.segments)]
-        found = patterns(wide) if turn is not None and self.shared is not None and wide else None
-        if found is None:
-            return {}
-        begin = b.load(self.table("turns", "i", found.begins), 0, turn)
-        which = b.load(self.table("turn_patterns", "i", found.which), 0, turn)
-
-        def bounds(name: str, first: Longs, last: Longs) -> tuple[int, int]:
-            ends = [b.load(self.table(f"pattern_{name}_{end}", "i", after), 0, which)
-                    for end, after in (("first", first), ("last", last))]
-            return b.op("iadd", begin, ends[0]), b.op("iadd", begin, ends[1])
-
-        return {kind.name: partial(bounds, kind.name, found.first[:, k], found.last[:, k])
-                for k, kind in enumerate(wide)}
 
     def number(self, b: Builder, name: str, block: Block, number: int = 0) -> int:
         """That of block `block` + number in an array of blocks."""
