@@ -197,7 +197,7 @@ _IMPLIED = r"_(zmmul|zaamo|zalrsc|zca|zcf|zcd)\d+p\d+"
 
 def for_gnu(assembly: str) -> str:
     """LLVM's text as GNU's assembler (2.40) takes it."""
-    text = assembly.replace("\t#APP\n\t#NO_APP\n", "")  # around the pointers of windows
+    text = assembly.replace("\t#APP\n\t#NO_APP\n", "")  # around nothing: windows, loops
     # What it does not know, or would take for an older machine, stands once, at the beginning.
     head, text = text[:4096], text[4096:]
     head = re.sub(r"(?m)^\t\.attribute\t5, .*$", lambda m: re.sub(_IMPLIED, "", m[0]), head)

@@ -141,8 +141,9 @@ def test_loops_go_back_no_further_than_to_the_first_parameter(monkeypatch, form)
     # at once; and, of the three layers, an FMA an edge at least for adjoints that nobody wants.
     added = 6 if form == "shared" else 42
     assert last < whole - 3 * added - 3 * 36
-    # Before the one in the middle somebody still wants what goes through it.
-    assert middle == whole - added
+    # Before the one in the middle somebody still wants what goes through it, but nobody the
+    # products for its own gradient, an op an edge at least.
+    assert last < middle <= whole - added - 36
 
 
 @pytest.mark.parametrize("form", ["straight", "table", "shared"])

@@ -102,7 +102,10 @@ def improvable(w: Writer) -> bool:
     The loops of many kinds of rows, over short lists, run no faster for it, nor does straight code
     in a loop. Where they are many, they hide that they count: in the code generator, too, LLVM
     would look for cheaper ways to count and address at once, a third of the time that it takes.
+    Small devices' code is to be short, and theirs has no vectors: LLVM improves all of it.
     """
+    if not w.unit.vector_bits:
+        return True
     count = len(w.latches)
     long = sum([line.count("\n") + 1 for line in w.lines]) >= LONG * count
     if count <= MANY or long:
