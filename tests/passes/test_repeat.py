@@ -224,10 +224,11 @@ def test_descriptors_say_each_number(seed):
         assert count < 2 * lists.FEW or period > 4
         return
     for s, (first, last, *_, side) in enumerate(segments.tolist()):
+        chunk_size = int(lists.chunk_of(np.array(side)))
         for b in range(first, last):
-            chunk = found.begins[s] + (b - first) // found.chunk(side)
+            chunk = found.begins[s] + (b - first) // chunk_size
             place = (found.position[b] if single[s] else
-                     found.at[chunk] + (b - first) % found.chunk(side))
+                     found.at[chunk] + (b - first) % chunk_size)
             for name in set(arrays) - {"ends"}:
                 moved = 0 if single[s] or name not in found.moved else found.moved[name][chunk]
                 assert found.arrays[name][place] + moved == arrays[name][b]
