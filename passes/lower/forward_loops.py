@@ -66,9 +66,8 @@ class Loops(Arrays):
             self.in_phases(b, schedule, sample is not None, block)
         for depth, kinds in turns:
             turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
-            bounds = self.bounds_of(b, kinds, turn)
             for kind in kinds:
-                self.kind(b, kind, turn, sample is not None, block, bounds.get(kind.name))
+                self.kind(b, kind, turn, sample is not None, block)
             if turn is not None:
                 b.close()
 
@@ -155,10 +154,9 @@ class Loops(Arrays):
             for _ in range(1 + (room > 1)):
                 b.close()
 
-    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int,
-             bounds: Callable[[], tuple[int, int]] | None = None) -> None:
-        """The rows of a kind, or of one turn of it: segment by segment, within `bounds`, where
-        turns are alike, or, where segments are short, row by row."""
+    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int) -> None:
+        """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
+        row by row."""
         segments, run, mine = self.segments, kind.run, kind.segments
         if short(kind, segments):
             borders = np.append(segments[:, 0], segments[-1:, 1])
@@ -169,8 +167,7 @@ class Loops(Arrays):
             self.ragged(b, run, Block(q, {}), segments[mine, 3])
             b.close()
             return
-        s = b.loop(*(bounds() if bounds is not None else self.bounds(
-            b, f"segments_{kind.name}", turn, kind.first, kind.last)))[0]
+        s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
         if kind.listed:
             s = b.load(self.table(f"segments_{kind.name}", "i", mine), 0, s)
         of, segments = s, self.classes

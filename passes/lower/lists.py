@@ -4,7 +4,6 @@ that differ from others by what is added."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +14,11 @@ from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.tables import Tables
-from ncc.passes.lower.turns import Kind, patterns, short, stretches
+from ncc.passes.lower.turns import Kind, short, stretches
 
 PART = 1024  # rows that are looked at together
 MANY = 16  # lists: fewer are short
 CHUNK, ODD_CHUNK = 8, 6  # blocks, in whole rounds of loops; the latter where three share an in-list
-SCALES = (1, 2, 4)  # times as many
 OFTEN = 4  # rounds of a chunk from which on they have a loop of their own
 FEW = 256  # blocks: the arrays of fewer are short
 MOVED = ("starts", "bases", "places")  # those of a block that may differ by what is added
@@ -130,7 +128,6 @@ class Descriptors(NamedTuple):
     begins   (S)    the first chunk of each segment
     at       (N)    the position of each chunk's first block
     moved           (N) each, by name: what is added to the numbers of a chunk's blocks
-    scale           of `chunk`
     """
 
     arrays: dict[str, Longs]
@@ -140,11 +137,11 @@ class Descriptors(NamedTuple):
     begins: Longs
     at: Longs
     moved: dict[str, Longs]
-    scale: int
 
-    def chunk(self, side: int) -> int:
-        """The blocks of a chunk of a segment of this `side`; its last one may have fewer."""
-        return _chunk(side, self.scale)
+
+def chunk_of(sides: Longs) -> Longs:
+    """The blocks of a chunk of segments of these sides; their last ones may have fewer."""
+    return np.where(sides == 3, ODD_CHUNK, CHUNK)
 
 
 def descriptors(arrays: dict[str, Longs], segments: Longs, single: NDArray[np.bool_]
@@ -160,33 +157,27 @@ def descriptors(arrays: dict[str, Longs], segments: Longs, single: NDArray[np.bo
         return None
     columns = [*MOVED, *[name for name in arrays if name not in (*MOVED, "ends")]]
     numbers = np.stack([arrays[name] for name in columns], axis=1).astype(np.int64)
-    best: tuple[int, int, Longs, Longs, Longs, Longs, Longs] | None = None
-    for scale in SCALES:
-        sizes = np.where(segments[:, 4] == 3, _chunk(3, scale), _chunk(1, scale))
-        chunks = np.where(single, 0, -(-(segments[:, 1] - segments[:, 0]) // sizes))
-        first = np.repeat(segments[:, 0], chunks) + csr.within(chunks) * np.repeat(sizes, chunks)
-        size = np.minimum(np.repeat(sizes, chunks), np.repeat(segments[:, 1], chunks) - first)
-        if not len(size):
-            return None
-        begins = csr.starts(size)
-        within = numbers[csr.ranges(first, size)]
-        least = np.minimum.reduceat(within[:, : len(MOVED)], begins[:-1])
-        within[:, : len(MOVED)] -= np.repeat(least, size, axis=0)
-        alike = csr.representatives(begins * len(columns), within.astype(np.int32).ravel(),
-                                    np.arange(len(first)))
-        # Beside the numbers of a block a chunk has three or four of its own.
-        cost = count - int(size[alike != np.arange(len(alike))].sum()) + len(first) // 2
-        if cost < (count // 2 if best is None else best[0]):
-            best = cost, scale, chunks, first, size, least, alike
-    if best is None:
+    chunks = np.where(single, 0, -(-(segments[:, 1] - segments[:, 0]) // chunk_of(segments[:, 4])))
+    sizes = np.repeat(chunk_of(segments[:, 4]), chunks)
+    first = np.repeat(segments[:, 0], chunks) + csr.within(chunks) * sizes
+    size = np.minimum(sizes, np.repeat(segments[:, 1], chunks) - first)
+    if not len(size):
         return None
-    _, scale, chunks, first, size, least, alike = best
+    bounds = csr.starts(size)
+    within = numbers[csr.ranges(first, size)]
+    least = np.minimum.reduceat(within[:, : len(MOVED)], bounds[:-1])
+    within[:, : len(MOVED)] -= np.repeat(least, size, axis=0)
+    alike = csr.representatives(bounds * len(columns), within.astype(np.int32).ravel(),
+                                np.arange(len(first)))
+    again = alike != np.arange(len(alike))
+    # Beside the numbers of a block a chunk has three or four of its own.
+    if count - int(size[again].sum()) + len(first) // 2 >= count // 2:
+        return None
     moved = {}
     for k, name in enumerate(MOVED):
         if (numbers[first, k] != numbers[first[alike], k]).any():
             moved[name] = least[:, k]
             numbers[csr.ranges(first, size), k] -= np.repeat(least[:, k], size)
-    again = alike != np.arange(len(alike))
     keeps = np.ones(count, np.bool_)
     keeps[csr.ranges(first[again], size[again])] = False
     position, begins = csr.starts(keeps), csr.starts(chunks)
@@ -196,12 +187,7 @@ def descriptors(arrays: dict[str, Longs], segments: Longs, single: NDArray[np.bo
     firsts, classes = np.unique(leader, return_inverse=True)
     kept = {name: numbers[keeps, k] for k, name in enumerate(columns)}
     kept["ends"] = arrays["ends"][keeps]
-    return Descriptors(kept, position, firsts, classes, begins[:-1], position[first[alike]], moved,
-                       scale)
-
-
-def _chunk(side: int, scale: int) -> int:
-    return scale * (ODD_CHUNK if side == 3 else CHUNK)
+    return Descriptors(kept, position, firsts, classes, begins[:-1], position[first[alike]], moved)
 
 
 class Block(NamedTuple):
@@ -270,25 +256,6 @@ class Arrays:
         self.table("segment_edges", "i", self.classes[:, 3])
         return turns
 
-    def bounds_of(self, b: Builder, kinds: list[Kind], turn: int | None
-                  ) -> dict[str, Callable[[], tuple[int, int]]]:
-        """What reads where the segments of a kind begin and end in a turn, by the kinds' names, of
-        kinds whose turns are alike."""
-        wide = [kind for kind in kinds if not short(kind, self.segments)]
-        found = patterns(wide) if turn is not None and self.shared is not None and wide else None
-        if found is None:
-            return {}
-        begin = b.load(self.table("turns", "i", found.begins), 0, turn)
-        which = b.load(self.table("turn_patterns", "i", found.which), 0, turn)
-
-        def bounds(name: str, first: Longs, last: Longs) -> tuple[int, int]:
-            ends = [b.load(self.table(f"pattern_{name}_{end}", "i", after), 0, which)
-                    for end, after in (("first", first), ("last", last))]
-            return b.op("iadd", begin, ends[0]), b.op("iadd", begin, ends[1])
-
-        return {kind.name: partial(bounds, kind.name, found.first[:, k], found.last[:, k])
-                for k, kind in enumerate(wide)}
-
     def number(self, b: Builder, name: str, block: Block, number: int = 0) -> int:
         """That of block `block` + number in an array of blocks."""
         found = b.load(name, number, block.at)
@@ -333,7 +300,7 @@ class Arrays:
             q = b.loop(b.index(0), turns)[0]
             first_of = b.load(self.table(f"blocks_{name}", "i", np.where(mine, begin, 0)), 0, s)
             return 1, Block(b.op("iadd", first_of, b.op("imul", q, b.index(count))), {})
-        chunk, names = self.shared.chunk(side), [*self.shared.moved]
+        chunk, names = int(chunk_of(np.array(side))), [*self.shared.moved]
         assert chunk % count == 0  # no round is of two chunks
         if count == many and chunk >= OFTEN * count:
             most = chunk // count  # rounds, for all of which what is added is read once

@@ -11,8 +11,6 @@ from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan, Run
 
 SHORT = 3  # rows: of segments that are shorter on average, each row has a loop of its own
-ALIKE = 4  # turns to a pattern: with fewer, the bounds of all are as short
-LONG = 4096  # bounds of all turns from which on patterns are worth a read more
 
 
 class Kind(NamedTuple):
@@ -37,31 +35,6 @@ def short(kind: Kind, segments: Longs) -> bool:
     counts = segments[kind.segments, 1] - segments[kind.segments, 0]
     return (not kind.listed and bool((segments[kind.segments, 2] == 1).all())
             and int(counts.sum()) < SHORT * len(counts))
-
-
-class Patterns(NamedTuple):
-    """Turns that go through segments alike: where the first segment of each begins, which pattern
-    it has (T, both), and, for each pattern and kind, where those of the kind begin and end, after
-    the first one (P, kinds)."""
-
-    begins: Longs
-    which: Longs
-    first: Longs
-    last: Longs
-
-
-def patterns(kinds: list[Kind]) -> Patterns | None:
-    """Those of the turns of these kinds; None where bounds are few, or most turns have a pattern of
-    their own."""
-    if 2 * sum(len(kind.first) for kind in kinds) < LONG:
-        return None
-    bounds = np.stack([[kind.first, kind.last] for kind in kinds], axis=-1)  # (2, T, kinds)
-    begins = bounds[0].min(axis=1)
-    after = (bounds - begins[:, None]).transpose(1, 0, 2)
-    found, which = np.unique(after, axis=0, return_inverse=True)
-    if ALIKE * len(found) > len(begins):
-        return None
-    return Patterns(begins, which.ravel(), found[:, 0], found[:, 1])
 
 
 def stretches(plan: Plan, segments: Longs) -> Iterator[tuple[int, list[Kind]]]:
