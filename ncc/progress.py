@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Self, TextIO
+
+from ncc import start
 
 AFTER = 2.0  # seconds of which nobody needs to be told
 EVERY = 0.1  # seconds between two lines
@@ -84,9 +87,21 @@ class Progress:
         text = f"\r{line}{blank}" + "\r" * (not line)
         with suppress(OSError, ValueError):  # the terminal is gone
             assert self._err is not None
-            self._err.write(text)
-            self._err.flush()
+            if descriptor(self._err) == 2:
+                with start.SWITCHING:
+                    os.write(start.ERRORS, text.encode())
+            else:
+                self._err.write(text)
+                self._err.flush()
         self._shown = len(line)
+
+
+def descriptor(err: TextIO) -> int | None:
+    """The number of the file that a stream writes to, if it is one of the system's."""
+    try:
+        return err.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def terminal(err: TextIO) -> bool:

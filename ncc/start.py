@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 ERRORS = 2  # the file of messages, which is another while what LLVM says is listened to
+SWITCHING = threading.Lock()  # while it becomes another, and while a thread writes to it
 
 try:
     import resource

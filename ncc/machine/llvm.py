@@ -315,17 +315,19 @@ def _heard() -> Iterator[list[str]]:
             own = os.dup(2)
         except OSError:  # nobody listens there
             own = -1
-        os.dup2(kept.fileno(), 2)
-        start.ERRORS = own if own >= 0 else 2
+        with start.SWITCHING:
+            start.ERRORS = own if own >= 0 else 2
+            os.dup2(kept.fileno(), 2)
         try:
             yield lines
         finally:
-            start.ERRORS = 2
-            if own < 0:
-                os.close(2)
-            else:
-                os.dup2(own, 2)
-                os.close(own)
+            with start.SWITCHING:
+                if own < 0:
+                    os.close(2)
+                else:
+                    os.dup2(own, 2)
+                    os.close(own)
+                start.ERRORS = 2
             kept.seek(0)
             for line in kept.read().decode(errors="replace").splitlines(keepends=True):
                 if _FRAME.search(line):

@@ -50,6 +50,19 @@ elif what == "train":
 else:
     ncc.compile("net.nal", cache=False)
 """
+# A line while LLVM says something, in two parts.
+LISTENS = """
+import os, sys
+from ncc.machine.llvm import _heard
+from ncc.progress import Progress
+p = Progress(sys.stderr)
+with _heard() as lines:
+    os.write(2, b"warning: stack frame size (8) exceeds ")
+    p._write("ncc: x")
+    os.write(2, b"limit (0) in function 'f'\\n")
+p._write("")
+print(len(lines))
+"""
 NET = "N 05\n00\n01\n02\n03 tanh 00:1,01:2\n04 relu 03:1\n"  # 02 is unused: a warning
 
 
@@ -192,3 +205,14 @@ def test_a_terminal_that_goes_away_is_no_fault(monkeypatch):
         with Progress(nobody) as progress, progress.working("a step"):
             pass
     Watcher().after(steps("dce")[0], "", "", 0.0)  # nothing was begun
+
+
+def test_the_line_is_no_part_of_what_llvm_says():
+    """While file 2 is listened to, the line goes to the terminal itself."""
+    ours, theirs = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", LISTENS], stdout=subprocess.PIPE, stderr=theirs,
+                          text=True, timeout=60)
+    os.close(theirs)
+    text = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert (done.stdout, text) == ("1\n", "\rncc: x\r      \r")

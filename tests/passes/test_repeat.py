@@ -175,7 +175,7 @@ ODD = {
                                           for width in (4, 8)]),
     "other ends": lambda: other_ends(ncc.new("lstm", "8x10", "h8", init="he")),
 }
-LITTLE = {("padded", "table"), ("gates with resets", "shared")}  # that no half saves
+LITTLE = {("padded", "table"), ("gates with resets", "shared")}  # that may save no half
 
 
 def shared_by(build):
@@ -186,17 +186,19 @@ def shared_by(build):
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("form", ["table", "shared"])
-@pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "cortex-m4f", "atmega2560"])
+@pytest.mark.parametrize("machine", ["x86-64-v4", "atmega2560"])
 @each_choice
 def test_odd_repeats_have_the_interpreters_bits(name, form, machine, monkeypatch):
     """Chunks where steps and borders are not all alike."""
     monkeypatch.setattr(lists, "FEW", 16)
     net = ODD[name]()
     build = built(net, machine, form=form, batch_form=form)
-    assert shared_by(build)[1] == ((name, form) not in LITTLE)
+    assert shared_by(build)[1] or (name, form) in LITTLE
     x = np.random.default_rng(0).normal(size=(2, len(net.inputs)))
     same(interpret(build.module, x, net.params),
          net.graph.run(x, numerics=build.module.numerics))
+    if machine != "x86-64-v4":
+        return
     fn = ncc.compile(net, form=form, batch_form=form, cache=False)
     x = np.random.default_rng(1).normal(size=(67, len(net.inputs))).astype(np.float32)
     wanted = net.graph.run(x)
