@@ -60,7 +60,12 @@ def distinct(starts: NDArray[Any], elements: Ints) -> tuple[Longs, Ints]:
     """Each of equal lists once: where each list begins (n) in the elements that are left, and
     these. [0, 2, 3, 5], [7, 7, 5, 7, 7] => [0, 2, 0], [7, 7, 5]."""
     lengths = np.diff(starts)
-    first = representatives(starts, elements, np.arange(len(lengths)))
+    return _kept(starts, elements, representatives(starts, elements, np.arange(len(lengths))))
+
+
+def _kept(starts: NDArray[Any], elements: Ints, first: Longs) -> tuple[Longs, Ints]:
+    """The same, of lists of which `first` (n) is the first of those that are equal."""
+    lengths = np.diff(starts)
     own = np.flatnonzero(first == np.arange(len(lengths)))
     begins = np.zeros(len(lengths), np.int64)
     begins[own] = np.cumsum(lengths[own]) - lengths[own]
@@ -77,9 +82,13 @@ def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] 
     some = np.flatnonzero(lengths)
     if len(some):
         bases[some] = np.minimum.reduceat(elements, first[some])
-    begins, kept = distinct(first, elements - np.repeat(bases, lengths))
-    if len(elements) - len(kept) <= max(len(elements) // 2, 2 * len(lengths)):
+    moved = np.repeat(bases, lengths)
+    np.subtract(elements, moved, out=moved)
+    equal = representatives(first, moved, np.arange(len(lengths)))
+    saved = int(lengths[equal != np.arange(len(lengths))].sum())
+    if saved <= max(len(elements) // 2, 2 * len(lengths)):  # known before anything is kept
         return None
+    begins, kept = _kept(first, moved, equal)
     return begins, bases, kept
 
 
