@@ -56,22 +56,6 @@ def borders(*keys: NDArray[Any]) -> Longs:
     return np.concatenate([np.zeros(min(n, 1), np.int64), np.flatnonzero(change) + 1, [n]])
 
 
-def distinct(starts: NDArray[Any], elements: Ints) -> tuple[Longs, Ints]:
-    """Each of equal lists once: where each list begins (n) in the elements that are left, and
-    these. [0, 2, 3, 5], [7, 7, 5, 7, 7] => [0, 2, 0], [7, 7, 5]."""
-    lengths = np.diff(starts)
-    return _kept(starts, elements, representatives(starts, elements, np.arange(len(lengths))))
-
-
-def _kept(starts: NDArray[Any], elements: Ints, first: Longs) -> tuple[Longs, Ints]:
-    """The same, of lists of which `first` (n) is the first of those that are equal."""
-    lengths = np.diff(starts)
-    own = np.flatnonzero(first == np.arange(len(lengths)))
-    begins = np.zeros(len(lengths), np.int64)
-    begins[own] = np.cumsum(lengths[own]) - lengths[own]
-    return begins[first], elements[ranges(starts[:-1][own], lengths[own])]
-
-
 def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] | None:
     """Lists of numbers from 0 on that are one list, moved: list k is
     kept[begins[k] : begins[k] + lengths[k]], with bases[k] added to each. `begins` (n), `bases`
@@ -85,11 +69,12 @@ def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] 
     moved = np.repeat(bases, lengths)
     np.subtract(elements, moved, out=moved)
     equal = representatives(first, moved, np.arange(len(lengths)))
-    saved = int(lengths[equal != np.arange(len(lengths))].sum())
-    if saved <= max(len(elements) // 2, 2 * len(lengths)):  # known before anything is kept
-        return None
-    begins, kept = _kept(first, moved, equal)
-    return begins, bases, kept
+    own = equal == np.arange(len(lengths))
+    if int(lengths[~own].sum()) <= max(len(elements) // 2, 2 * len(lengths)):
+        return None  # known before anything is kept
+    begins = np.zeros(len(lengths), np.int64)
+    begins[own] = np.cumsum(lengths[own]) - lengths[own]
+    return begins[equal], bases, moved[ranges(first[:-1][own], lengths[own])]
 
 
 def grouped(keys: NDArray[Any], count: int) -> tuple[Longs, Longs]:

@@ -326,8 +326,9 @@ def _heard() -> Iterator[list[str]]:
                     os.close(2)
                 else:
                     os.dup2(own, 2)
+                start.ERRORS = 2  # before its own number is nobody's: an interrupt may write now
+                if own >= 0:
                     os.close(own)
-                start.ERRORS = 2
             kept.seek(0)
             for line in kept.read().decode(errors="replace").splitlines(keepends=True):
                 if _FRAME.search(line):
