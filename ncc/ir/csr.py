@@ -56,6 +56,27 @@ def borders(*keys: NDArray[Any]) -> Longs:
     return np.concatenate([np.zeros(min(n, 1), np.int64), np.flatnonzero(change) + 1, [n]])
 
 
+def even(numbers: NDArray[Any], begins: NDArray[Any]) -> Longs:
+    """Where ranges of rows begin in which the numbers of each, (n, k), are as far apart from those
+    of the row before, column by column; a range begins at each of `begins`, too. Greedy: a range is
+    as long as can be. 4 5 6 7 1 9 => 0 4, of one column; O(n k)."""
+    n = len(numbers)
+    change = np.zeros(n, np.bool_)
+    for column in numbers.T:
+        apart = np.diff(column)
+        change[2:] |= apart[1:] != apart[:-1]
+    fixed = np.zeros(n, np.bool_)
+    fixed[:1] = True
+    fixed[begins] = True
+    # Where a range begins its next row fits in; so where one row after another does not, each
+    # second one begins a range.
+    change |= fixed
+    at = np.arange(n)
+    again = fixed | (change & ~np.append(np.zeros(min(n, 1), np.bool_), change[:-1]))
+    last = np.maximum.accumulate(np.where(again, at, 0))
+    return np.flatnonzero(change & ((at - last) % 2 == 0))
+
+
 def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] | None:
     """Lists of numbers from 0 on that are one list, moved: list k is
     kept[begins[k] : begins[k] + lengths[k]], with bases[k] added to each. `begins` (n), `bases`

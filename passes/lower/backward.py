@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from ncc.ir.plan import Plan, Wanted, keeper
 from ncc.ir.ssa import Buffer, Func
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
 from ncc.passes.lower.sample.single import Single
-from ncc.passes.lower.tables import Tables
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int,

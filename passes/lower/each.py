@@ -7,8 +7,8 @@ import numpy as np
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import DTYPES, Buffer, Func
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.forward import Forward
-from ncc.passes.lower.tables import Tables
 
 CACHED = 64 << 10  # bytes of parameters and values: more lanes than one vector's pay up to here
 

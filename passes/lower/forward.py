@@ -14,10 +14,10 @@ from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, UNLINKED, Buffer, Func
 from ncc.ir.ssa_build import Builder, builder
 from ncc.machine.model import FAR_WEIGHTS, NEAR_VALUES
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.forward_loops import Loops
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
-from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term
 from ncc.scalar.expressions import abreast, expression
 
@@ -34,8 +34,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     passes/lower/schedule.py, with slots of its own; `table` loops over rows and edges and reads
     sources and slots from constant tables, `block` rows of one level and fan-in at a time
     (`lanes_block` where each is a vector); in a batch, lists of sources that many rows read have
-    code of their own (passes/lower/often.py), but where code is to be `small`. `shared` does so for
-    rows of their own; in blocks of rows with the same sources each source is loaded once: in
+    code of their own (passes/lower/arrays/often.py), but where code is to be `small`. `shared` does
+    so for rows of their own; in blocks of rows with the same sources each source is loaded once: in
     `forward` the rows are lanes, in vectors of `native`; in `forward_batch` up to `lanes_rows` of
     them are computed at a time. There the samples are a loop of `lanes`, or of `far_lanes` where
     the weights are too many for the cache and the values are not, or of `alone_lanes` where most

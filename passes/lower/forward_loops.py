@@ -11,10 +11,10 @@ from ncc.ir.plan import Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
-from ncc.passes.lower.lists import Arrays, Block, once
-from ncc.passes.lower.often import LOOPED, cut, unrolled
-from ncc.passes.lower.tables import Tables
-from ncc.passes.lower.turns import Kind, short, spans
+from ncc.passes.lower.arrays.lists import Arrays, Block, once
+from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
+from ncc.passes.lower.arrays.tables import Tables
+from ncc.passes.lower.arrays.turns import Kind, short, spans
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 

@@ -8,10 +8,10 @@ import numpy as np
 from ncc.ir.graph_run import dependence, tangential
 from ncc.ir.plan import JACOBIAN, Plan
 from ncc.ir.ssa import Buffer, Func
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.sample.directions import lanes_of
 from ncc.passes.lower.sample.looped import Looped
 from ncc.passes.lower.sample.straight import Straight
-from ncc.passes.lower.tables import Tables
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int,

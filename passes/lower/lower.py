@@ -5,7 +5,7 @@ from __future__ import annotations
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Module
 from ncc.passes.lower import backward, each, forward, jacobian, train_step
-from ncc.passes.lower.tables import Tables
+from ncc.passes.lower.arrays.tables import Tables
 
 
 def lower(plan: Plan, *, name: str = "net", dtype: str = "f32", numerics: str = "fused",

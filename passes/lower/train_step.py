@@ -8,13 +8,13 @@ from ncc.ir.plan import Plan
 from ncc.ir.ssa import UNLINKED, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower import update
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.backward import backward_pass
 from ncc.passes.lower.packing import copy_tiles
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
 from ncc.passes.lower.sample.single import Single
-from ncc.passes.lower.tables import Tables
 from ncc.scalar import losses, optimizers
 from ncc.scalar.losses import Loss
 from ncc.scalar.optimizers import Optimizer

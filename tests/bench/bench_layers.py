@@ -38,7 +38,7 @@ from ncc.driver.pipeline import AFTER_ORDER  # noqa: E402
 from ncc.driver.settings import options  # noqa: E402
 from ncc.machine.llvm import host  # noqa: E402
 from ncc.passes.emit.tables import cell  # noqa: E402
-from ncc.passes.lower.lists import lists_of  # noqa: E402
+from ncc.passes.lower.arrays.lists import lists_of  # noqa: E402
 
 BATCH = 64
 # Of each net: the shape of a sample; the bars: CPU s forward, with gradients, MB, times torch.

@@ -30,6 +30,7 @@ FLOORS = [
     "machine",
     "passes.graph",
     "passes.plan",
+    "passes.lower.arrays",
     "passes.lower",
     "passes.lower.data",
     "passes.ssa",

@@ -11,8 +11,8 @@ from ncc.driver.compiler import Build
 from ncc.driver.settings import options
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
-from ncc.passes.lower.lists import lists_of
-from ncc.passes.lower.often import LEAST, LONGEST, LOOPED, MOST, WHOLE, cut
+from ncc.passes.lower.arrays.lists import lists_of
+from ncc.passes.lower.arrays.often import LEAST, LONGEST, LOOPED, MOST, WHOLE, cut
 
 each_choice = pytest.mark.each_choice
 TAPS = {

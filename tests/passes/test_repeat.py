@@ -17,7 +17,7 @@ from ncc.ir import csr
 from ncc.ir.plan_text import read
 from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
-from ncc.passes.lower import lists
+from ncc.passes.lower.arrays import lists
 
 
 def irregular(steps):

@@ -10,8 +10,8 @@ from ncc.errors import NccError
 from ncc.ir.plan import FUNCTIONS, Plan, Wanted
 from ncc.machine.model import EDGES_TO_KEEP
 from ncc.passes.graph.embed import embed
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.lower import lower
-from ncc.passes.lower.tables import Tables
 from ncc.passes.plan.differentiate import differentiate
 from ncc.passes.plan.group import group
 from ncc.passes.plan.place import place

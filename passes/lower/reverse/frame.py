@@ -13,7 +13,7 @@ from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import builder
-from ncc.passes.lower.tables import Tables
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
 

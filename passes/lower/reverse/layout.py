@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ncc.ir import csr
 from ncc.ir.graph import SUM_CODES, Ints, Longs
 from ncc.ir.plan import Plan
-from ncc.passes.lower.lists import MANY
+from ncc.passes.lower.arrays.lists import MANY
 
 ALTERNATING, PAIRS = 2, 4  # pairs of an activation and an aggregation: that alternate; in all
 

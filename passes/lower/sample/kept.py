@@ -9,8 +9,8 @@ from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.forward_loops import Loops
-from ncc.passes.lower.tables import Tables
 from ncc.scalar.derivative import derivative_at
 from ncc.scalar.expressions import Expr, emit
 

@@ -10,11 +10,11 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.plan import Plan, Segment
-from ncc.passes.lower.lists import lists_of
+from ncc.passes.lower.arrays.lists import lists_of
+from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.reverse.scatter import parts
 from ncc.passes.lower.sample.directions import Directions
 from ncc.passes.lower.sample.kept import Kept
-from ncc.passes.lower.tables import Tables
 from ncc.scalar.aggregations import PAIRS, SUMS, step
 from ncc.scalar.derivative import tame
 from ncc.scalar.expressions import expression

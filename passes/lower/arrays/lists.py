@@ -13,8 +13,8 @@ from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.tables import Tables
-from ncc.passes.lower.turns import Kind, short, stretches
+from ncc.passes.lower.arrays.tables import Tables
+from ncc.passes.lower.arrays.turns import Kind, short, stretches
 
 PART = 1024  # rows that are looked at together
 MANY = 16  # lists: fewer are short

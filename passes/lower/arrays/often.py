@@ -10,7 +10,7 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Plan, Run
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.lists import Block, Lists
+from ncc.passes.lower.arrays.lists import Block, Lists
 from ncc.scalar.aggregations import edges_a_term, extreme, total
 from ncc.scalar.expressions import Expr, expression
 

@@ -1,0 +1,1 @@
+"""What loops read of a plan, as arrays."""

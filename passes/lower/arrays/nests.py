@@ -1,0 +1,137 @@
+"""Loop nests that are recovered from arrays: rows whose numbers ascend evenly are a loop, and need
+no arrays of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncc.ir import csr
+from ncc.ir.graph import Longs
+from ncc.ir.ssa_build import Builder
+
+DEPTH = 3  # loops of a nest at the most
+LESS = 2  # times fewer ranges than rows make a loop of its own
+FEW = 128  # rows: the arrays of fewer are short
+
+
+class Nest(NamedTuple):
+    """Rows, group by group, as nests of loops: of each nest the numbers of its first row, and what
+    each loop's iteration adds to them.
+
+    names           of the numbers
+    first   (Q, K)  the numbers of the first row of each nest
+    counts  (D, Q)  the iterations of each of its loops, the innermost first
+    steps   (D, Q, K)
+    groups  (G+1)   where the nests of each group begin
+    """
+
+    names: tuple[str, ...]
+    first: Longs
+    counts: Longs
+    steps: Longs
+    groups: Longs
+
+    @property
+    def cells(self) -> int:
+        """How many numbers are kept, if each is."""
+        return self.first.size + self.counts.size + self.steps.size
+
+
+def nest_of(columns: dict[str, Longs], groups: Longs) -> Nest:
+    """The nests of rows whose numbers are `columns` (n each), by name; `groups` (G+1): where the
+    rows of each group begin.
+
+        7 8 9 17 18 19 27 28 29  =>  first 7, counts 3 and 3, steps 1 and 10
+    """
+    first = np.stack([np.asarray(column, np.int64) for column in columns.values()], axis=1)
+    groups = np.asarray(groups, np.int64)
+    n, width = first.shape
+    counts, steps = np.ones((0, n), np.int64), np.zeros((0, n, width), np.int64)
+    for _ in range(DEPTH):
+        # Loops within are alike in all iterations of the one around them.
+        alike = np.concatenate([first, *[c[:, None] for c in counts], *steps], axis=1)
+        within = csr.borders(*alike[:, width:].T) if len(counts) else groups
+        inner = groups[:-1][np.diff(groups) > 0]
+        begins = csr.even(first, np.unique(np.concatenate([inner, within[within < len(first)]])))
+        if LESS * len(begins) > len(first):
+            break
+        count = np.diff(np.append(begins, len(first)))
+        step = np.zeros((len(begins), width), np.int64)
+        more = count > 1
+        step[more] = first[begins[more] + 1] - first[begins[more]]
+        groups = np.searchsorted(begins, groups)
+        first = first[begins]
+        counts = np.concatenate([counts[:, begins], count[None]])
+        steps = np.concatenate([steps[:, begins], step[None]])
+    return Nest(tuple(columns), first, counts, steps, groups)
+
+
+class Row(NamedTuple):
+    """The row that open loops of a walk are at: its nest, and how far each loop is (ops); `chosen`:
+    the nests that it may be of."""
+
+    walk: Walk
+    nest: int
+    at: dict[int, int]
+    chosen: Longs
+
+    def number(self, b: Builder, name: str, offset: int = 0) -> int:
+        """The number of this name of the row, or of that `offset` rows on in the innermost loop."""
+        walk, nest = self.walk, self.walk.nest
+        k = nest.names.index(name)
+        found = walk.cell(b, name, nest.first[:, k], self.nest, self.chosen)
+        for loop, at in self.at.items():
+            more = self.chosen[nest.counts[loop][self.chosen] > 1]
+            if not nest.steps[loop][more, k].any():
+                continue
+            step = walk.cell(b, f"{name}_step_{loop}", nest.steps[loop][:, k], self.nest, more)
+            found = b.op("iadd", found, b.op("imul", at, step))
+            if loop == 0 and offset:
+                found = b.op("iadd", found, b.op("imul", step, b.index(offset)))
+        return found
+
+
+class Walk:
+    """The loops over the rows of nests, group by group; `table` adds an array of integers to the
+    module: its name there, of its name here."""
+
+    def __init__(self, nest: Nest, table: Callable[[str, Any], str]) -> None:
+        assert len(nest.counts) > 0
+        self.nest = nest
+        self.table = table
+
+    def cell(self, b: Builder, name: str, values: Longs, nest: int, chosen: Longs) -> int:
+        """The element of `values` (Q) of this nest, which is one of the `chosen`."""
+        some = values[chosen]
+        if len(some) and (some == some[0]).all():
+            return b.index(int(some[0]))
+        return b.load(self.table(name, values), 0, nest)
+
+    def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
+             rest: bool = False) -> tuple[int, Row]:
+        """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
+        in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
+        then, one by one. How many loops they are, and the row, or the first of so many."""
+        nest = self.nest
+        many = np.where(mine, np.diff(nest.groups), 0)
+        chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
+        q = b.loop(b.index(0), b.load(self.table(f"nests_{name}", many), 0, group))[0]
+        q = b.op("iadd", b.load(self.table("nests", nest.groups[:-1]), 0, group), q)
+        at: dict[int, int] = {}
+        for loop in reversed(range(len(nest.counts))):
+            counts = nest.counts[loop]
+            if (counts[chosen] == 1).all() and (loop > 0 or width == 1):
+                continue
+            begin, end = b.index(0), self.cell(b, f"count_{loop}", counts, q, chosen)
+            if loop == 0 and width > 1:
+                whole = counts // width
+                rounds = self.cell(b, f"rounds_{width}", whole, q, chosen)
+                begin, end = ((b.op("imul", rounds, b.index(width)), end) if rest
+                              else (begin, rounds))
+            k = b.loop(begin, end)[0]
+            at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
+        return 1 + len(at), Row(self, q, at, chosen)
