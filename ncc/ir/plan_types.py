@@ -263,14 +263,17 @@ class PlanArrays:
         found[cells.biases[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
         return found
 
-    def broken(self) -> Longs:
-        """For each number of edges, how many of the first so many have no slot, or in their in-list
-        another than the one behind that of the edge before: (E+1,)."""
-        weights = self.graph.weights[self.edges]
-        odd = np.diff(weights, prepend=0) != 1
-        odd[self.starts[:-1][np.diff(self.starts) > 0]] = False
-        counts: Longs = np.concatenate([[0], np.cumsum(odd | (weights < 0))])
-        return counts
+    def broken(self) -> NDArray[np.bool_]:
+        """Whether any edge of each row (R) has no slot, or another than the one behind that of the
+        edge before."""
+        found = np.zeros(len(self.rows), np.bool_)
+        for part in csr.parts(np.diff(self.starts)):
+            starts = self.starts[part.start : part.stop + 1]
+            weights = self.graph.weights[self.edges[starts[0] : starts[-1]]]
+            odd = np.diff(weights, prepend=0) != 1
+            odd[starts[:-1][np.diff(starts) > 0] - starts[0]] = False
+            found[part] = csr.some(starts - starts[0], odd | (weights < 0))
+        return found
 
 
 def evaluation_order(graph: Graph, neurons: Ints, first: Longs) -> Longs:

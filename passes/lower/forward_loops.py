@@ -58,7 +58,6 @@ class Loops(Arrays):
         """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
-        # Where single and batch functions are both loops, their slots and so these are the same.
         turns = self.begin(schedule.slots, cut)
         self.columns_in(b, sample, "x", g.n_inputs, 0)
         self.columns_in(b, sample, "state", len(g.states), g.n_inputs)

@@ -169,9 +169,9 @@ def consecutive(plan: Plan, first: Longs, last: Longs) -> Flags:
     weights = g.weights[plan.edges]
     codes = np.concatenate([weights, g.biases[plan.rows]])
     uses = np.bincount(codes[codes >= 0], minlength=g.n_params + 1)
-    tied = np.concatenate([[0], np.cumsum((weights >= 0) & (uses[np.maximum(weights, 0)] > 1))])
-    begin, end = plan.starts[first], plan.starts[last]
-    consecutive: Flags = (broken[end] <= broken[begin]) & (tied[end] <= tied[begin])
+    tied = csr.some(plan.starts, (weights >= 0) & (uses[np.maximum(weights, 0)] > 1))
+    odd = csr.starts(broken | tied)
+    consecutive: Flags = odd[last] == odd[first]
     return consecutive
 
 
