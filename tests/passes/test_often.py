@@ -79,7 +79,22 @@ def mixed():
     return ncc.parse("\n".join([f"N {len(lines):x}", *lines]) + "\n")
 
 
+def repeated():
+    """Layers of filters and pools in turn, of which a period stands in the arrays of loops."""
+    lines, last = [f"{j:x}" for j in range(90)], range(90)
+    for k in range(24):
+        activation, weight, bias = (("relu", "@w{0}", " +@w9"), ("identity max", ":=1", ""))[k % 2]
+        for y in range(90):
+            edges = ",".join([f"{last[j]:x}{weight.format(j - y)}" for j in range(y, y + 3)
+                              if j < 90])
+            lines.append(f"{len(lines):x} {activation} {edges}{bias}")
+        last = range(len(lines) - 90, len(lines))
+    made = ncc.parse("\n".join([f"N {len(lines):x}", *lines]) + "\n")
+    return ncc.Net(made.graph.with_(values=np.linspace(-1, 1, made.n_params)))
+
+
 CASES = [
+    (repeated, ()),
     (mixed, ()),
     (windows, (1, 80, TAPS["1-D"], "filter")),
     (windows, (11, 12, TAPS["2-D"], "filter")),

@@ -10,7 +10,7 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Plan, Run
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.arrays.lists import Block, Lists
+from ncc.passes.lower.arrays.lists import Block, Lists, Within
 from ncc.scalar.aggregations import EXTREMES, edges_a_term, extreme, extreme_of, total
 from ncc.scalar.expressions import Expr, expression
 
@@ -72,6 +72,8 @@ class Rows(Protocol):
     lanes_rows: int
 
     def table(self, name: str, type: str, values: Any) -> str: ...
+
+    def numbered(self, b: Builder, segment: Within) -> int: ...
 
     def parameter(self, b: Builder, offset: int, index: int) -> int: ...
 

@@ -12,6 +12,7 @@ from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Run
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
+from ncc.passes.lower.arrays.lists import Within
 from ncc.passes.lower.arrays.nests import Nest, Row, Walk, nest_of
 from ncc.passes.lower.arrays.often import LOOPED, Rows, fixed_weights
 from ncc.passes.lower.arrays.turns import Kind
@@ -115,20 +116,21 @@ def _windows(loops: Rows, run: Run, mine: Longs, count: int) -> Windows | None:
     return best
 
 
-def side_by_side(loops: Rows, b: Builder, kind: Kind, s: int, count: int) -> list[int]:
-    """The rows of segment s of a kind that share loads, where that is less than of `count` rows
+def side_by_side(loops: Rows, b: Builder, kind: Kind, segment: Within, count: int) -> list[int]:
+    """The rows of a segment of a kind that share loads, where that is less than of `count` rows
     with loads of their own: the lists, by where they begin, whose rows these are."""
     found, lists = [], loops.segments[kind.segments, 5]
     for listed in np.unique(lists[lists != LOOPED]).tolist():
         windows = _windows(loops, kind.run, kind.segments[lists == listed], count)
         if windows is not None:
-            _walk(loops, b, kind.run, s, windows, kind.segments, f"{kind.name}_{listed}")
+            _walk(loops, b, kind.run, loops.numbered(b, segment), windows, kind.segments,
+                  f"{kind.name}_{listed}")
             found.append(listed)
     return found
 
 
 def _walk(loops: Rows, b: Builder, run: Run, s: int, windows: Windows, mine: Longs,
-                 name: str) -> None:
+          name: str) -> None:
     """The rows of segment s, if it is one of `mine`, in the order in which they are: some at a time
     in each run of neighbours, and what is left of it row by row."""
     nest, many = windows.nest, windows.round.rows
