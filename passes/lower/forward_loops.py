@@ -15,6 +15,7 @@ from ncc.passes.lower.arrays.lists import Arrays, Block, Within, once
 from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
 from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.arrays.turns import Kind, Turn, short, spans
+from ncc.passes.lower.arrays.windows import side_by_side
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
@@ -179,8 +180,11 @@ class Loops(Arrays):
         apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
         keys = np.column_stack([segments[:, [2, 4]], same,
                                 segments[:, 5] if apart else np.full(len(segments), LOOPED)])
+        beside = side_by_side(self, b, kind, segment, block) if apart else []
         for key in dict.fromkeys(map(tuple, keys[mine].tolist())):
             room, side, alike, listed = key
+            if listed in beside:
+                continue
             wanted = (keys == key).all(axis=1)
             these = segments[mine[wanted[mine]]]
             if listed != LOOPED:

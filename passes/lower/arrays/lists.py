@@ -334,6 +334,15 @@ class Arrays:
         return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
                 b.load(self.table(f"{name}_last", "i", last), 0, turn))
 
+    def numbered(self, b: Builder, segment: Within) -> int:
+        """The number of a segment among all: those of every time, too."""
+        found = self.periods
+        if found is None or segment.time is None:
+            return segment.at
+        at = b.load(self.table("segment_numbers", "i", found.segments), 0, segment.at)
+        ahead = b.load(self.table("segments_ahead", "i", found.ahead), 0, segment.at)
+        return b.op("iadd", at, b.op("imul", segment.time, ahead))
+
     def added(self, b: Builder, segment: Within, mine: Any, chunk: int) -> dict[str, int]:
         """What is added to the numbers of a chunk, of a segment of a class that is `mine`."""
         assert self.shared is not None and self.periods is not None
