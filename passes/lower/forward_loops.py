@@ -60,8 +60,9 @@ class Loops(Arrays):
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
         turns = self.begin(schedule.slots, cut)
-        self.columns_in(b, sample, "x", g.n_inputs, 0)
-        self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
+        begin = int(schedule.slots[g.inputs[:1]].max(initial=0))
+        self.columns_in(b, sample, "x", g.n_inputs, begin)
+        self.columns_in(b, sample, "state", len(g.states), begin + g.n_inputs)
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
         for depth, kinds in turns:
@@ -197,7 +198,10 @@ class Loops(Arrays):
             lanes = self.lanes(batch) and room > 1
             unit = side if lanes else 1
             many = block if room == 1 else self.together(side) if lanes else 1
+            sizes = these[:, 1] - these[:, 0]
             for count in dict.fromkeys((many, unit)):
+                if not (sizes // many if count == many else sizes % many).any():
+                    continue
                 name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
                 loops, at = self.blocks(b, wanted, segment, name, count, many, side)
                 offsets = self.offsets(these, count)
