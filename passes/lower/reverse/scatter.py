@@ -65,8 +65,9 @@ def _gradient(f: Looped, s: int, r: int, d: int) -> None:
     done, to = zero, f.cell("gradient_of_rows", 0, r)
     prefix = np.where(f.routes.tiled, 0, f.routes.prefix)
     if prefix.any():
-        done = b.load(f.table("row_prefix", "i", prefix), 0, r)
-        k = b.loop(zero, b.op("imin", count, done))[0]
+        # Constant weights have no gradient, in no order: of such rows none is done.
+        done = b.op("imin", count, b.load(f.table("row_prefix", "i", prefix), 0, r))
+        k = b.loop(zero, done)[0]
         n = f.mask(b.load("values", 0, f.place(read, k)))
         b.accumulate(d, n, f.sums, 0, b.op("iadd", f.cell("gradient_of_rows_in_order", 0, r), k),
                      in_order=True)
