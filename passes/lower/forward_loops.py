@@ -24,13 +24,13 @@ UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is long
 
 class Loops(Arrays):
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`. Where it `unrolls`,
+    lists that many rows read have code of their own in a batch."""
 
-    unrolls = True  # lists that many rows read have code of their own in a batch
-
-    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
-                 ) -> None:
+    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int,
+                 unrolls: bool = True) -> None:
         super().__init__(plan, tables)
+        self.unrolls = unrolls
         self.native = native
         self.lanes_rows = lanes_rows
         self.dtype = dtype

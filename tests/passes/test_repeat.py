@@ -132,6 +132,28 @@ def test_every_form_has_the_interpreters_bits(name, form, dtype, numerics):
             same(mine, np.asarray(theirs).reshape(mine.shape))
 
 
+@pytest.mark.parametrize(("dtype", "width"), [("f32", 16), ("f64", 8)])
+def test_fixed_layers_among_trained_ones_have_no_gradient(dtype, width):
+    """Steps with a layer of constants, so large that gradients would be summed up in order."""
+    lines = [f"{i:x}\n" for i in range(width)]
+    h = [*range(width)]
+    for _ in range(2):
+        for weight in (lambda i, j: f":={math.sin(7 * i + j):.3f}", lambda i, j: f"@w{i}_{j}"):
+            row = len(lines)
+            lines += [f"{row + j:x} tanh " + ",".join(
+                [f"{i:x}{weight(k, j)}" for k, i in enumerate(h)]) + "\n" for j in range(width)]
+            h = [*range(row, row + width)]
+    net = ncc.parse(f"N {len(lines):x}\n" + "".join(lines))
+    params = np.cos(np.arange(net.n_params))
+    x = np.random.default_rng(0).normal(size=(9, width)).astype(DTYPES[dtype])
+    fn = ncc.compile(net, params, dtype=dtype, form="table", batch_form="table",
+                     backward_form="table", cache=False)
+    y, pullback = fn.vjp(x)
+    for mine, theirs in zip(pullback(y), net.graph.gradient(
+            x, y, params.astype(x.dtype), dtype, fn.numerics), strict=True):
+        same(mine, theirs)
+
+
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-m4f"])
 @each_choice
