@@ -220,7 +220,7 @@ class Arrays:
     def __init__(self, plan: Plan, tables: Tables) -> None:
         self.plan = plan
         self.tables = tables
-        self.turns: list[tuple[int, list[Kind]]] | None = None
+        self.begun: list[tuple[int, list[Kind]]] | None = None
 
     def table(self, name: str, type: str, values: Any) -> str:
         if name not in self.tables.own:
@@ -232,12 +232,12 @@ class Arrays:
         """The arrays of a function whose neurons have these slots, and whose segments `cut` gives,
         and the loops that it is made of, as `stretches` says: none where it goes in phases. All
         functions of one plan have the same."""
-        if self.turns is not None:
-            return self.turns
+        if self.begun is not None:
+            return self.begun
         plan = self.plan
         lists = self.lists = lists_of(plan, slots)
         self.segments = cut(plan, lists)
-        turns = self.turns = [] if plan.phased else list(stretches(plan, self.segments))
+        turns = self.begun = [] if plan.phased else list(stretches(plan, self.segments))
         self.numbers = {"starts": lists.starts, "weights": plan.weights,
                         "biases": np.maximum(plan.biases, 0),
                         "places": slots[plan.rows[plan.blocks[:-1]]], "ends": lists.ends,
