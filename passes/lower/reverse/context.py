@@ -116,8 +116,12 @@ class Looped(Backward):
         arrays, tiled, order = self.arrays, self.routes.tiled, self.readers.order
         groups = np.append(self.classes.firsts, [n_rows, n_rows])
 
+        # Without `self`, which a walk would keep in a cycle: its arrays take more than all else.
+        add, names = self.tables.add, self.names
+
         def table(name: str, values: Any) -> str:
-            return self.table(name, "i", values)
+            names[name] = add(f"back_{name}", "i", values)
+            return names[name]
 
         self.walks: dict[str, Walk | None] = dict.fromkeys(("forward", "backward", "inputs"))
         self.activation_walks: list[Walk | None] = []
@@ -135,9 +139,8 @@ class Looped(Backward):
                                                      table)
 
     def declare(self, arrays: Arrays) -> None:
-        self.arrays |= arrays
         for name, values in arrays.items():
-            self.table(name, "i", values)
+            self.arrays[name] = self.tables.made[self.table(name, "i", values)].values
 
     def accumulators(self) -> None:
         plan = self.plan
