@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
+from ncc.passes.lower.arrays import nests
+from ncc.passes.lower.arrays.nests import Walk, nest_of
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.passes.lower.reverse.layout import (
@@ -20,9 +23,10 @@ from ncc.passes.lower.reverse.layout import (
     depth_groups,
     edges_of,
     elements_of,
+    even_cells,
     routes_of,
     row_classes,
-    tile_arrays,
+    tiles_of,
     tiles_together,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
@@ -30,12 +34,49 @@ from ncc.scalar.aggregations import edges_a_term, step, term
 from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.sum_order import BLOCK
 
+SAVED = 2  # times fewer nests than tiles
+# Of a tile, where its rows' sums of the gradient begin, by lanes and in order; and where each row's
+# do, of which these numbers are made.
+CELLS = {"cells": "gradient_of_rows", "ordered_cells": "gradient_of_rows_in_order"}
+
 
 class InList(NamedTuple):
     """Where an in-list begins in `places`, and what is added to each of its elements (ops)."""
 
     at: int
     base: int | None
+
+
+class Tile(NamedTuple):
+    """A tile whose loops are open, of a signature."""
+
+    f: Looped
+    kind: int
+    row: nests.Row
+
+    def number(self, name: str) -> int:
+        """Its number of this name."""
+        return self.row.number(self.f.b, name)
+
+    def numbers(self, name: str) -> Longs:
+        """Those that tiles of its signature have."""
+        mine = np.repeat(self.f.classes.rows[self.kind] > 0, np.diff(self.f.tiles.groups))
+        found: Longs = self.f.tile_numbers[name][mine]
+        return found
+
+    def cell(self, name: str, u: int, row: int) -> int:
+        """Of its row number u + row, which of CELLS has this name."""
+        f, b = self.f, self.f.b
+        if (name, self.kind) in f.uneven:
+            return f.cell(CELLS[name], row, b.op("iadd", self.number(name), u))
+        at = b.op("iadd", u, b.index(row))
+        return b.op("iadd", self.number(name), b.op("imul", at, self.number(f"{name}_apart")))
+
+    @property
+    def read(self) -> InList:
+        """The in-list of its rows."""
+        base = self.number("bases") if "bases" in self.f.tile_numbers else None
+        return InList(self.number("lists"), base)
 
 
 class Looped(Backward):
@@ -75,8 +116,7 @@ class Looped(Backward):
         self.local = elements.local
         self.declare(elements.arrays(plan, classes))
         if routes.tiled.any():
-            arrays, self.repeats = tile_arrays(plan, classes, elements)
-            self.declare(arrays)
+            self.tiles = tiles_of(plan, classes, elements, routes)
         if len(stages) > 1:
             self.declare(elements.stage_arrays(plan, classes, stages))
         if classes.mixed:
@@ -107,10 +147,48 @@ class Looped(Backward):
         self.sum_in(made.by_lanes, made.owners(plan.cells.codes), made.owners(plan.canonical),
                     bool(made.direct.any()))
         losses = int(self.ends.has_loss)
-        self.declare(made.arrays(plan, self.edges, self.classes, losses))
+        of_rows = made.arrays(plan, self.edges, self.classes, losses)
+        self.declare(of_rows)
+        if self.routes.tiled.any():
+            self.tile_walk = self.walk_of_tiles(of_rows)
         self.declare(made.list_arrays(plan, self.routes, self.elements, self.by_rows, losses))
         lists = made.edge_lists(self.routes)
         self.any_pushed, self.any_alone = len(lists["pushed"]) > 0, len(lists["alone"]) > 0
+
+    def walk_of_tiles(self, of_rows: Arrays) -> Walk:
+        """The tiles with all numbers of each, as loops or, where these save little, as arrays;
+        `of_rows` says where the gradient of rows and of the biases of blocks is."""
+        plan, tiles = self.plan, self.tiles
+        blocks, numbers = tiles.blocks, dict(tiles.numbers)
+        first, rows = plan.blocks[blocks], numbers["rows"]
+        prefix = numbers["prefix"] = numbers["ordered"] = self.routes.prefix[first]
+        numbers["rest"] = np.diff(plan.starts)[first] - prefix
+        self.abreast: list[int] = []
+        if self.native > 1:
+            whole = plan.sizes[blocks] == self.native
+            together, left = [of_block[blocks] for of_block in self.tiles_together]
+            numbers["ordered"] = np.where(whole, left, prefix)
+            together = np.where(whole, together, 0)
+            self.abreast = np.unique(together[together > 0]).tolist()
+            numbers |= {f"abreast_{n}": (together == n).astype(np.int64) for n in self.abreast}
+            rows = np.maximum(rows, together * self.native)
+        numbers["bias_cells"] = of_rows["gradient_of_block_biases"][blocks].astype(np.int64)
+        owner = csr.owners(tiles.groups)
+        kinds = self.classes.number[owner]
+        self.uneven: set[tuple[str, int]] = set()
+        for name, table in CELLS.items():
+            of_row = of_rows[table].astype(np.int64)
+            apart, even = even_cells(of_row, first, rows)
+            odd = np.unique(kinds[~even])
+            self.uneven |= {(name, number) for number in odd.tolist()}
+            odd = np.isin(kinds, odd)
+            numbers[name] = np.where(odd, first, of_row[first])
+            numbers[f"{name}_apart"] = np.where(odd, 1, apart)
+        self.tile_numbers = numbers
+        nest = nest_of(numbers, tiles.groups, nests.DEPTH if len(blocks) >= nests.FEW else 0)
+        if SAVED * len(nest.first) > len(blocks):
+            nest = nest_of(numbers, tiles.groups, 0)
+        return Walk(nest, lambda name, values: self.table(f"tile_{name}", "i", values))
 
     def memories(self) -> None:
         plan, widest = self.plan, self.stages.widest
@@ -174,25 +252,51 @@ class Looped(Backward):
                    self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0]))
             b.close()
 
-    def each_tile(self, s: int, number: int, last_first: bool = False) -> int:
-        """Open a loop over the tiles of class s, if they are of this signature."""
-        b = self.b
-        count, first = self.cell(f"blocks_{number}", 0, s), self.cell("segment_blocks", 0, s)
-        q = b.loop(b.index(0), count)[0]
-        if last_first:
-            q = b.op("iadd", b.op("imul", q, b.index(-1)), b.op("iadd", count, b.index(-1)))
-        return b.op("iadd", first, q)
+    def each_tile(self, s: int, number: int, last_first: bool = False) -> tuple[int, Tile]:
+        """Open loops over the tiles of class s, if they are of this signature: how many loops, and
+        the tile."""
+        loops, row = self.tile_walk.open(self.b, s, self.classes.rows[number] > 0, f"{number}",
+                                         last_first=last_first)
+        return loops, Tile(self, number, row)
 
-    def some(self, s: int, name: str, counts: Longs, done: Longs, count: int) -> int:
-        """Open a loop over what is left of counts[s] after done[s], `count` at a time."""
-        rounds = self.table(f"some_{name}", "i", (counts - done) // count)
-        return self.strided(s, rounds, self.table(f"after_{name}", "i", done), count)
+    def end(self, loops: int) -> None:
+        """Close so many loops."""
+        for _ in range(loops):
+            self.b.close()
+
+    def portions(self, count: int, widths: Iterable[int], counts: Longs
+                 ) -> Iterator[tuple[int, int]]:
+        """Loops over 0 .. count-1: as many at a time as the first of the widths says, then of those
+        that are left as the next, ..: how many, and the first one. `counts`: what `count` may be;
+        no loop where there is nothing for it."""
+        b, done = self.b, self.b.index(0)
+        for width in widths:
+            if not (counts >= width).any():
+                continue
+            left = b.op("iadd", count, b.op("imul", done, b.index(-1)))
+            rounds = b.op("idiv", left, b.index(width))
+            q = b.loop(b.index(0), rounds)[0]
+            yield width, b.op("iadd", done, b.op("imul", q, b.index(width)))
+            b.close()
+            done = b.op("iadd", done, b.op("imul", rounds, b.index(width)))
+            counts = counts % width
 
     def strided(self, s: int, rounds: str, after: str, count: int) -> int:
         """Open a loop of rounds[s] iterations: after[s] and `count` for each before."""
         b = self.b
         q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
         return b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
+
+    def edges_of_class(self, s: int, number: int) -> int:
+        """The length of the in-lists of class s, of this signature."""
+        return self.of_class("segment_edges", self.classes.fan_in, s, number)
+
+    def of_class(self, name: str, values: Longs, s: int, number: int) -> int:
+        """The element of `values` (S+1) of class s, of this signature."""
+        mine = values[self.classes.rows[number] > 0]
+        if len(mine) and (mine == mine[0]).all():
+            return self.b.index(int(mine[0]))
+        return self.b.load(self.table(name, "i", values), 0, s)
 
     # -- rows and edges
 
@@ -217,10 +321,6 @@ class Looped(Backward):
     def list_of(self, r: int) -> InList:
         """The in-list of row r."""
         return InList(self.cell("starts", 0, r), self.base("place_bases", r))
-
-    def list_of_tile(self, tile: int) -> InList:
-        """The in-list of the rows of a tile."""
-        return InList(self.cell("block_starts", 0, tile), self.base("block_bases", tile))
 
     def place(self, read: InList, k: int, offset: int = 0) -> int:
         """Where edge number k + offset of an in-list finds what it reads."""

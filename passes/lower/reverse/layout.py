@@ -334,25 +334,52 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
 # -- tiles, and rows of one depth
 
 
-def tile_arrays(plan: Plan, classes: RowClasses, elements: Elements) -> tuple[Arrays, bool]:
-    """The arrays of the row tiles; and whether any has a source twice in its in-list, so that the
-    adjoint of this source has to take one part after the other, row by row."""
-    leader = plan.blocks[:-1]
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """The tiles of rows that are sums.
+
+    blocks   (T)    which of the plan's blocks each is
+    groups   (S+2)  where those of each row class begin
+    numbers  (T)    each, by name
+    repeats         whether any has a source twice in its in-list, so that the adjoint of this
+                    source has to take one part after the other, row by row
+    """
+
+    blocks: Longs
+    groups: Longs
+    numbers: dict[str, Longs]
+    repeats: bool
+
+
+def tiles_of(plan: Plan, classes: RowClasses, elements: Elements, routes: Routes) -> Tiles:
+    blocks = np.flatnonzero(routes.tiled[plan.blocks[:-1]])
+    leader = plan.blocks[blocks]
     lengths = np.diff(plan.starts)[leader]
     owner = np.repeat(np.arange(len(leader)), lengths)
     read = elements.read[csr.ranges(plan.starts[leader], lengths)]
     inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
     pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
     lists = elements.lists
-    return {"block_starts": lists.begins[leader], "block_weights": plan.weights,
-            **({} if lists.bases is None else {"block_bases": lists.bases[leader]}),
-            "block_biases": np.maximum(plan.biases, 0),
-            "block_places": elements.own[leader], "block_rows": np.diff(plan.blocks),
-            "block_firsts": leader, "block_inner": inner, "block_outer": ~inner,
-            "segment_blocks": classes.tiles,
-            **{f"blocks_{k}": np.where(rows > 0, classes.n_tiles, 0)
-               for k, rows in enumerate(classes.rows)},
-            }, bool((pairs[1:] == pairs[:-1]).any())
+    numbers = {"lists": lists.begins[leader], "weights": plan.weights[blocks],
+               "biases": np.maximum(plan.biases[blocks], 0), "places": elements.own[leader],
+               "rows": np.diff(plan.blocks)[blocks], "inner": inner.astype(np.int64)}
+    if lists.bases is not None:
+        numbers["bases"] = lists.bases[leader].astype(np.int64)
+    first = np.append(classes.tiles[:-1], [len(plan.sizes)] * 2)
+    return Tiles(blocks, np.searchsorted(blocks, first), numbers,
+                 bool((pairs[1:] == pairs[:-1]).any()))
+
+
+def even_cells(of_row: Longs, rows: Longs, counts: Longs) -> tuple[Longs, Flags]:
+    """From the first of so many consecutive rows on, how far apart those numbers are that `of_row`
+    has of each, and whether evenly. One row is as far from none as the rows before it are."""
+    more = counts > 1
+    apart = np.where(more, of_row[rows + more] - of_row[rows], 0)
+    apart = apart[np.maximum.accumulate(np.where(more, np.arange(len(rows)), 0))]
+    within = csr.within(counts)
+    here = of_row[csr.ranges(rows, counts)]
+    odd = here != np.repeat(of_row[rows], counts) + np.repeat(apart, counts) * within
+    return apart, np.bincount(np.repeat(np.arange(len(rows)), counts), odd, len(rows)) == 0
 
 
 def tiles_together(plan: Plan, prefix: Longs, least: int) -> tuple[Longs, Longs]:
