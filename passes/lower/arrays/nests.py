@@ -3,7 +3,7 @@ no arrays of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ class Nest(NamedTuple):
         return self.first.size + self.counts.size + self.steps.size
 
 
-def nest_of(columns: dict[str, Longs], groups: Longs, depth: int = DEPTH) -> Nest:
+def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs, depth: int = DEPTH) -> Nest:
     """The nests of rows whose numbers are `columns` (n each), by name; `groups` (G+1): where the
     rows of each group begin. At most `depth` loops: of 0 each row is a nest, as in plain arrays.
 
@@ -108,9 +108,7 @@ class Walk:
         some = values[chosen]
         if len(some) and (some == some[0]).all():
             return b.index(int(some[0]))
-        least = min(int(values.min()), 0)  # cells of tables are never negative
-        held = b.load(self.table(name, values - least), 0, nest)
-        return b.op("iadd", held, b.index(least)) if least else held
+        return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
              rest: bool = False, last_first: bool = False) -> tuple[int, Row]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.passes.lower.arrays import nests
-from ncc.passes.lower.arrays.nests import Walk, nest_of
+from ncc.passes.lower.arrays.nests import Walk
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.passes.lower.reverse.layout import (
@@ -23,21 +21,23 @@ from ncc.passes.lower.reverse.layout import (
     depth_groups,
     edges_of,
     elements_of,
-    even_cells,
     routes_of,
     row_classes,
-    tiles_of,
-    tiles_together,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
+from ncc.passes.lower.reverse.rows import (
+    CELLS,
+    Row,
+    activation_walks,
+    backward_columns,
+    forward_columns,
+    input_columns,
+    tiles_of,
+    walk_of,
+)
 from ncc.scalar.aggregations import edges_a_term, step, term
 from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.sum_order import BLOCK
-
-SAVED = 2  # times fewer nests than tiles
-# Of a tile, where its rows' sums of the gradient begin, by lanes and in order; and where each row's
-# do, of which these numbers are made.
-CELLS = {"cells": "gradient_of_rows", "ordered_cells": "gradient_of_rows_in_order"}
 
 
 class InList(NamedTuple):
@@ -60,14 +60,15 @@ class Tile(NamedTuple):
 
     def numbers(self, name: str) -> Longs:
         """Those that tiles of its signature have."""
-        mine = np.repeat(self.f.classes.rows[self.kind] > 0, np.diff(self.f.tiles.groups))
-        found: Longs = self.f.tile_numbers[name][mine]
+        tiles = self.f.tiles
+        mine = np.repeat(self.f.classes.rows[self.kind] > 0, np.diff(tiles.groups))
+        found: Longs = tiles.numbers[name][mine]
         return found
 
     def cell(self, name: str, u: int, row: int) -> int:
-        """Of its row number u + row, which of CELLS has this name."""
+        """Where its row number u + row begins in the cells of this name."""
         f, b = self.f, self.f.b
-        if (name, self.kind) in f.uneven:
+        if (name, self.kind) in f.tiles.uneven:
             return f.cell(CELLS[name], row, b.op("iadd", self.number(name), u))
         at = b.op("iadd", u, b.index(row))
         return b.op("iadd", self.number(name), b.op("imul", at, self.number(f"{name}_apart")))
@@ -75,7 +76,7 @@ class Tile(NamedTuple):
     @property
     def read(self) -> InList:
         """The in-list of its rows."""
-        base = self.number("bases") if "bases" in self.f.tile_numbers else None
+        base = self.number("bases") if "bases" in self.f.tiles.numbers else None
         return InList(self.number("lists"), base)
 
 
@@ -90,16 +91,11 @@ class Looped(Backward):
 
     wanted: int  # 1 where the caller wants dparams, else 0
 
-    @cached_property
-    def tiles_together(self) -> tuple[Longs, Longs]:
-        """Of each tile; where a vector holds its rows."""
-        prefix = self.routes.prefix[self.plan.blocks[:-1]]
-        return tiles_together(self.plan, prefix, max(1, BLOCK[self.dtype] // self.native))
-
     # -- before the loops
 
     def before(self) -> None:
         plan = self.plan
+        self.arrays: Arrays = {}
         self.batch = bool(self.lanes)
         # Readers an iteration: a batch keeps in registers a sum over the lanes for each, the value,
         # and the adjoint.
@@ -115,8 +111,6 @@ class Looped(Backward):
         elements = self.elements = elements_of(plan, edges, stages, self.scatters)
         self.local = elements.local
         self.declare(elements.arrays(plan, classes))
-        if routes.tiled.any():
-            self.tiles = tiles_of(plan, classes, elements, routes)
         if len(stages) > 1:
             self.declare(elements.stage_arrays(plan, classes, stages))
         if classes.mixed:
@@ -131,12 +125,41 @@ class Looped(Backward):
         self.group_rests = readers.counts(plan, classes)
         self.accumulators()
         self.declare(seed_arrays(plan, edges, elements, len(stages)))
+        prefix = np.where(routes.tiled, 0, routes.prefix)
+        if prefix.any():
+            self.declare({"row_prefix": prefix})
+        self.walk(len(plan.rows))
         self.unread = unread_inputs(plan, edges)
         self.memories()
         if self.batch and not self.by_rows:
             self.transpose_weights()
 
+    def walk(self, n_rows: int) -> None:
+        """The rows, or those of an activation, and the inputs as loops over nests, where these are
+        much fewer; not stage by stage."""
+        arrays, tiled, order = self.arrays, self.routes.tiled, self.readers.order
+        groups = np.append(self.classes.firsts, [n_rows, n_rows])
+
+        def table(name: str, values: Any) -> str:
+            return self.table(name, "i", values)
+
+        self.walks: dict[str, Walk | None] = dict.fromkeys(("forward", "backward", "inputs"))
+        self.activation_walks: list[Walk | None] = []
+        if len(self.stages) > 1:
+            return
+        for name, columns, bounds in (
+                ("forward", forward_columns(arrays, tiled, self.elements.own), groups),
+                ("backward", backward_columns(self.plan, arrays, tiled, order), groups),
+                ("inputs", input_columns(arrays, n_rows, self.n_inputs),
+                 np.array([0, self.n_inputs]))):
+            self.walks[name] = walk_of(name, columns, bounds, table)
+        if self.classes.mixed:
+            g = self.groups
+            self.activation_walks = activation_walks(g.by_activation, g.starts, len(g.activations),
+                                                     table)
+
     def declare(self, arrays: Arrays) -> None:
+        self.arrays |= arrays
         for name, values in arrays.items():
             self.table(name, "i", values)
 
@@ -147,48 +170,14 @@ class Looped(Backward):
         self.sum_in(made.by_lanes, made.owners(plan.cells.codes), made.owners(plan.canonical),
                     bool(made.direct.any()))
         losses = int(self.ends.has_loss)
-        of_rows = made.arrays(plan, self.edges, self.classes, losses)
-        self.declare(of_rows)
+        self.declare(made.arrays(plan, self.edges, self.classes, losses))
         if self.routes.tiled.any():
-            self.tile_walk = self.walk_of_tiles(of_rows)
+            self.tiles = tiles_of(plan, self.classes, self.elements, self.routes, self.arrays,
+                                  self.native, BLOCK[self.dtype])
+            self.tile_walk = self.tiles.walk(lambda name, values: self.table(name, "i", values))
         self.declare(made.list_arrays(plan, self.routes, self.elements, self.by_rows, losses))
         lists = made.edge_lists(self.routes)
         self.any_pushed, self.any_alone = len(lists["pushed"]) > 0, len(lists["alone"]) > 0
-
-    def walk_of_tiles(self, of_rows: Arrays) -> Walk:
-        """The tiles with all numbers of each, as loops or, where these save little, as arrays;
-        `of_rows` says where the gradient of rows and of the biases of blocks is."""
-        plan, tiles = self.plan, self.tiles
-        blocks, numbers = tiles.blocks, dict(tiles.numbers)
-        first, rows = plan.blocks[blocks], numbers["rows"]
-        prefix = numbers["prefix"] = numbers["ordered"] = self.routes.prefix[first]
-        numbers["rest"] = np.diff(plan.starts)[first] - prefix
-        self.abreast: list[int] = []
-        if self.native > 1:
-            whole = plan.sizes[blocks] == self.native
-            together, left = [of_block[blocks] for of_block in self.tiles_together]
-            numbers["ordered"] = np.where(whole, left, prefix)
-            together = np.where(whole, together, 0)
-            self.abreast = np.unique(together[together > 0]).tolist()
-            numbers |= {f"abreast_{n}": (together == n).astype(np.int64) for n in self.abreast}
-            rows = np.maximum(rows, together * self.native)
-        numbers["bias_cells"] = of_rows["gradient_of_block_biases"][blocks].astype(np.int64)
-        owner = csr.owners(tiles.groups)
-        kinds = self.classes.number[owner]
-        self.uneven: set[tuple[str, int]] = set()
-        for name, table in CELLS.items():
-            of_row = of_rows[table].astype(np.int64)
-            apart, even = even_cells(of_row, first, rows)
-            odd = np.unique(kinds[~even])
-            self.uneven |= {(name, number) for number in odd.tolist()}
-            odd = np.isin(kinds, odd)
-            numbers[name] = np.where(odd, first, of_row[first])
-            numbers[f"{name}_apart"] = np.where(odd, 1, apart)
-        self.tile_numbers = numbers
-        nest = nest_of(numbers, tiles.groups, nests.DEPTH if len(blocks) >= nests.FEW else 0)
-        if SAVED * len(nest.first) > len(blocks):
-            nest = nest_of(numbers, tiles.groups, 0)
-        return Walk(nest, lambda name, values: self.table(f"tile_{name}", "i", values))
 
     def memories(self) -> None:
         plan, widest = self.plan, self.stages.widest
@@ -247,9 +236,16 @@ class Looped(Backward):
         b, acts = self.b, self.groups.activations
         first = b.op("imul", t, b.index(len(acts)))
         for n, act in enumerate(acts):
+            program = expression(act, self.g.functions)
+            walk = self.activation_walks[n] if self.activation_walks else None
+            if walk is not None:
+                some = np.diff(walk.nest.groups) > 0
+                loops, row = walk.open(b, t, some, "all")
+                yield program, row.number(b, "places")
+                self.end(loops)
+                continue
             at = b.op("iadd", first, b.index(n))
-            yield (expression(act, self.g.functions),
-                   self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0]))
+            yield program, self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0])
             b.close()
 
     def each_tile(self, s: int, number: int, last_first: bool = False) -> tuple[int, Tile]:
@@ -318,9 +314,10 @@ class Looped(Backward):
         found = self.cell(name, offset, at)
         return found if base is None else self.b.op("iadd", found, base)
 
-    def list_of(self, r: int) -> InList:
-        """The in-list of row r."""
-        return InList(self.cell("starts", 0, r), self.base("place_bases", r))
+    def list_of(self, row: Row, offset: int = 0) -> InList:
+        """The in-list of a row, or of that `offset` further on."""
+        base = row.number("place_bases", offset) if "place_bases" in self.names else None
+        return InList(row.number("starts", offset), base)
 
     def place(self, read: InList, k: int, offset: int = 0) -> int:
         """Where edge number k + offset of an in-list finds what it reads."""

@@ -331,72 +331,7 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
     return Elements(local, own, adjoint, nowhere, read, inside, once(plan.starts, read))
 
 
-# -- tiles, and rows of one depth
-
-
-@dataclass(frozen=True, eq=False)
-class Tiles:
-    """The tiles of rows that are sums.
-
-    blocks   (T)    which of the plan's blocks each is
-    groups   (S+2)  where those of each row class begin
-    numbers  (T)    each, by name
-    repeats         whether any has a source twice in its in-list, so that the adjoint of this
-                    source has to take one part after the other, row by row
-    """
-
-    blocks: Longs
-    groups: Longs
-    numbers: dict[str, Longs]
-    repeats: bool
-
-
-def tiles_of(plan: Plan, classes: RowClasses, elements: Elements, routes: Routes) -> Tiles:
-    blocks = np.flatnonzero(routes.tiled[plan.blocks[:-1]])
-    leader = plan.blocks[blocks]
-    lengths = np.diff(plan.starts)[leader]
-    owner = np.repeat(np.arange(len(leader)), lengths)
-    read = elements.read[csr.ranges(plan.starts[leader], lengths)]
-    inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
-    pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
-    lists = elements.lists
-    numbers = {"lists": lists.begins[leader], "weights": plan.weights[blocks],
-               "biases": np.maximum(plan.biases[blocks], 0), "places": elements.own[leader],
-               "rows": np.diff(plan.blocks)[blocks], "inner": inner.astype(np.int64)}
-    if lists.bases is not None:
-        numbers["bases"] = lists.bases[leader].astype(np.int64)
-    first = np.append(classes.tiles[:-1], [len(plan.sizes)] * 2)
-    return Tiles(blocks, np.searchsorted(blocks, first), numbers,
-                 bool((pairs[1:] == pairs[:-1]).any()))
-
-
-def even_cells(of_row: Longs, rows: Longs, counts: Longs) -> tuple[Longs, Flags]:
-    """From the first of so many consecutive rows on, how far apart those numbers are that `of_row`
-    has of each, and whether evenly. One row is as far from none as the rows before it are."""
-    more = counts > 1
-    apart = np.where(more, of_row[rows + more] - of_row[rows], 0)
-    apart = apart[np.maximum.accumulate(np.where(more, np.arange(len(rows)), 0))]
-    within = csr.within(counts)
-    here = of_row[csr.ranges(rows, counts)]
-    odd = here != np.repeat(of_row[rows], counts) + np.repeat(apart, counts) * within
-    return apart, np.bincount(np.repeat(np.arange(len(rows)), counts), odd, len(rows)) == 0
-
-
-def tiles_together(plan: Plan, prefix: Longs, least: int) -> tuple[Longs, Longs]:
-    """How many tiles are unrolled together where sums are made in order, of the first of them; else
-    0: as many as are a whole block of ncc/scalar/sum_order.py's, which is `least` tiles, or two
-    such where both share an in-list. And of how many of the `prefix` edges of each tile the sums
-    are left to be made, row by row."""
-    left = prefix.copy()
-    together = np.zeros(len(left), np.int64)
-    for many in (2 * least, least) if least == 1 else (least,):
-        for segment in plan.segments:
-            for first in range(segment.first, segment.last, segment.side):
-                for tile in range(first, first + segment.side - many + 1, many):
-                    span = slice(tile, tile + many)
-                    if (left[span] > 0).all():
-                        together[tile], left[span] = many, 0
-    return together, left
+# -- rows of one depth
 
 
 @dataclass(frozen=True, eq=False)

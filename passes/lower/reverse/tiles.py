@@ -90,7 +90,7 @@ class _Gradient:
         f, b, tile, native = self.f, self.b, self.tile, self.f.native
         prefix, by_row = tile.numbers("prefix"), tile.numbers("ordered")
         edges, zero = tile.number("prefix"), b.index(0)
-        for tiles in f.abreast if self.kind.height == native > 1 else ():
+        for tiles in f.tiles.abreast if self.kind.height == native > 1 else ():
             if not tile.numbers(f"abreast_{tiles}").any():
                 continue
             f.only_if(tile.number(f"abreast_{tiles}"))
