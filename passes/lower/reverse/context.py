@@ -277,12 +277,6 @@ class Looped(Backward):
             done = b.op("iadd", done, b.op("imul", rounds, b.index(width)))
             counts = counts % width
 
-    def strided(self, s: int, rounds: str, after: str, count: int) -> int:
-        """Open a loop of rounds[s] iterations: after[s] and `count` for each before."""
-        b = self.b
-        q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
-        return b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
-
     def edges_of_class(self, s: int, number: int) -> int:
         """The length of the in-lists of class s, of this signature."""
         return self.of_class("segment_edges", self.classes.fan_in, s, number)
@@ -366,17 +360,9 @@ class Looped(Backward):
                       pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
         """Add to gradient[to + k + i] the product of pair(k, i), for counts[s] elements: as many
         neighbours at once as a vector holds, then four, then one by one."""
-        b = self.b
-        done = np.zeros_like(counts)
         widest = self.native if self.batch else 4
-        for width in dict.fromkeys((widest, 4, 1)):
-            if not (counts - done >= width).any():
-                continue
-            rounds = self.table(f"{name}_rounds_{width}", "i", (counts - done) // width)
-            after = self.table(f"{name}_after_{width}", "i", done)
-            k = self.strided(s, rounds, after, width)
-            at = b.op("iadd", to, k)
+        count = self.b.load(self.table(name, "i", counts), 0, s)
+        for width, k in self.portions(count, dict.fromkeys((widest, 4, 1)), counts):
+            at = self.b.op("iadd", to, k)
             for i, (x, y) in enumerate([pair(k, i) for i in range(width)]):
                 self.add_gradient(x, y, i, at)
-            b.close()
-            done = done + (counts - done) // width * width
