@@ -17,7 +17,7 @@ from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.reverse.frame import Backward, Ends, lanes
 from ncc.passes.lower.reverse.loops import Loops
 from ncc.passes.lower.reverse.unrolled import Unrolled
-from ncc.passes.lower.sample.single import Single
+from ncc.passes.lower.sample.single import Single, fits
 
 
 def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, native: int, registers: int,
@@ -73,6 +73,6 @@ def backward_pass(wanted: Wanted, plan: Plan, dtype: str, numerics: str, tables:
     if plan.schedule_of(wanted).form == "straight":
         form = Unrolled
     elif (native > 1 and not wanted.batch and not wanted.recompute
-          and not wanted.name.endswith("_kept")):
+          and not wanted.name.endswith("_kept") and fits(plan)):
         form = Single
     return form(plan, dtype, numerics, tables, native, wanted.recompute, registers, provenance)

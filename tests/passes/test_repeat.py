@@ -132,6 +132,24 @@ def test_every_form_has_the_interpreters_bits(name, form, dtype, numerics):
             same(mine, np.asarray(theirs).reshape(mine.shape))
 
 
+@pytest.mark.parametrize("form", ["shared", "table"])
+def test_sources_that_are_merged_are_read_twice_in_order(form):
+    """Of equal neurons one is left, which rows of one in-list read several times."""
+    lines = [f"{i:x}\n" for i in range(2)] + [f"{j:x} tanh 0@a,1@b\n" for j in range(2, 5)]
+    lines += [f"{j:x} identity " + ",".join(
+        [f"{i:x}" for i in range(5)]) + "\n" for j in range(5, 21)]
+    net = ncc.parse("N 15\n" + "".join(lines))
+    params = np.sin(np.arange(net.n_params, dtype=np.float32))
+    fn = ncc.compile(net, params, form=form, batch_form=form, backward_form="table", cache=False)
+    x = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    left = prune(merge(net.graph))
+    for given in (x, *x):
+        y, pullback = fn.vjp(given)
+        for mine, theirs in zip(pullback(y), left.gradient(
+                np.atleast_2d(given), np.atleast_2d(y), params, numerics=fn.numerics), strict=True):
+            same(mine, theirs.reshape(mine.shape))
+
+
 @pytest.mark.parametrize(("dtype", "width"), [("f32", 16), ("f64", 8)])
 def test_fixed_layers_among_trained_ones_have_no_gradient(dtype, width):
     """Steps with a layer of constants, so large that gradients would be summed up in order."""

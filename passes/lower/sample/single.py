@@ -34,6 +34,17 @@ def own(plan: Plan) -> Flags:
     return found
 
 
+def fits(plan: Plan) -> bool:
+    """Whether rows that share an in-list read each source once: an adjoint gets the parts of a tile
+    edge by edge, but those of a source that was merged from several row by row."""
+    heads = plan.blocks[:-1][plan.sizes > 1]
+    counts = np.diff(plan.starts)[heads]
+    reader = np.repeat(np.arange(len(heads)), counts)
+    at = plan.edges[csr.ranges(plan.starts[heads], counts)]
+    pairs = reader * plan.graph.n_neurons + plan.graph.sources[at]
+    return len(np.unique(pairs)) == len(pairs)
+
+
 class Single(Looped):
     """`dx` and `dparams` of one sample, and what the callers of `Backward.function` add."""
 
