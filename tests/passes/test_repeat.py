@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from gradients import interpreted
 from objects import same
 
 import ncc
@@ -19,7 +20,7 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
 from ncc.passes.graph.merge import merge
 from ncc.passes.graph.prune import prune
-from ncc.passes.lower.arrays import lists, sequences
+from ncc.passes.lower.arrays import lists, nests, sequences
 from ncc.runtime.compiled import Compiled
 
 
@@ -362,6 +363,34 @@ def test_arrays_of_gradients_follow_rows_not_edges(machine, form):
         held.append(sum([len(t.values) for t in build.module.tables
                          if t.name.rstrip("_0123456789") in lists]))
     assert 0 < held[1] - held[0] < rows[1] - rows[0]
+
+
+def test_arrays_of_tiles_follow_distinct_groups_not_positions():
+    def cells(width):
+        net = ncc.new("conv", f"1x{width}x{width}", "8k3", "16k3")
+        build = built(net, batch_form="shared", backward_form="table", gradient=True)
+        assert np.all(build.plan.sizes > 1) and len(build.plan.sizes) >= nests.FEW
+        return {t.name: len(t.values) for t in build.module.tables if "_tile_" in t.name}
+
+    assert cells(12) == cells(16)
+
+
+def test_a_tiles_rows_may_have_their_parameters_anywhere():
+    """Two activations in turn, so that those of the rows of one are not equally far apart."""
+    kinds = ["tanh" if 7 * j % 5 < 2 else "relu" for j in range(40)]
+    lines = [f"{i:x}\n" for i in range(9)]
+    lines += [f"{9 + j:x} {kind} " + ",".join(
+        [f"{i:x}:{math.sin(9 * j + i):.3f}" for i in range(9)]) + " +0.1\n"
+        for j, kind in enumerate(kinds)]
+    net = ncc.parse(f"N {len(lines):x}\nout {','.join([f'{9 + j:x}' for j in range(40)])}\n"
+                    + "".join(lines))
+    module = built(net, batch_form="shared", backward_form="table", gradient=True).module
+    assert any(t.name.startswith("back_gradient_of_rows") for t in module.tables)
+    x = np.random.default_rng(0).normal(size=(5, 9)).astype(np.float32)
+    dy = np.cos(np.arange(200, dtype=np.float32)).reshape(5, 40)
+    wanted = net.graph.gradient(x, dy)
+    for mine, theirs in zip(interpreted(module, x, dy, net.params), wanted, strict=True):
+        same(mine, theirs)
 
 
 def test_a_net_that_repeats_nothing_has_its_weights_in_order():
