@@ -10,7 +10,7 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.arrays.nests import FEW, Nest, Row, Walk, nest_of
+from ncc.passes.lower.arrays.nests import FEW, Nest, Walk, nest_of
 
 LESS = 4  # times fewer numbers than in arrays that are worth loops
 OFTEN = 4  # times that a sequence is a loop of its own
@@ -80,6 +80,16 @@ def _parts(first: Longs, alike: Longs) -> Iterator[tuple[int, int, int]]:
         yield done, len(first) - done, 1
 
 
+class Here(NamedTuple):
+    """The row that open loops are at: its numbers (ops), by name. They stand where the row begins,
+    whether or not it reads them: so LLVM may move their loads out of the innermost loop."""
+
+    numbers: dict[str, int]
+
+    def number(self, b: Builder, name: str) -> int:
+        return self.numbers[name]
+
+
 class Steps:
     """The loops over the rows of sequences; `table` adds an array of integers to the module: its
     name there, of its name here."""
@@ -94,7 +104,7 @@ class Steps:
             return b.index(int(values[0]))
         return b.load(self.walk.table(name, values), 0, at)
 
-    def each(self, b: Builder) -> Iterator[tuple[int, Row]]:
+    def each(self, b: Builder) -> Iterator[tuple[int, Here]]:
         """For each kind the loops in which its rows are: the kind, and the row."""
         found = self.sequences
         part, around = None, {}
@@ -107,7 +117,7 @@ class Steps:
                        self.cell(b, "part_ends", found.parts[1:], part))[0]
         for kind in dict.fromkeys(found.kinds.tolist()):
             loops, row = self.walk.open(b, group, found.kinds == kind, str(kind), around=around)
-            yield kind, row
+            yield kind, Here({name: row.number(b, name) for name in found.nest.names})
             for _ in range(loops):
                 b.close()
         for _ in range(1 + (part is not None) + len(around)):
