@@ -263,7 +263,7 @@ class Arrays:
             if name in arrays:
                 self.table(name, "i", arrays[name])
         if self.shared is not None:
-            turns = self.repeat(self.shared, turns, single)
+            turns = self.begun = self.repeat(self.shared, turns, single)
         self.table("segment_edges", "i", self.classes[:, 3])
         self.begun = turns
         return turns
