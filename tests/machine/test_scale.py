@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 import tracemalloc
@@ -19,6 +21,7 @@ from ncc.driver.settings import options
 from ncc.ir import csr
 from ncc.ir.csr import representatives
 from ncc.machine import cache
+from ncc.machine.limits import give_back
 from ncc.machine.llvm import Loaded, host
 
 COMPILES = """import os, sys
@@ -66,6 +69,21 @@ def test_arrays_that_live_at_once_in_a_compile(widths: list[int], fan_in: int,
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 8 < peak / net.n_edges < most
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    kept, freed = [], []
+    for _ in range(400):  # 26 MB, with something small behind each part
+        freed.append(np.ones(8192))
+        kept.append(np.ones(100))
+    del freed[:]
+    before = resident()
+    give_back()
+    assert before - resident() > 13 << 20
 
 
 @pytest.fixture(scope="module")
