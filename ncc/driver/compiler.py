@@ -45,6 +45,7 @@ from ncc.report.cost import Footprint
 from ncc.scalar.expressions import expression
 
 MANY = 10_000  # edges, from where memory is looked at before the passes run
+FREED = 500_000  # edges, from where what reading and the passes freed is megabytes
 HASH = "hash of the graph"  # stands for it in headers that are kept
 
 
@@ -253,6 +254,8 @@ class Build:
                 tables = self._outside()
                 if self.options.get("outside"):
                     self.__dict__.pop("module", None)
+            if not isinstance(self.start, Module) and self.graph.n_edges >= FREED:
+                limits.give_back()
             if self.options.get("outside"):
                 code = machine.object(text)
             else:
