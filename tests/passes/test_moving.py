@@ -51,10 +51,10 @@ def test_lists_of_sources_follow_one_step(name, form, held, monkeypatch):
         plan.verify()
         return len(lists_of(plan, plan.batch.slots).sources), plan.batch.work, plan
 
-    (few, _, _), (many, work, plan) = cells(14), cells(26)
+    (few, _, _), (many, work, plan) = cells(20), cells(32)
     assert many == few
     monkeypatch.setattr(place, "moving_slots", lambda *_: ())
-    scanned = planned(made(26), form)
+    scanned = planned(made(32), form)
     assert work <= 1.3 * scanned.batch.work
     assert (plan.batch.slots != scanned.batch.slots).any()
 

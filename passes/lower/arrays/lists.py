@@ -335,14 +335,16 @@ class Arrays:
         return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
                 b.load(self.table(f"{name}_last", "i", last), 0, turn))
 
-    def numbered(self, b: Builder, segment: Within) -> int:
-        """The number of a segment among all: those of every time, too."""
-        found = self.periods
-        if found is None or segment.time is None:
-            return segment.at
-        at = b.load(self.table("segment_numbers", "i", found.segments), 0, segment.at)
-        ahead = b.load(self.table("segments_ahead", "i", found.ahead), 0, segment.at)
-        return b.op("iadd", at, b.op("imul", segment.time, ahead))
+    def steps_of(self, mine: Longs) -> dict[str, Longs]:
+        """What every further time adds to the numbers of the blocks of segments that are kept, by
+        name, where it adds anything; `mine`: the numbers of these segments among all."""
+        if self.shared is None or self.periods is None:
+            return {}
+        sizes = self.segments[mine, 1] - self.segments[mine, 0]
+        chunks = np.repeat(self.shared.begins[mine], sizes) + csr.within(sizes) // np.repeat(
+            chunk_of(self.segments[mine, 4]), sizes)
+        at = np.searchsorted(self.periods.chunks, chunks)
+        return {name: steps[at] for name, steps in self.periods.steps.items() if steps[at].any()}
 
     def added(self, b: Builder, segment: Within, mine: Any, chunk: int) -> dict[str, int]:
         """What is added to the numbers of a chunk, of a segment of a class that is `mine`."""

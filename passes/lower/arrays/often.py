@@ -10,7 +10,8 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Plan, Run
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.arrays.lists import Block, Lists, Within
+from ncc.passes.lower.arrays.lists import Block, Lists
+from ncc.passes.lower.arrays.periods import Periods
 from ncc.scalar.aggregations import EXTREMES, edges_a_term, extreme, extreme_of, total
 from ncc.scalar.expressions import Expr, expression
 
@@ -67,13 +68,14 @@ class Rows(Protocol):
     lists: Lists
     segments: Longs
     numbers: dict[str, Longs]
+    periods: Periods | None
     weights: str
     held: str
     lanes_rows: int
 
     def table(self, name: str, type: str, values: Any) -> str: ...
 
-    def numbered(self, b: Builder, segment: Within) -> int: ...
+    def steps_of(self, mine: Longs) -> dict[str, Longs]: ...
 
     def parameter(self, b: Builder, offset: int, index: int) -> int: ...
 

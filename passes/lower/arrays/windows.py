@@ -85,12 +85,17 @@ def _windows(loops: Rows, run: Run, mine: Longs, count: int) -> Windows | None:
     numbers = loops.numbers
     if edges_a_term(agg) > 1 or "bases" not in numbers:
         return None
-    sizes = np.zeros(len(segments), np.int64)
-    sizes[mine] = segments[mine, 1] - segments[mine, 0]
-    blocks = csr.ranges(segments[mine, 0], sizes[mine])
+    kept = np.arange(len(segments)) if loops.periods is None else loops.periods.segments
+    mine = mine[np.isin(mine, kept)]
+    lengths = segments[mine, 1] - segments[mine, 0]
+    sizes = np.zeros(len(kept), np.int64)
+    sizes[np.searchsorted(kept, mine)] = lengths
+    blocks = csr.ranges(segments[mine, 0], lengths)
     nest = nest_of({name: numbers[name][blocks] for name in (
-        "bases", "weights", "places", "biases")}, csr.starts(sizes))
-    if not len(nest.counts) or LESS * len(nest.first) > len(blocks):
+        "bases", "weights", "places", "biases")} | {
+            f"{name}_step": steps for name, steps in loops.steps_of(mine).items()},
+        csr.starts(sizes))
+    if not len(nest.counts) or LESS * len(nest.first) > len(blocks) or nest.steps[:, :, 4:].any():
         return None
     times, length = nest.counts[1:].prod(axis=0), nest.counts[0]
     aparts, shares = nest.steps[0][:, :2].T
@@ -125,20 +130,20 @@ def side_by_side(loops: Rows, b: Builder, kind: Kind, segment: Within, count: in
     for listed in np.unique(lists[lists != LOOPED]).tolist():
         windows = _windows(loops, kind.run, kind.segments[lists == listed], count)
         if windows is not None:
-            _walk(loops, b, kind.run, loops.numbered(b, segment), windows, kind.segments,
-                  f"{kind.name}_{listed}")
+            _walk(loops, b, kind.run, segment, windows, f"{kind.name}_{listed}")
             found.append(listed)
     return found
 
 
-def _walk(loops: Rows, b: Builder, run: Run, s: int, windows: Windows, mine: Longs,
-          name: str) -> None:
-    """The rows of segment s, if it is one of `mine`, in the order in which they are: some at a time
-    in each run of neighbours, and what is left of it row by row."""
+def _walk(loops: Rows, b: Builder, run: Run, segment: Within, windows: Windows, name: str
+          ) -> None:
+    """The rows of a segment, if they are among the windows, in the order in which they are: some at
+    a time in each run of neighbours, and what is left of it row by row."""
     nest, many = windows.nest, windows.round.rows
     count = len(nest.groups) - 1
     walk = Walk(nest, lambda table, values: loops.table(f"{table}_{name}", "i", values))
     chosen, every = np.arange(len(nest.first)), np.arange(count)
+    s, mine = segment.at, np.flatnonzero(np.diff(nest.groups))
     q = b.loop(b.index(0), walk.cell(b, "nests_of", np.diff(nest.groups), s, every))[0]
     q = b.op("iadd", walk.cell(b, "nests", nest.groups[:-1], s, mine), q)
     at: dict[int, int] = {}
@@ -149,28 +154,32 @@ def _walk(loops: Rows, b: Builder, run: Run, s: int, windows: Windows, mine: Lon
     whole = walk.cell(b, "rounds", windows.rounds, q, chosen)
     k = b.op("imul", b.loop(b.index(0), whole)[0], b.index(many))
     within = np.flatnonzero(windows.rounds)
-    _rows(loops, b, run, Row(walk, q, {**at, 0: k}, within), windows.round, windows.fixed)
+    _rows(loops, b, run, Row(walk, q, {**at, 0: k}, within), segment.time, windows.round,
+          windows.fixed)
     b.close()
     rest = nest.counts[0] - windows.rounds * many
     if rest.any():
         alone = round_of(windows.round.slots, 0, 1)
         done = walk.cell(b, "done", windows.rounds * many, q, chosen)
         k = b.loop(done, walk.cell(b, "count", nest.counts[0], q, chosen))[0]
-        _rows(loops, b, run, Row(walk, q, {**at, 0: k}, np.flatnonzero(rest)), alone, windows.fixed)
+        _rows(loops, b, run, Row(walk, q, {**at, 0: k}, np.flatnonzero(rest)), segment.time, alone,
+              windows.fixed)
         b.close()
     for _ in range(1 + len(at)):
         b.close()
 
 
-def _rows(loops: Rows, b: Builder, run: Run, row: Row, round: Round, fixed: list[float | None]
-          ) -> None:
-    """The rows from `row` on that one round computes; each sum in the order of its in-list."""
+def _rows(loops: Rows, b: Builder, run: Run, row: Row, time: int | None, round: Round,
+          fixed: list[float | None]) -> None:
+    """The rows from `row` on that one round computes, at this time; each sum in the order of its
+    in-list."""
     agg, many = AGGREGATIONS[run.aggregation], round.rows
     program = expression(run.activation, loops.plan.graph.functions)
     biases: list[int | None] = [None] * many
     if run.biased:
-        biases = [loops.parameter(b, offset, at) for at, offset in _numbers(b, row, "biases", many)]
-    base, begins = row.number(b, "bases"), _numbers(b, row, "weights", many)
+        biases = [loops.parameter(b, offset, at) for at, offset in _numbers(
+            b, row, None, "biases", many)]
+    base, begins = _number(b, row, time, "bases"), _numbers(b, row, None, "weights", many)
     values, weights = dict[int, int](), dict[tuple[tuple[int, int], int], int]()
     sums: list[int | None] = [bias if agg in FROM_BIAS else None for bias in biases]
     held: list[tuple[int, int] | None] = [None] * many
@@ -191,14 +200,23 @@ def _rows(loops: Rows, b: Builder, run: Run, row: Row, round: Round, fixed: list
         argument = (extreme_of(b, chains, bias) if chains is not None
                     else finish(b, agg, acc, len(fixed), None if agg in FROM_BIAS else bias))
         made.append(loops.value(b, program, argument))
-    for value, (place, offset) in zip(made, _numbers(b, row, "places", many), strict=True):
+    for value, (place, offset) in zip(made, _numbers(b, row, time, "places", many), strict=True):
         loops.put(b, value, offset, place)
 
 
-def _numbers(b: Builder, row: Row, name: str, many: int) -> list[tuple[int, int]]:
+def _number(b: Builder, row: Row, time: int | None, name: str, offset: int = 0) -> int:
+    """A number of the row, or of that `offset` rows on, at this time."""
+    found, step = row.number(b, name, offset), f"{name}_step"
+    if time is None or step not in row.walk.nest.names:
+        return found
+    return b.op("iadd", found, b.op("imul", time, row.number(b, step)))
+
+
+def _numbers(b: Builder, row: Row, time: int | None, name: str, many: int
+             ) -> list[tuple[int, int]]:
     """The numbers of neighbours, each with what is to be added."""
-    nest, first = row.walk.nest, row.number(b, name)
+    nest, first = row.walk.nest, _number(b, row, time, name)
     steps = nest.steps[0][row.chosen, nest.names.index(name)]
     if many == 1 or ((steps == steps[0]).all() and steps[0] >= 0):
         return [(first, i * int(steps[0])) for i in range(many)]
-    return [(row.number(b, name, i), 0) for i in range(many)]
+    return [(_number(b, row, time, name, i), 0) for i in range(many)]
