@@ -33,18 +33,19 @@ class Edges:
     reader  (E)  the row that reads it
     """
 
-    number: Longs
-    source: Longs
-    reader: Longs
+    number: Ints
+    source: Ints
+    reader: Ints
 
 
 def edges_of(plan: Plan) -> Edges:
     g = plan.graph
     n_in, n_rows = len(g.inputs), len(plan.rows)
-    number = np.zeros(g.n_neurons, np.int64)
+    number = np.zeros(g.n_neurons, np.int32)
     number[g.inputs] = np.arange(n_in)
     number[plan.rows] = n_in + np.arange(n_rows)
-    return Edges(number, number[g.sources[plan.edges]], csr.owners(plan.starts))
+    return Edges(number, number[g.sources[plan.edges]],
+                 csr.owners(plan.starts, np.int32))
 
 
 class Once(NamedTuple):
@@ -52,7 +53,7 @@ class Once(NamedTuple):
     `elements` from begins[k] on, with bases[k] added. Without `bases` nothing is, and each list has
     elements of its own, one list after another."""
 
-    elements: Longs
+    elements: Ints
     begins: Longs
     bases: Ints | None
 
@@ -62,14 +63,14 @@ class Once(NamedTuple):
         return made if self.bases is None else {**made, bases: self.bases}
 
 
-def once(starts: Longs, elements: Longs) -> Once:
+def once(starts: Longs, elements: Ints) -> Once:
     """Lists of numbers from 0 on (ncc/ir/csr.py), those that are many once, where they repeat."""
     lengths = np.diff(starts)
-    found = csr.repeated(lengths, elements.astype(np.int32)) if len(lengths) >= MANY else None
+    found = csr.repeated(lengths, elements) if len(lengths) >= MANY else None
     if found is None:
         return Once(elements, starts[:-1], None)
     begins, bases, kept = found
-    return Once(kept.astype(np.int64), begins, bases)
+    return Once(kept, begins, bases)
 
 
 # -- row classes
@@ -137,8 +138,8 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
                       np.int64).reshape(-1, 2)
     first, last = bounds[:, 0], bounds[:, 1]
     run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-    params = csr.starts(plan.graph.weights[plan.edges] >= 0)
-    trained = params[plan.starts[last]] > params[plan.starts[first]]
+    params = csr.starts(csr.some(plan.starts, plan.graph.weights[plan.edges] >= 0))
+    trained = params[last] > params[first]
     signatures = [
         Signature(run.activation, run.aggregation, run.biased, segment.rows,
                   vectors and segment.rows > 1 and direct,
@@ -169,9 +170,9 @@ def consecutive(plan: Plan, first: Longs, last: Longs) -> Flags:
     weights = g.weights[plan.edges]
     codes = np.concatenate([weights, g.biases[plan.rows]])
     uses = np.bincount(codes[codes >= 0], minlength=g.n_params + 1)
-    tied = np.concatenate([[0], np.cumsum((weights >= 0) & (uses[np.maximum(weights, 0)] > 1))])
-    begin, end = plan.starts[first], plan.starts[last]
-    consecutive: Flags = (broken[end] <= broken[begin]) & (tied[end] <= tied[begin])
+    tied = csr.some(plan.starts, (weights >= 0) & (uses[np.maximum(weights, 0)] > 1))
+    odd = csr.starts(broken | tied)
+    consecutive: Flags = odd[last] == odd[first]
     return consecutive
 
 
@@ -294,7 +295,7 @@ class Elements:
     own: Longs
     adjoint: Longs
     nowhere: int
-    read: Longs
+    read: Ints
     inside: Flags
     lists: Once
 
@@ -326,50 +327,12 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
     row = edges.source - n_in
     inside = row >= 0
     inside[inside] = stage[row[inside]] == stage[edges.reader[inside]]
-    read = adjoint[edges.source]
+    read = adjoint.astype(np.int32)[edges.source]
     read[inside] = own[row[inside]]
     return Elements(local, own, adjoint, nowhere, read, inside, once(plan.starts, read))
 
 
-# -- tiles, and rows of one depth
-
-
-def tile_arrays(plan: Plan, classes: RowClasses, elements: Elements) -> tuple[Arrays, bool]:
-    """The arrays of the row tiles; and whether any has a source twice in its in-list, so that the
-    adjoint of this source has to take one part after the other, row by row."""
-    leader = plan.blocks[:-1]
-    lengths = np.diff(plan.starts)[leader]
-    owner = np.repeat(np.arange(len(leader)), lengths)
-    read = elements.read[csr.ranges(plan.starts[leader], lengths)]
-    inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
-    pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
-    lists = elements.lists
-    return {"block_starts": lists.begins[leader], "block_weights": plan.weights,
-            **({} if lists.bases is None else {"block_bases": lists.bases[leader]}),
-            "block_biases": np.maximum(plan.biases, 0),
-            "block_places": elements.own[leader], "block_rows": np.diff(plan.blocks),
-            "block_firsts": leader, "block_inner": inner, "block_outer": ~inner,
-            "segment_blocks": classes.tiles,
-            **{f"blocks_{k}": np.where(rows > 0, classes.n_tiles, 0)
-               for k, rows in enumerate(classes.rows)},
-            }, bool((pairs[1:] == pairs[:-1]).any())
-
-
-def tiles_together(plan: Plan, prefix: Longs, least: int) -> tuple[Longs, Longs]:
-    """How many tiles are unrolled together where sums are made in order, of the first of them; else
-    0: as many as are a whole block of ncc/scalar/sum_order.py's, which is `least` tiles, or two
-    such where both share an in-list. And of how many of the `prefix` edges of each tile the sums
-    are left to be made, row by row."""
-    left = prefix.copy()
-    together = np.zeros(len(left), np.int64)
-    for many in (2 * least, least) if least == 1 else (least,):
-        for segment in plan.segments:
-            for first in range(segment.first, segment.last, segment.side):
-                for tile in range(first, first + segment.side - many + 1, many):
-                    span = slice(tile, tile + many)
-                    if (left[span] > 0).all():
-                        together[tile], left[span] = many, 0
-    return together, left
+# -- rows of one depth
 
 
 @dataclass(frozen=True, eq=False)
