@@ -63,14 +63,14 @@ def periods_of(kinds: list[Kind], begins: Longs, classes: Longs, chunks: Longs,
         each = (chunks[begins[first + length]] - begin) * times
         rounds = numbers[:, begin : begin + each].reshape(len(numbers), times, -1)
         parts += [(first + at * length, more * length, again)
-                  for at, more, again in [_evenly(rounds.transpose(1, 0, 2).reshape(times, -1))]
+                  for at, more, again in [evenly(rounds.transpose(1, 0, 2).reshape(times, -1))]
                   if again > 1]
     if sum(length * (times - 1) for _, length, times in parts) * FEWER < count:
         parts = []
     return _kept(parts, begins, chunks, moved)
 
 
-def _evenly(rounds: Longs) -> tuple[int, int, int]:
+def evenly(rounds: Longs) -> tuple[int, int, int]:
     """Where the numbers of rounds (n, k) repeat but for what each time adds, as (first, length,
     times) in rounds: of all such the one that saves most."""
     best = (0, 0, 0, 1)

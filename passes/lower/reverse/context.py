@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
 from ncc.passes.lower.arrays import nests
+from ncc.passes.lower.arrays.folds import Fold, Uneven
 from ncc.passes.lower.arrays.nests import Walk
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.passes.lower.reverse.layout import (
     Arrays,
     DepthGroups,
+    Flags,
     Signature,
     checkpoints_of,
     depth_groups,
@@ -25,6 +29,7 @@ from ncc.passes.lower.reverse.layout import (
     row_classes,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
+from ncc.passes.lower.reverse.repeats import Repeats, repeats_of
 from ncc.passes.lower.reverse.rows import (
     CELLS,
     Row,
@@ -96,6 +101,8 @@ class Looped(Backward):
     def before(self) -> None:
         plan = self.plan
         self.arrays: Arrays = {}
+        self.more: dict[str, str] = {}  # of arrays: that of what each time adds
+        self.tile_walk: Walk | None = None
         self.batch = bool(self.lanes)
         # Readers an iteration: a batch keeps in registers a sum over the lanes for each, the value,
         # and the adjoint.
@@ -147,6 +154,8 @@ class Looped(Backward):
             names[name] = add(f"back_{name}", "i", values)
             return names[name]
 
+        self.repeats: Repeats | None = None
+        self.time: int | None = None
         self.walks: dict[str, Walk | None] = dict.fromkeys(("forward", "backward", "inputs"))
         self.activation_walks: list[Walk | None] = []
         if len(self.stages) > 1:
@@ -157,10 +166,89 @@ class Looped(Backward):
                 ("inputs", input_columns(arrays, n_rows, self.n_inputs),
                  np.array([0, self.n_inputs]))):
             self.walks[name] = walk_of(name, columns, bounds, table)
+        both = self.walks["forward"] is not None and self.walks["backward"] is not None
         if self.classes.mixed:
             g = self.groups
             self.activation_walks = activation_walks(g.by_activation, g.starts, len(g.activations),
-                                                     table)
+                                                     table, both)
+        if both and not self.lowest():
+            self.fold()
+
+    def lowest(self) -> int:
+        """The first class with a parameter: no delta of one before it is wanted, but for dx."""
+        if "dx" in self.named:
+            return 0
+        weights, biases = self.g.weights[self.plan.edges], self.g.biases[self.plan.rows]
+        owners = np.concatenate([self.edges.reader[weights >= 0], np.flatnonzero(biases >= 0)])
+        row = owners.min(initial=len(self.plan.rows))
+        # 0 without rows
+        return max(0, int(np.searchsorted(self.classes.firsts, row, side="right")) - 1)
+
+    def fold(self) -> None:
+        """Row classes that repeat stand once, if there are such."""
+        classes, arrays = self.classes, self.arrays
+        starts = (np.append(self.groups.classes, len(classes) + 1) if classes.mixed
+                  else np.arange(len(classes) + 2))
+        walks = [walk for walk in (self.walks["forward"], self.walks["backward"], self.tile_walk)
+                 if walk is not None]
+        acts = [walk for walk in self.activation_walks if walk is not None]
+        moved = ("segment_places", "gradient_of_segment_biases", "group_rests")
+        alike = [np.append(classes.number, -1), classes.fan_in, classes.trained, *classes.rows,
+                 self.group_rests]
+        try:
+            found = repeats_of(starts, alike, [arrays[name] for name in moved if name in arrays],
+                               [self.groups.elements] if classes.mixed else [], walks, acts)
+            if found is None:
+                return
+            for name in ("forward", "backward"):
+                walk = self.walks[name]
+                assert walk is not None
+                self.walks[name] = found.walk(walk, False)
+            if self.tile_walk is not None:
+                self.tile_walk = found.walk(self.tile_walk, False)
+            self.activation_walks = [found.walk(walk, True) for walk in acts]
+        except Uneven:
+            return
+        self.repeats = found
+        for name in ("segment_edges", "segment_trained", *moved):
+            if name in arrays:
+                self.of_each(name, "i", arrays[name], found.classes)
+        if classes.mixed:
+            self.of_each("turn_places", "i", self.groups.elements, found.units)
+            self.table("turn_segments", "i", csr.starts(np.diff(starts)[found.units.kept]))
+
+    def of_each(self, name: str, type: str, values: NDArray[Any], fold: Fold | None) -> None:
+        """Declare an array of row classes or of depth groups, with this fold, if there is one."""
+        if fold is None:
+            self.table(name, type, values)
+            return
+        first, more = fold.folded(np.asarray(values, np.int64))
+        self.table(name, type, first)
+        if more.any():
+            self.more[name] = self.table(f"{name}_more", "i", more)
+
+    def of_classes(self, name: str, type: str, values: NDArray[Any]) -> None:
+        """The same, of row classes."""
+        self.of_each(name, type, values, self.repeats and self.repeats.classes)
+
+    def cell(self, name: str, offset: int, index: int) -> int:
+        """Of row classes or depth groups that repeat: as it is this time."""
+        found = super().cell(name, offset, index)
+        if name not in self.more:
+            return found
+        assert self.time is not None
+        more = self.b.load(self.more[name], offset, index)
+        return self.b.op("iadd", found, self.b.op("imul", self.time, more))
+
+    def around(self, walk: Walk) -> dict[int, int]:
+        """The loop of a walk that is open around row classes: over the times, if they repeat."""
+        return {} if self.time is None else {len(walk.nest.counts) - 1: self.time}
+
+    def mine(self, number: int | None) -> Flags:
+        """Which row classes, of those that stand once, have rows of this signature, or any."""
+        rows = self.classes.rows
+        found: Flags = (np.sum(rows, axis=0) if number is None else rows[number]) > 0
+        return found if self.repeats is None else found[self.repeats.classes.kept]
 
     def declare(self, arrays: Arrays) -> None:
         for name, values in arrays.items():
@@ -220,18 +308,42 @@ class Looped(Backward):
         last = b.op("iadd", b.op("iadd", first, end), b.index(-1))
         return b.op("iadd", b.op("imul", k, b.index(-1)), last)
 
-    def classes_of(self, stage: int | None) -> tuple[int, int]:
-        """Where the row classes of a stage, or all, begin and end."""
+    def units_of(self, stage: int | None) -> tuple[int, int]:
+        """Where the depth groups of a stage, or all, begin and end; or its row classes, where these
+        are not mixed."""
+        mixed = self.classes.mixed
         if stage is None:
-            return self.b.index(0), self.b.index(len(self.classes))
-        return self.bounds("block_segments", stage)
+            return self.b.index(0), self.b.index(len(self.groups if mixed else self.classes))
+        return self.bounds("block_turns" if mixed else "block_segments", stage)
 
-    def groups_of(self, stage: int | None) -> tuple[int, int]:
-        """Where the depth groups of a stage, or all, begin and end."""
+    def each_unit(self, stage: int | None) -> tuple[int, int]:
+        """Open loops over the depth groups or row classes of a stage, or all: how many loops, and
+        which it is."""
         b = self.b
-        if stage is None:
-            return b.index(0), b.index(len(self.groups))
-        return self.bounds("block_turns", stage)
+        if self.repeats is None:
+            return 1, b.loop(*self.units_of(stage))[0]
+        parts = self.repeats.parts
+        self.table("part_begins", "i", parts.begins)
+        self.table("part_ends", "i", parts.ends)
+        self.table("part_times", "i", parts.times)
+        part = b.loop(b.index(0), b.index(len(parts.ends) - 1))[0]  # without the inputs
+        self.time = b.loop(b.index(0), self.cell("part_times", 0, part))[0]
+        return 3, b.loop(self.cell("part_begins", 0, part), self.cell("part_ends", 0, part))[0]
+
+    def each_unit_back(self) -> tuple[int, int]:
+        """The same of all in the backward direction, and last the inputs."""
+        b, count = self.b, len(self.groups if self.classes.mixed else self.classes)
+        if self.repeats is None:
+            self.table("back", "i", [*reversed(range(count)), count])
+            return 1, self.cell("back", 0, b.loop(b.index(0), b.index(count + 1))[0])
+        parts = self.repeats.parts
+        order = np.roll(np.arange(len(parts.ends))[::-1], -1)
+        self.table("back_begins", "i", parts.begins[order])
+        self.table("back_ends", "i", parts.ends[order])
+        self.table("back_times", "i", parts.times[order])
+        part = b.loop(b.index(0), b.index(len(order)))[0]
+        self.time = self.from_last(b.index(0), self.cell("back_times", 0, part))
+        return 3, self.from_last(self.cell("back_begins", 0, part), self.cell("back_ends", 0, part))
 
     def each_activation(self, t: int) -> Iterator[tuple[Expr, int]]:
         """For each activation a loop over the rows of depth group t that have it: it and their
@@ -243,7 +355,7 @@ class Looped(Backward):
             walk = self.activation_walks[n] if self.activation_walks else None
             if walk is not None:
                 some = np.diff(walk.nest.groups) > 0
-                loops, row = walk.open(b, t, some, "all")
+                loops, row = walk.open(b, t, some, "all", around=self.around(walk))
                 yield program, row.number(b, "places")
                 self.end(loops)
                 continue
@@ -254,8 +366,9 @@ class Looped(Backward):
     def each_tile(self, s: int, number: int, last_first: bool = False) -> tuple[int, Tile]:
         """Open loops over the tiles of class s, if they are of this signature: how many loops, and
         the tile."""
-        loops, row = self.tile_walk.open(self.b, s, self.classes.rows[number] > 0, f"{number}",
-                                         last_first=last_first)
+        assert self.tile_walk is not None
+        loops, row = self.tile_walk.open(self.b, s, self.mine(number), f"{number}",
+                                         around=self.around(self.tile_walk), last_first=last_first)
         return loops, Tile(self, number, row)
 
     def end(self, loops: int) -> None:
@@ -289,7 +402,8 @@ class Looped(Backward):
         mine = values[self.classes.rows[number] > 0]
         if len(mine) and (mine == mine[0]).all():
             return self.b.index(int(mine[0]))
-        return self.b.load(self.table(name, "i", values), 0, s)
+        self.of_classes(name, "i", values)
+        return self.cell(name, 0, s)
 
     # -- rows and edges
 
@@ -299,8 +413,8 @@ class Looped(Backward):
 
     def fan_in(self, s: int) -> int:
         """The length of the in-lists of a class, as a real."""
-        counts = np.maximum(self.classes.fan_in, 1)
-        return self.b.load(self.table("fan_in", "f", counts), 0, s)
+        self.of_classes("fan_in", "f", np.maximum(self.classes.fan_in, 1))
+        return self.cell("fan_in", 0, s)
 
     def base(self, name: str, k: int) -> int | None:
         """What is added to each element of list k, by this array; None where there is none."""
@@ -364,7 +478,8 @@ class Looped(Backward):
         """Add to gradient[to + k + i] the product of pair(k, i), for counts[s] elements: as many
         neighbours at once as a vector holds, then four, then one by one."""
         widest = self.native if self.batch else 4
-        count = self.b.load(self.table(name, "i", counts), 0, s)
+        self.of_classes(name, "i", counts)
+        count = self.cell(name, 0, s)
         for width, k in self.portions(count, dict.fromkeys((widest, 4, 1)), counts):
             at = self.b.op("iadd", to, k)
             for i, (x, y) in enumerate([pair(k, i) for i in range(width)]):

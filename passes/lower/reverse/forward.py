@@ -20,14 +20,15 @@ def stage_values(f: Looped, stage: int | None) -> None:
     """The values of a stage's rows, or of all."""
     b = f.b
     if f.classes.mixed:
-        t = b.loop(*f.groups_of(stage))[0]
+        loops, t = f.each_unit(stage)
         _class_values(f, b.loop(*f.bounds("turn_segments", t))[0])
         b.close()
         _activate(f, t)
-        b.close()
-        return
-    _class_values(f, b.loop(*f.classes_of(stage))[0])
-    b.close()
+    else:
+        loops, s = f.each_unit(stage)
+        _class_values(f, s)
+    f.end(loops)
+    f.time = None
 
 
 def _class_values(f: Looped, s: int) -> None:
@@ -54,10 +55,11 @@ def _rows(f: Looped, s: int, number: int) -> None:
     width = 1 if f.classes.mixed else 2 if f.batch else 8
     walk = f.walks["forward"]
     if walk is not None:
-        counts = walk.nest.counts[0][np.repeat(rows > 0, np.diff(walk.nest.groups))]
+        mine = f.mine(number)
+        counts = walk.nest.counts[0][np.repeat(mine, np.diff(walk.nest.groups))]
         for rest, some in ((False, counts >= width), (True, counts % width > 0)):
             if some.any():
-                loops, nested = walk.open(b, s, rows > 0, f"{number}", width, rest)
+                loops, nested = walk.open(b, s, mine, f"{number}", width, rest, f.around(walk))
                 row = Row(f, None, None, nested)
                 _rows_at_once(f, number, s, row, row.number("elements"), 1 if rest else width)
                 f.end(loops)

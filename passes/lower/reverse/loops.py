@@ -192,17 +192,15 @@ class Loops(Looped):
             b.close()
         # Row classes, or depth groups; where all have deltas, that of the inputs comes after them.
         low = self.lowest() if stage is None else 0
-        first, end = self.groups_of(stage) if mixed else self.classes_of(stage)
+        first, end = self.units_of(stage)
         if low and mixed:
             low = int(np.searchsorted(self.groups.classes, low, "right")) - 1
         if low:
             first = b.index(low)
         if stage is None and not low:
-            count = len(self.groups) if mixed else len(self.classes)
-            order = self.table("back", "i", [*reversed(range(count)), count])
-            at = b.load(order, 0, b.loop(b.index(0), b.index(count + 1))[0])
+            loops, at = self.each_unit_back()
         else:
-            at = self.from_last(first, end)
+            loops, at = 1, self.from_last(first, end)
         if mixed:
             self.group_back(at)
         else:
@@ -210,19 +208,10 @@ class Loops(Looped):
             for number in range(len(self.classes.signatures)):
                 self.rows_back(at, number)
             self.biases_back(at)
-        b.close()
+        self.end(loops)
+        self.time = None
         if stage is None:
             self.gradient_of_late(int(self.groups.classes[low]) if low and mixed else low)
-
-    def lowest(self) -> int:
-        """The first class with a parameter: no delta of one before it is wanted, but for dx."""
-        if "dx" in self.named:
-            return 0
-        weights, biases = self.g.weights[self.plan.edges], self.g.biases[self.plan.rows]
-        owners = np.concatenate([self.edges.reader[weights >= 0], np.flatnonzero(biases >= 0)])
-        row = owners.min(initial=len(self.plan.rows))
-        # 0 without rows
-        return max(0, int(np.searchsorted(self.classes.firsts, row, side="right")) - 1)
 
     def gradient_of_late(self, low: int) -> None:
         """The gradient of edges from values whose deltas nobody wants: inputs, and rows of classes
@@ -288,10 +277,9 @@ class Loops(Looped):
         loops, the row and its element."""
         b = self.b
         if self.walks["backward"] is not None:
-            rows = self.classes.rows
-            mine = np.sum(rows, axis=0) if number is None else rows[number]
             loops, nested = self.walks["backward"].open(
-                b, s, mine > 0, "all" if number is None else f"{number}")
+                b, s, self.mine(number), "all" if number is None else f"{number}",
+                around=self.around(self.walks["backward"]))
             row = Row(self, None, None, nested)
             return loops, row, row.number("order_places")
         if number is None:

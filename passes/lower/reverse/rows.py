@@ -60,16 +60,18 @@ class Row(NamedTuple):
         return self.number(name) if name in self.f.names else None
 
 
-def walk_of(name: str, columns: Arrays, groups: Longs, table: Table) -> Walk | None:
+def walk_of(name: str, columns: Arrays, groups: Longs, table: Table, wanted: bool = False
+            ) -> Walk | None:
     """The walk through rows with these numbers, whose arrays have `name` in theirs; None where
-    nests save too little."""
+    nests save too little, unless it is `wanted`."""
     count = len(next(iter(columns.values())))
     # Where a nest ends, a column changes its step twice at the most; asked before all are copied.
-    if count < nests.FEW or any(SAVED * np.count_nonzero(np.diff(column, 2)) > 2 * count
-                                for column in columns.values()):
+    if not wanted and (count < nests.FEW or any(
+            SAVED * np.count_nonzero(np.diff(column, 2)) > 2 * count
+            for column in columns.values())):
         return None
     nest = nest_of(columns, groups)
-    if SAVED * len(nest.first) > count:
+    if SAVED * len(nest.first) > count and not wanted:
         return None
     return Walk(nest, lambda of, values: table(f"{name}_{of}", values))
 
@@ -129,14 +131,15 @@ def _bounds(arrays: Arrays, name: str, chosen: Longs) -> Arrays:
     return {name: np.where(end > begin, begin, 0), f"{name}_end": np.where(end > begin, end, 0)}
 
 
-def activation_walks(places: Longs, starts: Longs, count: int, table: Table
+def activation_walks(places: Longs, starts: Longs, count: int, table: Table, wanted: bool
                      ) -> list[Walk | None]:
     """For each of `count` activations the walk through the elements of its rows, depth group by
-    depth group; `starts`: where those of each group and activation begin in `places`."""
+    depth group; `starts`: where those of each group and activation begin in `places`; `wanted` as
+    in `walk_of`."""
     lengths = np.diff(starts).reshape(-1, count)
     begins = starts[:-1].reshape(-1, count)
     return [walk_of(f"acts_{n}", {"places": places[csr.ranges(begins[:, n], lengths[:, n])]},
-                    csr.starts(lengths[:, n]), table) for n in range(count)]
+                    csr.starts(lengths[:, n]), table, wanted) for n in range(count)]
 
 
 @dataclass(frozen=True, eq=False)
