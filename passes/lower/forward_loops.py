@@ -11,6 +11,7 @@ from ncc.ir.plan import Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.lists import Arrays, Block, once
 from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
 from ncc.passes.lower.arrays.tables import Tables
@@ -85,16 +86,12 @@ class Loops(Arrays):
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
                     ) -> None:
         """What is in these slots, to a sample's row of a buffer."""
-        if not len(slots):
-            return
-        places = self.table(table, "i", slots)
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
-        for k, count in b.columns(len(slots), sample is not None):
-            values = [b.load(self.held, 0, b.load(places, c, k)) for c in range(count)]
+        for k, places in moves.columns(b, self.table, table, slots, sample is not None):
+            values = [b.load(self.held, *place) for place in places]
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
                 b.store(value, name, c, at)
-            b.close()
 
     def in_phases(self, b: Builder, schedule: Schedule, batch: bool, block: int) -> None:
         """Depth by depth: first the sums of each aggregation, which stand in the values' slots

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
+from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.arrays import moves
 
 STRIDES = 8  # loops over tiles, each for rows as far apart: a net of many such layers is rare
 
@@ -48,6 +50,19 @@ def copy_tiles(b: Builder, plan: Plan, n: int, table: Callable[[str, str, Any], 
         for _ in range(3):
             b.close()
     return left
+
+
+def copy_fixed(b: Builder, plan: Plan, dtype: str, table: Callable[[str, str, Any], str]) -> None:
+    """The constants that are packed; those of padding are all one."""
+    to = np.flatnonzero(plan.packed < 0)
+    codes = plan.packed[to]
+    if len(to) and (codes == codes[0]).all():
+        value = b.const(float(plan.constants[-1 - codes[0]]))
+        moves.each(b, table, "fixed", {"to": to}, lambda at: b.store(value, "packed", 0, at))
+        return
+    values = plan.constants[-1 - codes].astype(DTYPES[dtype])
+    moves.each(b, table, "fixed", {"number": range(len(to)), "to": to}, lambda k, at: b.store(
+        b.load(table("fixed", "f", values), 0, k), "packed", 0, at))
 
 
 def _regular(plan: Plan, n: int) -> tuple[Longs, Longs, Longs]:

@@ -90,7 +90,9 @@ class Looped(Backward):
         self.by_rows = readers.once is not None
         self.group_rests = readers.counts(plan, classes)
         self.accumulators()
-        self.declare(seed_arrays(plan, edges, elements, len(stages)))
+        seeds = seed_arrays(plan, edges, elements, len(stages))
+        self.places = {**seeds}
+        self.declare({"seed_starts": seeds["seed_starts"]})
         self.unread = unread_inputs(plan, edges)
         self.memories()
         if self.batch and not self.by_rows:

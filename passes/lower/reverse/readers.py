@@ -123,7 +123,7 @@ def readers_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
                    n_whole + csr.starts(counts - whole), gathered, n_whole, found)
 
 
-def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> Arrays:
+def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> dict[str, Longs]:
     """The outputs as readers: `seeds` has their adjoints in the order of their values."""
     n_in, n_rows = len(plan.graph.inputs), len(plan.rows)
     outputs = edges.number[plan.graph.outputs]

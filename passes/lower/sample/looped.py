@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.plan import Plan, Segment
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.lists import lists_of
 from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.reverse.scatter import parts
@@ -178,15 +179,17 @@ class Looped(Directions):
         return self.b.op("div", value, self.b.load(
             self.table("counts", "f", np.maximum(self.counts, 1)), 0, s))
 
+    def each_output(self, body: Callable[[int, int], object]) -> None:
+        """The body for the number and the element of each output."""
+        moves.each(self.b, self.table, "outputs", {
+            "number": range(self.n_outputs), "place": self.kept.slots()[self.g.outputs]}, body)
+
     # -- back
 
     def adjoints(self) -> None:
         b = self.b
         self.clear()
-        places = self.table("outputs", "i", self.kept.slots()[self.g.outputs])
-        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        self.add(b.load(places, 0, k), self.unit_at(k), None)
-        b.close()
+        self.each_output(lambda k, at: self.add(at, self.unit_at(k), None))
         self.back()
         k = b.loop(b.index(0), b.index(self.n_inputs))[0]
         self.put(b.load("adjoints", 0, k), False, 0, k)
@@ -310,10 +313,7 @@ class Looped(Directions):
                 self.rows_forward(kind, s, q, u, count)
             b.close()
         b.close()
-        places = self.table("outputs", "i", self.kept.slots()[self.g.outputs])
-        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        self.put(b.load("tangents", 0, b.load(places, 0, k)), True, 0, k)
-        b.close()
+        self.each_output(lambda k, at: self.put(b.load("tangents", 0, at), True, 0, k))
 
     def rows_forward(self, kind: Kind, s: int, q: int, u: int, count: int) -> None:
         """The tangents of rows u .. u+count-1 of block q."""
