@@ -18,6 +18,7 @@ Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 
 PART = 1 << 18  # elements that are looked at together: their arrays stay in the cache
+TRIED = 8  # lengths of what repeats
 
 
 def starts(lengths: NDArray[Any]) -> Longs:
@@ -150,3 +151,29 @@ def representatives(starts: Longs, elements: Ints, chosen: NDArray[Any], *keys: 
         apart = mine[np.repeat(np.arange(len(mine)), n)[~same]]
         first[apart] = apart
     return first
+
+
+def periods(keys: NDArray[Any], least: int = 1) -> list[tuple[int, int, int]]:
+    """Where keys (n) repeat: from `first` on `times` times the same `length` keys, as (first,
+    length, times), ascending, not overlapping. Greedy: what saves most keys goes first, and saves
+    `least` at least; only lengths are tried that often lie between equal keys.
+    5 1 2 1 2 1 2 7 => (1, 2, 3)."""
+    found, left = [], [(0, len(keys))]
+    while left:
+        begin, end = left.pop()
+        part = keys[begin:end]
+        order = np.argsort(part, kind="stable")
+        lengths, counts = np.unique(np.diff(order)[np.diff(part[order]) == 0], return_counts=True)
+        best = (max(1, least) - 1, 0, 0, 0)  # keys saved, first, length, times
+        for length in np.sort(lengths[np.argsort(-counts, kind="stable")[:TRIED]]).tolist():
+            cuts = borders(part[length:] == part[:-length])
+            first = cuts[:-1]
+            times = np.where(part[first] == part[first + length], np.diff(cuts) // length, 0)
+            k = int(np.argmax(times))
+            best = max(best, (int(times[k]) * length, begin + int(first[k]), length,
+                              int(times[k]) + 1), key=lambda made: made[0])
+        _, at, length, count = best
+        if count:
+            found.append((at, length, count))
+            left += [(begin, at), (at + length * count, end)]
+    return sorted(found)

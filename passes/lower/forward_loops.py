@@ -12,10 +12,10 @@ from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
 from ncc.passes.lower.arrays import moves
-from ncc.passes.lower.arrays.lists import Arrays, Block, once
+from ncc.passes.lower.arrays.lists import Arrays, Block, Within, once
 from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
 from ncc.passes.lower.arrays.tables import Tables
-from ncc.passes.lower.arrays.turns import Kind, short, spans
+from ncc.passes.lower.arrays.turns import Kind, Turn, short, spans
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
@@ -66,10 +66,10 @@ class Loops(Arrays):
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
         for depth, kinds in turns:
-            turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
+            loops, turn = self.turns(b, depth)
             for kind in kinds:
                 self.kind(b, kind, turn, sample is not None, block)
-            if turn is not None:
+            for _ in range(loops):
                 b.close()
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
@@ -86,6 +86,8 @@ class Loops(Arrays):
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
                     ) -> None:
         """What is in these slots, to a sample's row of a buffer."""
+        if not len(slots):
+            return
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
         for k, places in moves.columns(b, self.table, table, slots, sample is not None):
             values = [b.load(self.held, *place) for place in places]
@@ -108,7 +110,7 @@ class Loops(Arrays):
             mine = np.flatnonzero(g.aggregations[rows[first]] == agg)
             if (self.segments[mine, 2] > 1).any():
                 kind = Kind(run, name, mine, *spans(turn[first[mine]], turns), listed=True)
-                self.kind(b, kind, t, batch, block)
+                self.kind(b, kind, Turn(t), batch, block)
                 continue
             mine = np.flatnonzero(g.aggregations[rows] == agg)
             k = b.loop(*self.bounds(b, f"rows_of_{name}", t, *spans(turn[mine], turns)))[0]
@@ -151,26 +153,28 @@ class Loops(Arrays):
             for _ in range(1 + (room > 1)):
                 b.close()
 
-    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int) -> None:
+    def kind(self, b: Builder, kind: Kind, turn: Turn | None, batch: bool, block: int) -> None:
         """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
         row by row."""
         segments, run, mine = self.segments, kind.run, kind.segments
+        t, time = (None, None) if turn is None else turn
         if short(kind, segments):
             borders = np.append(segments[:, 0], segments[-1:, 1])
             if self.shared is not None:
                 borders = self.shared.position[borders]
-            q = b.loop(*self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
+            q = b.loop(*self.bounds(b, f"rows_{kind.name}", t, borders[kind.first],
                                     borders[kind.last]))[0]
             self.ragged(b, run, Block(q, {}), segments[mine, 3])
             b.close()
             return
-        s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        s = b.loop(*self.bounds(b, f"segments_{kind.name}", t, kind.first, kind.last))[0]
         if kind.listed:
             s = b.load(self.table(f"segments_{kind.name}", "i", mine), 0, s)
         of, segments = s, self.classes
         if self.shared is not None:
             of, mine = b.load("segment_classes", 0, s), np.unique(self.shared.classes[mine])
         k = b.load("segment_edges", 0, of)
+        segment = Within(s, of, time, kind.segments)
         same = self.alike(segments, batch, block)
         apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
         keys = np.column_stack([segments[:, [2, 4]], same,
@@ -180,7 +184,7 @@ class Loops(Arrays):
             wanted = (keys == key).all(axis=1)
             these = segments[mine[wanted[mine]]]
             if listed != LOOPED:
-                loops, at = self.blocks(b, wanted, (s, of), f"{kind.name}_{listed}_{alike}", block,
+                loops, at = self.blocks(b, wanted, segment, f"{kind.name}_{listed}_{alike}", block,
                                         block, side)
                 unrolled(self, b, run, at, these, block, bool(alike & 1))
                 for _ in range(loops):
@@ -191,7 +195,7 @@ class Loops(Arrays):
             many = block if room == 1 else self.together(side) if lanes else 1
             for count in dict.fromkeys((many, unit)):
                 name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
-                loops, at = self.blocks(b, wanted, (s, of), name, count, many, side)
+                loops, at = self.blocks(b, wanted, segment, name, count, many, side)
                 offsets = self.offsets(these, count)
                 if room == 1:
                     self.alone(b, run, at, k, of, count, alike if count > 1 else 0, offsets)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncc.ir import csr
-from ncc.ir.graph import Ints, Longs
+from ncc.ir.graph import Longs
 from ncc.ir.ssa_build import Builder
 
 DEPTH = 3  # loops of a nest at the most
@@ -41,7 +41,7 @@ class Nest(NamedTuple):
         return self.first.size + self.counts.size + self.steps.size
 
 
-def nest_of(columns: Mapping[str, Ints | Longs], groups: Longs) -> Nest:
+def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs) -> Nest:
     """The nests of rows whose numbers are `columns` (n each), by name; `groups` (G+1): where the
     rows of each group begin.
 
