@@ -16,6 +16,7 @@ from ncc.passes.lower.arrays.lists import Arrays, Block, Within, once
 from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
 from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.arrays.turns import Kind, Turn, short, spans
+from ncc.passes.lower.arrays.windows import side_by_side
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
@@ -24,13 +25,13 @@ UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is long
 
 class Loops(Arrays):
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`. Where it `unrolls`,
+    lists that many rows read have code of their own in a batch."""
 
-    unrolls = True  # lists that many rows read have code of their own in a batch
-
-    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
-                 ) -> None:
+    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int,
+                 unrolls: bool = True) -> None:
         super().__init__(plan, tables)
+        self.unrolls = unrolls
         self.native = native
         self.lanes_rows = lanes_rows
         self.dtype = dtype
@@ -53,16 +54,18 @@ class Loops(Arrays):
         self.values(b, schedule, sample, block)
         assert schedule.slots is not None
         self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
-        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+        if len(g.states):
+            self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
 
     def values(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
-        # Where single and batch functions are both loops, their slots and so these are the same.
         turns = self.begin(schedule.slots, cut)
-        self.columns_in(b, sample, "x", g.n_inputs, 0)
-        self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
+        begin = int(schedule.slots[g.inputs[:1]].max(initial=0))
+        self.columns_in(b, sample, "x", g.n_inputs, begin)
+        if len(g.states):
+            self.columns_in(b, sample, "state", len(g.states), begin + g.n_inputs)
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
         for depth, kinds in turns:
@@ -74,20 +77,16 @@ class Loops(Arrays):
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
-        if not size:
-            return
         row = None if sample is None else b.op("imul", sample, b.index(size))
-        for k, count in b.columns(size, sample is not None):
+        for k, places in moves.columns(b, self.table, "", range(to, to + size), sample is not None):
             at = k if row is None else b.op("iadd", row, k)
-            for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
-                b.store(value, self.held, to + c, k)
-            b.close()
+            values = [b.load(name, c, at) for c in range(len(places))]
+            for value, place in zip(values, places, strict=True):
+                b.store(value, self.held, *place)
 
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
                     ) -> None:
         """What is in these slots, to a sample's row of a buffer."""
-        if not len(slots):
-            return
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
         for k, places in moves.columns(b, self.table, table, slots, sample is not None):
             values = [b.load(self.held, *place) for place in places]
@@ -179,8 +178,11 @@ class Loops(Arrays):
         apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
         keys = np.column_stack([segments[:, [2, 4]], same,
                                 segments[:, 5] if apart else np.full(len(segments), LOOPED)])
+        beside = side_by_side(self, b, kind, segment, block) if apart else []
         for key in dict.fromkeys(map(tuple, keys[mine].tolist())):
             room, side, alike, listed = key
+            if listed in beside:
+                continue
             wanted = (keys == key).all(axis=1)
             these = segments[mine[wanted[mine]]]
             if listed != LOOPED:
@@ -193,7 +195,10 @@ class Loops(Arrays):
             lanes = self.lanes(batch) and room > 1
             unit = side if lanes else 1
             many = block if room == 1 else self.together(side) if lanes else 1
+            sizes = these[:, 1] - these[:, 0]
             for count in dict.fromkeys((many, unit)):
+                if not (sizes // many if count == many else sizes % many).any():
+                    continue
                 name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
                 loops, at = self.blocks(b, wanted, segment, name, count, many, side)
                 offsets = self.offsets(these, count)

@@ -76,13 +76,12 @@ def _fresh(plan: Plan, leader: Longs, lengths: Longs) -> NDArray[np.bool_]:
                           & (lengths[1:] == lengths[:-1])) + 1
     if not len(wide):
         return fresh
-    count = lengths[wide]
-    sources = plan.graph.sources[plan.edges]
-    here = sources[csr.ranges(plan.starts[leader[wide]], count)]
-    before = sources[csr.ranges(plan.starts[leader[wide - 1]], count)]
-    differs = np.zeros(len(leader), np.bool_)
-    differs[np.repeat(wide, count)[here != before]] = True
-    fresh[wide] = differs[wide]
+    fresh[wide] = False
+    for part in csr.parts(lengths[wide]):
+        mine, count = wide[part], lengths[wide[part]]
+        here, before = [plan.graph.sources[plan.edges[csr.ranges(plan.starts[leader[k]], count)]]
+                        for k in (mine, mine - 1)]
+        fresh[np.repeat(mine, count)[here != before]] = True
     return fresh
 
 
@@ -221,6 +220,7 @@ class Arrays:
     def __init__(self, plan: Plan, tables: Tables) -> None:
         self.plan = plan
         self.tables = tables
+        self.begun: list[tuple[int, list[Kind]]] | None = None
 
     def table(self, name: str, type: str, values: Any) -> str:
         if name not in self.tables.own:
@@ -230,11 +230,14 @@ class Arrays:
     def begin(self, slots: Ints, cut: Callable[[Plan, Lists], Longs]
               ) -> list[tuple[int, list[Kind]]]:
         """The arrays of a function whose neurons have these slots, and whose segments `cut` gives,
-        and the loops that it is made of, as `stretches` says: none where it goes in phases."""
+        and the loops that it is made of, as `stretches` says: none where it goes in phases. All
+        functions of one plan have the same."""
+        if self.begun is not None:
+            return self.begun
         plan = self.plan
         lists = self.lists = lists_of(plan, slots)
         self.segments = cut(plan, lists)
-        turns = [] if plan.phased else list(stretches(plan, self.segments))
+        turns = self.begun = [] if plan.phased else list(stretches(plan, self.segments))
         self.numbers = {"starts": lists.starts, "weights": plan.weights,
                         "biases": np.maximum(plan.biases, 0),
                         "places": slots[plan.rows[plan.blocks[:-1]]], "ends": lists.ends,
@@ -330,6 +333,15 @@ class Arrays:
             return b.index(int(first[0])), b.index(int(last[0]))
         return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
                 b.load(self.table(f"{name}_last", "i", last), 0, turn))
+
+    def numbered(self, b: Builder, segment: Within) -> int:
+        """The number of a segment among all: those of every time, too."""
+        found = self.periods
+        if found is None or segment.time is None:
+            return segment.at
+        at = b.load(self.table("segment_numbers", "i", found.segments), 0, segment.at)
+        ahead = b.load(self.table("segments_ahead", "i", found.ahead), 0, segment.at)
+        return b.op("iadd", at, b.op("imul", segment.time, ahead))
 
     def added(self, b: Builder, segment: Within, mine: Any, chunk: int) -> dict[str, int]:
         """What is added to the numbers of a chunk, of a segment of a class that is `mine`."""

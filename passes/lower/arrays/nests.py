@@ -112,19 +112,21 @@ class Walk:
         return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
-             rest: bool = False) -> tuple[int, Row]:
+             rest: bool = False, around: dict[int, int] | None = None) -> tuple[int, Row]:
         """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
         in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
-        then, one by one. How many loops they are, and the row, or the first of so many."""
+        then, one by one. How many loops they are, and the row, or the first of so many. Loops of
+        the nest that are open `around` it (how far each is, by its number) go on."""
         nest = self.nest
         many = np.where(mine, np.diff(nest.groups), 0)
         chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
         q = b.loop(b.index(0), b.load(self.table(f"nests_{name}", many), 0, group))[0]
         q = b.op("iadd", b.load(self.table("nests", nest.groups[:-1]), 0, group), q)
-        at: dict[int, int] = {}
+        at = dict(around or {})
+        before = len(at)
         for loop in reversed(range(len(nest.counts))):
             counts = nest.counts[loop]
-            if (counts[chosen] == 1).all() and (loop > 0 or width == 1):
+            if loop in at or ((counts[chosen] == 1).all() and (loop > 0 or width == 1)):
                 continue
             begin, end = b.index(0), self.cell(b, f"count_{loop}", counts, q, chosen)
             if loop == 0 and width > 1:
@@ -134,4 +136,4 @@ class Walk:
                               else (begin, rounds))
             k = b.loop(begin, end)[0]
             at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
-        return 1 + len(at), Row(self, q, at, chosen)
+        return 1 + len(at) - before, Row(self, q, at, chosen)

@@ -27,6 +27,7 @@ class Periods(NamedTuple):
     times    (P)  how often it is gone through
     steps    (C)  each by name: what every further time adds to what is added to a chunk's numbers
     repeats  (C)  whether a chunk is in a part that is gone through several times
+    ahead    (S)  how many segments further on one is at every further time
     """
 
     turns: Longs
@@ -36,6 +37,7 @@ class Periods(NamedTuple):
     times: Longs
     steps: dict[str, Longs]
     repeats: NDArray[np.bool_]
+    ahead: Longs
 
     def alike(self, values: Longs, chunks: NDArray[np.bool_]) -> int | None:
         """The one of `values` (C) that all these `chunks` (C) have, None if they have several."""
@@ -94,7 +96,7 @@ def _kept(parts: list[tuple[int, int, int]], begins: Longs, chunks: Longs, moved
     """The periods of these parts (first turn, turns, times), and of the turns between them."""
     turns, steps = np.ones(len(begins) - 1, np.bool_), {
         name: np.zeros_like(values) for name, values in moved.items()}
-    repeats = np.zeros(int(chunks[-1]), np.bool_)
+    repeats, ahead = np.zeros(int(chunks[-1]), np.bool_), np.zeros(int(begins[-1]), np.int64)
     lengths, times = list[int](), list[int]()
     at = 0
     for first, length, again in [*parts, (len(turns), 0, 1)]:
@@ -103,7 +105,9 @@ def _kept(parts: list[tuple[int, int, int]], begins: Longs, chunks: Longs, moved
         if length:
             lengths, times = [*lengths, length], [*times, again]
             turns[first + length : first + length * again] = False
-            begin, then = chunks[begins[[first, first + length]]].tolist()
+            begin, then = begins[[first, first + length]].tolist()
+            ahead[begin:then] = then - begin
+            begin, then = chunks[[begin, then]].tolist()
             repeats[begin:then] = True
             for name, values in moved.items():
                 steps[name][begin:then] = (values[then : 2 * then - begin] - values[begin:then])
@@ -112,4 +116,5 @@ def _kept(parts: list[tuple[int, int, int]], begins: Longs, chunks: Longs, moved
     kept = np.flatnonzero(np.repeat(segments, np.diff(chunks)))
     return Periods(np.flatnonzero(turns), np.flatnonzero(segments), kept,
                    np.cumsum(lengths, dtype=np.int64), np.array(times, np.int64),
-                   {name: values[kept] for name, values in steps.items()}, repeats[kept])
+                   {name: values[kept] for name, values in steps.items()}, repeats[kept],
+                   ahead[segments])

@@ -63,8 +63,9 @@ def _gradient(f: Looped, s: int, row: Row, d: int) -> None:
     read, count = f.list_of(row), f.cell("segment_trained", 0, s)
     done, to = zero, row.number("gradient_of_rows")
     if "row_prefix" in f.names:
-        done = row.number("row_prefix")
-        k = b.loop(zero, b.op("imin", count, done))[0]
+        # Constant weights have no gradient, in no order: of such rows none is done.
+        done = b.op("imin", count, row.number("row_prefix"))
+        k = b.loop(zero, done)[0]
         n = f.mask(b.load("values", 0, f.place(read, k)))
         b.accumulate(d, n, f.sums, 0, b.op("iadd", row.number("gradient_of_rows_in_order"), k),
                      in_order=True)
