@@ -54,15 +54,14 @@ def copy_tiles(b: Builder, plan: Plan, n: int, table: Callable[[str, str, Any], 
 
 
 def copy_fixed(b: Builder, plan: Plan, dtype: str, table: Callable[[str, str, Any], str]) -> None:
-    """The constants that are packed; those of padding are all one."""
+    """The constants that are packed: of padding all are one."""
     to = np.flatnonzero(plan.packed < 0)
-    codes = plan.packed[to]
-    if len(to) and (codes == codes[0]).all():
-        value = b.const(float(plan.constants[-1 - codes[0]]))
-        moves.each(b, table, "fixed", {"to": to}, lambda at: b.store(value, "packed", 0, at))
-        return
+    codes, number = np.unique(plan.packed[to], return_inverse=True)
+    numbers: moves.Numbers = number
+    if len(codes) > 1 and moves.saving({"number": number, "to": to}) is None:
+        codes, numbers = plan.packed[to], range(len(to))
     values = plan.constants[-1 - codes].astype(DTYPES[dtype])
-    moves.each(b, table, "fixed", {"number": range(len(to)), "to": to}, lambda k, at: b.store(
+    moves.each(b, table, "fixed", {"number": numbers, "to": to}, lambda k, at: b.store(
         b.load(table("fixed", "f", values), 0, k), "packed", 0, at))
 
 

@@ -26,7 +26,7 @@ def each(b: Builder, table: Tabled, name: str, columns: dict[str, Numbers],
     n = len(next(iter(columns.values())))
     if not n:
         return
-    nest = _saving(columns)
+    nest = saving(columns)
     if nest is not None:
         loops, row = _open(b, table, name, nest, 1)
         body(*row)
@@ -46,7 +46,7 @@ def columns(b: Builder, table: Tabled, name: str, places: Numbers, lanes: bool
     if not n:
         return
     even = _step(places) == 1
-    nest = None if even else _saving({"column": range(n), "place": places})
+    nest = None if even else saving({"column": range(n), "place": places})
     # Without lanes the arrays are those of the function that has some: both have loops, or none.
     if nest is not None and (nest.counts[0] >= TILE).all() and (nest.steps[0] == 1).all():
         wide = TILE if lanes else 1
@@ -69,16 +69,18 @@ def number(b: Builder, table: Tabled, name: str, numbers: Numbers, k: int) -> in
     step = _step(numbers)
     if step is None:
         return b.load(table(name, "i", numbers), 0, k)
+    if step == 0:
+        return b.index(int(numbers[0]))
     at = k if step == 1 else b.op("imul", k, b.index(step))
     return at if numbers[0] == 0 else b.op("iadd", at, b.index(int(numbers[0])))
 
 
-def _saving(columns: dict[str, Numbers]) -> Nest | None:
+def saving(columns: dict[str, Numbers]) -> Nest | None:
     """The nests of these rows, if their numbers are less than the arrays that list them: of the
     first ones, too, so that nothing is made of many that are not even."""
     n = len(next(iter(columns.values())))
     listed = sum([_step(column) is None for column in columns.values()])
-    for many in (min(n, SOME), n):
+    for many in dict.fromkeys((min(n, SOME), n)):
         nest = None
         if many * listed >= FEW:
             nest = nest_of({name: _array(c[:many]) for name, c in columns.items()},
@@ -116,8 +118,8 @@ def _open(b: Builder, table: Tabled, name: str, nest: Nest, wide: int) -> tuple[
             k = b.op("imul", k, b.index(wide))
             if (nest.counts[0] % wide).any():
                 k = b.op("imin", k, b.op("iadd", ends[0], b.index(-wide)))
-        row = [b.op("iadd", number, b.op("imul", k, step))
-               for number, step in zip(row, steps[loop], strict=True)]
+        row = [b.op("iadd", at, b.op("imul", k, step)) if moves else at for at, step, moves in zip(
+            row, steps[loop], nest.steps[loop].any(axis=0), strict=True)]
     return loops + len(many), row
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.nests import Walk
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
@@ -176,9 +177,9 @@ class Looped(Backward):
         if "dx" not in self.named:
             self.only_if(b.emit("given", (), "dparams"))
         self.memory("turned", count, shared=True)
-        k = b.loop(b.index(0), b.index(count))[0]
-        b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
-        b.close()
+        moves.each(b, self.table, "turned", {
+            "from": self.plan.weight_places[self.readers.edges], "to": range(count),
+        }, lambda at, k: b.store(b.load("packed", 0, at), "turned", 0, k))
         if "dx" not in self.named:
             b.close()
 

@@ -233,11 +233,9 @@ class Loops(Looped):
             remainder_gradient(self, b.load(self.table("late_groups", "i", late), 0, k))
             b.close()
         if whole:
-            k = b.loop(b.index(0), b.index(len(lists)))[0]
-            k = b.load(self.table("late_lists", "i", lists), 0, k)
-            n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
-            gradient_alone(self, Row(self, None, k), n)
-            b.close()
+            moves.each(b, self.table, "late", {"lists": np.array(lists)}, lambda k: gradient_alone(
+                self, Row(self, None, k),
+                self.mask(b.load("values", 0, self.cell("order_places", 0, k)))))
         b.close()
 
     def group_back(self, t: int) -> None:
