@@ -41,9 +41,9 @@ class Nest(NamedTuple):
         return self.first.size + self.counts.size + self.steps.size
 
 
-def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs) -> Nest:
+def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs, depth: int = DEPTH) -> Nest:
     """The nests of rows whose numbers are `columns` (n each), by name; `groups` (G+1): where the
-    rows of each group begin.
+    rows of each group begin. At most `depth` loops: of 0 each row is a nest, as in plain arrays.
 
         7 8 9 17 18 19 27 28 29  =>  first 7, counts 3 and 3, steps 1 and 10
     """
@@ -51,7 +51,7 @@ def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs) -> Nest:
     groups = np.asarray(groups, np.int64)
     n, width = first.shape
     counts, steps = np.ones((0, n), np.int64), np.zeros((0, n, width), np.int64)
-    for _ in range(DEPTH):
+    for _ in range(depth):
         # Loops within are alike in all iterations of the one around them.
         alike = np.concatenate([first, *[c[:, None] for c in counts], *steps], axis=1)
         within = csr.borders(*alike[:, width:].T) if len(counts) else groups
@@ -100,7 +100,6 @@ class Walk:
     module: its name there, of its name here."""
 
     def __init__(self, nest: Nest, table: Callable[[str, Any], str]) -> None:
-        assert len(nest.counts) > 0
         self.nest = nest
         self.table = table
 
@@ -112,15 +111,18 @@ class Walk:
         return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
-             rest: bool = False, around: dict[int, int] | None = None) -> tuple[int, Row]:
+             rest: bool = False, around: dict[int, int] | None = None, last_first: bool = False
+             ) -> tuple[int, Row]:
         """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
         in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
-        then, one by one. How many loops they are, and the row, or the first of so many. Loops of
-        the nest that are open `around` it (how far each is, by its number) go on."""
+        then, one by one; or one by one from the last on. How many loops they are, and the row, or
+        the first of so many. Loops of the nest that are open `around` it (how far each is, by its
+        number) go on."""
         nest = self.nest
+        assert width == 1 or len(nest.counts) > 0 and not last_first
         many = np.where(mine, np.diff(nest.groups), 0)
         chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
-        q = b.loop(b.index(0), b.load(self.table(f"nests_{name}", many), 0, group))[0]
+        q = _loop(b, b.index(0), b.load(self.table(f"nests_{name}", many), 0, group), last_first)
         q = b.op("iadd", b.load(self.table("nests", nest.groups[:-1]), 0, group), q)
         at = dict(around or {})
         before = len(at)
@@ -134,6 +136,14 @@ class Walk:
                 rounds = self.cell(b, f"rounds_{width}", whole, q, chosen)
                 begin, end = ((b.op("imul", rounds, b.index(width)), end) if rest
                               else (begin, rounds))
-            k = b.loop(begin, end)[0]
+            k = _loop(b, begin, end, last_first)
             at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
         return 1 + len(at) - before, Row(self, q, at, chosen)
+
+
+def _loop(b: Builder, begin: int, end: int, last_first: bool) -> int:
+    """Open a loop from begin up to end-1, or from 0 up, in which the number is from the last on."""
+    k = b.loop(begin, end)[0]
+    if not last_first:
+        return k
+    return b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", end, b.index(-1)))
