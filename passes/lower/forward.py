@@ -14,9 +14,10 @@ from ncc.ir.plan import FORWARD, Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES, UNLINKED, Buffer, Func
 from ncc.ir.ssa_build import Builder, builder
 from ncc.machine.model import FAR_WEIGHTS, NEAR_VALUES
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.forward_loops import Loops
-from ncc.passes.lower.packing import copy_tiles
+from ncc.passes.lower.packing import copy_fixed, copy_tiles
 from ncc.passes.lower.schedule import in_time, pays, slots_of
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term
 from ncc.scalar.expressions import abreast, expression
@@ -259,26 +260,12 @@ class Forward(Loops):
         b = self.builder()
         n_params = self.plan.graph.n_params
         buffers = (Buffer("params", "in", n_params), Buffer("packed", "out", len(codes)))
-        fixed = np.flatnonzero(codes < 0)
-        everywhere = len(fixed) == 0
-        if everywhere and bool((codes == np.arange(len(codes), dtype=np.int32)).all()):
-            k = b.loop(b.index(0), b.index(len(codes)))[0]
-            b.store(b.load("params", 0, k), "packed", 0, k)
-            b.close()
-            return Func("pack", buffers, b.ops)
         left = copy_tiles(b, self.plan, self.native, self.table, TILED)
         # Where all move, the table is the plan's own array, which takes no memory again.
-        all_left = bool(left.all())
-        moved = np.zeros(0, np.int64) if all_left else np.flatnonzero(left)
-        taken = codes if all_left else codes[moved]
-        k = b.loop(b.index(0), b.index(len(taken)))[0]
-        value = b.load("params", 0, b.load(self.table("pack_from", "i", taken), 0, k))
-        to = k if all_left else b.load(self.table("pack_to", "i", moved), 0, k)
-        b.store(value, "packed", 0, to)
-        b.close()
-        if not everywhere:
-            k = b.loop(b.index(0), b.index(len(fixed)))[0]
-            value = b.load(self.table("fixed", "f", self.constants(codes[fixed])), 0, k)
-            b.store(value, "packed", 0, b.load(self.table("fixed_to", "i", fixed), 0, k))
-            b.close()
+        moved = None if bool(left.all()) else np.flatnonzero(left)
+        moves.each(b, self.table, "pack", {
+            "from": codes if moved is None else codes[moved],
+            "to": range(len(codes)) if moved is None else moved,
+        }, lambda slot, at: b.store(b.load("params", 0, slot), "packed", 0, at))
+        copy_fixed(b, self.plan, self.dtype, self.table)
         return Func("pack", buffers, b.ops)

@@ -11,6 +11,7 @@ from ncc.ir.plan import Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.lists import Arrays, Block, Within, once
 from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
 from ncc.passes.lower.arrays.tables import Tables
@@ -51,7 +52,8 @@ class Loops(Arrays):
         self.values(b, schedule, sample, block)
         assert schedule.slots is not None
         self.columns_out(b, sample, "outs", schedule.slots[g.outputs], "y")
-        self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
+        if len(g.states):
+            self.columns_out(b, sample, "next", schedule.slots[g.states], "state")
 
     def values(self, b: Builder, schedule: Schedule, sample: int | None, block: int) -> None:
         """The inputs and the values of all rows, to their slots."""
@@ -60,7 +62,8 @@ class Loops(Arrays):
         turns = self.begin(schedule.slots, cut)
         begin = int(schedule.slots[g.inputs[:1]].max(initial=0))
         self.columns_in(b, sample, "x", g.n_inputs, begin)
-        self.columns_in(b, sample, "state", len(g.states), begin + g.n_inputs)
+        if len(g.states):
+            self.columns_in(b, sample, "state", len(g.states), begin + g.n_inputs)
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
         for depth, kinds in turns:
@@ -72,28 +75,22 @@ class Loops(Arrays):
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
         """The `size` elements of a sample's row of a buffer, to the slots from `to` on."""
-        if not size:
-            return
         row = None if sample is None else b.op("imul", sample, b.index(size))
-        for k, count in b.columns(size, sample is not None):
+        for k, places in moves.columns(b, self.table, "", range(to, to + size), sample is not None):
             at = k if row is None else b.op("iadd", row, k)
-            for c, value in enumerate([b.load(name, c, at) for c in range(count)]):
-                b.store(value, self.held, to + c, k)
-            b.close()
+            values = [b.load(name, c, at) for c in range(len(places))]
+            for value, place in zip(values, places, strict=True):
+                b.store(value, self.held, *place)
 
     def columns_out(self, b: Builder, sample: int | None, table: str, slots: Ints, name: str
                     ) -> None:
         """What is in these slots, to a sample's row of a buffer."""
-        if not len(slots):
-            return
-        places = self.table(table, "i", slots)
         row = None if sample is None else b.op("imul", sample, b.index(len(slots)))
-        for k, count in b.columns(len(slots), sample is not None):
-            values = [b.load(self.held, 0, b.load(places, c, k)) for c in range(count)]
+        for k, places in moves.columns(b, self.table, table, slots, sample is not None):
+            values = [b.load(self.held, *place) for place in places]
             at = k if row is None else b.op("iadd", row, k)
             for c, value in enumerate(values):
                 b.store(value, name, c, at)
-            b.close()
 
     def in_phases(self, b: Builder, schedule: Schedule, batch: bool, block: int) -> None:
         """Depth by depth: first the sums of each aggregation, which stand in the values' slots

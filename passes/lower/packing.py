@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
+from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.arrays import moves
 
 STRIDES = 8  # loops over tiles, each for rows as far apart: a net of many such layers is rare
 
@@ -49,6 +51,18 @@ def copy_tiles(b: Builder, plan: Plan, n: int, table: Callable[[str, str, Any], 
         for _ in range(3):
             b.close()
     return left
+
+
+def copy_fixed(b: Builder, plan: Plan, dtype: str, table: Callable[[str, str, Any], str]) -> None:
+    """The constants that are packed: of padding all are one."""
+    to = np.flatnonzero(plan.packed < 0)
+    codes, number = np.unique(plan.packed[to], return_inverse=True)
+    numbers: moves.Numbers = number
+    if len(codes) > 1 and moves.saving({"number": number, "to": to}) is None:
+        codes, numbers = plan.packed[to], range(len(to))
+    values = plan.constants[-1 - codes].astype(DTYPES[dtype])
+    moves.each(b, table, "fixed", {"number": numbers, "to": to}, lambda k, at: b.store(
+        b.load(table("fixed", "f", values), 0, k), "packed", 0, at))
 
 
 def _regular(plan: Plan, n: int) -> tuple[Longs, Longs, Longs]:

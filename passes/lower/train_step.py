@@ -8,6 +8,7 @@ from ncc.ir.plan import Plan
 from ncc.ir.ssa import UNLINKED, Buffer, Func
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower import update
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.tables import Tables
 from ncc.passes.lower.backward import backward_pass
 from ncc.passes.lower.packing import copy_tiles
@@ -98,13 +99,9 @@ class _Step:
         """`packed`, from params: tiles, and what lies otherwise one by one."""
         b, plan = backward.b, self.plan
         left = copy_tiles(b, plan, backward.native if backward.lanes else 1, backward.table)
-        moved = np.flatnonzero(left)
-        k = b.loop(b.index(0), b.index(len(moved)))[0]
-        at = (k if len(moved) == len(plan.packed)
-              else b.load(backward.table("moved", "i", moved), 0, k))
-        slot = b.load(backward.table("slots", "i", plan.packed[moved]), 0, k)
-        b.store(b.load("params", 0, slot), "packed", 0, at)
-        b.close()
+        to = np.flatnonzero(left)
+        moves.each(b, backward.table, "pack", {"from": plan.packed[to], "to": to},
+                   lambda slot, at: b.store(b.load("params", 0, slot), "packed", 0, at))
 
     def updated(self, b: Builder, scale: int) -> None:
         """params and state after the step, of dparams, which become 0."""
@@ -171,11 +168,11 @@ class _Step:
 
         def output(k: int) -> int:
             """The value of output number k."""
-            return b.load("values", 0, backward.cell("output_places", 0, k))
+            return b.load("values", 0, backward.output_place("output_places", k))
 
         def place(k: int) -> tuple[str, int]:
             """Where the adjoint of output number k is to be."""
-            return "seeds", backward.cell("seed_ranks", 0, k)
+            return "seeds", backward.output_place("seed_ranks", k)
 
         if loss.name != "ce":
             backward.seed("target")

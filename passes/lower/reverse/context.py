@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
-from ncc.passes.lower.arrays import nests
+from ncc.passes.lower.arrays import moves, nests
 from ncc.passes.lower.arrays.folds import Fold, Uneven
 from ncc.passes.lower.arrays.nests import Walk
 from ncc.passes.lower.reverse.accumulators import accumulators_of
@@ -131,7 +131,9 @@ class Looped(Backward):
         self.by_rows = readers.once is not None
         self.group_rests = readers.counts(plan, classes)
         self.accumulators()
-        self.declare(seed_arrays(plan, edges, elements, len(stages)))
+        seeds = seed_arrays(plan, edges, elements, len(stages))
+        self.places = {**seeds}
+        self.declare({"seed_starts": seeds["seed_starts"]})
         prefix = np.where(routes.tiled, 0, routes.prefix)
         if prefix.any():
             self.declare({"row_prefix": prefix})
@@ -293,9 +295,9 @@ class Looped(Backward):
         if "dx" not in self.named:
             self.only_if(b.emit("given", (), "dparams"))
         self.memory("turned", count, shared=True)
-        k = b.loop(b.index(0), b.index(count))[0]
-        b.store(b.load("packed", 0, self.cell("reader_edges", 0, k)), "turned", 0, k)
-        b.close()
+        moves.each(b, self.table, "turned", {
+            "from": self.plan.weight_places[self.readers.edges], "to": range(count),
+        }, lambda at, k: b.store(b.load("packed", 0, at), "turned", 0, k))
         if "dx" not in self.named:
             b.close()
 

@@ -13,7 +13,10 @@ from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import builder
+from ncc.passes.lower.arrays import moves
+from ncc.passes.lower.arrays.moves import Numbers
 from ncc.passes.lower.arrays.tables import Tables
+from ncc.passes.lower.packing import copy_fixed
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
 
@@ -66,6 +69,7 @@ class Backward:
         self.n_inputs, self.n_outputs = len(self.g.inputs), len(self.g.outputs)
         self.buffers: dict[str, Buffer] = {}
         self.result = "dparams"  # what `after` adds to
+        self.places: dict[str, Numbers] = {}  # of outputs and their seeds
         self.names: dict[str, str] = {}  # of tables: what each is called in the module
         self.sample: int | None = None
 
@@ -125,7 +129,7 @@ class Backward:
         self.body()
         self.after()
         self.only_if(b.emit("given", (), "dparams"))
-        self.columns_out(self.result, 0, n_params, "dparams", n_params, 0)
+        self.columns_out(self.result, "", range(n_params), "dparams", n_params, 0)
         b.close()
         b.close()
         memory = [buffer._replace(kind="private") for buffer in self.buffers.values()]
@@ -139,51 +143,38 @@ class Backward:
         owners, firsts = np.unique(codes, return_index=True)
         to = np.full(n_params, len(codes))
         to[owners[owners >= 0]] = firsts[owners >= 0]
-        self.table("pack_to", "i", to)
-        self.columns_in("params", n_params, 0, n_params, "packed", "pack_to")
+        self.columns_in("params", n_params, 0, "packed", "pack_to", to)
         again = np.setdiff1d(np.flatnonzero(codes >= 0), firsts)
-        fixed = np.flatnonzero(codes < 0)
-        if len(again):
-            k = b.loop(b.index(0), b.index(len(again)))[0]
-            self.table("again_from", "i", to[codes[again]])
-            self.table("again_to", "i", again)
-            b.store(b.load("packed", 0, self.cell("again_from", 0, k)), "packed", 0,
-                    self.cell("again_to", 0, k))
-            b.close()
-        if len(fixed):
-            k = b.loop(b.index(0), b.index(len(fixed)))[0]
-            self.table("fixed", "f", self.plan.constants[-1 - codes[fixed]])
-            self.table("fixed_to", "i", fixed)
-            b.store(self.cell("fixed", 0, k), "packed", 0, self.cell("fixed_to", 0, k))
-            b.close()
+        moves.each(b, self.table, "again", {"from": to[codes[again]], "to": again},
+                   lambda at, to: b.store(b.load("packed", 0, at), "packed", 0, to))
+        copy_fixed(b, self.plan, self.dtype, self.table)
 
     # -- rows of samples
 
-    def columns_in(self, source: str, width: int, first: int, count: int, to: str,
-                   elements: int | str) -> None:
-        """Columns first .. first+count-1 of a sample's row of `width`, to consecutive elements of
-        `to`, or those that an array says."""
+    def columns_in(self, source: str, width: int, first: int, to: str, name: str, places: Numbers
+                   ) -> None:
+        """Columns of a sample's row of `width`, from the `first` on, to these `places` of `to`.
+        Arrays have the `name`, where there are any."""
         b, row = self.b, self.times_sample(width)
-        for k, wide in b.columns(count, self.sample is not None):
-            at = self.offset(row, k)
-            for c, value in enumerate([b.load(source, first + c, at) for c in range(wide)]):
-                b.store(value, to, *self.element(elements, c, k))
-            b.close()
+        for k, at in moves.columns(b, self.table, name, places, self.sample is not None):
+            here = self.offset(row, k)
+            for value, place in zip([b.load(source, first + c, here) for c in range(len(at))], at,
+                                    strict=True):
+                b.store(value, to, *place)
 
-    def columns_out(self, source: str, elements: int | str, count: int, to: str, width: int,
-                    first: int) -> None:
+    def columns_out(self, source: str, name: str, places: Numbers, to: str, width: int, first: int
+                    ) -> None:
         """The same in the other direction."""
         b, row = self.b, self.times_sample(width)
-        for k, wide in b.columns(count, self.sample is not None):
-            values = [b.load(source, *self.element(elements, c, k)) for c in range(wide)]
-            at = self.offset(row, k)
+        for k, at in moves.columns(b, self.table, name, places, self.sample is not None):
+            values = [b.load(source, *place) for place in at]
+            here = self.offset(row, k)
             for c, value in enumerate(values):
-                b.store(value, to, first + c, at)
-            b.close()
+                b.store(value, to, first + c, here)
 
-    def element(self, elements: int | str, c: int, k: int) -> tuple[int, int]:
-        """Element number c + k: an offset and an index."""
-        return (elements + c, k) if isinstance(elements, int) else (0, self.cell(elements, c, k))
+    def output_place(self, name: str, k: int) -> int:
+        """Number k (an op) of the `places` of this name."""
+        return moves.number(self.b, self.table, name, self.places[name], k)
 
     def chunks(self) -> None:
         """The body for each sample, chunk by chunk, with the sums of each added where it ends."""

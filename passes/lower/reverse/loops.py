@@ -7,6 +7,7 @@ import numpy as np
 from ncc.ir.graph import AGGREGATIONS, PLAIN_SUM_CODES
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.forward import stage_values
 from ncc.passes.lower.reverse.gather import (
@@ -54,12 +55,13 @@ class Loops(Looped):
         self.sample = (b.loop(b.index(0), b.emit("count"), lanes=self.lanes)[0] if self.batch
                        else None)
         n, n_kept = len(self.plan.rows), self.plan.n_kept
-        self.columns_in("x", self.n_inputs, 0, self.n_inputs, "values", 0)
+        self.columns_in("x", self.n_inputs, 0, "values", "", range(self.n_inputs))
         stage_values(self, None)
-        self.columns_out("values", "output_places", self.n_outputs, "y", self.n_outputs, 0)
-        self.columns_out("values", self.local, n, "kept", n_kept, 0)
+        outputs = self.places["output_places"]
+        self.columns_out("values", "output_places", outputs, "y", self.n_outputs, 0)
+        self.columns_out("values", "", range(self.local, self.local + n), "kept", n_kept, 0)
         if len(self.plan.arguments):
-            self.columns_out("sums", "argument_places", len(self.plan.arguments), "kept", n_kept, n)
+            self.columns_out("sums", "argument_places", self.plan.arguments, "kept", n_kept, n)
         if self.batch:
             b.close()
         used = {op[2][0] for op in b.ops if op[0] in ("load", "store")}
@@ -73,13 +75,7 @@ class Loops(Looped):
 
     def seed(self, buffer: str) -> None:
         """`seeds`, in the order of values, from a row of the caller's with one for each output."""
-        b = self.b
-        row_of_y = self.times_sample(self.n_outputs)
-        for k, count in b.columns(self.n_outputs, self.sample is not None):
-            at = self.offset(row_of_y, k)
-            for c, value in enumerate([b.load(buffer, c, at) for c in range(count)]):
-                b.store(value, "seeds", 0, self.cell("seed_ranks", c, k))
-            b.close()
+        self.columns_in(buffer, self.n_outputs, 0, "seeds", "seed_ranks", self.places["seed_ranks"])
 
     # -- one sample
 
@@ -96,9 +92,9 @@ class Loops(Looped):
             self.only_if(self.wanted)
         if "adjoints" in self.buffers:
             self.clear(0, self.buffers["adjoints"].size)
-            k = b.loop(zero, b.index(self.n_outputs))[0]
-            self.push(self.cell("seed_places", 0, k), self.mask(b.load("seeds", 0, k)))
-            b.close()
+            moves.each(b, self.table, "seeds", {
+                "from": range(self.n_outputs), "to": self.places["seed_places"],
+            }, lambda k, to: self.push(to, self.mask(b.load("seeds", 0, k))))
         if len(self.stages) == 1:
             self.run_back(None)
         else:
@@ -110,14 +106,12 @@ class Loops(Looped):
     def run_forward(self, zero: int) -> None:
         """The values of all rows, or of those that stages pass on to later ones; or `kept`."""
         b = self.b
-        self.columns_in("x", self.n_inputs, 0, self.n_inputs, "values", 0)
+        self.columns_in("x", self.n_inputs, 0, "values", "", range(self.n_inputs))
         if "kept" in self.named:
-            n = len(self.plan.rows)
-            self.columns_in("kept", self.plan.n_kept, 0, n, "values", self.local)
+            n, n_kept = len(self.plan.rows), self.plan.n_kept
+            self.columns_in("kept", n_kept, 0, "values", "", range(self.local, self.local + n))
             if len(self.plan.arguments):
-                self.table("argument_places", "i", self.plan.arguments)
-                self.columns_in("kept", self.plan.n_kept, n, len(self.plan.arguments), "sums",
-                                "argument_places")
+                self.columns_in("kept", n_kept, n, "sums", "argument_places", self.plan.arguments)
         elif len(self.stages) == 1:
             stage_values(self, None)
         else:
@@ -176,7 +170,7 @@ class Loops(Looped):
         # The inputs' values have no reader any more.
         b.store(acc, "values", 0, k)
         self.end(loops)
-        self.columns_out("values", 0, self.n_inputs, "dx", self.n_inputs, 0)
+        self.columns_out("values", "", range(self.n_inputs), "dx", self.n_inputs, 0)
 
     # -- backward
 
@@ -228,11 +222,9 @@ class Loops(Looped):
             remainder_gradient(self, b.load(self.table("late_groups", "i", late), 0, k))
             b.close()
         if whole:
-            k = b.loop(b.index(0), b.index(len(lists)))[0]
-            k = b.load(self.table("late_lists", "i", lists), 0, k)
-            n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
-            gradient_alone(self, Row(self, None, k), n)
-            b.close()
+            moves.each(b, self.table, "late", {"lists": np.array(lists)}, lambda k: gradient_alone(
+                self, Row(self, None, k),
+                self.mask(b.load("values", 0, self.cell("order_places", 0, k)))))
         b.close()
 
     def group_back(self, t: int) -> None:

@@ -133,7 +133,7 @@ def _by_list(n_rows: int, n_in: int, edges: Edges, routes: Routes, checkpoints: 
     return gathered[by], keys[by]
 
 
-def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> Arrays:
+def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> dict[str, Longs]:
     """The outputs as readers: `seeds` has their adjoints in the order of their values."""
     n_in, n_rows = len(plan.graph.inputs), len(plan.rows)
     outputs = edges.number[plan.graph.outputs]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ncc.ir.graph import AGGREGATIONS
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.reverse.scatter import parts
 from ncc.passes.lower.sample.blocks import Block, Blocks, InList, Kind
 from ncc.scalar.aggregations import PAIRS, SUMS, step
@@ -16,15 +19,17 @@ class Looped(Blocks):
     element for each value.
     """
 
+    def each_output(self, body: Callable[[int, int], object]) -> None:
+        """The body for the number and the element of each output."""
+        moves.each(self.b, self.table, "outputs", {
+            "number": range(self.n_outputs), "place": self.kept.slots()[self.g.outputs]}, body)
+
     # -- back
 
     def adjoints(self) -> None:
         b = self.b
         self.clear()
-        places = self.table("outputs", "i", self.kept.slots()[self.g.outputs])
-        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        self.add(b.load(places, 0, k), self.unit_at(k), None)
-        b.close()
+        self.each_output(lambda k, at: self.add(at, self.unit_at(k), None))
         self.back()
         k = b.loop(b.index(0), b.index(self.n_inputs))[0]
         self.put(b.load("adjoints", 0, k), False, 0, k)
@@ -134,10 +139,7 @@ class Looped(Blocks):
         for kind, block in self.each_block():
             for count, u in self.each_part(block, kind):
                 self.rows_forward(kind, block, u, count)
-        places = self.table("outputs", "i", self.kept.slots()[self.g.outputs])
-        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        self.put(b.load("tangents", 0, b.load(places, 0, k)), True, 0, k)
-        b.close()
+        self.each_output(lambda k, at: self.put(b.load("tangents", 0, at), True, 0, k))
 
     def rows_forward(self, kind: Kind, block: Block, u: int, count: int) -> None:
         """The tangents of rows u .. u+count-1 of a block."""

@@ -55,8 +55,7 @@ class Single(Looped):
         b, g, plan = self.b, self.g, self.plan
         self.values()
         slots = self.kept.slots()
-        self.table("output_places", "i", slots[g.outputs])
-        self.table("seed_ranks", "i", np.arange(self.n_outputs))
+        self.places = {"output_places": slots[g.outputs], "seed_ranks": range(self.n_outputs)}
         direct = ~self.of_rows(lambda kind: kind.summed)
         self.declare("first_row")
         biases = g.biases[plan.rows][direct]
@@ -70,9 +69,7 @@ class Single(Looped):
         self.seeds()
         self.wanted = b.emit("given", (), "dparams")
         self.clear()
-        k = b.loop(b.index(0), b.index(self.n_outputs))[0]
-        self.add(self.cell("output_places", 0, k), b.load("seeds", 0, k), None)
-        b.close()
+        self.each_output(lambda k, at: self.add(at, b.load("seeds", 0, k), None))
         self.back()
         if "dx" not in self.named:
             return
