@@ -134,8 +134,9 @@ def _table(table: Table, module: Module, prefix: str, bits: int) -> str:
     else:
         width = next((w for w in (8, 16) if table.values.min(initial=0) >= 0
                       and table.values.max(initial=0) < 1 << w), 32)
-        kind, row = f"uint{width}_t", 16
-        shown = [str(v % (1 << 32)) for v in table.values.tolist()]
+        signed = table.values.min(initial=0) < 0
+        kind, row = "int32_t" if signed else f"uint{width}_t", 16
+        shown = list(map(str, table.values.tolist()))
     lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
     name = f"{module.name}_{table.name}"
     return (f"static const {prefix}_FLASH {kind} {name}[{max(1, len(shown))}] = {{\n"

@@ -69,16 +69,17 @@ def load_scalar(w: Writer, at: int) -> None:
     name = w.func.ops[at][2][0]
     a, stored, to = place(w, at), element_type(w, name), pointer_type(w, name)
     if w.types[at] == "i":
-        w.scalar[at] = widened(w, w.load(stored, a, int(stored[1:]) // 8, to), stored)
+        loaded = w.load(stored, a, int(stored[1:]) // 8, to)
+        w.scalar[at] = widened(w, loaded, stored, name in w.unit.signed)
     else:
         w.scalar[at] = w.load(stored, a, w.size, to)
 
 
-def widened(w: Writer, loaded: str, stored: str) -> str:
-    """An index of the type `stored` as one of the machine's."""
+def widened(w: Writer, loaded: str, stored: str, signed: bool) -> str:
+    """An index of the type `stored`, or what is added to one, as one of the machine's."""
     if stored == w.index:
         return loaded
-    word = "trunc" if int(stored[1:]) > int(w.index[1:]) else "zext"
+    word = "trunc" if int(stored[1:]) > int(w.index[1:]) else "sext" if signed else "zext"
     return w.add(f"{word} {stored} {loaded} to {w.index}")
 
 

@@ -61,6 +61,12 @@ class Unit:
         """The type of each table's cells in memory, where those are integers."""
         return {t.name: f"i{8 * cell(t).itemsize}" for t in self.module.tables}
 
+    @cached_property
+    def signed(self) -> set[str]:
+        """The tables of integers that may be below 0: what is added to an index."""
+        return {t.name for t in self.module.tables
+                if t.type == "i" and t.values.min(initial=0) < 0}
+
     def symbol(self, name: str) -> str:
         """Of a function, its name in the object."""
         return f"{self.module.name}_{name}"
