@@ -15,6 +15,7 @@ from ncc.ir.ssa_build import Builder
 
 DEPTH = 3  # loops of a nest at the most
 LESS = 2  # times fewer ranges than rows make a loop of its own
+LITTLE = 4  # times fewer numbers than there were
 FEW = 128  # rows: the arrays of fewer are short
 
 
@@ -41,9 +42,9 @@ class Nest(NamedTuple):
         return self.first.size + self.counts.size + self.steps.size
 
 
-def nest_of(columns: dict[str, Longs], groups: Longs) -> Nest:
+def nest_of(columns: dict[str, Longs], groups: Longs, depth: int = DEPTH) -> Nest:
     """The nests of rows whose numbers are `columns` (n each), by name; `groups` (G+1): where the
-    rows of each group begin.
+    rows of each group begin. At most `depth` loops: of 0 each row is a nest, as in plain arrays.
 
         7 8 9 17 18 19 27 28 29  =>  first 7, counts 3 and 3, steps 1 and 10
     """
@@ -51,7 +52,7 @@ def nest_of(columns: dict[str, Longs], groups: Longs) -> Nest:
     groups = np.asarray(groups, np.int64)
     n, width = first.shape
     counts, steps = np.ones((0, n), np.int64), np.zeros((0, n, width), np.int64)
-    for _ in range(DEPTH):
+    for _ in range(depth):
         # Loops within are alike in all iterations of the one around them.
         alike = np.concatenate([first, *[c[:, None] for c in counts], *steps], axis=1)
         within = csr.borders(*alike[:, width:].T) if len(counts) else groups
@@ -70,14 +71,22 @@ def nest_of(columns: dict[str, Longs], groups: Longs) -> Nest:
     return Nest(tuple(columns), first, counts, steps, groups)
 
 
+def saving(columns: dict[str, Longs], groups: Longs) -> Nest:
+    """`nest_of` these, without loops where they save less than three quarters of the numbers."""
+    nest = nest_of(columns, groups)
+    numbers = len(next(iter(columns.values()))) * len(columns)
+    return nest if LITTLE * nest.cells <= numbers else nest_of(columns, groups, 0)
+
+
 class Row(NamedTuple):
     """The row that open loops of a walk are at: its nest, and how far each loop is (ops); `chosen`:
-    the nests that it may be of."""
+    the nests that it may be of; `carried`: the carries of these loops."""
 
     walk: Walk
     nest: int
     at: dict[int, int]
     chosen: Longs
+    carried: tuple[int, ...] = ()
 
     def number(self, b: Builder, name: str, offset: int = 0) -> int:
         """The number of this name of the row, or of that `offset` rows on in the innermost loop."""
@@ -100,7 +109,6 @@ class Walk:
     module: its name there, of its name here."""
 
     def __init__(self, nest: Nest, table: Callable[[str, Any], str]) -> None:
-        assert len(nest.counts) > 0
         self.nest = nest
         self.table = table
 
@@ -112,15 +120,17 @@ class Walk:
         return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
-             rest: bool = False) -> tuple[int, Row]:
+             rest: bool = False, carries: tuple[int, ...] = ()) -> tuple[int, Row]:
         """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
         in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
-        then, one by one. How many loops they are, and the row, or the first of so many."""
+        then, one by one. How many loops they are, and the row, or the first of so many. Each of
+        the loops has these `carries`."""
         nest = self.nest
         many = np.where(mine, np.diff(nest.groups), 0)
         chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
-        q = b.loop(b.index(0), b.load(self.table(f"nests_{name}", many), 0, group))[0]
-        q = b.op("iadd", b.load(self.table("nests", nest.groups[:-1]), 0, group), q)
+        every = np.arange(len(many))
+        q, *carried = b.loop(b.index(0), self.cell(b, f"nests_{name}", many, group, every), carries)
+        q = b.op("iadd", self.cell(b, "nests", nest.groups[:-1], group, every), q)
         at: dict[int, int] = {}
         for loop in reversed(range(len(nest.counts))):
             counts = nest.counts[loop]
@@ -132,6 +142,6 @@ class Walk:
                 rounds = self.cell(b, f"rounds_{width}", whole, q, chosen)
                 begin, end = ((b.op("imul", rounds, b.index(width)), end) if rest
                               else (begin, rounds))
-            k = b.loop(begin, end)[0]
+            k, *carried = b.loop(begin, end, carried)
             at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
-        return 1 + len(at), Row(self, q, at, chosen)
+        return 1 + len(at), Row(self, q, at, chosen, tuple(carried))

@@ -10,11 +10,10 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import NONE
 from ncc.ir.plan import Plan
+from ncc.passes.lower.reverse.accumulators import rooms
 from ncc.passes.lower.reverse.layout import Flags, consecutive, edges_of
 from ncc.passes.lower.reverse.readers import unread_inputs
 from ncc.passes.lower.sample.looped import InList, Kind, Looped
-
-ROOM = 1.25  # times the cells that rows need, up to which all of a run have as many
 
 
 def own(plan: Plan) -> Flags:
@@ -90,15 +89,9 @@ class Single(Looped):
             [kind.summed and kind.trained for kind in self.of_segments],
             [kind.summed and kind.biased for kind in self.of_segments])]
         lengths, leaders = np.diff(plan.starts), plan.blocks[:-1]
-        # All rows of a run have as much room, where that is little more than they need: then the
-        # cells of a filter's weights lie as far apart as those of the next one.
-        room = lengths.copy()
-        for run in plan.runs:
-            longest = int(room[run.first : run.last].max())
-            if longest * (run.last - run.first) <= ROOM * room[run.first : run.last].sum():
-                room[run.first : run.last] = longest
-        first = csr.starts(np.where(summed, room, 0))
         edges, rows = np.flatnonzero(np.repeat(summed, lengths)), np.flatnonzero(biased)
+        room = rooms(plan, edges)
+        first = csr.starts(room)
         self.table("first_cell", "i", first[leaders])
         self.table("room", "i", room[leaders])
         self.table("first_bias", "i", first[-1] + csr.starts(biased)[leaders])
