@@ -246,10 +246,12 @@ class Build:
 
         def make() -> Entry:
             with uncollected():  # until all ops are gone
-                text, machine, facts, tables = self._ready()
+                text, machine, facts = self._ready()
                 if self.options.get("outside"):
                     # This process runs it and wants no header: LLVM may have the memory.
                     self.__dict__.pop("plan", None)
+                tables = self._outside()
+                if self.options.get("outside"):
                     self.__dict__.pop("module", None)
             if self.options.get("outside"):
                 code = machine.object(text)
@@ -259,8 +261,8 @@ class Build:
 
         return self._kept("object", make)
 
-    def _ready(self) -> tuple[str, Codegen, dict[str, Any], dict[str, NDArray[np.uint8]]]:
-        """What the object is made of: the text, what makes it, the facts, the tables outside."""
+    def _ready(self) -> tuple[str, Codegen, dict[str, Any]]:
+        """What the object is made of: the text, what makes it, the facts."""
         self._foresee()
         self._addressed()
         facts: dict[str, Any] = {
@@ -271,7 +273,7 @@ class Build:
                 name: s.form for name, s in self.plan.schedules.items()},
             "states": [] if isinstance(self.start, Module)
             else self.plan.graph.states.tolist()}
-        return self.llvm, self.machine(), facts, self._outside()
+        return self.llvm, self.machine(), facts
 
     def _measured(self, text: str, machine: Codegen) -> tuple[bytes, dict[str, int]]:
         """The object, and the bytes of stack that its functions take; none where nobody knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from math import nan
 from typing import Any, Final
 
@@ -26,6 +27,22 @@ _NIBBLE[np.frombuffer(b"0123456789", np.uint8)] = np.arange(10)
 _NIBBLE[np.frombuffer(b"abcdef", np.uint8)] = np.arange(10, 16)
 _NIBBLE[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
 _NIBBLE.setflags(write=False)
+
+
+PIECE: Final = 1 << 20  # characters that are read together: their arrays take ten times as much
+
+
+def pieces(text: str, mark: str, first: int = 0, last: int | None = None) -> Iterator[str]:
+    """What stands between these two places of `text`, in pieces of about PIECE characters that end
+    before a `mark`, which is in none of them."""
+    end = len(text) if last is None else last
+    while end - first > PIECE:
+        at = text.find(mark, first + PIECE, end)
+        if at < 0:
+            break
+        yield text[first:at]
+        first = at + 1
+    yield text[first:end]
 
 
 def hex_index(text: str) -> int:

@@ -21,6 +21,7 @@ from ncc.formats.fields import (
     nowhere,
     octets_of,
     parameters_of,
+    pieces,
     places_of,
     scatter,
     undelayed,
@@ -29,7 +30,7 @@ from ncc.formats.head import count_of, directives_of, finite, functions_of, of_k
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.ir.syntax import AdjacencyList
-from ncc.parsing import Token, text_of
+from ncc.parsing import Token
 
 # The look behind keeps a long run of blanks from being tried at each of them.
 _COMMA: Final = re.compile(r"(?<![ \t])[ \t]*+,[ \t]*+")
@@ -60,7 +61,13 @@ class _Neurons:
         self.biases = ParameterColumns(lines)
 
     def add(self, token: Token) -> None:
-        text = text_of(token, self.source)
+        line = token.line or 1
+        for text in pieces(self.source.text, "\n", token.start_pos or 0, token.end_pos):
+            self._lines(text, line)
+            line += text.count("\n") + 1
+
+    def _lines(self, text: str, number: int) -> None:
+        """The lines of `text`, of which the first one is line `number` of the file."""
         if "%" in text or "#" in text:
             text = COMMENT.sub("", text)
         if " ," in text or ", " in text or "\t" in text:
@@ -70,7 +77,7 @@ class _Neurons:
         lists: list[str] = []
         biases: list[str] = []
         first = len(self.biased)
-        for line, content in enumerate(text.split("\n"), token.line or 1):
+        for line, content in enumerate(text.split("\n"), number):
             fields = content.split()
             if not fields:
                 continue
@@ -100,7 +107,8 @@ class _Neurons:
             if bias:
                 biases.append(bias[1:])
         self.indices.add(hex_list(",".join(indices)))
-        self._edges(",".join(lists))
+        for piece in pieces(",".join(lists), ","):
+            self._edges(piece)
         where = np.array(self.biased[first:], np.bool_)
         self.biases.add(scatter(parameters_of(biases, self.ties), where) if biases
                         else no_parameters(len(where)))

@@ -7,7 +7,7 @@ begins with 0. So stand the in-lists of a graph (`starts`, `sources`) and the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise, starmap
 from typing import Any
 
@@ -18,6 +18,7 @@ Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 
 PART = 1 << 18  # elements that are looked at together: their arrays stay in the cache
+TRIED = 8  # lengths of what repeats
 
 
 def starts(lengths: NDArray[Any]) -> Longs:
@@ -44,6 +45,14 @@ def ranges(begins: NDArray[Any] | int, lengths: NDArray[Any]) -> Longs:
 def within(lengths: NDArray[Any]) -> Longs:
     """The position of each element within its list: [2, 0, 3] => [0, 1, 0, 1, 2]."""
     return ranges(0, lengths)
+
+
+def some(starts: Longs, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether any element of each list is set: [0, 2, 2, 3], [1, 0, 0] => [1, 0, 0]."""
+    counts = np.zeros(len(flags) + 1, np.int64)
+    np.cumsum(flags, out=counts[1:])
+    found: NDArray[np.bool_] = counts[starts[1:]] > counts[starts[:-1]]
+    return found
 
 
 def borders(*keys: NDArray[Any]) -> Longs:
@@ -87,15 +96,20 @@ def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] 
     some = np.flatnonzero(lengths)
     if len(some):
         bases[some] = np.minimum.reduceat(elements, first[some])
-    moved = np.repeat(bases, lengths)
-    np.subtract(elements, moved, out=moved)
-    equal = representatives(first, moved, np.arange(len(lengths)))
+
+    def moved(rows: NDArray[Any] | slice) -> Ints:
+        n = lengths[rows]
+        read = elements[ranges(first[:-1][rows], n)]
+        read -= np.repeat(bases[rows], n)
+        return read
+
+    equal = _first_equal(lengths, moved)
     own = equal == np.arange(len(lengths))
     if int(lengths[~own].sum()) <= max(len(elements) // 2, 2 * len(lengths)):
         return None  # known before anything is kept
     begins = np.zeros(len(lengths), np.int64)
     begins[own] = np.cumsum(lengths[own]) - lengths[own]
-    return begins[equal], bases, moved[ranges(first[:-1][own], lengths[own])]
+    return begins[equal], bases, moved(np.flatnonzero(own))
 
 
 def grouped(keys: NDArray[Any], count: int) -> tuple[Longs, Longs]:
@@ -120,33 +134,69 @@ def parts(lengths: NDArray[Any]) -> Iterator[slice]:
 def representatives(starts: Longs, elements: Ints, chosen: NDArray[Any], *keys: NDArray[Any]
                     ) -> Longs:
     """For each of the `chosen` lists, the position in `chosen` of the first one with the same
-    elements and the same `keys` (n, each): its own, where there is none before.
+    elements and the same `keys` (n, each): its own, where there is none before."""
+    lengths, begins = np.diff(starts)[chosen], starts[:-1][chosen]
+    return _first_equal(lengths, lambda rows: elements[ranges(begins[rows], lengths[rows])],
+                        *[key[chosen] for key in keys])
 
-    Lists are told apart by a 64-bit polynomial hash, and equal ones compared."""
-    lengths = np.diff(starts)[chosen]
-    begins = starts[:-1][chosen]
+
+def _first_equal(lengths: NDArray[Any], read: Callable[[NDArray[Any] | slice], Ints],
+                 *keys: NDArray[Any]) -> Longs:
+    """For each list of these lengths the first one with the same elements, which `read` gives of
+    some lists, one after another, and the same `keys` (n, each).
+
+    Lists are told apart by a 64-bit polynomial hash, and equal ones compared, a part of them at a
+    time, so that elements may be computed where they are wanted."""
+    count = len(lengths)
     powers = np.cumprod(np.full(int(lengths.max(initial=0)) + 1, 0x9E3779B97F4A7C15, np.uint64))
-    hashes = np.empty(len(chosen), np.uint64)
+    hashes = np.empty(count, np.uint64)
     for part in parts(lengths):
-        read = elements[ranges(begins[part], lengths[part])]
-        mixed = (read.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
+        mixed = read(part).astype(np.uint64)
+        mixed += np.uint64(1)
+        mixed *= np.uint64(0xD6E8FEB86659FD93)
         mixed ^= mixed >> np.uint64(32)
         mixed *= powers[within(lengths[part])]
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed)])
         ends = np.cumsum(lengths[part])
         hashes[part] = sums[ends] - sums[ends - lengths[part]]
-    told = (hashes, lengths, *[key[chosen] for key in keys])
-    order = np.lexsort((np.arange(len(chosen)), *told))
-    new = np.ones(len(chosen), np.bool_)
+    told = (hashes, lengths, *keys)
+    order = np.lexsort((np.arange(count), *told))
+    new = np.ones(count, np.bool_)
     new[1:] = False
     for key in told:
         new[1:] |= key[order[1:]] != key[order[:-1]]
-    first = np.empty(len(chosen), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(chosen)), 0))]
-    later = np.flatnonzero(first != np.arange(len(chosen)))
+    first = np.empty(count, np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(count), 0))]
+    later = np.flatnonzero(first != np.arange(count))
     for part in parts(lengths[later]):
-        mine, n = later[part], lengths[later[part]]
-        same = elements[ranges(begins[mine], n)] == elements[ranges(begins[first[mine]], n)]
-        apart = mine[np.repeat(np.arange(len(mine)), n)[~same]]
+        mine = later[part]
+        same = read(mine) == read(first[mine])
+        apart = mine[np.repeat(np.arange(len(mine)), lengths[mine])[~same]]
         first[apart] = apart
     return first
+
+
+def periods(keys: NDArray[Any], least: int = 1) -> list[tuple[int, int, int]]:
+    """Where keys (n) repeat: from `first` on `times` times the same `length` keys, as (first,
+    length, times), ascending, not overlapping. Greedy: what saves most keys goes first, and saves
+    `least` at least; only lengths are tried that often lie between equal keys.
+    5 1 2 1 2 1 2 7 => (1, 2, 3)."""
+    found, left = [], [(0, len(keys))]
+    while left:
+        begin, end = left.pop()
+        part = keys[begin:end]
+        order = np.argsort(part, kind="stable")
+        lengths, counts = np.unique(np.diff(order)[np.diff(part[order]) == 0], return_counts=True)
+        best = (max(1, least) - 1, 0, 0, 0)  # keys saved, first, length, times
+        for length in np.sort(lengths[np.argsort(-counts, kind="stable")[:TRIED]]).tolist():
+            cuts = borders(part[length:] == part[:-length])
+            first = cuts[:-1]
+            times = np.where(part[first] == part[first + length], np.diff(cuts) // length, 0)
+            k = int(np.argmax(times))
+            best = max(best, (int(times[k]) * length, begin + int(first[k]), length,
+                              int(times[k]) + 1), key=lambda made: made[0])
+        _, at, length, count = best
+        if count:
+            found.append((at, length, count))
+            left += [(begin, at), (at + length * count, end)]
+    return sorted(found)

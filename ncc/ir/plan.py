@@ -69,9 +69,9 @@ class Plan(PlanArrays):
         - `packed`, `weights` and `biases` are what the fields of Plan say;
         - forms are known, go together, and only loops of the form shared have blocks of several
           rows; `single` and `batch` are placed both or neither, backward functions are not;
-        - where slots are given, whatever is read has one, inputs have the first of loops and none
-          of unrolled code, and no value is overwritten before its last reader; `work` ends with
-          the last of them;
+        - where slots are given, whatever is read has one, inputs have one after another in loops
+          and none in unrolled code, and no value is overwritten before its last reader; `work` ends
+          with the last of them;
         - the functions have names that are known, each once, and those that need gradients have a
           schedule: backward functions that read what was kept are loops, and stand behind the
           function that keeps it; without pack all parameters are constants; of a net with states

@@ -109,7 +109,7 @@ class Cells(NamedTuple):
     """Of each edge (E) and of each row's bias (R) the cell, -1 for none; of each block's biases (B)
     the first; and the parameter code of each cell, as in `packed`."""
 
-    edges: Longs
+    edges: Ints
     biases: Longs
     block_biases: Longs
     codes: Ints
@@ -198,9 +198,9 @@ class PlanArrays:
         return csr.owners(self.blocks)
 
     @cached_property
-    def weight_places(self) -> Longs:
+    def weight_places(self) -> Ints:
         """The position in `packed` of each edge's weight."""
-        return edge_places(self, self.weights, slice(0, len(self.rows)))
+        return _all_places(self, self.weights)
 
     @cached_property
     def seconds(self) -> NDArray[np.bool_]:
@@ -222,8 +222,8 @@ class PlanArrays:
     def cells(self) -> Cells:
         """A place for each edge and bias, where each block has its own, as gradients want it."""
         weights, biases, length = spread(self)
-        return Cells(edge_places(self, weights, slice(0, len(self.rows))), row_places(self, biases),
-                     biases, packed_codes(self, weights, biases, length))
+        return Cells(_all_places(self, weights), row_places(self, biases), biases,
+                     packed_codes(self, weights, biases, length))
 
     @cached_property
     def arguments(self) -> Longs:
@@ -251,11 +251,11 @@ class PlanArrays:
         return in_order(first, np.diff(self.starts), self.additive, BLOCK[dtype])
 
     @cached_property
-    def canonical(self) -> Longs:
+    def canonical(self) -> Ints:
         """For each of `cells`, where its edge or bias stands among all of the graph: by target
         neuron, in-list, and the bias last; -1 of what is padding."""
         g, cells = self.graph, self.cells
-        found = np.full(len(cells.codes), -1, np.int64)
+        found = np.full(len(cells.codes), -1, np.int32)
         neuron = np.repeat(self.rows, np.diff(self.starts))
         held = ~self.seconds
         found[cells.edges[held]] = (self.edges + neuron)[held]
@@ -263,14 +263,17 @@ class PlanArrays:
         found[cells.biases[has]] = g.starts[self.rows[has] + 1] + self.rows[has]
         return found
 
-    def broken(self) -> Longs:
-        """For each number of edges, how many of the first so many have no slot, or in their in-list
-        another than the one behind that of the edge before: (E+1,)."""
-        weights = self.graph.weights[self.edges]
-        odd = np.diff(weights, prepend=0) != 1
-        odd[self.starts[:-1][np.diff(self.starts) > 0]] = False
-        counts: Longs = np.concatenate([[0], np.cumsum(odd | (weights < 0))])
-        return counts
+    def broken(self) -> NDArray[np.bool_]:
+        """Whether any edge of each row (R) has no slot, or another than the one behind that of the
+        edge before."""
+        found = np.zeros(len(self.rows), np.bool_)
+        for part in csr.parts(np.diff(self.starts)):
+            starts = self.starts[part.start : part.stop + 1]
+            weights = self.graph.weights[self.edges[starts[0] : starts[-1]]]
+            odd = np.diff(weights, prepend=np.int32(0)) != 1
+            odd[starts[:-1][np.diff(starts) > 0] - starts[0]] = False
+            found[part] = csr.some(starts - starts[0], odd | (weights < 0))
+        return found
 
 
 def evaluation_order(graph: Graph, neurons: Ints, first: Longs) -> Longs:
@@ -311,6 +314,14 @@ def edge_places(plan: PlanArrays, weights: Longs, rows: slice) -> Longs:
     if pairs.any():
         within >>= np.repeat(pairs, lengths)
     places: Longs = np.repeat(first, lengths) + within * np.repeat(size, lengths)
+    return places
+
+
+def _all_places(plan: PlanArrays, weights: Longs) -> Ints:
+    """The places of the edges of all rows, a part of them at a time."""
+    places = np.empty(len(plan.edges), np.int32)
+    for part in csr.parts(np.diff(plan.starts)):
+        places[plan.starts[part.start] : plan.starts[part.stop]] = edge_places(plan, weights, part)
     return places
 
 

@@ -169,7 +169,7 @@ def _packed(plan: PlanArrays) -> Iterator[Fault]:
 
 
 def _schedules(plan: PlanArrays) -> Iterator[Fault]:
-    g, forms = plan.graph, {plan.single.form, plan.batch.form}
+    forms = {plan.single.form, plan.batch.form}
     named = {"single": plan.single, "batch": plan.batch, "backward": plan.backward,
              "backward_batch": plan.backward_batch, "each": plan.each, "jacobian": plan.jacobian}
     for name, schedule in named.items():
@@ -189,9 +189,7 @@ def _schedules(plan: PlanArrays) -> Iterator[Fault]:
         schedule = named[name]
         if schedule is not None and (plan.single.slots is None) != (schedule.slots is None):
             yield "one function is placed, and the other is not", name, 0
-    position = np.full(g.n_neurons, g.n_neurons, np.int64)
-    position[g.inputs] = -1
-    position[plan.rows] = np.arange(len(plan.rows))
+    position = _positions(plan)
     for name in ("single", "batch", "each"):
         schedule = named[name]
         if schedule is None:
@@ -200,6 +198,15 @@ def _schedules(plan: PlanArrays) -> Iterator[Fault]:
             yield from ((message, name, 0) for message in _places(plan, schedule, position))
         elif schedule.work:
             yield "slots of work that nothing has", name, 0
+
+
+def _positions(plan: PlanArrays) -> Longs:
+    """The row of each neuron; -1 of inputs, as many as there are neurons of those without one."""
+    g = plan.graph
+    position = np.full(g.n_neurons, g.n_neurons, np.int64)
+    position[g.inputs] = -1
+    position[plan.rows] = np.arange(len(plan.rows))
+    return position
 
 
 def _places(plan: PlanArrays, schedule: Schedule, position: Longs) -> Iterator[str]:
@@ -220,18 +227,18 @@ def _places(plan: PlanArrays, schedule: Schedule, position: Longs) -> Iterator[s
         if (slots[needs] < 0).any():
             yield "a value that is read has no slot"
     else:
-        if not np.array_equal(slots[g.inputs], np.arange(len(g.inputs))):
-            yield "the inputs have the first slots of loops"
+        if (np.diff(slots[g.inputs]) != 1).any():
+            yield "the inputs have slots one after another in loops"
         if (slots[plan.rows] < 0).any():
             yield "a row has no slot, and loops store every row"
-    if not _keeps(plan, schedule, position):
+    if not keeps(plan, schedule):
         yield "a slot is written before its last reader, or lies outside work"
 
 
-def _keeps(plan: PlanArrays, schedule: Schedule, position: Longs) -> bool:
+def keeps(plan: PlanArrays, schedule: Schedule) -> bool:
     """Whether each slot holds a value from its row (an input: the start) to its last reader, and
     `work` is as many slots as there are."""
-    g, slots = plan.graph, schedule.slots
+    g, slots, position = plan.graph, schedule.slots, _positions(plan)
     assert slots is not None and g.levels is not None
     until = position.copy()
     np.maximum.at(until, g.sources[plan.edges], csr.owners(plan.starts))

@@ -63,11 +63,12 @@ class Table:
     values: NDArray[Any]
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Table)
-            and (self.name, self.type) == (other.name, other.type)
-            and self.values.tobytes() == other.values.tobytes()
-        )
+        if self is other or not isinstance(other, Table):
+            return self is other
+        mine, others = [(t.name, t.type, t.values.dtype, len(t.values)) for t in (self, other)]
+        # By bits, as NaN is no number's equal; without copies, as tables may be large.
+        bits = f"u{self.values.itemsize}"
+        return mine == others and bool((self.values.view(bits) == other.values.view(bits)).all())
 
     def __hash__(self) -> int:
         return hash((self.name, self.type))

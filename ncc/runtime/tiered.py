@@ -18,15 +18,20 @@ from ncc.ir.graph import Graph
 from ncc.machine.llvm import host
 from ncc.machine.native import reals
 from ncc.passes.graph.prune import prune
+from ncc.passes.plan.cost import ops_of
 from ncc.runtime.compiled import Array, Compiled
 from ncc.runtime.kernel import Kernel, at_hand, head, kernel
+from ncc.scalar.expressions import expression
 
-# Seconds of CPU that a compile takes, roughly: measured over the nets of
-# tests/bench/bench_compile.py. An engine's code is that of its kinds alone.
-FIXED, AN_EDGE, A_KIND, EDGES = 0.02, 45e-6, 3e-3, 5000
-ENGINE, AN_ENGINES_KIND = 0.06, 0.015
+# Seconds of CPU that a compile takes, within a factor of two: for any net, an edge of the first
+# ones, and an op of each different activation. An engine's code is that of its kinds alone; those
+# that are no sums take more, and beyond MOST it is too long to be optimised in full. Least squares
+# of the ratios, over 27 nets: layers, genomes and mixtures of tests/bench/compile_nets.py, its tree
+# and butterfly, and 1 to 32 activations with 1, 4 and 9 aggregations.
+FIXED, AN_EDGE, EDGES, AN_OP = 0.028, 60e-6, 1500, 110e-6
+ENGINE, AN_ENGINES_KIND, NO_SUM, AN_ENGINES_OP, MOST = 0.045, 0.008, 0.031, 250e-6, 0.6
 AN_EDGES_SAMPLE = 2e-10  # seconds an engine takes for an edge of a sample
-SOON = 0.03  # seconds of a compile that nobody minds
+SOON = 0.04  # seconds of a compile that nobody minds
 SHARE = 0.25  # of a compile's seconds: a net that was evaluated for so long is worth a compile
 NEURONS = 100_000  # up to which the values of a round of samples are some megabytes
 ROUND = 64  # samples: what a thread has is cut between two rounds
@@ -71,9 +76,11 @@ def for_rows(graph: Graph, rows: int, *, dtype: Any, threads: int, numerics: str
 def _estimates(graph: Graph) -> tuple[Kinds, float, float]:
     """The kinds of a net, and the seconds that a compile of it takes, and one of its engine."""
     kinds = kinds_of([graph])
-    n = len(kinds.kinds)
-    return (kinds, FIXED + A_KIND * n + AN_EDGE * min(graph.n_edges, EDGES),
-            ENGINE + AN_ENGINES_KIND * n)
+    others = sum([kind.aggregation != "sum" for kind in kinds.kinds])
+    codes = np.unique(graph.activations[graph.activations >= 0]).tolist()
+    ops = sum([ops_of(expression(code, graph.functions)) for code in codes])
+    engine = ENGINE + AN_ENGINES_KIND * len(kinds.kinds) + NO_SUM * others + AN_ENGINES_OP * ops
+    return (kinds, FIXED + AN_EDGE * min(graph.n_edges, EDGES) + AN_OP * ops, min(engine, MOST))
 
 
 class _Engine(NamedTuple):

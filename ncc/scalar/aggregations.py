@@ -33,6 +33,7 @@ FROM_BIAS: Final = ("sum", "dot")  # what begins with the bias, where there is o
 PAIRS: Final = ("dot",)  # whose in-lists are pairs of edges; the second of a pair has the weight 1
 PLAIN_SUMS: Final = ("sum", "sumbias")  # each product has the adjoint of the sum
 SUMS: Final = (*PLAIN_SUMS, "mean")  # all products have one adjoint
+EXTREMES: Final = ("maximum", "minimum")  # of which a NaN wins
 # Those that choose a product: the op that says what is greater, of the products themselves.
 CHOICES: Final = {"max": "gt", "min": "lt", "maximum": "gt", "minimum": "lt", "maxabs": "gt"}
 
@@ -64,9 +65,9 @@ def step(e: Emitter[V], agg: str, acc: V, n: V, w: V) -> V:
     product = e.op("mul", n, w)
     if agg in ("max", "min", "mul", "div"):
         return e.op(agg, acc, product)
-    if agg in ("maximum", "minimum"):
-        extreme = e.op("max" if agg == "maximum" else "min", acc, product)
-        return e.op("select", e.op("une", product, product), product, extreme)
+    if agg in EXTREMES:
+        greatest = e.op("max" if agg == "maximum" else "min", acc, product)
+        return e.op("select", e.op("une", product, product), product, greatest)
     if agg == "maxabs":
         return e.op("select", taken(e, agg, acc, product), product, acc)
     raise ValueError(f"unknown aggregation {agg}")
@@ -93,15 +94,20 @@ def total(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None)
     return finish(e, agg, acc, count, None if agg in FROM_BIAS else bias)
 
 
-def extreme(e: Emitter[V], agg: str, edges: Iterable[tuple[V, V]], bias: V | None) -> V:
-    """What `total` is of `maximum` or `minimum`, and the same bits, in two chains: of what is
+def extreme(e: Emitter[V], agg: str, held: tuple[V, V] | None, n: V, w: V) -> tuple[V, V]:
+    """What is held of the edges of `maximum` or `minimum` up to one more, in two chains: what is
     greatest (least) beside NaNs, and the last NaN. In one, LLVM joins both choices of a step, so
     that there is no instruction for a maximum."""
-    products = [e.op("mul", n, w) for n, w in edges]
-    acc = last = products[0]
-    for product in products[1:]:
-        acc = e.op("max" if agg == "maximum" else "min", acc, product)
-        last = e.op("select", e.op("une", product, product), product, last)
+    product = e.op("mul", n, w)
+    if held is None:
+        return product, product
+    acc = e.op("max" if agg == "maximum" else "min", held[0], product)
+    return acc, e.op("select", e.op("une", product, product), product, held[1])
+
+
+def extreme_of(e: Emitter[V], held: tuple[V, V], bias: V | None) -> V:
+    """What `total` is of `maximum` or `minimum`, and the same bits, of what `extreme` held."""
+    acc, last = held
     acc = e.op("select", e.op("une", last, last), last, acc)
     return acc if bias is None else e.op("add", acc, bias)
 

@@ -15,11 +15,14 @@ _ESCAPES = [f"\\{b:02X}" for b in range(256)]
 
 def cell(table: Table) -> Any:
     """The dtype of a table's cells in memory: indices take two bytes where all of them can, since a
-    loop that reads an index an edge waits for memory as often as for arithmetic; one byte, too."""
+    loop that reads an index an edge waits for memory as often as for arithmetic; one byte, too.
+    They are signed where any is negative."""
     if table.type != "i":
         return table.values.dtype
-    most = int(table.values.max(initial=0)) if table.values.min(initial=0) >= 0 else 1 << 16
-    return np.dtype(np.uint8 if most < 1 << 8 else np.uint16 if most < 1 << 16 else np.int32)
+    least, most = int(table.values.min(initial=0)), int(table.values.max(initial=0))
+    kind = "i" if least < 0 else "u"
+    most = max(most, -1 - least) << (least < 0)
+    return np.dtype(f"{kind}1" if most < 1 << 8 else f"{kind}2" if most < 1 << 16 else np.int32)
 
 
 def large(table: Table) -> bool:

@@ -26,6 +26,7 @@ from ncc.passes.emit.c_texts import (
     PRAGMAS,
     RESTORE,
 )
+from ncc.passes.emit.tables import cell
 from ncc.scalar.opcodes import EFFECTS, OPCODES, OPS, SUMS
 
 
@@ -132,11 +133,10 @@ def _table(table: Table, module: Module, prefix: str, bits: int) -> str:
         kind, row = f"uint{bits}_t", 128 // bits
         shown = [_word(v, bits) for v in table.values.tolist()]
     else:
-        width = next((w for w in (8, 16) if table.values.min(initial=0) >= 0
-                      and table.values.max(initial=0) < 1 << w), 32)
+        held = cell(table)
         signed = table.values.min(initial=0) < 0
-        kind, row = "int32_t" if signed else f"uint{width}_t", 16
-        shown = list(map(str, table.values.tolist()))
+        kind, row = f"{'' if signed else 'u'}int{8 * held.itemsize}_t", 16
+        shown = [str(v) for v in table.values.tolist()]
     lines = ["    " + ", ".join(shown[k : k + row]) for k in range(0, len(shown), row)] or ["    0"]
     name = f"{module.name}_{table.name}"
     return (f"static const {prefix}_FLASH {kind} {name}[{max(1, len(shown))}] = {{\n"

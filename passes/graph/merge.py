@@ -167,32 +167,41 @@ def _number_few(graph: Graph, keys: _Keys, rows: list[int], first: Ints) -> None
 def _number(graph: Graph, keys: _Keys, rows: Longs, first: Ints) -> None:
     """Set `first` of each of `rows`, one level, whose sources have theirs already."""
     lengths = keys.neurons[3, rows].astype(np.int64)
-    edges = csr.ranges(graph.starts[rows], lengths)
-    sources, weights = first[graph.sources[edges]], keys.weights[edges]
-    if keys.unordered[rows].any():
-        sources, weights = _sorted(sources, weights, lengths, keys.unordered[rows])
-    hashes = _hashes(keys, rows, lengths, sources, weights)
+    hashes = np.empty(len(rows), np.uint64)
+    for part in csr.parts(lengths):
+        hashes[part] = _hashes(keys, rows[part], lengths[part],
+                               *_in_lists(graph, keys, rows[part], first))
     by = np.argsort(hashes, kind="stable")
     new = np.concatenate([[True], hashes[by][1:] != hashes[by][:-1]])
     # Every row that shares its hash with an earlier one is compared with the first of them, and
     # where that was mere chance, once more among the rest.
-    begins = np.cumsum(lengths) - lengths
     while not new.all():
         heads = by[np.maximum.accumulate(np.where(new, np.arange(len(by)), 0))]
         later, heads = by[~new], heads[~new]
         equal = (keys.neurons[:, rows[later]] == keys.neurons[:, rows[heads]]).all(axis=0)
         later, heads, others = later[equal], heads[equal], later[~equal]
-        sizes = lengths[later]
-        mine, theirs = csr.ranges(begins[later], sizes), csr.ranges(begins[heads], sizes)
-        differ = (sources[mine] != sources[theirs]) | (
-            weights[mine] != weights[theirs])
         unequal = np.zeros(len(later), np.bool_)
-        unequal[np.repeat(np.arange(len(later)), sizes)[differ]] = True
+        for part in csr.parts(lengths[later]):
+            sources, weights = _in_lists(graph, keys, rows[later[part]], first)
+            others_sources, others_weights = _in_lists(graph, keys, rows[heads[part]], first)
+            differ = (sources != others_sources) | (weights != others_weights)
+            owner = np.repeat(np.arange(part.start, part.stop), lengths[later[part]])
+            unequal[owner[differ]] = True
         first[rows[later[~unequal]]] = rows[heads[~unequal]]
         by = np.sort(np.concatenate([others, later[unequal]]))
         by = by[np.argsort(hashes[by], kind="stable")]
         new = np.ones(len(by), np.bool_)
         new[1:] = hashes[by][1:] != hashes[by][:-1]
+
+
+def _in_lists(graph: Graph, keys: _Keys, rows: Longs, first: Ints) -> tuple[Ints, Ints]:
+    """The sources and weights of these rows, one in-list after another, as they are compared."""
+    lengths = keys.neurons[3, rows].astype(np.int64)
+    edges = csr.ranges(graph.starts[rows], lengths)
+    sources, weights = first[graph.sources[edges]], keys.weights[edges]
+    if keys.unordered[rows].any():
+        return _sorted(sources, weights, lengths, keys.unordered[rows])
+    return sources, weights
 
 
 def _sorted(sources: Ints, weights: Ints, lengths: Longs, unordered: NDArray[np.bool_]

@@ -38,8 +38,8 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     held = (plan.graph.n_params + plan.each.work) * size
     longer = lanes if held * lanes <= CACHED else native
     more = max(1, lanes // longer)
-    lowering = Each(plan, tables, dtype, numerics, native, max(1, lanes_rows * more), provenance)
-    lowering.unrolls = not small
+    lowering = Each(plan, tables, dtype, numerics, native, max(1, lanes_rows * more), not small,
+                    provenance)
     return [lowering.each(longer, lanes_block * more)]
 
 

@@ -53,8 +53,7 @@ def functions(plan: Plan, tables: Tables, *, dtype: str, numerics: str, lanes: i
     elif alone_lanes and plan.batch.form != "straight" and 2 * _alone(plan) > len(plan.edges):
         longer = alone_lanes
     lanes_rows, lanes = max(1, lanes_rows * lanes // longer), longer
-    lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows, provenance)
-    lowering.unrolls = not small
+    lowering = Forward(plan, tables, dtype, numerics, native, lanes_rows, not small, provenance)
     made: dict[str, Func] = {}
     if plan.wants("forward"):
         made["forward"] = lowering.function("forward", plan.single, 0, block)
@@ -90,8 +89,8 @@ def _alone(plan: Plan) -> int:
 
 class Forward(Loops):
     def __init__(self, plan: Plan, tables: Tables, dtype: str, numerics: str, native: int,
-                 lanes_rows: int, provenance: bool) -> None:
-        super().__init__(plan, tables, dtype, native, lanes_rows)
+                 lanes_rows: int, unrolls: bool, provenance: bool) -> None:
+        super().__init__(plan, tables, dtype, native, lanes_rows, unrolls)
         self.fused = numerics != "strict"
         self.provenance = provenance
         self.packs = plan.wants("pack")

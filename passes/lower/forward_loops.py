@@ -11,10 +11,11 @@ from ncc.ir.plan import Plan, Run, Schedule
 from ncc.ir.ssa import DTYPES
 from ncc.ir.ssa_build import Builder
 from ncc.machine.model import CHAINS
-from ncc.passes.lower.arrays.lists import Arrays, Block, once
+from ncc.passes.lower.arrays.lists import Arrays, Block, Within, once
 from ncc.passes.lower.arrays.often import LOOPED, cut, unrolled
 from ncc.passes.lower.arrays.tables import Tables
-from ncc.passes.lower.arrays.turns import Kind, short, spans
+from ncc.passes.lower.arrays.turns import Kind, Turn, short, spans
+from ncc.passes.lower.arrays.windows import side_by_side
 from ncc.scalar.aggregations import FROM_BIAS, edges_a_term, finish, start, step, term, total
 from ncc.scalar.expressions import Expr, emit, expression
 
@@ -23,13 +24,13 @@ UNROLLED = 3  # terms of each row of a kind: up to here a loop over them is long
 
 class Loops(Arrays):
     """What the functions of one plan share, and the loops of those in the forms table and shared:
-    over segments, blocks, rows and edges. Values are in the buffer `held`."""
+    over segments, blocks, rows and edges. Values are in the buffer `held`. Where it `unrolls`,
+    lists that many rows read have code of their own in a batch."""
 
-    unrolls = True  # lists that many rows read have code of their own in a batch
-
-    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int
-                 ) -> None:
+    def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int,
+                 unrolls: bool = True) -> None:
         super().__init__(plan, tables)
+        self.unrolls = unrolls
         self.native = native
         self.lanes_rows = lanes_rows
         self.dtype = dtype
@@ -58,17 +59,17 @@ class Loops(Arrays):
         """The inputs and the values of all rows, to their slots."""
         plan, g = self.plan, self.plan.graph
         assert schedule.slots is not None
-        # Where single and batch functions are both loops, their slots and so these are the same.
         turns = self.begin(schedule.slots, cut)
-        self.columns_in(b, sample, "x", g.n_inputs, 0)
-        self.columns_in(b, sample, "state", len(g.states), g.n_inputs)
+        begin = int(schedule.slots[g.inputs[:1]].max(initial=0))
+        self.columns_in(b, sample, "x", g.n_inputs, begin)
+        self.columns_in(b, sample, "state", len(g.states), begin + g.n_inputs)
         if plan.phased:
             self.in_phases(b, schedule, sample is not None, block)
         for depth, kinds in turns:
-            turn = b.loop(b.index(0), b.index(depth))[0] if depth > 1 else None
+            loops, turn = self.turns(b, depth)
             for kind in kinds:
                 self.kind(b, kind, turn, sample is not None, block)
-            if turn is not None:
+            for _ in range(loops):
                 b.close()
 
     def columns_in(self, b: Builder, sample: int | None, name: str, size: int, to: int) -> None:
@@ -111,7 +112,7 @@ class Loops(Arrays):
             mine = np.flatnonzero(g.aggregations[rows[first]] == agg)
             if (self.segments[mine, 2] > 1).any():
                 kind = Kind(run, name, mine, *spans(turn[first[mine]], turns), listed=True)
-                self.kind(b, kind, t, batch, block)
+                self.kind(b, kind, Turn(t), batch, block)
                 continue
             mine = np.flatnonzero(g.aggregations[rows] == agg)
             k = b.loop(*self.bounds(b, f"rows_of_{name}", t, *spans(turn[mine], turns)))[0]
@@ -154,36 +155,41 @@ class Loops(Arrays):
             for _ in range(1 + (room > 1)):
                 b.close()
 
-    def kind(self, b: Builder, kind: Kind, turn: int | None, batch: bool, block: int) -> None:
+    def kind(self, b: Builder, kind: Kind, turn: Turn | None, batch: bool, block: int) -> None:
         """The rows of a kind, or of one turn of it: segment by segment, or, where those are short,
         row by row."""
         segments, run, mine = self.segments, kind.run, kind.segments
+        t, time = (None, None) if turn is None else turn
         if short(kind, segments):
             borders = np.append(segments[:, 0], segments[-1:, 1])
             if self.shared is not None:
                 borders = self.shared.position[borders]
-            q = b.loop(*self.bounds(b, f"rows_{kind.name}", turn, borders[kind.first],
+            q = b.loop(*self.bounds(b, f"rows_{kind.name}", t, borders[kind.first],
                                     borders[kind.last]))[0]
             self.ragged(b, run, Block(q, {}), segments[mine, 3])
             b.close()
             return
-        s = b.loop(*self.bounds(b, f"segments_{kind.name}", turn, kind.first, kind.last))[0]
+        s = b.loop(*self.bounds(b, f"segments_{kind.name}", t, kind.first, kind.last))[0]
         if kind.listed:
             s = b.load(self.table(f"segments_{kind.name}", "i", mine), 0, s)
         of, segments = s, self.classes
         if self.shared is not None:
             of, mine = b.load("segment_classes", 0, s), np.unique(self.shared.classes[mine])
         k = b.load("segment_edges", 0, of)
+        segment = Within(s, of, time, kind.segments)
         same = self.alike(segments, batch, block)
         apart = batch and self.unrolls and bool((segments[:, 5] != LOOPED).any())
         keys = np.column_stack([segments[:, [2, 4]], same,
                                 segments[:, 5] if apart else np.full(len(segments), LOOPED)])
+        beside = side_by_side(self, b, kind, segment, block) if apart else []
         for key in dict.fromkeys(map(tuple, keys[mine].tolist())):
             room, side, alike, listed = key
+            if listed in beside:
+                continue
             wanted = (keys == key).all(axis=1)
             these = segments[mine[wanted[mine]]]
             if listed != LOOPED:
-                loops, at = self.blocks(b, wanted, (s, of), f"{kind.name}_{listed}_{alike}", block,
+                loops, at = self.blocks(b, wanted, segment, f"{kind.name}_{listed}_{alike}", block,
                                         block, side)
                 unrolled(self, b, run, at, these, block, bool(alike & 1))
                 for _ in range(loops):
@@ -192,9 +198,12 @@ class Loops(Arrays):
             lanes = self.lanes(batch) and room > 1
             unit = side if lanes else 1
             many = block if room == 1 else self.together(side) if lanes else 1
+            sizes = these[:, 1] - these[:, 0]
             for count in dict.fromkeys((many, unit)):
+                if not (sizes // many if count == many else sizes % many).any():
+                    continue
                 name = f"{room}_{side}" + f"_{alike}" * (alike > 0) + "_rest" * apart
-                loops, at = self.blocks(b, wanted, (s, of), name, count, many, side)
+                loops, at = self.blocks(b, wanted, segment, name, count, many, side)
                 offsets = self.offsets(these, count)
                 if room == 1:
                     self.alone(b, run, at, k, of, count, alike if count > 1 else 0, offsets)

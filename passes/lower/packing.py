@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncc.ir import csr
 from ncc.ir.graph import Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
@@ -31,8 +32,8 @@ def copy_tiles(b: Builder, plan: Plan, n: int, table: Callable[[str, str, Any], 
         sizes = counts[mine] * n * n
         if sizes.sum() < least:
             continue
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        left[np.repeat(begins, sizes) + within] = False
+        for part in csr.parts(sizes):
+            left[csr.ranges(begins[part], sizes[part])] = False
         q = b.loop(b.index(0), b.index(len(mine)))[0]
         taken = b.load(table(f"square_slots_{stride}", "i", firsts[mine]), 0, q)
         to = b.load(table(f"square_places_{stride}", "i", begins), 0, q)
@@ -57,15 +58,14 @@ def _regular(plan: Plan, n: int) -> tuple[Longs, Longs, Longs]:
     strides, firsts, counts = np.zeros((3, len(plan.blocks) - 1), np.int64)
     if n == 1:
         return strides, firsts, counts
-    weights = plan.graph.weights[plan.edges]
     full = np.flatnonzero((np.diff(plan.blocks) == n) & (plan.sizes == n)
                           & (np.diff(plan.starts)[plan.blocks[:-1]] >= n))
     full = full[np.sort(np.unique(plan.weights[full], return_index=True)[1])]
     broken = plan.broken()
     rows = plan.blocks[full, None] + np.arange(n)
-    begins = weights[plan.starts[rows]]
+    begins = plan.graph.weights[plan.edges[plan.starts[rows]]]
     even = ((np.diff(begins, 2, axis=1) == 0).all(axis=1) & (begins[:, 1] > begins[:, 0])
-            & (broken[plan.starts[rows[:, -1] + 1]] == broken[plan.starts[rows[:, 0]]]))
+            & ~broken[rows].any(axis=1))
     chosen = full[even]
     strides[chosen], firsts[chosen] = (begins[:, 1] - begins[:, 0])[even], begins[even, 0]
     counts[chosen] = np.diff(plan.starts)[plan.blocks[chosen]] // n

@@ -120,11 +120,11 @@ def _row_ops(plan: Plan, rare: bool = True) -> NDArray[np.float64]:
     """Of each row how many ops its activation is, those that are `rare`ly executed counted or
     not."""
     codes, which = np.unique(plan.graph.activations[plan.rows], return_inverse=True)
-    counts = [_ops(expression(code, plan.graph.functions), rare) for code in codes.tolist()]
+    counts = [ops_of(expression(code, plan.graph.functions), rare) for code in codes.tolist()]
     return np.array(counts, np.float64)[which]
 
 
-def _ops(program: Expr, rare: bool) -> int:
+def ops_of(program: Expr, rare: bool = True) -> int:
     """How many ops an activation is, once its functions are arithmetic."""
     return sum([_sequence_ops(node.op, rare) if OPCODES[node.op].math else 1
                 for node in program.brief if node.op in OPCODES])

@@ -11,11 +11,14 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan, Schedule
+from ncc.ir.plan_verify import keeps
+from ncc.passes.plan.moving import moving_slots
 
 # Rows that read alike have one list, moved, only where neighbours have slots that are neighbours.
 # Where a scan leaves more than one neuron of so many apart, slots are given level by level, if so
 # many times fewer are apart then, and at most so many times the slots are needed.
 APART, FEWER, MORE = 64, 4, 2.5
+ON = 1.3  # times the slots that are needed at most, where slots of steps move on
 PART = 1024  # rows that are looked at together: arrays of all edges would take the most memory
 
 
@@ -48,15 +51,18 @@ def place(plan: Plan, *, native: int = 1) -> Plan:
 
     A linear scan over the rows: a slot is free again at the row that reads it last, which may
     itself take it, since a row stores after its loads (Poletto & Sarkar 1999, "Linear scan
-    register allocation", on one array instead of registers). In the table form inputs are copied
-    into the first slots, and outputs stay until they are copied out; in every form, so do values
+    register allocation", on one array instead of registers). In loops inputs are copied into the
+    first slots, and outputs stay until they are copied out; in every form, so do values
     that the next call reads. Blocks of rows that share
     their sources have consecutive slots, behind all others, for all the rows that they have room
     for; those are free again after the level that reads the last of them. So is every slot where
     loops compute the rows of a level in another order (`plan.phased`), and on machines with vectors
     (`native` lanes) where tiles of weights repeat and a scan leaves neighbours apart: then the rows
     of a level that are read up to the same level have consecutive slots, in the order of their
-    neurons, so that windows of one shape read lists that are one list, moved.
+    neurons, so that windows of one shape read lists that are one list, moved. Where depths repeat,
+    as those of the steps of an RNN do, the slots of a step are those of the step before, moved on
+    (ncc/passes/plan/moving.py), if that takes few slots more; the first ones of the inputs then
+    come behind those of a step.
     """
     single = _slots(plan, plan.single, native)
     if plan.batch.form == single.form:
@@ -133,6 +139,11 @@ def _slots(plan: Plan, schedule: Schedule, native: int) -> Schedule:
     if native == 1 or found.form == "straight" or not plan.shares:
         return found
     assert found.slots is not None
+    moved = None if plan.phased else moving_slots(plan, _last_readers(plan, looped=True))
+    if moved is not None:
+        made = Schedule(found.form, found.why, moved, int(moved.max(initial=-1)) + 1)
+        if made.work <= ON * found.work and keeps(plan, made):
+            return made
     alone = np.sort(plan.rows[plan.sizes[plan.block_of] == 1])
     apart = np.count_nonzero(np.diff(found.slots[alone]) != 1)
     if apart * APART < len(alone):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ncc.errors import NccError, Source
+from ncc.formats import fields
 from ncc.formats.read import decode, net
 from ncc.ir.graph import INPUT, NONE, Graph
 from ncc.passes.graph.order import order
@@ -191,6 +192,31 @@ def test_runs_longer_than_a_token() -> None:
     assert np.array_equal(graph.biases[1:] >= 0, kind == 1)
     assert len(set(graph.weights[kind == 2].tolist())) == 1
     assert np.array_equal(graph.values[graph.weights[kind == 1]], np.full(np.sum(kind == 1), 0.5))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 40])
+def test_pieces_of_a_token_meet_without_a_seam(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [NAL, "N 05\n00\n01 # a, b\n\n02 relu 00,~02 ,\t01:0.5 +1\n03 tanh dot 00*02,01*~03:2\n"
+             "04 relu 00@k:1,  01 , 02@k , 03:=1"]
+    whole = [net(Source("net", text), "nal") for text in texts]
+    monkeypatch.setattr(fields, "PIECE", size)
+    for text, other in zip(texts, whole, strict=True):
+        syntax = net(Source("net", text), "nal")
+        assert str(syntax) == str(other) and np.array_equal(syntax.lines, other.lines)
+        assert same(order(resolve(syntax)), order(resolve(other)))
+
+
+def test_dense_lines_take_little_memory() -> None:
+    """Some 64 bytes an edge, of which 40 are the text, its lists and what is kept of them."""
+    count = 600
+    lists = ",".join([f"{j:03x}:0.25" for j in range(count)])
+    text = "\n".join([f"N {2 * count:x}", *(f"{j:x}" for j in range(count)),
+                      *(f"{j:x} relu {lists}" for j in range(count, 2 * count)), ""])
+    tracemalloc.start()
+    net(Source("net", text), "nal")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * count**2
 
 
 # .nel -------------------------------------------------------------------------------------------

@@ -78,3 +78,19 @@ def test_parts_are_whole_lists_of_some_size() -> None:
     assert [s.start for s in slices[1:]] == [s.stop for s in slices[:-1]]
     assert slices[0].start == 0 and slices[-1].stop == 1000 and len(slices) == 4
     assert list(csr.parts(np.zeros(0, np.int64))) == []
+
+
+@given(st.lists(st.integers(0, 3), max_size=40))
+def test_periods_are_what_repeats(keys: list[int]) -> None:
+    end = 0
+    for first, length, times in csr.periods(np.array(keys, np.int64)):
+        assert first >= end and length > 0 and times > 1
+        end = first + length * times
+        assert keys[first:end] == keys[first : first + length] * times
+    assert end <= len(keys)
+
+
+def test_periods_of_several_steps() -> None:
+    keys = [7, 8, *[1, 2, 1, 3] * 5, 9, *[4, 5] * 6, 4]
+    assert csr.periods(np.array(keys)) == [(2, 4, 5), (23, 2, 6)]
+    assert csr.periods(np.array(keys), 12) == [(2, 4, 5)]

@@ -15,6 +15,7 @@ from reference import Net
 
 from ncc.errors import NccError, Source
 from ncc.formats.read import net as syntax_of
+from ncc.ir import csr
 from ncc.ir.graph import ABSENT, AGGREGATIONS, INPUT, NONE, Graph, Label
 from ncc.ir.graph_text import read
 from ncc.passes.graph.embed import embed
@@ -401,6 +402,22 @@ def test_merge_collapses_chains_of_equal_neurons() -> None:
     assert np.flatnonzero(merged.activations == ABSENT).tolist() == [3, 5]
     assert merged.sources[merged.starts[6] : merged.starts[7]].tolist() == [4, 4]
     assert merged.n_params == graph.n_params and same(merge(merged), merged)
+
+
+@pytest.mark.parametrize("numerics", ["fused", "fast"])
+def test_merge_a_part_of_a_level_at_a_time(numerics: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal neurons of one wide level, in whatever parts it is looked at."""
+    rng = random.Random(1)
+    kinds = [",".join(f"{i:02x}:={rng.choice('12')}" for i in rng.sample(range(8), k))
+             for k in (1, 2, 2, 3, 5, 8, 8)]
+    lines = [f"{j:02x}" for j in range(8)]
+    lines += [f"{j:02x} relu {rng.choice(kinds)}" for j in range(8, 160)]
+    graph = graph_of("\n".join([f"N {len(lines):x}", *lines, ""]))
+    whole = merge(graph, numerics=numerics)
+    assert living(whole) == len({line[3:] for line in lines[8:]})
+    for size in (1, 7, 64):
+        monkeypatch.setattr(csr, "PART", size)
+        assert same(merge(graph, numerics=numerics), whole)
 
 
 def test_merge_redirects_outputs() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncc.passes.lower.arrays.nests import Nest, nest_of
-from ncc.passes.lower.reverse.tied import tied_of
+from ncc.passes.lower.arrays.tied import tied_of
 
 
 def rows_of(nest: Nest):

@@ -13,6 +13,7 @@ from ncc.ir.ssa import DTYPES
 from ncc.machine.llvm import target
 from ncc.passes.lower.arrays.lists import lists_of
 from ncc.passes.lower.arrays.often import LEAST, LONGEST, LOOPED, MOST, WHOLE, cut
+from ncc.passes.lower.arrays.windows import round_of
 
 each_choice = pytest.mark.each_choice
 TAPS = {
@@ -30,6 +31,8 @@ KINDS = {
     "old max": ("identity max", ":=1"),
     "mean": ("identity mean", ":=1"),
     "one constant": ("relu", ":=0.{0}"),
+    "minimum": ("identity minimum", ":=0.{0}1"),
+    "sumbias": ("relu sumbias", "@w{0}"),
 }
 
 
@@ -76,7 +79,22 @@ def mixed():
     return ncc.parse("\n".join([f"N {len(lines):x}", *lines]) + "\n")
 
 
+def repeated():
+    """Layers of filters and pools in turn, of which a period stands in the arrays of loops."""
+    lines, last = [f"{j:x}" for j in range(90)], range(90)
+    for k in range(24):
+        activation, weight, bias = (("relu", "@w{0}", " +@w9"), ("identity max", ":=1", ""))[k % 2]
+        for y in range(90):
+            edges = ",".join([f"{last[j]:x}{weight.format(j - y)}" for j in range(y, y + 3)
+                              if j < 90])
+            lines.append(f"{len(lines):x} {activation} {edges}{bias}")
+        last = range(len(lines) - 90, len(lines))
+    made = ncc.parse("\n".join([f"N {len(lines):x}", *lines]) + "\n")
+    return ncc.Net(made.graph.with_(values=np.linspace(-1, 1, made.n_params)))
+
+
 CASES = [
+    (repeated, ()),
     (mixed, ()),
     (windows, (1, 80, TAPS["1-D"], "filter")),
     (windows, (11, 12, TAPS["2-D"], "filter")),
@@ -88,6 +106,9 @@ CASES = [
     (windows, (1, 80, TAPS["1-D"], "old max")),
     (windows, (11, 12, TAPS["2-D"], "mean", 1, True)),
     (windows, (10, 11, TAPS["2-D"], "one constant", 1, False, 2, 30)),
+    (windows, (1, 90, TAPS["from the last"], "filter")),
+    (windows, (19, 23, TAPS["2-D"], "minimum", 2, True, 1)),
+    (windows, (12, 15, TAPS["dilated"], "sumbias", 1, False, 2)),
 ]
 
 
@@ -134,6 +155,62 @@ def test_a_batch_of_windows_reads_no_list():
         batch = next(f for f in module.funcs if f.name == "forward_batch")
         within = [op for op in batch.ops if op[0] == "load" and op[2][0] == "work" and op[1]]
         assert any(op[2][1] > 0 for op in within) != small
+
+
+def rounds(net, machine, **asked):
+    """Of each loop over rows of windows in `forward_batch`: how many values it loads, how many it
+    stores."""
+    found = target(machine)
+    module = Build(net.graph, found, options(found, form="table", batch_form="table",
+                                             **asked)).module
+    batch = next(f for f in module.funcs if f.name == "forward_batch")
+    made, bodies = [], [[0, 0]]
+    for opcode, _, imm in batch.ops:
+        if opcode == "for":
+            bodies.append([0, 0])
+        elif opcode == "yield":
+            made.append(tuple(bodies.pop()))
+        elif opcode in ("load", "store") and imm[0] == "work":
+            bodies[-1][opcode == "store"] += 1
+    return {body for body in made if body[0] > 2 and body[1]}  # others loop over edges, or copy
+
+
+@pytest.mark.parametrize(("taps", "kind", "stride", "wide", "narrow"), [
+    # 4 rows of 3 x 3 read 3 x 6 values; with 16 registers, 2 read 3 x 4. What is left goes one by
+    # one.
+    ("2-D", "filter", 1, {(18, 4), (9, 1)}, {(12, 2), (9, 1)}),
+    # Of ten, three times three load no more than two times four.
+    ("2-D", "mean", 2, {(21, 3), (9, 1)}, {(15, 2)}),
+    # Two chains a row: there is no room for a value that waits.
+    ("2-D", "max", 1, {(18, 4), (9, 1)}, {(18, 2)}),
+    ("1-D", "filter", 1, {(6, 4)}, {(4, 2)}),
+    # Each second row shares: two of four, none of two.
+    ("dilated", "filter", 1, {(14, 4), (4, 1)}, {(8, 2)}),
+    # Nothing is shared, but weights.
+    ("1-D", "filter", 3, {(12, 4)}, {(6, 2)}),
+    ("1-D", "mean", 3, {(6, 2)}, {(6, 2)}),
+])
+def test_neighbours_load_once_what_they_share(taps, kind, stride, wide, narrow):
+    shape = (17, 21) if taps != "1-D" else (1, 209 * stride + 2)
+    net = windows(*shape, TAPS[taps], kind, stride, layers=1)
+    for machine, bodies in (("x86-64-v4", wide), ("x86-64-v3", narrow)):
+        assert rounds(net, machine) == bodies
+
+
+def test_loads_of_neighbours_are_in_the_order_of_each_row():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n, rows, apart = (int(k) for k in rng.integers(1, [9, 6, 4]))
+        slots = rng.permutation(20)[:n]
+        slots = [slots, np.sort(slots), np.sort(slots)[::-1]][rng.integers(3)].tolist()
+        made = round_of(slots, apart, rows)
+        for row in range(rows):
+            assert [(slot, j) for slot, i, j in made.loads if i == row] == [
+                (slot + row * apart, j) for j, slot in enumerate(slots)]
+        at = [slot for slot, _, _ in made.loads]
+        assert made.distinct == len({*at})
+        assert made.held == max(len({*at[: k + 1]} & {*at[k:]}) for k in range(len(at)))
+    assert round_of([0, 1, 2], 1, 4)[3:] == round_of([2, 1, 0], 1, 4)[3:] == (6, 1)
 
 
 def test_few_rows_and_long_lists_are_looped():

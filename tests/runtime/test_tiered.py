@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -238,6 +239,28 @@ def test_options_of_the_code_ask_for_it_now():
         assert type(ncc.compile(net, **how)) is not tiered.Tiered
     with pytest.raises(ValueError, match="tier is 'later'"):
         ncc.compile(net, tier="later")
+
+
+def test_estimates_are_in_the_order_of_what_takes_longer(monkeypatch):
+    """Of a net's own code, and of its engine: more edges; longer activations, and more of them;
+    rows that are no sums. A few edges are no work, and a net is the engine's whatever its size."""
+    monkeypatch.undo()
+
+    def estimates(count, *activations, aggregation=""):
+        text = f"N {count + 8:x}\n" + "".join([f"{i:x}\n" for i in range(8)])
+        for k in range(count):
+            name = activations[k % len(activations)]
+            text += f"{k + 8:x} {name} {aggregation} {k:x}:1,{k + 1:x}\n"
+        return tiered._estimates(ncc.parse(text).graph)[1:]
+
+    relu, longer = estimates(40, "relu"), estimates(400, "relu")
+    assert relu[0] < longer[0] and relu[1] == longer[1]
+    steps = [("relu",), ("tanh",), ("sin",), ("sin", "tanh")]
+    for faster, slower in pairwise([estimates(40, *names) for names in steps]):
+        assert faster[0] < slower[0] and faster[1] < slower[1]
+    most = estimates(40, "relu", aggregation="max")
+    assert most[0] == relu[0] and most[1] > relu[1]
+    assert estimates(4, "relu")[0] < tiered.SOON < relu[1]
 
 
 def test_a_script_ends_while_its_net_is_being_compiled(tmp_path):

@@ -76,7 +76,7 @@ def load_scalar(w: Writer, at: int) -> None:
 
 
 def widened(w: Writer, loaded: str, stored: str, signed: bool) -> str:
-    """An index of the type `stored`, or what is added to one, as one of the machine's."""
+    """An index of the type `stored` as one of the machine's."""
     if stored == w.index:
         return loaded
     word = "trunc" if int(stored[1:]) > int(w.index[1:]) else "sext" if signed else "zext"

@@ -63,7 +63,7 @@ class Unit:
 
     @cached_property
     def signed(self) -> set[str]:
-        """The tables of integers that may be below 0: what is added to an index."""
+        """The tables that have a negative integer."""
         return {t.name for t in self.module.tables
                 if t.type == "i" and t.values.min(initial=0) < 0}
 

@@ -13,8 +13,9 @@ from ncc.ir import csr
 from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa_build import Builder
+from ncc.passes.lower.arrays.periods import Periods, periods_of
 from ncc.passes.lower.arrays.tables import Tables
-from ncc.passes.lower.arrays.turns import Kind, short, stretches
+from ncc.passes.lower.arrays.turns import Kind, Turn, short, stretches
 
 PART = 1024  # rows that are looked at together
 MANY = 16  # lists: fewer are short
@@ -75,13 +76,12 @@ def _fresh(plan: Plan, leader: Longs, lengths: Longs) -> NDArray[np.bool_]:
                           & (lengths[1:] == lengths[:-1])) + 1
     if not len(wide):
         return fresh
-    count = lengths[wide]
-    sources = plan.graph.sources[plan.edges]
-    here = sources[csr.ranges(plan.starts[leader[wide]], count)]
-    before = sources[csr.ranges(plan.starts[leader[wide - 1]], count)]
-    differs = np.zeros(len(leader), np.bool_)
-    differs[np.repeat(wide, count)[here != before]] = True
-    fresh[wide] = differs[wide]
+    fresh[wide] = False
+    for part in csr.parts(lengths[wide]):
+        mine, count = wide[part], lengths[wide[part]]
+        here, before = [plan.graph.sources[plan.edges[csr.ranges(plan.starts[leader[k]], count)]]
+                        for k in (mine, mine - 1)]
+        fresh[np.repeat(mine, count)[here != before]] = True
     return fresh
 
 
@@ -201,6 +201,16 @@ class Block(NamedTuple):
         return Block(self.at, {by: added for by, added in self.moved.items() if by != name})
 
 
+class Within(NamedTuple):
+    """The segment that open loops are at (ops): its number, its class, and the time at which its
+    turn is; `kind` (S): the segments that it may be of."""
+
+    at: int
+    of: int
+    time: int | None
+    kind: Longs
+
+
 class Arrays:
     """What loops read of the blocks of one plan, as arrays, and the loops over these. Values are in
     the buffer `held`."""
@@ -210,6 +220,7 @@ class Arrays:
     def __init__(self, plan: Plan, tables: Tables) -> None:
         self.plan = plan
         self.tables = tables
+        self.begun: list[tuple[int, list[Kind]]] | None = None
 
     def table(self, name: str, type: str, values: Any) -> str:
         if name not in self.tables.own:
@@ -219,24 +230,28 @@ class Arrays:
     def begin(self, slots: Ints, cut: Callable[[Plan, Lists], Longs]
               ) -> list[tuple[int, list[Kind]]]:
         """The arrays of a function whose neurons have these slots, and whose segments `cut` gives,
-        and the loops that it is made of, as `stretches` says: none where it goes in phases."""
+        and the loops that it is made of, as `stretches` says: none where it goes in phases. All
+        functions of one plan have the same."""
+        if self.begun is not None:
+            return self.begun
         plan = self.plan
         lists = self.lists = lists_of(plan, slots)
         self.segments = cut(plan, lists)
-        turns = [] if plan.phased else list(stretches(plan, self.segments))
+        turns = self.begun = [] if plan.phased else list(stretches(plan, self.segments))
         self.numbers = {"starts": lists.starts, "weights": plan.weights,
                         "biases": np.maximum(plan.biases, 0),
                         "places": slots[plan.rows[plan.blocks[:-1]]], "ends": lists.ends,
                         "rows": np.diff(plan.blocks)}
         # Segments that are alike share the numbers of their loops.
         self.shared, self.classes, self.weights = None, self.segments, "weights"
+        self.periods: Periods | None = None
         if lists.bases is not None:
             self.numbers["bases"] = lists.bases
-            single = [kind.segments for _, kinds in turns for kind in kinds
-                      if short(kind, self.segments)]
+            single = np.isin(np.arange(len(self.segments)), np.concatenate([[], *[
+                kind.segments for _, kinds in turns for kind in kinds
+                if short(kind, self.segments)]]))
             if not plan.phased:
-                self.shared = descriptors(self.numbers, self.segments, np.isin(
-                    np.arange(len(self.segments)), np.concatenate([[], *single])))
+                self.shared = descriptors(self.numbers, self.segments, single)
         arrays = self.numbers
         if self.shared is not None:
             arrays, self.classes = self.shared.arrays, self.segments[self.shared.firsts]
@@ -248,13 +263,48 @@ class Arrays:
             if name in arrays:
                 self.table(name, "i", arrays[name])
         if self.shared is not None:
-            self.table("segment_classes", "i", self.shared.classes)
-            self.table("segment_chunks", "i", self.shared.begins)
-            self.table("chunks", "i", self.shared.at)
-            for name, by in self.shared.moved.items():
-                self.table(f"chunk_{name}", "i", by)
+            turns = self.repeat(self.shared, turns, single)
         self.table("segment_edges", "i", self.classes[:, 3])
         return turns
+
+    def repeat(self, shared: Descriptors, turns: list[tuple[int, list[Kind]]],
+               single: NDArray[np.bool_]) -> list[tuple[int, list[Kind]]]:
+        """The arrays of segments and of chunks, and the loops over turns, in which turns that
+        repeat are gone through several times."""
+        chunks = np.append(shared.begins, len(shared.at))
+        begins = np.array([0, len(self.segments)])
+        if len(turns) == 1:
+            begins = np.append(turns[0][1][0].first, len(self.segments))
+        found = self.periods = periods_of([kind for _, kinds in turns for kind in kinds], begins,
+                                          shared.classes, chunks, shared.moved, single)
+        self.table("segment_classes", "i", shared.classes[found.segments])
+        kept = np.searchsorted(found.chunks, chunks)
+        self.table("segment_chunks", "i", kept[found.segments])
+        self.table("chunks", "i", shared.at[found.chunks])
+        for name, by in shared.moved.items():
+            self.table(f"chunk_{name}", "i", by[found.chunks])
+        if len(turns) > 1:
+            return turns
+        places = np.searchsorted(found.segments, np.arange(len(self.segments) + 1))
+        kinds = []
+        for kind in turns[0][1]:
+            bounds = np.stack([kind.first, kind.last])[:, found.turns]
+            if not short(kind, self.segments):  # else its rows are read, whose numbers all stand
+                bounds = places[bounds]
+            kinds.append(kind._replace(first=bounds[0], last=bounds[1]))
+        return [(len(found.turns), kinds)]
+
+    def turns(self, b: Builder, count: int) -> tuple[int, Turn | None]:
+        """Open the loops over so many turns: how many loops, and the turn."""
+        if count == 1:
+            return 0, None
+        if self.periods is None or (self.periods.times == 1).all():
+            return 1, Turn(b.loop(b.index(0), b.index(count))[0])
+        ends, times = self.periods.ends, self.periods.times
+        part = b.loop(b.index(0), b.index(len(ends)))[0]
+        time = b.loop(b.index(0), b.load(self.table("times", "i", times), 0, part))[0]
+        ends = np.append(0, ends)
+        return 3, Turn(b.loop(*self.bounds(b, "turns", part, ends[:-1], ends[1:]))[0], time)
 
     def number(self, b: Builder, name: str, block: Block, number: int = 0) -> int:
         """That of block `block` + number in an array of blocks."""
@@ -284,12 +334,40 @@ class Arrays:
         return (b.load(self.table(f"{name}_first", "i", first), 0, turn),
                 b.load(self.table(f"{name}_last", "i", last), 0, turn))
 
-    def blocks(self, b: Builder, mine: Any, segment: tuple[int, int], kind: str, count: int,
-               many: int, side: int) -> tuple[int, Block]:
-        """Loops over the blocks of a segment, which is given with its class, `count` at a time:
-        `many`, or of those that are left then. There are none in segments of other shapes, those
-        that are not `mine`. How many loops, and the first of the blocks."""
-        s, of = segment
+    def numbered(self, b: Builder, segment: Within) -> int:
+        """The number of a segment among all: those of every time, too."""
+        found = self.periods
+        if found is None or segment.time is None:
+            return segment.at
+        at = b.load(self.table("segment_numbers", "i", found.segments), 0, segment.at)
+        ahead = b.load(self.table("segments_ahead", "i", found.ahead), 0, segment.at)
+        return b.op("iadd", at, b.op("imul", segment.time, ahead))
+
+    def added(self, b: Builder, segment: Within, mine: Any, chunk: int) -> dict[str, int]:
+        """What is added to the numbers of a chunk, of a segment of a class that is `mine`."""
+        assert self.shared is not None and self.periods is not None
+        found = {name: b.load(f"chunk_{name}", 0, chunk) for name in self.shared.moved}
+        if segment.time is None:
+            return found
+        some = np.zeros(len(self.segments), np.bool_)
+        some[segment.kind] = mine[self.shared.classes[segment.kind]]
+        chunks = np.append(self.shared.begins, len(self.shared.at))
+        chosen = np.repeat(some, np.diff(chunks))[self.periods.chunks] & self.periods.repeats
+        for name, steps in self.periods.steps.items():
+            if not steps[chosen].any():
+                continue
+            step = self.periods.alike(steps, chosen)
+            by = (b.load(self.table(f"chunk_{name}_step", "i", steps), 0, chunk) if step is None
+                  else b.index(step))
+            found[name] = b.op("iadd", found[name], b.op("imul", segment.time, by))
+        return found
+
+    def blocks(self, b: Builder, mine: Any, segment: Within, kind: str, count: int, many: int,
+               side: int) -> tuple[int, Block]:
+        """Loops over the blocks of a segment, `count` at a time: `many`, or of those that are left
+        then. There are none in segments of other shapes, whose classes are not `mine`. How many
+        loops, and the first of the blocks."""
+        s, of = segment.at, segment.of
         first, last = self.classes[:, 0], self.classes[:, 1]
         done = first + (last - first) // many * many
         begin, end = (first, done) if count == many else (done, last)
@@ -300,7 +378,7 @@ class Arrays:
             q = b.loop(b.index(0), turns)[0]
             first_of = b.load(self.table(f"blocks_{name}", "i", np.where(mine, begin, 0)), 0, s)
             return 1, Block(b.op("iadd", first_of, b.op("imul", q, b.index(count))), {})
-        chunk, names = int(chunk_of(np.array(side))), [*self.shared.moved]
+        chunk = int(chunk_of(np.array(side)))
         assert chunk % count == 0  # no round is of two chunks
         if count == many and chunk >= OFTEN * count:
             most = chunk // count  # rounds, for all of which what is added is read once
@@ -308,10 +386,10 @@ class Arrays:
             c = b.loop(b.index(0), b.load(chunks, 0, of))[0]
             left = b.op("iadd", turns, b.op("imul", c, b.index(-most)))
             c = b.op("iadd", b.load("segment_chunks", 0, s), c)
-            at, moved = b.load("chunks", 0, c), [b.load(f"chunk_{by}", 0, c) for by in names]
+            at, moved = b.load("chunks", 0, c), self.added(b, segment, mine, c)
             q = b.loop(b.index(0), b.op("imin", left, b.index(most)))[0]
             at = b.op("iadd", at, b.op("imul", q, b.index(count)))
-            return 2, Block(at, dict(zip(names, moved, strict=True)))
+            return 2, Block(at, moved)
         c = b.loop(b.index(0), turns)[0]
         before = np.where(mine & (rounds > 0), begin - first, 0)
         within = None
@@ -323,8 +401,8 @@ class Arrays:
             within = b.op("iadd", at, b.op("imul", c, b.index(-chunk)))
         c = b.op("iadd", b.load("segment_chunks", 0, s), c)
         at = b.load("chunks", 0, c)
-        return 1, Block(at if within is None else b.op("iadd", at, within),
-                        {by: b.load(f"chunk_{by}", 0, c) for by in names})
+        at = at if within is None else b.op("iadd", at, within)
+        return 1, Block(at, self.added(b, segment, mine, c))
 
     def offsets(self, segments: Longs, count: int) -> dict[str, list[int]]:
         """The arrays in which the numbers of each `count` blocks of some segments that go together

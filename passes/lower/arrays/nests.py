@@ -3,7 +3,7 @@ no arrays of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Nest(NamedTuple):
         return self.first.size + self.counts.size + self.steps.size
 
 
-def nest_of(columns: dict[str, Longs], groups: Longs, depth: int = DEPTH) -> Nest:
+def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs, depth: int = DEPTH) -> Nest:
     """The nests of rows whose numbers are `columns` (n each), by name; `groups` (G+1): where the
     rows of each group begin. At most `depth` loops: of 0 each row is a nest, as in plain arrays.
 
@@ -71,7 +71,7 @@ def nest_of(columns: dict[str, Longs], groups: Longs, depth: int = DEPTH) -> Nes
     return Nest(tuple(columns), first, counts, steps, groups)
 
 
-def saving(columns: dict[str, Longs], groups: Longs) -> Nest:
+def saving(columns: Mapping[str, NDArray[Any]], groups: Longs) -> Nest:
     """`nest_of` these, without loops where they save less than three quarters of the numbers."""
     nest = nest_of(columns, groups)
     numbers = len(next(iter(columns.values()))) * len(columns)
@@ -120,21 +120,24 @@ class Walk:
         return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
-             rest: bool = False, carries: tuple[int, ...] = ()) -> tuple[int, Row]:
+             rest: bool = False, around: dict[int, int] | None = None,
+             carries: tuple[int, ...] = ()) -> tuple[int, Row]:
         """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
         in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
-        then, one by one. How many loops they are, and the row, or the first of so many. Each of
-        the loops has these `carries`."""
+        then, one by one. How many loops they are, and the row, or the first of so many. Loops of
+        the nest that are open `around` it (how far each is, by its number) go on; each of the
+        others has these `carries`."""
         nest = self.nest
         many = np.where(mine, np.diff(nest.groups), 0)
         chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
         every = np.arange(len(many))
         q, *carried = b.loop(b.index(0), self.cell(b, f"nests_{name}", many, group, every), carries)
         q = b.op("iadd", self.cell(b, "nests", nest.groups[:-1], group, every), q)
-        at: dict[int, int] = {}
+        at = dict(around or {})
+        before = len(at)
         for loop in reversed(range(len(nest.counts))):
             counts = nest.counts[loop]
-            if (counts[chosen] == 1).all() and (loop > 0 or width == 1):
+            if loop in at or ((counts[chosen] == 1).all() and (loop > 0 or width == 1)):
                 continue
             begin, end = b.index(0), self.cell(b, f"count_{loop}", counts, q, chosen)
             if loop == 0 and width > 1:
@@ -144,4 +147,4 @@ class Walk:
                               else (begin, rounds))
             k, *carried = b.loop(begin, end, carried)
             at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
-        return 1 + len(at), Row(self, q, at, chosen, tuple(carried))
+        return 1 + len(at) - before, Row(self, q, at, chosen, tuple(carried))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, Longs
 from ncc.ir.plan import Plan, Run
 from ncc.ir.ssa_build import Builder
-from ncc.passes.lower.arrays.lists import Block, Lists
-from ncc.scalar.aggregations import edges_a_term, extreme, total
+from ncc.passes.lower.arrays.lists import Block, Lists, Within
+from ncc.scalar.aggregations import EXTREMES, edges_a_term, extreme, extreme_of, total
 from ncc.scalar.expressions import Expr, expression
 
 LEAST = 64  # rows that read a list from where it has code of its own
@@ -65,8 +65,15 @@ class Rows(Protocol):
 
     plan: Plan
     lists: Lists
+    segments: Longs
+    numbers: dict[str, Longs]
     weights: str
     held: str
+    lanes_rows: int
+
+    def table(self, name: str, type: str, values: Any) -> str: ...
+
+    def numbered(self, b: Builder, segment: Within) -> int: ...
 
     def parameter(self, b: Builder, offset: int, index: int) -> int: ...
 
@@ -79,6 +86,14 @@ class Rows(Protocol):
     def put(self, b: Builder, value: int, offset: int, place: int) -> None: ...
 
 
+def fixed_weights(plan: Plan, blocks: Longs, count: int) -> list[float | None]:
+    """The `count` weights of blocks of one row each, where they are one constant for all."""
+    codes = plan.packed[np.unique(plan.weights[blocks])[:, None] + np.arange(count)]
+    alike = (codes == codes[:1]).all(axis=0)
+    return [float(plan.constants[-1 - code]) if code < 0 and one else None
+            for code, one in zip(codes[0].tolist(), alike.tolist(), strict=True)]
+
+
 def unrolled(loops: Rows, b: Builder, run: Run, q: Block, segments: Longs, count: int, same: bool
              ) -> None:
     """Blocks q .. q+count-1 of one row each, which are in these of what `cut` gives, with one list;
@@ -88,10 +103,7 @@ def unrolled(loops: Rows, b: Builder, run: Run, q: Block, segments: Longs, count
     slots = loops.lists.sources[begin : begin + fan_in].tolist()
     size = edges_a_term(agg)
     blocks = csr.ranges(segments[:, 0], segments[:, 1] - segments[:, 0])
-    codes = plan.packed[np.unique(plan.weights[blocks])[:, None] + np.arange(fan_in // size)]
-    alike = (codes == codes[:1]).all(axis=0)
-    fixed = [float(plan.constants[-1 - code]) if code < 0 and one else None
-             for code, one in zip(codes[0].tolist(), alike.tolist(), strict=True)]
+    fixed = fixed_weights(plan, blocks, fan_in // size)
     values, weights = [], list[int]()
     for i in range(count):
         if i == 0 or not same:
@@ -102,8 +114,14 @@ def unrolled(loops: Rows, b: Builder, run: Run, q: Block, segments: Longs, count
         base = loops.base(b, q, i)
         edges = [(b.load(loops.held, slot, base), weights[j // size])
                  for j, slot in enumerate(slots)]
-        argument = (extreme(b, agg, edges, bias) if agg in ("maximum", "minimum")
-                    else total(b, agg, edges, bias))
+        if agg in EXTREMES:
+            held = None
+            for n, w in edges:
+                held = extreme(b, agg, held, n, w)
+            assert held is not None
+            argument = extreme_of(b, held, bias)
+        else:
+            argument = total(b, agg, edges, bias)
         program = expression(run.activation, plan.graph.functions)
         values.append(loops.value(b, program, argument))
     for i, value in enumerate(values):

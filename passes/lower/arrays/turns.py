@@ -25,6 +25,14 @@ class Kind(NamedTuple):
     listed: bool = False
 
 
+class Turn(NamedTuple):
+    """The turn that open loops are at (ops): its number, and, where turns are gone through several
+    times, how often they were before."""
+
+    at: int
+    time: int | None = None
+
+
 def spans(keys: Longs, wanted: Longs) -> tuple[Longs, Longs]:
     """Where each of the `wanted` keys begins and ends in ascending `keys`."""
     return np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, "right")

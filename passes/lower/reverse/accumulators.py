@@ -45,7 +45,7 @@ class Accumulators:
     those of tiles do.
     """
 
-    cells: Longs
+    cells: Ints
     by_lanes: int
     ordered: Flags
     direct: Flags
@@ -53,9 +53,9 @@ class Accumulators:
     by_rows: Flags
     trained: Flags
 
-    def owners(self, codes: Ints | Longs) -> Longs:
+    def owners(self, codes: Ints) -> Ints:
         """Of each of them the entry of `codes` (one for each cell), -1 of no owner."""
-        owners: Longs = np.where(self.cells >= 0, codes[self.cells], -1)
+        owners: Ints = np.where(self.cells >= 0, codes[self.cells], -1)
         return owners
 
     def edge_lists(self, routes: Routes) -> dict[str, Longs]:
@@ -75,7 +75,7 @@ class Accumulators:
                 ("rows", walked & ~self.ordered | ~plan.additive[edges.reader]),
                 ("rows_in_order", walked & self.ordered)):
             held = np.flatnonzero(chosen)
-            first = held[np.diff(edges.reader[held], prepend=-1) != 0]
+            first = held[np.diff(edges.reader[held], prepend=np.int32(-1)) != 0]
             begins = np.zeros(len(plan.rows), np.int64)
             begins[edges.reader[first]] = by_row[first]
             made[f"gradient_of_{name}"] = begins
@@ -108,10 +108,10 @@ class Accumulators:
         made["pushed_by_lanes"] = (self.trained & ~self.ordered)[pushed]
         return made
 
-    def numbers(self, plan: Plan, losses: int) -> Longs:
+    def numbers(self, plan: Plan, losses: int) -> Ints:
         """The element of `gradient` of each of the plan's cells; 0 of those that have none."""
-        element = np.zeros(len(plan.cells.codes) + 1, np.int64)
-        number = np.arange(len(self.cells))
+        element = np.zeros(len(plan.cells.codes) + 1, np.int32)
+        number = np.arange(len(self.cells), dtype=np.int32)
         number[self.by_lanes:] += losses
         owned = self.cells >= 0
         element[self.cells[owned]] = number[owned]
@@ -142,33 +142,32 @@ def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Route
              _evenly(plan, np.flatnonzero(lanes & walked), places),
              places[lanes & ~listed & ~tiled & ~by_rows & ~plan.seconds],
              of_biases, places[trained & ordered & ~direct]]
-    made = np.concatenate(parts).astype(np.int64)
+    made = np.concatenate(parts, dtype=np.int32)
     return Accumulators(made, len(made) - len(parts[-1]), ordered, direct, tiled, by_rows, trained)
 
 
-def _evenly(plan: Plan, chosen: Longs, places: Longs) -> Longs:
+def _evenly(plan: Plan, chosen: Longs, places: Ints) -> Ints:
     """The cells of these edges, row by row, with room as `rooms` says."""
-    room = rooms(plan, chosen)
-    made = np.full(room.sum(), -1, np.int64)
-    lengths = np.bincount(csr.owners(plan.starts)[chosen], minlength=len(plan.rows))
+    room, lengths = rooms(plan, chosen)
+    made = np.full(room.sum(), -1, np.int32)
     made[csr.ranges(csr.starts(room)[:-1], lengths)] = places[chosen]
     return made
 
 
-def rooms(plan: Plan, chosen: Longs) -> Longs:
-    """The room of each row for elements of these edges, which ascend: as much as the longest takes
-    that shares a parameter with its block, if that is hardly more. So the elements of one weight
-    of a filter, or of the steps of an RNN, are those of another, moved (reverse/tied.py)."""
-    row = csr.owners(plan.starts)[chosen]
-    lengths = np.bincount(row, minlength=len(plan.rows))
+def rooms(plan: Plan, chosen: Longs) -> tuple[Longs, Longs]:
+    """The room of each row for elements of these edges, which ascend, and how many it has: as much
+    as the longest has that shares a parameter with its block, if that is hardly more. So the
+    elements of one weight of a filter, or of the steps of an RNN, are those of another, moved
+    (passes/lower/arrays/tied.py)."""
+    rows = csr.owners(plan.starts, np.int32)[chosen]
+    lengths = np.bincount(rows, minlength=len(plan.rows))
     params = plan.graph.weights[plan.edges[chosen]]
-    row, params = row[params >= 0], params[params >= 0]
-    if np.bincount(params, minlength=1).max() < 2:
-        return lengths
+    if np.bincount(params[params >= 0], minlength=1).max() < 2:
+        return lengths, lengths
+    rows, params = rows[params >= 0], params[params >= 0]
     longest = np.zeros(plan.graph.n_params, np.int64)
-    np.maximum.at(longest, params, lengths[row])
+    np.maximum.at(longest, params, lengths[rows])
     room = lengths.copy()
-    np.maximum.at(room, row, longest[params])
-    heights = np.diff(plan.blocks)
-    room = np.repeat(np.maximum.reduceat(room, plan.blocks[:-1]), heights) if len(heights) else room
-    return room if room.sum() <= lengths.sum() * MORE else lengths
+    np.maximum.at(room, rows, longest[params])
+    room = np.repeat(np.maximum.reduceat(room, plan.blocks[:-1]), np.diff(plan.blocks))
+    return room if room.sum() <= lengths.sum() * MORE else lengths, lengths

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
+from ncc.passes.lower.arrays.nests import Walk
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.passes.lower.reverse.layout import (
@@ -26,6 +27,14 @@ from ncc.passes.lower.reverse.layout import (
     tiles_together,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
+from ncc.passes.lower.reverse.rows import (
+    Row,
+    activation_walks,
+    backward_columns,
+    forward_columns,
+    input_columns,
+    walk_of,
+)
 from ncc.scalar.aggregations import edges_a_term, step, term
 from ncc.scalar.expressions import Expr, expression
 from ncc.scalar.sum_order import BLOCK
@@ -59,6 +68,7 @@ class Looped(Backward):
 
     def before(self) -> None:
         plan = self.plan
+        self.arrays: Arrays = {}
         self.batch = bool(self.lanes)
         # Readers an iteration: a batch keeps in registers a sum over the lanes for each, the value,
         # and the adjoint.
@@ -91,12 +101,41 @@ class Looped(Backward):
         self.group_rests = readers.counts(plan, classes)
         self.accumulators()
         self.declare(seed_arrays(plan, edges, elements, len(stages)))
+        prefix = np.where(routes.tiled, 0, routes.prefix)
+        if prefix.any():
+            self.declare({"row_prefix": prefix})
+        self.walk(len(plan.rows))
         self.unread = unread_inputs(plan, edges)
         self.memories()
         if self.batch and not self.by_rows:
             self.transpose_weights()
 
+    def walk(self, n_rows: int) -> None:
+        """The rows, or those of an activation, and the inputs as loops over nests, where these are
+        much fewer; not stage by stage."""
+        arrays, tiled, order = self.arrays, self.routes.tiled, self.readers.order
+        groups = np.append(self.classes.firsts, [n_rows, n_rows])
+
+        def table(name: str, values: Any) -> str:
+            return self.table(name, "i", values)
+
+        self.walks: dict[str, Walk | None] = dict.fromkeys(("forward", "backward", "inputs"))
+        self.activation_walks: list[Walk | None] = []
+        if len(self.stages) > 1:
+            return
+        for name, columns, bounds in (
+                ("forward", forward_columns(arrays, tiled, self.elements.own), groups),
+                ("backward", backward_columns(self.plan, arrays, tiled, order), groups),
+                ("inputs", input_columns(arrays, n_rows, self.n_inputs),
+                 np.array([0, self.n_inputs]))):
+            self.walks[name] = walk_of(name, columns, bounds, table)
+        if self.classes.mixed:
+            g = self.groups
+            self.activation_walks = activation_walks(g.by_activation, g.starts, len(g.activations),
+                                                     table)
+
     def declare(self, arrays: Arrays) -> None:
+        self.arrays |= arrays
         for name, values in arrays.items():
             self.table(name, "i", values)
 
@@ -169,9 +208,16 @@ class Looped(Backward):
         b, acts = self.b, self.groups.activations
         first = b.op("imul", t, b.index(len(acts)))
         for n, act in enumerate(acts):
+            program = expression(act, self.g.functions)
+            walk = self.activation_walks[n] if self.activation_walks else None
+            if walk is not None:
+                some = np.diff(walk.nest.groups) > 0
+                loops, row = walk.open(b, t, some, "all")
+                yield program, row.number(b, "places")
+                self.end(loops)
+                continue
             at = b.op("iadd", first, b.index(n))
-            yield (expression(act, self.g.functions),
-                   self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0]))
+            yield program, self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0])
             b.close()
 
     def each_tile(self, s: int, number: int, last_first: bool = False) -> int:
@@ -182,6 +228,11 @@ class Looped(Backward):
         if last_first:
             q = b.op("iadd", b.op("imul", q, b.index(-1)), b.op("iadd", count, b.index(-1)))
         return b.op("iadd", first, q)
+
+    def end(self, loops: int) -> None:
+        """Close so many loops."""
+        for _ in range(loops):
+            self.b.close()
 
     def some(self, s: int, name: str, counts: Longs, done: Longs, count: int) -> int:
         """Open a loop over what is left of counts[s] after done[s], `count` at a time."""
@@ -214,9 +265,10 @@ class Looped(Backward):
         found = self.cell(name, offset, at)
         return found if base is None else self.b.op("iadd", found, base)
 
-    def list_of(self, r: int) -> InList:
-        """The in-list of row r."""
-        return InList(self.cell("starts", 0, r), self.base("place_bases", r))
+    def list_of(self, row: Row, offset: int = 0) -> InList:
+        """The in-list of a row, or of that `offset` further on."""
+        base = row.number("place_bases", offset) if "place_bases" in self.names else None
+        return InList(row.number("starts", offset), base)
 
     def list_of_tile(self, tile: int) -> InList:
         """The in-list of the rows of a tile."""

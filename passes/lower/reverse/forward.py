@@ -10,6 +10,7 @@ from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS
 from ncc.passes.lower.reverse.context import InList, Looped
 from ncc.passes.lower.reverse.layout import Signature
+from ncc.passes.lower.reverse.rows import Row
 from ncc.scalar.aggregations import FROM_BIAS, finish, start, step
 from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import emit, expression
@@ -49,44 +50,57 @@ def _activate(f: Looped, t: int) -> None:
 
 
 def _rows(f: Looped, s: int, number: int) -> None:
-    b, kind = f.b, f.classes.signatures[number]
-    count = f.cell(f"rows_{number}", 0, s)
-    if f.classes.mixed:
-        u = b.loop(b.index(0), count)[0]
-        _rows_at_once(f, kind, s, u, 1)
-        b.close()
+    b, rows = f.b, f.classes.rows[number]
+    width = 1 if f.classes.mixed else 2 if f.batch else 8
+    walk = f.walks["forward"]
+    if walk is not None:
+        counts = walk.nest.counts[0][np.repeat(rows > 0, np.diff(walk.nest.groups))]
+        for rest, some in ((False, counts >= width), (True, counts % width > 0)):
+            if some.any():
+                loops, nested = walk.open(b, s, rows > 0, f"{number}", width, rest)
+                row = Row(f, None, None, nested)
+                _rows_at_once(f, number, s, row, row.number("elements"), 1 if rest else width)
+                f.end(loops)
         return
-    width = 2 if f.batch else 8
-    rows = f.classes.rows[number]
-    if (rows >= width).any():
+    count = f.cell(f"rows_{number}", 0, s)
+    if width == 1:
+        _rows_from(f, number, s, b.loop(b.index(0), count)[0], 1)
+    elif (rows >= width).any():
         whole = f.table(f"rows_{number}_by_{width}", "i", rows // width)
         q = b.loop(b.index(0), b.load(whole, 0, s))[0]
-        _rows_at_once(f, kind, s, b.op("imul", q, b.index(width)), width)
-        b.close()
+        _rows_from(f, number, s, b.op("imul", q, b.index(width)), width)
     if (rows % width).any():
-        rest = f.table(f"rows_{number}_from_{width}", "i", rows // width * width)
-        u = b.loop(b.load(rest, 0, s), count)[0]
-        _rows_at_once(f, kind, s, u, 1)
-        b.close()
+        rest_from = f.table(f"rows_{number}_from_{width}", "i", rows // width * width)
+        _rows_from(f, number, s, b.loop(b.load(rest_from, 0, s), count)[0], 1)
 
 
-def _rows_at_once(f: Looped, kind: Signature, s: int, u: int, count: int) -> None:
-    """The values of rows u .. u+count-1 of class s, of as many edges each (unroll-and-jam)."""
+def _rows_from(f: Looped, number: int, s: int, u: int, count: int) -> None:
+    """The values of rows u .. u+count-1 of class s, in a loop that ends here."""
     b = f.b
-    first, edges = f.cell("segment_rows", 0, s), f.cell("segment_edges", 0, s)
+    row = Row(f, b.op("iadd", f.cell("segment_rows", 0, s), u), None)
     element = b.op("iadd", f.cell("segment_places", 0, s), u)
+    _rows_at_once(f, number, s, row, element, count)
+    b.close()
+
+
+def _rows_at_once(f: Looped, number: int, s: int, row: Row, element: int, count: int) -> None:
+    """The values of a row of class s and of those that follow, `count` in all, of as many edges
+    each (unroll-and-jam)."""
+    b, kind = f.b, f.classes.signatures[number]
+    edges = f.cell("segment_edges", 0, s)
     agg = AGGREGATIONS[kind.aggregation]
-    r = b.op("iadd", first, u)
-    if "place_bases" in f.names:
+    if row.nested is not None:
+        lists = [f.list_of(row, i) for i in range(count)]
+    elif "place_bases" in f.names:
         begins, bases = _alike(f, kind, count)
-        lists = [InList(f.cell("starts", 0 if begins else i, r),
-                        f.cell("place_bases", 0 if bases else i, r)) for i in range(count)]
+        lists = [InList(row.number("starts", 0 if begins else i),
+                        row.number("place_bases", 0 if bases else i)) for i in range(count)]
     else:
-        lists = [f.list_of(r)]
+        lists = [f.list_of(row)]
         for _ in range(count - 1):
             lists.append(InList(b.op("iadd", lists[-1].at, edges), None))
-    weights = [f.cell("weights", i, r) for i in range(count)]
-    biases = [b.load("packed", 0, f.cell("biases", i, r)) if kind.biased else None
+    weights = [row.number("weights", i) for i in range(count)]
+    biases = [b.load("packed", 0, row.number("biases", i)) if kind.biased else None
               for i in range(count)]
     if agg in FROM_BIAS:
         begin = 0

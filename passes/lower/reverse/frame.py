@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ncc.ir import csr
-from ncc.ir.graph import Longs
+from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.ir.ssa import Buffer, Func
 from ncc.ir.ssa_build import builder
 from ncc.passes.lower.arrays.tables import Tables
-from ncc.passes.lower.reverse.tied import add_tied, tied_of
+from ncc.passes.lower.arrays.tied import add_tied, tied_of
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
 
@@ -229,7 +229,8 @@ class Backward:
 
     # -- the gradient of a batch: an element of `gradient` for each sum over the samples
 
-    def sum_in(self, by_lanes: int, params: Longs, order: Longs, direct: bool = False) -> None:
+    def sum_in(self, by_lanes: int, params: Ints | Longs, order: Ints | Longs,
+               direct: bool = False) -> None:
         """The memory for sums over the samples: an element for each edge and bias, the first
         `by_lanes` of which are summed by lanes, the others in order (ncc/scalar/sum_order.py), and
         between them one for the losses.
@@ -240,11 +241,12 @@ class Backward:
         """
         self.loss_element = by_lanes
         self.n_lanes = by_lanes + self.ends.has_loss
-        loss = np.full(int(self.ends.has_loss), -1)
+        loss = np.full(int(self.ends.has_loss), -1, np.int32)
         owner = np.concatenate([params[:by_lanes], loss, params[by_lanes:]])
         rank = np.concatenate([order[:by_lanes], loss, order[by_lanes:]])
-        by = np.lexsort((rank, owner))
-        self.moved = by[owner[by] >= 0]
+        by = np.lexsort((rank, owner)).astype(np.int32)
+        del rank
+        self.moved = by[np.count_nonzero(owner < 0):]  # those of no owner come first
         self.params = owner[self.moved]
         self.n_elements = len(owner)
         self.memory("gradient", self.n_elements, shared=True)

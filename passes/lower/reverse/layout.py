@@ -33,18 +33,19 @@ class Edges:
     reader  (E)  the row that reads it
     """
 
-    number: Longs
-    source: Longs
-    reader: Longs
+    number: Ints
+    source: Ints
+    reader: Ints
 
 
 def edges_of(plan: Plan) -> Edges:
     g = plan.graph
     n_in, n_rows = len(g.inputs), len(plan.rows)
-    number = np.zeros(g.n_neurons, np.int64)
+    number = np.zeros(g.n_neurons, np.int32)
     number[g.inputs] = np.arange(n_in)
     number[plan.rows] = n_in + np.arange(n_rows)
-    return Edges(number, number[g.sources[plan.edges]], csr.owners(plan.starts))
+    return Edges(number, number[g.sources[plan.edges]],
+                 csr.owners(plan.starts, np.int32))
 
 
 class Once(NamedTuple):
@@ -52,7 +53,7 @@ class Once(NamedTuple):
     `elements` from begins[k] on, with bases[k] added. Without `bases` nothing is, and each list has
     elements of its own, one list after another."""
 
-    elements: Longs
+    elements: Ints
     begins: Longs
     bases: Ints | None
 
@@ -62,14 +63,14 @@ class Once(NamedTuple):
         return made if self.bases is None else {**made, bases: self.bases}
 
 
-def once(starts: Longs, elements: Longs) -> Once:
+def once(starts: Longs, elements: Ints) -> Once:
     """Lists of numbers from 0 on (ncc/ir/csr.py), those that are many once, where they repeat."""
     lengths = np.diff(starts)
-    found = csr.repeated(lengths, elements.astype(np.int32)) if len(lengths) >= MANY else None
+    found = csr.repeated(lengths, elements) if len(lengths) >= MANY else None
     if found is None:
         return Once(elements, starts[:-1], None)
     begins, bases, kept = found
-    return Once(kept.astype(np.int64), begins, bases)
+    return Once(kept, begins, bases)
 
 
 # -- row classes
@@ -137,8 +138,8 @@ def row_classes(plan: Plan, vectors: bool) -> RowClasses:
                       np.int64).reshape(-1, 2)
     first, last = bounds[:, 0], bounds[:, 1]
     run_of = np.searchsorted([run.first for run in plan.runs], first, side="right") - 1
-    params = csr.starts(plan.graph.weights[plan.edges] >= 0)
-    trained = params[plan.starts[last]] > params[plan.starts[first]]
+    params = csr.starts(csr.some(plan.starts, plan.graph.weights[plan.edges] >= 0))
+    trained = params[last] > params[first]
     signatures = [
         Signature(run.activation, run.aggregation, run.biased, segment.rows,
                   vectors and segment.rows > 1 and direct,
@@ -169,9 +170,9 @@ def consecutive(plan: Plan, first: Longs, last: Longs) -> Flags:
     weights = g.weights[plan.edges]
     codes = np.concatenate([weights, g.biases[plan.rows]])
     uses = np.bincount(codes[codes >= 0], minlength=g.n_params + 1)
-    tied = np.concatenate([[0], np.cumsum((weights >= 0) & (uses[np.maximum(weights, 0)] > 1))])
-    begin, end = plan.starts[first], plan.starts[last]
-    consecutive: Flags = (broken[end] <= broken[begin]) & (tied[end] <= tied[begin])
+    tied = csr.some(plan.starts, (weights >= 0) & (uses[np.maximum(weights, 0)] > 1))
+    odd = csr.starts(broken | tied)
+    consecutive: Flags = odd[last] == odd[first]
     return consecutive
 
 
@@ -294,7 +295,7 @@ class Elements:
     own: Longs
     adjoint: Longs
     nowhere: int
-    read: Longs
+    read: Ints
     inside: Flags
     lists: Once
 
@@ -326,7 +327,7 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
     row = edges.source - n_in
     inside = row >= 0
     inside[inside] = stage[row[inside]] == stage[edges.reader[inside]]
-    read = adjoint[edges.source]
+    read = adjoint.astype(np.int32)[edges.source]
     read[inside] = own[row[inside]]
     return Elements(local, own, adjoint, nowhere, read, inside, once(plan.starts, read))
 

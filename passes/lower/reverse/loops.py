@@ -18,6 +18,7 @@ from ncc.passes.lower.reverse.gather import (
     seeded,
 )
 from ncc.passes.lower.reverse.layout import Signature
+from ncc.passes.lower.reverse.rows import Row
 from ncc.passes.lower.reverse.scatter import (
     choice_backward,
     divisors_backward,
@@ -146,8 +147,8 @@ class Loops(Looped):
         remainder_gradient(self, b.op("iadd", stage, b.index(len(self.classes))))
         k = b.loop(*self.bounds("import_starts", stage))[0]
         to = self.cell("import_slots", 0, k)
-        owed = gathered(self, b.op("iadd", k, b.index(len(self.plan.rows))),
-                        b.load("adjoints", 0, to), to)
+        row = Row(self, None, b.op("iadd", k, b.index(len(self.plan.rows))))
+        owed = gathered(self, row, b.load("adjoints", 0, to), to)
         b.store(owed, "adjoints", 0, to)
         b.close()
         b.close()
@@ -156,16 +157,25 @@ class Loops(Looped):
         """dx, where the caller wants it: the adjoints of the inputs."""
         b = self.b
         self.only_if(b.emit("given", (), "dx"))
-        k = b.loop(zero, b.index(self.n_inputs))[0]
-        acc = b.load("adjoints", 0, k) if "adjoints" in self.buffers else seeded(self, k)
+        walk = self.walks["inputs"]
+        if walk is not None:
+            loops, nested = walk.open(b, zero, np.ones(1, np.bool_), "0")
+            row = Row(self, None, None, nested)
+            k = row.number("order_places")
+        else:
+            loops, k = 1, b.loop(zero, b.index(self.n_inputs))[0]
+            row = Row(self, b.op("iadd", k, b.index(-self.n_inputs)), None)
+        acc = b.load("adjoints", 0, k) if "adjoints" in self.buffers else seeded(self, row)
         if len(self.stages) == 1:
-            acc = adjoint_alone(self, b.op("iadd", k, b.index(len(self.plan.rows))), acc)
+            if walk is None:
+                row = row._replace(k=b.op("iadd", k, b.index(len(self.plan.rows))))
+            acc = adjoint_alone(self, row, acc)
         if self.unread.any():  # -0 is what a sum begins with; and what has no term is +0
             last = self.table("unread", "f", np.where(self.unread, 0.0, -0.0))
             acc = b.op("add", acc, b.load(last, 0, k))
         # The inputs' values have no reader any more.
         b.store(acc, "values", 0, k)
-        b.close()
+        self.end(loops)
         self.columns_out("values", 0, self.n_inputs, "dx", self.n_inputs, 0)
 
     # -- backward
@@ -232,7 +242,7 @@ class Loops(Looped):
             k = b.loop(b.index(0), b.index(len(lists)))[0]
             k = b.load(self.table("late_lists", "i", lists), 0, k)
             n = self.mask(b.load("values", 0, self.cell("order_places", 0, k)))
-            gradient_alone(self, k, n)
+            gradient_alone(self, Row(self, None, k), n)
             b.close()
         b.close()
 
@@ -244,10 +254,9 @@ class Loops(Looped):
         to = b.op("imul", self.cell("turn_places", 0, t), b.index(-1))
         s = b.loop(*classes)[0]
         remainder_gradient(self, s)
-        k = b.loop(*self.bounds("segment_rows", s))[0]
-        r, element = self.cell("order", 0, k), self.cell("order_places", 0, k)
-        b.store(row_adjoint(self, k, r, element), "pulled", 0, b.op("iadd", element, to))
-        b.close()
+        loops, row, element = self.each_row_back(s, None)
+        b.store(row_adjoint(self, row, element), "pulled", 0, b.op("iadd", element, to))
+        self.end(loops)
         b.close()
         for program, element in self.each_activation(t):
             d = b.load("pulled", 0, b.op("iadd", element, to))
@@ -255,9 +264,9 @@ class Loops(Looped):
         s = self.from_last(*classes)
         for number, kind in enumerate(self.classes.signatures):
             if self.follows(kind):
-                _, r, element = self.each_row_back(s, number)
-                self.follow(kind, s, r, element, b.load("values", 0, element))
-                b.close()
+                loops, row, element = self.each_row_back(s, number)
+                self.follow(kind, s, row, element, b.load("values", 0, element))
+                self.end(loops)
             if self.is_tiled(kind):
                 tiles_backward(self, s, number)
         self.biases_back(s)
@@ -266,21 +275,32 @@ class Loops(Looped):
     def rows_back(self, s: int, number: int) -> None:
         kind = self.classes.signatures[number]
         assert kind.activation is not None
-        k, r, element = self.each_row_back(s, number)
+        loops, row, element = self.each_row_back(s, number)
         d = self.delta(expression(kind.activation, self.g.functions),
-                       row_adjoint(self, k, r, element), element)
-        self.follow(kind, s, r, element, d)
-        self.b.close()
+                       row_adjoint(self, row, element), element)
+        self.follow(kind, s, row, element, d)
+        self.end(loops)
         if self.is_tiled(kind):
             tiles_backward(self, s, number)
 
-    def each_row_back(self, s: int, number: int) -> tuple[int, int, int]:
-        """Open a loop over the rows of class s, if they are of this signature: the numbers of each
-        in the order of the backward pass and among all rows, and its element."""
+    def each_row_back(self, s: int, number: int | None) -> tuple[int, Row, int]:
+        """Open loops over the rows of class s, if they are of this signature, or of any: how many
+        loops, the row and its element."""
         b = self.b
-        count, first = self.cell(f"rows_{number}", 0, s), self.cell("segment_rows", 0, s)
-        k = b.op("iadd", first, b.loop(b.index(0), count)[0])
-        return k, self.cell("order", 0, k), self.cell("order_places", 0, k)
+        if self.walks["backward"] is not None:
+            rows = self.classes.rows
+            mine = np.sum(rows, axis=0) if number is None else rows[number]
+            loops, nested = self.walks["backward"].open(
+                b, s, mine > 0, "all" if number is None else f"{number}")
+            row = Row(self, None, None, nested)
+            return loops, row, row.number("order_places")
+        if number is None:
+            k = b.loop(*self.bounds("segment_rows", s))[0]
+        else:
+            count, first = self.cell(f"rows_{number}", 0, s), self.cell("segment_rows", 0, s)
+            k = b.op("iadd", first, b.loop(b.index(0), count)[0])
+        row = Row(self, self.cell("order", 0, k), k)
+        return 1, row, row.number("order_places")
 
     def delta(self, program: Expr, d: int, element: int) -> int:
         """The delta of the row with this element, whose value has the adjoint d."""
@@ -296,25 +316,25 @@ class Loops(Looped):
         return (kind.aggregation not in PLAIN_SUM_CODES
                 or not self.is_tiled(kind) and (self.any_pushed or self.any_alone or self.by_rows))
 
-    def follow(self, kind: Signature, s: int, r: int, element: int, d: int) -> None:
-        """What follows from the delta d of row r of class s, which is kept for its readers."""
+    def follow(self, kind: Signature, s: int, row: Row, element: int, d: int) -> None:
+        """What follows from the delta d of a row of class s, which is kept for its readers."""
         b = self.b
         agg = AGGREGATIONS[kind.aggregation]
         if kind.biased and kind.aggregation not in PLAIN_SUM_CODES:
-            self.add_gradient(d, b.const(1.0), 0, self.cell("gradient_of_biases", 0, r))
+            self.add_gradient(d, b.const(1.0), 0, row.number("gradient_of_biases"))
         if agg == "mean":
             d = b.op("div", d, self.fan_in(s))
         b.store(d, "values", 0, element)
         if agg == "mul":
-            factors_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
+            factors_backward(self, row, self.cell("segment_edges", 0, s), d, kind)
         elif agg == "div":
-            divisors_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
+            divisors_backward(self, row, self.cell("segment_edges", 0, s), d, kind)
         elif agg in PAIRS:
-            pairs_backward(self, r, self.cell("segment_edges", 0, s), d, kind)
+            pairs_backward(self, row, self.cell("segment_edges", 0, s), d, kind)
         elif agg in CHOICES:
-            choice_backward(self, agg, r, self.cell("segment_edges", 0, s), d, kind)
+            choice_backward(self, agg, row, self.cell("segment_edges", 0, s), d, kind)
         elif not self.is_tiled(kind):
-            edges_backward(self, s, r, d)
+            edges_backward(self, s, row, d)
 
     def biases_back(self, s: int) -> None:
         """The gradient of the biases from which the sums of class s start."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ncc.ir import csr
-from ncc.ir.graph import Longs
+from ncc.ir.graph import Ints, Longs
 from ncc.ir.plan import Plan
 from ncc.passes.lower.reverse.layout import (
     Arrays,
@@ -50,7 +50,7 @@ class Readers:
     starts: Longs
     rounds: Longs
     rests: Longs
-    edges: Longs
+    edges: Ints
     n_whole: int
     once: tuple[Once, Once] | None
 
@@ -88,11 +88,7 @@ def readers_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
                checkpoints: Checkpoints, elements: Elements, unroll: int) -> Readers:
     """The lists of the edges that are gathered, `unroll` readers an iteration (0: one by one)."""
     n_rows, n_in = len(plan.rows), len(plan.graph.inputs)
-    gathered = np.flatnonzero(routes.gathered)[::-1]
-    keys = np.where(elements.inside, edges.source - n_in,
-                    n_rows + checkpoints.of_row[edges.reader] * (n_in + n_rows) + edges.source)
-    by = np.argsort(keys[gathered], kind="stable")
-    gathered, keys = gathered[by], keys[gathered][by]
+    gathered, keys = _by_list(n_rows, n_in, edges, routes, checkpoints, elements)
     outside = np.unique(keys[np.searchsorted(keys, n_rows):])
     stages = np.arange(len(checkpoints) + 1)
     if len(checkpoints) == 1:
@@ -108,19 +104,33 @@ def readers_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Routes,
                         classes.per_row(n_rows)))
     lists = np.concatenate([order, np.arange(n_rows, len(counts))])
     begins, counts = begins[lists], counts[lists]
-    by = csr.ranges(begins, counts)
-    slots = once(csr.starts(counts), elements.own[edges.reader[gathered[by]]])
+    gathered = gathered[csr.ranges(begins, counts)]
+    slots = once(csr.starts(counts), elements.own.astype(np.int32)[edges.reader[gathered]])
     found = None
     if slots.bases is not None:
         unroll = 0
-        found = slots, once(csr.starts(counts), plan.weight_places[gathered[by]])
+        found = slots, once(csr.starts(counts), plan.weight_places[gathered])
     whole = counts // unroll * unroll if unroll else np.zeros_like(counts)
-    rank = csr.within(counts)
-    gathered = gathered[by[np.argsort(rank >= np.repeat(whole, counts), kind="stable")]]
+    rest = csr.within(counts) >= np.repeat(whole, counts)
+    gathered = np.concatenate([gathered[~rest], gathered[rest]])
     n_whole = int(whole.sum())
     return Readers(order, (outside - n_rows) % (n_in + n_rows), stages, np.cumsum(whole) - whole,
                    whole // max(1, unroll),
                    n_whole + csr.starts(counts - whole), gathered, n_whole, found)
+
+
+def _by_list(n_rows: int, n_in: int, edges: Edges, routes: Routes, checkpoints: Checkpoints,
+             elements: Elements) -> tuple[Ints, Longs]:
+    """The edges that are gathered, by their lists, in each the last one first, and a number for the
+    list of each: the row that it reads, or, behind all rows, a stage and a value from outside."""
+    gathered = np.flatnonzero(routes.gathered)[::-1].astype(np.int32)
+    source = edges.source[gathered]
+    keys = checkpoints.of_row[edges.reader[gathered]]
+    keys *= n_in + n_rows
+    keys += source + n_rows
+    np.subtract(source, n_in, out=keys, where=elements.inside[gathered])
+    by = np.argsort(keys, kind="stable")
+    return gathered[by], keys[by]
 
 
 def seed_arrays(plan: Plan, edges: Edges, elements: Elements, stages: int) -> Arrays:

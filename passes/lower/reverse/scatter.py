@@ -5,25 +5,24 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.reverse.context import Looped
 from ncc.passes.lower.reverse.layout import Signature
+from ncc.passes.lower.reverse.rows import Row
 from ncc.scalar.aggregations import divisor_part, start, step, taken
 
 
-def edges_backward(f: Looped, s: int, r: int, d: int) -> None:
-    """What row r of class s and delta d adds to the adjoints of those sources that do not gather,
+def edges_backward(f: Looped, s: int, row: Row, d: int) -> None:
+    """What a row of class s and delta d adds to the adjoints of those sources that do not gather,
     and to the gradient of edges that is made edge by edge."""
     b = f.b
     if f.by_rows:
         if f.any_pushed:
-            _push(f, r, d)
-        _gradient(f, s, r, d)
+            _push(f, row, d)
+        _gradient(f, s, row, d)
         return
     if f.any_pushed:
-        first, end = f.bounds("pushed_starts", r)
+        first, end = row.bounds("pushed_starts")
         k = b.loop(first, end)[0]  # from the last one on
         k = b.op("iadd", b.op("imul", k, b.index(-1)),
                  b.op("iadd", b.op("iadd", first, end), b.index(-1)))
@@ -35,20 +34,20 @@ def edges_backward(f: Looped, s: int, r: int, d: int) -> None:
         b.close()
     if f.any_alone:
         f.only_if(f.wanted)
-        k = b.loop(*f.bounds("alone_starts", r))[0]
+        k = b.loop(*row.bounds("alone_starts"))[0]
         n = f.mask(b.load("values", 0, f.cell("alone_places", 0, k)))
         b.accumulate(d, n, f.sums, 0, f.cell("alone_cells", 0, k), in_order=True)
         b.close()
         b.close()
 
 
-def _push(f: Looped, r: int, d: int) -> None:
-    """What row r of delta d adds to the adjoints of sources that do not gather, where lists
+def _push(f: Looped, row: Row, d: int) -> None:
+    """What a row of delta d adds to the adjoints of sources that do not gather, where lists
     repeat."""
     b = f.b
-    at, weights = f.cell("pushed_starts", 0, r), f.cell("pushed_weight_starts", 0, r)
-    base, shift = f.base("pushed_bases", r), f.base("pushed_weight_bases", r)
-    count = f.cell("pushed_counts", 0, r)
+    at, weights = row.number("pushed_starts"), row.number("pushed_weight_starts")
+    base, shift = row.base("pushed_bases"), row.base("pushed_weight_bases")
+    count = row.number("pushed_counts")
     k = b.loop(b.index(0), count)[0]  # from the last one on
     k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", count, b.index(-1)))
     weight = b.load("packed", 0, f.listed("pushed_weights", 0, b.op("iadd", weights, k), shift))
@@ -56,19 +55,19 @@ def _push(f: Looped, r: int, d: int) -> None:
     b.close()
 
 
-def _gradient(f: Looped, s: int, r: int, d: int) -> None:
-    """The gradient of the edges of row r of class s and delta d: of the first ones in order, if
+def _gradient(f: Looped, s: int, row: Row, d: int) -> None:
+    """The gradient of the edges of a row of class s and delta d: of the first ones in order, if
     any; then as many neighbours at once as a vector holds, then four, then one by one."""
     b, zero = f.b, f.b.index(0)
     f.only_if(f.wanted)
-    read, count = f.list_of(r), f.cell("segment_trained", 0, s)
-    done, to = zero, f.cell("gradient_of_rows", 0, r)
-    prefix = np.where(f.routes.tiled, 0, f.routes.prefix)
-    if prefix.any():
-        done = b.load(f.table("row_prefix", "i", prefix), 0, r)
-        k = b.loop(zero, b.op("imin", count, done))[0]
+    read, count = f.list_of(row), f.cell("segment_trained", 0, s)
+    done, to = zero, row.number("gradient_of_rows")
+    if "row_prefix" in f.names:
+        # Constant weights have no gradient, in no order: of such rows none is done.
+        done = b.op("imin", count, row.number("row_prefix"))
+        k = b.loop(zero, done)[0]
         n = f.mask(b.load("values", 0, f.place(read, k)))
-        b.accumulate(d, n, f.sums, 0, b.op("iadd", f.cell("gradient_of_rows_in_order", 0, r), k),
+        b.accumulate(d, n, f.sums, 0, b.op("iadd", row.number("gradient_of_rows_in_order"), k),
                      in_order=True)
         b.close()
         to = b.op("iadd", to, b.op("imul", done, b.index(-1)))
@@ -101,14 +100,14 @@ class Parts(Protocol):
     def add(self, k: int, n: int, w: int, part: int) -> None: ...
 
 
-class _Row:
-    """Row r of a backward pass, of so many edges, of a signature: what is added to the adjoints of
+class _Parts:
+    """A row of a backward pass, of so many edges, of a signature: what is added to the adjoints of
     its sources and to the gradient."""
 
-    def __init__(self, f: Looped, r: int, edges: int, kind: Signature) -> None:
+    def __init__(self, f: Looped, row: Row, edges: int, kind: Signature) -> None:
         self.f, self.b, self.kind, self.edges = f, f.b, kind, edges
-        self.read, self.weight = f.list_of(r), f.cell("weights", 0, r)
-        self.gradient = f.cell("gradient_of_rows", 0, r)
+        self.read, self.weight = f.list_of(row), row.number("weights")
+        self.gradient = row.number("gradient_of_rows")
 
     def edge(self, k: int) -> tuple[int, int]:
         return self.f.edge(self.read, self.weight, k, self.kind)
@@ -120,39 +119,39 @@ class _Row:
             f.add_gradient(f.mask(part), f.mask(n), 0, b.op("iadd", self.gradient, k))
 
 
-def factors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d, which is a product."""
-    factors(f.b, _Row(f, r, edges, kind), d)
+def factors_backward(f: Looped, row: Row, edges: int, d: int, kind: Signature) -> None:
+    """A row of delta d, which is a product."""
+    factors(f.b, _Parts(f, row, edges, kind), d)
 
 
-def divisors_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d, which is a quotient."""
-    divisors(f.b, _Row(f, r, edges, kind), d)
+def divisors_backward(f: Looped, row: Row, edges: int, d: int, kind: Signature) -> None:
+    """A row of delta d, which is a quotient."""
+    divisors(f.b, _Parts(f, row, edges, kind), d)
 
 
-def pairs_backward(f: Looped, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d adds products n0*w*n1: from the last pair to the first, and in each first
+def pairs_backward(f: Looped, row: Row, edges: int, d: int, kind: Signature) -> None:
+    """A row of delta d adds products n0*w*n1: from the last pair to the first, and in each first
     what n1 gets, which is the second edge's source."""
-    b, row = f.b, _Row(f, r, edges, kind)
+    b, of = f.b, _Parts(f, row, edges, kind)
     pairs = f.terms(kind, edges)
     k = b.loop(b.index(0), pairs)[0]
     back = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", pairs, b.index(-1)))
     at = b.op("imul", back, b.index(2))
     by = back if kind.height == 1 else b.op("imul", back, b.index(kind.height))
-    w = b.load("packed", 0, b.op("iadd", row.weight, by))
-    places = [f.place(row.read, at, i) for i in (0, 1)]
+    w = b.load("packed", 0, b.op("iadd", of.weight, by))
+    places = [f.place(of.read, at, i) for i in (0, 1)]
     n0, n1 = [b.load("values", 0, place) for place in places]
     f.push(places[1], b.op("mul", d, b.op("mul", n0, w)))
     part = b.op("mul", d, n1)
     f.push(places[0], part, w)
     if kind.trained:
-        f.add_gradient(f.mask(part), f.mask(n0), 0, b.op("iadd", row.gradient, back))
+        f.add_gradient(f.mask(part), f.mask(n0), 0, b.op("iadd", of.gradient, back))
     b.close()
 
 
-def choice_backward(f: Looped, agg: str, r: int, edges: int, d: int, kind: Signature) -> None:
-    """Row r of delta d, which is one of CHOICES."""
-    choice(f.b, agg, _Row(f, r, edges, kind), d)
+def choice_backward(f: Looped, agg: str, row: Row, edges: int, d: int, kind: Signature) -> None:
+    """A row of delta d, which is one of CHOICES."""
+    choice(f.b, agg, _Parts(f, row, edges, kind), d)
 
 
 def parts(b: Builder, agg: str, row: Parts, d: int) -> None:

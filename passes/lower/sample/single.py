@@ -5,15 +5,18 @@ are shared, go to a buffer `gradient` in the same way, and are added up at the e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ncc.ir import csr
-from ncc.ir.graph import NONE
+from ncc.ir.graph import NONE, Longs
 from ncc.ir.plan import Plan
 from ncc.passes.lower.reverse.accumulators import rooms
 from ncc.passes.lower.reverse.layout import Flags, consecutive, edges_of
 from ncc.passes.lower.reverse.readers import unread_inputs
-from ncc.passes.lower.sample.looped import InList, Kind, Looped
+from ncc.passes.lower.sample.blocks import Block, InList, Kind
+from ncc.passes.lower.sample.looped import Looped
 
 
 def own(plan: Plan) -> Flags:
@@ -42,11 +45,8 @@ class Single(Looped):
         slots = self.kept.slots()
         self.table("output_places", "i", slots[g.outputs])
         self.table("seed_ranks", "i", np.arange(self.n_outputs))
-        self.summed = any([kind.summed for kind in self.kinds])
-        direct = np.array([not kind.summed for kind in self.of_segments], bool)
-        direct = np.repeat(direct, [plan.blocks[s.last] - plan.blocks[s.first]
-                                    for s in plan.segments])
-        self.table("first_row", "i", csr.starts(direct)[plan.blocks[:-1]])
+        direct = ~self.of_rows(lambda kind: kind.summed)
+        self.declare("first_row")
         biases = g.biases[plan.rows][direct]
         self.table("bias_params", "i", np.maximum(biases, 0))
         self.table("has_bias", "i", biases != NONE)
@@ -79,22 +79,42 @@ class Single(Looped):
         if self.summed:  # all else is in `dparams` already
             super().after()
 
+    @property
+    def last_first(self) -> bool:
+        return True
+
+    def of_rows(self, asked: Callable[[Kind], bool]) -> Flags:
+        """What is asked of the kind of each row."""
+        blocks = [segment.last - segment.first for segment in self.plan.segments]
+        of_blocks = np.repeat(np.array([*map(asked, self.of_segments)], bool), blocks)
+        return np.repeat(of_blocks, np.diff(self.plan.blocks))
+
+    def more(self) -> dict[str, Longs]:
+        """The first row of each block, of those whose gradients go to `dparams` at once. Of the
+        others the first cell of `gradient`: there is one for each edge of each row, in the order of
+        rows, with room for more, and then one for the bias of each."""
+        plan = self.plan
+        self.summed = any([kind.summed for kind in self.kinds])
+        leaders = plan.blocks[:-1]
+        summed = self.of_rows(lambda kind: kind.summed)
+        found = {"first_row": csr.starts(~summed)[leaders]}
+        if not self.summed:
+            return found
+        trained = self.of_rows(lambda kind: kind.summed and kind.trained)
+        biased = self.of_rows(lambda kind: kind.summed and kind.biased)
+        room, _ = rooms(plan, np.flatnonzero(np.repeat(trained, np.diff(plan.starts))))
+        self.cells = csr.starts(room)
+        return found | {"first_cell": self.cells[leaders], "room": room[leaders],
+                        "first_bias": self.cells[-1] + csr.starts(biased)[leaders]}
+
     def sums_of_cells(self) -> None:
-        """A cell of `gradient` for each edge of each row whose gradients are summed, in the order
-        of rows, and then for the bias of each."""
-        plan, g = self.plan, self.g
-        heights = np.diff(plan.blocks)
-        blocks = [segment.last - segment.first for segment in plan.segments]
-        summed, biased = [np.repeat(np.repeat(np.array(of, bool), blocks), heights) for of in (
-            [kind.summed and kind.trained for kind in self.of_segments],
-            [kind.summed and kind.biased for kind in self.of_segments])]
-        lengths, leaders = np.diff(plan.starts), plan.blocks[:-1]
+        """What becomes of the cells of `gradient`."""
+        plan, g, first = self.plan, self.g, self.cells
+        summed = self.of_rows(lambda kind: kind.summed and kind.trained)
+        biased = self.of_rows(lambda kind: kind.summed and kind.biased)
+        lengths = np.diff(plan.starts)
         edges, rows = np.flatnonzero(np.repeat(summed, lengths)), np.flatnonzero(biased)
-        room = rooms(plan, edges)
-        first = csr.starts(room)
-        self.table("first_cell", "i", first[leaders])
-        self.table("room", "i", room[leaders])
-        self.table("first_bias", "i", first[-1] + csr.starts(biased)[leaders])
+        self.declare("first_cell", "room", "first_bias")
         # The canonical order: by neuron, in-list, and the bias last.
         at, neurons = plan.edges[edges], plan.rows[rows]
         cells = np.append(csr.ranges(first[:-1][summed], lengths[summed]),
@@ -138,13 +158,13 @@ class Single(Looped):
 
     # -- what a row leaves
 
-    def place(self, kind: Kind, q: int, u: int) -> int:
+    def place(self, kind: Kind, block: Block, u: int) -> int:
         """The row's number, or its first cell."""
         b = self.b
         if not kind.summed:
-            return b.op("iadd", self.cell("first_row", 0, q), u)
-        return b.op("iadd", self.cell("first_cell", 0, q),
-                    b.op("imul", u, self.cell("room", 0, q)))
+            return b.op("iadd", block.number(b, "first_row"), u)
+        return b.op("iadd", block.number(b, "first_cell"),
+                    b.op("imul", u, block.number(b, "room")))
 
     def open_push(self, kind: Kind) -> bool:
         """Adjoints of inputs alone are for dx."""
@@ -158,18 +178,18 @@ class Single(Looped):
         if kind.outer:
             self.b.close()
 
-    def bias_gradient(self, kind: Kind, q: int, u: int, deltas: list[int]) -> None:
+    def bias_gradient(self, kind: Kind, block: Block, u: int, deltas: list[int]) -> None:
         if not kind.biased:
             return
         b = self.b
         self.only_if(self.wanted)
         if kind.summed:
-            first = b.op("iadd", self.cell("first_bias", 0, q), u)
+            first = b.op("iadd", block.number(b, "first_bias"), u)
             for i, d in enumerate(deltas):
                 b.store(d, "gradient", i, first)
             b.close()
             return
-        r = b.op("iadd", self.cell("first_row", 0, q), u)
+        r = b.op("iadd", block.number(b, "first_row"), u)
         for i, d in enumerate(deltas):
             if kind.some:
                 self.only_if(self.cell("has_bias", i, r))
@@ -199,16 +219,16 @@ class Single(Looped):
         self.leave(kind, b.op("iadd", first, k), b.op("mul", part, n))
         b.close()
 
-    def gradient(self, kind: Kind, q: int, u: int, edges: int, read: InList, parts: list[int]
+    def gradient(self, kind: Kind, block: Block, u: int, edges: int, read: InList, parts: list[int]
                  ) -> None:
         """Of rows that are sums or means: a value is loaded once for all of them."""
         if not kind.trained:
             return
         b = self.b
         self.only_if(self.wanted)
-        begin = self.place(kind, q, u)
+        begin = self.place(kind, block, u)
         if kind.summed:
-            places, room = [begin], self.cell("room", 0, q)
+            places, room = [begin], block.number(b, "room")
             for _ in parts[1:]:
                 places.append(b.op("iadd", places[-1], room))
         else:

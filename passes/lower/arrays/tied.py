@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncc.ir import csr
-from ncc.ir.graph import Longs
+from ncc.ir.graph import Ints, Longs
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.arrays.nests import Nest, Walk, saving
 
@@ -32,7 +32,8 @@ class Tied(NamedTuple):
     ranges: Nest
 
 
-def tied_of(params: Longs, elements: Longs, counts: Longs, native: int) -> list[Tied]:
+def tied_of(params: Ints | Longs, elements: Ints | Longs, counts: Longs, native: int
+            ) -> list[Tied]:
     """`counts` (n) elements of each of `params` (n), which ascend, one parameter after another, in
     the order in which they are added, for vectors of so many lanes.
 
@@ -47,8 +48,8 @@ def tied_of(params: Longs, elements: Longs, counts: Longs, native: int) -> list[
     params, first, of = params[order], first[order], of[order]
     number = np.arange(len(params))
     borders = csr.borders(params - number, first - number, of)
-    begins, left = borders[:-1], np.diff(borders)
-    made = []
+    begins: Longs = borders[:-1]
+    left, made = np.diff(borders), []
     for wide in _widths(native):
         if wide == 1:
             begins = csr.ranges(begins, left)
