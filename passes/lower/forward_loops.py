@@ -30,10 +30,8 @@ class Loops(Arrays):
     def __init__(self, plan: Plan, tables: Tables, dtype: str, native: int, lanes_rows: int,
                  unrolls: bool = True) -> None:
         super().__init__(plan, tables)
-        self.unrolls = unrolls
-        self.native = native
-        self.lanes_rows = lanes_rows
-        self.dtype = dtype
+        self.unrolls, self.dtype = unrolls, dtype
+        self.native, self.lanes_rows = native, lanes_rows
 
     def parameter(self, b: Builder, offset: int, index: int) -> int:
         """The weight or the bias that is element offset + index of `packed`."""
@@ -182,10 +180,9 @@ class Loops(Arrays):
         keys = np.column_stack([segments[:, [2, 4]], same,
                                 segments[:, 5] if apart else np.full(len(segments), LOOPED)])
         beside = side_by_side(self, b, kind, segment, block) if apart else []
+        mine = mine[~np.isin(segments[mine, 5], beside)]
         for key in dict.fromkeys(map(tuple, keys[mine].tolist())):
             room, side, alike, listed = key
-            if listed in beside:
-                continue
             wanted = (keys == key).all(axis=1)
             these = segments[mine[wanted[mine]]]
             if listed != LOOPED:

@@ -139,9 +139,10 @@ def _slots(plan: Plan, schedule: Schedule, native: int) -> Schedule:
     if native == 1 or found.form == "straight" or not plan.shares:
         return found
     assert found.slots is not None
-    moved = None if plan.phased else moving_slots(plan, _last_readers(plan, looped=True))
-    if moved is not None:
-        made = Schedule(found.form, found.why, moved, int(moved.max(initial=-1)) + 1)
+    for moved in () if plan.phased else moving_slots(plan, _last_readers(plan, looped=True)):
+        ends = moved[plan.rows[plan.blocks[:-1]]] + plan.sizes
+        work = max(int(moved.max(initial=-1)) + 1, int(ends.max(initial=0)))
+        made = Schedule(found.form, found.why, moved, work)
         if made.work <= ON * found.work and keeps(plan, made):
             return made
     alone = np.sort(plan.rows[plan.sizes[plan.block_of] == 1])

@@ -293,7 +293,8 @@ def assembled(tmp_path, net, *options):
 @pytest.mark.parametrize("dtype, net, more", [
     ("f32", EVERY, []), ("f64", AGGREGATES, ["--backward"]),
     ("f32", SMALL, ["--train", "ce,adam", "--form", "table"]),
-], ids=["forward", "backward", "training"])
+    ("f32", EVERY, ["--backward", "-O0"]),
+], ids=["forward", "backward", "training", "as it stands"])
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_ANOTHER)) for name in ASSEMBLERS])
 @pytest.mark.each_choice

@@ -19,6 +19,7 @@ NETS = {
     "wide": ("lstm", "20x{}", "h12"),
     "gru": ("gru", "8x{}", "h16"),
     "rnn": ("rnn", "8x{}", "h20"),
+    "tiles that are not full": ("lstm", "8x{}", "h20"),
     "two layers": ("lstm", "6x{}", "h8", "l2"),
 }
 
@@ -50,9 +51,23 @@ def test_lists_of_sources_follow_one_step(name, form, held, monkeypatch):
         plan.verify()
         return len(lists_of(plan, plan.batch.slots).sources), plan.batch.work, plan
 
-    (few, _, _), (many, work, plan) = cells(20), cells(32)
+    (few, _, _), (many, work, plan) = cells(14), cells(26)
     assert many == few
-    monkeypatch.setattr(place, "moving_slots", lambda *_: None)
-    scanned = planned(made(32), form)
+    monkeypatch.setattr(place, "moving_slots", lambda *_: ())
+    scanned = planned(made(26), form)
     assert work <= 1.3 * scanned.batch.work
     assert (plan.batch.slots != scanned.batch.slots).any()
+
+
+def test_slots_stay_where_steps_go_both_ways(monkeypatch):
+    def cells(steps):
+        build = Build(ncc.new("lstm", f"4x{steps}", "h8", bidirectional=True).graph, MACHINE,
+                      options(MACHINE, form="shared", batch_form="shared"))
+        build.plan.verify()
+        return sum(len(table.values) for table in build.module.tables), build.plan.batch.work
+
+    (few, _), (many, work) = cells(48), cells(80)
+    monkeypatch.setattr(place, "moving_slots", lambda *_: ())
+    (short, _), (long, least) = cells(48), cells(80)
+    assert work <= 1.3 * least
+    assert many - few < (long - short) / 3

@@ -237,7 +237,7 @@ class Arrays:
         plan = self.plan
         lists = self.lists = lists_of(plan, slots)
         self.segments = cut(plan, lists)
-        turns = self.begun = [] if plan.phased else list(stretches(plan, self.segments))
+        turns = [] if plan.phased else list(stretches(plan, self.segments))
         self.numbers = {"starts": lists.starts, "weights": plan.weights,
                         "biases": np.maximum(plan.biases, 0),
                         "places": slots[plan.rows[plan.blocks[:-1]]], "ends": lists.ends,
@@ -263,8 +263,9 @@ class Arrays:
             if name in arrays:
                 self.table(name, "i", arrays[name])
         if self.shared is not None:
-            turns = self.repeat(self.shared, turns, single)
+            turns = self.begun = self.repeat(self.shared, turns, single)
         self.table("segment_edges", "i", self.classes[:, 3])
+        self.begun = turns
         return turns
 
     def repeat(self, shared: Descriptors, turns: list[tuple[int, list[Kind]]],

@@ -3,7 +3,7 @@ no arrays of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,18 +120,20 @@ class Walk:
         return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
-             rest: bool = False, around: dict[int, int] | None = None,
+             rest: bool = False, around: dict[int, int] | None = None, last_first: bool = False,
              carries: tuple[int, ...] = ()) -> tuple[int, Row]:
         """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
         in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
-        then, one by one. How many loops they are, and the row, or the first of so many. Loops of
-        the nest that are open `around` it (how far each is, by its number) go on; each of the
-        others has these `carries`."""
+        then, one by one; or one by one from the last on. How many loops they are, and the row, or
+        the first of so many. Loops of the nest that are open `around` it (how far each is, by its
+        number) go on; each of the others has these `carries`."""
         nest = self.nest
+        assert width == 1 or len(nest.counts) > 0 and not last_first
         many = np.where(mine, np.diff(nest.groups), 0)
         chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
         every = np.arange(len(many))
-        q, *carried = b.loop(b.index(0), self.cell(b, f"nests_{name}", many, group, every), carries)
+        end = self.cell(b, f"nests_{name}", many, group, every)
+        q, *carried = _loop(b, b.index(0), end, last_first, carries)
         q = b.op("iadd", self.cell(b, "nests", nest.groups[:-1], group, every), q)
         at = dict(around or {})
         before = len(at)
@@ -145,6 +147,15 @@ class Walk:
                 rounds = self.cell(b, f"rounds_{width}", whole, q, chosen)
                 begin, end = ((b.op("imul", rounds, b.index(width)), end) if rest
                               else (begin, rounds))
-            k, *carried = b.loop(begin, end, carried)
+            k, *carried = _loop(b, begin, end, last_first, carried)
             at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
         return 1 + len(at) - before, Row(self, q, at, chosen, tuple(carried))
+
+
+def _loop(b: Builder, begin: int, end: int, last_first: bool, carries: Iterable[int]) -> list[int]:
+    """Open a loop from begin up to end-1, or from 0 up, in which the number is from the last on:
+    this number, then the carries."""
+    k, *carried = b.loop(begin, end, carries)
+    if last_first:
+        k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", end, b.index(-1)))
+    return [k, *carried]

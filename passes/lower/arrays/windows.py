@@ -78,8 +78,8 @@ class Windows(NamedTuple):
 
 def _windows(loops: Rows, run: Run, mine: Longs, count: int) -> Windows | None:
     """The windows of these segments, which are `mine`, of what `cut` gives: rows of one list. None
-    where rounds of `count` rows, each with loads of its own, load no more: those of few or odd
-    rows, or where neighbours have nothing in common."""
+    where these are few or odd, so that rounds of `count` rows, each with loads of its own, load no
+    more."""
     segments, agg = loops.segments, AGGREGATIONS[run.aggregation]
     fan_in, begin = segments[mine[0], [3, 5]].tolist()
     numbers = loops.numbers
@@ -104,14 +104,16 @@ def _windows(loops: Rows, run: Run, mine: Longs, count: int) -> Windows | None:
 
     # As many sums, and values that wait for theirs, as registers hold beside some weights.
     chains = 1 + (agg in EXTREMES)
-    best, least = None, loaded(count, count * fan_in, length) // count
+    # Without loops each row loads its numbers, too.
+    best, least = None, loaded(count, count * fan_in, length) // count + len(blocks) * (
+        2 + run.biased)
     for rows in range(2, CHAINS + 1):
         made = round_of(slots, apart, rows)
-        if chains * (rows + made.held) >= 2 * loops.lanes_rows:
+        if rows > 2 and chains * (rows + made.held) >= 2 * loops.lanes_rows:
             continue
         rounds = np.where(aparts == apart, length // rows, 0)
         loads = loaded(rows, made.distinct, rounds) + loaded(1, fan_in, length - rounds * rows)
-        if loads < least:
+        if rounds.any() and loads < least:
             best, least = Windows(nest, made, rounds, fixed), loads
     return best
 

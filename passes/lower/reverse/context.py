@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
+from ncc.passes.lower.arrays import nests
 from ncc.passes.lower.arrays.nests import Walk
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
@@ -23,16 +23,16 @@ from ncc.passes.lower.reverse.layout import (
     elements_of,
     routes_of,
     row_classes,
-    tile_arrays,
-    tiles_together,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
 from ncc.passes.lower.reverse.rows import (
+    CELLS,
     Row,
     activation_walks,
     backward_columns,
     forward_columns,
     input_columns,
+    tiles_of,
     walk_of,
 )
 from ncc.scalar.aggregations import edges_a_term, step, term
@@ -47,6 +47,39 @@ class InList(NamedTuple):
     base: int | None
 
 
+class Tile(NamedTuple):
+    """A tile whose loops are open, of a signature."""
+
+    f: Looped
+    kind: int
+    row: nests.Row
+
+    def number(self, name: str) -> int:
+        """Its number of this name."""
+        return self.row.number(self.f.b, name)
+
+    def numbers(self, name: str) -> Longs:
+        """Those that tiles of its signature have."""
+        tiles = self.f.tiles
+        mine = np.repeat(self.f.classes.rows[self.kind] > 0, np.diff(tiles.groups))
+        found: Longs = tiles.numbers[name][mine]
+        return found
+
+    def cell(self, name: str, u: int, row: int) -> int:
+        """Where its row number u + row begins in the cells of this name."""
+        f, b = self.f, self.f.b
+        if (name, self.kind) in f.tiles.uneven:
+            return f.cell(CELLS[name], row, b.op("iadd", self.number(name), u))
+        at = b.op("iadd", u, b.index(row))
+        return b.op("iadd", self.number(name), b.op("imul", at, self.number(f"{name}_apart")))
+
+    @property
+    def read(self) -> InList:
+        """The in-list of its rows."""
+        base = self.number("bases") if "bases" in self.f.tiles.numbers else None
+        return InList(self.number("lists"), base)
+
+
 class Looped(Backward):
     """Rows, readers, row classes and stages of a plan as arrays, and the memory of the pass.
 
@@ -57,12 +90,6 @@ class Looped(Backward):
     """
 
     wanted: int  # 1 where the caller wants dparams, else 0
-
-    @cached_property
-    def tiles_together(self) -> tuple[Longs, Longs]:
-        """Of each tile; where a vector holds its rows."""
-        prefix = self.routes.prefix[self.plan.blocks[:-1]]
-        return tiles_together(self.plan, prefix, max(1, BLOCK[self.dtype] // self.native))
 
     # -- before the loops
 
@@ -84,9 +111,6 @@ class Looped(Backward):
         elements = self.elements = elements_of(plan, edges, stages, self.scatters)
         self.local = elements.local
         self.declare(elements.arrays(plan, classes))
-        if routes.tiled.any():
-            arrays, self.repeats = tile_arrays(plan, classes, elements)
-            self.declare(arrays)
         if len(stages) > 1:
             self.declare(elements.stage_arrays(plan, classes, stages))
         if classes.mixed:
@@ -116,8 +140,12 @@ class Looped(Backward):
         arrays, tiled, order = self.arrays, self.routes.tiled, self.readers.order
         groups = np.append(self.classes.firsts, [n_rows, n_rows])
 
+        # Without `self`, which a walk would keep in a cycle: its arrays take more than all else.
+        add, names = self.tables.add, self.names
+
         def table(name: str, values: Any) -> str:
-            return self.table(name, "i", values)
+            names[name] = add(f"back_{name}", "i", values)
+            return names[name]
 
         self.walks: dict[str, Walk | None] = dict.fromkeys(("forward", "backward", "inputs"))
         self.activation_walks: list[Walk | None] = []
@@ -135,9 +163,8 @@ class Looped(Backward):
                                                      table)
 
     def declare(self, arrays: Arrays) -> None:
-        self.arrays |= arrays
         for name, values in arrays.items():
-            self.table(name, "i", values)
+            self.arrays[name] = self.tables.made[self.table(name, "i", values)].values
 
     def accumulators(self) -> None:
         plan = self.plan
@@ -147,6 +174,10 @@ class Looped(Backward):
                     bool(made.direct.any()))
         losses = int(self.ends.has_loss)
         self.declare(made.arrays(plan, self.edges, self.classes, losses))
+        if self.routes.tiled.any():
+            self.tiles = tiles_of(plan, self.classes, self.elements, self.routes, self.arrays,
+                                  self.native, BLOCK[self.dtype])
+            self.tile_walk = self.tiles.walk(lambda name, values: self.table(name, "i", values))
         self.declare(made.list_arrays(plan, self.routes, self.elements, self.by_rows, losses))
         lists = made.edge_lists(self.routes)
         self.any_pushed, self.any_alone = len(lists["pushed"]) > 0, len(lists["alone"]) > 0
@@ -220,30 +251,45 @@ class Looped(Backward):
             yield program, self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0])
             b.close()
 
-    def each_tile(self, s: int, number: int, last_first: bool = False) -> int:
-        """Open a loop over the tiles of class s, if they are of this signature."""
-        b = self.b
-        count, first = self.cell(f"blocks_{number}", 0, s), self.cell("segment_blocks", 0, s)
-        q = b.loop(b.index(0), count)[0]
-        if last_first:
-            q = b.op("iadd", b.op("imul", q, b.index(-1)), b.op("iadd", count, b.index(-1)))
-        return b.op("iadd", first, q)
+    def each_tile(self, s: int, number: int, last_first: bool = False) -> tuple[int, Tile]:
+        """Open loops over the tiles of class s, if they are of this signature: how many loops, and
+        the tile."""
+        loops, row = self.tile_walk.open(self.b, s, self.classes.rows[number] > 0, f"{number}",
+                                         last_first=last_first)
+        return loops, Tile(self, number, row)
 
     def end(self, loops: int) -> None:
         """Close so many loops."""
         for _ in range(loops):
             self.b.close()
 
-    def some(self, s: int, name: str, counts: Longs, done: Longs, count: int) -> int:
-        """Open a loop over what is left of counts[s] after done[s], `count` at a time."""
-        rounds = self.table(f"some_{name}", "i", (counts - done) // count)
-        return self.strided(s, rounds, self.table(f"after_{name}", "i", done), count)
+    def portions(self, count: int, widths: Iterable[int], counts: Longs
+                 ) -> Iterator[tuple[int, int]]:
+        """Loops over 0 .. count-1: as many at a time as the first of the widths says, then of those
+        that are left as the next, ..: how many, and the first one. `counts`: what `count` may be;
+        no loop where there is nothing for it."""
+        b, done = self.b, self.b.index(0)
+        for width in widths:
+            if not (counts >= width).any():
+                continue
+            left = b.op("iadd", count, b.op("imul", done, b.index(-1)))
+            rounds = b.op("idiv", left, b.index(width))
+            q = b.loop(b.index(0), rounds)[0]
+            yield width, b.op("iadd", done, b.op("imul", q, b.index(width)))
+            b.close()
+            done = b.op("iadd", done, b.op("imul", rounds, b.index(width)))
+            counts = counts % width
 
-    def strided(self, s: int, rounds: str, after: str, count: int) -> int:
-        """Open a loop of rounds[s] iterations: after[s] and `count` for each before."""
-        b = self.b
-        q = b.loop(b.index(0), b.load(rounds, 0, s))[0]
-        return b.op("iadd", b.load(after, 0, s), b.op("imul", q, b.index(count)))
+    def edges_of_class(self, s: int, number: int) -> int:
+        """The length of the in-lists of class s, of this signature."""
+        return self.of_class("segment_edges", self.classes.fan_in, s, number)
+
+    def of_class(self, name: str, values: Longs, s: int, number: int) -> int:
+        """The element of `values` (S+1) of class s, of this signature."""
+        mine = values[self.classes.rows[number] > 0]
+        if len(mine) and (mine == mine[0]).all():
+            return self.b.index(int(mine[0]))
+        return self.b.load(self.table(name, "i", values), 0, s)
 
     # -- rows and edges
 
@@ -269,10 +315,6 @@ class Looped(Backward):
         """The in-list of a row, or of that `offset` further on."""
         base = row.number("place_bases", offset) if "place_bases" in self.names else None
         return InList(row.number("starts", offset), base)
-
-    def list_of_tile(self, tile: int) -> InList:
-        """The in-list of the rows of a tile."""
-        return InList(self.cell("block_starts", 0, tile), self.base("block_bases", tile))
 
     def place(self, read: InList, k: int, offset: int = 0) -> int:
         """Where edge number k + offset of an in-list finds what it reads."""
@@ -321,17 +363,9 @@ class Looped(Backward):
                       pair: Callable[[int, int], tuple[int, int]], to: int) -> None:
         """Add to gradient[to + k + i] the product of pair(k, i), for counts[s] elements: as many
         neighbours at once as a vector holds, then four, then one by one."""
-        b = self.b
-        done = np.zeros_like(counts)
         widest = self.native if self.batch else 4
-        for width in dict.fromkeys((widest, 4, 1)):
-            if not (counts - done >= width).any():
-                continue
-            rounds = self.table(f"{name}_rounds_{width}", "i", (counts - done) // width)
-            after = self.table(f"{name}_after_{width}", "i", done)
-            k = self.strided(s, rounds, after, width)
-            at = b.op("iadd", to, k)
+        count = self.b.load(self.table(name, "i", counts), 0, s)
+        for width, k in self.portions(count, dict.fromkeys((widest, 4, 1)), counts):
+            at = self.b.op("iadd", to, k)
             for i, (x, y) in enumerate([pair(k, i) for i in range(width)]):
                 self.add_gradient(x, y, i, at)
-            b.close()
-            done = done + (counts - done) // width * width

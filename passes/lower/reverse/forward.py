@@ -151,21 +151,21 @@ def _tiles(f: Looped, s: int, number: int) -> None:
     b, kind = f.b, f.classes.signatures[number]
     agg = AGGREGATIONS[kind.aggregation]
     count = min(kind.height, f.tile)
-    tile = f.each_tile(s, number)
-    read, weights = f.list_of_tile(tile), f.cell("block_weights", 0, tile)
-    parts = -(-np.diff(f.plan.blocks) // count)
-    u = b.loop(b.index(0), b.load(f.table(f"block_parts_{count}", "i", parts), 0, tile))[0]
+    loops, tile = f.each_tile(s, number)
+    read, weights = tile.read, tile.number("weights")
+    parts = b.op("idiv", b.op("iadd", tile.number("rows"), b.index(count - 1)), b.index(count))
+    u = b.loop(b.index(0), parts)[0]
     base = b.op("imul", u, b.index(count))
     biases: list[int | None] = [None] * count
     if kind.biased:
-        bias = b.op("iadd", f.cell("block_biases", 0, tile), base)
+        bias = b.op("iadd", tile.number("biases"), base)
         biases = [b.load("packed", i, bias) for i in range(count)]
     firsts = [x if x is not None and agg == "sum" else b.const(-0.0) for x in biases]
-    k, *accs = b.loop(b.index(0), f.cell("segment_edges", 0, s), firsts)
+    k, *accs = b.loop(b.index(0), f.edges_of_class(s, number), firsts)
     n = b.load("values", 0, f.place(read, k))
     by = b.op("iadd", b.op("iadd", weights, b.op("imul", k, b.index(kind.height))), base)
     accs = b.close(*[step(b, "sum", acc, n, b.load("packed", i, by))
                      for i, acc in enumerate(accs)])
-    _finished(f, kind, accs, biases, b.op("iadd", f.cell("block_places", 0, tile), base), s)
+    _finished(f, kind, accs, biases, b.op("iadd", tile.number("places"), base), s)
     b.close()
-    b.close()
+    f.end(loops)

@@ -332,45 +332,7 @@ def elements_of(plan: Plan, edges: Edges, checkpoints: Checkpoints, scatters: bo
     return Elements(local, own, adjoint, nowhere, read, inside, once(plan.starts, read))
 
 
-# -- tiles, and rows of one depth
-
-
-def tile_arrays(plan: Plan, classes: RowClasses, elements: Elements) -> tuple[Arrays, bool]:
-    """The arrays of the row tiles; and whether any has a source twice in its in-list, so that the
-    adjoint of this source has to take one part after the other, row by row."""
-    leader = plan.blocks[:-1]
-    lengths = np.diff(plan.starts)[leader]
-    owner = np.repeat(np.arange(len(leader)), lengths)
-    read = elements.read[csr.ranges(plan.starts[leader], lengths)]
-    inner = np.bincount(owner, read >= len(plan.graph.inputs), len(leader)) > 0
-    pairs = np.sort(owner * (int(elements.read.max(initial=0)) + 1) + read)
-    lists = elements.lists
-    return {"block_starts": lists.begins[leader], "block_weights": plan.weights,
-            **({} if lists.bases is None else {"block_bases": lists.bases[leader]}),
-            "block_biases": np.maximum(plan.biases, 0),
-            "block_places": elements.own[leader], "block_rows": np.diff(plan.blocks),
-            "block_firsts": leader, "block_inner": inner, "block_outer": ~inner,
-            "segment_blocks": classes.tiles,
-            **{f"blocks_{k}": np.where(rows > 0, classes.n_tiles, 0)
-               for k, rows in enumerate(classes.rows)},
-            }, bool((pairs[1:] == pairs[:-1]).any())
-
-
-def tiles_together(plan: Plan, prefix: Longs, least: int) -> tuple[Longs, Longs]:
-    """How many tiles are unrolled together where sums are made in order, of the first of them; else
-    0: as many as are a whole block of ncc/scalar/sum_order.py's, which is `least` tiles, or two
-    such where both share an in-list. And of how many of the `prefix` edges of each tile the sums
-    are left to be made, row by row."""
-    left = prefix.copy()
-    together = np.zeros(len(left), np.int64)
-    for many in (2 * least, least) if least == 1 else (least,):
-        for segment in plan.segments:
-            for first in range(segment.first, segment.last, segment.side):
-                for tile in range(first, first + segment.side - many + 1, many):
-                    span = slice(tile, tile + many)
-                    if (left[span] > 0).all():
-                        together[tile], left[span] = many, 0
-    return together, left
+# -- rows of one depth
 
 
 @dataclass(frozen=True, eq=False)
