@@ -36,7 +36,7 @@ def some_module(seed: int) -> Module:
     dtype = rng.choice(["f32", "f64"])
     b = Builder(dtype, True)
     tables = (Table("reals", "f", (np.arange(64) / 8 - 3).astype(DTYPES[dtype])),
-              Table("places", "i", np.array([0, 16, 8, 24], np.int32)))
+              Table("apart", "i", np.array([-8, 8, -3, 16], np.int32)))
     outside = [b.load("a", 3), b.const(0.75)]
     for _ in range(rng.randint(1, 4)):
         lanes = rng.choice([1, 2, 4, 8, 12, 16, 32])
@@ -44,7 +44,7 @@ def some_module(seed: int) -> Module:
         rounds = lanes * rng.randint(0, 32 // lanes)
         high = low + (rounds if rng.randint(0, 3) else rng.randint(0, 32))
         k = b.loop(b.index(low), b.index(high), lanes=lanes)[0]
-        moved = b.op("iadd", b.load("places", rng.randint(0, 3)), k)
+        moved = b.op("iadd", b.load("apart", rng.randint(0, 3)), b.op("iadd", k, b.index(8)))
         values = [*outside, b.load("a", rng.randint(0, 31), k), b.load("b", 0, k),
                   b.load("a", rng.randint(0, 15), b.op("imul", k, b.index(2))),
                   b.load("a", 1, moved), b.load("reals", 0, k),
@@ -105,7 +105,7 @@ def test_every_reading_agrees(seed: int, tmp_path: Path) -> None:
         module.run("f", held)
         assert all(np.array_equal(held[name], batch[name][:, column]) for name in held)
     if seed < 4:
-        (tmp_path / "net.c").write_text(to_c(small))
+        (tmp_path / "net.c").write_text(to_c(module))
         subprocess.run(["gcc", "-std=c99", "-O2", "-fPIC", "-shared", "-o", tmp_path / "net.so",
                         tmp_path / "net.c", "-lm"], check=True)
         held = inputs(module)

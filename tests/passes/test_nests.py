@@ -10,6 +10,7 @@ import pytest
 from ncc.ir.ssa import Buffer, Func, Module, Table
 from ncc.ir.ssa_build import Builder
 from ncc.passes.lower.arrays.nests import DEPTH, Nest, Walk, nest_of
+from ncc.passes.lower.arrays.tied import tied_of
 
 
 def rows_of(nest: Nest):
@@ -80,3 +81,54 @@ def test_a_walk_goes_through_a_groups_rows_in_their_order(depth, last_first):
         for k in at[begin:end].tolist()[:: -1 if last_first else 1]:
             wanted = wanted * 0.5 + (x[k] + x[2 * k])
     assert y[0] == wanted
+
+
+def listed(params, elements, counts, native):
+    """The elements of each parameter, in their order, by what `tied_of` makes of them."""
+    made, widths = {}, []
+    for tied in tied_of(params, elements, counts, native):
+        rows, lengths = rows_of(tied.lists)
+        ends = np.append(0, np.cumsum(lengths))[tied.lists.groups]
+        ranges, sizes = rows_of(tied.ranges)
+        of = np.append(0, np.cumsum(sizes))[tied.ranges.groups]
+        for k, (lo, hi) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+            for row in ranges[of[k] : of[k + 1]]:
+                column = dict(zip(tied.ranges.names, row.tolist(), strict=True))
+                for m in range(tied.wide * column.get("rounds", 1)):
+                    assert column["param"] + m not in made
+                    made[column["param"] + m] = (column["first"] + m + rows[lo:hi, 0]).tolist()
+        widths.append(tied.wide)
+    return made, widths
+
+
+@pytest.mark.parametrize("native", [1, 4, 16])
+def test_each_parameter_has_its_elements_in_their_order(native):
+    rng = np.random.default_rng(native)
+    for _ in range(15):
+        n = int(rng.integers(1, 150))
+        params = np.flatnonzero(rng.random(2 * n) < rng.choice([0.5, 0.95]))[:n]
+        if not len(params):
+            continue
+        counts = np.full(len(params), rng.integers(2, 40))
+        lists = rng.permutation(400)[: counts.max()] * 300
+        starts = params + rng.integers(0, 2, len(params)).cumsum() * rng.choice([0, 7])
+        rows = [start + lists[:count] for start, count in zip(starts, counts, strict=True)]
+        if rng.random() < 0.3:  # nothing repeats
+            rows = [rng.permutation(row) for row in rows]
+        made, widths = listed(params, np.concatenate(rows), counts, native)
+        assert made == dict(zip(params.tolist(), [row.tolist() for row in rows], strict=True))
+        assert widths == sorted(set(widths), reverse=True)
+        assert max(widths) <= 2 * native and (native > 1 or widths == [1])
+
+
+def test_weights_of_steps_are_two_loops_of_vectors():
+    """16 rows of 32 weights, 40 steps, which are 1000 elements apart."""
+    params = np.concatenate([np.arange(32) + 33 * row for row in range(16)])
+    first = np.concatenate([np.arange(32) + 40 * row for row in range(16)])
+    elements = (first[:, None] + 1000 * np.arange(40)).ravel()
+    (tied,) = tied_of(params, elements, np.full(len(params), 40), 8)
+    assert tied.wide == 16
+    assert tied.lists.counts.tolist() == [[40]] and tied.lists.steps.tolist() == [[[1000]]]
+    columns = zip(tied.ranges.names, tied.ranges.first.T.tolist(),
+                  tied.ranges.steps[0].T.tolist(), strict=True)
+    assert list(columns) == [("param", [0], [33]), ("first", [0], [40]), ("rounds", [2], [0])]

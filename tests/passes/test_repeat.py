@@ -329,11 +329,20 @@ def test_arrays_of_a_samples_gradient_follow_distinct_steps():
     assert short == long and sum(long.values()) < 1000
 
 
-def test_cells_of_tied_parameters_are_listed_once_for_a_filter():
-    net = ncc.new("conv", "2x12x12", "4k3")
+def tied_numbers(net):
+    """How many numbers list the elements of tied parameters."""
     tables = built(net, "x86-64-v3", gradient=True).module.tables
-    cells = [len(t.values) for t in tables if t.name.startswith("back_tied_cells")]
-    assert cells and max(cells) * 4 <= net.n_edges
+    return sum(len(t.values) for t in tables if t.name.startswith("back_tied"))
+
+
+def test_elements_of_tied_parameters_are_listed_once_for_a_filter():
+    net = ncc.new("conv", "2x12x12", "4k3")
+    assert 0 < tied_numbers(net) * 10 <= net.n_edges
+
+
+def test_elements_of_tied_parameters_of_more_steps_take_no_more_numbers():
+    short, long = [tied_numbers(ncc.new("lstm", f"8x{steps}", "h16")) for steps in (40, 60)]
+    assert 0 < long <= short
 
 
 def test_sums_of_tied_parameters_of_a_sample_are_vectors():

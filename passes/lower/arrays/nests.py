@@ -3,7 +3,7 @@ no arrays of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from ncc.ir.ssa_build import Builder
 
 DEPTH = 3  # loops of a nest at the most
 LESS = 2  # times fewer ranges than rows make a loop of its own
+LITTLE = 4  # times fewer numbers than there were
 FEW = 128  # rows: the arrays of fewer are short
 
 
@@ -70,14 +71,22 @@ def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs, depth: int = DEP
     return Nest(tuple(columns), first, counts, steps, groups)
 
 
+def saving(columns: Mapping[str, NDArray[Any]], groups: Longs) -> Nest:
+    """`nest_of` these, without loops where they save less than three quarters of the numbers."""
+    nest = nest_of(columns, groups)
+    numbers = len(next(iter(columns.values()))) * len(columns)
+    return nest if LITTLE * nest.cells <= numbers else nest_of(columns, groups, 0)
+
+
 class Row(NamedTuple):
     """The row that open loops of a walk are at: its nest, and how far each loop is (ops); `chosen`:
-    the nests that it may be of."""
+    the nests that it may be of; `carried`: the carries of these loops."""
 
     walk: Walk
     nest: int
     at: dict[int, int]
     chosen: Longs
+    carried: tuple[int, ...] = ()
 
     def number(self, b: Builder, name: str, offset: int = 0) -> int:
         """The number of this name of the row, or of that `offset` rows on in the innermost loop."""
@@ -111,19 +120,21 @@ class Walk:
         return b.load(self.table(name, values), 0, nest)
 
     def open(self, b: Builder, group: int, mine: NDArray[np.bool_], name: str, width: int = 1,
-             rest: bool = False, around: dict[int, int] | None = None, last_first: bool = False
-             ) -> tuple[int, Row]:
+             rest: bool = False, around: dict[int, int] | None = None, last_first: bool = False,
+             carries: tuple[int, ...] = ()) -> tuple[int, Row]:
         """Open loops over the rows of a group, if it is one of `mine` (G), whose arrays have `name`
         in theirs: `width` rows of the innermost loop at a time, or the `rest`, which are left
         then, one by one; or one by one from the last on. How many loops they are, and the row, or
         the first of so many. Loops of the nest that are open `around` it (how far each is, by its
-        number) go on."""
+        number) go on; each of the others has these `carries`."""
         nest = self.nest
         assert width == 1 or len(nest.counts) > 0 and not last_first
         many = np.where(mine, np.diff(nest.groups), 0)
         chosen = np.flatnonzero(np.repeat(mine, np.diff(nest.groups)))
-        q = _loop(b, b.index(0), b.load(self.table(f"nests_{name}", many), 0, group), last_first)
-        q = b.op("iadd", b.load(self.table("nests", nest.groups[:-1]), 0, group), q)
+        every = np.arange(len(many))
+        end = self.cell(b, f"nests_{name}", many, group, every)
+        q, *carried = _loop(b, b.index(0), end, last_first, carries)
+        q = b.op("iadd", self.cell(b, "nests", nest.groups[:-1], group, every), q)
         at = dict(around or {})
         before = len(at)
         for loop in reversed(range(len(nest.counts))):
@@ -136,14 +147,15 @@ class Walk:
                 rounds = self.cell(b, f"rounds_{width}", whole, q, chosen)
                 begin, end = ((b.op("imul", rounds, b.index(width)), end) if rest
                               else (begin, rounds))
-            k = _loop(b, begin, end, last_first)
+            k, *carried = _loop(b, begin, end, last_first, carried)
             at[loop] = b.op("imul", k, b.index(width)) if loop == 0 and not rest else k
-        return 1 + len(at) - before, Row(self, q, at, chosen)
+        return 1 + len(at) - before, Row(self, q, at, chosen, tuple(carried))
 
 
-def _loop(b: Builder, begin: int, end: int, last_first: bool) -> int:
-    """Open a loop from begin up to end-1, or from 0 up, in which the number is from the last on."""
-    k = b.loop(begin, end)[0]
-    if not last_first:
-        return k
-    return b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", end, b.index(-1)))
+def _loop(b: Builder, begin: int, end: int, last_first: bool, carries: Iterable[int]) -> list[int]:
+    """Open a loop from begin up to end-1, or from 0 up, in which the number is from the last on:
+    this number, then the carries."""
+    k, *carried = b.loop(begin, end, carries)
+    if last_first:
+        k = b.op("iadd", b.op("imul", k, b.index(-1)), b.op("iadd", end, b.index(-1)))
+    return [k, *carried]

@@ -147,19 +147,27 @@ def accumulators_of(plan: Plan, edges: Edges, classes: RowClasses, routes: Route
 
 
 def _evenly(plan: Plan, chosen: Longs, places: Ints) -> Ints:
-    """The cells of these edges, row by row. Where parameters are tied, rows of one depth are as far
-    apart as the longest is long, if that is hardly more: so the elements of one weight of a filter
-    are those of another, moved (`Backward.after`)."""
-    g = plan.graph
-    assert g.levels is not None
-    lengths = np.bincount(csr.owners(plan.starts)[chosen], minlength=len(plan.rows))
-    depths = g.levels[plan.rows]
-    most = np.zeros(int(depths.max(initial=0)) + 1, np.int64)
-    np.maximum.at(most, depths, lengths)
-    room = np.where(lengths > 0, most[depths], 0)
-    params = g.weights[plan.edges[chosen]]
-    if room.sum() > lengths.sum() * MORE or len(np.unique(params)) == len(params):
-        return places[chosen]
+    """The cells of these edges, row by row, with room as `rooms` says."""
+    room, lengths = rooms(plan, chosen)
     made = np.full(room.sum(), -1, np.int32)
     made[csr.ranges(csr.starts(room)[:-1], lengths)] = places[chosen]
     return made
+
+
+def rooms(plan: Plan, chosen: Longs) -> tuple[Longs, Longs]:
+    """The room of each row for elements of these edges, which ascend, and how many it has: as much
+    as the longest has that shares a parameter with its block, if that is hardly more. So the
+    elements of one weight of a filter, or of the steps of an RNN, are those of another, moved
+    (passes/lower/arrays/tied.py)."""
+    rows = csr.owners(plan.starts, np.int32)[chosen]
+    lengths = np.bincount(rows, minlength=len(plan.rows))
+    params = plan.graph.weights[plan.edges[chosen]]
+    if np.bincount(params[params >= 0], minlength=1).max() < 2:
+        return lengths, lengths
+    rows, params = rows[params >= 0], params[params >= 0]
+    longest = np.zeros(plan.graph.n_params, np.int64)
+    np.maximum.at(longest, params, lengths[rows])
+    room = lengths.copy()
+    np.maximum.at(room, rows, longest[params])
+    room = np.repeat(np.maximum.reduceat(room, plan.blocks[:-1]), np.diff(plan.blocks))
+    return room if room.sum() <= lengths.sum() * MORE else lengths, lengths

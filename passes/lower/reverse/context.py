@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ncc.ir import csr
 from ncc.ir.graph import AGGREGATIONS, PAIR_CODES, SUM_CODES, Longs
 from ncc.ir.ssa import DTYPES
-from ncc.passes.lower.arrays import moves, nests
+from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.folds import Fold, Uneven
 from ncc.passes.lower.arrays.nests import Walk
+from ncc.passes.lower.arrays.repeats import Repeats, repeats_of
 from ncc.passes.lower.reverse.accumulators import accumulators_of
 from ncc.passes.lower.reverse.frame import Backward
 from ncc.passes.lower.reverse.layout import (
@@ -29,9 +30,7 @@ from ncc.passes.lower.reverse.layout import (
     row_classes,
 )
 from ncc.passes.lower.reverse.readers import readers_of, seed_arrays, unread_inputs
-from ncc.passes.lower.reverse.repeats import Repeats, repeats_of
 from ncc.passes.lower.reverse.rows import (
-    CELLS,
     Row,
     activation_walks,
     backward_columns,
@@ -50,39 +49,6 @@ class InList(NamedTuple):
 
     at: int
     base: int | None
-
-
-class Tile(NamedTuple):
-    """A tile whose loops are open, of a signature."""
-
-    f: Looped
-    kind: int
-    row: nests.Row
-
-    def number(self, name: str) -> int:
-        """Its number of this name."""
-        return self.row.number(self.f.b, name)
-
-    def numbers(self, name: str) -> Longs:
-        """Those that tiles of its signature have."""
-        tiles = self.f.tiles
-        mine = np.repeat(self.f.classes.rows[self.kind] > 0, np.diff(tiles.groups))
-        found: Longs = tiles.numbers[name][mine]
-        return found
-
-    def cell(self, name: str, u: int, row: int) -> int:
-        """Where its row number u + row begins in the cells of this name."""
-        f, b = self.f, self.f.b
-        if (name, self.kind) in f.tiles.uneven:
-            return f.cell(CELLS[name], row, b.op("iadd", self.number(name), u))
-        at = b.op("iadd", u, b.index(row))
-        return b.op("iadd", self.number(name), b.op("imul", at, self.number(f"{name}_apart")))
-
-    @property
-    def read(self) -> InList:
-        """The in-list of its rows."""
-        base = self.number("bases") if "bases" in self.f.tiles.numbers else None
-        return InList(self.number("lists"), base)
 
 
 class Looped(Backward):
@@ -364,14 +330,6 @@ class Looped(Backward):
             at = b.op("iadd", first, b.index(n))
             yield program, self.cell("act_places", 0, b.loop(*self.bounds("act_starts", at))[0])
             b.close()
-
-    def each_tile(self, s: int, number: int, last_first: bool = False) -> tuple[int, Tile]:
-        """Open loops over the tiles of class s, if they are of this signature: how many loops, and
-        the tile."""
-        assert self.tile_walk is not None
-        loops, row = self.tile_walk.open(self.b, s, self.mine(number), f"{number}",
-                                         around=self.around(self.tile_walk), last_first=last_first)
-        return loops, Tile(self, number, row)
 
     def end(self, loops: int) -> None:
         """Close so many loops."""

@@ -11,6 +11,7 @@ from ncc.ir.graph import AGGREGATIONS
 from ncc.passes.lower.reverse.context import InList, Looped
 from ncc.passes.lower.reverse.layout import Signature
 from ncc.passes.lower.reverse.rows import Row
+from ncc.passes.lower.reverse.tiles import each_tile
 from ncc.scalar.aggregations import FROM_BIAS, finish, start, step
 from ncc.scalar.derivative import reads_argument
 from ncc.scalar.expressions import emit, expression
@@ -153,7 +154,7 @@ def _tiles(f: Looped, s: int, number: int) -> None:
     b, kind = f.b, f.classes.signatures[number]
     agg = AGGREGATIONS[kind.aggregation]
     count = min(kind.height, f.tile)
-    loops, tile = f.each_tile(s, number)
+    loops, tile = each_tile(f, s, number)
     read, weights = tile.read, tile.number("weights")
     parts = b.op("idiv", b.op("iadd", tile.number("rows"), b.index(count - 1)), b.index(count))
     u = b.loop(b.index(0), parts)[0]

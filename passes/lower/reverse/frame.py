@@ -16,6 +16,7 @@ from ncc.ir.ssa_build import builder
 from ncc.passes.lower.arrays import moves
 from ncc.passes.lower.arrays.moves import Numbers
 from ncc.passes.lower.arrays.tables import Tables
+from ncc.passes.lower.arrays.tied import add_tied, tied_of
 from ncc.passes.lower.packing import copy_fixed
 from ncc.scalar.sum_order import CHAIN, CHUNK, ROUND
 
@@ -352,50 +353,10 @@ class Backward:
         b.store(new, self.result, 0, to)
         b.close()
         if len(tied):
-            self.add_tied(tied, counts[counts > 1])
-        b.close()
-
-    def add_tied(self, tied: Longs, counts: Longs) -> None:
-        """The sums of the cells of parameters that have several: `counts` of them, in `moved` from
-        `tied` on."""
-        b, slots = self.b, self.params[tied]
-        # The cells of parameters that are used at many places often lie equally far apart.
-        repeated = csr.repeated(counts, self.moved[csr.ranges(tied, counts)].astype(np.int32))
-        starts, bases, cells = (tied, None, self.moved) if repeated is None else repeated
-        first, wide = np.arange(len(tied)), self.native if self.result == "dparams" else 1
-        if bases is not None and wide > 1:  # those of neighbours often are neighbours
-            by_one = (np.diff(slots) == 1) & (np.diff(bases) == 1) & (np.diff(starts) == 0)
-            first = np.flatnonzero(np.append(True, ~by_one | (np.diff(counts) != 0)))
-        while wide > 1 and wide * len(first) > len(tied):
-            wide //= 2
-        if wide < 4:
-            wide, first = 1, np.arange(len(tied))
-        k = b.loop(b.index(0), b.index(len(first)))[0]
-        lo = b.load(self.table("tied", "i", starts[first]), 0, k)
-        end = b.load(self.table("tied_ends", "i", (starts + counts)[first]), 0, k)
-        base = None if bases is None else b.load(self.table("tied_bases", "i", bases[first]), 0, k)
-
-        def add(more: int | None) -> None:
-            i, total = b.loop(lo, end, [b.const(0.0)])
-            at = b.load(self.table("tied_cells", "i", cells), 0, i)
-            at = at if base is None else b.op("iadd", at, base)
-            at = at if more is None else b.op("iadd", more, at)
-            (total,) = b.close(b.op("add", total, b.load("gradient", 0, at)))
-            to = b.load(self.table("tied_slots", "i", slots[first]), 0, k)
-            to = to if more is None else b.op("iadd", more, to)
-            b.store(b.op("add", b.load(self.result, 0, to), total), self.result, 0, to)
-
-        if wide > 1:
-            size = b.load(self.table("tied_sizes", "i", np.diff(np.append(first, len(tied)))), 0, k)
-            rounds = b.op("idiv", size, b.index(wide))
-            turn = b.op("imul", b.loop(b.index(0), rounds)[0], b.index(wide))
-            add(b.op("iadd", b.loop(b.index(0), b.index(wide), lanes=wide)[0], turn))
-            b.close()
-            b.close()
-            add(b.loop(b.op("imul", rounds, b.index(wide)), size)[0])
-            b.close()
-        else:
-            add(None)
+            wide = self.native if self.result == "dparams" else 1
+            for sums in tied_of(self.params[tied], self.moved[csr.ranges(
+                    tied, counts[counts > 1])], counts[counts > 1], wide):
+                add_tied(b, sums, lambda name, values: self.table(name, "i", values), self.result)
         b.close()
 
     def add_loss(self, value: int) -> None:

@@ -4,16 +4,63 @@ loaded once for several sums."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from ncc.ir.graph import PLAIN_SUM_CODES, Longs
-from ncc.passes.lower.reverse.context import Looped, Tile
+from ncc.passes.lower.arrays import nests
+from ncc.passes.lower.reverse.context import InList, Looped
+from ncc.passes.lower.reverse.rows import CELLS
 from ncc.scalar.aggregations import step
+
+
+class Tile(NamedTuple):
+    """A tile whose loops are open, of a signature."""
+
+    f: Looped
+    kind: int
+    row: nests.Row
+
+    def number(self, name: str) -> int:
+        """Its number of this name."""
+        return self.row.number(self.f.b, name)
+
+    def numbers(self, name: str) -> Longs:
+        """Those that tiles of its signature have."""
+        tiles = self.f.tiles
+        mine = np.repeat(self.f.classes.rows[self.kind] > 0, np.diff(tiles.groups))
+        found: Longs = tiles.numbers[name][mine]
+        return found
+
+    def cell(self, name: str, u: int, row: int) -> int:
+        """Where its row number u + row begins in the cells of this name."""
+        f, b = self.f, self.f.b
+        if (name, self.kind) in f.tiles.uneven:
+            return f.cell(CELLS[name], row, b.op("iadd", self.number(name), u))
+        at = b.op("iadd", u, b.index(row))
+        return b.op("iadd", self.number(name), b.op("imul", at, self.number(f"{name}_apart")))
+
+    @property
+    def read(self) -> InList:
+        """The in-list of its rows."""
+        base = self.number("bases") if "bases" in self.f.tiles.numbers else None
+        return InList(self.number("lists"), base)
+
+
+def each_tile(f: Looped, s: int, number: int, last_first: bool = False) -> tuple[int, Tile]:
+    """Open loops over the tiles of class s, if they are of this signature: how many loops, and
+    the tile."""
+    assert f.tile_walk is not None
+    loops, row = f.tile_walk.open(f.b, s, f.mine(number), f"{number}",
+                                  around=f.around(f.tile_walk), last_first=last_first)
+    return loops, Tile(f, number, row)
 
 
 def tiles_backward(f: Looped, s: int, number: int) -> None:
     """What the deltas of class s add to the adjoints of their sources, and to the gradient."""
     b, kind = f.b, f.classes.signatures[number]
-    loops, tile = f.each_tile(s, number, last_first=True)
+    loops, tile = each_tile(f, s, number, last_first=True)
     pushes = tile.number("inner")
     if "dx" in f.named:  # of those that read inputs alone only then
         outer = b.op("iadd", b.index(1), b.op("imul", pushes, b.index(-1)))

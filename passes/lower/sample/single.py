@@ -12,12 +12,11 @@ import numpy as np
 from ncc.ir import csr
 from ncc.ir.graph import NONE, Longs
 from ncc.ir.plan import Plan
+from ncc.passes.lower.reverse.accumulators import rooms
 from ncc.passes.lower.reverse.layout import Flags, consecutive, edges_of
 from ncc.passes.lower.reverse.readers import unread_inputs
 from ncc.passes.lower.sample.blocks import Block, InList, Kind
 from ncc.passes.lower.sample.looped import Looped
-
-ROOM = 1.25  # times the cells that rows need, up to which all of a run have as many
 
 
 def own(plan: Plan) -> Flags:
@@ -109,16 +108,10 @@ class Single(Looped):
         found = {"first_row": csr.starts(~summed)[leaders]}
         if not self.summed:
             return found
-        # All rows of a run have as much room, where that is little more than they need: then the
-        # cells of a filter's weights lie as far apart as those of the next one.
-        room = np.diff(plan.starts)
-        for run in plan.runs:
-            longest = int(room[run.first : run.last].max())
-            if longest * (run.last - run.first) <= ROOM * room[run.first : run.last].sum():
-                room[run.first : run.last] = longest
         trained = self.of_rows(lambda kind: kind.summed and kind.trained)
         biased = self.of_rows(lambda kind: kind.summed and kind.biased)
-        self.cells = csr.starts(np.where(trained, room, 0))
+        room, _ = rooms(plan, np.flatnonzero(np.repeat(trained, np.diff(plan.starts))))
+        self.cells = csr.starts(room)
         return found | {"first_cell": self.cells[leaders], "room": room[leaders],
                         "first_bias": self.cells[-1] + csr.starts(biased)[leaders]}
 
