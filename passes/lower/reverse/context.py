@@ -133,7 +133,8 @@ class Looped(Backward):
                 ("backward", backward_columns(self.plan, arrays, tiled, order), groups),
                 ("inputs", input_columns(arrays, n_rows, self.n_inputs),
                  np.array([0, self.n_inputs]))):
-            self.walks[name] = walk_of(name, columns, bounds, table)
+            wanted = name == "inputs" and self.walks["backward"] is not None
+            self.walks[name] = walk_of(name, columns, bounds, table, wanted)
         both = self.walks["forward"] is not None and self.walks["backward"] is not None
         if self.classes.mixed:
             g = self.groups
