@@ -7,7 +7,7 @@ begins with 0. So stand the in-lists of a graph (`starts`, `sources`) and the ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, starmap
 from typing import Any
 
@@ -65,25 +65,25 @@ def borders(*keys: NDArray[Any]) -> Longs:
     return np.concatenate([np.zeros(min(n, 1), np.int64), np.flatnonzero(change) + 1, [n]])
 
 
-def even(numbers: NDArray[Any], begins: NDArray[Any]) -> Longs:
-    """Where ranges of rows begin in which the numbers of each, (n, k), are as far apart from those
-    of the row before, column by column; a range begins at each of `begins`, too. Greedy: a range is
-    as long as can be. 4 5 6 7 1 9 => 0 4, of one column; O(n k)."""
-    n = len(numbers)
-    change = np.zeros(n, np.bool_)
-    for column in numbers.T:
-        apart = np.diff(column)
-        change[2:] |= apart[1:] != apart[:-1]
-    fixed = np.zeros(n, np.bool_)
+def even(columns: Sequence[NDArray[Any]], begins: NDArray[Any]) -> Longs:
+    """Where ranges of rows begin in which each number, of columns (n each), is as far from that of
+    the row before; a range begins at each of `begins`, too. Greedy: a range is as long as can be.
+    4 5 6 7 1 9 => 0 4, of one column; a part of the rows at a time."""
+    n = len(columns[0])
+    change, fixed = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+    for column in columns:
+        for lo in range(2, n, PART):
+            apart = np.diff(column[lo - 2 : lo + PART])
+            change[lo : lo + PART] |= apart[1:] != apart[:-1]
     fixed[:1] = True
     fixed[begins] = True
+    change |= fixed
     # Where a range begins its next row fits in; so where one row after another does not, each
     # second one begins a range.
-    change |= fixed
-    at = np.arange(n)
-    again = fixed | (change & ~np.append(np.zeros(min(n, 1), np.bool_), change[:-1]))
+    at = np.flatnonzero(change)
+    again = fixed[at] | ~change[at - 1]
     last = np.maximum.accumulate(np.where(again, at, 0))
-    return np.flatnonzero(change & ((at - last) % 2 == 0))
+    return at[(at - last) % 2 == 0]
 
 
 def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] | None:

@@ -133,5 +133,5 @@ def _step(numbers: Numbers) -> int | None:
 
 def _array(numbers: Numbers) -> Ints | Longs:
     if isinstance(numbers, range):
-        return np.arange(numbers.start, numbers.stop, numbers.step)
+        return np.arange(numbers.start, numbers.stop, numbers.step, dtype=np.int32)
     return numbers

@@ -48,26 +48,30 @@ def nest_of(columns: Mapping[str, NDArray[Any]], groups: Longs, depth: int = DEP
 
         7 8 9 17 18 19 27 28 29  =>  first 7, counts 3 and 3, steps 1 and 10
     """
-    first = np.stack([np.asarray(column, np.int64) for column in columns.values()], axis=1)
+    rows = [np.asarray(column, np.int64) if column.dtype == np.bool_ else column
+            for column in columns.values()]
     groups = np.asarray(groups, np.int64)
-    n, width = first.shape
+    n, width = len(rows[0]), len(rows)
     counts, steps = np.ones((0, n), np.int64), np.zeros((0, n, width), np.int64)
     for _ in range(depth):
         # Loops within are alike in all iterations of the one around them.
-        alike = np.concatenate([first, *[c[:, None] for c in counts], *steps], axis=1)
-        within = csr.borders(*alike[:, width:].T) if len(counts) else groups
+        within = csr.borders(*counts, *[c for step in steps for c in step.T]
+                             ) if len(counts) else groups
         inner = groups[:-1][np.diff(groups) > 0]
-        begins = csr.even(first, np.unique(np.concatenate([inner, within[within < len(first)]])))
-        if LESS * len(begins) > len(first):
+        begins = csr.even(rows, np.unique(np.concatenate([inner, within[within < n]])))
+        if LESS * len(begins) > n:
             break
-        count = np.diff(np.append(begins, len(first)))
+        count = np.diff(np.append(begins, n))
         step = np.zeros((len(begins), width), np.int64)
         more = count > 1
-        step[more] = first[begins[more] + 1] - first[begins[more]]
+        after = begins[more] + 1
+        for k, column in enumerate(rows):
+            step[more, k] = column[after] - column[after - 1].astype(np.int64)
         groups = np.searchsorted(begins, groups)
-        first = first[begins]
+        rows, n = [column[begins] for column in rows], len(begins)
         counts = np.concatenate([counts[:, begins], count[None]])
         steps = np.concatenate([steps[:, begins], step[None]])
+    first = np.stack([np.asarray(column, np.int64) for column in rows], axis=1)
     return Nest(tuple(columns), first, counts, steps, groups)
 
 

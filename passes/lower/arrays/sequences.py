@@ -67,7 +67,8 @@ def _parts(first: Longs, alike: Longs) -> Iterator[tuple[int, int, int]]:
     but these differs: where each begins, how many nests it has, how often."""
     done = 0
     for at, length, times in csr.periods(alike, max(LEAST, len(alike) // MOST)):
-        begins = csr.even(first[at : at + length * times].reshape(times, -1), np.zeros(1, np.int64))
+        begins = csr.even(first[at : at + length * times].reshape(times, -1).T,
+                          np.zeros(1, np.int64))
         for begin, count in zip(begins.tolist(), np.diff(np.append(begins, times)).tolist(),
                                 strict=True):
             if count >= OFTEN:

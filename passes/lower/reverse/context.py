@@ -233,7 +233,7 @@ class Looped(Backward):
         self.declare(made.arrays(plan, self.edges, self.classes, losses))
         if self.routes.tiled.any():
             self.tiles = tiles_of(plan, self.classes, self.elements, self.routes, self.arrays,
-                                  self.native, BLOCK[self.dtype])
+                                  self.native, BLOCK[self.dtype], self.tile)
             self.tile_walk = self.tiles.walk(lambda name, values: self.table(name, "i", values))
         self.declare(made.list_arrays(plan, self.routes, self.elements, self.by_rows, losses))
         lists = made.edge_lists(self.routes)

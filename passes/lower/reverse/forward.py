@@ -156,7 +156,7 @@ def _tiles(f: Looped, s: int, number: int) -> None:
     count = min(kind.height, f.tile)
     loops, tile = each_tile(f, s, number)
     read, weights = tile.read, tile.number("weights")
-    parts = b.op("idiv", b.op("iadd", tile.number("rows"), b.index(count - 1)), b.index(count))
+    parts = tile.number("parts")
     u = b.loop(b.index(0), parts)[0]
     base = b.op("imul", u, b.index(count))
     biases: list[int | None] = [None] * count

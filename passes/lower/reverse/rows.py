@@ -169,9 +169,9 @@ class Tiles:
 
 
 def tiles_of(plan: Plan, classes: RowClasses, elements: Elements, routes: Routes, of_rows: Arrays,
-             native: int, block: int) -> Tiles:
+             native: int, block: int, at_once: int) -> Tiles:
     """`of_rows`: where the gradients of rows are, and those of the biases of blocks; `block`: BLOCK
-    of ncc/scalar/sum_order.py."""
+    of ncc/scalar/sum_order.py; `at_once`: the rows of a tile that the forward part takes so."""
     blocks = np.flatnonzero(routes.tiled[plan.blocks[:-1]])
     first, rows, lists = plan.blocks[blocks], np.diff(plan.blocks)[blocks], elements.lists
     lengths = np.diff(plan.starts)[first]
@@ -182,6 +182,7 @@ def tiles_of(plan: Plan, classes: RowClasses, elements: Elements, routes: Routes
     numbers: dict[str, NDArray[Any]] = {
         "lists": lists.begins[first], "weights": plan.weights[blocks],
         "biases": np.maximum(plan.biases[blocks], 0), "places": elements.own[first], "rows": rows,
+        "parts": -(-rows // np.minimum(plan.sizes[blocks], at_once)),
         "inner": np.bincount(owner, read >= len(plan.graph.inputs), len(first)) > 0,
         "prefix": prefix, "ordered": prefix, "rest": lengths - prefix,
         "bias_cells": of_rows["gradient_of_block_biases"][blocks]}
