@@ -7,7 +7,7 @@ begins with 0. So stand the in-lists of a graph (`starts`, `sources`) and the ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, starmap
 from typing import Any
 
@@ -65,10 +65,11 @@ def borders(*keys: NDArray[Any]) -> Longs:
     return np.concatenate([np.zeros(min(n, 1), np.int64), np.flatnonzero(change) + 1, [n]])
 
 
-def even(columns: Sequence[NDArray[Any]], begins: NDArray[Any]) -> Longs:
+def even(columns: Iterable[NDArray[Any]], begins: NDArray[Any]) -> Longs:
     """Where ranges of rows begin in which each number, of columns (n each), is as far from that of
     the row before; a range begins at each of `begins`, too. Greedy: a range is as long as can be.
     4 5 6 7 1 9 => 0 4, of one column; a part of the rows at a time."""
+    columns = [*columns]
     n = len(columns[0])
     change, fixed = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     for column in columns:
@@ -83,7 +84,8 @@ def even(columns: Sequence[NDArray[Any]], begins: NDArray[Any]) -> Longs:
     at = np.flatnonzero(change)
     again = fixed[at] | ~change[at - 1]
     last = np.maximum.accumulate(np.where(again, at, 0))
-    return at[(at - last) % 2 == 0]
+    found: Longs = at[(at - last) % 2 == 0]
+    return found
 
 
 def repeated(lengths: NDArray[Any], elements: Ints) -> tuple[Longs, Ints, Ints] | None:
