@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ncc.ir import csr
-from ncc.ir.graph import NONE, Longs
+from ncc.ir.graph import NONE, PAIR_CODES, Longs
 from ncc.ir.plan import Plan
 from ncc.passes.lower.reverse.accumulators import rooms
 from ncc.passes.lower.reverse.layout import Flags, consecutive, edges_of
@@ -35,8 +35,10 @@ def own(plan: Plan) -> Flags:
 
 def fits(plan: Plan) -> bool:
     """Whether rows that share an in-list read each source once: an adjoint gets the parts of a tile
-    edge by edge, but those of a source that was merged from several row by row."""
+    edge by edge, but those of a source that was merged from several row by row. Of rows of pairs
+    each row's parts go there together."""
     heads = plan.blocks[:-1][plan.sizes > 1]
+    heads = heads[~np.isin(plan.graph.aggregations[plan.rows[heads]], PAIR_CODES)]
     counts = np.diff(plan.starts)[heads]
     reader = np.repeat(np.arange(len(heads)), counts)
     at = plan.edges[csr.ranges(plan.starts[heads], counts)]
