@@ -12,7 +12,7 @@ from ncc.passes.emit.llvm.writer import Writer
 SHORT = 4
 # Loops of a function up to which LLVM improves them, and lines of a loop, on average, from which on
 # they are bodies more than loops: then it improves many, and leaves a few as they are.
-MANY, FEW, LONG = 64, 2, 128
+MANY, FEW, LONG = 40, 2, 128
 
 
 def open_loop(w: Writer, at: int) -> None:
