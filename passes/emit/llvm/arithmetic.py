@@ -63,9 +63,10 @@ def write_arithmetic(w: Writer, at: int) -> None:
         w.open.affine[at] = lane_index(w, opcode, reads)
     elif opcode == "any":
         w.scalar[at] = any_lane(w, reads[0])
-    elif opcode == "idiv" and power(w, reads[1]):
+    elif opcode == "idiv" and (by := power(w, reads[1])) is not None:
         # What would be a call where a machine does not divide, and at -O0 stays one.
-        w.scalar[at] = w.add(f"lshr {w.index} {w.scalar[reads[0]]}, {power(w, reads[1])}")
+        held = w.scalar[reads[0]]
+        w.scalar[at] = w.add(f"lshr {w.index} {held}, {by}") if by else held
     elif opcode == "mask":
         if varying:
             w.vectors[at] = masked(w, w.vectors[reads[0]])
@@ -129,10 +130,10 @@ def multiply_add(w: Writer, a: str, b: str, total: str | None, vector: bool) -> 
     return instruction(w, "add", [total, instruction(w, "mul", [a, b], "f", vector)], "f", vector)
 
 
-def power(w: Writer, value: int) -> int:
-    """Of which power of two a constant index is the value; 0 of none, and of 1."""
+def power(w: Writer, value: int) -> int | None:
+    """Of which power of two a constant index is the value, if of any: of 1 that is 0."""
     opcode, _, imm = w.func.ops[value]
-    return imm.bit_length() - 1 if opcode == "index" and imm > 0 and not imm & imm - 1 else 0
+    return imm.bit_length() - 1 if opcode == "index" and imm > 0 and not imm & imm - 1 else None
 
 
 def any_lane(w: Writer, value: int) -> str:
